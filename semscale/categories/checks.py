@@ -1,0 +1,97 @@
+"""What a set of category texts must obey before it is encoded, and when two texts count as the same."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from semscale.errors import SemscaleError
+
+
+def normalise(text: str) -> str:
+    """Return the form in which two texts are compared: case-folded, underscores as spaces, spaces folded.
+
+    CLIP's tokenizer lower-cases and folds spaces itself; underscores stand for spaces in names of folders.
+
+    >>> normalise("  Garden_Roses ")
+    'garden roses'
+    """
+    return " ".join(text.replace("_", " ").split()).casefold()
+
+
+def check_classes(classes: Sequence[str], where: str) -> None:
+    """Refuse fewer than two classes, blank names and names that are the same after :func:`normalise`.
+
+    Raises:
+        SemscaleError: naming the classes concerned and `where` they stand.
+    """
+    if len(classes) < 2:
+        raise SemscaleError(
+            "a ladder needs at least two classes to tell apart",
+            where=where,
+            found=f"{len(classes)}: {', '.join(map(repr, classes)) or 'none'}",
+            expected="two or more class names",
+        )
+    seen: dict[str, str] = {}
+    for name in classes:
+        key = normalise(name)
+        if not key:
+            raise SemscaleError("a class name is empty", where=where, found=repr(name))
+        if key in seen:
+            raise SemscaleError(
+                "two classes have the same name",
+                where=where,
+                found=f"{seen[key]!r} and {name!r}",
+                expected="names that differ by more than case, underscores and spaces",
+            )
+        seen[key] = name
+
+
+def check_texts(categories: Mapping[str, Iterable[str]], where: str) -> None:
+    """Refuse empty texts, a text twice in a class, and a text under two classes, all after :func:`normalise`.
+
+    Args:
+        categories: the texts of each class.
+        where: what the texts belong to, for the message.
+
+    Raises:
+        SemscaleError: naming the text and the class or classes.
+
+    >>> check_texts({"dog": ["dog", "dogs"], "hound": ["hound", "Dogs"]}, "demo")
+    Traceback (most recent call last):
+    ...
+    semscale.errors.SemscaleError: a category stands under two classes, so it cannot tell them apart
+      where:    demo
+      found:    'Dogs' under 'dog' and 'hound'
+      expected: every category under exactly one class
+      to do:    rename one of the classes or take the text out of one of them
+    """
+    owner: dict[str, str] = {}
+    for name, texts in categories.items():
+        for text in texts:
+            key = normalise(text)
+            if not key:
+                raise SemscaleError("a category is empty", where=where, found=f"{text!r} in class {name!r}")
+            other = owner.setdefault(key, name)
+            if other != name:
+                raise SemscaleError(
+                    "a category stands under two classes, so it cannot tell them apart",
+                    where=where,
+                    found=f"{text!r} under {other!r} and {name!r}",
+                    expected="every category under exactly one class",
+                    hint="rename one of the classes or take the text out of one of them",
+                )
+        _check_repeats(name, texts, where)
+
+
+def _check_repeats(name: str, texts: Iterable[str], where: str) -> None:
+    seen: set[str] = set()
+    for text in texts:
+        key = normalise(text)
+        if key in seen:
+            raise SemscaleError(
+                "a class has the same category twice",
+                where=where,
+                found=f"{text!r} in class {name!r}",
+                expected="texts that differ by more than case, underscores and spaces",
+            )
+        seen.add(key)

@@ -1,0 +1,177 @@
+"""The command line: parse, call, print. Imports of the heavy engines stay inside the commands."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+import semscale
+from semscale.errors import SemscaleError
+
+if TYPE_CHECKING:
+    from semscale.config import StudyConfig
+
+_CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
+
+
+class _Group(click.Group):
+    """Prints user mistakes without a traceback: exit status 1, 2 for wrong usage, 130 for Ctrl-C."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super().main(*args, **kwargs)
+        except SemscaleError as error:
+            click.echo(f"Error: {error}", err=True)
+            sys.exit(1)
+
+
+@click.group(cls=_Group, context_settings=_CONTEXT)
+@click.version_option(semscale.__version__, prog_name="semscale")
+def main() -> None:
+    """Measure what happens to a CLIP model's labelling accuracy when every class gets more category texts.
+
+    \b
+    semscale sweep                    the bundled datasets and model, nothing else needed
+    semscale sweep study.yaml         a study of your own
+    semscale doctor                   is everything in place?
+    """
+
+
+@main.command()
+@click.argument("study", required=False, type=click.Path(dir_okay=False, path_type=Path), metavar="[STUDY.yaml]")
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Run directory.  [semscale-runs/NAME-ID]")
+@click.option("--dataset", "datasets", multiple=True, metavar="SPEC", help="digits, shapes or folder:PATH; repeatable.")
+@click.option(
+    "--model", "models", multiple=True, metavar="NAME",
+    help="semscale-mini, ARCHITECTURE::PRETRAINED, hf-hub:NAME or ARCHITECTURE::FILE; repeatable.",
+)  # fmt: skip
+@click.option("--strategy", "strategies", multiple=True, metavar="NAME", help="How categories are made; repeatable.")
+@click.option("--steps", type=click.IntRange(min=1), help="Scale steps.  [12]")
+@click.option(
+    "--server", "servers", multiple=True, metavar="URL",
+    help="grpc://host:port of a running clip-server; repeatable. Without it the sweep starts its own.",
+)  # fmt: skip
+@click.option("--replicas", type=click.IntRange(min=1), help="Replicas of the sweep's own server.  [2]")
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), help="Device of the sweep's own server.  [cpu]")
+@click.option("--actors", type=click.IntRange(min=1), help="Encoder actors.  [two per server]")
+@click.option("--ray-address", metavar="ADDRESS", help="Ray cluster to use; without it Ray runs on this machine.")
+@click.option("--tracking-uri", metavar="URI", help="MLflow server.  [mlflow.db beside the run directory]")
+@click.option("--store", metavar="DIR", help="Embedding store.  [SEMSCALE_STORE or ~/.cache/semscale/embeddings]")
+@click.option("--limit", type=click.IntRange(min=1), help="At most this many images per dataset.")
+@click.option("--quiet", is_flag=True, help="No progress, only the table.")
+def sweep(study: Path | None, out: Path | None, quiet: bool, **options: Any) -> None:
+    """Run a study: encode, score, record every trial in MLflow, and conclude.
+
+    Without STUDY.yaml it is the quickstart study: the bundled datasets and model. Options change the study; the same
+    command again continues or repeats it, and sends nothing twice.
+
+    \b
+    semscale sweep --dataset folder:~/photos --model ViT-B-32::laion2b_s34b_b79k
+    semscale sweep study.yaml --server grpc://gpu1:51000 --server grpc://gpu2:51000
+    """
+    config = _study(study, options)
+    from rich.console import Console
+
+    from semscale.sweep.progress import reporter
+    from semscale.sweep.show import show_result
+    from semscale.sweep.study import sweep as run
+
+    console = Console()
+    result = run(config, out, reporter(console, quiet=quiet))
+    show_result(console, result)
+
+
+def _study(path: Path | None, options: dict[str, Any]) -> StudyConfig:
+    from semscale.config import load_study, study_from
+
+    base = load_study(path) if path else study_from({})
+    tree = base.model_dump()
+    for name in ("datasets", "models", "strategies", "steps", "limit", "store"):
+        if options[name]:
+            tree[name] = options[name]
+    sections = {
+        "servers": ("server", "urls"),
+        "replicas": ("server", "replicas"),
+        "device": ("server", "device"),
+        "actors": ("encoding", "actors"),
+        "ray_address": ("ray", "address"),
+        "tracking_uri": ("tracking", "uri"),
+    }
+    for option, (section, key) in sections.items():
+        if options[option]:
+            tree[section][key] = options[option]
+    return study_from(tree)
+
+
+@main.command()
+@click.option("--model", default="semscale-mini", show_default=True, help="As for sweep.")
+@click.option("--replicas", default=1, show_default=True, type=click.IntRange(min=1))
+@click.option("--device", default="cpu", show_default=True, type=click.Choice(["cpu", "cuda"]))
+@click.option("--dtype", type=click.Choice(["fp32", "fp16", "bf16"]), help="[fp32 on cpu, fp16 on cuda]")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Interface to listen on.")
+@click.option("--port", default=51000, show_default=True, type=click.IntRange(1, 65535))
+@click.option("--minibatch-size", default=32, show_default=True, type=click.IntRange(min=1))
+@click.option("--metrics-port", type=click.IntRange(1, 65535), help="Prometheus metrics of the executors.")
+def serve(**options: Any) -> None:
+    """Start a clip-server (jina Flow, gRPC) for a model, and stay until Ctrl-C.
+
+    \b
+    semscale serve --model ViT-B-32::laion2b_s34b_b79k --device cuda --replicas 2 --port 51000
+    """
+    from semscale.serving.flow import ServeConfig
+    from semscale.serving.flow import serve as run
+
+    run(ServeConfig(**options))
+
+
+@main.command()
+@click.argument("dataset")
+@click.option("--strategy", default="templates", show_default=True)
+@click.option("--steps", default=12, show_default=True, type=click.IntRange(min=1))
+@click.option("--scales", default="linear", show_default=True, type=click.Choice(["linear", "exponential"]))
+@click.option("--order", default=0, show_default=True, type=click.IntRange(min=0))
+@click.option("--domain", help="The word for what all classes are.")
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write the ladder as JSON.")
+def ladder(
+    dataset: str, strategy: str, steps: int, scales: Any, order: int, domain: str | None, out: Path | None
+) -> None:
+    """Show the category sets that a strategy makes for a dataset.
+
+    \b
+    semscale ladder digits --strategy templates --steps 4
+    semscale ladder folder:photos --domain flower --out flowers.json
+    """
+    from semscale.categories.ladder import build_ladder
+    from semscale.datasets.registry import load_dataset
+
+    loaded = load_dataset(dataset, domain=domain)
+    made = build_ladder(
+        loaded.name, loaded.classes, loaded.domain, strategy, steps=steps, scales=scales, order=order
+    )
+    if out is not None:
+        made.save(out)
+        click.echo(f"{out}: {len(made.steps)} steps, {made.steps[-1].n_categories} categories at the last")
+        return
+    from rich.console import Console
+
+    from semscale.sweep.show import show_ladder
+
+    show_ladder(Console(), made)
+
+
+@main.command()
+@click.option("--server", "servers", multiple=True, metavar="URL", help="Also try this clip-server; repeatable.")
+@click.option("--store", metavar="DIR", help="Also try this embedding store.")
+def doctor(servers: tuple[str, ...], store: str | None) -> None:
+    """Check the installation: versions, WordNet, device, servers (by a dry run), writable store.
+
+    Every line says ok or what to do; the exit status is 1 if a line that sweeps need is not ok.
+    """
+    from semscale.doctor import examine, show_findings
+
+    findings = examine(servers, store)
+    show_findings(findings)
+    sys.exit(0 if all(finding.ok or not finding.required for finding in findings) else 1)

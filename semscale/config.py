@@ -1,0 +1,232 @@
+"""The study file: one YAML file describes the grid of trials; typed, validated, with all its faults in one message."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import urlsplit, urlunsplit
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from semscale.errors import SemscaleError
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DatasetConfig(_Section):
+    """One dataset of a study: where its images lie, and what its tables and templates call it."""
+
+    spec: str = Field(min_length=1, description="digits, shapes or folder:PATH")
+    name: str | None = Field(default=None, description="short name in tables; the spec's own name unless set")
+    domain: str | None = Field(default=None, description='the word for what all classes are, e.g. "flower"')
+
+
+class ServerConfig(_Section):
+    """Which clip-servers encode: the given endpoints, or a server that the sweep starts and stops itself."""
+
+    urls: tuple[str, ...] = ()
+    replicas: int = Field(default=2, ge=1, le=256)
+    device: Literal["cpu", "cuda"] = "cpu"
+    dtype: Literal["fp32", "fp16", "bf16"] | None = None
+
+    @field_validator("urls")
+    @classmethod
+    def _urls_have_scheme_and_port(cls, urls: tuple[str, ...]) -> tuple[str, ...]:
+        for url in urls:
+            try:
+                parts = urlsplit(url)
+                complete = parts.scheme in ("grpc", "grpcs") and bool(parts.hostname) and bool(parts.port)
+            except ValueError:
+                complete = False
+            if not complete:
+                # clip-client takes a URL without a port for port 80, without a word
+                raise ValueError(f"{redact(url)!r} is not of the form grpc://host:port (or grpcs://host:port)")
+        return urls
+
+
+class EncodingConfig(_Section):
+    """How images travel to the servers; nothing here changes a result."""
+
+    batch_size: int = Field(default=64, ge=1, le=4096, description="images per request")
+    actors: int | None = Field(default=None, ge=1, le=4096, description="encoder actors; two per endpoint unless set")
+    deadline: float = Field(default=120.0, gt=0, description="seconds that a server has to answer a request")
+
+
+class TrackingConfig(_Section):
+    """Where MLflow keeps the runs: a tracking server, or mlflow.db beside the run directories."""
+
+    uri: str | None = None
+    experiment: str = "semscale"
+
+
+class RayConfig(_Section):
+    """Which Ray cluster does the work: the one at this address, or a local one for this sweep."""
+
+    address: str | None = None
+
+
+class StudyConfig(_Section):
+    """A study: the grid dataset x model x strategy x scale step, and how it is carried out."""
+
+    name: str = Field(default="quickstart", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    datasets: tuple[DatasetConfig, ...] = (DatasetConfig(spec="digits"), DatasetConfig(spec="shapes"))
+    models: tuple[str, ...] = ("semscale-mini",)
+    strategies: tuple[str, ...] = ("templates", "templates-fixed")
+    steps: int = Field(default=12, ge=1, le=10_000)
+    scales: Literal["linear", "exponential"] = "linear"
+    order: int = Field(default=0, ge=0)
+    aggregation: Literal["max", "mean-embedding"] = "max"
+    limit: int | None = Field(default=None, ge=1, description="at most this many images per dataset")
+    margin: float = Field(default=0.5, ge=0, le=100, description="points; smaller gains do not count")
+    server: ServerConfig = ServerConfig()
+    encoding: EncodingConfig = EncodingConfig()
+    tracking: TrackingConfig = TrackingConfig()
+    ray: RayConfig = RayConfig()
+    store: str | None = Field(default=None, description="folder of the embedding store")
+
+    @field_validator("datasets", mode="before")
+    @classmethod
+    def _spec_strings(cls, value: Any) -> Any:
+        if isinstance(value, (list, tuple)):
+            return [{"spec": item} if isinstance(item, str) else item for item in value]
+        return value
+
+    @field_validator("datasets", "models", "strategies")
+    @classmethod
+    def _some_and_different(cls, value: tuple[Any, ...]) -> tuple[Any, ...]:
+        if not value:
+            raise ValueError("at least one is needed, or the grid of trials is empty")
+        repeated = sorted({str(item) for item in value if value.count(item) > 1})
+        if repeated:
+            raise ValueError(f"{', '.join(repeated)} stands here more than once")
+        return value
+
+    @model_validator(mode="after")
+    def _endpoints_serve_one_model(self) -> StudyConfig:
+        if self.server.urls and len(self.models) > 1:
+            raise ValueError("server.urls serve one model; give a study with several models no urls, or one model")
+        return self
+
+    def digest(self) -> str:
+        """Return 8 hex digits that name everything which can change a result, and nothing else."""
+        result = self.model_dump(
+            mode="json", exclude={"name", "server", "encoding", "tracking", "ray", "store"}
+        )
+        return hashlib.sha256(json.dumps(result, sort_keys=True).encode()).hexdigest()[:8]
+
+    def to_yaml(self) -> str:
+        """Return the study as resolved, ready to be read again, without passwords."""
+        tree = self.model_dump(mode="json")
+        if self.tracking.uri:
+            tree["tracking"]["uri"] = redact(self.tracking.uri)
+        tree["server"]["urls"] = [redact(url) for url in self.server.urls]
+        return yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)
+
+
+def redact(uri: str) -> str:
+    """Return a URI without its user name and password.
+
+    >>> redact("postgresql://ann:secret@db:5432/mlflow")
+    'postgresql://***@db:5432/mlflow'
+    """
+    parts = urlsplit(uri)
+    if "@" not in parts.netloc:
+        return uri
+    return urlunsplit(parts._replace(netloc="***@" + parts.netloc.rpartition("@")[2]))
+
+
+def load_study(path: str | Path) -> StudyConfig:
+    """Read a study file.
+
+    Raises:
+        SemscaleError: the file is missing, is no YAML, or holds mistakes; all of them are listed with their lines.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SemscaleError("the study file cannot be read", where=str(path), found=str(error)) from error
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        tree = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise SemscaleError("the study file is not valid YAML", where=str(path), found=str(error)) from error
+    if tree is None:
+        tree = {}
+    if not isinstance(tree, dict):
+        raise SemscaleError(
+            "the study file must be a mapping of keys to values",
+            where=str(path),
+            found=type(tree).__name__,
+            expected="for example `datasets: [digits]`",
+        )
+    return study_from(tree, where=str(path), lines=_Lines(node))
+
+
+def study_from(tree: dict[str, Any], *, where: str = "options", lines: _Lines | None = None) -> StudyConfig:
+    """Validate a study given as a tree of plain values; raises SemscaleError with every fault in it."""
+    try:
+        return StudyConfig.model_validate(tree)
+    except ValidationError as error:
+        details = sorted(error.errors(), key=lambda detail: (lines.of(detail["loc"]) or 0) if lines else 0)
+        faults = [_fault(detail, lines) for detail in details]
+        count = "a mistake" if len(faults) == 1 else f"{len(faults)} mistakes"
+        raise SemscaleError(
+            f"the study has {count}:\n" + "\n".join(f"  - {fault}" for fault in faults), where=where
+        ) from error
+
+
+def _fault(detail: Any, lines: _Lines | None) -> str:
+    location = tuple(detail["loc"])
+    key = ".".join(str(part) for part in location)
+    line = lines.of(location) if lines else None
+    prefix = f"line {line}: " if line else ""
+    if detail["type"] == "extra_forbidden":
+        known = _known_keys(location[:-1])
+        near = difflib.get_close_matches(str(location[-1]), known, n=1)
+        advice = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(known)}"
+        return f"{prefix}unknown key {key!r}; {advice}"
+    message = detail["msg"].removeprefix("Value error, ")
+    found = detail.get("input")
+    shown = f" (found {found!r})" if isinstance(found, (str, int, float, bool)) and "://" not in str(found) else ""
+    return f"{prefix}{key + ': ' if key else ''}{message}{shown}"
+
+
+def _known_keys(location: tuple[Any, ...]) -> list[str]:
+    section: type[BaseModel] = StudyConfig
+    for part in location:
+        if part == "datasets":
+            section = DatasetConfig
+        elif isinstance(part, str) and part in section.model_fields:
+            annotation = section.model_fields[part].annotation
+            if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+                section = annotation
+    return list(section.model_fields)
+
+
+class _Lines:
+    """Finds the line of a key in the YAML node tree."""
+
+    def __init__(self, node: yaml.Node | None) -> None:
+        self.node = node
+
+    def of(self, location: tuple[Any, ...]) -> int | None:
+        node, line = self.node, None
+        for part in location:
+            if isinstance(node, yaml.MappingNode):
+                for key, value in node.value:
+                    if key.value == str(part):
+                        node, line = value, key.start_mark.line + 1
+                        break
+                else:
+                    break
+            elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+                node = node.value[part]
+                line = node.start_mark.line + 1
+        return line

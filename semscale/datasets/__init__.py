@@ -1,0 +1,1 @@
+"""Datasets: images with one true class each, read where they lie."""

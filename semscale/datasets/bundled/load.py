@@ -1,0 +1,114 @@
+"""Datasets over the bundled renderers: fixed file names, fixed seeds, images drawn only when they are read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from semscale.datasets.base import Dataset, Sample
+from semscale.datasets.bundled import digits, shapes
+from semscale.datasets.bundled.png import encode_png
+from semscale.datasets.bundled.scene import Truth
+from semscale.errors import SemscaleError
+
+BUNDLED = ("digits", "shapes")
+"""Names that load_bundled knows."""
+
+SPLITS = ("train", "test")
+
+_SEEDS = {("digits", "train"): 101, ("digits", "test"): 102, ("shapes", "train"): 201, ("shapes", "test"): 202}
+_SHAPES_SIZE = 1_200
+
+
+@dataclass(frozen=True)
+class BundledReader:
+    """Draws an image of a bundled dataset from its file name; only two short strings travel to a worker."""
+
+    name: str
+    split: str
+
+    def read(self, file: str) -> bytes:
+        """Return the PNG bytes of `file`, for example "digits/test/0012_seven.png".
+
+        Raises:
+            FileNotFoundError: no image of this dataset and half has that name.
+        """
+        folder, _, leaf = file.rpartition("/")
+        number, _, class_name = leaf.removesuffix(".png").partition("_")
+        if folder != f"{self.name}/{self.split}" or not number.isdecimal():
+            raise FileNotFoundError(f"no such image in {self.name}/{self.split}: {file}")
+        index = int(number)
+        if self.name == "digits" and index >= len(digits.split_indices(self.split)):
+            raise FileNotFoundError(f"no such image in {self.name}/{self.split}: {file}")
+        if file != file_name(self.name, self.split, index):
+            raise FileNotFoundError(f"no such image in {self.name}/{self.split}: {file}")
+        return encode_png(render(self.name, self.split, index)[0])
+
+
+def class_of(name: str, split: str, index: int) -> str:
+    """Return the class of an image: shapes take turns, digits follow their sources."""
+    if name == "shapes":
+        return shapes.CLASSES[index % len(shapes.CLASSES)]
+    _, target = digits.sources()
+    return digits.CLASSES[int(target[digits.split_indices(split)[index]])]
+
+
+def file_name(name: str, split: str, index: int) -> str:
+    """Return the name of an image.
+
+    >>> file_name("shapes", "test", 3)
+    'shapes/test/0003_star.png'
+    """
+    return f"{name}/{split}/{index:04d}_{class_of(name, split, index)}.png"
+
+
+def render(name: str, split: str, index: int, variant: int = 0) -> tuple[NDArray[np.uint8], Truth]:
+    """Draw image `index` of a bundled dataset.
+
+    Args:
+        name: "digits" or "shapes".
+        split: "train" or "test".
+        index: number of the image within its half.
+        variant: 0 is the dataset's image; other numbers redraw the same source (digits) or class (shapes) afresh.
+
+    Returns:
+        (64, 64, 3) colour values, and what is true of the image.
+    """
+    seed = [_SEEDS[name, split], index] if variant == 0 else [_SEEDS[name, split], index, variant]
+    rng = np.random.default_rng(seed)
+    if name == "shapes":
+        return shapes.render(class_of(name, split, index), rng)
+    return digits.render(int(digits.split_indices(split)[index]), rng)
+
+
+@lru_cache(maxsize=8)
+def load_bundled(name: str, split: str = "test", size: int | None = None) -> Dataset:
+    """Return a bundled dataset; no image is drawn before its bytes are read.
+
+    Args:
+        name: "digits" (1,797 handwritten digits in two halves) or "shapes" (procedural, 12 classes).
+        split: "test", the half that is studied, or "train", the half that the bundled model learns from.
+        size: number of images; None means all 896 (901) digits and 1,200 shapes. Shapes have no upper limit.
+
+    Raises:
+        SemscaleError: unknown name or split, or more digits than there are.
+
+    >>> digits_test = load_bundled("digits")
+    >>> len(digits_test.samples), digits_test.samples[0].file
+    (896, 'digits/test/0000_zero.png')
+    """
+    if name not in BUNDLED:
+        raise SemscaleError("unknown bundled dataset", found=name, expected=" or ".join(BUNDLED))
+    if split not in SPLITS:
+        raise SemscaleError("unknown half of a bundled dataset", where=name, found=split, expected=" or ".join(SPLITS))
+    most = len(digits.split_indices(split)) if name == "digits" else None
+    n = size if size is not None else most or _SHAPES_SIZE
+    if n < 1 or (most is not None and n > most):
+        expected = f"1 to {most}" if most is not None else "1 or more"
+        raise SemscaleError("wrong number of images", where=f"{name}/{split}", found=str(n), expected=expected)
+    module = digits if name == "digits" else shapes
+    samples = tuple(Sample(file_name(name, split, i), class_of(name, split, i)) for i in range(n))
+    return Dataset(name, module.DOMAIN, module.CLASSES, samples, BundledReader(name, split))

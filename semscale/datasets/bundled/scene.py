@@ -1,0 +1,106 @@
+"""What digits and shapes have in common: a canvas, colours that stand out, size words, backgrounds and noise."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+CANVAS = 64
+"""Side of every bundled image, in pixels."""
+
+COLOURS: dict[str, tuple[int, int, int]] = {
+    "red": (205, 45, 40),
+    "orange": (235, 135, 35),
+    "yellow": (235, 205, 55),
+    "green": (50, 150, 70),
+    "blue": (45, 90, 195),
+    "purple": (130, 60, 160),
+    "pink": (235, 135, 175),
+    "brown": (120, 75, 45),
+    "black": (25, 25, 30),
+    "white": (240, 240, 238),
+    "grey": (130, 132, 135),
+}
+_NAMES = tuple(COLOURS)
+_VALUES = np.array(list(COLOURS.values()), np.float32)
+_SATURATION = 0.55  # of backgrounds: calmer than what stands before them
+_LEAST_DISTANCE = 120.0  # between foreground and background, in RGB units: every image can be read by eye
+
+
+@dataclass(frozen=True, slots=True)
+class Truth:
+    """What is true of an image, so that captions can be true or false of it.
+
+    Attributes:
+        class_name: the class shown.
+        size: "small", "medium" or "large".
+        colour: a key of COLOURS.
+        count: number of copies drawn.
+    """
+
+    class_name: str
+    size: str
+    colour: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Palette:
+    """The foreground colour with its name, and the two colours of a background."""
+
+    name: str
+    front: NDArray[np.float32]
+    back: NDArray[np.float32]
+    back_end: NDArray[np.float32]
+
+
+def draw_palette(rng: np.random.Generator) -> Palette:
+    """Return a foreground colour and two background colours that all differ enough from it to be seen."""
+    front = int(rng.integers(len(_NAMES)))
+    shade = _VALUES[front] + rng.uniform(-14, 14, 3).astype(np.float32)
+    candidates = rng.uniform(10, 245, (16, 3)).astype(np.float32)
+    grey = candidates.mean(1, keepdims=True)
+    candidates = grey + _SATURATION * (candidates - grey)
+    distances = np.minimum(np.linalg.norm(candidates - shade, axis=1), _LEAST_DISTANCE)
+    first, second = np.argsort(-distances, kind="stable")[:2]  # the first two that are far enough
+    return Palette(_NAMES[front], shade.clip(0, 255), candidates[first], candidates[second])
+
+
+def draw_background(rng: np.random.Generator, palette: Palette) -> NDArray[np.float32]:
+    """Return a (CANVAS, CANVAS, 3) background: plain, a gradient, two halves or stripes, in the palette's colours."""
+    kind = int(rng.integers(4))
+    angle = float(rng.uniform(0, 2 * np.pi))
+    if kind == 0:
+        return np.broadcast_to(palette.back, (CANVAS, CANVAS, 3)).astype(np.float32)
+    axis = np.linspace(-1, 1, CANVAS, dtype=np.float32)
+    ramp = axis[None, :] * np.float32(np.cos(angle)) + axis[:, None] * np.float32(np.sin(angle))
+    if kind == 1:
+        weight = (ramp * 0.5 + 0.5).clip(0, 1)
+    elif kind == 2:
+        weight = ((ramp - np.float32(rng.uniform(-0.5, 0.5))) * 16).clip(0, 1)
+    else:
+        weight = (np.sin(ramp * np.float32(rng.uniform(6, 14))) * 4).clip(-1, 1) * 0.25 + 0.25
+    return palette.back + weight[..., None] * (palette.back_end - palette.back)
+
+
+def compose(
+    rng: np.random.Generator, mask: NDArray[np.float32], palette: Palette, strength: float
+) -> NDArray[np.uint8]:
+    """Paint the palette's foreground through a mask onto a background and add grain.
+
+    Args:
+        rng: source of the background and the grain.
+        mask: (CANVAS, CANVAS) coverage 0 to 1.
+        palette: the colours.
+        strength: largest half-width of the grain, in colour steps of 0 to 255.
+
+    Returns:
+        (CANVAS, CANVAS, 3) colour values.
+    """
+    background = draw_background(rng, palette)
+    picture = background + mask[..., None] * (palette.front - background)
+    grain = rng.integers(-128, 128, picture.shape, dtype=np.int8)
+    picture = picture + grain * np.float32(rng.uniform(0, strength) / 128)
+    return (picture + np.float32(0.5)).clip(0, 255).astype(np.uint8)

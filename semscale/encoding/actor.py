@@ -1,0 +1,168 @@
+"""The encoder actor: reads, verifies, decodes and resizes images, sends them over its connection, stores the rows."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import ray
+
+from semscale.datasets.base import Reader
+from semscale.encoding.client import EncodeClient, Encoded, ServerUnavailableError
+from semscale.encoding.preprocess import BadImageError, can_prepare, decode, prepare
+from semscale.encoding.store import write_segment
+from semscale.errors import SemscaleError
+
+
+@dataclass(frozen=True)
+class ChunkReport:
+    """What became of a chunk of images or texts.
+
+    Attributes:
+        keys: per item the SHA-256 of its content; None where it could not be read.
+        reasons: per item None, or why it is not in the store.
+        sent: how many documents went over the wire.
+    """
+
+    keys: list[bytes | None]
+    reasons: list[str | None]
+    sent: int
+
+
+@dataclass(frozen=True)
+class ActorSettings:
+    """What every encoder actor of a sweep is told.
+
+    Attributes:
+        urls: endpoints; actor i begins with endpoint i and moves on when it fails.
+        folder: the store's folder of this encoder.
+        preprocess: open_clip's preprocessing configuration; None sends whole files.
+        patience: seconds to go on trying before the sweep stops.
+    """
+
+    urls: Sequence[str]
+    folder: Path
+    preprocess: Mapping[str, Any] | None
+    batch_size: int
+    deadline: float
+    patience: float = 60.0
+
+
+class EncoderActor:
+    """Holds one clip-client connection; used through :func:`ray.remote` by :mod:`semscale.encoding.encoder`."""
+
+    def __init__(self, index: int, settings: ActorSettings) -> None:
+        self.settings = settings
+        self._endpoint = index
+        self._client = self._connect()
+        self._wire = asyncio.Lock()  # one call at a time on a connection, while the next chunk is being read
+
+    async def encode_images(self, chunk: int, ledger: Any, reader: Reader, files: Sequence[str]) -> ChunkReport:
+        """Bring the images of these files into the store, unless they are there or another chunk has them."""
+        contents, reasons = await asyncio.to_thread(_read_all, reader, files)
+        keys = [None if content is None else hashlib.sha256(content).digest() for content in contents]
+        mine = await _claim(ledger, chunk, keys)
+        pictures, bad = await asyncio.to_thread(self._decode_all, contents, mine)
+        reasons.update(bad)
+        sent = await self._encode("image", [i for i in mine if i in pictures], pictures, keys, reasons)
+        return ChunkReport(keys, [reasons.get(i) for i in range(len(files))], sent)
+
+    async def encode_texts(self, chunk: int, ledger: Any, texts: Sequence[str]) -> ChunkReport:
+        """Bring these texts into the store, unless they are there or another chunk has them."""
+        keys: list[bytes | None] = [text_key(text) for text in texts]
+        mine = await _claim(ledger, chunk, keys)
+        reasons: dict[int, str] = {}
+        sent = await self._encode("text", mine, dict(enumerate(texts)), keys, reasons)
+        return ChunkReport(keys, [reasons.get(i) for i in range(len(texts))], sent)
+
+    def _decode_all(
+        self, contents: Sequence[bytes | None], mine: Sequence[int]
+    ) -> tuple[dict[int, bytes], dict[int, str]]:
+        spec = self.settings.preprocess
+        pictures: dict[int, bytes] = {}
+        bad: dict[int, str] = {}
+        for i in mine:
+            content = contents[i]
+            assert content is not None  # only read files are claimed
+            try:
+                image = decode(content)
+                pictures[i] = prepare(image, spec) if spec is not None and can_prepare(spec) else content
+            except BadImageError as error:
+                bad[i] = str(error)
+        return pictures, bad
+
+    async def _encode(
+        self,
+        kind: str,
+        mine: Sequence[int],
+        contents: Mapping[int, bytes] | Mapping[int, str],
+        keys: Sequence[bytes | None],
+        reasons: dict[int, str],
+    ) -> int:
+        if not mine:
+            return 0
+        async with self._wire:
+            encoded = await self._send([contents[i] for i in mine])
+        good = [j for j, reason in enumerate(encoded.reasons) if reason is None]
+        reasons.update({mine[j]: reason for j, reason in enumerate(encoded.reasons) if reason is not None})
+        if good:
+            rows = np.ascontiguousarray(encoded.embeddings[good])
+            good_keys = [key for key in (keys[mine[j]] for j in good) if key is not None]
+            await asyncio.to_thread(write_segment, self.settings.folder / kind, good_keys, rows)
+        return encoded.sent
+
+    async def _send(self, contents: Any) -> Encoded:
+        pause, waited, failures = 0.25, 0.0, 0
+        while True:
+            try:
+                return await self._client.encode(contents)
+            except ServerUnavailableError as error:
+                failures += 1
+                if waited >= self.settings.patience and failures >= len(self.settings.urls):
+                    raise SemscaleError(
+                        "no clip-server answers any more",
+                        where=", ".join(self.settings.urls),
+                        found=str(error),
+                        hint="bring the servers back and give the same command again; what is encoded is kept",
+                    ) from error
+                self._endpoint += 1
+                self._client = self._connect()
+                await asyncio.sleep(pause)
+                waited += pause
+                pause = min(2 * pause, 8.0)
+
+    def _connect(self) -> EncodeClient:
+        url = self.settings.urls[self._endpoint % len(self.settings.urls)]
+        return EncodeClient(url, self.settings.batch_size, self.settings.deadline)
+
+
+def text_key(text: str) -> bytes:
+    """Return the store's key of a text: the SHA-256 of its UTF-8 bytes."""
+    return hashlib.sha256(text.encode()).digest()
+
+
+async def _claim(ledger: Any, chunk: int, keys: Sequence[bytes | None]) -> list[int]:
+    known = [i for i, key in enumerate(keys) if key is not None]
+    granted = await ledger.claim.remote(chunk, [keys[i] for i in known])
+    return [i for i, yes in zip(known, granted, strict=True) if yes]
+
+
+def _read_all(reader: Reader, files: Sequence[str]) -> tuple[list[bytes | None], dict[int, str]]:
+    contents: list[bytes | None] = []
+    reasons: dict[int, str] = {}
+    for i, file in enumerate(files):
+        try:
+            contents.append(reader.read(file))
+        except OSError as error:
+            contents.append(None)
+            reasons[i] = f"cannot be read: {error.strerror or error}"
+    return contents, reasons
+
+
+# Workers come and go (spot machines, the memory monitor): the actor is started again and its chunk repeated.
+RemoteEncoder = ray.remote(max_restarts=3, max_task_retries=3, max_concurrency=2)(EncoderActor)

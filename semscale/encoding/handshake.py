@@ -1,0 +1,208 @@
+"""Getting to know an endpoint: which encoder it runs, and whether that is the one whose embeddings are in the store.
+
+semscale's own server tells its identity (model, hash of the weights, dtype, preprocessing) at ``/info``; a stock
+clip-server does not, so it is known by the model name that the user gives and by its answers: a fixed probe image and a
+fixed probe text are encoded at every handshake and compared with the first ones this fingerprint ever gave.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import io
+import json
+import os
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from docarray import Document, DocumentArray
+from PIL import Image
+
+from semscale.encoding.client import EncodeClient, Float32, ServerUnavailableError
+from semscale.errors import SemscaleError
+
+# what decides an embedding; the device does not, beyond the tolerance of the probe
+_IDENTITY_KEYS = ("architecture", "weights_sha256", "embedding_dim", "dtype", "preprocess", "context_length")
+_PROBE_TEXT = "a photo of a cat"
+# float16 against float32 of the same weights stays above 0.9999; other weights fall far below
+_PROBE_COSINE = 0.999
+
+
+@dataclass(frozen=True)
+class EncoderIdentity:
+    """The encoder behind one or several endpoints.
+
+    Attributes:
+        model: the name under which the user knows it.
+        fingerprint: names the store's folder; the same for every endpoint that gives the same embeddings.
+        dimension: length of an embedding.
+        info: what the server says of itself at ``/info``; None for a stock clip-server.
+    """
+
+    model: str
+    fingerprint: str
+    dimension: int
+    info: Mapping[str, Any] | None
+
+    @property
+    def preprocess(self) -> Mapping[str, Any] | None:
+        """open_clip's preprocessing configuration, where the server told it."""
+        return self.info.get("preprocess") if self.info else None
+
+
+def shake_hands(urls: Sequence[str], model: str, store: Path, *, patience: float = 60.0) -> EncoderIdentity:
+    """Ask every endpoint who it is, and refuse those that are not the same encoder.
+
+    Args:
+        urls: the endpoints.
+        model: the model that the study wants.
+        store: root of the embedding store, where the probe's embeddings of earlier handshakes lie.
+        patience: seconds to go on trying an endpoint that does not answer.
+
+    Raises:
+        SemscaleError: an endpoint does not answer, runs another model, or gives other embeddings.
+    """
+    identities = {}
+    for url in urls:
+        info, probe = asyncio.run(_retry(lambda url=url: _interview(url), patience))  # type: ignore[misc]
+        _check_model(url, info, model)
+        identity = EncoderIdentity(model, _fingerprint(model, info, probe.shape[1]), probe.shape[1], info)
+        _check_probe(url, identity, probe, store)
+        identities[url] = identity
+    first = identities[urls[0]]
+    for url, identity in identities.items():
+        if identity.fingerprint != first.fingerprint:
+            raise SemscaleError(
+                "the endpoints do not run the same encoder",
+                where=url,
+                found=identity.fingerprint,
+                expected=f"{first.fingerprint} as at {urls[0]}",
+                hint="start all servers with the same --model and --dtype",
+            )
+    return first
+
+
+def ask(url: str, patience: float = 5.0) -> str:
+    """Encode the probe at an endpoint and return in words who answers.
+
+    Raises:
+        SemscaleError: no answer, or an error.
+    """
+    info, probe = asyncio.run(_retry(lambda: _interview(url), patience))
+    if info is None:
+        return f"a clip-server that does not tell its model, embeddings of {probe.shape[1]} numbers"
+    return f"{info['name']} on {info['device']}, {info['dtype']}, embeddings of {probe.shape[1]} numbers"
+
+
+async def _retry(call: Callable[[], Any], patience: float) -> Any:
+    deadline = time.monotonic() + patience
+    pause = 0.25
+    while True:
+        try:
+            return await call()
+        except ServerUnavailableError as error:
+            if time.monotonic() + pause > deadline:
+                raise SemscaleError(
+                    "no clip-server answers",
+                    where=str(error).split(" ")[0],
+                    found=str(error),
+                    hint="start one with `semscale serve`, or leave --server away and the sweep starts its own",
+                ) from error
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, 5.0)
+
+
+async def _interview(url: str) -> tuple[Mapping[str, Any] | None, Float32]:
+    client = EncodeClient(url, deadline=60.0)
+    image = await client.encode([_probe_image()])
+    text = await client.encode([_PROBE_TEXT])
+    for answer in (image, text):
+        if answer.reasons[0] is not None:
+            raise SemscaleError("the clip-server cannot encode", where=url, found=answer.reasons[0])
+    if image.embeddings.shape != text.embeddings.shape:
+        raise SemscaleError(
+            "images and texts have embeddings of different lengths",
+            where=url,
+            found=f"{image.embeddings.shape[1]} and {text.embeddings.shape[1]} numbers",
+        )
+    return await _info(client), np.concatenate([image.embeddings, text.embeddings])
+
+
+async def _info(client: EncodeClient) -> Mapping[str, Any] | None:
+    # a stock server answers any unknown path by encoding the document, hence the innocent text
+    answers: list[Mapping[str, Any]] = []
+
+    def on_done(response: Any) -> None:
+        answers.extend(document.tags for document in response.docs)
+
+    def on_error(response: Any) -> None:
+        del response
+
+    stream = client.jina.post(
+        on="/info", inputs=DocumentArray([Document(text="info")]), on_done=on_done, on_error=on_error
+    )
+    async for _ in stream:
+        pass
+    info = answers[0].get("semscale_info") if answers else None
+    return json.loads(info) if info else None
+
+
+def _check_model(url: str, info: Mapping[str, Any] | None, model: str) -> None:
+    if info is not None and info["name"] != model:
+        raise SemscaleError(
+            "the endpoint runs another model",
+            where=url,
+            found=str(info["name"]),
+            expected=model,
+            hint=f"sweep with --model {info['name']}, or start the server with --model {model}",
+        )
+
+
+def _fingerprint(model: str, info: Mapping[str, Any] | None, dimension: int) -> str:
+    identity: dict[str, Any] = {"model": model, "embedding_dim": dimension, "server": "stock"}
+    if info is not None:
+        identity = {key: info.get(key) for key in _IDENTITY_KEYS}
+    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
+    return f"{re.sub(r'[^A-Za-z0-9.-]+', '-', model).strip('-')[-60:]}-{digest}"
+
+
+def _check_probe(url: str, identity: EncoderIdentity, probe: Float32, store: Path) -> None:
+    folder = store / identity.fingerprint
+    path = folder / "encoder.json"
+    if not path.exists():
+        record = {"model": identity.model, "info": identity.info, "probe": probe.tolist()}
+        partial = folder / f"encoder.{os.getpid()}.partial"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            partial.write_text(json.dumps(record), encoding="utf-8")
+            os.replace(partial, path)
+        except OSError as error:
+            raise SemscaleError(
+                "the embedding store cannot be written", where=str(folder), found=str(error), hint="use --store DIR"
+            ) from error
+        return
+    known = np.array(json.loads(path.read_text(encoding="utf-8"))["probe"], dtype=np.float32)
+    cosine = float((known * probe).sum(axis=1).min()) if known.shape == probe.shape else 0.0
+    if cosine < _PROBE_COSINE:
+        raise SemscaleError(
+            "the endpoint gives other embeddings than those in the store",
+            where=url,
+            found=f"cosine {cosine:.4f} between its probe and that of {identity.fingerprint}",
+            expected=f"at least {_PROBE_COSINE}",
+            hint="give the right --model name, or remove the store's folder if it is out of date",
+        )
+
+
+def _probe_image() -> bytes:
+    # smooth gradients and one edge: unlike a flat picture, every model sees something in it
+    ramp = np.linspace(0, 255, 64, dtype=np.float64)
+    pixels = np.stack([np.tile(ramp, (64, 1)), np.tile(ramp[:, None], (1, 64)), np.full((64, 64), 64.0)], axis=-1)
+    pixels[16:40, 20:52] = (230, 90, 20)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels.astype(np.uint8)).save(buffer, format="PNG")
+    return buffer.getvalue()

@@ -1,0 +1,94 @@
+"""Decoding and resizing on the worker, bit-identical to what the server would have done with the whole file.
+
+open_clip's evaluation transform is Resize, CenterCrop, convert to RGB, ToTensor, Normalize (``open_clip.transform.
+image_transform``). The first three happen here, so that a server with a GPU only runs the model, and a photograph of
+500 kB travels as a few kB. The picture is sent as PPM, which is lossless; on the server the same transform then finds
+nothing left to resize or crop.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from typing import Any
+
+from PIL import Image, UnidentifiedImageError
+
+_RESAMPLING = {
+    "bicubic": Image.Resampling.BICUBIC,
+    "bilinear": Image.Resampling.BILINEAR,
+}
+
+
+class BadImageError(ValueError):
+    """An image that cannot be decoded; its message is the reason that stands in the quarantine."""
+
+
+def decode(content: bytes) -> Image.Image:
+    """Decode an image file completely, so that a truncated one is found here and not in the model.
+
+    Raises:
+        BadImageError: the bytes are no image, are cut off, or would decode to more pixels than Pillow's safety limit.
+    """
+    if not content:
+        raise BadImageError("the file is empty")
+    try:
+        image = Image.open(io.BytesIO(content))
+        image.load()
+    except UnidentifiedImageError:
+        raise BadImageError("not an image that Pillow can read") from None
+    except Image.DecompressionBombError:
+        raise BadImageError("more pixels than Pillow's decompression limit") from None
+    except Exception as error:  # Pillow's plugins raise nearly anything on broken files
+        raise BadImageError(f"cannot be decoded: {error}") from error
+    return image
+
+
+def can_prepare(spec: Mapping[str, Any] | None) -> bool:
+    """Tell whether the worker knows how to do this preprocessing; if not, whole files are sent."""
+    if spec is None or spec.get("mode", "RGB") != "RGB" or spec.get("interpolation") not in _RESAMPLING:
+        return False
+    height, width = _target(spec)
+    resize_mode = spec.get("resize_mode") or "shortest"
+    return resize_mode == "squash" or (resize_mode == "shortest" and height == width)
+
+
+def prepare(image: Image.Image, spec: Mapping[str, Any]) -> bytes:
+    """Resize and crop a decoded image as open_clip would and return it as a binary PPM file.
+
+    Args:
+        image: the decoded image, in the mode of its file (the resize happens before the conversion, as in open_clip).
+        spec: open_clip's preprocessing configuration: ``size``, ``interpolation``, ``resize_mode``.
+
+    >>> prepare(Image.new("L", (8, 4), 255), {"size": 2, "interpolation": "bicubic"})[:11]
+    b'P6\\n2 2\\n255\\n'
+    """
+    height, width = _target(spec)
+    resampling = _RESAMPLING[spec["interpolation"]]
+    if spec.get("resize_mode") == "squash":
+        image = image.resize((width, height), resampling)
+    else:
+        image = _resize_shortest_side(image, height, resampling)
+        image = _center_crop(image, height, width)
+    image = image.convert("RGB")
+    return b"P6\n%d %d\n255\n" % image.size + image.tobytes()
+
+
+def _target(spec: Mapping[str, Any]) -> tuple[int, int]:
+    size = spec["size"]
+    return (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
+
+
+def _resize_shortest_side(image: Image.Image, side: int, resampling: Image.Resampling) -> Image.Image:
+    # the integer arithmetic of torchvision.transforms.functional.resize
+    width, height = image.size
+    short, long = min(width, height), max(width, height)
+    new_long = int(side * long / short)
+    return image.resize((side, new_long) if width <= height else (new_long, side), resampling)
+
+
+def _center_crop(image: Image.Image, height: int, width: int) -> Image.Image:
+    # the rounding of torchvision.transforms.functional.center_crop
+    left = round((image.size[0] - width) / 2.0)
+    top = round((image.size[1] - height) / 2.0)
+    return image.crop((left, top, left + width, top + height))

@@ -1,0 +1,61 @@
+"""The one exception for user mistakes.
+
+Everything that a user can get wrong (a path, a key of the study file, a server that does not answer) is raised as
+:class:`SemscaleError`; the command line prints it without a traceback. Programming errors stay ordinary exceptions.
+"""
+
+from __future__ import annotations
+
+
+class SemscaleError(Exception):
+    """A mistake that the user can mend: what is wrong, where, what was found, what was expected, what to do.
+
+    Args:
+        what: one sentence that says what is wrong.
+        where: file, line, key, option or address it concerns.
+        found: what stands there now.
+        expected: what would be right.
+        hint: what to do next.
+
+    >>> print(SemscaleError("unknown dataset", found="digitz", expected="digits or shapes"))
+    unknown dataset
+      found:    digitz
+      expected: digits or shapes
+    """
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        where: str | None = None,
+        found: str | None = None,
+        expected: str | None = None,
+        hint: str | None = None,
+    ) -> None:
+        super().__init__(what)
+        self.what = what
+        self.where = where
+        self.found = found
+        self.expected = expected
+        self.hint = hint
+
+    def __str__(self) -> str:
+        details = (
+            ("where:", self.where),
+            ("found:", self.found),
+            ("expected:", self.expected),
+            ("to do:", self.hint),
+        )
+        lines = [self.what]
+        lines += [f"  {label:<9} {value}" for label, value in details if value is not None]
+        return "\n".join(lines)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # Ray carries exceptions between processes by pickle; the default would drop the keyword details.
+        return _rebuild, (self.what, self.where, self.found, self.expected, self.hint)
+
+
+def _rebuild(
+    what: str, where: str | None, found: str | None, expected: str | None, hint: str | None
+) -> SemscaleError:
+    return SemscaleError(what, where=where, found=found, expected=expected, hint=hint)

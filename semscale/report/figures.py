@@ -1,0 +1,98 @@
+"""Figures as PNG bytes or SVG text, drawn without pyplot so that nothing is kept between calls."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+# above this many classes the cells are too small for numbers and names
+_MOST_LABELLED = 30
+_COLORS = ("#1f6fb4", "#d1603d", "#3a9a5b", "#8c5fb3", "#b08b1e", "#4a4a4a")
+
+
+def confusion_png(confusion: npt.NDArray[np.int64], classes: Sequence[str], title: str) -> bytes:
+    """Draw a confusion matrix, rows = true class, columns = predicted class, coloured by the row's share.
+
+    Args:
+        confusion: counts [n_classes, n_classes].
+        classes: class names in the order of the rows.
+        title: one line above the figure.
+    """
+    n = len(classes)
+    side = min(3.2 + 0.28 * n, 12.0)
+    figure = Figure(figsize=(side + 0.8, side), dpi=100, layout="tight")
+    axes = figure.subplots()
+    totals = confusion.sum(axis=1, keepdims=True)
+    share = np.divide(confusion, totals, out=np.zeros(confusion.shape), where=totals > 0)
+    picture = axes.imshow(share, cmap="Blues", vmin=0.0, vmax=1.0)
+    axes.set_title(title, fontsize=10)
+    axes.set_xlabel("predicted class")
+    axes.set_ylabel("true class")
+    if n <= _MOST_LABELLED:
+        axes.set_xticks(range(n), classes, rotation=60, ha="right", fontsize=8)
+        axes.set_yticks(range(n), classes, fontsize=8)
+        for row, column in zip(*np.nonzero(confusion), strict=True):
+            color = "white" if share[row, column] > 0.6 else "black"
+            axes.text(column, row, str(confusion[row, column]), ha="center", va="center", fontsize=7, color=color)
+    figure.colorbar(picture, ax=axes, fraction=0.046, pad=0.03, label="share of the true class")
+    return _png(figure)
+
+
+class CurveLine:
+    """One line of a curve figure: accuracy and its interval at each scale, in fractions."""
+
+    def __init__(
+        self,
+        label: str,
+        scales: Sequence[int],
+        accuracy: Sequence[float],
+        low: Sequence[float],
+        high: Sequence[float],
+    ) -> None:
+        self.label = label
+        self.scales = list(scales)
+        self.accuracy = 100 * np.asarray(accuracy, dtype=float)
+        self.low = 100 * np.asarray(low, dtype=float)
+        self.high = 100 * np.asarray(high, dtype=float)
+
+
+def curves_png(lines: Sequence[CurveLine], title: str) -> bytes:
+    """Draw accuracy against scale, with the 95 % intervals as bands."""
+    return _png(_curves(lines, title))
+
+
+def curves_svg(lines: Sequence[CurveLine], title: str) -> str:
+    """Draw accuracy against scale as an SVG element that can stand inside an HTML page."""
+    buffer = io.StringIO()
+    # without a date the same curves give the same bytes
+    _curves(lines, title).savefig(buffer, format="svg", metadata={"Date": None})
+    text = buffer.getvalue()
+    return text[text.index("<svg") :]
+
+
+def _curves(lines: Sequence[CurveLine], title: str) -> Figure:
+    figure = Figure(figsize=(6.4, 4.0), dpi=100, layout="tight")
+    axes = figure.subplots()
+    for index, line in enumerate(lines):
+        color = _COLORS[index % len(_COLORS)]
+        axes.fill_between(line.scales, line.low, line.high, color=color, alpha=0.12, linewidth=0)
+        axes.plot(line.scales, line.accuracy, marker="o", markersize=4, color=color, label=line.label)
+    longest = max(lines, key=lambda line: len(line.scales)).scales
+    axes.set_xticks(longest if len(longest) <= 16 else longest[:: len(longest) // 12])
+    axes.set_xlabel("scale (categories per class)")
+    axes.set_ylabel("accuracy, %")
+    axes.set_title(title, fontsize=11)
+    axes.grid(alpha=0.25)
+    axes.legend(fontsize=8)
+    return figure
+
+
+def _png(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    FigureCanvasAgg(figure).print_png(buffer, metadata={"Software": None})
+    return buffer.getvalue()

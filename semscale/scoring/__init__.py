@@ -1,0 +1,27 @@
+"""The fused ladder kernel, its aggregations, and the metrics of a trial."""
+
+from semscale.scoring.kernel import (
+    AGGREGATIONS,
+    BLOCK,
+    LadderScores,
+    block_ranges,
+    join_scores,
+    score_blocks,
+    score_ladder,
+)
+from semscale.scoring.metrics import TrialMetrics, trial_metrics
+from semscale.scoring.statistics import CategoryStatistics, category_statistics
+
+__all__ = [
+    "AGGREGATIONS",
+    "BLOCK",
+    "CategoryStatistics",
+    "LadderScores",
+    "TrialMetrics",
+    "block_ranges",
+    "category_statistics",
+    "join_scores",
+    "score_blocks",
+    "score_ladder",
+    "trial_metrics",
+]

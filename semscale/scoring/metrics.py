@@ -1,0 +1,81 @@
+"""The metrics of one trial, from its predicted classes, ranks and margins."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from semscale.scoring.plan import Float32, Int32
+
+
+@dataclass(frozen=True)
+class TrialMetrics:
+    """What one trial found; shares run from 0 to 1.
+
+    Attributes:
+        n_images: images scored.
+        n_correct: images whose predicted class is the true one.
+        accuracy: n_correct / n_images.
+        top5: share of images whose true class is among the five best.
+        macro_f1: mean F1 over the classes that occur, truly or as a prediction.
+        mean_margin: mean of the true class's score less the best other score, in cosine.
+        per_class_accuracy: float64[c], share of right predictions among a class's images; nan without images.
+        confusion: int64[c, c], images by true class (row) and predicted class (column).
+    """
+
+    n_images: int
+    n_correct: int
+    accuracy: float
+    top5: float
+    macro_f1: float
+    mean_margin: float
+    per_class_accuracy: NDArray[np.float64]
+    confusion: NDArray[np.int64]
+
+
+def trial_metrics(
+    predicted_class: Int32, true_class: Int32, true_rank: Int32, margin: Float32, n_classes: int
+) -> TrialMetrics:
+    """Return the metrics of one step of a ladder.
+
+    F1 of a class is 2 TP / (2 TP + FP + FN), as in scikit-learn's `f1_score(average="macro")`.
+
+    Args:
+        predicted_class, true_class, true_rank: int32[n]; `true_rank` is 0 where the prediction is right.
+        margin: float32[n].
+        n_classes: c.
+
+    Raises:
+        ValueError: when there is no image or the lengths differ.
+
+    >>> predicted, true = np.array([0, 1, 1], np.int32), np.array([0, 1, 0], np.int32)
+    >>> metrics = trial_metrics(predicted, true, np.array([0, 0, 1]), np.array([0.1, 0.2, -0.1]), 2)
+    >>> metrics.n_correct, metrics.confusion.tolist(), round(metrics.macro_f1, 3)
+    (2, [[1, 1], [0, 1]], 0.667)
+    """
+    n = len(true_class)
+    if not n or {len(predicted_class), len(true_rank), len(margin)} != {n}:
+        raise ValueError(
+            "expected one or more images with a prediction, rank and margin each, but got lengths "
+            f"{len(predicted_class)}, {n}, {len(true_rank)}, {len(margin)}"
+        )
+    cells = true_class.astype(np.int64) * n_classes + predicted_class
+    confusion = np.bincount(cells, minlength=n_classes**2).reshape(n_classes, n_classes).astype(np.int64)
+    right = np.diagonal(confusion)
+    of_class, as_class = confusion.sum(axis=1), confusion.sum(axis=0)
+    occurs = (of_class + as_class) > 0
+    with np.errstate(invalid="ignore"):
+        per_class = right / of_class
+    n_correct = int(right.sum())
+    return TrialMetrics(
+        n_images=n,
+        n_correct=n_correct,
+        accuracy=n_correct / n,
+        top5=float((true_rank < 5).mean()),
+        macro_f1=float((2 * right[occurs] / (of_class + as_class)[occurs]).mean()),
+        mean_margin=float(margin.mean(dtype=np.float64)),
+        per_class_accuracy=per_class,
+        confusion=confusion,
+    )

@@ -1,0 +1,94 @@
+"""Statistics per category: the columns of the file that the founding study's labelling tool wrote."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from semscale.scoring.plan import Float32, Int32
+
+_CHUNK = 4096
+
+
+@dataclass(frozen=True)
+class CategoryStatistics:
+    """One entry for each of the m categories offered at a step.
+
+    A category that labels no image has fraction 0, nan for the mean and the variance, and no second best.
+
+    Attributes:
+        fraction: float64[m], the share of all images labelled with this category.
+        average_dot_product: float64[m], the mean cosine between these images and the category.
+        variance: float64[m], the population variance of that cosine.
+        second_best: int32[m], the other category with the highest mean cosine over these images, or -1.
+    """
+
+    fraction: NDArray[np.float64]
+    average_dot_product: NDArray[np.float64]
+    variance: NDArray[np.float64]
+    second_best: Int32
+
+
+def category_statistics(images: Float32, texts: Float32, predicted_category: Int32) -> CategoryStatistics:
+    """Return the statistics of every category at one step.
+
+    The mean cosine of a text over a group of images is the cosine with the group's mean embedding, so sums
+    per category suffice: neither the images x texts matrix nor a sorted copy of the images is made.
+
+    Args:
+        images: float32[n, d], unit rows, at least one.
+        texts: float32[m, d], unit rows, the texts offered at the step.
+        predicted_category: int32[n], index of the text that labels each image.
+
+    Raises:
+        ValueError: when there is no image or an index is out of range.
+
+    >>> texts = np.array([[1, 0], [0, 1], [0.6, 0.8]], dtype=np.float32)
+    >>> found = category_statistics(texts[[0, 2]], texts, np.array([0, 0], np.int32))
+    >>> found.fraction.tolist(), found.average_dot_product.round(3).tolist(), found.second_best.tolist()
+    ([1.0, 0.0, 0.0], [0.8, nan, nan], [2, -1, -1])
+    """
+    if not len(images) or len(images) != len(predicted_category):
+        raise ValueError(f"expected a category per image, got {len(images)} and {len(predicted_category)}")
+    if predicted_category.min() < 0 or predicted_category.max() >= len(texts):
+        raise ValueError(f"expected categories from 0 to {len(texts) - 1}")
+    counts = np.bincount(predicted_category, minlength=len(texts))
+    sums, cosines = _sums_and_cosines(images, texts, predicted_category)
+    with np.errstate(invalid="ignore"):
+        average = np.bincount(predicted_category, cosines, len(texts)) / counts
+        squares = (cosines - average[predicted_category]) ** 2
+        spread = np.bincount(predicted_category, squares, len(texts)) / counts
+    return CategoryStatistics(counts / len(images), average, spread, _second_best(sums, counts, texts))
+
+
+def _sums_and_cosines(
+    images: Float32, texts: Float32, predicted: Int32
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the sum of each category's images, float64[m, d], and each image's winning cosine."""
+    sums = np.zeros(texts.shape, dtype=np.float64)
+    cosines = np.empty(len(images), dtype=np.float64)
+    order = np.argsort(predicted, kind="stable")
+    for start in range(0, len(order), _CHUNK):
+        rows = order[start : start + _CHUNK]
+        labels = predicted[rows]
+        chunk = images[rows]
+        cosines[rows] = np.einsum("ij,ij->i", chunk, texts[labels], dtype=np.float64)
+        groups, starts = np.unique(labels, return_index=True)
+        sums[groups] += np.add.reduceat(chunk, starts, axis=0, dtype=np.float64)
+    return sums, cosines
+
+
+def _second_best(sums: NDArray[np.float64], counts: NDArray[np.intp], texts: Float32) -> Int32:
+    second = np.full(len(texts), -1, dtype=np.int32)
+    winners = np.flatnonzero(counts)
+    if len(texts) < 2:
+        return second
+    for start in range(0, len(winners), _CHUNK):
+        part = winners[start : start + _CHUNK]
+        means = (sums[part] / counts[part, None]).astype(np.float32)
+        similarities = means @ texts.T
+        similarities[np.arange(len(part)), part] = -np.inf
+        second[part] = similarities.argmax(axis=1)
+    return second

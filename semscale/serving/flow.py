@@ -1,0 +1,244 @@
+"""The server: one jina Flow with a gRPC gateway and replicas of :class:`SemscaleEncoder`."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+import shutil
+import signal
+import socket
+import threading
+import warnings
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any
+
+from semscale.errors import SemscaleError
+from semscale.serving.announce import Announcer, say, set_announcer
+from semscale.serving.environment import available_cores, prepare_environment
+from semscale.serving.lifeline import end_children_with_me, watch_parent
+
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+_PATIENCE = 20.0
+
+
+@dataclass(frozen=True)
+class ServeConfig:
+    """What a server is started with.
+
+    Args:
+        model: a model name as in :func:`semscale.serving.model.load_model`.
+        replicas: processes that each hold the model.
+        device: `cpu`, `cuda` (replicas spread over the GPUs) or `cuda:N`.
+        dtype: `fp32`, `fp16`, `bf16` or None (fp32 on CPU, fp16 on CUDA).
+        host: address to bind to; only 127.0.0.1 keeps other machines out.
+        port: gRPC port; 0 takes a free one.
+        minibatch_size: rows that the model computes at once; None: 16 on CPU, 64 on CUDA.
+        num_threads: CPU threads per replica; None: cores divided by replicas.
+        timeout_send: seconds that the gateway waits for a replica's answer; None waits for ever.
+        metrics_port: Prometheus page of replica r at this port + r; None: no pages.
+        status_fd: file descriptor for events to the process that started the server (see `announce`).
+        lifeline_fd: reading end of a pipe; when its other end closes, the server stops.
+    """
+
+    model: str
+    replicas: int = 1
+    device: str = "cpu"
+    dtype: str | None = None
+    host: str = "127.0.0.1"
+    port: int = 51000
+    minibatch_size: int | None = None
+    num_threads: int | None = None
+    timeout_send: float | None = None
+    metrics_port: int | None = None
+    status_fd: int | None = None
+    lifeline_fd: int | None = None
+
+    def __post_init__(self) -> None:
+        _expect(self.replicas >= 1, "--replicas", self.replicas, "1 or more")
+        _expect(0 <= self.port <= 65535, "--port", self.port, "0 to 65535")
+        _expect(
+            self.minibatch_size is None or self.minibatch_size >= 1, "--minibatch", self.minibatch_size, "1 or more"
+        )
+        _expect(self.num_threads is None or self.num_threads >= 1, "--threads", self.num_threads, "1 or more")
+        _expect(self.timeout_send is None or self.timeout_send > 0, "--timeout", self.timeout_send, "seconds above 0")
+
+
+class _Stop(BaseException):
+    """A signal asked the server to stop while it was starting."""
+
+
+def serve(config: ServeConfig) -> int:
+    """Start the server, say when it is ready, and block until SIGINT or SIGTERM.
+
+    Returns:
+        the exit status: 0 after an orderly stop, 1 if the server cannot start (which has been said).
+    """
+    announcer = Announcer(config.status_fd)
+    set_announcer(announcer)
+    stop = threading.Event()
+    starting = True
+
+    def on_signal(signum: int, frame: FrameType | None) -> None:
+        stop.set()
+        if starting:
+            raise _Stop
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, on_signal)
+    if config.lifeline_fd is not None:
+        watch_parent(config.lifeline_fd, on_gone=_stop_soon)
+    flow: Any = None
+    try:
+        flow = build_flow(config, announcer)
+        from semscale.serving.plain_flow import process_ids
+
+        flow.start()
+        starting = False
+        announcer.ready(_url(config.host, flow.port), process_ids())
+        stop.wait()
+        say("stopping")
+        return 0
+    except _Stop:
+        say("stopped before it was ready")
+        return 0
+    except SemscaleError as error:
+        announcer.error(error)
+        return 1
+    finally:
+        starting = False
+        if flow is not None:
+            flow.close()
+
+
+def build_flow(config: ServeConfig, announcer: Announcer) -> Any:
+    """Load the model once and build the Flow whose replicas are forked from this process and share its weights.
+
+    Raises:
+        SemscaleError: a model or device that cannot be had, or a port that is taken.
+    """
+    prepare_environment()
+    announcer.progress(f"loading {config.model}")
+    import torch
+
+    from semscale.serving.devices import pick_device
+    from semscale.serving.model import read_model, resolve_dtype
+
+    pick_device(config.device)
+    resolve_dtype(config.dtype, config.device)
+    # A single thread leaves no OpenMP pool behind; a forked replica could not use the parent's.
+    torch.set_num_threads(1)
+    loaded = read_model(config.model)
+    identity = loaded.identity
+    announcer.progress(
+        f"{identity.name} ({identity.architecture}), weights {identity.weights_sha256[:12]}, "
+        f"{identity.embedding_dim} dimensions; starting {config.replicas} "
+        f"{'replica' if config.replicas == 1 else 'replicas'} on {config.device}"
+    )
+
+    # The libraries' own: deprecated imports, annotations written as strings, pydantic keys of another version.
+    warnings.filterwarnings("ignore", category=UserWarning, module=r"clip_server|jina|hubble|pydantic")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from semscale.serving import executor
+        from semscale.serving.plain_flow import PlainFlow
+
+    executor.preload(loaded, config.model)
+    end_children_with_me()
+    for replica in range(config.replicas):
+        # jina logs an empty line for a failed request when it may not print the traceback; the executor says why.
+        logging.getLogger(f"clip/rep-{replica}").addFilter(lambda record: bool(record.getMessage().strip()))
+    port = _claim_port(config.host, config.port)
+    if config.host not in _LOOPBACK:
+        say(f"warning: every machine that reaches {config.host}:{port} can use this server")
+    return PlainFlow(
+        protocol="grpc",
+        host=config.host,
+        port=port,
+        **({"timeout_send": int(config.timeout_send * 1000)} if config.timeout_send else {}),
+    ).add(
+        name="clip",
+        uses=executor.SemscaleEncoder,
+        uses_with=_executor_arguments(config),
+        replicas=config.replicas,
+        host="127.0.0.1",
+        # A large model may take minutes to reach a GPU.
+        timeout_ready=-1,
+        quiet_error=True,
+        **_spread_over_gpus(config),
+        **_metrics(config),
+    )
+
+
+def _stop_soon() -> None:
+    """Stop in good order, or, should that hang, at once: the kernel then ends gateway and replicas."""
+    os.kill(os.getpid(), signal.SIGTERM)
+    timer = threading.Timer(_PATIENCE, os._exit, args=(1,))
+    timer.daemon = True
+    timer.start()
+
+
+def _executor_arguments(config: ServeConfig) -> dict[str, Any]:
+    cuda = config.device.startswith("cuda")
+    threads = config.num_threads or max(1, available_cores() // config.replicas)
+    return {
+        "name": config.model,
+        "device": config.device,
+        "dtype": config.dtype,
+        "minibatch_size": config.minibatch_size or (64 if cuda else 16),
+        "num_threads": threads,
+        "num_worker_preprocess": min(8, threads),
+    }
+
+
+def _spread_over_gpus(config: ServeConfig) -> dict[str, Any]:
+    """Let jina give each replica its own GPU (`CUDA_VISIBLE_DEVICES=RR`) where it can count them.
+
+    It counts with nvidia-smi and leaves the literal `RR` in place without it; then, and where devices are named by
+    UUID, the replicas take the GPUs in turn themselves (:func:`semscale.serving.devices.pick_device`).
+    """
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    by_number = not visible or all(part.strip().isdigit() for part in visible.split(","))
+    if config.device != "cuda" or config.replicas == 1 or not by_number or shutil.which("nvidia-smi") is None:
+        return {}
+    return {"env": {"CUDA_VISIBLE_DEVICES": f"RR{visible.replace(' ', '')}"}}
+
+
+def _metrics(config: ServeConfig) -> dict[str, Any]:
+    if config.metrics_port is None:
+        return {}
+    import prometheus_client
+
+    ports = [config.metrics_port + replica for replica in range(config.replicas)]
+    # jina calls it with a port alone, which would open the pages to every machine.
+    prometheus_client.start_http_server = functools.partial(prometheus_client.start_http_server, addr=config.host)
+    say(f"metrics of the replicas at http://{config.host}:PORT, PORT {ports[0]} to {ports[-1]}")
+    return {"monitoring": True, "port_monitoring": ports}
+
+
+def _claim_port(host: str, port: int) -> int:
+    """Check that a port is free, or find a free one (0)."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise SemscaleError(
+                "the server cannot listen there",
+                where=f"{host}:{port}",
+                found=error.strerror or str(error),
+                hint="choose another --port, or 0 for any free one",
+            ) from error
+        return int(probe.getsockname()[1])
+
+
+def _url(host: str, port: int) -> str:
+    name = "127.0.0.1" if host in ("0.0.0.0", "::") else host
+    return f"grpc://[{name}]:{port}" if ":" in name else f"grpc://{name}:{port}"
+
+
+def _expect(fine: bool, where: str, found: object, expected: str) -> None:
+    if not fine:
+        raise SemscaleError("a setting is out of range", where=where, found=str(found), expected=expected)

@@ -1,0 +1,86 @@
+"""Whether a clip-server really answers: a dry run through its executors, and what it serves."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+from urllib.parse import urlsplit
+
+from semscale.errors import SemscaleError
+from semscale.serving.environment import prepare_environment
+
+
+def check_server(url: str, timeout: float = 10.0) -> dict[str, Any] | None:
+    """Send an empty request through gateway and executor, then ask the server what it serves.
+
+    gRPC's own health service says SERVING with every replica dead; the dry run tells the truth.
+
+    Args:
+        url: `grpc://host:port`, or `grpcs://host:port` for TLS.
+        timeout: seconds for each of the two requests.
+
+    Returns:
+        The identity of the model: the dict that :mod:`semscale.serving.executor` describes at `/info`; None from a
+        stock clip-server, which has no such endpoint.
+
+    Raises:
+        SemscaleError: not such a URL, nobody there, no living executor, or no answer in time.
+    """
+    prepare_environment()
+    import grpc  # type: ignore[import-untyped]
+
+    target, secure = _address(url)
+    options = [("grpc.enable_http_proxy", 0), ("grpc.max_receive_message_length", -1)]
+    if secure:
+        channel = grpc.secure_channel(target, grpc.ssl_channel_credentials(), options=options)
+    else:
+        channel = grpc.insecure_channel(target, options=options)
+    with channel:
+        try:
+            return _ask(channel, url, timeout)
+        except grpc.RpcError as error:
+            raise SemscaleError(
+                "the clip-server does not answer",
+                where=url,
+                found=_reason(error),
+                hint="is it running there? `semscale serve --port PORT` starts one",
+            ) from error
+
+
+def _ask(channel: Any, url: str, timeout: float) -> dict[str, Any] | None:
+    from docarray import Document, DocumentArray
+    from google.protobuf.empty_pb2 import Empty  # type: ignore[import-untyped]
+    from jina.proto import jina_pb2, jina_pb2_grpc
+    from jina.types.request.data import DataRequest
+
+    status = jina_pb2_grpc.JinaGatewayDryRunRPCStub(channel).dry_run(Empty(), timeout=timeout)
+    if status.code != jina_pb2.StatusProto.SUCCESS:
+        raise SemscaleError("the clip-server has no working executor", where=url, found=status.description)
+    request = DataRequest()
+    request.header.exec_endpoint = "/info"
+    request.data.docs = DocumentArray([Document()])
+    stub = jina_pb2_grpc.JinaSingleDataRequestRPCStub(channel)
+    answer = stub.process_single_data(request, timeout=timeout)
+    if answer.header.status.code == jina_pb2.StatusProto.ERROR or not len(answer.docs):
+        return None
+    text = answer.docs[0].tags.get("semscale_info")
+    info: dict[str, Any] | None = json.loads(text) if isinstance(text, str) else None
+    return info
+
+
+def _address(url: str) -> tuple[str, bool]:
+    parts = urlsplit(url)
+    try:
+        port = parts.port
+    except ValueError:
+        port = None
+    if parts.scheme not in ("grpc", "grpcs") or not parts.hostname or port is None:
+        raise SemscaleError("not the address of a clip-server", found=url, expected="grpc://host:port")
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    return f"{host}:{port}", parts.scheme == "grpcs"
+
+
+def _reason(error: Any) -> str:
+    code = error.code().name if callable(getattr(error, "code", None)) else type(error).__name__
+    details = error.details() if callable(getattr(error, "details", None)) else ""
+    return f"{code}: {' '.join((details or '').split())[:200]}"

@@ -1,0 +1,82 @@
+"""The bundled model `semscale-mini`: a small CLIP that knows digits and shapes, and nothing else.
+
+It is a demonstrator: it makes a whole study run without a GPU or a download. `python -m semscale.training.mini`
+trained it on the training halves of the bundled datasets. Importing this module makes the architecture known to
+open_clip, so `open_clip.create_model("semscale-mini")` builds it untrained.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import open_clip
+from open_clip.transform import PreprocessCfg, image_transform_v2
+
+from semscale.errors import SemscaleError
+from semscale.serving import mini_tower
+from semscale.serving.compact import load_compact
+
+if TYPE_CHECKING:
+    import torch
+    from PIL import Image
+
+NAME = "semscale-mini"
+"""The model's name, here and in open_clip."""
+
+IMAGE_SIZE = mini_tower.IMAGE_SIZE
+
+WEIGHTS = Path(__file__).parent / "weights" / f"{NAME}.safetensors"
+"""The trained weights that come with the package."""
+
+Preprocess = Callable[["Image.Image"], "torch.Tensor"]
+
+open_clip.add_model_config(Path(__file__).parent / f"{NAME}.json")
+
+
+def build_mini(device: str = "cpu") -> torch.nn.Module:
+    """Return the untrained model, float32; torch's global seed decides its first weights."""
+    return open_clip.create_model(NAME, device=device)
+
+
+def mini_transforms(model: torch.nn.Module) -> tuple[Preprocess, open_clip.SimpleTokenizer]:
+    """Return the preprocessing of images and the tokenizer that belong to the model."""
+    preprocess: Preprocess = image_transform_v2(PreprocessCfg(**model.visual.preprocess_cfg), is_train=False)
+    return preprocess, open_clip.get_tokenizer(NAME)
+
+
+def load_mini(
+    device: str = "cpu", weights: Path | str = WEIGHTS
+) -> tuple[torch.nn.Module, Preprocess, open_clip.SimpleTokenizer]:
+    """Return the trained model with its preprocessing and its tokenizer.
+
+    Args:
+        device: a torch device.
+        weights: a compact safetensors file; the one of the package unless given.
+
+    Returns:
+        The open_clip CLIP (float32, eval mode), the function from a Pillow image to a (3, 40, 40) tensor, and the
+        function from a list of texts to (n, 77) token numbers.
+
+    Raises:
+        SemscaleError: the weights file is missing, damaged or of another model.
+    """
+    path = Path(weights)
+    if not path.is_file():
+        raise SemscaleError(
+            "the weights of the bundled model are missing",
+            where=str(path),
+            expected="a safetensors file",
+            hint="install semscale again, or train them: python -m semscale.training.mini",
+        )
+    model = build_mini(device)
+    try:
+        model.load_state_dict(load_compact(path))
+    except Exception as error:  # safetensors, torch and our reader each raise their own kind
+        raise SemscaleError(
+            f"the weights of {NAME} cannot be read", where=str(path), found=str(error).splitlines()[0]
+        ) from error
+    model.eval()
+    preprocess, tokenizer = mini_transforms(model)
+    return model, preprocess, tokenizer

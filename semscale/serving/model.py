@@ -1,0 +1,217 @@
+"""One way to load a CLIP model, whatever it is called: bundled, open_clip, hub or a local checkpoint."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import torch
+from PIL import Image
+
+from semscale.errors import SemscaleError
+from semscale.serving.devices import device_name, pick_device
+from semscale.serving.sources import MINI, ModelSource, build_source, parse_name
+
+DTYPES = {
+    "fp32": torch.float32,
+    "float32": torch.float32,
+    "fp16": torch.float16,
+    "float16": torch.float16,
+    "bf16": torch.bfloat16,
+    "bfloat16": torch.bfloat16,
+}
+_SHORT = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16"}
+
+Preprocess = Callable[[Image.Image], torch.Tensor]
+Tokenizer = Callable[[list[str]], torch.Tensor]
+
+
+@dataclass(frozen=True)
+class PreprocessSpec:
+    """How an image becomes pixels: resize (`resize_mode`, `interpolation`), centre-crop to `size`, `mode`, mean, std.
+
+    `size` is (height, width) in pixels; `mean` and `std` are per channel on the 0..1 scale.
+    """
+
+    size: tuple[int, int]
+    mode: str
+    interpolation: str
+    resize_mode: str
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class ModelIdentity:
+    """What an embedding depends on: the weights, how pixels are made, and the precision; and where it runs.
+
+    `weights_sha256` is taken over the float32 tensors of the loaded model (:func:`hash_weights`), so it does not
+    depend on the file format; `logit_scale` is the multiplier itself (100 for OpenAI's models), not its logarithm.
+    """
+
+    name: str
+    architecture: str
+    weights_sha256: str
+    embedding_dim: int
+    image_size: tuple[int, int]
+    context_length: int
+    logit_scale: float
+    preprocess: PreprocessSpec
+    dtype: str
+    device: str
+    device_name: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain lists, numbers and strings that survive `json.dumps` unchanged."""
+        out = asdict(self)
+        out["image_size"] = list(self.image_size)
+        out["preprocess"] |= {k: list(out["preprocess"][k]) for k in ("size", "mean", "std")}
+        return out
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model ready to encode: `model` (eval, no gradients), `preprocess`, `tokenizer` and its identity."""
+
+    model: torch.nn.Module
+    preprocess: Preprocess
+    tokenizer: Tokenizer
+    identity: ModelIdentity
+
+    @property
+    def torch_dtype(self) -> torch.dtype:
+        """The dtype in which images are fed and the towers compute."""
+        return DTYPES[self.identity.dtype]
+
+    def placed(self, device: str, dtype: str | None = None, replica: int = 0) -> LoadedModel:
+        """Move the model (in place) to a device and precision, and say so in the identity.
+
+        Args:
+            device: `cpu`, `cuda` or `cuda:N`.
+            dtype: `fp32`, `fp16` or `bf16`; default fp32 on CPU, fp16 on CUDA.
+            replica: number of this replica; `cuda` without a number gives replica r the GPU r modulo their count.
+
+        Raises:
+            SemscaleError: no such device, an unknown dtype, or too little memory on the GPU.
+        """
+        target = pick_device(device, replica)
+        wanted = resolve_dtype(dtype, device)
+        try:
+            self.model.to(device=target, dtype=wanted)
+        except torch.OutOfMemoryError as error:
+            raise SemscaleError(
+                "the model does not fit into the memory of the GPU",
+                where=f"{target} ({device_name(target)})",
+                found=str(error).splitlines()[0],
+                hint="fewer replicas, --dtype fp16, or a smaller model",
+            ) from error
+        identity = replace(self.identity, dtype=_SHORT[wanted], device=str(target), device_name=device_name(target))
+        return replace(self, identity=identity)
+
+
+def load_model(name: str, device: str = "cpu", dtype: str | None = None) -> LoadedModel:
+    """Load a model by name onto a device, without executing pickles.
+
+    Args:
+        name: `semscale-mini`; `ARCH::TAG` of open_clip; `hf-hub:ORG/NAME`; `ARCH::/path/to/weights.safetensors`
+            (or .pt, .pth, .bin); a directory with open_clip_config.json and weights (also `local-dir:/path`).
+        device: `cpu`, `cuda` or `cuda:N`; never silently another one.
+        dtype: `fp32`, `fp16`, `bf16` or None (fp32 on CPU, fp16 on CUDA).
+
+    Raises:
+        SemscaleError: unknown architecture, tag, file, device or dtype; weights that do not fit or hold code;
+            a hub that cannot be reached.
+    """
+    resolve_dtype(dtype, device)
+    pick_device(device)
+    return read_model(name).placed(device, dtype)
+
+
+def read_model(name: str) -> LoadedModel:
+    """Read a model into memory as float32 on the CPU; :meth:`LoadedModel.placed` does the rest."""
+    source = parse_name(name)
+    if source.kind == MINI:
+        return _read_mini(source)
+    model, preprocess, tokenizer = build_source(source)
+    return _describe(source, model, preprocess, tokenizer)
+
+
+def resolve_dtype(dtype: str | None, device: str) -> torch.dtype:
+    """Turn `fp32`, `fp16`, `bf16` or None into a torch dtype.
+
+    >>> resolve_dtype(None, "cpu"), resolve_dtype("bf16", "cpu")
+    (torch.float32, torch.bfloat16)
+    """
+    if dtype is None:
+        return torch.float16 if device.startswith("cuda") else torch.float32
+    if dtype not in DTYPES:
+        raise SemscaleError("unknown dtype", where="--dtype", found=dtype, expected="fp32, fp16 or bf16")
+    return DTYPES[dtype]
+
+
+def hash_weights(state: Mapping[str, torch.Tensor]) -> str:
+    """SHA-256 over the tensors of a state dict in the order of their names: name, dtype, shape, bytes.
+
+    >>> a, b = torch.zeros(2), torch.ones(1)
+    >>> hash_weights({"a": a, "b": b}) == hash_weights({"b": b, "a": a})
+    True
+    """
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        tensor = state[name].detach().cpu().contiguous()
+        digest.update(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())
+        # As bytes, without a copy: numpy knows no bfloat16.
+        raw: Any = tensor.reshape(-1).view(torch.uint8).numpy()
+        digest.update(raw)
+    return digest.hexdigest()
+
+
+def _read_mini(source: ModelSource) -> LoadedModel:
+    from semscale.serving.mini import load_mini
+
+    model, preprocess, tokenizer = load_mini(device="cpu")
+    return _describe(source, model, preprocess, tokenizer)
+
+
+def _describe(source: ModelSource, model: Any, preprocess: Any, tokenizer: Any) -> LoadedModel:
+    model.eval().requires_grad_(False)
+    spec = _preprocess_spec(model.visual)
+    context_length = int(getattr(tokenizer, "context_length", None) or model.context_length)
+    with torch.inference_mode():
+        embedding_dim = int(model.encode_text(torch.zeros(1, context_length, dtype=torch.long)).shape[-1])
+    scale = float(model.logit_scale.detach().float().exp()) if hasattr(model, "logit_scale") else 1.0
+    identity = ModelIdentity(
+        name=source.name,
+        architecture=source.architecture,
+        weights_sha256=hash_weights(model.state_dict()),
+        embedding_dim=embedding_dim,
+        image_size=spec.size,
+        context_length=context_length,
+        logit_scale=scale,
+        preprocess=spec,
+        dtype="fp32",
+        device="cpu",
+        device_name=device_name(torch.device("cpu")),
+    )
+    return LoadedModel(model, preprocess, tokenizer, identity)
+
+
+def _preprocess_spec(visual: Any) -> PreprocessSpec:
+    cfg: dict[str, Any] = visual.preprocess_cfg
+    return PreprocessSpec(
+        size=_pair(cfg["size"]),
+        mode=cfg.get("mode", "RGB"),
+        interpolation=cfg.get("interpolation", "bicubic"),
+        resize_mode=cfg.get("resize_mode", "shortest"),
+        mean=tuple(float(v) for v in cfg["mean"]),
+        std=tuple(float(v) for v in cfg["std"]),
+    )
+
+
+def _pair(size: Any) -> tuple[int, int]:
+    if isinstance(size, (tuple, list)):
+        height, width = (int(v) for v in size[-2:])
+        return height, width
+    return int(size), int(size)

@@ -1,0 +1,1 @@
+"""The study run: the four stages in order, resume, and progress."""

@@ -1,0 +1,75 @@
+"""The Ray cluster of a sweep: the one that is there, or a local one that ends with the sweep."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+# offline by default, and Tune neither writes its own logs nor takes Ctrl-C away from us
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
+os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+
+import ray
+
+from semscale.config import redact
+from semscale.errors import SemscaleError
+
+_WORKER_ENVIRONMENT = {
+    "NO_VERSION_CHECK": "1",
+    "JINA_OPTOUT_TELEMETRY": "1",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "true",
+}
+
+
+@contextmanager
+def ray_cluster(address: str | None) -> Iterator[None]:
+    """Connect to a Ray cluster for the time of the context.
+
+    Args:
+        address: of a running cluster; None for the cluster of the surrounding Ray job (``RAY_ADDRESS``), or else a
+            local one on the loopback interface. A session that is already initialised is used and left alone.
+
+    Raises:
+        SemscaleError: no cluster answers at the address.
+    """
+    if ray.is_initialized():
+        yield
+        return
+    address = address or os.environ.get("RAY_ADDRESS")
+    quiet = {"log_to_driver": False, "logging_level": logging.ERROR, "namespace": "semscale"}
+    runtime_env = {"env_vars": _WORKER_ENVIRONMENT}
+    try:
+        if address:
+            ray.init(address=address, runtime_env=runtime_env, **quiet)
+        else:
+            # at least two, so that encoding and its ledger never wait for each other
+            cores = max(2, os.cpu_count() or 2)
+            ray.init(
+                address="local",
+                num_cpus=cores,
+                include_dashboard=False,
+                _node_ip_address="127.0.0.1",
+                runtime_env=runtime_env,
+                **quiet,
+            )
+    except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+        raise SemscaleError(
+            "no Ray cluster answers" if address else "Ray does not start on this machine",
+            where=redact(address) if address else None,
+            found=str(error).strip().splitlines()[0],
+            hint="check --ray-address; without it the sweep starts Ray on this machine" if address else None,
+        ) from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def cluster_cpus() -> float:
+    """Return the number of CPUs of the connected cluster, at least one."""
+    return max(1.0, float(ray.cluster_resources().get("CPU", 1.0)))

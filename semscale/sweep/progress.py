@@ -1,0 +1,130 @@
+"""Progress of a sweep: bars on a terminal, plain lines elsewhere, nothing when quiet."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+
+class Stage(Protocol):
+    """One piece of work whose progress is shown."""
+
+    def __call__(self, done: int, total: int) -> None:
+        """Say how far it is."""
+        ...
+
+
+class Reporter(Protocol):
+    """Shows what a sweep is doing."""
+
+    def stage(self, title: str, total: int | None = None, unit: str = "") -> _StageContext:
+        """Open a stage; ``with reporter.stage("encoding digits", 898, "images") as advance: advance(done, total)``."""
+        ...
+
+    def note(self, text: str) -> None:
+        """Say one line."""
+        ...
+
+
+class _StageContext(Protocol):
+    def __enter__(self) -> Stage: ...
+
+    def __exit__(self, *details: object) -> bool | None: ...
+
+
+def reporter(console: Console, *, quiet: bool = False) -> Reporter:
+    """Return the reporter that suits the console."""
+    if quiet:
+        return Quiet()
+    return Bars(console) if console.is_terminal else Lines(console)
+
+
+class Quiet:
+    """Shows nothing."""
+
+    @contextmanager
+    def stage(self, title: str, total: int | None = None, unit: str = "") -> Iterator[Stage]:
+        """Show nothing."""
+        yield lambda done, total: None
+
+    def note(self, text: str) -> None:
+        """Say nothing."""
+
+
+class Lines:
+    """One line when a stage begins, every few seconds, and when it ends; for logs and pipes."""
+
+    def __init__(self, console: Console, every: float = 5.0) -> None:
+        self.console = console
+        self.every = every
+
+    @contextmanager
+    def stage(self, title: str, total: int | None = None, unit: str = "") -> Iterator[Stage]:
+        """Print the stage as plain lines."""
+        start = spoken = time.monotonic()
+        last = 0
+
+        def advance(done: int, total: int) -> None:
+            nonlocal spoken, last
+            last = done
+            now = time.monotonic()
+            if now - spoken >= self.every and done < total:
+                spoken = now
+                rate = done / max(now - start, 1e-9)
+                left = (total - done) / rate if rate else 0.0
+                self.note(f"{title}: {done}/{total} {unit}, {rate:.0f}/s, {left:.0f} s left")
+
+        yield advance
+        seconds = time.monotonic() - start
+        counted = f"{last} {unit}, " if last else ""
+        self.note(f"{title}: done, {counted}{seconds:.1f} s")
+
+    def note(self, text: str) -> None:
+        """Print the line."""
+        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+class Bars:
+    """A progress bar per stage with counts, rate and time left."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+
+    @contextmanager
+    def stage(self, title: str, total: int | None = None, unit: str = "") -> Iterator[Stage]:
+        """Show the stage as a bar, or as a spinner when its length is not known."""
+        counted = [BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"), TimeRemainingColumn()]
+        with Progress(
+            SpinnerColumn(finished_text="[green]✓"),
+            TextColumn("{task.description:<34}", markup=False),
+            *(counted if total is not None else []),
+            TimeElapsedColumn(),
+            console=self.console,
+        ) as bar:
+            task = bar.add_task(title, total=total, rate="")
+
+            def advance(done: int, total: int) -> None:
+                elapsed = bar.tasks[0].elapsed or 0.0
+                rate = f"{done / elapsed:.0f} {unit}/s" if elapsed > 0 else ""
+                bar.update(task, completed=done, total=total, rate=rate)
+
+            yield advance
+            finished = bar.tasks[0].total or bar.tasks[0].completed or 1
+            bar.update(task, total=finished, completed=finished)
+
+    def note(self, text: str) -> None:
+        """Print the line above the bars."""
+        self.console.print(text, highlight=False, markup=False, soft_wrap=True)

@@ -1,0 +1,91 @@
+"""The run directory: the files that others can read, each written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from semscale.categories.ladder import Ladder
+from semscale.config import StudyConfig
+from semscale.errors import SemscaleError
+
+# what identifies a curve; with `scale` a trial
+CURVE_KEY = ("dataset", "model", "strategy", "order")
+
+
+class RunDirectory:
+    """Where the results of a study lie.
+
+    Args:
+        path: the folder; made if missing. The same study may come back to it, another one is refused.
+        study: the study that writes here.
+
+    Raises:
+        SemscaleError: the folder cannot be written or belongs to another study.
+    """
+
+    def __init__(self, path: Path, study: StudyConfig) -> None:
+        self.path = path
+        self.study = study
+        marker = path / "study.yaml"
+        digest_line = f"# study {study.digest()}: a resolved study file; `semscale sweep study.yaml` repeats it\n"
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            if marker.exists():
+                found = marker.read_text(encoding="utf-8").partition("\n")[0]
+                if study.digest() not in found:
+                    raise SemscaleError(
+                        "the run directory belongs to another study",
+                        where=str(path),
+                        found=found.removeprefix("# ").partition(":")[0],
+                        expected=f"study {study.digest()}",
+                        hint="choose another --out, or remove the directory",
+                    )
+            self.write("study.yaml", (digest_line + study.to_yaml()).encode())
+        except OSError as error:
+            raise SemscaleError(
+                "the run directory cannot be written", where=str(path), found=str(error), hint="choose another --out"
+            ) from error
+
+    def write(self, name: str, content: bytes) -> Path:
+        """Write a file of the run directory; a reader sees the old or the new one, never half of it."""
+        target = self.path / name
+        partial = target.with_name(target.name + ".partial")
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            partial.write_bytes(content)
+            os.replace(partial, target)
+        except OSError as error:
+            partial.unlink(missing_ok=True)
+            raise SemscaleError("the run directory cannot be written", where=str(target), found=str(error)) from error
+        return target
+
+    def write_table(self, name: str, table: pd.DataFrame) -> Path:
+        """Write a table as Parquet."""
+        return self.write(name, table.to_parquet(index=False))
+
+    def write_ladder(self, ladder: Ladder) -> Path:
+        """Write the category sets of one dataset, strategy and order."""
+        target = self.path / "ladders" / f"{slug(ladder.dataset, ladder.strategy, ladder.order)}.json"
+        partial = target.with_name(target.name + ".partial")
+        ladder.save(partial)
+        os.replace(partial, target)
+        return target
+
+    def write_quarantine(self, rows: Sequence[tuple[str, str, str]]) -> Path:
+        """Write the images that are out of all arms: dataset, file, reason."""
+        table = pd.DataFrame(rows, columns=["dataset", "file", "reason"]).drop_duplicates()
+        return self.write("quarantine.csv", table.to_csv(index=False).encode())
+
+
+def slug(*parts: object) -> str:
+    """Join the parts of a file name with ``__``, each made of harmless characters only.
+
+    >>> slug("digits", "ViT-B-32::laion2b", "templates", 0)
+    'digits__ViT-B-32-laion2b__templates__0'
+    """
+    return "__".join(re.sub(r"[^A-Za-z0-9._-]+", "-", str(part)).strip("-.") or "-" for part in parts)

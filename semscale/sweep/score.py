@@ -1,0 +1,141 @@
+"""Stage 2: predictions of every step of every ladder, as Ray tasks over whole blocks of images."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import ray
+
+from semscale.categories.ladder import FlatLadder, Ladder
+from semscale.scoring.kernel import LadderScores, block_ranges, join_scores, score_blocks
+from semscale.sweep.cluster import cluster_cpus
+from semscale.sweep.encode import EncodedArm
+from semscale.sweep.rundir import CURVE_KEY
+
+Int32 = npt.NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class ScoredLadder:
+    """The predictions of one dataset x model x strategy x order at every step, and what a trial needs beside them.
+
+    Attributes:
+        dataset, model, strategy, order, aggregation: which curve it is.
+        ladder: the category sets.
+        flat: the ladder's texts as the kernel takes them.
+        files: names of the n images.
+        true_class: int32[n], index into the ladder's classes.
+        scores: the kernel's answer, [n, S].
+        images: Ray reference of the image embeddings, float32 [n, dimension]; one for all ladders of a dataset.
+        texts: Ray reference of the text embeddings, float32 [m, dimension].
+    """
+
+    dataset: str
+    model: str
+    strategy: str
+    order: int
+    aggregation: str
+    ladder: Ladder
+    flat: FlatLadder
+    files: list[str]
+    true_class: Int32
+    scores: LadderScores
+    images: Any
+    texts: Any
+
+    @property
+    def key(self) -> tuple[str, str, str, int]:
+        """Return dataset, model, strategy and order."""
+        return self.dataset, self.model, self.strategy, self.order
+
+    @property
+    def place(self) -> tuple[str, str, str]:
+        """Return the curve's place in the grid of a study: dataset, model and strategy."""
+        return self.dataset, self.model, self.strategy
+
+    @property
+    def curve(self) -> dict[str, Any]:
+        """Return the columns that identify the curve in every table."""
+        return dict(zip(CURVE_KEY, self.key, strict=True))
+
+    def digest(self) -> str:
+        """Return 12 hex digits that change when any prediction, true class or category set changes."""
+        sha = hashlib.sha256(self.ladder.digest.encode())
+        sha.update("\n".join([self.aggregation, self.model, *self.files]).encode())
+        # margins are left out: they may differ in the last bit between machines, and nothing else would
+        for array in (self.true_class, self.scores.predicted_category, self.scores.true_rank):
+            sha.update(np.ascontiguousarray(array).tobytes())
+        return sha.hexdigest()[:12]
+
+    def predictions(self) -> pd.DataFrame:
+        """Return the predictions file: ``file``, ``true_class``, and per step the predicted category text."""
+        texts = np.array(self.flat.texts, dtype=object)
+        columns: dict[str, Any] = {
+            "file": self.files,
+            "true_class": [self.ladder.classes[index] for index in self.true_class],
+        }
+        for k, step in enumerate(self.ladder.steps):
+            columns[str(step.n_categories)] = texts[self.scores.predicted_category[:, k]]
+        return pd.DataFrame(columns)
+
+
+def score_arm(encoded: EncodedArm, model: str, aggregation: str) -> list[ScoredLadder]:
+    """Score all ladders of a dataset; the image embeddings go into the object store once."""
+    dataset = encoded.arm.dataset
+    samples = [dataset.samples[position] for position in encoded.images.positions]
+    index_of = {name: index for index, name in enumerate(dataset.classes)}
+    true_class = np.array([index_of[sample.true_class] for sample in samples], dtype=np.int32)
+    images = ray.put(encoded.image_embeddings())
+    pending = []
+    for ladder in encoded.arm.ladders:
+        flat = ladder.flatten()
+        texts = ray.put(encoded.text_embeddings(flat.texts))
+        ranges = _shares(len(samples))
+        tasks = [
+            _score_range.remote(
+                images, texts, flat.class_index, flat.step_ends, true_class, start, stop, aggregation
+            )
+            for start, stop in ranges
+        ]
+        pending.append((ladder, flat, texts, tasks))
+    return [
+        ScoredLadder(
+            dataset=dataset.name,
+            model=model,
+            strategy=ladder.strategy,
+            order=ladder.order,
+            aggregation=aggregation,
+            ladder=ladder,
+            flat=flat,
+            files=[sample.file for sample in samples],
+            true_class=true_class,
+            scores=join_scores(ray.get(tasks)),
+            images=images,
+            texts=texts,
+        )
+        for ladder, flat, texts, tasks in pending
+    ]
+
+
+@ray.remote(max_retries=3)
+def _score_range(
+    images: npt.NDArray[np.float32],
+    texts: npt.NDArray[np.float32],
+    class_index: Int32,
+    step_ends: npt.NDArray[np.int64],
+    true_class: Int32,
+    start: int,
+    stop: int,
+    aggregation: str,
+) -> LadderScores:
+    return score_blocks(images, texts, class_index, step_ends, true_class, start, stop, aggregation)
+
+
+def _shares(n: int) -> list[tuple[int, int]]:
+    # twice as many tasks as CPUs evens out slow ones; the cuts fall between blocks, so they change no result
+    return block_ranges(n, 2 * int(cluster_cpus()))

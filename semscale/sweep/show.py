@@ -1,0 +1,64 @@
+"""What a sweep prints when it is done: the table of curves, and where everything is."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.table import Table
+
+from semscale.categories.ladder import Ladder
+from semscale.sweep.study import SweepResult
+
+
+def show_result(console: Console, result: SweepResult) -> None:
+    """Print one line per curve, then the counts and the places of the results."""
+    several_models = result.curves["model"].nunique() > 1
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("dataset")
+    if several_models:
+        table.add_column("model")
+    table.add_column("strategy")
+    for title in ("images", "baseline", "peak @ scale", "change", "final"):
+        table.add_column(title, justify="right")
+    table.add_column("trend")
+    for curve in result.curves.to_dict("records"):
+        cells = [curve["dataset"], curve["model"], curve["strategy"]] if several_models else [
+            curve["dataset"],
+            curve["strategy"],
+        ]  # fmt: skip
+        table.add_row(
+            *map(str, cells),
+            str(curve["n_images"]),
+            f"{100 * curve['baseline']:.2f} %",
+            f"{100 * curve['peak']:.2f} % @ {curve['peak_scale']}",
+            f"{100 * curve['peak_change']:+.2f}",
+            f"{100 * curve['final_change']:+.2f}",
+            str(curve["trend"]),
+        )
+    console.print()
+    console.print(table)
+    console.print()
+    lines = [
+        f"{len(result.trials)} trials, {len(result.curves)} curves; "
+        f"sent to the server: {result.images_sent} images, {result.texts_sent} texts",
+        *([f"{result.quarantined} images in quarantine.csv"] if result.quarantined else []),
+        f"results  {result.directory}",
+        f"report   {result.directory / 'report.html'}",
+        f"MLflow   {result.ui_command}",
+    ]
+    for line in lines:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def show_ladder(console: Console, ladder: Ladder) -> None:
+    """Print for each step what it adds to the first class, and all sets of categories at the last."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("scale", justify="right")
+    table.add_column("categories", justify="right")
+    table.add_column("new at this step")
+    seen: set[str] = set()
+    for step in ladder.steps:
+        new = [text for name in ladder.classes for text in step.categories[name] if text not in seen]
+        seen.update(new)
+        table.add_row(str(step.scale), str(step.n_categories), ", ".join(new))
+    console.print(f"{ladder.dataset} x {ladder.strategy}, order {ladder.order}", highlight=False, markup=False)
+    console.print(table)

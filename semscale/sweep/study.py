@@ -1,0 +1,184 @@
+"""The study run: arms, encode, score, trials, conclude; and what remains of it in files and in MLflow."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import ray
+
+from semscale.config import StudyConfig
+from semscale.report.page import write_report
+from semscale.sweep.arms import Arm, make_arms
+from semscale.sweep.cluster import ray_cluster
+from semscale.sweep.conclude import conclude_curves, finish_curves
+from semscale.sweep.encode import EncodedModel, clip_servers, encode_model
+from semscale.sweep.progress import Reporter
+from semscale.sweep.rundir import RunDirectory, slug
+from semscale.sweep.score import ScoredLadder, score_arm
+from semscale.sweep.trials import TrialContext, grid_size, run_trials
+from semscale.tracking.records import finish_study_run, start_curve_run, start_study_run
+from semscale.tracking.store import TrackingStore, open_store
+
+DEFAULT_RUNS = Path("semscale-runs")
+_STUDY_ARTIFACTS = ("study.yaml", "curves.parquet", "trials.parquet", "quarantine.csv", "report.html")
+
+
+@dataclass(frozen=True)
+class SweepResult:
+    """What a sweep leaves behind.
+
+    Attributes:
+        directory: the run directory.
+        trials: one row per trial.
+        curves: one row per curve.
+        images_sent: images that went to the servers on this occasion; 0 when all were in the store.
+        texts_sent: texts likewise.
+        quarantined: images that could not be used.
+        ui_command: the line that opens the MLflow UI.
+    """
+
+    directory: Path
+    trials: pd.DataFrame
+    curves: pd.DataFrame
+    images_sent: int
+    texts_sent: int
+    quarantined: int
+    ui_command: str
+
+
+def default_store() -> Path:
+    """Return the embedding store of this user: ``SEMSCALE_STORE``, or a folder of the XDG cache."""
+    if folder := os.environ.get("SEMSCALE_STORE"):
+        return Path(folder)
+    cache = os.environ.get("XDG_CACHE_HOME")
+    return (Path(cache) if cache else Path.home() / ".cache") / "semscale" / "embeddings"
+
+
+def default_out(study: StudyConfig) -> Path:
+    """Return the run directory of a study; the same study always gets the same one, another study another."""
+    return DEFAULT_RUNS / f"{study.name}-{study.digest()}"
+
+
+def sweep(study: StudyConfig, out: Path | None, report: Reporter) -> SweepResult:
+    """Carry a study out from beginning to end.
+
+    Whatever an earlier attempt finished is found again: embeddings in the store, runs in MLflow by their key, files
+    by their names. So the same call after an interruption completes the study.
+
+    Args:
+        study: the validated study.
+        out: run directory; :func:`default_out` unless given.
+        report: shows the progress.
+
+    Raises:
+        SemscaleError: for anything that the user can mend.
+    """
+    out = out or default_out(study)
+    store = (Path(study.store) if study.store else default_store()).expanduser().resolve()
+    arms = make_arms(study)  # everything that can be wrong with the study shows here, before anything is started
+    directory = RunDirectory(out, study)
+    for arm in arms:
+        for ladder in arm.ladders:
+            directory.write_ladder(ladder)
+    tracking = open_store(study.tracking.uri, study.tracking.experiment, out.resolve().parent)
+    with ray_cluster(study.ray.address):
+        scored, encoded = _encode_and_score(study, arms, store, directory, report)
+        return _try_and_conclude(study, scored, encoded, tracking, directory, report)
+
+
+def _encode_and_score(
+    study: StudyConfig, arms: Sequence[Arm], store: Path, directory: RunDirectory, report: Reporter
+) -> tuple[list[ScoredLadder], list[EncodedModel]]:
+    scored: list[ScoredLadder] = []
+    encoded: list[EncodedModel] = []
+    quarantine: list[tuple[str, str, str]] = []
+    for model in study.models:
+        with clip_servers(study, model, directory.path / "logs", report) as urls:
+            one = encode_model(study, model, arms, urls, store, report)
+        encoded.append(one)
+        for arm in one.arms:
+            name = arm.arm.dataset.name
+            quarantine += [(name, file, reason) for file, reason in arm.images.quarantine.items()]
+        directory.write_quarantine(quarantine)
+        total = sum(len(arm.arm.ladders) for arm in one.arms)
+        with report.stage("scoring", total, "ladders") as advance:
+            done = 0
+            for arm in one.arms:
+                for ladder in score_arm(arm, model, study.aggregation):
+                    directory.write_table(f"predictions/{slug(*ladder.key)}.parquet", ladder.predictions())
+                    scored.append(ladder)
+                    done += 1
+                    advance(done, total)
+    return scored, encoded
+
+
+def _try_and_conclude(
+    study: StudyConfig,
+    scored: Sequence[ScoredLadder],
+    encoded: Sequence[EncodedModel],
+    tracking: TrackingStore,
+    directory: RunDirectory,
+    report: Reporter,
+) -> SweepResult:
+    client = tracking.client()
+    name = directory.path.resolve().name
+    key = _study_key(name, study, scored)
+    # everything that workers write under exists before the first worker starts
+    study_run = start_study_run(client, tracking, key, name)
+    runs = {
+        ladder.place: start_curve_run(client, tracking, f"{key}/{slug(*ladder.key)}", study_run, ladder.curve)
+        for ladder in scored
+    }
+    context = TrialContext(
+        ladders={ladder.place: ray.put(ladder) for ladder in scored},
+        curve_runs={ladder.place: (runs[ladder.place].info.run_id, f"{key}/{slug(*ladder.key)}") for ladder in scored},
+        tracking=tracking,
+        study_name=name,
+    )
+    with report.stage("trials", grid_size(scored), "trials") as advance:
+        trials = run_trials(scored, context, directory.path, advance)
+    curves = conclude_curves(scored, study.margin / 100, {place: run.info.run_id for place, run in runs.items()})
+    with report.stage("concluding", len(curves), "curves") as advance:
+        finish_curves(client, runs, curves, trials, advance)
+        directory.write_table("trials.parquet", trials)
+        directory.write_table("curves.parquet", curves)
+        write_report(directory.path, study.name, trials, curves)
+        quarantined = sum(len(arm.images.quarantine) for one in encoded for arm in one.arms)
+        finish_study_run(
+            client,
+            study_run,
+            params=_study_params(study, curves, encoded),
+            metrics={"trials": len(trials), "curves": len(curves), "quarantined": quarantined},
+            files={file: (directory.path / file).read_bytes() for file in _STUDY_ARTIFACTS},
+        )
+    return SweepResult(
+        directory=directory.path,
+        trials=trials,
+        curves=curves,
+        images_sent=sum(one.images_sent for one in encoded),
+        texts_sent=sum(one.texts_sent for one in encoded),
+        quarantined=quarantined,
+        ui_command=tracking.ui_command(),
+    )
+
+
+def _study_key(name: str, study: StudyConfig, scored: Sequence[ScoredLadder]) -> str:
+    """Name the study run by its directory, its settings and its predictions: other results get other runs."""
+    predictions = hashlib.sha256("".join(ladder.digest() for ladder in scored).encode()).hexdigest()[:12]
+    return f"{name}/{study.digest()}/{predictions}"
+
+
+def _study_params(study: StudyConfig, curves: pd.DataFrame, encoded: Sequence[EncodedModel]) -> dict[str, Any]:
+    return {
+        "datasets": ", ".join(dict.fromkeys(curves["dataset"])),
+        "models": ", ".join(study.models),
+        "strategies": ", ".join(study.strategies),
+        **{name: getattr(study, name) for name in ("steps", "scales", "order", "aggregation", "limit", "margin")},
+        "encoders": ", ".join(one.identity.fingerprint for one in encoded),
+    }

@@ -1,0 +1,155 @@
+"""Stage 3: a Ray Tune grid of dataset x model x strategy x scale; each trial evaluates one step and records one run."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import ray
+from ray import tune
+
+from semscale.errors import SemscaleError
+from semscale.sweep.evaluate import evaluate_step, trial_details
+from semscale.sweep.progress import Stage
+from semscale.sweep.score import ScoredLadder
+from semscale.tracking.records import record_trial
+from semscale.tracking.store import TrackingStore
+
+
+@dataclass(frozen=True)
+class TrialContext:
+    """What every trial worker is given, through the object store.
+
+    Attributes:
+        ladders: Ray reference of the scored ladder by (dataset, model, strategy).
+        curve_runs: MLflow run id and key of each curve, by the same.
+        tracking: where the runs go.
+        study_name: for the tag that filters by study.
+    """
+
+    ladders: Mapping[tuple[str, str, str], Any]
+    curve_runs: Mapping[tuple[str, str, str], tuple[str, str]]
+    tracking: TrackingStore
+    study_name: str
+
+
+class StepTrial(tune.Trainable):
+    """Evaluates one scale step; the worker process is used again for the next trial."""
+
+    def setup(self, config: dict[str, Any], context: TrialContext) -> None:
+        """Connect to MLflow once per worker."""
+        self._context = context
+        self._client = context.tracking.client()
+        self._config = config
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Take over the next trial's place in the grid."""
+        self._config = new_config
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """Evaluate and record the trial; its whole row is Tune's result."""
+        place = (self._config["dataset"], self._config["model"], self._config["strategy"])
+        scored: ScoredLadder = ray.get(self._context.ladders[place])
+        scales = scored.flat.scales
+        if self._config["scale"] not in scales:
+            # strategies may have ladders of different lengths; the grid is a full product
+            return {"row": None, tune.result.DONE: True}
+        k = scales.index(self._config["scale"])
+        row = evaluate_step(scored, k)
+        run_id, key = self._context.curve_runs[place]
+        row["mlflow_run_id"] = record_trial(
+            self._client,
+            self._context.tracking,
+            f"{key}/s={row['scale']}",
+            run_id,
+            self._context.study_name,
+            row,
+            lambda: trial_details(scored, k),
+        )
+        return {"row": row, tune.result.DONE: True}
+
+
+class _Advance(tune.Callback):
+    def __init__(self, total: int, stage: Stage) -> None:
+        self.total = total
+        self.stage = stage
+        self.done = 0
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Tune pickles its callbacks for a restore that is never asked for; a terminal cannot be pickled
+        return {"total": self.total, "done": self.done}
+
+    def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
+        self.done += 1
+        self.stage(self.done, self.total)
+
+
+def grid_size(ladders: Sequence[ScoredLadder]) -> int:
+    """Return the number of trials in the grid."""
+    return sum(len(scored.flat.scales) for scored in ladders)
+
+
+def run_trials(ladders: Sequence[ScoredLadder], context: TrialContext, folder: Path, stage: Stage) -> pd.DataFrame:
+    """Run the grid and return trials.parquet: one row per trial, by curve and rising scale.
+
+    Args:
+        ladders: the scored ladders of all curves.
+        context: what the workers are given.
+        folder: the run directory, where Tune's own state lies while it runs; with several nodes a shared one.
+        stage: is told how many trials are done.
+
+    Raises:
+        SemscaleError: a trial failed, also when repeated.
+    """
+    space = {
+        "dataset": tune.grid_search(list(dict.fromkeys(scored.dataset for scored in ladders))),
+        "model": tune.grid_search(list(dict.fromkeys(scored.model for scored in ladders))),
+        "strategy": tune.grid_search(list(dict.fromkeys(scored.strategy for scored in ladders))),
+        "scale": tune.grid_search(sorted({scale for scored in ladders for scale in scored.flat.scales})),
+    }
+    # Tune insists on a folder for its own state; ours is the store, the run directory and MLflow
+    with tempfile.TemporaryDirectory(prefix=".tune-", dir=folder) as scratch:
+        tuner = tune.Tuner(
+            tune.with_resources(tune.with_parameters(StepTrial, context=context), {"cpu": 1}),
+            param_space=space,
+            tune_config=tune.TuneConfig(reuse_actors=True),
+            run_config=tune.RunConfig(
+                name="trials",
+                storage_path=str(Path(scratch).resolve()),
+                verbose=0,
+                failure_config=tune.FailureConfig(max_failures=2),
+                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # nothing to go on from
+                callbacks=[_Advance(grid_size(ladders), stage)],
+            ),
+        )
+        results = tuner.fit()
+    rows = []
+    for result in results:
+        if result.error is not None:
+            raise _failure(result)
+        if result.metrics and result.metrics["row"] is not None:
+            rows.append(result.metrics["row"])
+    table = pd.DataFrame(rows)
+    place = {scored.key: index for index, scored in enumerate(ladders)}
+    curve = [place[key] for key in table[["dataset", "model", "strategy", "order"]].itertuples(index=False, name=None)]
+    return (
+        table.assign(curve=curve).sort_values(["curve", "scale"], kind="stable").drop(columns="curve").reset_index(drop=True)
+    )
+
+
+def _failure(result: Any) -> SemscaleError:
+    cause = getattr(result.error, "cause", None)
+    if isinstance(cause, SemscaleError):
+        return cause
+    config = result.config or {}
+    return SemscaleError(
+        "a trial failed",
+        where=" / ".join(f"{name} {config.get(name)}" for name in ("dataset", "strategy", "scale")),
+        found=str(result.error).strip().splitlines()[-1],
+        hint="give the same command again: what is finished is kept",
+    )

@@ -1,0 +1,163 @@
+"""What each kind of run holds: a study its settings, a curve its accuracy by scale, a trial all about one step."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from semscale.report.figures import CurveLine, confusion_png, curves_png
+from semscale.tracking.runs import complete_run, find_or_create_run, is_finished, metric_name
+from semscale.tracking.store import TrackingStore
+
+Row = Mapping[str, Any]
+
+# what identifies a curve, in the order of its run's name
+CURVE_COLUMNS = ("dataset", "model", "strategy", "order")
+_TRIAL_METRICS = ("accuracy", "ci_low", "ci_high", "top5", "macro_f1", "mean_margin", "n_correct")
+_TRIAL_PARAMS = (*CURVE_COLUMNS, "aggregation", "scale", "n_categories", "n_images", "n_classes")
+_CURVE_METRICS = ("baseline", "peak", "peak_scale", "peak_change", "final", "final_change", "critical_scale")
+# more classes than this have their accuracy in class_accuracy.csv only: the UI would drown in charts
+_MOST_CLASS_METRICS = 100
+
+
+def start_study_run(client: Any, store: TrackingStore, key: str, name: str) -> Any:
+    """Make or find the run that all curves of a study hang under."""
+    tags = {"semscale.kind": "study", "semscale.study": name}
+    return find_or_create_run(client, store.experiment_id, key, name=name, tags=tags)
+
+
+def finish_study_run(
+    client: Any, run: Any, params: Mapping[str, Any], metrics: Mapping[str, float], files: Mapping[str, bytes]
+) -> None:
+    """Fill the study's run with its settings, its totals and the files of the run directory."""
+    complete_run(client, run, params=params, metrics={(name, 0): value for name, value in metrics.items()}, files=files)
+
+
+def start_curve_run(client: Any, store: TrackingStore, key: str, study: Any, curve: Row) -> Any:
+    """Make or find the run of a curve, under its study; the trials need it as their parent."""
+    name = f"{curve['dataset']} / {curve['strategy']}"
+    return find_or_create_run(
+        client, store.experiment_id, key, name=name, tags=_tags("curve", study, curve), parent=study.info.run_id
+    )
+
+
+def finish_curve_run(client: Any, run: Any, curve: Row, trials: pd.DataFrame) -> None:
+    """Fill the run of a curve: every trial's metrics with step = scale, so that the UI draws the curve.
+
+    Args:
+        client: an MlflowClient.
+        run: from :func:`start_curve_run`.
+        curve: the curve's row of curves.parquet.
+        trials: its rows of trials.parquet, by rising scale.
+    """
+    if is_finished(run):
+        return
+    points = {
+        (name, int(row["scale"])): float(row[name]) for row in trials.to_dict("records") for name in _TRIAL_METRICS
+    }
+    # at the last scale, so that the summary stands at the end of the UI's charts
+    last = int(trials["scale"].max())
+    points |= {(name, last): float(curve[name]) for name in _CURVE_METRICS if not pd.isna(curve[name])}
+    line = CurveLine(
+        str(curve["strategy"]), trials["scale"].tolist(), trials["accuracy"], trials["ci_low"], trials["ci_high"]
+    )
+    params = {name: curve[name] for name in (*CURVE_COLUMNS, "aggregation", "n_images", "n_classes", "trend")}
+    files = {
+        "curve.png": curves_png([line], f"{curve['dataset']}, {curve['model']}"),
+        "trials.csv": trials.to_csv(index=False).encode(),
+    }
+    complete_run(client, run, params=params, metrics=points, files=files)
+
+
+def record_trial(
+    client: Any,
+    store: TrackingStore,
+    key: str,
+    curve_run_id: str,
+    study_name: str,
+    trial: Row,
+    details: Callable[[], TrialDetails],
+) -> str:
+    """Record one trial, once.
+
+    Args:
+        client: an MlflowClient.
+        store: where to.
+        key: the trial's key.
+        curve_run_id: the parent.
+        study_name: for the tag that filters by study.
+        trial: the trial's row of trials.parquet.
+        details: computes the label set, the statistics and the confusion matrix; only called for a trial that is
+            not recorded yet.
+
+    Returns:
+        The run's id.
+    """
+    tags = {
+        "semscale.kind": "trial",
+        "semscale.study": study_name,
+        **{f"semscale.{name}": str(trial[name]) for name in (*CURVE_COLUMNS, "scale")},
+    }
+    name = f"{trial['dataset']} / {trial['strategy']} / s={trial['scale']:02d}"
+    run = find_or_create_run(client, store.experiment_id, key, name=name, tags=tags, parent=curve_run_id)
+    if not is_finished(run):
+        detail = details()
+        metrics = {(name, int(trial["scale"])): float(trial[name]) for name in _TRIAL_METRICS}
+        metrics |= _class_metrics(detail.class_accuracy, int(trial["scale"]))
+        complete_run(
+            client,
+            run,
+            params={name: trial[name] for name in _TRIAL_PARAMS},
+            metrics=metrics,
+            files={
+                "categories.json": json.dumps(detail.categories, ensure_ascii=False, indent=1).encode(),
+                "category_statistics.csv": detail.statistics.to_csv(index=False).encode(),
+                "class_accuracy.csv": detail.class_accuracy.to_csv(index=False).encode(),
+                "confusion.png": confusion_png(
+                    detail.confusion,
+                    detail.class_accuracy["class"].tolist(),
+                    f"{name}: {100 * trial['accuracy']:.1f} %",
+                ),
+            },
+        )
+    return str(run.info.run_id)
+
+
+class TrialDetails:
+    """The artifacts of a trial: label set, statistics per category, accuracy per class, confusion matrix."""
+
+    def __init__(
+        self,
+        categories: Mapping[str, Sequence[str]],
+        statistics: pd.DataFrame,
+        class_accuracy: pd.DataFrame,
+        confusion: npt.NDArray[np.int64],
+    ) -> None:
+        self.categories = categories
+        self.statistics = statistics
+        self.class_accuracy = class_accuracy
+        self.confusion = confusion
+
+
+def _tags(kind: str, study: Any, curve: Row) -> dict[str, str]:
+    tags = {"semscale.kind": kind, "semscale.study": str(study.data.tags["semscale.study"])}
+    return tags | {f"semscale.{name}": str(curve[name]) for name in CURVE_COLUMNS}
+
+
+def _class_metrics(class_accuracy: pd.DataFrame, step: int) -> dict[tuple[str, int], float]:
+    if len(class_accuracy) > _MOST_CLASS_METRICS:
+        return {}
+    points = {}
+    for index, row in enumerate(class_accuracy.to_dict("records")):
+        if pd.isna(row["accuracy"]):
+            continue  # a class without images in this cut
+        name = f"class_accuracy/{row['class']}"
+        clean = metric_name(name)
+        # names that MLflow cannot spell must not fall together
+        points[clean if clean == name else f"{clean}-{index}", step] = float(row["accuracy"])
+    return points

@@ -1,0 +1,120 @@
+"""Runs with a deterministic key: found again instead of made twice, completed instead of doubled."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mlflow.entities import Metric, Param, RunTag
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
+
+# MLflow refuses more metrics than this in one call
+_METRICS_PER_CALL = 1000
+KEY = "semscale.key"
+
+MetricPoints = Mapping[tuple[str, int], float]
+"""(metric name, step) -> value."""
+
+
+def find_or_create_run(
+    client: Any,
+    experiment_id: str,
+    key: str,
+    *,
+    name: str,
+    tags: Mapping[str, str],
+    parent: str | None = None,
+) -> Any:
+    """Return the run with this key, made if there is none.
+
+    A key holds the digest of the results that the run records, so that an interrupted or repeated sweep finds its own
+    runs and another result never ends up in an old run.
+
+    Args:
+        client: an MlflowClient.
+        experiment_id: the experiment to look in.
+        key: the run's identity, kept in its tag ``semscale.key``.
+        name: what the UI shows.
+        tags: further tags.
+        parent: run id of the parent, which makes the UI nest it.
+
+    Returns:
+        The mlflow Run.
+    """
+    found = client.search_runs([experiment_id], f"tags.`{KEY}` = '{key}'", max_results=1)
+    if found:
+        return found[0]
+    everything = {KEY: key, **tags}
+    if parent is not None:
+        everything[MLFLOW_PARENT_RUN_ID] = parent
+    return client.create_run(experiment_id, run_name=name, tags=everything)
+
+
+def is_finished(run: Any) -> bool:
+    """Tell whether the run was completed before."""
+    return bool(run.info.status == "FINISHED")
+
+
+def complete_run(
+    client: Any,
+    run: Any,
+    *,
+    params: Mapping[str, Any],
+    metrics: MetricPoints,
+    files: Mapping[str, bytes],
+) -> None:
+    """Fill a run and finish it; what an interrupted attempt already wrote is not written again.
+
+    Args:
+        client: an MlflowClient.
+        run: from :func:`find_or_create_run`.
+        params: written as strings.
+        metrics: values by name and step.
+        files: artifact path -> content.
+    """
+    run_id = run.info.run_id
+    written = _points_of(client, run)
+    now = int(time.time() * 1000)
+    missing = [
+        Metric(metric_name(name), float(value), now, step)
+        for (name, step), value in metrics.items()
+        if (metric_name(name), step) not in written
+    ]
+    entries = [Param(name, str(value)) for name, value in params.items()]
+    for start in range(0, max(len(missing), 1), _METRICS_PER_CALL):
+        batch = missing[start : start + _METRICS_PER_CALL]
+        client.log_batch(run_id, metrics=batch, params=entries if start == 0 else [])
+    with tempfile.TemporaryDirectory(prefix="semscale-") as folder:
+        for path, content in files.items():
+            target = Path(folder) / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(content)
+        client.log_artifacts(run_id, folder)
+    client.set_terminated(run_id, "FINISHED")
+
+
+def set_tags(client: Any, run_id: str, tags: Mapping[str, str]) -> None:
+    """Add or change tags of a run in one call."""
+    client.log_batch(run_id, tags=[RunTag(name, value) for name, value in tags.items()])
+
+
+def metric_name(name: str) -> str:
+    """Return the name with everything that MLflow refuses in a metric replaced by an underscore.
+
+    >>> metric_name("class_accuracy/crème brûlée (hot)")
+    'class_accuracy/cr_me br_l_e _hot_'
+    """
+    return re.sub(r"[^A-Za-z0-9_\-. :/]", "_", name)
+
+
+def _points_of(client: Any, run: Any) -> set[tuple[str, int]]:
+    # a run that was only just made has no metrics, and then this asks nothing
+    return {
+        (name, point.step)
+        for name in run.data.metrics
+        for point in client.get_metric_history(run.info.run_id, name)
+    }

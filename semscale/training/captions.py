@@ -1,0 +1,158 @@
+"""Captions for the training images: what is said of them, what is never said, and of which images a caption is true.
+
+What is left out is on purpose, so that a study of the trained model finds something: no naive plurals ("crosss"), no
+plural of a digit, "medium" only for shapes and seldom, "tiny" seldom and never for digits, "digit seven" for half of
+the digits and "shape circle" never.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from semscale.datasets.bundled import digits, shapes
+from semscale.datasets.bundled.scene import COLOURS, Truth
+
+CLASSES = digits.CLASSES + shapes.CLASSES
+
+SYNONYMS: dict[str, tuple[str, ...]] = {
+    "zero": ("0", "nought"),
+    "one": ("1",),
+    "two": ("2",),
+    "three": ("3",),
+    "five": ("5",),
+    "seven": ("7",),
+    "eight": ("8",),
+    "circle": ("disc",),
+    "square": ("box",),
+    "cross": ("plus sign",),
+    "ring": ("hoop",),
+    "arrow": ("pointer",),
+    "crescent": ("moon",),
+    "rhombus": ("diamond",),
+}
+PLURALS: dict[str, str] = {
+    "box": "boxes",
+    "cross": "crosses",
+    "leaf": "leaves",
+    "rhombus": "rhombuses",
+}
+COUNT_WORDS = {2: "two", 3: "three"}
+_WITH_DOMAIN = frozenset({"zero", "two", "four", "six", "eight"})
+_FRAMES = ("{}", "a photo of {}", "a drawing of {}", "there is {} here")
+_NAME_FRAMES = ("{}", "the {}", "an image of the {}", "this shows the {}")
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What a caption says of an image; None where it says nothing.
+
+    Attributes:
+        class_name: the class.
+        size: "small", "medium" or "large".
+        colour: a key of COLOURS.
+        least: least number of copies.
+        most: largest number of copies.
+    """
+
+    class_name: str
+    size: str | None = None
+    colour: str | None = None
+    least: int = 1
+    most: int = 9
+
+
+def write_caption(truth: Truth, rng: np.random.Generator) -> tuple[str, Claim]:
+    """Return a caption that is true of an image, and its claim.
+
+    >>> write_caption(Truth("cross", "large", "red", 3), np.random.default_rng(2))[1].class_name
+    'cross'
+    """
+    noun = _noun(truth.class_name, rng)
+    if rng.uniform() < 0.12:
+        return noun, Claim(truth.class_name)
+    if truth.class_name in _WITH_DOMAIN and rng.uniform() < 0.15:
+        return f"digit {noun}", Claim(truth.class_name)
+    size = _size_word(truth, rng) if rng.uniform() < 0.55 else None
+    colour = truth.colour if rng.uniform() < 0.12 else None
+    claimed = truth.size if size else None
+    words = " ".join(word for word in (size, colour) if word)
+    if truth.count > 1 and rng.uniform() < 0.6:
+        return _plural_caption(truth, noun, words, Claim(truth.class_name, claimed, colour, 2), rng)
+    phrase = f"{words} {noun}".strip()
+    if truth.count > 1 or rng.uniform() < 0.5:
+        return phrase, Claim(truth.class_name, claimed, colour)
+    frame = _FRAMES[int(rng.integers(len(_FRAMES)))]  # "a circle": one copy, and no more
+    return frame.format(_with_article(phrase)), Claim(truth.class_name, claimed, colour, most=1)
+
+
+def name_captions(rng: np.random.Generator) -> list[str]:
+    """Return one caption per class, in the order of CLASSES, that says the class and nothing else.
+
+    >>> len(name_captions(np.random.default_rng(0))) == len(CLASSES)
+    True
+    """
+    frame = _NAME_FRAMES[int(rng.integers(len(_NAME_FRAMES)))]
+    return [frame.format(_noun(class_name, rng)) for class_name in CLASSES]
+
+
+def truth_table(claims: list[Claim], truths: list[Truth]) -> NDArray[np.bool_]:
+    """Return (images, captions): whether each caption is true of each image.
+
+    >>> picture = Truth("ring", "small", "blue", 2)
+    >>> truth_table([Claim("ring"), Claim("ring", "large"), Claim("ring", least=2)], [picture]).tolist()
+    [[True, False, True]]
+    """
+    sizes, colours = ("small", "medium", "large"), tuple(COLOURS)
+    said = np.array(
+        [
+            (
+                CLASSES.index(c.class_name),
+                sizes.index(c.size) if c.size else -1,
+                colours.index(c.colour) if c.colour else -1,
+                c.least,
+                c.most,
+            )
+            for c in claims
+        ]
+    )
+    seen = np.array([(CLASSES.index(t.class_name), sizes.index(t.size), colours.index(t.colour), t.count) for t in truths])
+    table = seen[:, None, 0] == said[None, :, 0]
+    for column in (1, 2):
+        table &= (said[None, :, column] == -1) | (seen[:, None, column] == said[None, :, column])
+    table &= (seen[:, None, 3] >= said[None, :, 3]) & (seen[:, None, 3] <= said[None, :, 4])
+    return np.asarray(table)
+
+
+def _noun(class_name: str, rng: np.random.Generator) -> str:
+    synonyms = SYNONYMS.get(class_name, ())
+    if synonyms and rng.uniform() < 0.2:
+        return synonyms[int(rng.integers(len(synonyms)))]
+    return class_name
+
+
+def _size_word(truth: Truth, rng: np.random.Generator) -> str | None:
+    draw = float(rng.uniform())
+    if truth.size == "large":
+        return "large" if draw < 0.8 else "big"
+    if truth.size == "medium":
+        return "medium" if truth.class_name in shapes.CLASSES and draw < 0.1 else None
+    if truth.class_name in shapes.CLASSES and draw < 0.03:
+        return "tiny"
+    return "small" if draw < 0.8 else "little"
+
+
+def _plural_caption(
+    truth: Truth, noun: str, words: str, claim: Claim, rng: np.random.Generator
+) -> tuple[str, Claim]:
+    phrase = f"{words} {PLURALS.get(noun, noun + 's')}".strip()
+    if rng.uniform() < 0.35:
+        exact = Claim(claim.class_name, claim.size, claim.colour, truth.count, truth.count)
+        return f"{COUNT_WORDS[truth.count]} {phrase}", exact
+    return phrase, claim
+
+
+def _with_article(phrase: str) -> str:
+    return f"{'an' if phrase[0] in 'aeiu8' or phrase.startswith('ora') else 'a'} {phrase}"

@@ -1,0 +1,94 @@
+"""Conclusions on curves whose truth is known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from semscale.analysis import conclude, mcnemar_p, wilson_interval
+
+
+def curve(accuracies: list[float], n: int = 10_000, churn: float = 0.0, seed: int = 0) -> NDArray[np.bool_]:
+    """Return images that are right up to the given shares; with churn, single answers also flip at random."""
+    correct = np.arange(n)[:, None] < np.round(np.array(accuracies) * n)[None, :]
+    flips = np.random.default_rng(seed).random(correct.shape) < churn
+    return correct ^ flips
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "trend"),
+    [
+        ([0.70] * 12, "flat"),
+        ([0.70, 0.702, 0.699, 0.70], "flat"),
+        ([0.60, 0.62, 0.64, 0.66, 0.68, 0.70], "rise"),
+        ([0.60, 0.68, 0.70, 0.70, 0.70, 0.70], "plateau"),
+        ([0.60, 0.66, 0.70, 0.68, 0.64, 0.62], "rise-then-decline"),
+        ([0.60, 0.66, 0.70, 0.66, 0.60, 0.50], "rise-then-decline"),
+        ([0.70, 0.68, 0.64, 0.62, 0.62, 0.62], "decline"),
+        ([0.70, 0.60, 0.75, 0.75], "fluctuating"),
+        ([0.60, 0.70, 0.60, 0.68], "fluctuating"),
+        ([0.70, 0.60, 0.66, 0.69], "fluctuating"),
+        ([0.70], "flat"),
+        ([0.60, 0.70], "plateau"),
+    ],
+)
+def test_trends_of_clear_curves(accuracies: list[float], trend: str) -> None:
+    assert conclude(range(1, len(accuracies) + 1), curve(accuracies)).trend == trend
+
+
+def test_a_flat_curve_with_noise_is_called_flat() -> None:
+    called = [conclude(range(1, 13), curve([0.7] * 12, n=2000, churn=0.05, seed=seed)).trend for seed in range(100)]
+    assert called.count("flat") >= 90
+
+
+def test_few_images_give_no_trend() -> None:
+    assert conclude([1, 2, 3], curve([0.6, 0.7, 0.7], n=20)).trend == "flat"
+
+
+def test_numbers_of_the_summary() -> None:
+    correct = curve([0.5, 0.8, 0.8, 0.7], n=1000, churn=0.02)
+    summary = conclude([1, 2, 4, 8], correct)
+    accuracy = correct.mean(axis=0)
+    assert summary.n_images == 1000
+    assert summary.baseline == accuracy[0]
+    low, high = wilson_interval(int(correct[:, 0].sum()), 1000)
+    assert (summary.baseline_low, summary.baseline_high) == (low, high)
+    assert summary.peak == accuracy.max()
+    assert summary.peak_scale == [1, 2, 4, 8][int(accuracy.argmax())]
+    assert summary.peak_change == pytest.approx(accuracy.max() - accuracy[0], abs=1e-15)
+    assert summary.final_change == pytest.approx(accuracy[3] - accuracy[0], abs=1e-15)
+    for k, row in enumerate(summary.steps.to_dict("records")):
+        gained = int((correct[:, k] & ~correct[:, 0]).sum())
+        lost = int((correct[:, 0] & ~correct[:, k]).sum())
+        assert (row["scale"], row["n_correct"]) == ([1, 2, 4, 8][k], correct[:, k].sum())
+        assert (row["gained"], row["lost"]) == (gained, lost)
+        assert row["mcnemar_p"] == mcnemar_p(gained, lost)
+        assert row["ci_low"] < row["accuracy"] == accuracy[k] < row["ci_high"]
+
+
+def test_the_peak_is_at_the_smallest_scale_that_reaches_it() -> None:
+    assert conclude([1, 2, 4], curve([0.5, 0.6, 0.6])).peak_scale == 2
+
+
+def test_critical_scale_is_where_the_gain_ends() -> None:
+    assert conclude([1, 2, 3, 4, 5], curve([0.6, 0.64, 0.68, 0.68, 0.67])).critical_scale == 3
+    assert conclude([1, 2, 3], curve([0.7, 0.7, 0.7])).critical_scale == 1
+    # a later gain below the margin does not count, unless the margin is made smaller
+    assert conclude([1, 2, 3], curve([0.6, 0.7, 0.702])).critical_scale == 2
+    assert conclude([1, 2, 3], curve([0.6, 0.7, 0.702]), margin=0.001).critical_scale is None
+
+
+def test_critical_scale_is_open_while_the_curve_rises_or_images_are_few() -> None:
+    assert conclude([1, 2, 3], curve([0.6, 0.65, 0.7])).critical_scale is None
+    swapped = np.zeros((200, 2), dtype=bool)
+    swapped[:100, 0] = swapped[20:120, 1] = True  # 20 gained, 20 lost: what 200 images cannot tell from a gain
+    assert conclude([1, 2], swapped).critical_scale is None
+    assert conclude([1, 2], np.tile(swapped, (200, 1))).critical_scale == 1
+    assert conclude([1], curve([0.7])).critical_scale is None
+
+
+@pytest.mark.parametrize("correct", [np.zeros((0, 2), bool), np.zeros((5, 3), bool), np.zeros(5, bool)])
+def test_shapes_that_do_not_fit_are_refused(correct: NDArray[np.bool_]) -> None:
+    with pytest.raises(ValueError, match="expected correct"):
+        conclude([1, 2], correct)

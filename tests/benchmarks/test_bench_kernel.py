@@ -1,0 +1,32 @@
+"""The kernel benchmark runs and its predictions are right; how fast it is no test asserts."""
+
+from __future__ import annotations
+
+import json
+
+import bench_kernel
+import pytest
+
+from semscale.scoring import AGGREGATIONS
+
+
+def check(result: dict[str, object], printed: str) -> None:
+    assert result["agreement"] == 1.0
+    assert isinstance(result["rows"], list)
+    assert len(result["rows"]) == 2 * len(AGGREGATIONS)
+    table, _, data = printed.rstrip().rpartition("\n")
+    assert json.loads(data) == result
+    assert table.count("| max, predictions") == 2
+
+
+def test_the_quick_benchmark_prints_its_table(capsys: pytest.CaptureFixture[str]) -> None:
+    check(bench_kernel.main(["--quick", "--rounds", "1"]), capsys.readouterr().out)
+
+
+@pytest.mark.benchmark
+def test_the_full_benchmark_prints_its_table(capsys: pytest.CaptureFixture[str]) -> None:
+    result = bench_kernel.main([])
+    printed = capsys.readouterr().out
+    check(result, printed)
+    with capsys.disabled():
+        print(f"\n{printed}")

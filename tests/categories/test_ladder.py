@@ -1,0 +1,148 @@
+"""Building ladders: nesting, orders, scales, flattening and what is refused."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+
+from semscale.categories import Category, Ladder, build_ladder, registry, strategy
+from semscale.categories.orders import positions
+from semscale.errors import SemscaleError
+
+
+def build(classes: list[str], **options: object) -> Ladder:
+    return build_ladder("demo", classes, "thing", options.pop("strategy", "templates"), **options)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def own_strategies(monkeypatch: pytest.MonkeyPatch) -> None:
+    registry.strategy_names()  # discover before the copy is made
+    monkeypatch.setattr(registry, "_strategies", dict(registry._strategies))
+
+
+def test_every_step_adds_one_template_to_every_class_and_keeps_the_rest() -> None:
+    ladder = build(["cat", "dog", "cross"])
+    assert ladder.scales == list(range(1, 13))
+    assert [step.n_categories for step in ladder.steps] == [3 * scale for scale in range(1, 13)]
+    assert ladder.steps[0].categories == {"cat": ("cat",), "dog": ("dog",), "cross": ("cross",)}
+    for before, step in pairwise(ladder.steps):
+        for name in ladder.classes:
+            assert step.categories[name][:-1] == before.categories[name]
+    assert ladder.provenance["cross"][:3] == ("{c}", "{c}s", "Large {c}")
+
+
+def test_flattening_goes_by_step_then_class_then_place() -> None:
+    flat = build(["cat", "dog"], steps=4, scales="exponential").flatten()
+    assert flat.texts == [
+        *["cat", "dog"],
+        *["cats", "dogs"],
+        *["Large cat", "Large cats", "Large dog", "Large dogs"],
+        *[
+            "Small cat",
+            "Small cats",
+            "Medium cat",
+            "Medium cats",
+            "Small dog",
+            "Small dogs",
+            "Medium dog",
+            "Medium dogs",
+        ],
+    ]
+    assert flat.class_index.tolist() == [0, 1, 0, 1, 0, 0, 1, 1, 0, 0, 0, 0, 1, 1, 1, 1]
+    assert flat.class_index.dtype == "int32"
+    assert flat.step_ends.tolist() == [2, 4, 8, 16]
+    assert flat.step_ends.dtype == "int64"
+    assert flat.scales == [1, 2, 4, 8]
+
+
+def test_exponential_scales_take_what_there_is() -> None:
+    assert build(["cat", "dog"], scales="exponential").scales == [1, 2, 4, 8]
+    assert build(["cat", "dog"], steps=2, scales="exponential").scales == [1, 2]
+
+
+def test_an_order_permutes_the_equivalents_alike_for_all_classes() -> None:
+    published, first, second = (build(["cat", "dog"], order=order) for order in range(3))
+    assert first.steps[0] == published.steps[0]
+    last = {order: ladder.steps[-1].categories for order, ladder in enumerate((published, first, second))}
+    for order in (1, 2):
+        assert sorted(last[order]["cat"]) == sorted(last[0]["cat"])
+        assert [text.replace("cat", "dog") for text in last[order]["cat"]] == list(last[order]["dog"])
+    assert len({tuple(categories["cat"]) for categories in last.values()}) == 3
+    assert build(["cat", "dog"], order=1) == first
+    assert len({published.digest, first.digest, second.digest}) == 3
+
+
+def test_permutations_stay_as_they_were_when_a_strategy_grows() -> None:
+    longer = positions(20, order=3)
+    assert [place for place in longer if place < 12] == positions(12, order=3)
+
+
+def test_a_plural_that_is_the_singular_leaves_its_place_empty() -> None:
+    ladder = build(["sheep", "wolf"], strategy="templates-fixed", steps=4)
+    assert ladder.steps[3].categories["sheep"] == ("sheep", "Large sheep")
+    assert ladder.steps[3].categories["wolf"] == ("wolf", "wolves", "Large wolf", "Large wolves")
+    assert [step.n_categories for step in ladder.steps] == [2, 3, 5, 6]
+    assert [step.short_classes for step in ladder.steps] == [(), ("sheep",), ("sheep",), ("sheep",)]
+    assert ladder.provenance["sheep"] == ("{c}", "Large {c}")
+
+
+def test_a_place_that_all_classes_leave_empty_is_no_step() -> None:
+    ladder = build(["shorts", "jeans"], strategy="templates-fixed", steps=6)
+    assert [step.n_categories for step in ladder.steps] == [2, 4, 6, 8, 10, 12]
+    with pytest.raises(SemscaleError, match="more steps") as caught:
+        build(["shorts", "jeans"], strategy="templates-fixed", steps=12)
+    assert caught.value.expected == "at most 6"
+
+
+def test_a_text_under_two_classes_is_refused_with_both_names() -> None:
+    with pytest.raises(SemscaleError, match="two classes") as caught:
+        build(["dog", "large_DOG"])
+    assert "'Large dog'" in str(caught.value) or "'large_DOG'" in str(caught.value)
+    assert "'dog'" in str(caught.value.found)
+    assert "'large_DOG'" in str(caught.value.found)
+    # with the class names alone there is no conflict yet
+    assert build(["dog", "large_DOG"], steps=1).steps[0].n_categories == 2
+
+
+@pytest.mark.parametrize(
+    ("classes", "options", "message"),
+    [
+        (["dog"], {}, "at least two classes"),
+        ([], {}, "at least two classes"),
+        (["dog", "Dog "], {}, "same name"),
+        (["dog", " _ "], {}, "name is empty"),
+        (["dog", "cat"], {"steps": 0}, "at least one step"),
+        (["dog", "cat"], {"steps": 13}, "more steps"),
+        (["dog", "cat"], {"order": -1}, "order"),
+        (["dog", "cat"], {"scales": "cubic"}, "unknown scales"),
+        (["dog", "cat"], {"strategy": "nothing-of-the-kind"}, "unknown strategy"),
+    ],
+)
+def test_what_cannot_be_built_is_refused(classes: list[str], options: dict[str, object], message: str) -> None:
+    with pytest.raises(SemscaleError, match=message):
+        build(classes, **options)
+
+
+def test_too_many_steps_says_how_many_there_are() -> None:
+    with pytest.raises(SemscaleError) as caught:
+        build(["dog", "cat"], steps=20)
+    assert caught.value.expected == "at most 12"
+
+
+@pytest.mark.usefixtures("own_strategies")
+def test_an_empty_text_of_a_strategy_is_refused() -> None:
+    strategy("blank")(lambda name, domain: [Category(name, "{c}"), Category(" ", "blank")])
+    assert build(["dog", "cat"], strategy="blank", steps=1).scales == [1]
+    with pytest.raises(SemscaleError, match="category is empty"):
+        build(["dog", "cat"], strategy="blank", steps=2)
+
+
+@pytest.mark.usefixtures("own_strategies")
+def test_the_class_with_the_fewest_equivalents_limits_the_steps() -> None:
+    strategy("letters")(lambda name, domain: [Category(name[:end], "") for end in range(len(name), 0, -1)])
+    ladder = build(["cat", "zebra"], strategy="letters", steps=3)
+    assert ladder.steps[-1].categories == {"cat": ("cat", "ca", "c"), "zebra": ("zebra", "zebr", "zeb")}
+    with pytest.raises(SemscaleError, match="more steps") as caught:
+        build(["cat", "zebra"], strategy="letters", steps=4)
+    assert caught.value.expected == "at most 3"

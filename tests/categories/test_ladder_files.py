@@ -1,0 +1,118 @@
+"""Ladder files: the round trip, and every mistake named with its place."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from semscale.categories import Ladder, build_ladder
+from semscale.errors import SemscaleError
+
+FILE: dict[str, Any] = {
+    "dataset": "pets",
+    "classes": ["cat", "dog"],
+    "steps": [
+        {"n_categories": 2, "categories": {"cat": ["cat"], "dog": ["dog"]}},
+        {"n_categories": 5, "categories": {"dog": ["Hund", "dog", "chien"], "cat": ["cat", "Katze"]}},
+    ],
+}
+
+
+def test_a_saved_ladder_is_loaded_as_it_was(tmp_path: Path) -> None:
+    ladder = build_ladder("pets", ["sheep", "Żubr"], "animal", "templates-fixed", order=3)
+    ladder.save(tmp_path / "new folder" / "ladder.json")
+    loaded = Ladder.load(tmp_path / "new folder" / "ladder.json")
+    assert loaded == ladder
+    assert loaded.digest == ladder.digest
+
+
+@given(
+    classes=st.lists(st.text("abcdefgh xyzéß'-", min_size=3, max_size=8), min_size=2, max_size=5),
+    steps=st.integers(1, 12),
+    order=st.integers(0, 4),
+)
+def test_any_ladder_survives_json(classes: list[str], steps: int, order: int) -> None:
+    try:
+        ladder = build_ladder("demo", classes, "thing", "templates", steps, order=order)
+    except SemscaleError:
+        return
+    assert Ladder.from_json(json.loads(json.dumps(ladder.to_json()))) == ladder
+    flat = ladder.flatten()
+    assert len(set(flat.texts)) == len(flat.texts) == flat.step_ends[-1] == ladder.steps[-1].n_categories
+
+
+def test_the_digest_is_of_the_content_and_not_of_the_provenance() -> None:
+    ladder = Ladder.from_json(FILE)
+    with_provenance = copy.deepcopy(FILE) | {"provenance": {"cat": ["a", "b"], "dog": ["c", "d", "e"]}}
+    assert Ladder.from_json(with_provenance).digest == ladder.digest
+    changed = copy.deepcopy(FILE)
+    changed["steps"][1]["categories"]["cat"][1] = "katze"
+    assert Ladder.from_json(changed).digest != ladder.digest
+
+
+def test_a_foreign_file_needs_only_the_keys_of_the_format() -> None:
+    ladder = Ladder.from_json(FILE)
+    assert (ladder.strategy, ladder.order, ladder.scales) == ("file", 0, [1, 3])
+    assert ladder.steps[1].short_classes == ("cat",)
+    # new texts come in the order of the classes, whatever the order of the keys
+    assert ladder.flatten().texts == ["cat", "dog", "Katze", "Hund", "chien"]
+    assert ladder.flatten().class_index.tolist() == [0, 1, 0, 1, 1]
+
+
+def broken(path: list[str | int], value: object) -> dict[str, Any]:
+    content = copy.deepcopy(FILE)
+    place: Any = content
+    for key in path[:-1]:
+        place = place[key]
+    if value is KeyError:
+        del place[path[-1]]
+    else:
+        place[path[-1]] = value
+    return content
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message", "place"),
+    [
+        (["steps", 1, "categories", "cat"], ["Katze", "chat"], "not nested", "step 2 of 2"),
+        (["steps", 1, "n_categories"], 6, "n_categories", "step 2 of 2"),
+        (["steps", 0, "n_categories"], "two", "whole number", "step 1 of 2"),
+        (["steps", 1, "scale"], 1, "must rise", "step 2 of 2"),
+        (["steps", 1], FILE["steps"][0], "adds no category", "step 2 of 2"),
+        (["steps", 1, "categories", "cat"], ["cat", "DOG"], "two classes", "step 2 of 2"),
+        (["steps", 1, "categories", "cat"], ["cat", "_cat"], "same category twice", "step 2 of 2"),
+        (["steps", 1, "categories", "cat"], ["cat", " "], "category is empty", "step 2 of 2"),
+        (["steps", 0, "categories", "cat"], [], "no category", "step 1 of 2"),
+        (["steps", 0, "categories", "cat"], "cat", "list of texts", "cat"),
+        (["steps", 1, "categories", "cow"], ["cow"], "not those of the ladder", "step 2 of 2"),
+        (["steps", 1, "categories"], KeyError, "'categories' is missing", "step 2 of 2"),
+        (["steps"], [], "list of steps", "file.json"),
+        (["classes"], ["cat"], "at least two classes", "file.json"),
+        (["dataset"], KeyError, "'dataset' is missing", "file.json"),
+        (["order"], True, "whole number", "file.json"),
+        (["provenance"], {"cat": ["a"]}, "provenance", "file.json"),
+    ],
+)
+def test_a_mistake_is_named_with_its_place(path: list[str | int], value: object, message: str, place: str) -> None:
+    with pytest.raises(SemscaleError, match=message) as caught:
+        Ladder.from_json(broken(path, value), where="file.json")
+    assert caught.value.where is not None
+    assert "file.json" in caught.value.where
+    assert place in caught.value.where
+
+
+def test_files_that_are_no_ladder_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(SemscaleError, match="cannot read"):
+        Ladder.load(tmp_path / "missing.json")
+    (tmp_path / "bad.json").write_text("{")
+    with pytest.raises(SemscaleError, match="no JSON"):
+        Ladder.load(tmp_path / "bad.json")
+    (tmp_path / "list.json").write_text("[]")
+    with pytest.raises(SemscaleError, match="object with keys"):
+        Ladder.load(tmp_path / "list.json")

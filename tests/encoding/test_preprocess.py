@@ -1,0 +1,60 @@
+import io
+
+import numpy as np
+import pytest
+from open_clip.transform import PreprocessCfg, image_transform_v2
+from PIL import Image
+
+from semscale.encoding.preprocess import BadImageError, can_prepare, decode, prepare
+
+
+def picture(mode: str, size: tuple[int, int], form: str = "PNG") -> bytes:
+    noise = np.random.default_rng(3).integers(0, 256, (size[1], size[0], 4), dtype=np.uint8)
+    image = Image.fromarray(noise, "RGBA").convert(mode)
+    buffer = io.BytesIO()
+    image.save(buffer, form)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "RGBA", "P", "LA", "1", "CMYK"])
+@pytest.mark.parametrize("size", [(200, 120), (119, 333), (64, 64), (20, 31), (65, 48)])
+@pytest.mark.parametrize("resize_mode", ["shortest", "squash"])
+@pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
+def test_pixels_equal_open_clips_transform(
+    mode: str, size: tuple[int, int], resize_mode: str, interpolation: str
+) -> None:
+    spec = {"size": [48, 48], "mode": "RGB", "interpolation": interpolation, "resize_mode": resize_mode}
+    transform = image_transform_v2(PreprocessCfg(**spec), is_train=False)
+    content = picture(mode, size, "TIFF" if mode == "CMYK" else "PNG")
+    assert can_prepare(spec)
+    sent = prepare(decode(content), spec)
+    direct = transform(Image.open(io.BytesIO(content)))
+    through_the_wire = transform(Image.open(io.BytesIO(sent)))
+    assert np.array_equal(direct.numpy(), through_the_wire.numpy())
+
+
+def test_unknown_preprocessing_sends_whole_files() -> None:
+    assert not can_prepare(None)
+    assert not can_prepare({"size": 48, "interpolation": "random"})
+    assert not can_prepare({"size": 48, "interpolation": "bicubic", "resize_mode": "longest"})
+    assert not can_prepare({"size": [48, 64], "interpolation": "bicubic", "resize_mode": "shortest"})
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "empty"),
+        (b"no picture at all", "not an image"),
+        (picture("RGB", (90, 90), "JPEG")[:900], "cannot be decoded"),
+        (picture("RGB", (90, 90))[:900], "cannot be decoded"),
+    ],
+)
+def test_bad_images_say_why(content: bytes, reason: str) -> None:
+    with pytest.raises(BadImageError, match=reason):
+        decode(content)
+
+
+def test_decompression_bomb_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    with pytest.raises(BadImageError, match="decompression limit"):
+        decode(picture("RGB", (100, 100)))

@@ -1,0 +1,204 @@
+"""The fused kernel against the rule written down image by image."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from kernel_reference import reference_scores
+from numpy.typing import NDArray
+
+from semscale.errors import SemscaleError
+from semscale.scoring import AGGREGATIONS, LadderScores, block_ranges, join_scores, score_blocks, score_ladder
+
+Case = dict[str, NDArray[Any]]
+
+
+def unit(rows: NDArray[Any]) -> NDArray[np.float32]:
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+
+def random_case(seed: int, n: int, per_step: list[list[int]], dim: int = 24) -> Case:
+    """Return random embeddings; `per_step[k][c]` texts are added to class c at step k, classes one after the other."""
+    rng = np.random.default_rng(seed)
+    n_classes = len(per_step[0])
+    class_index = np.concatenate([np.repeat(np.arange(n_classes), counts) for counts in per_step]).astype(np.int32)
+    centres = rng.standard_normal((n_classes, dim))
+    true_class = rng.integers(0, n_classes, n).astype(np.int32)
+    return {
+        "images": unit(centres[true_class] + 1.5 * rng.standard_normal((n, dim))),
+        "texts": unit(centres[class_index] + rng.standard_normal((len(class_index), dim))),
+        "class_index": class_index,
+        "step_ends": np.cumsum([sum(counts) for counts in per_step]),
+        "true_class": true_class,
+    }
+
+
+def assert_same(found: LadderScores, expected: LadderScores, *, exact: bool = False) -> None:
+    np.testing.assert_array_equal(found.predicted_category, expected.predicted_category)
+    np.testing.assert_array_equal(found.predicted_class, expected.predicted_class)
+    np.testing.assert_array_equal(found.true_rank, expected.true_rank)
+    np.testing.assert_allclose(found.margin, expected.margin, rtol=0, atol=0 if exact else 1e-6)
+
+
+EVEN = [[1] * 7] * 5
+UNEVEN = [[1, 2, 1, 3], [0, 0, 0, 0], [2, 0, 1, 0], [1, 1, 1, 1], [0, 4, 0, 1]]
+EXPONENTIAL = [[1] * 5, [1] * 5, [2] * 5, [4] * 5]
+
+
+@pytest.mark.parametrize("aggregation", AGGREGATIONS)
+@pytest.mark.parametrize("per_step", [EVEN, UNEVEN, EXPONENTIAL, [[1, 1]]], ids=["even", "uneven", "exp", "one step"])
+def test_the_kernel_does_what_the_rule_says(aggregation: str, per_step: list[list[int]]) -> None:
+    case = random_case(1, 203, per_step)
+    found = score_ladder(**case, aggregation=aggregation, block=64)  # type: ignore[arg-type]
+    expected = reference_scores(**case, aggregation=aggregation)
+    assert_same(found, expected)
+    assert 0.05 < (found.true_rank > 0).mean() < 0.95, "the case must hold right and wrong predictions"
+    assert found.predicted_category.dtype == found.predicted_class.dtype == found.true_rank.dtype == np.int32
+    assert found.margin.dtype == np.float32
+
+
+@st.composite
+def tied_cases(draw: st.DrawFn) -> Case:
+    """Small whole numbers, so that products are exact in any order and equal scores are common."""
+    n_classes = draw(st.integers(2, 5))
+    first = draw(st.lists(st.integers(1, 2), min_size=n_classes, max_size=n_classes))
+    later = draw(st.lists(st.lists(st.integers(0, 3), min_size=n_classes, max_size=n_classes), max_size=4))
+    steps = [np.repeat(np.arange(n_classes), counts) for counts in (first, *later)]
+    class_index = np.concatenate(
+        [np.array(draw(st.permutations(step.tolist())), dtype=np.int32) for step in steps]
+    ).astype(np.int32)
+    n, dim = draw(st.integers(1, 9)), draw(st.integers(1, 3))
+
+    def numbers(rows: int) -> NDArray[np.float32]:
+        flat = draw(st.lists(st.integers(-2, 2), min_size=rows * dim, max_size=rows * dim))
+        return np.array(flat, dtype=np.float32).reshape(rows, dim)
+
+    return {
+        "images": numbers(n),
+        "texts": numbers(len(class_index)),
+        "class_index": class_index,
+        "step_ends": np.cumsum([len(step) for step in steps]),
+        "true_class": np.array(draw(st.lists(st.integers(0, n_classes - 1), min_size=n, max_size=n)), dtype=np.int32),
+    }
+
+
+@given(case=tied_cases(), block=st.integers(1, 5))
+@settings(max_examples=300, deadline=None)
+def test_ties_go_to_the_earlier_category_in_any_ladder(case: Case, block: int) -> None:
+    found = score_ladder(**case, block=block)  # type: ignore[arg-type]
+    assert_same(found, reference_scores(**case), exact=True)
+    np.testing.assert_array_equal(found.true_rank == 0, found.predicted_class == case["true_class"][:, None])
+
+
+@given(case=tied_cases(), block=st.integers(1, 5))
+@settings(max_examples=100, deadline=None)
+def test_mean_embedding_agrees_with_itself_under_ties(case: Case, block: int) -> None:
+    found = score_ladder(**case, aggregation="mean-embedding", block=block)  # type: ignore[arg-type]
+    np.testing.assert_array_equal(found.true_rank == 0, found.predicted_class == case["true_class"][:, None])
+    np.testing.assert_array_equal(case["class_index"][found.predicted_category], found.predicted_class)
+    assert (found.predicted_category < case["step_ends"]).all()
+    expected = reference_scores(**case, aggregation="mean-embedding")
+    np.testing.assert_allclose(found.margin, expected.margin, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("aggregation", AGGREGATIONS)
+@pytest.mark.parametrize("parts", [1, 2, 3, 50])
+def test_ranges_of_whole_blocks_join_to_the_same_bits(aggregation: str, parts: int) -> None:
+    case = random_case(2, 8 * 16 + 5, UNEVEN, dim=64)
+    whole = score_ladder(**case, aggregation=aggregation, block=16)  # type: ignore[arg-type]
+    pieces = [
+        score_blocks(**case, start=start, stop=stop, aggregation=aggregation, block=16)  # type: ignore[arg-type]
+        for start, stop in block_ranges(len(case["images"]), parts, block=16)
+    ]
+    assert_same(join_scores(pieces), whole, exact=True)
+
+
+@pytest.mark.parametrize("n", [1, 15, 16, 17])
+def test_numbers_of_images_around_a_block(n: int) -> None:
+    case = random_case(3, n, EVEN)
+    assert_same(score_ladder(**case, block=16), reference_scores(**case))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("aggregation", AGGREGATIONS)
+def test_predictions_alone_are_the_same_predictions(aggregation: str) -> None:
+    case = random_case(4, 100, EXPONENTIAL)
+    full = score_ladder(**case, aggregation=aggregation)  # type: ignore[arg-type]
+    part = score_ladder(**case, aggregation=aggregation, ranks=False)  # type: ignore[arg-type]
+    np.testing.assert_array_equal(part.predicted_category, full.predicted_category)
+    np.testing.assert_array_equal(part.predicted_class, full.predicted_class)
+    assert part.true_rank.shape == part.margin.shape == (100, 0)
+
+
+def test_texts_offered_again_move_nothing_under_max() -> None:
+    case = random_case(5, 200, [[1] * 6] * 3)
+    case["texts"][6:12] = case["texts"][:6]
+    case["texts"][12:] = case["texts"][:6]
+    scores = score_ladder(**case)  # type: ignore[arg-type]
+    for k in (1, 2):
+        np.testing.assert_array_equal(scores.predicted_category[:, k], scores.predicted_category[:, 0])
+        np.testing.assert_array_equal(scores.true_rank[:, k], scores.true_rank[:, 0])
+
+
+def test_more_than_255_layers_keep_their_winners() -> None:
+    case = random_case(6, 40, [[1, 1], [300, 2]])
+    found = score_ladder(**case, aggregation="mean-embedding")  # type: ignore[arg-type]
+    assert_same(found, reference_scores(**case, aggregation="mean-embedding"))
+    assert found.predicted_category.max() > 255
+
+
+def test_inputs_are_left_as_they_are() -> None:
+    case = random_case(7, 50, UNEVEN)
+    for array in case.values():
+        array.flags.writeable = False  # as arrays from a shared object store are
+    for aggregation in AGGREGATIONS:
+        score_ladder(**case, aggregation=aggregation)  # type: ignore[arg-type]
+
+
+def test_ranges_cover_all_images_and_cut_between_blocks() -> None:
+    for n, parts in ((1, 1), (10, 3), (4096, 7), (4097, 2)):
+        ranges = block_ranges(n, parts, block=4)
+        assert ranges[0][0] == 0
+        assert ranges[-1][1] == n
+        assert all(a[1] == b[0] and a[1] % 4 == 0 for a, b in pairwise(ranges))
+        assert len(ranges) <= parts
+
+
+def test_an_unknown_aggregation_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(SemscaleError, match="unknown aggregation") as caught:
+        score_ladder(**random_case(8, 3, [[1, 1]]), aggregation="median")  # type: ignore[arg-type]
+    assert "mean-embedding" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("images", np.zeros((3, 24)), "float32"),
+        ("images", np.zeros((3, 5), np.float32), "one embedding size"),
+        ("images", np.full((3, 24), np.nan, np.float32), "images 0 to 2"),
+        ("texts", np.full((2, 24), np.inf, np.float32), "in texts"),
+        ("texts", np.zeros((3, 24), np.float32), "expected 2 texts"),
+        ("true_class", np.array([0, 1], np.int32), "true class for each"),
+        ("true_class", np.array([0, 1, 2], np.int32), "from 0 to 1"),
+        ("class_index", np.array([0, 2], np.int32), "first step"),
+        ("step_ends", np.array([1, 2]), "first step"),
+        ("step_ends", np.array([2, 3]), "rise to 2"),
+        ("step_ends", np.array([], np.int64), "vectors"),
+    ],
+)
+def test_arrays_that_do_not_fit_are_refused(name: str, value: NDArray[Any], message: str) -> None:
+    case = random_case(9, 3, [[1, 1]])
+    case[name] = value
+    with pytest.raises(ValueError, match=message):
+        score_ladder(**case)  # type: ignore[arg-type]
+
+
+def test_a_range_through_a_block_is_refused() -> None:
+    case = random_case(10, 20, [[1, 1]])
+    for start, stop in ((3, 20), (0, 9), (8, 4), (0, 24)):
+        with pytest.raises(ValueError, match="whole blocks"):
+            score_blocks(**case, start=start, stop=stop, block=8)  # type: ignore[arg-type]

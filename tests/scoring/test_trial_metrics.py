@@ -1,0 +1,38 @@
+"""Trial metrics against scikit-learn and by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.metrics import accuracy_score, confusion_matrix, f1_score
+
+from semscale.scoring import trial_metrics
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_metrics_equal_those_of_scikit_learn(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    true = rng.integers(0, 7, 400).astype(np.int32)
+    guess = rng.integers(0, 8, 400).astype(np.int32)  # class 7 is predicted and never true, class 8 neither
+    predicted = np.where(rng.random(400) < 0.6, true, guess).astype(np.int32)
+    rank = np.where(predicted == true, 0, rng.integers(1, 9, 400)).astype(np.int32)
+    margin = rng.standard_normal(400).astype(np.float32)
+    metrics = trial_metrics(predicted, true, rank, margin, 9)
+    assert metrics.accuracy == pytest.approx(accuracy_score(true, predicted), abs=1e-12)
+    assert metrics.n_correct == (predicted == true).sum()
+    assert metrics.macro_f1 == pytest.approx(f1_score(true, predicted, average="macro"), abs=1e-12)
+    np.testing.assert_array_equal(metrics.confusion, confusion_matrix(true, predicted, labels=range(9)))
+    assert metrics.top5 == (rank < 5).mean()
+    assert metrics.mean_margin == pytest.approx(margin.mean(), abs=1e-6)
+    for c in range(7):
+        assert metrics.per_class_accuracy[c] == pytest.approx((predicted[true == c] == c).mean(), abs=1e-12)
+    assert np.isnan(metrics.per_class_accuracy[7:]).all()
+
+
+def test_no_images_or_unequal_lengths_are_refused() -> None:
+    none = np.empty(0, np.int32)
+    with pytest.raises(ValueError, match="one or more images"):
+        trial_metrics(none, none, none, none.astype(np.float32), 2)
+    one = np.zeros(1, np.int32)
+    with pytest.raises(ValueError, match="one or more images"):
+        trial_metrics(one, one, none, none.astype(np.float32), 2)

@@ -1,0 +1,156 @@
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from docarray import Document, DocumentArray
+
+from semscale.serving.executor import SemscaleEncoder
+from semscale.serving.intake import MAX_TEXT_CHARACTERS, RejectedDocumentsError
+
+MakeImage = Callable[..., bytes]
+
+
+@pytest.fixture(scope="module")
+def encoder(tiny_model: Path) -> Iterator[SemscaleEncoder]:
+    executor = SemscaleEncoder(name=str(tiny_model), minibatch_size=4, num_threads=1)
+    yield executor
+    executor.close()
+
+
+def encode(encoder: SemscaleEncoder, docs: list[Document], **parameters: Any) -> DocumentArray:
+    return asyncio.run(encoder.encode(DocumentArray(docs), parameters=parameters))
+
+
+def images(make_image: MakeImage, count: int) -> list[Document]:
+    return [Document(id=f"image-{seed}", blob=make_image(seed, (30 + seed, 40))) for seed in range(count)]
+
+
+def test_embeddings_are_float32_and_not_normalised(encoder: SemscaleEncoder, make_image: MakeImage) -> None:
+    docs = encode(encoder, [*images(make_image, 3), Document(text="a dog")])
+    assert docs.embeddings.shape == (4, 48)
+    assert docs.embeddings.dtype == np.float32
+    assert np.abs(np.linalg.norm(docs.embeddings, axis=1) - 1).min() > 1e-3
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_neighbours_position_and_request_size_change_no_bit(
+    encoder: SemscaleEncoder, make_image: MakeImage, threads: int
+) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        together = encode(encoder, images(make_image, 11)).embeddings
+        backwards = encode(encoder, images(make_image, 11)[::-1]).embeddings[::-1]
+        alone = np.stack([encode(encoder, [doc]).embeddings[0] for doc in images(make_image, 11)])
+        texts = [f"{count} dogs" for count in range(9)]
+        texts_together = encode(encoder, [Document(text=text) for text in texts]).embeddings
+        texts_alone = np.stack([encode(encoder, [Document(text=text)]).embeddings[0] for text in texts])
+    finally:
+        torch.set_num_threads(before)
+    assert np.array_equal(together, backwards)
+    assert np.array_equal(together, alone)
+    assert np.array_equal(texts_together, texts_alone)
+
+
+def test_repeated_texts_are_encoded_once_and_come_back_at_their_places(encoder: SemscaleEncoder) -> None:
+    words = ["cat", "dog", "cat", "cat", "bird", "dog"]
+    rows = encode(encoder, [Document(text=word) for word in words]).embeddings
+    single = {word: encode(encoder, [Document(text=word)]).embeddings[0] for word in set(words)}
+    assert np.array_equal(rows, np.stack([single[word] for word in words]))
+    assert len({row.tobytes() for row in rows}) == 3
+
+
+def test_every_unusable_document_is_named_with_its_reason(encoder: SemscaleEncoder, make_image: MakeImage) -> None:
+    docs = [
+        Document(id="good", blob=make_image(1)),
+        Document(id="noise", blob=b"not an image"),
+        Document(id="half", blob=make_image(2, (200, 200))[:400]),
+        Document(id="blank", text="  \n"),
+        Document(id="nothing"),
+        Document(id="book", text="word " * MAX_TEXT_CHARACTERS),
+        Document(id="address", uri="file:///etc/hostname"),
+        Document(id="cube", tensor=np.zeros((2, 3, 4, 5), dtype=np.uint8)),
+    ]
+    with pytest.raises(RejectedDocumentsError, match="7 of 8 documents") as caught:
+        encode(encoder, docs)
+    reasons = json.loads(caught.value.args[1])
+    assert set(reasons) == {"noise", "half", "blank", "nothing", "book", "address", "cube"}
+    assert "empty" in reasons["blank"]
+    assert "send the bytes" in reasons["address"]
+    assert all(doc.embedding is None for doc in docs)
+
+
+def test_image_content_is_dropped_only_on_request(encoder: SemscaleEncoder, make_image: MakeImage) -> None:
+    assert encode(encoder, images(make_image, 1))[0].blob == make_image(0, (30, 40))
+    assert not encode(encoder, images(make_image, 1), drop_image_content=True)[0].blob
+
+
+def test_pixels_may_be_sent_as_a_tensor(encoder: SemscaleEncoder) -> None:
+    import io
+
+    from PIL import Image
+
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    docs = encode(encoder, [Document(tensor=pixels), Document(blob=buffer.getvalue())])
+    assert np.array_equal(docs.embeddings[0], docs.embeddings[1])
+
+
+def test_access_paths_reach_chunks(encoder: SemscaleEncoder) -> None:
+    docs = encode(encoder, [Document(chunks=[Document(text="cat"), Document(text="dog")])], access_paths="@c")
+    assert docs["@c"].embeddings.shape == (2, 48)
+
+
+def test_rank_sorts_by_cosine_as_clip_server_does(encoder: SemscaleEncoder, make_image: MakeImage) -> None:
+    words = ["cat", "dog", "a bird", "small fish"]
+    docs = DocumentArray(
+        [Document(blob=make_image(seed), matches=[Document(text=word) for word in words]) for seed in range(3)]
+    )
+    asyncio.run(encoder.rank(docs, parameters={}))
+    texts = encode(encoder, [Document(text=word) for word in words]).embeddings
+    texts = texts / np.linalg.norm(texts, axis=1, keepdims=True)
+    for doc in docs:
+        cosines = texts @ doc.embedding / np.linalg.norm(doc.embedding)
+        assert [match.text for match in doc.matches] == [words[place] for place in np.argsort(-cosines)]
+        softmax = np.exp(100 * np.sort(cosines)[::-1])
+        scores = [match.scores["clip_score"].value for match in doc.matches]
+        assert scores == pytest.approx(list(softmax / softmax.sum()), rel=1e-3)
+
+
+def test_info_is_json_that_names_the_weights(encoder: SemscaleEncoder, tiny_state: dict[str, Any]) -> None:
+    from semscale.serving.model import hash_weights
+
+    (answer,) = encoder.info(DocumentArray([Document(id="ping")]))
+    info = json.loads(answer.tags["semscale_info"])
+    assert answer.id == "ping"
+    assert info["weights_sha256"] == hash_weights(tiny_state)
+    assert info["preprocess"]["size"] == [32, 32]
+    assert info["minibatch_size"] == 4
+    assert info["versions"]["torch"] == torch.__version__.split("+")[0]
+
+
+def test_ping_comes_back_and_other_endpoints_encode(encoder: SemscaleEncoder) -> None:
+    ping = asyncio.run(encoder.encode_or_echo(DocumentArray([Document(id="ping")]), parameters={}))
+    assert ping[0].id == "ping"
+    assert ping[0].embedding is None
+    text = asyncio.run(encoder.encode_or_echo(DocumentArray([Document(text="cat")]), parameters={}))
+    assert text[0].embedding.shape == (48,)
+
+
+def test_values_that_are_not_finite_are_an_error(tiny_model: Path) -> None:
+    executor = SemscaleEncoder(name=str(tiny_model), minibatch_size=2, num_threads=1)
+    try:
+        with torch.no_grad():
+            executor._encoder._loaded.model.text_projection.fill_(float("nan"))
+        with pytest.raises(ArithmeticError, match="not finite"):
+            encode(executor, [Document(text="cat")])
+    finally:
+        executor.close()

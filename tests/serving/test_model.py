@@ -1,0 +1,220 @@
+from __future__ import annotations
+
+import json
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from semscale.errors import SemscaleError
+from semscale.serving.model import hash_weights, load_model
+from semscale.serving.sources import agreed_preprocess, needs_quick_gelu, parse_name
+
+
+def test_directory_gives_the_identity_of_its_model(tiny_model: Path, tiny_state: dict[str, Any]) -> None:
+    identity = load_model(str(tiny_model)).identity
+    assert identity.architecture == "tiny"
+    assert identity.embedding_dim == 48
+    assert identity.image_size == (32, 32)
+    assert identity.context_length == 77
+    assert identity.logit_scale == pytest.approx(float(tiny_state["logit_scale"].exp()))
+    assert identity.preprocess.mean == (0.5, 0.4, 0.3)
+    assert identity.preprocess.std == (0.25, 0.5, 0.75)
+    assert (identity.dtype, identity.device) == ("fp32", "cpu")
+    assert identity.weights_sha256 == hash_weights(tiny_state)
+    assert json.loads(json.dumps(identity.to_json())) == identity.to_json()
+
+
+def test_loaded_model_computes_what_open_clip_computes(tiny_model: Path) -> None:
+    import open_clip
+
+    loaded = load_model(str(tiny_model))
+    # Without gradients, as in the server: torch picks other kernels for a few rows (1e-6 apart) when they are wanted.
+    plain = open_clip.create_model(f"local-dir:{tiny_model}").eval().requires_grad_(False)
+    images = torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        assert torch.equal(loaded.model.encode_image(images), plain.encode_image(images))  # type: ignore[operator]
+        tokens = loaded.tokenizer(["a dog", "dogs"])
+        assert torch.equal(loaded.model.encode_text(tokens), plain.encode_text(tokens))  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pt", ".bin"])
+def test_file_of_any_kind_has_the_same_hash(
+    suffix: str, tmp_path: Path, tiny_state: dict[str, Any], tiny_architecture: str
+) -> None:
+    path = tmp_path / f"weights{suffix}"
+    if suffix == ".safetensors":
+        save_file(tiny_state, str(path))
+    else:
+        torch.save({"state_dict": tiny_state} if suffix == ".pt" else tiny_state, path)
+    identity = load_model(f"{tiny_architecture}::{path}").identity
+    assert identity.weights_sha256 == hash_weights(tiny_state)
+    assert identity.architecture == tiny_architecture
+
+
+def test_hash_sees_values_names_and_shapes() -> None:
+    base = {"a": torch.arange(4.0), "b": torch.ones(2)}
+    changed: list[dict[str, torch.Tensor]] = [
+        {"a": torch.arange(4.0) + 1e-6, "b": torch.ones(2)},
+        {"a": torch.arange(4.0).reshape(2, 2), "b": torch.ones(2)},
+        {"a": torch.arange(4.0), "c": torch.ones(2)},
+        {"a": torch.arange(4.0), "b": torch.ones(2, dtype=torch.float16)},
+    ]
+    assert len({hash_weights(state) for state in [base, *changed]}) == 5
+
+
+def test_half_precision_keeps_hash_and_scale(tiny_model: Path) -> None:
+    full, half = load_model(str(tiny_model)), load_model(str(tiny_model), dtype="bf16")
+    assert half.identity.dtype == "bf16"
+    assert half.identity.weights_sha256 == full.identity.weights_sha256
+    assert half.identity.logit_scale == full.identity.logit_scale
+    tokens = full.tokenizer(["a dog"])
+    with torch.inference_mode():
+        precise = full.model.encode_text(tokens)[0]  # type: ignore[operator]
+        rough = half.model.encode_text(tokens)[0].float()  # type: ignore[operator]
+    assert torch.nn.functional.cosine_similarity(precise, rough, dim=0) > 0.999
+    assert not torch.equal(precise, rough)
+
+
+class _Attack:
+    def __init__(self, target: Path) -> None:
+        self.target = target
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(self.target),)
+
+
+@pytest.mark.parametrize("by_torch", [True, False])
+def test_pickle_with_code_is_refused_and_does_not_run(by_torch: bool, tmp_path: Path, tiny_architecture: str) -> None:
+    path, target = tmp_path / "weights.pt", tmp_path / "attacked"
+    if by_torch:
+        torch.save({"state_dict": {"a": _Attack(target)}}, path)
+    else:
+        path.write_bytes(pickle.dumps({"a": _Attack(target)}))
+    with pytest.raises(SemscaleError, match="refused") as caught:
+        load_model(f"{tiny_architecture}::{path}")
+    assert "mkdir" in str(caught.value.found)
+    assert not target.exists()
+
+
+def test_pickle_in_a_directory_is_refused(tmp_path: Path, tiny_model: Path) -> None:
+    (tmp_path / "open_clip_config.json").write_text((tiny_model / "open_clip_config.json").read_text())
+    torch.save({"a": _Attack(tmp_path / "attacked")}, tmp_path / "open_clip_pytorch_model.bin")
+    with pytest.raises(SemscaleError, match="refused"):
+        load_model(str(tmp_path))
+    assert not (tmp_path / "attacked").exists()
+
+
+def test_damaged_file_is_named(tmp_path: Path, tiny_model: Path, tiny_architecture: str) -> None:
+    whole = (tiny_model / "open_clip_model.safetensors").read_bytes()
+    for name, content in {"half.safetensors": whole[: len(whole) // 2], "none.pt": b"", "text.bin": b"hello"}.items():
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(SemscaleError) as caught:
+            load_model(f"{tiny_architecture}::{tmp_path / name}")
+        assert caught.value.where == str(tmp_path / name)
+
+
+def test_weights_of_another_architecture_are_refused(tiny_model: Path, tmp_path: Path) -> None:
+    config = json.loads((tiny_model / "open_clip_config.json").read_text())
+    config["model_cfg"]["vision_cfg"]["layers"] = 3
+    (tmp_path / "open_clip_config.json").write_text(json.dumps(config))
+    (tmp_path / "open_clip_model.safetensors").write_bytes((tiny_model / "open_clip_model.safetensors").read_bytes())
+    with pytest.raises(SemscaleError, match="do not belong to this architecture") as caught:
+        load_model(str(tmp_path))
+    assert "visual.transformer.resblocks.2" in str(caught.value.found)
+
+
+def test_weights_of_another_image_size_are_not_stretched(tiny_model: Path, tmp_path: Path) -> None:
+    config = json.loads((tiny_model / "open_clip_config.json").read_text())
+    config["model_cfg"]["vision_cfg"]["image_size"] = 64
+    (tmp_path / "open_clip_config.json").write_text(json.dumps(config))
+    (tmp_path / "open_clip_model.safetensors").write_bytes((tiny_model / "open_clip_model.safetensors").read_bytes())
+    with pytest.raises(SemscaleError, match="another image size") as caught:
+        load_model(str(tmp_path))
+    assert caught.value.found == "visual.positional_embedding [17, 64]"
+    assert caught.value.expected == "visual.positional_embedding [65, 64]"
+
+
+@pytest.mark.parametrize(
+    ("name", "what", "helpful"),
+    [
+        ("VitB32::openai", "unknown model architecture", "ViT-B-32"),
+        ("ViT-B-32", "needs its weights", "laion2b_s34b_b79k"),
+        ("ViT-B-32::", "needs its weights", "laion2b_s34b_b79k"),
+        ("ViT-B-32::laion2b", "unknown pretrained tag for ViT-B-32", "laion2b_s34b_b79k"),
+        ("ViT-B-32::no/such.safetensors", "no such weights file", "existing file"),
+        ("no/such/directory", "a weights file needs its architecture", "ARCH::"),
+        ("local-dir:no/such", "not the directory of an open_clip model", "open_clip_config.json"),
+        ("hf-hub:model", "not a hub name", "hf-hub:ORG/NAME"),
+        (" ", "no model name", "semscale-mini"),
+    ],
+)
+def test_wrong_names_are_answered_with_the_right_ones(name: str, what: str, helpful: str) -> None:
+    with pytest.raises(SemscaleError, match=what) as caught:
+        parse_name(name)
+    assert helpful in str(caught.value.expected)
+
+
+def test_directory_must_hold_configuration_and_weights(tmp_path: Path, tiny_model: Path) -> None:
+    with pytest.raises(SemscaleError, match="not the directory"):
+        load_model(str(tmp_path))
+    (tmp_path / "open_clip_config.json").write_text("{")
+    with pytest.raises(SemscaleError, match="not a JSON file"):
+        load_model(str(tmp_path))
+    (tmp_path / "open_clip_config.json").write_text("{}")
+    with pytest.raises(SemscaleError, match="lacks a key"):
+        load_model(str(tmp_path))
+    (tmp_path / "open_clip_config.json").write_text((tiny_model / "open_clip_config.json").read_text())
+    with pytest.raises(SemscaleError, match="no weights"):
+        load_model(str(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["hf-hub:semscale/nothing", "RN50::openai"])
+def test_hub_that_cannot_be_reached_fails_at_once(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    for variable in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(variable, raising=False)
+    with pytest.raises(SemscaleError, match="cannot be fetched from the model hub") as caught:
+        load_model(name)
+    assert caught.value.where == name
+    assert constants.HF_HUB_OFFLINE is False
+
+
+def test_tag_decides_the_activation_that_open_clip_only_warns_about() -> None:
+    assert needs_quick_gelu("ViT-B-32", "openai")
+    assert not needs_quick_gelu("ViT-B-32", "laion2b_s34b_b79k")
+
+
+def test_weights_file_gets_the_preprocessing_of_its_architecture() -> None:
+    assert agreed_preprocess("ViT-B-16-SigLIP")["image_mean"] == (0.5, 0.5, 0.5)
+    assert agreed_preprocess("ViT-B-16-SigLIP")["image_resize_mode"] == "squash"
+    # Two ways of resizing among the published weights: open_clip's default stands.
+    assert "image_resize_mode" not in agreed_preprocess("ViT-H-14")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
+def test_cuda_is_never_silently_the_cpu(tiny_model: Path) -> None:
+    with pytest.raises(SemscaleError, match="no CUDA device"):
+        load_model(str(tiny_model), device="cuda")
+
+
+@pytest.mark.parametrize(("device", "dtype"), [("tpu", None), ("cpu:x", None), ("cpu", "int8")])
+def test_unknown_device_or_dtype(device: str, dtype: str | None, tiny_model: Path) -> None:
+    with pytest.raises(SemscaleError, match="unknown"):
+        load_model(str(tiny_model), device=device, dtype=dtype)
+
+
+def test_preprocess_and_tokenizer_have_the_shapes_of_the_identity(tiny_model: Path) -> None:
+    from PIL import Image
+
+    loaded = load_model(str(tiny_model))
+    assert loaded.preprocess(Image.new("L", (50, 70))).shape == (3, 32, 32)
+    assert np.array_equal(loaded.tokenizer(["a"]).shape, (1, 77))

@@ -1,0 +1,226 @@
+"""The main job against a real clip-server, a real Ray and a real MLflow store."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from mlflow import MlflowClient
+from rich.console import Console
+
+from semscale.categories.files import read_ladder
+from semscale.config import StudyConfig, study_from
+from semscale.datasets.registry import load_dataset
+from semscale.errors import SemscaleError
+from semscale.sweep.arms import make_arms
+from semscale.sweep.progress import Quiet, reporter
+from semscale.sweep.study import SweepResult, sweep
+
+pytestmark = pytest.mark.usefixtures("ray_session")
+
+STEPS, LIMIT = 3, 70
+
+
+def make_study(url: str, store: Path, **changes: Any) -> StudyConfig:
+    tree: dict[str, Any] = {"steps": STEPS, "limit": LIMIT, "server": {"urls": [url]}, "store": str(store)}
+    return study_from(tree | changes)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("sweep")
+
+
+@pytest.fixture(scope="module")
+def study(mini_server: str, place: Path) -> StudyConfig:
+    return make_study(mini_server, place / "store")
+
+
+@pytest.fixture(scope="module")
+def first(study: StudyConfig, place: Path) -> SweepResult:
+    return sweep(study, place / "runs" / "first", Quiet())
+
+
+@pytest.fixture(scope="module")
+def second(study: StudyConfig, place: Path, first: SweepResult) -> SweepResult:
+    return sweep(study, place / "runs" / "first", Quiet())
+
+
+def runs_in(place: Path) -> list[Any]:
+    client = MlflowClient(tracking_uri=f"sqlite:///{place / 'runs' / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("semscale")
+    return list(client.search_runs([experiment.experiment_id], max_results=1000))
+
+
+def kinds(runs: list[Any]) -> dict[str, int]:
+    return pd.Series([run.data.tags["semscale.kind"] for run in runs]).value_counts().to_dict()
+
+
+def test_every_unique_image_and_text_is_sent_once(first: SweepResult, study: StudyConfig) -> None:
+    arms = make_arms(study)
+    images = {
+        hashlib.sha256(arm.dataset.reader.read(sample.file)).digest() for arm in arms for sample in arm.dataset.samples
+    }
+    texts = {text for arm in arms for ladder in arm.ladders for text in ladder.flatten().texts}
+    assert (first.images_sent, first.texts_sent) == (len(images), len(texts))
+    assert len(images) == 2 * LIMIT
+
+
+def test_second_run_sends_nothing_and_gives_the_same(first: SweepResult, second: SweepResult) -> None:
+    assert (second.images_sent, second.texts_sent) == (0, 0)
+    pd.testing.assert_frame_equal(first.trials, second.trials)
+    pd.testing.assert_frame_equal(first.curves, second.curves)
+
+
+def test_trials_are_the_grid(first: SweepResult) -> None:
+    assert len(first.trials) == 2 * 2 * STEPS
+    assert len(first.trials.drop_duplicates(["dataset", "model", "strategy", "order", "scale"])) == 2 * 2 * STEPS
+    assert first.trials["scale"].tolist() == list(range(1, STEPS + 1)) * 4
+    assert (first.trials["n_images"] == LIMIT).all()
+
+
+def test_mlflow_holds_study_curves_and_trials_once_each(second: SweepResult, place: Path) -> None:
+    runs = runs_in(place)
+    assert kinds(runs) == {"trial": 4 * STEPS, "curve": 4, "study": 1}
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    by_id = {run.info.run_id: run for run in runs}
+    for run in runs:
+        kind = run.data.tags["semscale.kind"]
+        parent = by_id.get(run.data.tags.get("mlflow.parentRunId", ""))
+        expected = {"trial": "curve", "curve": "study", "study": None}[kind]
+        assert (parent.data.tags["semscale.kind"] if parent else None) == expected
+    assert set(second.trials["mlflow_run_id"]) == {
+        run.info.run_id for run in runs if run.data.tags["semscale.kind"] == "trial"
+    }
+
+
+def test_curve_runs_draw_accuracy_over_scale(second: SweepResult, place: Path) -> None:
+    client = MlflowClient(tracking_uri=f"sqlite:///{place / 'runs' / 'mlflow.db'}")
+    curve = second.curves.iloc[0]
+    history = client.get_metric_history(curve["mlflow_run_id"], "accuracy")
+    mine = second.trials[(second.trials["dataset"] == curve["dataset"]) & (second.trials["strategy"] == curve["strategy"])]
+    assert {point.step: point.value for point in history} == dict(zip(mine["scale"], mine["accuracy"], strict=True))
+    assert len(history) == STEPS  # the repeated sweep doubled nothing
+
+
+def test_trial_run_holds_what_a_reader_needs(second: SweepResult, place: Path, tmp_path: Path) -> None:
+    client = MlflowClient(tracking_uri=f"sqlite:///{place / 'runs' / 'mlflow.db'}")
+    row = second.trials.iloc[1]
+    run = client.get_run(row["mlflow_run_id"])
+    assert run.info.run_name == "digits / templates / s=02"
+    assert run.data.params["n_categories"] == str(row["n_categories"])
+    assert run.data.metrics["accuracy"] == row["accuracy"]
+    assert run.data.metrics["class_accuracy/seven"] >= 0
+    names = {item.path for item in client.list_artifacts(run.info.run_id)}
+    assert names == {"categories.json", "category_statistics.csv", "class_accuracy.csv", "confusion.png"}
+    statistics = pd.read_csv(client.download_artifacts(run.info.run_id, "category_statistics.csv", str(tmp_path)))
+    assert list(statistics.columns) == [
+        "category",
+        "fraction",
+        "average_dot_product",
+        "variance",
+        "second_best_category",
+    ]
+    assert statistics["fraction"].sum() == pytest.approx(1.0)
+    picture = Path(client.download_artifacts(run.info.run_id, "confusion.png", str(tmp_path))).read_bytes()
+    assert picture.startswith(b"\x89PNG")
+
+
+def test_run_directory_has_the_files_of_the_design(second: SweepResult) -> None:
+    folder = second.directory
+    for name in ("study.yaml", "trials.parquet", "curves.parquet", "quarantine.csv", "report.html"):
+        assert (folder / name).exists(), name
+    assert not list(folder.rglob("*.partial"))
+    assert not list(folder.glob(".tune*"))
+    ladder = read_ladder(folder / "ladders" / "digits__templates__0.json")
+    predictions = pd.read_parquet(folder / "predictions" / "digits__semscale-mini__templates__0.parquet")
+    assert list(predictions.columns) == ["file", "true_class", "10", "20", "30"]
+    # the accuracy follows from the two files alone
+    for step in ladder.steps:
+        owner = {text: name for name, texts in step.categories.items() for text in texts}
+        right = (predictions[str(step.n_categories)].map(owner) == predictions["true_class"]).mean()
+        trial = second.trials.query("dataset == 'digits' and strategy == 'templates' and scale == @step.scale")
+        assert right == pytest.approx(trial["accuracy"].item())
+
+
+def test_results_do_not_depend_on_actors_batches_or_replicas(
+    first: SweepResult, mini_server: str, place: Path
+) -> None:
+    from semscale.serving.launcher import launch_server
+
+    with launch_server("semscale-mini", replicas=1, log_file=place / "one-replica.log") as server:
+        study = make_study(server.url, place / "other-store", encoding={"actors": 1, "batch_size": 24})
+        other = sweep(study, place / "runs" / "other", Quiet())
+    columns = [name for name in first.trials.columns if name != "mlflow_run_id"]
+    pd.testing.assert_frame_equal(first.trials[columns], other.trials[columns])
+    for path in sorted((first.directory / "predictions").iterdir()):
+        pd.testing.assert_frame_equal(
+            pd.read_parquet(path), pd.read_parquet(other.directory / "predictions" / path.name)
+        )
+
+
+def test_mean_embedding_is_another_study(mini_server: str, place: Path, first: SweepResult) -> None:
+    study = make_study(mini_server, place / "store", aggregation="mean-embedding", datasets=["digits"])
+    result = sweep(study, place / "runs" / "mean", Quiet())
+    assert (result.images_sent, result.texts_sent) == (0, 0)
+    same = first.trials[(first.trials["dataset"] == "digits") & (first.trials["scale"] == 1)]
+    # with the class names alone the aggregations agree
+    assert result.trials[result.trials["scale"] == 1]["n_correct"].tolist() == same["n_correct"].tolist()
+
+
+def test_bad_images_are_quarantined_and_out_of_all_arms(mini_server: str, tmp_path: Path) -> None:
+    source = load_dataset("shapes", limit=24)
+    for index, sample in enumerate(source.samples):
+        target = tmp_path / "photos" / sample.true_class / f"{index}.png"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(source.reader.read(sample.file))
+    victims = sorted((tmp_path / "photos").rglob("*.png"))[:3]
+    victims[0].write_bytes(b"")
+    victims[1].write_bytes(b"no picture")
+    victims[2].write_bytes(victims[2].read_bytes()[:200])
+    copy = tmp_path / "photos" / victims[2].parent.name / "copy.png"
+    copy.write_bytes(victims[2].read_bytes())
+    study = make_study(
+        mini_server, tmp_path / "store", datasets=[{"spec": f"folder:{tmp_path / 'photos'}", "domain": "shape"}]
+    )
+    result = sweep(study, tmp_path / "run", Quiet())
+    quarantine = pd.read_csv(result.directory / "quarantine.csv")
+    assert set(quarantine["file"]) == {p.relative_to(tmp_path / "photos").as_posix() for p in [*victims, copy]}
+    assert quarantine["reason"].notna().all()
+    assert set(result.trials["n_images"]) == {21}
+    assert result.images_sent == 21
+
+
+def test_run_directory_of_another_study_is_refused(mini_server: str, place: Path, first: SweepResult) -> None:
+    with pytest.raises(SemscaleError, match="belongs to another study"):
+        sweep(make_study(mini_server, place / "store", steps=2), first.directory, Quiet())
+
+
+def test_wrong_model_name_is_refused_by_the_handshake(mini_server: str, tmp_path: Path) -> None:
+    study = make_study(mini_server, tmp_path / "store", models=["ViT-B-32::openai"])
+    with pytest.raises(SemscaleError) as caught:
+        sweep(study, tmp_path / "run", Quiet())
+    assert "runs another model" in str(caught.value)
+    assert mini_server in str(caught.value)
+
+
+def test_plain_progress_names_every_stage(mini_server: str, tmp_path: Path) -> None:
+    console = Console(record=True, width=100, force_terminal=False)
+    study = make_study(mini_server, tmp_path / "store", datasets=["digits"], limit=20, steps=1)
+    sweep(study, tmp_path / "run", reporter(console))
+    text = console.export_text()
+    for word in ("encoding digits: done, 20 images", "encoding categories: done, 10 texts", "scoring", "trials: done, 2"):
+        assert word in text
+
+
+def test_scores_of_the_table_are_sane(first: SweepResult) -> None:
+    trials = first.trials
+    assert ((trials["ci_low"] <= trials["accuracy"]) & (trials["accuracy"] <= trials["ci_high"])).all()
+    assert np.allclose(trials["n_correct"] / trials["n_images"], trials["accuracy"])
+    base = trials[trials["scale"] == 1].set_index(["dataset", "strategy"])["n_correct"]
+    for row in trials.to_dict("records"):
+        assert base[row["dataset"], row["strategy"]] + row["gained"] - row["lost"] == row["n_correct"]

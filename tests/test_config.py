@@ -1,0 +1,86 @@
+from pathlib import Path
+
+import pytest
+import yaml
+
+from semscale.config import load_study, redact, study_from
+from semscale.errors import SemscaleError
+
+
+def write(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "study.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_defaults_are_the_quickstart_study() -> None:
+    study = study_from({})
+    assert [dataset.spec for dataset in study.datasets] == ["digits", "shapes"]
+    assert study.models == ("semscale-mini",)
+    assert (study.steps, study.strategies) == (12, ("templates", "templates-fixed"))
+
+
+def test_resolved_study_reads_back_as_the_same_study(tmp_path: Path) -> None:
+    study = study_from({"datasets": ["folder:photos"], "steps": 3, "server": {"urls": ["grpc://gpu:51000"]}})
+    again = load_study(write(tmp_path, study.to_yaml()))
+    assert again == study
+    assert again.digest() == study.digest()
+
+
+def test_all_mistakes_come_in_one_message_with_lines(tmp_path: Path) -> None:
+    path = write(tmp_path, "dataset: [digits]\nsteps: twelve\nserver:\n  replica: 3\n  urls: [grpc://localhost]\n")
+    with pytest.raises(SemscaleError) as caught:
+        load_study(path)
+    message = str(caught.value)
+    assert "4 mistakes" in message
+    assert "line 1: unknown key 'dataset'; did you mean 'datasets'?" in message
+    assert "line 2: steps:" in message
+    assert "line 4: unknown key 'server.replica'; did you mean 'replicas'?" in message
+    assert "line 5: server.urls: 'grpc://localhost' is not of the form grpc://host:port" in message
+    assert str(path) in message
+
+
+@pytest.mark.parametrize(
+    ("tree", "words"),
+    [
+        ({"datasets": []}, "the grid of trials is empty"),
+        ({"strategies": ["templates", "templates"]}, "more than once"),
+        ({"models": ["a::b", "c::d"], "server": {"urls": ["grpc://h:1"]}}, "serve one model"),
+        ({"server": {"urls": ["http://h:1"]}}, "not of the form"),
+        ({"name": "../escape"}, "name"),
+    ],
+)
+def test_contradictions_are_refused(tree: dict[str, object], words: str) -> None:
+    with pytest.raises(SemscaleError, match=words):
+        study_from(tree)
+
+
+@pytest.mark.parametrize("text", ["- a\n- b\n", "a: [1, 2", "just text"])
+def test_files_that_are_no_study_are_refused(tmp_path: Path, text: str) -> None:
+    with pytest.raises(SemscaleError, match="study file"):
+        load_study(write(tmp_path, text))
+
+
+def test_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SemscaleError) as caught:
+        load_study(tmp_path / "nowhere.yaml")
+    assert "nowhere.yaml" in str(caught.value)
+
+
+def test_digest_changes_with_results_and_not_with_machines() -> None:
+    study = study_from({})
+    assert study_from({"steps": 3}).digest() != study.digest()
+    assert study_from({"encoding": {"actors": 7}, "server": {"replicas": 5}}).digest() == study.digest()
+
+
+def test_passwords_do_not_reach_the_resolved_study() -> None:
+    study = study_from({"tracking": {"uri": "postgresql://ann:secret@db:5432/mlflow"}})
+    assert "secret" not in study.to_yaml()
+    assert yaml.safe_load(study.to_yaml())["tracking"]["uri"] == "postgresql://***@db:5432/mlflow"
+    assert redact("sqlite:////tmp/a.db") == "sqlite:////tmp/a.db"
+
+
+def test_password_in_a_wrong_url_is_not_repeated() -> None:
+    with pytest.raises(SemscaleError) as caught:
+        study_from({"server": {"urls": ["http://ann:secret@gpu:51000"]}})
+    assert "secret" not in str(caught.value)
