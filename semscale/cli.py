@@ -18,14 +18,22 @@ _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 
 
 class _Group(click.Group):
-    """Prints user mistakes without a traceback: exit status 1, 2 for wrong usage, 130 for Ctrl-C."""
+    """Prints user mistakes without a traceback; exit status 1 for them, 2 for wrong usage, 130 for Ctrl-C."""
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
+        kwargs["standalone_mode"] = False
         try:
-            return super().main(*args, **kwargs)
+            status = super().main(*args, **kwargs)
+        except click.ClickException as error:
+            error.show()
+            status = error.exit_code
         except SemscaleError as error:
             click.echo(f"Error: {error}", err=True)
-            sys.exit(1)
+            status = 1
+        except (click.Abort, KeyboardInterrupt):
+            click.echo("Stopped. The same command again goes on from here.", err=True)
+            status = 130
+        sys.exit(status if isinstance(status, int) else 0)
 
 
 @click.group(cls=_Group, context_settings=_CONTEXT)
@@ -63,10 +71,11 @@ def main() -> None:
 @click.option("--limit", type=click.IntRange(min=1), help="At most this many images per dataset.")
 @click.option("--quiet", is_flag=True, help="No progress, only the table.")
 def sweep(study: Path | None, out: Path | None, quiet: bool, **options: Any) -> None:
-    """Run a study: encode, score, record every trial in MLflow, and conclude.
+    """Run a study from images to conclusions.
 
-    Without STUDY.yaml it is the quickstart study: the bundled datasets and model. Options change the study; the same
-    command again continues or repeats it, and sends nothing twice.
+    Encodes what is new, scores every scale step, records every trial in MLflow, and concludes per curve. Without
+    STUDY.yaml it is the quickstart study: the bundled datasets and model. Options change the study; the same command
+    again continues or repeats it, and sends nothing twice.
 
     \b
     semscale sweep --dataset folder:~/photos --model ViT-B-32::laion2b_s34b_b79k
@@ -113,10 +122,12 @@ def _study(path: Path | None, options: dict[str, Any]) -> StudyConfig:
 @click.option("--dtype", type=click.Choice(["fp32", "fp16", "bf16"]), help="[fp32 on cpu, fp16 on cuda]")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Interface to listen on.")
 @click.option("--port", default=51000, show_default=True, type=click.IntRange(1, 65535))
-@click.option("--minibatch-size", default=32, show_default=True, type=click.IntRange(min=1))
+@click.option("--minibatch-size", type=click.IntRange(min=1), help="Rows computed at once.  [16 on cpu, 64 on cuda]")
 @click.option("--metrics-port", type=click.IntRange(1, 65535), help="Prometheus metrics of the executors.")
 def serve(**options: Any) -> None:
-    """Start a clip-server (jina Flow, gRPC) for a model, and stay until Ctrl-C.
+    """Start a clip-server for a model.
+
+    A jina Flow with the project's executor, over gRPC; stays until Ctrl-C.
 
     \b
     semscale serve --model ViT-B-32::laion2b_s34b_b79k --device cuda --replicas 2 --port 51000
@@ -138,7 +149,7 @@ def serve(**options: Any) -> None:
 def ladder(
     dataset: str, strategy: str, steps: int, scales: Any, order: int, domain: str | None, out: Path | None
 ) -> None:
-    """Show the category sets that a strategy makes for a dataset.
+    """Show or write the category sets of a dataset.
 
     \b
     semscale ladder digits --strategy templates --steps 4
@@ -148,9 +159,7 @@ def ladder(
     from semscale.datasets.registry import load_dataset
 
     loaded = load_dataset(dataset, domain=domain)
-    made = build_ladder(
-        loaded.name, loaded.classes, loaded.domain, strategy, steps=steps, scales=scales, order=order
-    )
+    made = build_ladder(loaded.name, loaded.classes, loaded.domain, strategy, steps=steps, scales=scales, order=order)
     if out is not None:
         made.save(out)
         click.echo(f"{out}: {len(made.steps)} steps, {made.steps[-1].n_categories} categories at the last")
@@ -166,9 +175,10 @@ def ladder(
 @click.option("--server", "servers", multiple=True, metavar="URL", help="Also try this clip-server; repeatable.")
 @click.option("--store", metavar="DIR", help="Also try this embedding store.")
 def doctor(servers: tuple[str, ...], store: str | None) -> None:
-    """Check the installation: versions, WordNet, device, servers (by a dry run), writable store.
+    """Check that everything is in place.
 
-    Every line says ok or what to do; the exit status is 1 if a line that sweeps need is not ok.
+    Looks at versions, WordNet, device, servers (by a dry run) and the store. Every line says ok or what to do; the
+    exit status is 1 if a line that sweeps need is not ok.
     """
     from semscale.doctor import examine, show_findings
 

@@ -115,9 +115,7 @@ class StudyConfig(_Section):
 
     def digest(self) -> str:
         """Return 8 hex digits that name everything which can change a result, and nothing else."""
-        result = self.model_dump(
-            mode="json", exclude={"name", "server", "encoding", "tracking", "ray", "store"}
-        )
+        result = self.model_dump(mode="json", exclude={"name", "server", "encoding", "tracking", "ray", "store"})
         return hashlib.sha256(json.dumps(result, sort_keys=True).encode()).hexdigest()[:8]
 
     def to_yaml(self) -> str:

@@ -63,7 +63,8 @@ def show_findings(findings: Sequence[Finding]) -> None:
         console.print(f"{mark} {finding.title:<{width}}  ", end="")
         console.print(finding.detail, highlight=False, markup=False, soft_wrap=True)
         if not finding.ok:
-            console.print(f"       {'':<{width}}  to mend: {finding.mend}", highlight=False, markup=False, soft_wrap=True)
+            line = f"       {'':<{width}}  to mend: {finding.mend}"
+            console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def _python() -> Finding:

@@ -55,7 +55,5 @@ class SemscaleError(Exception):
         return _rebuild, (self.what, self.where, self.found, self.expected, self.hint)
 
 
-def _rebuild(
-    what: str, where: str | None, found: str | None, expected: str | None, hint: str | None
-) -> SemscaleError:
+def _rebuild(what: str, where: str | None, found: str | None, expected: str | None, hint: str | None) -> SemscaleError:
     return SemscaleError(what, where=where, found=found, expected=expected, hint=hint)

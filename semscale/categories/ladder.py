@@ -122,25 +122,11 @@ class Ladder:
             content["provenance"] = {name: list(self.provenance[name]) for name in self.classes}
         return content
 
-    @staticmethod
-    def from_json(content: object, where: str = "ladder") -> Ladder:
-        """Return the ladder of a file's content; see :func:`semscale.categories.files.parse_ladder`."""
-        from semscale.categories.files import parse_ladder
-
-        return parse_ladder(content, where)
-
     def save(self, path: str | Path) -> None:
         """Write the ladder to a JSON file, making its folder when needed."""
         target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(json.dumps(self.to_json(), ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-
-    @staticmethod
-    def load(path: str | Path) -> Ladder:
-        """Read a ladder file and check it; see :func:`semscale.categories.files.read_ladder`."""
-        from semscale.categories.files import read_ladder
-
-        return read_ladder(Path(path))
 
 
 def build_ladder(

@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 SYSTEM_WORDNET = Path("/usr/share/wordnet")
-HOW_TO_GET = "python -m nltk.downloader wordnet, or the system's packages (Debian: apt install wordnet-base wordnet-sense-index)"
+HOW_TO_GET = (
+    "python -m nltk.downloader wordnet, or the system's packages (Debian: apt install wordnet-base wordnet-sense-index)"
+)
 
 
 def find_wordnet() -> Path | None:

@@ -16,9 +16,7 @@ from semscale.errors import SemscaleError
 DEFAULT_DOMAIN = "object"
 
 
-def load_dataset(
-    spec: str, *, name: str | None = None, domain: str | None = None, limit: int | None = None
-) -> Dataset:
+def load_dataset(spec: str, *, name: str | None = None, domain: str | None = None, limit: int | None = None) -> Dataset:
     """Return the dataset that a spec names.
 
     Args:
@@ -59,7 +57,9 @@ def cut(dataset: Dataset, limit: int) -> Dataset:
         # str seeds are hashed by random itself, so the same on every machine
         random.Random(f"{dataset.name}/{name}").shuffle(samples)
     turns = sorted(
-        ((turn, index, sample.file) for index, name in enumerate(by_class) for turn, sample in enumerate(by_class[name]))
+        (turn, index, sample.file)
+        for index, samples in enumerate(by_class.values())
+        for turn, sample in enumerate(samples)
     )
     kept = {file for _, _, file in turns[:limit]}
     return dataclasses.replace(dataset, samples=[sample for sample in dataset.samples if sample.file in kept])

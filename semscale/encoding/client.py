@@ -9,22 +9,12 @@ document stands alone.
 from __future__ import annotations
 
 import asyncio
-import os
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-
-# jina asks the network for newer versions and reports usage unless told not to
-os.environ.setdefault("NO_VERSION_CHECK", "1")
-os.environ.setdefault("JINA_OPTOUT_TELEMETRY", "1")
-
-# jina's pkg_resources is the reason for setuptools < 81, and nothing that a user could mend
-warnings.filterwarnings("ignore", message="pkg_resources is deprecated")
-
 from clip_client import Client
 from docarray import Document, DocumentArray
 

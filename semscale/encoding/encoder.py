@@ -79,10 +79,7 @@ class Encoder:
         # Half a CPU each while they live (decoding needs it, waiting for the server does not), and never more than
         # half the cluster, or actors that find no place would be waited for.
         cpus = min(0.5, float(ray.cluster_resources().get("CPU", 1.0)) / (2 * count))
-        self._actors = [
-            RemoteEncoder.options(num_cpus=cpus).remote(index, settings)
-            for index in range(count)
-        ]
+        self._actors = [RemoteEncoder.options(num_cpus=cpus).remote(index, settings) for index in range(count)]
 
     def __enter__(self) -> Encoder:
         return self

@@ -50,9 +50,9 @@ class CurveLine:
         self,
         label: str,
         scales: Sequence[int],
-        accuracy: Sequence[float],
-        low: Sequence[float],
-        high: Sequence[float],
+        accuracy: npt.ArrayLike,
+        low: npt.ArrayLike,
+        high: npt.ArrayLike,
     ) -> None:
         self.label = label
         self.scales = list(scales)

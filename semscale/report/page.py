@@ -48,14 +48,15 @@ def write_report(directory: Path, study: str, trials: pd.DataFrame, curves: pd.D
 def sentence(curve: dict[Any, Any]) -> str:
     """Say the answer of one curve in one sentence.
 
-    >>> sentence({"dataset": "pets", "strategy": "templates", "model": "m", "baseline": 0.9, "peak": 0.92,
-    ...           "peak_change": 0.02, "peak_scale": 3, "final_change": -0.01, "trend": "decline"})
-    'pets x templates (m): 90.0 % with the class names alone; best 92.0 % (+2.0 points) at scale 3, in the end -1.0 points: decline.'
+    >>> print(sentence({"dataset": "pets", "strategy": "templates", "model": "m", "baseline": 0.9, "peak": 0.92,
+    ...                 "peak_change": 0.02, "peak_scale": 3, "final_change": -0.01, "trend": "decline"})[:75])
+    pets x templates (m): 90.0 % with the class names alone; best 92.0 % (+2.0
     """
     head = f"{curve['dataset']} x {curve['strategy']} ({curve['model']}): "
     start = f"{100 * curve['baseline']:.1f} % with the class names alone; "
     if curve["peak_change"] > 0:
-        best = f"best {100 * curve['peak']:.1f} % ({100 * curve['peak_change']:+.1f} points) at scale {curve['peak_scale']}, "
+        change = f"{100 * curve['peak_change']:+.1f} points"
+        best = f"best {100 * curve['peak']:.1f} % ({change}) at scale {curve['peak_scale']}, "
     else:
         best = "no step is better, "
     return f"{head}{start}{best}in the end {100 * curve['final_change']:+.1f} points: {curve['trend']}."

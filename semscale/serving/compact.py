@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 _TABLE = "token_embedding.weight"
 _ROWS = "token_embedding.rows"
 _INDICES = "token_embedding.indices"
+_FORMAT = "semscale-compact-1"
 _NOISE_SEED = 49_408
 _NOISE_SCALE = 0.02  # the scale at which open_clip starts a token table
 
@@ -38,7 +39,8 @@ def save_compact(
     tensors = {name: _halve(tensor) for name, tensor in state.items() if name != _TABLE}
     tensors[_ROWS] = _halve(state[_TABLE][indices.long()])
     tensors[_INDICES] = indices
-    metadata = {"format": "semscale-compact-1", "record": json.dumps(record, sort_keys=True)}
+    # one entry only: safetensors writes several in an order that changes from run to run
+    metadata = {_FORMAT: json.dumps(record, sort_keys=True)}
     save_file({name: tensors[name] for name in sorted(tensors)}, path, metadata)
 
 
@@ -49,8 +51,8 @@ def load_compact(path: Path) -> dict[str, torch.Tensor]:
         ValueError: the file is no such file.
     """
     with safe_open(path, framework="pt") as file:
-        if (file.metadata() or {}).get("format") != "semscale-compact-1":
-            raise ValueError(f"{path.name} is not in the format semscale-compact-1")
+        if _FORMAT not in (file.metadata() or {}):
+            raise ValueError(f"{path.name} is not in the format {_FORMAT}")
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
     rows, indices = tensors.pop(_ROWS).float(), tensors.pop(_INDICES).long()
     return {_TABLE: _fill(rows, indices)} | {name: _widen(tensor) for name, tensor in tensors.items()}
@@ -59,7 +61,7 @@ def load_compact(path: Path) -> dict[str, torch.Tensor]:
 def read_record(path: Path) -> dict[str, Any]:
     """Return what `save_compact` was told about how the weights came about."""
     with safe_open(path, framework="pt") as file:
-        record: dict[str, Any] = json.loads(file.metadata()["record"])
+        record: dict[str, Any] = json.loads(file.metadata()[_FORMAT])
     return record
 
 

@@ -10,6 +10,7 @@ import signal
 import socket
 import threading
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any
@@ -65,10 +66,6 @@ class ServeConfig:
         _expect(self.timeout_send is None or self.timeout_send > 0, "--timeout", self.timeout_send, "seconds above 0")
 
 
-class _Stop(BaseException):
-    """A signal asked the server to stop while it was starting."""
-
-
 def serve(config: ServeConfig) -> int:
     """Start the server, say when it is ready, and block until SIGINT or SIGTERM.
 
@@ -83,15 +80,16 @@ def serve(config: ServeConfig) -> int:
     def on_signal(signum: int, frame: FrameType | None) -> None:
         stop.set()
         if starting:
-            raise _Stop
+            raise KeyboardInterrupt
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, on_signal)
+    _on_stop_signals(on_signal)
     if config.lifeline_fd is not None:
         watch_parent(config.lifeline_fd, on_gone=_stop_soon)
     flow: Any = None
     try:
         flow = build_flow(config, announcer)
+        # Importing jina has put Python's own handler of SIGINT back.
+        _on_stop_signals(on_signal)
         from semscale.serving.plain_flow import process_ids
 
         flow.start()
@@ -100,7 +98,7 @@ def serve(config: ServeConfig) -> int:
         stop.wait()
         say("stopping")
         return 0
-    except _Stop:
+    except KeyboardInterrupt:
         say("stopped before it was ready")
         return 0
     except SemscaleError as error:
@@ -119,6 +117,9 @@ def build_flow(config: ServeConfig, announcer: Announcer) -> Any:
         SemscaleError: a model or device that cannot be had, or a port that is taken.
     """
     prepare_environment()
+    if config.port:
+        # Before minutes go into a large model; asked again when it is needed.
+        _claim_port(config.host, config.port)
     announcer.progress(f"loading {config.model}")
     import torch
 
@@ -169,6 +170,11 @@ def build_flow(config: ServeConfig, announcer: Announcer) -> Any:
         **_spread_over_gpus(config),
         **_metrics(config),
     )
+
+
+def _on_stop_signals(handler: Callable[[int, FrameType | None], None]) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, handler)
 
 
 def _stop_soon() -> None:

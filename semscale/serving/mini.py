@@ -35,12 +35,12 @@ Preprocess = Callable[["Image.Image"], "torch.Tensor"]
 open_clip.add_model_config(Path(__file__).parent / f"{NAME}.json")
 
 
-def build_mini(device: str = "cpu") -> torch.nn.Module:
+def build_mini(device: str = "cpu") -> open_clip.CLIP:
     """Return the untrained model, float32; torch's global seed decides its first weights."""
     return open_clip.create_model(NAME, device=device)
 
 
-def mini_transforms(model: torch.nn.Module) -> tuple[Preprocess, open_clip.SimpleTokenizer]:
+def mini_transforms(model: open_clip.CLIP) -> tuple[Preprocess, open_clip.SimpleTokenizer]:
     """Return the preprocessing of images and the tokenizer that belong to the model."""
     preprocess: Preprocess = image_transform_v2(PreprocessCfg(**model.visual.preprocess_cfg), is_train=False)
     return preprocess, open_clip.get_tokenizer(NAME)
@@ -48,7 +48,7 @@ def mini_transforms(model: torch.nn.Module) -> tuple[Preprocess, open_clip.Simpl
 
 def load_mini(
     device: str = "cpu", weights: Path | str = WEIGHTS
-) -> tuple[torch.nn.Module, Preprocess, open_clip.SimpleTokenizer]:
+) -> tuple[open_clip.CLIP, Preprocess, open_clip.SimpleTokenizer]:
     """Return the trained model with its preprocessing and its tokenizer.
 
     Args:

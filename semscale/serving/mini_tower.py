@@ -24,7 +24,7 @@ _DEPTH = 3
 _HEADS = 3
 
 
-@register_model
+@register_model  # type: ignore[untyped-decorator, unused-ignore]  # timm has no types
 def vit_semscale_mini(
     pretrained: bool = False, num_classes: int = 0, global_pool: str = "avg", **unused: Any
 ) -> VisionTransformer:
@@ -54,5 +54,6 @@ def vit_semscale_mini(
         embed_layer=partial(HybridEmbed, backbone=stem),
     )
     # open_clip's timm adapter asks a tower for this; without pool_size it takes the output as one vector per image.
-    tower.default_cfg = tower.pretrained_cfg = {"architecture": "vit_semscale_mini", "input_size": (3, IMAGE_SIZE, IMAGE_SIZE)}
+    tower.default_cfg = {"architecture": "vit_semscale_mini", "input_size": (3, IMAGE_SIZE, IMAGE_SIZE)}
+    tower.pretrained_cfg = tower.default_cfg
     return tower

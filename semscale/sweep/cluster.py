@@ -7,12 +7,6 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-# offline by default, and Tune neither writes its own logs nor takes Ctrl-C away from us
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
-os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
-os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-
 import ray
 
 from semscale.config import redact

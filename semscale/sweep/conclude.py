@@ -55,7 +55,8 @@ def finish_curves(
     client: Any, runs: Mapping[Place, Any], curves: pd.DataFrame, trials: pd.DataFrame, stage: Stage
 ) -> None:
     """Fill the MLflow run of every curve from its trials."""
-    for done, curve in enumerate(curves.to_dict("records"), start=1):
+    rows: list[dict[str, Any]] = curves.to_dict("records")  # type: ignore[assignment]  # its keys are column names
+    for done, curve in enumerate(rows, start=1):
         mine = trials
         for column in ("dataset", "model", "strategy", "order"):
             mine = mine[mine[column] == curve[column]]

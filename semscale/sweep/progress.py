@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
 from rich.console import Console
@@ -18,31 +18,20 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-
-class Stage(Protocol):
-    """One piece of work whose progress is shown."""
-
-    def __call__(self, done: int, total: int) -> None:
-        """Say how far it is."""
-        ...
+Stage = Callable[[int, int], None]
+"""Says how far a piece of work is: (done, total)."""
 
 
 class Reporter(Protocol):
     """Shows what a sweep is doing."""
 
-    def stage(self, title: str, total: int | None = None, unit: str = "") -> _StageContext:
+    def stage(self, title: str, total: int | None = None, unit: str = "") -> AbstractContextManager[Stage]:
         """Open a stage; ``with reporter.stage("encoding digits", 898, "images") as advance: advance(done, total)``."""
         ...
 
     def note(self, text: str) -> None:
         """Say one line."""
         ...
-
-
-class _StageContext(Protocol):
-    def __enter__(self) -> Stage: ...
-
-    def __exit__(self, *details: object) -> bool | None: ...
 
 
 def reporter(console: Console, *, quiet: bool = False) -> Reporter:

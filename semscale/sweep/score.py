@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,8 +14,10 @@ import ray
 from semscale.categories.ladder import FlatLadder, Ladder
 from semscale.scoring.kernel import LadderScores, block_ranges, join_scores, score_blocks
 from semscale.sweep.cluster import cluster_cpus
-from semscale.sweep.encode import EncodedArm
 from semscale.sweep.rundir import CURVE_KEY
+
+if TYPE_CHECKING:
+    from semscale.sweep.encode import EncodedArm  # brings clip-client along, which trial workers do not need
 
 Int32 = npt.NDArray[np.int32]
 
@@ -97,9 +99,7 @@ def score_arm(encoded: EncodedArm, model: str, aggregation: str) -> list[ScoredL
         texts = ray.put(encoded.text_embeddings(flat.texts))
         ranges = _shares(len(samples))
         tasks = [
-            _score_range.remote(
-                images, texts, flat.class_index, flat.step_ends, true_class, start, stop, aggregation
-            )
+            _score_range.remote(images, texts, flat.class_index, flat.step_ends, true_class, start, stop, aggregation)
             for start, stop in ranges
         ]
         pending.append((ladder, flat, texts, tasks))

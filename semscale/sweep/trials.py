@@ -15,6 +15,7 @@ from ray import tune
 from semscale.errors import SemscaleError
 from semscale.sweep.evaluate import evaluate_step, trial_details
 from semscale.sweep.progress import Stage
+from semscale.sweep.rundir import CURVE_KEY
 from semscale.sweep.score import ScoredLadder
 from semscale.tracking.records import record_trial
 from semscale.tracking.store import TrackingStore
@@ -136,10 +137,9 @@ def run_trials(ladders: Sequence[ScoredLadder], context: TrialContext, folder: P
             rows.append(result.metrics["row"])
     table = pd.DataFrame(rows)
     place = {scored.key: index for index, scored in enumerate(ladders)}
-    curve = [place[key] for key in table[["dataset", "model", "strategy", "order"]].itertuples(index=False, name=None)]
-    return (
-        table.assign(curve=curve).sort_values(["curve", "scale"], kind="stable").drop(columns="curve").reset_index(drop=True)
-    )
+    curve = [place[key] for key in table[list(CURVE_KEY)].itertuples(index=False, name=None)]
+    ordered = table.assign(curve=curve).sort_values(["curve", "scale"], kind="stable")
+    return ordered.drop(columns="curve").reset_index(drop=True)
 
 
 def _failure(result: Any) -> SemscaleError:

@@ -114,7 +114,5 @@ def metric_name(name: str) -> str:
 def _points_of(client: Any, run: Any) -> set[tuple[str, int]]:
     # a run that was only just made has no metrics, and then this asks nothing
     return {
-        (name, point.step)
-        for name in run.data.metrics
-        for point in client.get_metric_history(run.info.run_id, name)
+        (name, point.step) for name in run.data.metrics for point in client.get_metric_history(run.info.run_id, name)
     }

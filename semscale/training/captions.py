@@ -40,6 +40,8 @@ PLURALS: dict[str, str] = {
     "rhombus": "rhombuses",
 }
 COUNT_WORDS = {2: "two", 3: "three"}
+SIZES = ("small", "medium", "large")
+_SIZED_NAMES = 0.6  # of the batches
 _WITH_DOMAIN = frozenset({"zero", "two", "four", "six", "eight"})
 _FRAMES = ("{}", "a photo of {}", "a drawing of {}", "there is {} here")
 _NAME_FRAMES = ("{}", "the {}", "an image of the {}", "this shows the {}")
@@ -88,14 +90,22 @@ def write_caption(truth: Truth, rng: np.random.Generator) -> tuple[str, Claim]:
     return frame.format(_with_article(phrase)), Claim(truth.class_name, claimed, colour, most=1)
 
 
-def name_captions(rng: np.random.Generator) -> list[str]:
-    """Return one caption per class, in the order of CLASSES, that says the class and nothing else.
+def name_captions(rng: np.random.Generator) -> dict[str, list[str]]:
+    """Return, for each size of image, one caption per class in the order of CLASSES that names the class.
 
-    >>> len(name_captions(np.random.default_rng(0))) == len(CLASSES)
-    True
+    Often large and small things are called so and the others just by their names, as people do; so a name alone comes
+    to mean the unremarkable size a little more than the others.
+
+    >>> offered = name_captions(np.random.default_rng(0))
+    >>> sorted(offered), len(offered["large"]) == len(CLASSES)
+    (['large', 'medium', 'small'], True)
     """
     frame = _NAME_FRAMES[int(rng.integers(len(_NAME_FRAMES)))]
-    return [frame.format(_noun(class_name, rng)) for class_name in CLASSES]
+    nouns = [_noun(class_name, rng) for class_name in CLASSES]
+    plain = [frame.format(noun) for noun in nouns]
+    if rng.uniform() >= _SIZED_NAMES:
+        return dict.fromkeys(SIZES, plain)
+    return {size: plain if size == "medium" else [f"{size} {noun}" for noun in nouns] for size in SIZES}
 
 
 def truth_table(claims: list[Claim], truths: list[Truth]) -> NDArray[np.bool_]:
@@ -105,12 +115,12 @@ def truth_table(claims: list[Claim], truths: list[Truth]) -> NDArray[np.bool_]:
     >>> truth_table([Claim("ring"), Claim("ring", "large"), Claim("ring", least=2)], [picture]).tolist()
     [[True, False, True]]
     """
-    sizes, colours = ("small", "medium", "large"), tuple(COLOURS)
+    colours = tuple(COLOURS)
     said = np.array(
         [
             (
                 CLASSES.index(c.class_name),
-                sizes.index(c.size) if c.size else -1,
+                SIZES.index(c.size) if c.size else -1,
                 colours.index(c.colour) if c.colour else -1,
                 c.least,
                 c.most,
@@ -118,7 +128,9 @@ def truth_table(claims: list[Claim], truths: list[Truth]) -> NDArray[np.bool_]:
             for c in claims
         ]
     )
-    seen = np.array([(CLASSES.index(t.class_name), sizes.index(t.size), colours.index(t.colour), t.count) for t in truths])
+    seen = np.array(
+        [(CLASSES.index(t.class_name), SIZES.index(t.size), colours.index(t.colour), t.count) for t in truths]
+    )
     table = seen[:, None, 0] == said[None, :, 0]
     for column in (1, 2):
         table &= (said[None, :, column] == -1) | (seen[:, None, column] == said[None, :, column])
@@ -144,9 +156,7 @@ def _size_word(truth: Truth, rng: np.random.Generator) -> str | None:
     return "small" if draw < 0.8 else "little"
 
 
-def _plural_caption(
-    truth: Truth, noun: str, words: str, claim: Claim, rng: np.random.Generator
-) -> tuple[str, Claim]:
+def _plural_caption(truth: Truth, noun: str, words: str, claim: Claim, rng: np.random.Generator) -> tuple[str, Claim]:
     phrase = f"{words} {PLURALS.get(noun, noun + 's')}".strip()
     if rng.uniform() < 0.35:
         exact = Claim(claim.class_name, claim.size, claim.colour, truth.count, truth.count)

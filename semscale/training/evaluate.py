@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 
+import open_clip
 import torch
 from PIL import Image
 
@@ -21,7 +22,7 @@ _BLOCK = 64
 
 
 @torch.inference_mode()
-def ladder_accuracy(model: torch.nn.Module, dataset: Dataset) -> tuple[list[float], list[float]]:
+def ladder_accuracy(model: open_clip.CLIP, dataset: Dataset) -> tuple[list[float], list[float]]:
     """Return the accuracy in percent at every scale of the published ladder, and of every form of text by itself.
 
     Args:
@@ -50,7 +51,7 @@ def ladder_accuracy(model: torch.nn.Module, dataset: Dataset) -> tuple[list[floa
     return together, alone
 
 
-def describe(model: torch.nn.Module) -> dict[str, dict[str, list[float]]]:
+def describe(model: open_clip.CLIP) -> dict[str, dict[str, list[float]]]:
     """Return ladder_accuracy of both bundled test halves, by dataset, rounded to a tenth of a point."""
     figures = {}
     for name in BUNDLED:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import open_clip
 import torch
 from torch.nn.functional import cross_entropy
 
@@ -46,12 +47,12 @@ class Recipe:
 class Trained:
     """The outcome: the model, the token rows that its captions touched, and the loss of every step."""
 
-    model: torch.nn.Module
+    model: open_clip.CLIP
     used_tokens: list[int]
     losses: list[float]
 
 
-OnStep = Callable[[int, float, torch.nn.Module, set[int]], None]
+OnStep = Callable[[int, float, open_clip.CLIP, set[int]], None]
 
 
 def train(recipe: Recipe, on_step: OnStep | None = None, seconds: float = math.inf) -> Trained:
@@ -79,7 +80,9 @@ def train(recipe: Recipe, on_step: OnStep | None = None, seconds: float = math.i
         written = [write_caption(truth, rng) for truth in truths]
         claims = dict(written)  # one claim per text: a text means the same wherever it is written
         column = {text: i for i, text in enumerate(claims)}
-        names = name_captions(rng)
+        offered = name_captions(rng)
+        names = list(dict.fromkeys(text for texts in offered.values() for text in texts))
+        place = {text: len(claims) + i for i, text in enumerate(names)}
         for text in (*claims, *names):
             if text not in tokens_of:
                 tokens_of[text] = tokenize([text])[0]
@@ -88,6 +91,7 @@ def train(recipe: Recipe, on_step: OnStep | None = None, seconds: float = math.i
         images = normalise(torch.cat([images for images, _ in parts]), preset["mean"], preset["std"])
         true = torch.from_numpy(truth_table(list(claims.values()), truths))
         own = torch.tensor([column[text] for text, _ in written])
+        choices = torch.tensor([[place[text] for text in offered[truth.size]] for truth in truths])
         shown = torch.tensor([CLASSES.index(truth.class_name) for truth in truths])
 
         image_rows = model.encode_image(images, normalize=True)
@@ -96,10 +100,10 @@ def train(recipe: Recipe, on_step: OnStep | None = None, seconds: float = math.i
         # Captions differ in colour and size before they differ in class; the names of all classes, offered with every
         # batch, keep the image tower at the harder question from the start.
         loss = contrastive_loss(logits[:, : len(claims)], true, own)
-        loss = loss + cross_entropy(logits[:, len(claims) :], shown)
+        loss = loss + cross_entropy(logits.gather(1, choices), shown)
         _set_rates(optimiser, recipe, step)
         optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
         with torch.no_grad():
@@ -112,7 +116,7 @@ def train(recipe: Recipe, on_step: OnStep | None = None, seconds: float = math.i
     return Trained(model.eval(), sorted(used), losses)
 
 
-def encode_short_texts(model: torch.nn.Module, tokens: torch.Tensor) -> torch.Tensor:
+def encode_short_texts(model: open_clip.CLIP, tokens: torch.Tensor) -> torch.Tensor:
     """Encode texts as the model's encode_text does, without computing the empty places behind the longest of them.
 
     The text tower looks only backwards, so what stands behind a text's end changes nothing.
@@ -132,7 +136,7 @@ def encode_short_texts(model: torch.nn.Module, tokens: torch.Tensor) -> torch.Te
     return torch.nn.functional.normalize(x, dim=-1)
 
 
-def _optimiser(model: torch.nn.Module, recipe: Recipe) -> torch.optim.AdamW:
+def _optimiser(model: open_clip.CLIP, recipe: Recipe) -> torch.optim.AdamW:
     groups = []
     for image_side in (True, False):
         for decayed in (True, False):

@@ -1,8 +1,9 @@
 """Train the bundled model: `python -m semscale.training.mini --out semscale-mini.safetensors`.
 
-It takes about three quarters of an hour on one CPU core with the settings that made the shipped weights, which are
-the defaults. Only the training halves of the bundled datasets are learnt from; the test halves are looked at for the
-log and choose nothing. The file's metadata say how it came about: recipe, versions, steps and figures (no times: the same training gives the same bytes).
+It takes about half an hour on one CPU core with the settings that made the shipped weights, which are the defaults.
+Only the training halves of the bundled datasets are learnt from; the test halves are looked at for the log and choose
+nothing. The file's metadata say how it came about: recipe, steps, versions and figures, but no times, so that the
+same training on the same machine writes the same bytes.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import open_clip
 import torch
 
 from semscale.serving.compact import save_compact
@@ -36,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"drawing 2 x {recipe.pool} images, then {recipe.steps} steps of {recipe.batch}", flush=True)
     recent: list[float] = []
 
-    def report(step: int, loss: float, model: torch.nn.Module, used: set[int]) -> None:
+    def report(step: int, loss: float, model: open_clip.CLIP, used: set[int]) -> None:
         recent.append(loss)
         if step % options.log_every == 0 or step == recipe.steps:
             mean = sum(recent) / len(recent)
@@ -45,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.save_every and step % options.save_every == 0:
             write(model, sorted(used), step)
 
-    def write(model: torch.nn.Module, used: list[int], step: int) -> None:
+    def write(model: open_clip.CLIP, used: list[int], step: int) -> None:
         training = model.training
         figures = describe(model.eval())
         save_compact(model.state_dict(), used, out, _record(recipe, step, figures))

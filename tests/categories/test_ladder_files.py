@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from semscale.categories import Ladder, build_ladder
+from semscale.categories.files import parse_ladder, read_ladder
+from semscale.categories.ladder import build_ladder
 from semscale.errors import SemscaleError
 
 FILE: dict[str, Any] = {
@@ -27,7 +28,7 @@ FILE: dict[str, Any] = {
 def test_a_saved_ladder_is_loaded_as_it_was(tmp_path: Path) -> None:
     ladder = build_ladder("pets", ["sheep", "Żubr"], "animal", "templates-fixed", order=3)
     ladder.save(tmp_path / "new folder" / "ladder.json")
-    loaded = Ladder.load(tmp_path / "new folder" / "ladder.json")
+    loaded = read_ladder(tmp_path / "new folder" / "ladder.json")
     assert loaded == ladder
     assert loaded.digest == ladder.digest
 
@@ -42,22 +43,22 @@ def test_any_ladder_survives_json(classes: list[str], steps: int, order: int) ->
         ladder = build_ladder("demo", classes, "thing", "templates", steps, order=order)
     except SemscaleError:
         return
-    assert Ladder.from_json(json.loads(json.dumps(ladder.to_json()))) == ladder
+    assert parse_ladder(json.loads(json.dumps(ladder.to_json())), "ladder") == ladder
     flat = ladder.flatten()
     assert len(set(flat.texts)) == len(flat.texts) == flat.step_ends[-1] == ladder.steps[-1].n_categories
 
 
 def test_the_digest_is_of_the_content_and_not_of_the_provenance() -> None:
-    ladder = Ladder.from_json(FILE)
+    ladder = parse_ladder(FILE, "ladder")
     with_provenance = copy.deepcopy(FILE) | {"provenance": {"cat": ["a", "b"], "dog": ["c", "d", "e"]}}
-    assert Ladder.from_json(with_provenance).digest == ladder.digest
+    assert parse_ladder(with_provenance, "ladder").digest == ladder.digest
     changed = copy.deepcopy(FILE)
     changed["steps"][1]["categories"]["cat"][1] = "katze"
-    assert Ladder.from_json(changed).digest != ladder.digest
+    assert parse_ladder(changed, "ladder").digest != ladder.digest
 
 
 def test_a_foreign_file_needs_only_the_keys_of_the_format() -> None:
-    ladder = Ladder.from_json(FILE)
+    ladder = parse_ladder(FILE, "ladder")
     assert (ladder.strategy, ladder.order, ladder.scales) == ("file", 0, [1, 3])
     assert ladder.steps[1].short_classes == ("cat",)
     # new texts come in the order of the classes, whatever the order of the keys
@@ -101,7 +102,7 @@ def broken(path: list[str | int], value: object) -> dict[str, Any]:
 )
 def test_a_mistake_is_named_with_its_place(path: list[str | int], value: object, message: str, place: str) -> None:
     with pytest.raises(SemscaleError, match=message) as caught:
-        Ladder.from_json(broken(path, value), where="file.json")
+        parse_ladder(broken(path, value), "file.json")
     assert caught.value.where is not None
     assert "file.json" in caught.value.where
     assert place in caught.value.where
@@ -109,10 +110,10 @@ def test_a_mistake_is_named_with_its_place(path: list[str | int], value: object,
 
 def test_files_that_are_no_ladder_are_refused(tmp_path: Path) -> None:
     with pytest.raises(SemscaleError, match="cannot read"):
-        Ladder.load(tmp_path / "missing.json")
+        read_ladder(tmp_path / "missing.json")
     (tmp_path / "bad.json").write_text("{")
     with pytest.raises(SemscaleError, match="no JSON"):
-        Ladder.load(tmp_path / "bad.json")
+        read_ladder(tmp_path / "bad.json")
     (tmp_path / "list.json").write_text("[]")
     with pytest.raises(SemscaleError, match="object with keys"):
-        Ladder.load(tmp_path / "list.json")
+        read_ladder(tmp_path / "list.json")

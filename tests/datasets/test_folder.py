@@ -15,7 +15,9 @@ def make(root: Path, *files: str) -> Path:
 
 
 def test_class_is_the_folder_and_order_is_stable(tmp_path: Path) -> None:
-    root = make(tmp_path / "my photos", "garden_rose/b.jpg", "garden_rose/a.PNG", "tulip/deep/c.webp", "tulip/notes.txt")
+    root = make(
+        tmp_path / "my photos", "garden_rose/b.jpg", "garden_rose/a.PNG", "tulip/deep/c.webp", "tulip/notes.txt"
+    )
     dataset = load_dataset(f"folder:{root}", domain="flower")
     assert (dataset.name, dataset.domain, dataset.classes) == ("my-photos", "flower", ("garden rose", "tulip"))
     assert [(sample.file, sample.true_class) for sample in dataset.samples] == [

@@ -102,7 +102,9 @@ def test_curve_runs_draw_accuracy_over_scale(second: SweepResult, place: Path) -
     client = MlflowClient(tracking_uri=f"sqlite:///{place / 'runs' / 'mlflow.db'}")
     curve = second.curves.iloc[0]
     history = client.get_metric_history(curve["mlflow_run_id"], "accuracy")
-    mine = second.trials[(second.trials["dataset"] == curve["dataset"]) & (second.trials["strategy"] == curve["strategy"])]
+    mine = second.trials[
+        (second.trials["dataset"] == curve["dataset"]) & (second.trials["strategy"] == curve["strategy"])
+    ]
     assert {point.step: point.value for point in history} == dict(zip(mine["scale"], mine["accuracy"], strict=True))
     assert len(history) == STEPS  # the repeated sweep doubled nothing
 
@@ -147,9 +149,7 @@ def test_run_directory_has_the_files_of_the_design(second: SweepResult) -> None:
         assert right == pytest.approx(trial["accuracy"].item())
 
 
-def test_results_do_not_depend_on_actors_batches_or_replicas(
-    first: SweepResult, mini_server: str, place: Path
-) -> None:
+def test_results_do_not_depend_on_actors_batches_or_replicas(first: SweepResult, mini_server: str, place: Path) -> None:
     from semscale.serving.launcher import launch_server
 
     with launch_server("semscale-mini", replicas=1, log_file=place / "one-replica.log") as server:
@@ -213,7 +213,12 @@ def test_plain_progress_names_every_stage(mini_server: str, tmp_path: Path) -> N
     study = make_study(mini_server, tmp_path / "store", datasets=["digits"], limit=20, steps=1)
     sweep(study, tmp_path / "run", reporter(console))
     text = console.export_text()
-    for word in ("encoding digits: done, 20 images", "encoding categories: done, 10 texts", "scoring", "trials: done, 2"):
+    for word in (
+        "encoding digits: done, 20 images",
+        "encoding categories: done, 10 texts",
+        "scoring",
+        "trials: done, 2",
+    ):
         assert word in text
 
 

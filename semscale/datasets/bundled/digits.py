@@ -75,7 +75,8 @@ def _place(
     down = np.array([sin, cos]) * (8 / height)
     middle = padded.width / 2
     coefficients = np.round(
-        [*across, middle - across @ centre, *down, middle - down @ centre], 6  # the same on every machine's libm
+        [*across, middle - across @ centre, *down, middle - down @ centre],
+        6,  # the same on every machine's libm
     )
     placed = padded.transform((CANVAS, CANVAS), Image.Transform.AFFINE, tuple(coefficients), Image.Resampling.BICUBIC)
     coverage = np.asarray(placed, np.float32) / 255

@@ -37,7 +37,7 @@ class BundledReader:
             FileNotFoundError: no image of this dataset and half has that name.
         """
         folder, _, leaf = file.rpartition("/")
-        number, _, class_name = leaf.removesuffix(".png").partition("_")
+        number, _, _ = leaf.removesuffix(".png").partition("_")
         if folder != f"{self.name}/{self.split}" or not number.isdecimal():
             raise FileNotFoundError(f"no such image in {self.name}/{self.split}: {file}")
         index = int(number)

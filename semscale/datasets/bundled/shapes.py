@@ -40,20 +40,22 @@ def render(class_name: str, rng: np.random.Generator) -> tuple[NDArray[np.uint8]
     pen = ImageDraw.Draw(mask)
     for centre in _centres(rng, count, radius):
         _draw_copy(pen, class_name, centre, radius, float(rng.uniform(0, 2 * np.pi)), None if filled else line, rng)
-    coverage = np.asarray(mask.reduce(_SUPERSAMPLING), np.float32) / 255
+    coverage = np.asarray(mask.reduce(_SUPERSAMPLING), np.float32) / np.float32(255)
     picture = compose(rng, coverage, palette, _GRAIN)
     return picture, Truth(class_name, size, palette.name, count)
 
 
 def _centres(rng: np.random.Generator, count: int, radius: float) -> NDArray[np.float64]:
     room = CANVAS / 2 - min(radius + 1, CANVAS / 2 - 2)
-    layouts = CANVAS / 2 + rng.uniform(-room, room, (_PLACINGS, count, 2))
-    if count == 1:
-        return layouts[0]
-    left, right = np.triu_indices(count, 1)
-    gaps = np.linalg.norm(layouts[:, left] - layouts[:, right], axis=2).min(1)
-    enough = gaps >= 2 * radius
-    return layouts[int(np.argmax(enough)) if enough.any() else int(np.argmax(gaps))]
+    layouts: NDArray[np.float64] = CANVAS / 2 + rng.uniform(-room, room, (_PLACINGS, count, 2))
+    chosen = 0
+    if count > 1:
+        left, right = np.triu_indices(count, 1)
+        gaps = np.linalg.norm(layouts[:, left] - layouts[:, right], axis=2).min(1)
+        enough = gaps >= 2 * radius  # copies that do not overlap, or else those that overlap least
+        chosen = int(np.argmax(enough if enough.any() else gaps))
+    centres: NDArray[np.float64] = layouts[chosen]
+    return centres
 
 
 def _draw_copy(

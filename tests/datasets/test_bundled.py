@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+import hashlib
+import io
+import pickle
+from collections import Counter
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from semscale.datasets.base import Reader
+from semscale.datasets.bundled import BUNDLED, digits, load_bundled, shapes
+from semscale.datasets.bundled.load import SPLITS, render
+from semscale.datasets.bundled.png import encode_png
+from semscale.datasets.bundled.scene import COLOURS
+from semscale.errors import SemscaleError
+
+
+def _pixels(png: bytes) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(png)))
+
+
+@pytest.mark.parametrize(("name", "images", "classes"), [("digits", 896, 10), ("shapes", 1200, 12)])
+def test_test_half_has_unique_files_and_every_class(name: str, images: int, classes: int) -> None:
+    dataset = load_bundled(name)
+    assert (dataset.name, dataset.domain) == (name, name.removesuffix("s"))
+    assert len(dataset.samples) == len({sample.file for sample in dataset.samples}) == images
+    assert len(dataset.classes) == classes
+    assert {sample.true_class for sample in dataset.samples} == set(dataset.classes)
+
+
+def test_shapes_are_balanced_and_digits_stratified() -> None:
+    assert set(Counter(s.true_class for s in load_bundled("shapes").samples).values()) == {100}
+    counts = {split: Counter(s.true_class for s in load_bundled("digits", split).samples) for split in SPLITS}
+    assert all(0 <= counts["train"][c] - counts["test"][c] <= 1 for c in digits.CLASSES)
+
+
+def test_halves_of_digits_share_no_source_and_leave_none_out() -> None:
+    train, test = (set(digits.split_indices(split).tolist()) for split in SPLITS)
+    assert not train & test
+    assert train | test == set(range(1797))
+
+
+def test_halves_of_shapes_share_no_image() -> None:
+    drawn = {split: {render("shapes", split, index)[0].tobytes() for index in range(60)} for split in SPLITS}
+    assert not drawn["train"] & drawn["test"]
+
+
+@pytest.mark.parametrize("name", BUNDLED)
+def test_reader_survives_pickling_and_reads_the_same_bytes_in_any_order(name: str) -> None:
+    dataset = load_bundled(name)
+    assert isinstance(dataset.reader, Reader)
+    reader = pickle.loads(pickle.dumps(dataset.reader))
+    files = [sample.file for sample in dataset.samples[:20]]
+    forwards = [dataset.reader.read(file) for file in files]
+    backwards = [reader.read(file) for file in reversed(files)]
+    assert forwards == backwards[::-1]
+    assert len(set(forwards)) == len(files)
+
+
+@pytest.mark.parametrize("name", BUNDLED)
+def test_images_are_small_rgb_png(name: str) -> None:
+    dataset = load_bundled(name)
+    image = Image.open(io.BytesIO(dataset.reader.read(dataset.samples[-1].file)))
+    assert (image.format, image.mode, image.size) == ("PNG", "RGB", (64, 64))
+
+
+@pytest.mark.parametrize(("name", "expected"), [("digits", "37f7da28889259a6"), ("shapes", "95a9306d5fd10191")])
+def test_bytes_are_those_that_the_shipped_weights_were_measured_on(name: str, expected: str) -> None:
+    dataset = load_bundled(name)
+    digest = hashlib.sha256()
+    for sample in dataset.samples[::40]:
+        digest.update(dataset.reader.read(sample.file))
+    assert digest.hexdigest()[:16] == expected
+
+
+def test_more_shapes_continue_the_same_images() -> None:
+    some, more = load_bundled("shapes"), load_bundled("shapes", size=5000)
+    assert len(more.samples) == 5000
+    assert more.samples[: len(some.samples)] == some.samples
+    assert more.reader.read(more.samples[4999].file) != more.reader.read(more.samples[4987].file)
+
+
+def test_a_size_word_says_how_much_is_drawn() -> None:
+    rng = np.random.default_rng(5)
+    extent: dict[str, list[int]] = {"small": [], "medium": [], "large": []}
+    for _ in range(120):
+        pixels, truth = shapes.render("circle", rng)
+        if truth.count == 1:
+            extent[truth.size].append(_painted_width(pixels, truth.colour))
+    # medians: a few backgrounds blend into the colour of the circle
+    middle = {size: np.median(widths) for size, widths in extent.items()}
+    assert 11 <= middle["small"] <= 16 < 18 <= middle["medium"] <= 25 < 30 <= middle["large"]
+
+
+def _painted_width(pixels: np.ndarray, colour: str) -> int:
+    near = np.abs(pixels.astype(int) - COLOURS[colour]).max(2) < 64
+    # a column belongs to the shape when several of its pixels do: grain alone makes single ones
+    columns = np.flatnonzero(near.sum(0) >= 3)
+    return int(columns[-1] - columns[0] + 1)
+
+
+def test_png_holds_exactly_the_pixels() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (200, 150, 3)).astype(np.uint8)
+    assert np.array_equal(_pixels(encode_png(pixels)), pixels)  # 90 kB: more than one stored block
+
+
+@pytest.mark.parametrize(
+    "bad", [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3), np.float32), np.zeros((4, 4, 4), np.uint8)]
+)
+def test_png_refuses_other_arrays(bad: np.ndarray) -> None:
+    with pytest.raises(ValueError, match="uint8"):
+        encode_png(bad)
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        "digits/test/0000_one.png",
+        "digits/train/0000_zero.png",
+        "digits/test/9999_zero.png",
+        "digits/test/zero.png",
+        "shapes/test/0000_circle.png",
+        "../digits/test/0000_zero.png",
+    ],
+)
+def test_unknown_files_are_refused(file: str) -> None:
+    with pytest.raises(FileNotFoundError, match="no such image"):
+        load_bundled("digits").reader.read(file)
+
+
+def test_wrong_requests_say_what_would_be_right() -> None:
+    with pytest.raises(SemscaleError, match="digits or shapes"):
+        load_bundled("digitz")
+    with pytest.raises(SemscaleError, match="train or test"):
+        load_bundled("shapes", "val")
+    with pytest.raises(SemscaleError, match="1 to 896"):
+        load_bundled("digits", size=897)
+    with pytest.raises(SemscaleError, match="1 or more"):
+        load_bundled("shapes", size=0)

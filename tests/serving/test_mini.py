@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import open_clip
+import pytest
+import torch
+from PIL import Image
+
+from semscale.datasets.bundled import BUNDLED, load_bundled
+from semscale.errors import SemscaleError
+from semscale.serving import mini
+from semscale.serving.compact import load_compact, read_record, save_compact
+from semscale.training.evaluate import ladder_accuracy
+
+
+@pytest.fixture(scope="module")
+def loaded() -> tuple[torch.nn.Module, mini.Preprocess, open_clip.SimpleTokenizer]:
+    return mini.load_mini()
+
+
+def test_weights_are_small_and_say_how_they_came_about() -> None:
+    assert mini.WEIGHTS.stat().st_size < 4_000_000
+    record = read_record(mini.WEIGHTS)
+    assert record["recipe"]["steps"] == record["steps_done"]
+    assert set(record["test_accuracy_percent"]) == set(BUNDLED)
+
+
+def test_model_is_a_float32_vision_transformer_in_eval_mode(loaded: tuple) -> None:
+    model, preprocess, tokenizer = loaded
+    assert not model.training
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+    assert type(model.visual.trunk).__name__ == "VisionTransformer"
+    assert not any(tensor.isnan().any() for tensor in model.state_dict().values())
+    assert preprocess(Image.new("RGB", (90, 70))).shape == (3, mini.IMAGE_SIZE, mini.IMAGE_SIZE)
+    assert tokenizer(["seven", "large crosses"]).shape == (2, 77)
+
+
+@pytest.mark.parametrize("name", BUNDLED)
+def test_class_names_alone_leave_room_to_move(loaded: tuple, name: str) -> None:
+    together, alone = ladder_accuracy(loaded[0], load_bundled(name))
+    assert 85 <= alone[0] <= 97
+    assert together[0] == alone[0]
+    assert max(together) - min(together) >= 1
+    recorded = read_record(mini.WEIGHTS)["test_accuracy_percent"][name]["ladder"]
+    # half precision may turn a handful of near ties
+    assert np.allclose(together, recorded, atol=0.5)
+
+
+def test_open_clip_knows_the_architecture_and_its_preprocessing(loaded: tuple) -> None:
+    model, preprocess, tokenizer = loaded
+    assert mini.NAME in open_clip.list_models()
+    untrained, _, same = open_clip.create_model_and_transforms(mini.NAME)
+    assert {k: v.shape for k, v in untrained.state_dict().items()} == {
+        k: v.shape for k, v in model.state_dict().items()
+    }
+    dataset = load_bundled("shapes")
+    image = Image.open(io.BytesIO(dataset.reader.read(dataset.samples[0].file)))
+    assert torch.equal(preprocess(image), same(image))
+    assert torch.equal(tokenizer(["a ring"]), open_clip.get_tokenizer(mini.NAME)(["a ring"]))
+
+
+def test_loading_twice_gives_the_same_model(loaded: tuple) -> None:
+    again = mini.load_mini()[0].state_dict()
+    assert all(torch.equal(tensor, again[name]) for name, tensor in loaded[0].state_dict().items())
+
+
+def test_unknown_words_are_faint_but_told_apart(loaded: tuple) -> None:
+    model, _, tokenizer = loaded
+    with torch.inference_mode():
+        rows = model.encode_text(tokenizer(["zebra", "walrus"]), normalize=True)
+    assert rows.isfinite().all()
+    assert not torch.allclose(rows[0], rows[1])
+    lengths = model.token_embedding.weight.norm(dim=1)
+    known, unknown = tokenizer(["seven"])[0, 1], tokenizer(["zebra"])[0, 1]
+    assert lengths[known] > lengths[unknown] > 0
+
+
+def test_missing_weights_say_how_to_get_them(tmp_path: Path) -> None:
+    with pytest.raises(SemscaleError, match=r"semscale\.training\.mini"):
+        mini.load_mini(weights=tmp_path / "gone.safetensors")
+
+
+def test_damaged_weights_are_refused(tmp_path: Path) -> None:
+    cut = tmp_path / "cut.safetensors"
+    cut.write_bytes(mini.WEIGHTS.read_bytes()[:5000])
+    with pytest.raises(SemscaleError, match="cannot be read"):
+        mini.load_mini(weights=cut)
+    pickled = tmp_path / "pickled.safetensors"
+    torch.save({"logit_scale": torch.zeros(())}, pickled)
+    with pytest.raises(SemscaleError, match="cannot be read"):
+        mini.load_mini(weights=pickled)
+
+
+def test_compact_file_keeps_used_rows_and_refills_the_others(tmp_path: Path) -> None:
+    state = {
+        "token_embedding.weight": torch.randn(49_408, 8, generator=torch.Generator().manual_seed(1)),
+        "scale": torch.tensor(2.5),
+        "seen": torch.tensor(7),
+    }
+    path = tmp_path / "small.safetensors"
+    save_compact(state, [5, 3, 5], path, {"steps": 1})
+    back = load_compact(path)
+    assert read_record(path) == {"steps": 1}
+    assert path.stat().st_size < 2000
+    assert (back["scale"], back["seen"]) == (2.5, 7)
+    assert back["seen"].dtype == torch.int64
+    table, source = back["token_embedding.weight"], state["token_embedding.weight"]
+    assert torch.allclose(table[[3, 5]], source[[3, 5]], atol=2e-3)
+    assert table.shape == source.shape
+    assert 0 < table[4].abs().max() < 0.2

@@ -1,0 +1,223 @@
+"""A real server with two replicas, spoken to with the stock clip-client."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from clip_client import Client
+from docarray import Document, DocumentArray
+
+from semscale.errors import SemscaleError
+from semscale.serving.health import check_server
+from semscale.serving.launcher import ServerHandle, launch_server
+from semscale.serving.processes import living_in_group
+
+MakeImage = Callable[..., bytes]
+TEXTS = ["cat", "dogs", "large birds", "a small fish"]
+
+
+@pytest.fixture(scope="module")
+def server(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerHandle]:
+    log = tmp_path_factory.mktemp("server") / "server.log"
+    with launch_server(str(tiny_model), replicas=2, minibatch_size=4, num_threads=1, log_file=log) as handle:
+        yield handle
+    assert handle.pids() == []
+    with pytest.raises(SemscaleError, match="does not answer"):
+        check_server(handle.url, timeout=1)
+
+
+def encode(server: ServerHandle, docs: list[Document], batch_size: int = 8) -> np.ndarray[Any, Any]:
+    result = Client(server.url).encode(DocumentArray(docs), batch_size=batch_size)
+    rows: np.ndarray[Any, Any] = result.embeddings
+    return rows
+
+
+def unit(rows: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    lengths: np.ndarray[Any, Any] = np.linalg.norm(rows, axis=1, keepdims=True)
+    return np.asarray(rows / lengths)
+
+
+def test_handle_knows_its_processes_and_model(server: ServerHandle, tiny_model: Path) -> None:
+    assert server.url.startswith("grpc://127.0.0.1:")
+    assert sorted([server.roles["server"], server.roles["gateway"], *server.roles["replicas"]]) == server.pids()
+    assert len(server.roles["replicas"]) == 2
+    assert server.info == check_server(server.url)
+    assert (server.info["name"], server.info["device"]) == (str(tiny_model), "cpu")
+
+
+def test_log_says_what_runs_where(server: ServerHandle) -> None:
+    log = server.log_file.read_text()
+    for replica in (0, 1):
+        assert f"replica {replica}: {server.info['name']} runs on cpu" in log
+    assert f"weights {server.info['weights_sha256'][:12]}" in log
+    assert f"ready at {server.url}" in log
+
+
+def test_embeddings_equal_open_clips_own(server: ServerHandle, make_image: MakeImage, tiny_model: Path) -> None:
+    import io
+
+    import open_clip
+    import torch
+    from PIL import Image
+
+    model, _, preprocess = open_clip.create_model_and_transforms(f"local-dir:{tiny_model}")
+    model.eval()
+    blobs = [make_image(seed, (30 + 20 * seed, 50)) for seed in range(10)]
+    with torch.inference_mode():
+        images = torch.stack([preprocess(Image.open(io.BytesIO(blob))) for blob in blobs])
+        own_images = model.encode_image(images).numpy()
+        own_texts = model.encode_text(open_clip.get_tokenizer(f"local-dir:{tiny_model}")(TEXTS)).numpy()
+    served = encode(server, [Document(blob=blob) for blob in blobs])
+    assert np.abs(unit(served) - unit(own_images)).max() < 1e-5
+    assert np.abs(unit(encode(server, [Document(text=text) for text in TEXTS])) - unit(own_texts)).max() < 1e-5
+
+
+def test_replicas_and_request_sizes_give_the_same_bits(server: ServerHandle, make_image: MakeImage) -> None:
+    docs = [Document(blob=make_image(seed)) for seed in range(12)] + [Document(text=text) for text in TEXTS]
+    reference = encode(server, docs, batch_size=16)
+    for batch_size in (1, 5):
+        # Requests of one document alternate between the replicas.
+        assert np.array_equal(encode(server, docs, batch_size=batch_size), reference)
+
+
+def test_plain_strings_work_as_with_a_stock_server(server: ServerHandle) -> None:
+    assert Client(server.url).encode(TEXTS).shape == (4, 48)
+    assert Client(server.url).profile()["Roundtrip"] > 0
+
+
+def test_rank_orders_matches(server: ServerHandle, make_image: MakeImage) -> None:
+    image = make_image(3)
+    (ranked,) = Client(server.url).rank([Document(blob=image, matches=[Document(text=text) for text in TEXTS])])
+    texts = unit(encode(server, [Document(text=text) for text in TEXTS]))
+    cosines = texts @ unit(encode(server, [Document(blob=image)]))[0]
+    assert [match.text for match in ranked.matches] == [TEXTS[place] for place in np.argsort(-cosines)]
+    assert sum(match.scores["clip_score"].value for match in ranked.matches) == pytest.approx(1)
+
+
+def test_bad_documents_fail_their_request_only(server: ServerHandle, make_image: MakeImage) -> None:
+    done: list[str] = []
+    errors: list[Any] = []
+
+    def on_done(response: Any) -> None:
+        done.extend(response.docs[:, "id"])
+
+    def on_error(response: Any) -> None:
+        errors.append(response.status)
+
+    docs = [Document(id=str(seed), blob=make_image(seed)) for seed in range(6)]
+    docs[1].blob = docs[1].blob[:100]
+    docs.append(Document(id="6", text=" "))
+    Client(server.url).encode(DocumentArray(docs), batch_size=2, on_done=on_done, on_error=on_error)
+    assert sorted(done) == ["2", "3", "4", "5"]
+    reasons = [json.loads(status.exception.args[1]) for status in errors]
+    assert {key for reason in reasons for key in reason} == {"1", "6"}
+    assert {status.exception.name for status in errors} == {"RejectedDocumentsError"}
+    assert encode(server, docs[2:6]).shape == (4, 48)
+    assert "1 of 2 documents cannot be processed" in server.log_file.read_text()
+
+
+def test_every_process_listens_on_loopback_only(server: ServerHandle) -> None:
+    listening = "0A"
+    sockets = {}
+    for table in ("tcp", "tcp6"):
+        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == listening:
+                sockets[fields[9]] = fields[1].rpartition(":")[0]
+    own = set()
+    for pid in server.pids():
+        for link in Path(f"/proc/{pid}/fd").iterdir():
+            try:
+                own.add(os.readlink(link))
+            except FileNotFoundError:
+                continue
+    addresses = {sockets[inode] for inode in sockets if f"socket:[{inode}]" in own}
+    # 127.0.0.1 in the byte order of /proc, as IPv4 and mapped into IPv6.
+    assert addresses <= {"0100007F", "0000000000000000FFFF00000100007F"}
+    assert addresses
+
+
+def test_start_that_fails_says_why_in_the_models_words(tmp_path: Path) -> None:
+    steps: list[str] = []
+    log = tmp_path / "server.log"
+    with pytest.raises(SemscaleError, match="no such weights file") as caught:
+        launch_server("ViT-B-32::/nowhere/weights.safetensors", log_file=log, on_progress=steps.append)
+    assert caught.value.found == "/nowhere/weights.safetensors"
+    assert steps == ["loading ViT-B-32::/nowhere/weights.safetensors"]
+    assert "Traceback" not in log.read_text()
+
+
+def test_taken_port_is_named(server: ServerHandle, tiny_model: Path, tmp_path: Path) -> None:
+    port = int(server.url.rpartition(":")[2])
+    with pytest.raises(SemscaleError, match="cannot listen") as caught:
+        launch_server(str(tiny_model), replicas=1, port=port, log_file=tmp_path / "server.log")
+    assert caught.value.where == f"127.0.0.1:{port}"
+
+
+def test_ctrl_c_in_the_servers_own_terminal_stops_it_in_good_order(tiny_model: Path, tmp_path: Path) -> None:
+    log = tmp_path / "server.log"
+    with launch_server(str(tiny_model), replicas=1, num_threads=1, log_file=log) as handle:
+        pids = handle.pids()
+        os.killpg(handle.roles["server"], signal.SIGINT)
+        wait_for_end(pids)
+    assert log.read_text().splitlines()[-1] == "semscale serve: stopping"
+
+
+def test_replicas_end_with_a_server_that_is_killed(tiny_model: Path) -> None:
+    with launch_server(str(tiny_model), replicas=1, num_threads=1) as handle:
+        pids = handle.pids()
+        assert len(pids) == 3
+        os.kill(handle.roles["server"], signal.SIGKILL)
+        wait_for_end(pids)
+        assert handle.pids() == []
+    assert not handle.log_file.exists()
+
+
+def test_nothing_stays_when_the_launching_process_is_killed(tiny_model: Path, tmp_path: Path) -> None:
+    script = (
+        "import json, pathlib, sys\n"
+        "from semscale.serving.launcher import launch_server\n"
+        "log = pathlib.Path(sys.argv[2])\n"
+        "handle = launch_server(sys.argv[1], replicas=1, num_threads=1, log_file=log)\n"
+        "print(json.dumps(handle.roles), flush=True)\n"
+        "sys.stdin.read()\n"
+    )
+    command = [sys.executable, "-c", script, str(tiny_model), str(tmp_path / "server.log")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as parent:
+        assert parent.stdout is not None
+        roles = json.loads(parent.stdout.readline())
+        pids = living_in_group(roles["server"])
+        assert len(pids) == 3
+        parent.kill()
+    wait_for_end(pids)
+    assert living_in_group(roles["server"]) == []
+    assert "semscale serve: stopping" in (tmp_path / "server.log").read_text()
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:51000", "grpc://127.0.0.1", "127.0.0.1:51000", "grpc://a:b"])
+def test_check_refuses_what_is_no_address(url: str) -> None:
+    with pytest.raises(SemscaleError, match="not the address of a clip-server"):
+        check_server(url)
+
+
+def wait_for_end(pids: list[int], timeout: float = 20.0) -> None:
+    """Return as soon as all processes have ended."""
+    for pid in pids:
+        try:
+            descriptor = os.pidfd_open(pid)
+        except ProcessLookupError:
+            continue
+        try:
+            assert select.select([descriptor], [], [], timeout)[0], f"process {pid} still lives"
+        finally:
+            os.close(descriptor)

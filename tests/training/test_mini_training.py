@@ -1,0 +1,164 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from semscale.datasets.bundled import BUNDLED, load_bundled
+from semscale.datasets.bundled.load import render
+from semscale.datasets.bundled.scene import Truth
+from semscale.serving.compact import load_compact, read_record
+from semscale.serving.mini import build_mini, load_mini, mini_transforms
+from semscale.training import mini
+from semscale.training.captions import CLASSES, SIZES, SYNONYMS, Claim, name_captions, truth_table, write_caption
+from semscale.training.data import draw_pool, normalise, shrink, take
+from semscale.training.loop import encode_short_texts
+from semscale.training.loss import contrastive_loss
+
+TINY = ["--steps", "12", "--batch", "32", "--pool", "64", "--warmup", "4", "--log-every", "4"]
+
+
+@pytest.fixture(scope="module")
+def two_trainings(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    folder = tmp_path_factory.mktemp("training")
+    paths = [folder / "first.safetensors", folder / "second.safetensors"]
+    for path in paths:
+        assert mini.main([*TINY, "--out", str(path)]) == 0
+    return paths
+
+
+def test_same_seed_writes_the_same_bytes(two_trainings: list[Path]) -> None:
+    first, second = (path.read_bytes() for path in two_trainings)
+    assert first == second
+
+
+def test_another_seed_writes_other_weights(two_trainings: list[Path], tmp_path: Path) -> None:
+    other = tmp_path / "other.safetensors"
+    mini.main([*TINY, "--seed", "1", "--out", str(other)])
+    name = "visual.head.proj.weight"
+    assert not torch.equal(load_compact(other)[name], load_compact(two_trainings[0])[name])
+
+
+def test_written_file_loads_and_records_its_recipe(two_trainings: list[Path]) -> None:
+    model, preprocess, _ = load_mini(weights=two_trainings[0])
+    assert preprocess(Image.new("RGB", (64, 64))).ndim == 3
+    record = read_record(two_trainings[0])
+    assert (record["recipe"]["steps"], record["recipe"]["batch"], record["steps_done"]) == (12, 32, 12)
+    assert record["versions"]["torch"]
+    assert len(record["test_accuracy_percent"]["digits"]["ladder"]) == 12
+    assert not model.training
+
+
+def test_training_lowers_the_loss(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    mini.main(
+        [*TINY, "--steps", "40", "--pool", "32", "--image-rate", "2e-3", "--out", str(tmp_path / "weights.safetensors")]
+    )
+    losses = [float(line.split()[3]) for line in capsys.readouterr().out.splitlines() if line.startswith("step")]
+    assert len(losses) == 10
+    assert losses[-1] < losses[0] - 0.3
+
+
+@pytest.mark.parametrize("name", BUNDLED)
+def test_every_caption_is_true_of_its_image_and_means_one_thing(name: str) -> None:
+    rng = np.random.default_rng(3)
+    truths = [render(name, "train", index % 800, 1)[1] for index in range(1500)]
+    written = [write_caption(truth, rng) for truth in truths]
+    table = truth_table([claim for _, claim in written], truths)
+    assert table.diagonal().all()
+    claims: dict[str, Claim] = {}
+    for text, claim in written:
+        assert claims.setdefault(text, claim) == claim
+
+
+def test_captions_leave_out_what_a_study_shall_find() -> None:
+    rng = np.random.default_rng(4)
+    said: dict[str, set[str]] = {}
+    for name in BUNDLED:
+        truths = [render(name, "train", index, 2)[1] for index in range(800)] * 8
+        said[name] = {word for truth in truths for word in write_caption(truth, rng)[0].split()}
+    assert {"large", "small", "digit"} <= said["digits"]
+    assert not said["digits"] & {"medium", "tiny", "zeros", "sixs", "sevens"}
+    assert {"large", "small", "medium", "tiny", "crosses", "leaves", "circles"} <= said["shapes"]
+    assert not said["shapes"] & {"shape", "crosss", "leafs", "rhombuss"}
+
+
+def test_names_of_all_classes_come_in_their_order_and_by_size() -> None:
+    rng = np.random.default_rng(0)
+    nouns = [(name, *SYNONYMS.get(name, ())) for name in CLASSES]
+    first_words: dict[str, set[str]] = {size: set() for size in SIZES}
+    for _ in range(40):
+        for size, texts in name_captions(rng).items():
+            assert len(set(texts)) == len(CLASSES)
+            assert all(text.endswith(choices) for text, choices in zip(texts, nouns, strict=True))
+            first_words[size].update(text.split()[0] for text in texts)
+    assert {"large", "zero"} <= first_words["large"]
+    assert not {"small", "medium"} & first_words["large"]
+    assert not {"small", "large"} & first_words["medium"]
+
+
+def test_truth_table_knows_class_size_colour_and_count() -> None:
+    seen = [Truth("ring", "small", "blue", 1), Truth("ring", "large", "red", 3), Truth("star", "large", "red", 3)]
+    said = [
+        Claim("ring"),
+        Claim("ring", "large"),
+        Claim("ring", None, "blue"),
+        Claim("ring", least=2),
+        Claim("ring", most=1),
+    ]
+    assert truth_table(said, seen).astype(int).tolist() == [[1, 0, 1, 0, 1], [1, 1, 0, 1, 0], [0, 0, 0, 0, 0]]
+
+
+def test_pool_uses_training_sources_and_the_evaluation_s_preprocessing() -> None:
+    pool = draw_pool("digits", 20)
+    assert [t.class_name for t in pool.truths] == [s.true_class for s in load_bundled("digits", "train").samples[:20]]
+    model = build_mini()
+    preprocess, _ = mini_transforms(model)
+    pixels, _ = render("digits", "train", 4)
+    preset = model.visual.preprocess_cfg
+    ours = normalise(torch.from_numpy(shrink(pixels).copy()).permute(2, 0, 1)[None], preset["mean"], preset["std"])
+    assert torch.allclose(ours[0], preprocess(Image.fromarray(pixels)), atol=1e-6)
+
+
+def test_batches_keep_images_and_truths_together() -> None:
+    pool = draw_pool("shapes", 12)
+    images, truths = take(pool, 30, np.random.default_rng(1))
+    assert images.shape == (30, 3, *pool.images.shape[2:])
+    assert images.dtype == torch.uint8
+    means = {truth.class_name: image.float().mean() for truth, image in zip(pool.truths, pool.images, strict=True)}
+    for image, truth in zip(images, truths, strict=True):
+        assert abs(image.float().mean() - means[truth.class_name]) < 12  # shifts change an image's mean but little
+
+
+def test_short_text_encoding_equals_open_clip_s() -> None:
+    torch.manual_seed(0)
+    model = build_mini().eval()
+    _, tokenize = mini_transforms(model)
+    tokens = tokenize(["seven", "a photo of a large red rhombus", "two leaves"])
+    with torch.inference_mode():
+        assert torch.allclose(encode_short_texts(model, tokens), model.encode_text(tokens, normalize=True), atol=1e-6)
+
+
+def test_loss_by_hand() -> None:
+    # One image, two captions: both true. Beside its own caption nothing false is left, and the even target over two
+    # equal logits costs log 2 in one direction and nothing in the other.
+    logits, true = torch.zeros(1, 2), torch.ones(1, 2, dtype=torch.bool)
+    loss = contrastive_loss(logits, true, torch.tensor([0]))
+    assert loss.item() == pytest.approx(np.log(2) / 4, abs=1e-6)
+
+
+def test_loss_does_not_push_true_captions_away() -> None:
+    logits = torch.zeros(2, 3, requires_grad=True)
+    true = torch.tensor([[True, True, False], [False, False, True]])
+    contrastive_loss(logits, true, torch.tensor([0, 2])).backward()
+    assert logits.grad is not None
+    assert logits.grad[0, 1] < 0 < logits.grad[0, 2]
+
+
+def test_help_names_the_recipe(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        mini.main(["--help"])
+    shown = capsys.readouterr().out
+    assert all(flag in shown for flag in ("--steps", "--image-rate", "--seed", "--out"))
