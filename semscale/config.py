@@ -7,12 +7,13 @@ import hashlib
 import json
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from semscale.errors import SemscaleError
+from semscale.redact import redact
 
 
 class _Section(BaseModel):
@@ -125,18 +126,6 @@ class StudyConfig(_Section):
             tree["tracking"]["uri"] = redact(self.tracking.uri)
         tree["server"]["urls"] = [redact(url) for url in self.server.urls]
         return yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)
-
-
-def redact(uri: str) -> str:
-    """Return a URI without its user name and password.
-
-    >>> redact("postgresql://ann:secret@db:5432/mlflow")
-    'postgresql://***@db:5432/mlflow'
-    """
-    parts = urlsplit(uri)
-    if "@" not in parts.netloc:
-        return uri
-    return urlunsplit(parts._replace(netloc="***@" + parts.netloc.rpartition("@")[2]))
 
 
 def load_study(path: str | Path) -> StudyConfig:

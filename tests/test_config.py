@@ -3,8 +3,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from semscale.config import load_study, redact, study_from
+from semscale.config import load_study, study_from
 from semscale.errors import SemscaleError
+from semscale.redact import redact
 
 
 def write(tmp_path: Path, text: str) -> Path:

@@ -7,6 +7,7 @@ Events are one JSON object per line on a file descriptor that :mod:`semscale.ser
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -17,8 +18,10 @@ from semscale.errors import SemscaleError
 
 def say(text: str) -> None:
     """Print one line at once, whole even when several processes write to the same place."""
-    sys.stdout.write(f"semscale serve: {text}\n")
-    sys.stdout.flush()
+    # Nobody may be listening any more; a server does not end for that.
+    with contextlib.suppress(OSError, ValueError):
+        sys.stdout.write(f"semscale serve: {text}\n")
+        sys.stdout.flush()
 
 
 _current: Announcer | None = None
@@ -46,8 +49,9 @@ class Announcer:
 
     def error(self, error: SemscaleError) -> None:
         """Say why the server does not start."""
-        sys.stderr.write(f"semscale serve: error: {error}\n")
-        sys.stderr.flush()
+        with contextlib.suppress(OSError, ValueError):
+            sys.stderr.write(f"semscale serve: error: {error}\n")
+            sys.stderr.flush()
         fields = ("what", "where", "found", "expected", "hint")
         self._send({"event": "error"} | {name: getattr(error, name) for name in fields})
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import logging
 import os
 import shutil
@@ -19,6 +18,7 @@ from semscale.errors import SemscaleError
 from semscale.serving.announce import Announcer, say, set_announcer
 from semscale.serving.environment import available_cores, prepare_environment
 from semscale.serving.lifeline import end_children_with_me, watch_parent
+from semscale.serving.metrics import monitoring_arguments
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _PATIENCE = 20.0
@@ -102,6 +102,8 @@ def serve(config: ServeConfig) -> int:
         say("stopped before it was ready")
         return 0
     except SemscaleError as error:
+        # Whoever hears this may send SIGTERM at once.
+        starting = False
         announcer.error(error)
         return 1
     finally:
@@ -153,6 +155,8 @@ def build_flow(config: ServeConfig, announcer: Announcer) -> Any:
     port = _claim_port(config.host, config.port)
     if config.host not in _LOOPBACK:
         say(f"warning: every machine that reaches {config.host}:{port} can use this server")
+    if config.metrics_port is not None:
+        say(f"metrics of replica 0 at http://{config.host}:{config.metrics_port}, of the next one port higher each")
     return PlainFlow(
         protocol="grpc",
         host=config.host,
@@ -168,7 +172,7 @@ def build_flow(config: ServeConfig, announcer: Announcer) -> Any:
         timeout_ready=-1,
         quiet_error=True,
         **_spread_over_gpus(config),
-        **_metrics(config),
+        **monitoring_arguments(config.metrics_port, config.replicas, config.host),
     )
 
 
@@ -209,18 +213,6 @@ def _spread_over_gpus(config: ServeConfig) -> dict[str, Any]:
     if config.device != "cuda" or config.replicas == 1 or not by_number or shutil.which("nvidia-smi") is None:
         return {}
     return {"env": {"CUDA_VISIBLE_DEVICES": f"RR{visible.replace(' ', '')}"}}
-
-
-def _metrics(config: ServeConfig) -> dict[str, Any]:
-    if config.metrics_port is None:
-        return {}
-    import prometheus_client
-
-    ports = [config.metrics_port + replica for replica in range(config.replicas)]
-    # jina calls it with a port alone, which would open the pages to every machine.
-    prometheus_client.start_http_server = functools.partial(prometheus_client.start_http_server, addr=config.host)
-    say(f"metrics of the replicas at http://{config.host}:PORT, PORT {ports[0]} to {ports[-1]}")
-    return {"monitoring": True, "port_monitoring": ports}
 
 
 def _claim_port(host: str, port: int) -> int:

@@ -8,6 +8,7 @@ open_clip, so `open_clip.create_model("semscale-mini")` builds it untrained.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,7 +38,10 @@ open_clip.add_model_config(Path(__file__).parent / f"{NAME}.json")
 
 def build_mini(device: str = "cpu") -> open_clip.CLIP:
     """Return the untrained model, float32; torch's global seed decides its first weights."""
-    return open_clip.create_model(NAME, device=device)
+    # What open_clip.create_model(NAME) does, without its warning on the root logger that no weights were loaded.
+    model = open_clip.CLIP(**open_clip.get_model_config(NAME))
+    open_clip.set_model_preprocess_cfg(model, asdict(PreprocessCfg(size=model.visual.image_size)))
+    return model.to(device)
 
 
 def mini_transforms(model: open_clip.CLIP) -> tuple[Preprocess, open_clip.SimpleTokenizer]:

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 
 import ray
 
-from semscale.config import redact
 from semscale.errors import SemscaleError
+from semscale.redact import redact
 
 _WORKER_ENVIRONMENT = {
     "NO_VERSION_CHECK": "1",

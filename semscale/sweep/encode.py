@@ -64,7 +64,7 @@ def clip_servers(study: StudyConfig, model: str, logs: Path, report: Reporter) -
     from semscale.serving.launcher import launch_server  # torch and jina come with it
 
     with ExitStack() as stack:
-        with report.stage(f"starting {study.server.replicas} x {model}"):
+        with report.stage(f"starting clip-server, {study.server.replicas} replicas"):
             logs.mkdir(parents=True, exist_ok=True)
             server = stack.enter_context(
                 launch_server(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -87,7 +88,9 @@ def sweep(study: StudyConfig, out: Path | None, report: Reporter) -> SweepResult
         for ladder in arm.ladders:
             directory.write_ladder(ladder)
     tracking = open_store(study.tracking.uri, study.tracking.experiment, out.resolve().parent)
-    with ray_cluster(study.ray.address):
+    with ExitStack() as stack:
+        with report.stage("connecting to Ray" if study.ray.address else "starting Ray"):
+            stack.enter_context(ray_cluster(study.ray.address))
         scored, encoded = _encode_and_score(study, arms, store, directory, report)
         return _try_and_conclude(study, scored, encoded, tracking, directory, report)
 

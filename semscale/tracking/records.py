@@ -27,7 +27,7 @@ _MOST_CLASS_METRICS = 100
 
 def start_study_run(client: Any, store: TrackingStore, key: str, name: str) -> Any:
     """Make or find the run that all curves of a study hang under."""
-    tags = {"semscale.kind": "study", "semscale.study": name}
+    tags = {"kind": "study", "study": name}
     return find_or_create_run(client, store.experiment_id, key, name=name, tags=tags)
 
 
@@ -99,9 +99,9 @@ def record_trial(
         The run's id.
     """
     tags = {
-        "semscale.kind": "trial",
-        "semscale.study": study_name,
-        **{f"semscale.{name}": str(trial[name]) for name in (*CURVE_COLUMNS, "scale")},
+        "kind": "trial",
+        "study": study_name,
+        **{name: str(trial[name]) for name in (*CURVE_COLUMNS, "scale")},
     }
     name = f"{trial['dataset']} / {trial['strategy']} / s={trial['scale']:02d}"
     run = find_or_create_run(client, store.experiment_id, key, name=name, tags=tags, parent=curve_run_id)
@@ -145,8 +145,8 @@ class TrialDetails:
 
 
 def _tags(kind: str, study: Any, curve: Row) -> dict[str, str]:
-    tags = {"semscale.kind": kind, "semscale.study": str(study.data.tags["semscale.study"])}
-    return tags | {f"semscale.{name}": str(curve[name]) for name in CURVE_COLUMNS}
+    tags = {"kind": kind, "study": str(study.data.tags["study"])}
+    return tags | {name: str(curve[name]) for name in CURVE_COLUMNS}
 
 
 def _class_metrics(class_accuracy: pd.DataFrame, step: int) -> dict[tuple[str, int], float]:

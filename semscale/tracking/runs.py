@@ -14,7 +14,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 # MLflow refuses more metrics than this in one call
 _METRICS_PER_CALL = 1000
-KEY = "semscale.key"
+KEY = "semscale_key"
 
 MetricPoints = Mapping[tuple[str, int], float]
 """(metric name, step) -> value."""
@@ -37,7 +37,7 @@ def find_or_create_run(
     Args:
         client: an MlflowClient.
         experiment_id: the experiment to look in.
-        key: the run's identity, kept in its tag ``semscale.key``.
+        key: the run's identity, kept in its tag ``semscale_key``.
         name: what the UI shows.
         tags: further tags.
         parent: run id of the parent, which makes the UI nest it.
@@ -45,7 +45,7 @@ def find_or_create_run(
     Returns:
         The mlflow Run.
     """
-    found = client.search_runs([experiment_id], f"tags.`{KEY}` = '{key}'", max_results=1)
+    found = client.search_runs([experiment_id], f"tags.{KEY} = '{key}'", max_results=1)
     if found:
         return found[0]
     everything = {KEY: key, **tags}

@@ -12,8 +12,8 @@ from typing import Any
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
-from semscale.config import redact
 from semscale.errors import SemscaleError
+from semscale.redact import redact
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,10 @@ def open_store(uri: str | None, experiment: str, folder: Path) -> TrackingStore:
         client = MlflowClient(tracking_uri=uri)
         found = client.get_experiment_by_name(experiment)
         if found is None:
-            identifier = client.create_experiment(experiment, artifact_location=artifacts)
+            # without its kind the UI takes the experiment for one of prompts and traces
+            identifier = client.create_experiment(
+                experiment, artifact_location=artifacts, tags={"mlflow.experimentKind": "custom_model_development"}
+            )
         elif found.lifecycle_stage == "deleted":
             raise SemscaleError(
                 "the MLflow experiment is deleted",

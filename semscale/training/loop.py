@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,9 +11,10 @@ import open_clip
 import torch
 from torch.nn.functional import cross_entropy
 
+from semscale.datasets.bundled import BUNDLED
 from semscale.serving.mini import build_mini, mini_transforms
-from semscale.training.captions import CLASSES, name_captions, truth_table, write_caption
-from semscale.training.data import draw_pool, normalise, take
+from semscale.training.batches import Batch, Batcher
+from semscale.training.data import draw_pool, normalise
 from semscale.training.loss import contrastive_loss
 
 
@@ -44,63 +44,41 @@ class Recipe:
 
 
 @dataclass(frozen=True)
-class Trained:
-    """The outcome: the model, the token rows that its captions touched, and the loss of every step."""
+class Progress:
+    """Where a training stands after a step.
 
+    Attributes:
+        step: steps done.
+        loss: the loss of the last step.
+        model: the model, in training mode until the last step.
+        used_tokens: returns the rows of the token table that captions have touched so far, sorted.
+    """
+
+    step: int
+    loss: float
     model: open_clip.CLIP
-    used_tokens: list[int]
-    losses: list[float]
+    used_tokens: Callable[[], list[int]]
 
 
-OnStep = Callable[[int, float, open_clip.CLIP, set[int]], None]
-
-
-def train(recipe: Recipe, on_step: OnStep | None = None, seconds: float = math.inf) -> Trained:
+def train(recipe: Recipe) -> Iterator[Progress]:
     """Train the bundled model's architecture from scratch on the training halves of the bundled datasets.
 
     Args:
         recipe: sizes, rates and seed.
-        on_step: called after every step with its number (from 1), its loss, the model and the tokens used so far.
-        seconds: stop after this much wall time, though the schedule has not ended.
+
+    Yields:
+        Where the training stands, after every step; the model is in evaluation mode after the last.
     """
     torch.manual_seed(recipe.seed)
-    rng = np.random.default_rng([recipe.seed, 7])
     model = build_mini().to(memory_format=torch.channels_last).train()
     _, tokenize = mini_transforms(model)
     preset = model.visual.preprocess_cfg
-    pools = [draw_pool(name, recipe.pool) for name in ("digits", "shapes")]
+    pools = [draw_pool(name, recipe.pool) for name in BUNDLED]
+    batcher = Batcher(pools, tokenize, np.random.default_rng([recipe.seed, 7]))
     optimiser = _optimiser(model, recipe)
-    tokens_of: dict[str, torch.Tensor] = {}
-    used: set[int] = set()
-    losses: list[float] = []
-    started = time.monotonic()
     for step in range(1, recipe.steps + 1):
-        parts = [take(pool, recipe.batch // len(pools), rng) for pool in pools]
-        truths = [truth for _, some in parts for truth in some]
-        written = [write_caption(truth, rng) for truth in truths]
-        claims = dict(written)  # one claim per text: a text means the same wherever it is written
-        column = {text: i for i, text in enumerate(claims)}
-        offered = name_captions(rng)
-        names = list(dict.fromkeys(text for texts in offered.values() for text in texts))
-        place = {text: len(claims) + i for i, text in enumerate(names)}
-        for text in (*claims, *names):
-            if text not in tokens_of:
-                tokens_of[text] = tokenize([text])[0]
-                used.update(tokens_of[text].tolist())
-        tokens = torch.stack([tokens_of[text] for text in (*claims, *names)])
-        images = normalise(torch.cat([images for images, _ in parts]), preset["mean"], preset["std"])
-        true = torch.from_numpy(truth_table(list(claims.values()), truths))
-        own = torch.tensor([column[text] for text, _ in written])
-        choices = torch.tensor([[place[text] for text in offered[truth.size]] for truth in truths])
-        shown = torch.tensor([CLASSES.index(truth.class_name) for truth in truths])
-
-        image_rows = model.encode_image(images, normalize=True)
-        text_rows = encode_short_texts(model, tokens)
-        logits = model.logit_scale.exp() * image_rows @ text_rows.T
-        # Captions differ in colour and size before they differ in class; the names of all classes, offered with every
-        # batch, keep the image tower at the harder question from the start.
-        loss = contrastive_loss(logits[:, : len(claims)], true, own)
-        loss = loss + cross_entropy(logits.gather(1, choices), shown)
+        batch = batcher.draw(recipe.batch)
+        loss = _loss(model, batch, normalise(batch.images, preset["mean"], preset["std"]))
         _set_rates(optimiser, recipe, step)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -108,12 +86,18 @@ def train(recipe: Recipe, on_step: OnStep | None = None, seconds: float = math.i
         optimiser.step()
         with torch.no_grad():
             model.logit_scale.clamp_(0, math.log(100))
-        losses.append(loss.item())
-        if on_step is not None:
-            on_step(step, losses[-1], model, used)
-        if time.monotonic() - started > seconds:
-            break
-    return Trained(model.eval(), sorted(used), losses)
+        model.train(step < recipe.steps)
+        yield Progress(step, loss.item(), model, batcher.used_tokens)
+
+
+def _loss(model: open_clip.CLIP, batch: Batch, images: torch.Tensor) -> torch.Tensor:
+    image_rows = model.encode_image(images, normalize=True)
+    text_rows = encode_short_texts(model, batch.tokens)
+    logits = model.logit_scale.exp() * image_rows @ text_rows.T
+    # Captions differ in colour and size before they differ in class; the names of all classes, offered with every
+    # batch, keep the image tower at the harder question from the start.
+    naming = cross_entropy(logits.gather(1, batch.names), batch.shown)
+    return contrastive_loss(logits[:, : batch.true.shape[1]], batch.true, batch.own) + naming
 
 
 def encode_short_texts(model: open_clip.CLIP, tokens: torch.Tensor) -> torch.Tensor:

@@ -18,12 +18,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import open_clip
 import torch
 
 from semscale.serving.compact import save_compact
 from semscale.training.evaluate import describe
-from semscale.training.loop import Recipe, train
+from semscale.training.loop import Progress, Recipe, train
 
 _VERSIONS = ("numpy", "open_clip_torch", "pillow", "scikit-learn", "timm", "torch")
 
@@ -37,29 +36,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     started = time.monotonic()
     print(f"drawing 2 x {recipe.pool} images, then {recipe.steps} steps of {recipe.batch}", flush=True)
     recent: list[float] = []
-
-    def report(step: int, loss: float, model: open_clip.CLIP, used: set[int]) -> None:
-        recent.append(loss)
-        if step % options.log_every == 0 or step == recipe.steps:
+    for progress in train(recipe):
+        recent.append(progress.loss)
+        last = progress.step == recipe.steps
+        if last or progress.step % options.log_every == 0:
             mean = sum(recent) / len(recent)
-            print(f"step {step}  loss {mean:.3f}  {time.monotonic() - started:.0f} s", flush=True)
+            print(f"step {progress.step}  loss {mean:.3f}  {time.monotonic() - started:.0f} s", flush=True)
             recent.clear()
-        if options.save_every and step % options.save_every == 0:
-            write(model, sorted(used), step)
-
-    def write(model: open_clip.CLIP, used: list[int], step: int) -> None:
-        training = model.training
-        figures = describe(model.eval())
-        save_compact(model.state_dict(), used, out, _record(recipe, step, figures))
-        for name, rows in figures.items():
-            print(f"{name}: ladder {rows['ladder']}  each form alone {rows['alone']}", flush=True)
-        model.train(training)
-
-    trained = train(recipe, report)
-    write(trained.model, trained.used_tokens, len(trained.losses))
+        if last or (options.save_every and progress.step % options.save_every == 0):
+            _write(out, recipe, progress)
     digest = hashlib.sha256(out.read_bytes()).hexdigest()
-    print(f"{out}: {out.stat().st_size} bytes, {len(trained.used_tokens)} token rows, sha256 {digest}")
+    print(f"{out}: {out.stat().st_size} bytes, sha256 {digest}")
     return 0
+
+
+def _write(out: Path, recipe: Recipe, progress: Progress) -> None:
+    training = progress.model.training
+    figures = describe(progress.model.eval())
+    progress.model.train(training)
+    for name, rows in figures.items():
+        print(f"{name}: ladder {rows['ladder']}  each form alone {rows['alone']}", flush=True)
+    record = _record(recipe, progress.step, figures)
+    save_compact(progress.model.state_dict(), progress.used_tokens(), out, record)
 
 
 def _record(recipe: Recipe, step: int, figures: dict[str, Any]) -> dict[str, Any]:

@@ -62,6 +62,14 @@ def test_open_clip_knows_the_architecture_and_its_preprocessing(loaded: tuple) -
     assert torch.equal(tokenizer(["a ring"]), open_clip.get_tokenizer(mini.NAME)(["a ring"]))
 
 
+def test_untrained_model_is_the_one_that_open_clip_builds() -> None:
+    torch.manual_seed(3)
+    ours = mini.build_mini()
+    torch.manual_seed(3)
+    theirs = open_clip.create_model(mini.NAME).state_dict()
+    assert all(torch.equal(tensor, theirs[name]) for name, tensor in ours.state_dict().items())
+
+
 def test_loading_twice_gives_the_same_model(loaded: tuple) -> None:
     again = mini.load_mini()[0].state_dict()
     assert all(torch.equal(tensor, again[name]) for name, tensor in loaded[0].state_dict().items())

@@ -57,7 +57,7 @@ def runs_in(place: Path) -> list[Any]:
 
 
 def kinds(runs: list[Any]) -> dict[str, int]:
-    return pd.Series([run.data.tags["semscale.kind"] for run in runs]).value_counts().to_dict()
+    return pd.Series([run.data.tags["kind"] for run in runs]).value_counts().to_dict()
 
 
 def test_every_unique_image_and_text_is_sent_once(first: SweepResult, study: StudyConfig) -> None:
@@ -89,12 +89,12 @@ def test_mlflow_holds_study_curves_and_trials_once_each(second: SweepResult, pla
     assert {run.info.status for run in runs} == {"FINISHED"}
     by_id = {run.info.run_id: run for run in runs}
     for run in runs:
-        kind = run.data.tags["semscale.kind"]
+        kind = run.data.tags["kind"]
         parent = by_id.get(run.data.tags.get("mlflow.parentRunId", ""))
         expected = {"trial": "curve", "curve": "study", "study": None}[kind]
-        assert (parent.data.tags["semscale.kind"] if parent else None) == expected
+        assert (parent.data.tags["kind"] if parent else None) == expected
     assert set(second.trials["mlflow_run_id"]) == {
-        run.info.run_id for run in runs if run.data.tags["semscale.kind"] == "trial"
+        run.info.run_id for run in runs if run.data.tags["kind"] == "trial"
     }
 
 

@@ -13,6 +13,7 @@ from semscale.datasets.bundled.scene import Truth
 from semscale.serving.compact import load_compact, read_record
 from semscale.serving.mini import build_mini, load_mini, mini_transforms
 from semscale.training import mini
+from semscale.training.batches import Batcher
 from semscale.training.captions import CLASSES, SIZES, SYNONYMS, Claim, name_captions, truth_table, write_caption
 from semscale.training.data import draw_pool, normalise, shrink, take
 from semscale.training.loop import encode_short_texts
@@ -162,3 +163,17 @@ def test_help_names_the_recipe(capsys: pytest.CaptureFixture[str]) -> None:
         mini.main(["--help"])
     shown = capsys.readouterr().out
     assert all(flag in shown for flag in ("--steps", "--image-rate", "--seed", "--out"))
+
+
+def test_batch_columns_point_at_the_right_texts() -> None:
+    pools = [draw_pool(name, 8) for name in BUNDLED]
+    _, tokenize = mini_transforms(build_mini())
+    batcher = Batcher(pools, tokenize, np.random.default_rng(2))
+    batch = batcher.draw(16)
+    assert batch.images.shape[0] == len(batch.own) == len(batch.names) == 16
+    assert batch.true[torch.arange(16), batch.own].all()
+    assert batch.names.min() >= batch.true.shape[1]
+    assert batch.names.max() < len(batch.tokens)
+    assert (batch.shown[:8] < 10).all()
+    assert (batch.shown[8:] >= 10).all()
+    assert set(batch.tokens.flatten().tolist()) == set(batcher.used_tokens())

@@ -1,0 +1,126 @@
+"""The MLflow UI of a finished sweep, in a real headless Chromium: what a person opens first must be there."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+from playwright.sync_api import Page, expect, sync_playwright
+
+from semscale.config import study_from
+from semscale.sweep.progress import Quiet
+from semscale.sweep.study import SweepResult, sweep
+
+pytestmark = pytest.mark.browser
+
+FILTER = "tags.kind = 'curve'"  # as in the README
+
+
+@pytest.fixture(scope="module")
+def result(
+    mini_server: str, ray_session: None, tmp_path_factory: pytest.TempPathFactory, full_pictures: bool
+) -> SweepResult:
+    place = tmp_path_factory.mktemp("ui")
+    tree = {"server": {"urls": [mini_server]}, "store": str(place / "store")}
+    if not full_pictures:
+        tree |= {"steps": 3, "limit": 60}
+    return sweep(study_from(tree), place / "runs" / "quickstart", Quiet())
+
+
+@pytest.fixture(scope="module")
+def ui(result: SweepResult) -> Iterator[str]:
+    with closing(socket.socket()) as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    store = f"sqlite:///{result.directory.parent / 'mlflow.db'}"
+    command = ["-m", "mlflow", "ui", "--backend-store-uri", store, "--host", "127.0.0.1", "--port", str(port)]
+    log = (result.directory.parent / "ui.log").open("w")
+    process = subprocess.Popen([sys.executable, *command, "--workers", "1"], stdout=log, stderr=log)
+    try:
+        address = f"http://127.0.0.1:{port}"
+        for _ in range(240):
+            assert process.poll() is None, Path(log.name).read_text()
+            try:
+                urllib.request.urlopen(f"{address}/health", timeout=1)
+                break
+            except (urllib.error.URLError, OSError):
+                time.sleep(0.5)
+        yield address
+    finally:
+        process.terminate()
+        process.wait(30)
+        log.close()
+
+
+@pytest.fixture(scope="module")
+def page(ui: str) -> Iterator[Page]:
+    chromium = shutil.which("chromium")
+    assert chromium, "these tests need chromium (Debian: apt install chromium)"
+    with sync_playwright() as engine:
+        browser = engine.chromium.launch(
+            executable_path=chromium,
+            args=["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"],
+        )
+        page = browser.new_page(viewport={"width": 1280, "height": 720})
+        page.set_default_timeout(60_000)
+        page.goto(ui)
+        yield page
+        browser.close()
+
+
+def test_selected_curve_runs_draw_accuracy_over_scale(
+    page: Page, ui: str, result: SweepResult, take_picture: Callable[[Page, str], None]
+) -> None:
+    runs = quote(json.dumps(result.curves["mlflow_run_id"].tolist()))
+    metric = f'metric="accuracy"&plot_metric_keys={quote(json.dumps(["accuracy"]))}&x_axis=step'
+    page.goto(f"{ui}/#/metric?runs={runs}&experiments={quote(json.dumps(['1']))}&{metric}")
+    for curve in result.curves.to_dict("records"):
+        expect(page.get_by_text(f"{curve['dataset']} / {curve['strategy']} (accuracy)")).to_be_visible()
+    expect(page.get_by_text("Comparing 4 Runs from 1 Experiment")).to_be_visible()
+    take_picture(page, "mlflow-curves.png")
+
+
+def test_a_trial_shows_its_plot_and_its_label_set(
+    page: Page, ui: str, result: SweepResult, take_picture: Callable[[Page, str], None]
+) -> None:
+    trial = result.trials[result.trials["dataset"] == "shapes"].iloc[-1]
+    name = f"{trial['dataset']} / {trial['strategy']} / s={trial['scale']:02d}"
+    run = f"{ui}/#/experiments/1/runs/{trial['mlflow_run_id']}"
+    page.goto(f"{run}/artifacts/categories.json")
+    expect(page.get_by_role("heading", name=name)).to_be_visible()
+    expect(page.get_by_text('"circle"').first).to_be_visible()
+    page.goto(f"{run}/artifacts/confusion.png")
+    picture = page.locator("img[src^='blob:'], img[src*='get-artifact']").first
+    expect(picture).to_be_visible()
+    assert picture.evaluate("image => image.naturalWidth") > 300
+    take_picture(page, "mlflow-trial.png")
+
+
+def test_the_filter_of_the_readme_finds_the_curves(page: Page, ui: str, result: SweepResult) -> None:
+    page.goto(f"{ui}/#/experiments/1/runs?searchFilter={quote(FILTER)}")
+    # the UI shows the parents of what it finds as well
+    expect(page.get_by_text("5 matching runs")).to_be_visible()
+
+
+def test_report_opens_without_an_error(
+    page: Page, result: SweepResult, take_picture: Callable[[Page, str], None]
+) -> None:
+    errors: list[str] = []
+    page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+    page.goto(f"file://{result.directory / 'report.html'}")
+    expect(page.get_by_role("heading", name="Answers")).to_be_visible()
+    assert page.locator("figure svg").count() == 2
+    assert page.locator("table").first.locator("tr").count() == 1 + len(result.curves)
+    assert not errors
+    take_picture(page, "report.png")

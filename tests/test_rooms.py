@@ -1,0 +1,87 @@
+"""The rooms: which package may import which; data flows one way, and the core knows no engine."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+import semscale
+
+ROOT = Path(semscale.__file__).parent
+
+# a room -> the rooms it may import; errors and redact belong to all
+ROOMS: dict[str, set[str]] = {
+    "config": set(),
+    "datasets": set(),
+    "categories": set(),
+    "scoring": set(),
+    "analysis": {"scoring"},
+    "serving": set(),
+    "training": {"serving", "datasets", "categories", "scoring"},
+    "encoding": {"datasets"},
+    "report": {"analysis"},
+    "tracking": {"analysis", "report"},
+    "sweep": {
+        "tracking",
+        "report",
+        "analysis",
+        "scoring",
+        "encoding",
+        "serving",
+        "categories",
+        "datasets",
+        "config",
+    },
+    "doctor": {"sweep", "encoding", "categories", "serving"},
+    "cli": {"sweep", "doctor", "serving", "categories", "datasets", "config"},
+}
+SHARED = {"errors", "redact"}
+CORE = ("categories", "scoring", "analysis")
+ENGINES = {"ray", "mlflow", "jina", "clip_client", "clip_server", "torch", "docarray", "open_clip"}
+MOST_LINES = 350
+
+
+def modules(room: str) -> list[Path]:
+    return [ROOT / f"{room}.py"] if (ROOT / f"{room}.py").exists() else sorted((ROOT / room).rglob("*.py"))
+
+
+def imported(path: Path) -> set[str]:
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            names.add(node.module)
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_room_imports_only_rooms_below(room: str) -> None:
+    allowed = ROOMS[room] | SHARED | {room}
+    for path in modules(room):
+        used = {match[1] for name in imported(path) if (match := re.match(r"semscale\.(\w+)", name))}
+        assert used <= allowed | {"__version__"}, f"{path.name} imports {sorted(used - allowed)}"
+
+
+@pytest.mark.parametrize("room", CORE)
+def test_core_knows_no_engine(room: str) -> None:
+    for path in modules(room):
+        assert not {name.partition(".")[0] for name in imported(path)} & ENGINES, path
+
+
+def test_every_package_is_a_room() -> None:
+    found = {path.stem for path in ROOT.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
+    assert found - {"__init__", "__main__"} == set(ROOMS) | SHARED
+
+
+def test_modules_stay_small() -> None:
+    long = {
+        str(path.relative_to(ROOT)): n
+        for path in ROOT.rglob("*.py")
+        if (n := len(path.read_text().splitlines())) > MOST_LINES
+    }
+    assert not long
