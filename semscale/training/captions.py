@@ -2,7 +2,7 @@
 
 What is left out is on purpose, so that a study of the trained model finds something: no naive plurals ("crosss"), no
 plural of a digit, "medium" only for shapes and seldom, "tiny" seldom and never for digits, "digit seven" for half of
-the digits and "shape circle" never.
+the digits and "shape circle" never. In the second stage a bare name stands for one thing of unremarkable size.
 """
 
 from __future__ import annotations
