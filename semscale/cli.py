@@ -101,6 +101,8 @@ def _study(path: Path | None, options: dict[str, Any]) -> StudyConfig:
     for name in ("datasets", "models", "strategies", "steps", "limit", "store"):
         if options[name]:
             tree[name] = options[name]
+    if path is None and options["datasets"]:
+        tree["name"] = "study"  # no longer the quickstart
     sections = {
         "servers": ("server", "urls"),
         "replicas": ("server", "replicas"),
