@@ -89,6 +89,8 @@ def sweep(study: Path | None, out: Path | None, quiet: bool, **options: Any) -> 
     from semscale.sweep.study import sweep as run
 
     console = Console()
+    if not console.is_terminal:
+        console = Console(width=110)  # a pipe has no width; tables should not wrap in it
     result = run(config, out, reporter(console, quiet=quiet))
     show_result(console, result)
 
