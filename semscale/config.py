@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -82,7 +83,9 @@ class StudyConfig(_Section):
     steps: int = Field(default=12, ge=1, le=10_000)
     scales: Literal["linear", "exponential"] = "linear"
     order: int = Field(default=0, ge=0)
-    aggregation: Literal["max", "mean-embedding"] = "max"
+    aggregation: str = Field(
+        default="max", description="max, mean-embedding, mean-similarity, logsumexp or top-k-mean such as top-3-mean"
+    )
     limit: int | None = Field(default=None, ge=1, description="at most this many images per dataset")
     margin: float = Field(default=0.5, ge=0, le=100, description="points; smaller gains do not count")
     server: ServerConfig = ServerConfig()
@@ -106,6 +109,14 @@ class StudyConfig(_Section):
         repeated = sorted({str(item) for item in value if value.count(item) > 1})
         if repeated:
             raise ValueError(f"{', '.join(repeated)} stands here more than once")
+        return value
+
+    @field_validator("aggregation")
+    @classmethod
+    def _known_aggregation(cls, value: str) -> str:
+        names = ("max", "mean-embedding", "mean-similarity", "logsumexp")
+        if value not in names and not re.fullmatch(r"top-[1-9]\d{0,2}-mean", value):
+            raise ValueError(f"expected {', '.join(names)} or top-k-mean such as top-3-mean")
         return value
 
     @model_validator(mode="after")

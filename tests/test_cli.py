@@ -33,7 +33,7 @@ def processes_mentioning(word: str) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("command", [[], ["sweep"], ["serve"], ["ladder"], ["doctor"]])
+@pytest.mark.parametrize("command", [[], ["sweep"], ["serve"], ["ladder"], ["replay"], ["doctor"]])
 def test_help_is_there(command: list[str]) -> None:
     result = run(*command, "--help")
     assert result.returncode == 0
