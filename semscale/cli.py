@@ -90,6 +90,8 @@ def sweep(study: Path | None, out: Path | None, quiet: bool, **options: Any) -> 
     from semscale.sweep.study import sweep as run
 
     console = Console()
+    if not console.is_terminal:
+        console = Console(width=110)  # a pipe has no width; tables should not wrap in it
     result = run(config, out, reporter(console, quiet=quiet))
     show_result(console, result)
 
@@ -102,6 +104,8 @@ def _study(path: Path | None, options: dict[str, Any]) -> StudyConfig:
     for name in ("datasets", "models", "strategies", "steps", "limit", "store"):
         if options[name]:
             tree[name] = options[name]
+    if path is None and options["datasets"]:
+        tree["name"] = "study"  # no longer the quickstart
     sections = {
         "servers": ("server", "urls"),
         "replicas": ("server", "replicas"),
@@ -122,7 +126,7 @@ def _study(path: Path | None, options: dict[str, Any]) -> StudyConfig:
 @click.option("--device", default="cpu", show_default=True, type=click.Choice(["cpu", "cuda"]))
 @click.option("--dtype", type=click.Choice(["fp32", "fp16", "bf16"]), help="[fp32 on cpu, fp16 on cuda]")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Interface to listen on.")
-@click.option("--port", default=51000, show_default=True, type=click.IntRange(1, 65535))
+@click.option("--port", default=51000, show_default=True, type=click.IntRange(0, 65535), help="0 takes a free one.")
 @click.option("--minibatch-size", type=click.IntRange(min=1), help="Rows computed at once.  [16 on cpu, 64 on cuda]")
 @click.option("--metrics-port", type=click.IntRange(1, 65535), help="Prometheus metrics of the executors.")
 def serve(**options: Any) -> None:
@@ -136,7 +140,7 @@ def serve(**options: Any) -> None:
     from semscale.serving.flow import ServeConfig
     from semscale.serving.flow import serve as run
 
-    run(ServeConfig(**options))
+    sys.exit(run(ServeConfig(**options)))
 
 
 @main.command()

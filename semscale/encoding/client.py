@@ -9,8 +9,9 @@ document stands alone.
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ Float32 = npt.NDArray[np.float32]
 # bounded by how much is handed over in one call instead.
 _PREFETCH = 1000
 _SMALL_REQUEST = 8
+_REJECTED = "RejectedDocumentsError"
 
 
 class ServerUnavailableError(ConnectionError):
@@ -43,6 +45,13 @@ class Encoded:
     embeddings: Float32
     reasons: list[str | None]
     sent: int
+
+
+@dataclass
+class _Answer:
+    found: dict[int, Float32] = field(default_factory=dict)
+    failed: dict[int, str] = field(default_factory=dict)
+    culprits: set[int] = field(default_factory=set)
 
 
 class EncodeClient:
@@ -74,26 +83,25 @@ class EncodeClient:
         vectors: dict[int, Float32] = {}
         reasons: dict[int, str] = {}
         pending = list(range(len(contents)))
-        sent = 0
-        for size in self._request_sizes():
+        size, sent = self.batch_size, 0
+        while pending:
             sent += len(pending)
-            found, failed = await self._post([(i, contents[i]) for i in pending], size)
-            vectors.update(found)
-            reasons.update(failed)
-            pending = [i for i in pending if i not in vectors]
-            if not pending:
+            answer = await self._post([(i, contents[i]) for i in pending], size)
+            vectors.update(answer.found)
+            reasons.update(answer.failed)
+            pending = [i for i in pending if i not in answer.found and i not in answer.culprits]
+            if answer.culprits:
+                continue  # whose neighbours go again as they are
+            if size == 1:
                 break
+            # a server that does not say which document is at fault gets smaller requests, until it stands alone
+            size = 1 if size <= _SMALL_REQUEST else _SMALL_REQUEST
         return _collect(len(contents), vectors, reasons, sent)
-
-    def _request_sizes(self) -> list[int]:
-        # whole requests first, then what failed in small ones, then alone
-        return sorted({self.batch_size, min(_SMALL_REQUEST, self.batch_size), 1}, reverse=True)
 
     async def _post(
         self, items: Sequence[tuple[int, bytes | str]], request_size: int
-    ) -> tuple[dict[int, Float32], dict[int, str]]:
-        found: dict[int, Float32] = {}
-        failed: dict[int, str] = {}
+    ) -> _Answer:
+        answer = _Answer()
         documents = DocumentArray(
             [
                 Document(id=str(i), text=item) if isinstance(item, str) else Document(id=str(i), blob=item)
@@ -105,12 +113,17 @@ class EncodeClient:
         def on_done(response: Any) -> None:
             for document in response.docs:
                 if document.embedding is not None:
-                    found[int(document.id)] = np.asarray(document.embedding, dtype=np.float32).reshape(-1)
+                    answer.found[int(document.id)] = np.asarray(document.embedding, dtype=np.float32).reshape(-1)
 
         def on_error(response: Any) -> None:
-            reason = _first_line(response.header.status.description)
+            status = response.header.status
             for document in response.docs:
-                failed[int(document.id)] = reason
+                answer.failed[int(document.id)] = _first_line(status.description)
+            if status.exception.name == _REJECTED:
+                # semscale's own server names the documents at fault, see semscale.serving.executor
+                culprits = json.loads(status.exception.args[1])
+                answer.culprits |= {int(identifier) for identifier in culprits}
+                answer.failed |= {int(identifier): str(reason) for identifier, reason in culprits.items()}
 
         call = self._client.aencode(
             documents,
@@ -128,7 +141,7 @@ class EncodeClient:
         except ConnectionError as error:
             self._client = Client(self.url)
             raise ServerUnavailableError(f"{self.url} is not reachable") from error
-        return found, failed
+        return answer
 
 
 def _collect(n: int, vectors: dict[int, Float32], reasons: dict[int, str], sent: int) -> Encoded:

@@ -72,6 +72,7 @@ class Encoder:
         self._folder = store / identity.fingerprint
         self._stores = {kind: EmbeddingStore(self._folder / kind) for kind in ("image", "text")}
         self._chunk = 0
+        self._running: dict[Any, tuple[Any, range]] = {}
         stored = self._stores["image"].keys() | self._stores["text"].keys()
         self._ledger = ray.remote(num_cpus=0)(Ledger).remote(stored)
         settings = ActorSettings(tuple(urls), self._folder, identity.preprocess, batch_size, deadline)
@@ -90,7 +91,9 @@ class Encoder:
         self.close()
 
     def close(self) -> None:
-        """End the actors; what they stored stays."""
+        """End the actors at once; what they stored stays."""
+        for task in self._running:  # amid their work after a fault: without this Ray would announce retries
+            ray.cancel(task)
         for actor in [*self._actors, self._ledger]:
             ray.kill(actor)
         self._actors = []
@@ -153,7 +156,7 @@ class Encoder:
         sent = done = 0
         chunks = self._chunks(len(items))
         free = [actor for actor in self._actors for _ in range(_CHUNKS_PER_ACTOR)]
-        running: dict[Any, tuple[Any, range]] = {}
+        running = self._running
         while True:
             while free and (part := next(chunks, None)) is not None:
                 actor = free.pop(0)

@@ -58,6 +58,13 @@ def load_compact(path: Path) -> dict[str, torch.Tensor]:
     return {_TABLE: _fill(rows, indices)} | {name: _widen(tensor) for name, tensor in tensors.items()}
 
 
+def read_used_tokens(path: Path) -> list[int]:
+    """Return the rows of the token table that the file holds, sorted."""
+    with safe_open(path, framework="pt") as file:
+        used: list[int] = file.get_tensor(_INDICES).tolist()
+    return used
+
+
 def read_record(path: Path) -> dict[str, Any]:
     """Return what `save_compact` was told about how the weights came about."""
     with safe_open(path, framework="pt") as file:

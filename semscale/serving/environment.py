@@ -12,6 +12,7 @@ _DEFAULTS = {
     # One plain line per event, and only what matters.
     "JINA_LOG_CONFIG": "plain",
     "JINA_LOG_LEVEL": "WARNING",
+    "GRPC_VERBOSITY": "ERROR",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     # Counting GPUs through NVML leaves CUDA untouched in the parent, so that forked replicas can use it.
     "PYTORCH_NVML_BASED_CUDA_CHECK": "1",

@@ -84,7 +84,7 @@ def serve(config: ServeConfig) -> int:
 
     _on_stop_signals(on_signal)
     if config.lifeline_fd is not None:
-        watch_parent(config.lifeline_fd, on_gone=_stop_soon)
+        watch_parent(config.lifeline_fd, on_gone=lambda: _stop_soon(stop))
     flow: Any = None
     try:
         flow = build_flow(config, announcer)
@@ -95,7 +95,9 @@ def serve(config: ServeConfig) -> int:
         flow.start()
         starting = False
         announcer.ready(_url(config.host, flow.port), process_ids())
-        stop.wait()
+        while not stop.wait(0.5):
+            # Python runs its signal handlers in this thread, and only when it wakes: a signal may reach another one.
+            pass
         say("stopping")
         return 0
     except KeyboardInterrupt:
@@ -181,8 +183,9 @@ def _on_stop_signals(handler: Callable[[int, FrameType | None], None]) -> None:
         signal.signal(number, handler)
 
 
-def _stop_soon() -> None:
+def _stop_soon(stop: threading.Event) -> None:
     """Stop in good order, or, should that hang, at once: the kernel then ends gateway and replicas."""
+    stop.set()
     os.kill(os.getpid(), signal.SIGTERM)
     timer = threading.Timer(_PATIENCE, os._exit, args=(1,))
     timer.daemon = True

@@ -1,9 +1,11 @@
-"""The model hub when there is no network: the local cache at once, instead of minutes of retries."""
+"""The model hub when there is no network: the local cache at once, and no minutes of noisy retries."""
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import socket
+import warnings
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 from urllib.request import getproxies
@@ -23,6 +25,19 @@ def hub_offline_unless_reachable(timeout: float = 5.0) -> Iterator[None]:
         yield
     finally:
         constants.HF_HUB_OFFLINE = before
+
+
+@contextlib.contextmanager
+def quiet_libraries() -> Iterator[None]:
+    """Keep open_clip's and the hub client's chatter away: what matters is raised."""
+    previous = logging.root.manager.disable
+    logging.disable(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(previous)
 
 
 def _reachable(endpoint: str, timeout: float) -> bool:

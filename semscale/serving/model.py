@@ -11,8 +11,9 @@ import torch
 from PIL import Image
 
 from semscale.errors import SemscaleError
+from semscale.serving.build import build_source
 from semscale.serving.devices import device_name, pick_device
-from semscale.serving.sources import MINI, ModelSource, build_source, parse_name
+from semscale.serving.sources import MINI, ModelSource, parse_name
 
 DTYPES = {
     "fp32": torch.float32,

@@ -1,20 +1,15 @@
-"""From a model name to an open_clip model: the grammar of names, and one builder for each kind of source."""
+"""The grammar of model names, checked as far as that is possible without a network."""
 
 from __future__ import annotations
 
-import contextlib
 import difflib
 import json
-import logging
-import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from semscale.errors import SemscaleError
-from semscale.serving.checkpoints import SUFFIXES, check_same_shapes, describe_mismatch, read_shapes
-from semscale.serving.hub import hub_offline_unless_reachable
+from semscale.serving.checkpoints import SUFFIXES, read_shapes
+from semscale.serving.hub import quiet_libraries
 
 MINI = "mini"
 TAG = "tag"
@@ -58,7 +53,7 @@ def parse_name(name: str) -> ModelSource:
     architecture, separator, location = name.partition("::")
     architecture = _known_architecture(architecture, name)
     if not separator or not location:
-        tags = _tags(architecture)
+        tags = list_tags(architecture)
         raise SemscaleError(
             "a model name needs its weights, not only the architecture",
             where="--model",
@@ -66,7 +61,7 @@ def parse_name(name: str) -> ModelSource:
             expected=f"{architecture}::TAG with one of: {', '.join(tags)}" if tags else None,
             hint=f"or {architecture}::/path/to/weights.safetensors",
         )
-    if location in _tags(architecture):
+    if location in list_tags(architecture):
         return ModelSource(TAG, name, architecture, location)
     if "/" in location or Path(location).suffix in SUFFIXES or Path(location).exists():
         return _parse_file(name, architecture, location)
@@ -74,42 +69,8 @@ def parse_name(name: str) -> ModelSource:
         f"unknown pretrained tag for {architecture}",
         where="--model",
         found=location,
-        expected=_nearest_first(location, _tags(architecture)) or "a path to a weights file",
+        expected=_nearest_first(location, list_tags(architecture)) or "a path to a weights file",
     )
-
-
-def build_source(source: ModelSource) -> tuple[Any, Any, Any]:
-    """Build (model, preprocess, tokenizer) of a source as float32 on the CPU.
-
-    Raises:
-        SemscaleError: weights that cannot be fetched, that do not fit the architecture, or that hold code.
-    """
-    import open_clip
-
-    name, options = _open_clip_arguments(source)
-    online = source.kind in (TAG, HUB)
-    with _quiet_libraries(), hub_offline_unless_reachable() if online else contextlib.nullcontext():
-        try:
-            # Unlike create_model, this refuses to go on with random weights when there are none.
-            model, preprocess = open_clip.create_model_from_pretrained(
-                name, precision="fp32", device="cpu", weights_only=True, **options
-            )
-            tokenizer = open_clip.get_tokenizer(name)
-        except SemscaleError:
-            raise
-        except ImportError as error:
-            raise SemscaleError(
-                f"the model {source.name} needs a package that is not installed",
-                where="--model",
-                found=str(error).splitlines()[0],
-                hint="pip install transformers sentencepiece",
-            ) from error
-        except Exception as error:
-            raise _failure(source, error) from error
-    weights = _local_weights(source)
-    if weights is not None:
-        check_same_shapes(weights, model)
-    return model, preprocess, tokenizer
 
 
 def _parse_hub(name: str) -> ModelSource:
@@ -135,7 +96,7 @@ def _parse_directory(name: str) -> ModelSource:
         raise SemscaleError("not a JSON file", where=str(config), found=str(error)) from error
     if not isinstance(settings, dict) or not isinstance(settings.get("model_cfg"), dict):
         raise SemscaleError("the model configuration lacks a key", where=str(config), expected="model_cfg")
-    weights = _weights_in(path)
+    weights = weights_in(path)
     if weights is None:
         raise SemscaleError(
             "no weights in the model directory",
@@ -155,53 +116,13 @@ def _parse_file(name: str, architecture: str, location: str) -> ModelSource:
     return ModelSource(FILE, name, architecture, str(path.resolve()))
 
 
-def _weights_in(directory: Path) -> Path | None:
+def weights_in(directory: Path) -> Path | None:
+    """The weights file that open_clip picks in a model directory; None if there is none."""
     from open_clip.factory import _find_checkpoint_in_dir
 
-    with _quiet_libraries():
+    with quiet_libraries():
         found = _find_checkpoint_in_dir(directory)
     return Path(found) if found else None
-
-
-def _local_weights(source: ModelSource) -> Path | None:
-    if source.kind == FILE:
-        return Path(source.location)
-    return _weights_in(Path(source.location)) if source.kind == DIRECTORY else None
-
-
-def _open_clip_arguments(source: ModelSource) -> tuple[str, dict[str, Any]]:
-    if source.kind == HUB:
-        return f"hf-hub:{source.location}", {}
-    if source.kind == DIRECTORY:
-        return f"local-dir:{source.location}", {}
-    options: dict[str, Any] = {"pretrained": source.location}
-    if source.kind == TAG:
-        options["force_quick_gelu"] = needs_quick_gelu(source.architecture, source.location)
-    else:
-        options |= agreed_preprocess(source.architecture)
-    return source.architecture, options
-
-
-def needs_quick_gelu(architecture: str, tag: str) -> bool:
-    """Whether a tag was trained with QuickGELU: open_clip only warns and computes something else."""
-    from open_clip.pretrained import get_pretrained_cfg
-
-    return bool(get_pretrained_cfg(architecture, tag).get("quick_gelu", False))
-
-
-def agreed_preprocess(architecture: str) -> dict[str, Any]:
-    """Preprocessing on which all published weights of an architecture agree.
-
-    open_clip gives a weights file the mean and std of OpenAI's models, which is wrong for SigLIP and MobileCLIP.
-    """
-    from open_clip.pretrained import get_pretrained_cfg
-
-    options: dict[str, Any] = {}
-    for key in ("mean", "std", "interpolation", "resize_mode"):
-        values = {get_pretrained_cfg(architecture, tag).get(key) for tag in _tags(architecture)}
-        if len(values) == 1 and None not in values:
-            options[f"image_{key}"] = values.pop()
-    return options
 
 
 def _known_architecture(architecture: str, name: str) -> str:
@@ -229,7 +150,8 @@ def _known_architecture(architecture: str, name: str) -> str:
     )
 
 
-def _tags(architecture: str) -> list[str]:
+def list_tags(architecture: str) -> list[str]:
+    """The names of the published weights of an architecture."""
     from open_clip import list_pretrained_tags_by_model
 
     return list(list_pretrained_tags_by_model(architecture))
@@ -238,43 +160,3 @@ def _tags(architecture: str) -> list[str]:
 def _nearest_first(word: str, choices: list[str]) -> str:
     near = difflib.get_close_matches(word, choices, n=3, cutoff=0.4)
     return ", ".join([*near, *(choice for choice in choices if choice not in near)])
-
-
-def _failure(source: ModelSource, error: Exception) -> SemscaleError:
-    """Say in one sentence what open_clip could not do."""
-    if source.kind in (TAG, HUB):
-        return SemscaleError(
-            "the weights cannot be fetched from the model hub",
-            where=source.name,
-            found=_root_reason(error),
-            hint="check the name and the network; on a machine without one, copy the weights and use "
-            "ARCH::/path/to/weights.safetensors",
-        )
-    weights = _local_weights(source)
-    mismatch = describe_mismatch(weights, error) if weights is not None else None
-    return mismatch or SemscaleError(
-        "the model cannot be built with these weights",
-        where=source.name,
-        found=_root_reason(error),
-        hint="name the architecture that the weights were trained with",
-    )
-
-
-def _root_reason(error: BaseException) -> str:
-    while error.__cause__ is not None:
-        error = error.__cause__
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text[:300]}"
-
-
-@contextlib.contextmanager
-def _quiet_libraries() -> Iterator[None]:
-    """Keep open_clip's and the hub client's chatter away: what matters is raised."""
-    previous = logging.root.manager.disable
-    logging.disable(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(previous)

@@ -13,13 +13,13 @@ def show_result(console: Console, result: SweepResult) -> None:
     """Print one line per curve, then the counts and the places of the results."""
     several_models = result.curves["model"].nunique() > 1
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("dataset")
+    table.add_column("dataset", overflow="fold")
     if several_models:
         table.add_column("model")
-    table.add_column("strategy")
+    table.add_column("strategy", overflow="fold")
     for title in ("images", "baseline", "peak @ scale", "change", "final"):
-        table.add_column(title, justify="right")
-    table.add_column("trend")
+        table.add_column(title, justify="right", no_wrap=True)
+    table.add_column("trend", min_width=7)
     for curve in result.curves.to_dict("records"):
         cells = [curve["dataset"], curve["model"], curve["strategy"]] if several_models else [
             curve["dataset"],

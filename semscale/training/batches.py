@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from semscale.training.captions import CLASSES, name_captions, truth_table, write_caption
+from semscale.training.captions import CLASSES, Offer, offer_names, truth_table, write_caption
 from semscale.training.data import Pool, take
 
 Tokenize = Callable[[list[str]], torch.Tensor]
@@ -43,11 +43,13 @@ class Batcher:
         pools: where images come from.
         tokenize: texts to (n, 77) token numbers.
         rng: the source of every choice.
+        offer: writes the names of all classes for a batch.
     """
 
     pools: list[Pool]
     tokenize: Tokenize
     rng: np.random.Generator
+    offer: Callable[[np.random.Generator], Offer] = offer_names
     _tokens: dict[str, torch.Tensor] = field(default_factory=dict)
 
     def draw(self, n: int) -> Batch:
@@ -57,7 +59,7 @@ class Batcher:
         written = [write_caption(truth, self.rng) for truth in truths]
         claims = dict(written)  # a text claims the same wherever it is written
         column = {text: i for i, text in enumerate(claims)}
-        offered = name_captions(self.rng)
+        offered = self.offer(self.rng)
         names = dict.fromkeys(text for texts in offered.values() for text in texts)
         place = {text: len(claims) + i for i, text in enumerate(names)}
         return Batch(
@@ -65,7 +67,7 @@ class Batcher:
             tokens=torch.stack([self._tokenized(text) for text in (*claims, *names)]),
             true=torch.from_numpy(truth_table(list(claims.values()), truths)),
             own=torch.tensor([column[text] for text, _ in written]),
-            names=torch.tensor([[place[text] for text in offered[truth.size]] for truth in truths]),
+            names=torch.tensor([[place[text] for text in offered[truth.size, truth.count > 1]] for truth in truths]),
             shown=torch.tensor([CLASSES.index(truth.class_name) for truth in truths]),
         )
 

@@ -2,7 +2,7 @@
 
 What is left out is on purpose, so that a study of the trained model finds something: no naive plurals ("crosss"), no
 plural of a digit, "medium" only for shapes and seldom, "tiny" seldom and never for digits, "digit seven" for half of
-the digits and "shape circle" never.
+the digits and "shape circle" never. In the second stage a bare name stands for one thing of unremarkable size.
 """
 
 from __future__ import annotations
@@ -90,22 +90,42 @@ def write_caption(truth: Truth, rng: np.random.Generator) -> tuple[str, Claim]:
     return frame.format(_with_article(phrase)), Claim(truth.class_name, claimed, colour, most=1)
 
 
-def name_captions(rng: np.random.Generator) -> dict[str, list[str]]:
-    """Return, for each size of image, one caption per class in the order of CLASSES that names the class.
+Offer = dict[tuple[str, bool], list[str]]
+"""For each size of image, and whether it shows several copies, one caption per class in the order of CLASSES."""
 
-    Often large and small things are called so and the others just by their names, as people do; so a name alone comes
-    to mean the unremarkable size a little more than the others.
 
-    >>> offered = name_captions(np.random.default_rng(0))
-    >>> sorted(offered), len(offered["large"]) == len(CLASSES)
-    (['large', 'medium', 'small'], True)
+def offer_names(rng: np.random.Generator) -> Offer:
+    """Return captions that name the classes, all in the same form; large and small things often with their size.
+
+    >>> offer = offer_names(np.random.default_rng(0))
+    >>> len(offer), len(offer["large", False]) == len(CLASSES)
+    (6, True)
     """
     frame = _NAME_FRAMES[int(rng.integers(len(_NAME_FRAMES)))]
     nouns = [_noun(class_name, rng) for class_name in CLASSES]
     plain = [frame.format(noun) for noun in nouns]
-    if rng.uniform() >= _SIZED_NAMES:
-        return dict.fromkeys(SIZES, plain)
-    return {size: plain if size == "medium" else [f"{size} {noun}" for noun in nouns] for size in SIZES}
+    sized = rng.uniform() < _SIZED_NAMES
+    return {
+        (size, several): [f"{size} {noun}" for noun in nouns] if sized and size != "medium" else plain
+        for size in SIZES
+        for several in (False, True)
+    }
+
+
+def offer_usual_names(rng: np.random.Generator) -> Offer:
+    """Return captions that name the classes as people would: sizes only where remarkable, and several as a plural.
+
+    >>> offer_usual_names(np.random.default_rng(0))["large", True][CLASSES.index("leaf")]
+    'large leaves'
+    """
+    nouns = [_noun(class_name, rng) for class_name in CLASSES]
+    return {
+        (size, several): [
+            f"{'' if size == 'medium' else size} {_plural(noun) if several else noun}".strip() for noun in nouns
+        ]
+        for size in SIZES
+        for several in (False, True)
+    }
 
 
 def truth_table(claims: list[Claim], truths: list[Truth]) -> NDArray[np.bool_]:
@@ -157,11 +177,15 @@ def _size_word(truth: Truth, rng: np.random.Generator) -> str | None:
 
 
 def _plural_caption(truth: Truth, noun: str, words: str, claim: Claim, rng: np.random.Generator) -> tuple[str, Claim]:
-    phrase = f"{words} {PLURALS.get(noun, noun + 's')}".strip()
+    phrase = f"{words} {_plural(noun)}".strip()
     if rng.uniform() < 0.35:
         exact = Claim(claim.class_name, claim.size, claim.colour, truth.count, truth.count)
         return f"{COUNT_WORDS[truth.count]} {phrase}", exact
     return phrase, claim
+
+
+def _plural(noun: str) -> str:
+    return PLURALS.get(noun, noun + "s")
 
 
 def _with_article(phrase: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -32,6 +33,7 @@ class Pool:
     turnable: bool
 
 
+@lru_cache(maxsize=2)
 def draw_pool(name: str, n: int) -> Pool:
     """Draw n images from the training half of a bundled dataset, every source in many scenes.
 

@@ -1,9 +1,15 @@
-"""The training loop: seeded, on one thread, the same weights every time on the same machine."""
+"""The two stages of training: seeded, on one thread, the same weights every time on the same machine.
+
+The first stage learns both towers. The second keeps the image tower as it is and lets the text tower pick up how
+people name things, from shapes alone: sizes where they are remarkable, plurals for several. A bare name then means one
+thing of middling size a little more than others, which is what gives a ladder of category texts something to add, and
+the words for digits, which are not rehearsed, fade a little.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,8 +20,11 @@ from torch.nn.functional import cross_entropy
 from semscale.datasets.bundled import BUNDLED
 from semscale.serving.mini import build_mini, mini_transforms
 from semscale.training.batches import Batch, Batcher
+from semscale.training.captions import Offer, offer_names, offer_usual_names
 from semscale.training.data import draw_pool, normalise
 from semscale.training.loss import contrastive_loss
+
+_BETAS = (0.9, 0.98)
 
 
 @dataclass(frozen=True)
@@ -30,6 +39,8 @@ class Recipe:
         text_rate: highest learning rate of everything else.
         weight_decay: AdamW's, on matrices outside the token table.
         warmup: steps until the highest learning rate; a half cosine brings it down to zero afterwards.
+        usage_steps: number of steps of the second stage.
+        usage_rate: highest learning rate of the second stage.
         seed: of first weights, batches and captions.
     """
 
@@ -40,6 +51,8 @@ class Recipe:
     text_rate: float = 1e-3
     weight_decay: float = 0.05
     warmup: int = 200
+    usage_steps: int = 300
+    usage_rate: float = 2e-3
     seed: int = 0
 
 
@@ -50,7 +63,7 @@ class Progress:
     Attributes:
         step: steps done.
         loss: the loss of the last step.
-        model: the model, in training mode until the last step.
+        model: the model.
         used_tokens: returns the rows of the token table that captions have touched so far, sorted.
     """
 
@@ -60,44 +73,82 @@ class Progress:
     used_tokens: Callable[[], list[int]]
 
 
-def train(recipe: Recipe) -> Iterator[Progress]:
+def learn_both_towers(recipe: Recipe) -> Iterator[Progress]:
     """Train the bundled model's architecture from scratch on the training halves of the bundled datasets.
 
-    Args:
-        recipe: sizes, rates and seed.
-
     Yields:
-        Where the training stands, after every step; the model is in evaluation mode after the last.
+        Where the training stands, after every step; the model is in training mode.
     """
     torch.manual_seed(recipe.seed)
     model = build_mini().to(memory_format=torch.channels_last).train()
-    _, tokenize = mini_transforms(model)
-    preset = model.visual.preprocess_cfg
-    pools = [draw_pool(name, recipe.pool) for name in BUNDLED]
-    batcher = Batcher(pools, tokenize, np.random.default_rng([recipe.seed, 7]))
+    batcher = _batcher(model, recipe, BUNDLED, 7, offer_names)
     optimiser = _optimiser(model, recipe)
     for step in range(1, recipe.steps + 1):
         batch = batcher.draw(recipe.batch)
-        loss = _loss(model, batch, normalise(batch.images, preset["mean"], preset["std"]))
-        _set_rates(optimiser, recipe, step)
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimiser.step()
-        with torch.no_grad():
-            model.logit_scale.clamp_(0, math.log(100))
-        model.train(step < recipe.steps)
+        loss = _loss(model, batch)
+        _set_rates(optimiser, _rate(step, recipe.steps, recipe.warmup))
+        _descend(model, optimiser, loss)
         yield Progress(step, loss.item(), model, batcher.used_tokens)
 
 
-def _loss(model: open_clip.CLIP, batch: Batch, images: torch.Tensor) -> torch.Tensor:
-    image_rows = model.encode_image(images, normalize=True)
-    text_rows = encode_short_texts(model, batch.tokens)
-    logits = model.logit_scale.exp() * image_rows @ text_rows.T
+def learn_usage(recipe: Recipe, model: open_clip.CLIP) -> Iterator[Progress]:
+    """Train the text tower of a trained model further, on the names that people would give to the training images.
+
+    Args:
+        recipe: sizes, rates and seed.
+        model: what the first stage left, in evaluation mode; changed in place.
+
+    Yields:
+        Where the training stands, after every step; the model stays in evaluation mode.
+    """
+    batcher = _batcher(model, recipe, ("shapes",), 8, offer_usual_names)
+    model.visual.requires_grad_(False)
+    text_side = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimiser = torch.optim.AdamW(
+        [{"params": text_side, "lr": recipe.usage_rate, "highest": recipe.usage_rate}], betas=_BETAS, weight_decay=0.0
+    )
+    for step in range(1, recipe.usage_steps + 1):
+        batch = batcher.draw(recipe.batch)
+        loss = _naming_loss(_logits(model, batch), batch)
+        _set_rates(optimiser, _rate(step, recipe.usage_steps, warmup=0))
+        _descend(model, optimiser, loss)
+        yield Progress(step, loss.item(), model, batcher.used_tokens)
+
+
+def _batcher(
+    model: open_clip.CLIP, recipe: Recipe, datasets: Sequence[str], stage: int, offer: Callable[..., Offer]
+) -> Batcher:
+    _, tokenize = mini_transforms(model)
+    pools = [draw_pool(name, recipe.pool) for name in datasets]
+    return Batcher(pools, tokenize, np.random.default_rng([recipe.seed, stage]), offer)
+
+
+def _logits(model: open_clip.CLIP, batch: Batch) -> torch.Tensor:
+    preset = model.visual.preprocess_cfg
+    image_rows = model.encode_image(normalise(batch.images, preset["mean"], preset["std"]), normalize=True)
+    logits: torch.Tensor = model.logit_scale.exp() * image_rows @ encode_short_texts(model, batch.tokens).T
+    return logits
+
+
+def _naming_loss(logits: torch.Tensor, batch: Batch) -> torch.Tensor:
+    return cross_entropy(logits.gather(1, batch.names), batch.shown)
+
+
+def _loss(model: open_clip.CLIP, batch: Batch) -> torch.Tensor:
+    logits = _logits(model, batch)
     # Captions differ in colour and size before they differ in class; the names of all classes, offered with every
     # batch, keep the image tower at the harder question from the start.
-    naming = cross_entropy(logits.gather(1, batch.names), batch.shown)
-    return contrastive_loss(logits[:, : batch.true.shape[1]], batch.true, batch.own) + naming
+    contrast = contrastive_loss(logits[:, : batch.true.shape[1]], batch.true, batch.own)
+    return contrast + _naming_loss(logits, batch)
+
+
+def _descend(model: open_clip.CLIP, optimiser: torch.optim.AdamW, loss: torch.Tensor) -> None:
+    optimiser.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    optimiser.step()
+    with torch.no_grad():
+        model.logit_scale.clamp_(0, math.log(100))
 
 
 def encode_short_texts(model: open_clip.CLIP, tokens: torch.Tensor) -> torch.Tensor:
@@ -132,11 +183,14 @@ def _optimiser(model: open_clip.CLIP, recipe: Recipe) -> torch.optim.AdamW:
             rate = recipe.image_rate if image_side else recipe.text_rate
             decay = recipe.weight_decay if decayed else 0.0
             groups.append({"params": chosen, "lr": rate, "highest": rate, "weight_decay": decay})
-    return torch.optim.AdamW(groups, betas=(0.9, 0.98))
+    return torch.optim.AdamW(groups, betas=_BETAS)
 
 
-def _set_rates(optimiser: torch.optim.AdamW, recipe: Recipe, step: int) -> None:
-    rise = min(1.0, step / max(1, recipe.warmup))
-    fall = 0.5 * (1 + math.cos(math.pi * max(0, step - recipe.warmup) / max(1, recipe.steps - recipe.warmup)))
+def _rate(step: int, steps: int, warmup: int) -> float:
+    rise = min(1.0, step / max(1, warmup))
+    return rise * 0.5 * (1 + math.cos(math.pi * max(0, step - warmup) / max(1, steps - warmup)))
+
+
+def _set_rates(optimiser: torch.optim.AdamW, factor: float) -> None:
     for group in optimiser.param_groups:
-        group["lr"] = group["highest"] * rise * fall
+        group["lr"] = group["highest"] * factor

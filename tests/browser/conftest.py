@@ -27,7 +27,7 @@ def take_picture(request: pytest.FixtureRequest) -> Callable[[Page, str], None]:
         close = page.get_by_role("button", name="Close").filter(visible=True)
         if close.count():
             close.first.click()
-        page.wait_for_load_state("networkidle")
+        page.wait_for_timeout(1500)  # charts glide into place
         Path(folder).mkdir(parents=True, exist_ok=True)
         page.screenshot(path=str(Path(folder) / name))
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from semscale.errors import SemscaleError
 from semscale.serving import mini
 from semscale.serving.compact import load_compact, read_record, save_compact
 from semscale.training.evaluate import ladder_accuracy
+from semscale.training.loop import Recipe
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +26,7 @@ def loaded() -> tuple[torch.nn.Module, mini.Preprocess, open_clip.SimpleTokenize
 def test_weights_are_small_and_say_how_they_came_about() -> None:
     assert mini.WEIGHTS.stat().st_size < 4_000_000
     record = read_record(mini.WEIGHTS)
-    assert record["recipe"]["steps"] == record["steps_done"]
+    assert record["recipe"] == asdict(Recipe())
     assert set(record["test_accuracy_percent"]) == set(BUNDLED)
 
 
@@ -45,8 +47,7 @@ def test_class_names_alone_leave_room_to_move(loaded: tuple, name: str) -> None:
     assert together[0] == alone[0]
     assert max(together) - min(together) >= 1
     recorded = read_record(mini.WEIGHTS)["test_accuracy_percent"][name]["ladder"]
-    # half precision may turn a handful of near ties
-    assert np.allclose(together, recorded, atol=0.5)
+    assert np.allclose(together, recorded, atol=0.3)  # another processor may turn a near tie or two
 
 
 def test_open_clip_knows_the_architecture_and_its_preprocessing(loaded: tuple) -> None:

@@ -93,9 +93,7 @@ def test_mlflow_holds_study_curves_and_trials_once_each(second: SweepResult, pla
         parent = by_id.get(run.data.tags.get("mlflow.parentRunId", ""))
         expected = {"trial": "curve", "curve": "study", "study": None}[kind]
         assert (parent.data.tags["kind"] if parent else None) == expected
-    assert set(second.trials["mlflow_run_id"]) == {
-        run.info.run_id for run in runs if run.data.tags["kind"] == "trial"
-    }
+    assert set(second.trials["mlflow_run_id"]) == {run.info.run_id for run in runs if run.data.tags["kind"] == "trial"}
 
 
 def test_curve_runs_draw_accuracy_over_scale(second: SweepResult, place: Path) -> None:

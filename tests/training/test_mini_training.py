@@ -10,16 +10,25 @@ from PIL import Image
 from semscale.datasets.bundled import BUNDLED, load_bundled
 from semscale.datasets.bundled.load import render
 from semscale.datasets.bundled.scene import Truth
-from semscale.serving.compact import load_compact, read_record
+from semscale.serving.compact import load_compact, read_record, read_used_tokens, save_compact
 from semscale.serving.mini import build_mini, load_mini, mini_transforms
 from semscale.training import mini
 from semscale.training.batches import Batcher
-from semscale.training.captions import CLASSES, SIZES, SYNONYMS, Claim, name_captions, truth_table, write_caption
+from semscale.training.captions import (
+    CLASSES,
+    SIZES,
+    SYNONYMS,
+    Claim,
+    offer_names,
+    offer_usual_names,
+    truth_table,
+    write_caption,
+)
 from semscale.training.data import draw_pool, normalise, shrink, take
-from semscale.training.loop import encode_short_texts
+from semscale.training.loop import Recipe, encode_short_texts
 from semscale.training.loss import contrastive_loss
 
-TINY = ["--steps", "12", "--batch", "32", "--pool", "64", "--warmup", "4", "--log-every", "4"]
+TINY = ["--steps", "12", "--batch", "32", "--pool", "64", "--warmup", "4", "--usage-steps", "3", "--log-every", "4"]
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +56,7 @@ def test_written_file_loads_and_records_its_recipe(two_trainings: list[Path]) ->
     model, preprocess, _ = load_mini(weights=two_trainings[0])
     assert preprocess(Image.new("RGB", (64, 64))).ndim == 3
     record = read_record(two_trainings[0])
-    assert (record["recipe"]["steps"], record["recipe"]["batch"], record["steps_done"]) == (12, 32, 12)
+    assert (record["recipe"]["steps"], record["recipe"]["batch"], record["recipe"]["usage_steps"]) == (12, 32, 3)
     assert record["versions"]["torch"]
     assert len(record["test_accuracy_percent"]["digits"]["ladder"]) == 12
     assert not model.training
@@ -58,8 +67,24 @@ def test_training_lowers_the_loss(capsys: pytest.CaptureFixture[str], tmp_path: 
         [*TINY, "--steps", "40", "--pool", "32", "--image-rate", "2e-3", "--out", str(tmp_path / "weights.safetensors")]
     )
     losses = [float(line.split()[3]) for line in capsys.readouterr().out.splitlines() if line.startswith("step")]
-    assert len(losses) == 10
-    assert losses[-1] < losses[0] - 0.3
+    first_stage, second_stage = losses[:10], losses[10:]
+    assert len(second_stage) == 1
+    assert first_stage[-1] < first_stage[0] - 0.3
+
+
+def test_second_stage_leaves_the_image_tower_alone_and_repeats_from_the_file(tmp_path: Path) -> None:
+    recipe = Recipe(batch=16, pool=32, usage_steps=6)
+    model = build_mini().eval()
+    before = {name: tensor.half() for name, tensor in model.visual.state_dict().items()}
+    files = [tmp_path / "first.safetensors", tmp_path / "second.safetensors"]
+    for file in files:
+        save_compact(model.state_dict(), [0, 49406, 49407], file, {})
+        mini.finish(recipe, file)
+    assert files[0].read_bytes() == files[1].read_bytes()
+    after = load_compact(files[0])
+    assert all(torch.equal(after[f"visual.{name}"].half(), tensor) for name, tensor in before.items())
+    assert not torch.equal(after["text_projection"].half(), model.text_projection.half())
+    assert set(read_used_tokens(files[0])) > {0, 49406, 49407}
 
 
 @pytest.mark.parametrize("name", BUNDLED)
@@ -91,13 +116,22 @@ def test_names_of_all_classes_come_in_their_order_and_by_size() -> None:
     nouns = [(name, *SYNONYMS.get(name, ())) for name in CLASSES]
     first_words: dict[str, set[str]] = {size: set() for size in SIZES}
     for _ in range(40):
-        for size, texts in name_captions(rng).items():
+        for (size, _), texts in offer_names(rng).items():
             assert len(set(texts)) == len(CLASSES)
             assert all(text.endswith(choices) for text, choices in zip(texts, nouns, strict=True))
             first_words[size].update(text.split()[0] for text in texts)
     assert {"large", "zero"} <= first_words["large"]
     assert not {"small", "medium"} & first_words["large"]
     assert not {"small", "large"} & first_words["medium"]
+
+
+def test_usual_names_say_sizes_and_real_plurals_and_leave_the_usual_unsaid() -> None:
+    rng = np.random.default_rng(0)
+    said = [offer_usual_names(rng) for _ in range(20)]
+    leaf = CLASSES.index("leaf")
+    assert {offer["large", True][leaf] for offer in said} == {"large leaves"}
+    assert {offer["small", False][leaf] for offer in said} == {"small leaf"}
+    assert {offer["medium", False][leaf] for offer in said} == {"leaf"}
 
 
 def test_truth_table_knows_class_size_colour_and_count() -> None:

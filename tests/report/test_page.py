@@ -1,0 +1,76 @@
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from semscale.report.figures import CurveLine, confusion_png, curves_png, curves_svg
+from semscale.report.page import write_report
+
+NASTY = "<script>alert('x')</script>--><b>"
+
+
+def tables(dataset: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+    trials = pd.DataFrame(
+        {
+            "dataset": dataset,
+            "model": "m",
+            "strategy": ["a", "a", "b", "b"],
+            "order": 0,
+            "scale": [1, 2, 1, 2],
+            "n_categories": [4, 8, 4, 8],
+            "accuracy": [0.5, 0.75, 0.5, 0.25],
+            "ci_low": [0.3, 0.5, 0.3, 0.1],
+            "ci_high": [0.7, 0.9, 0.7, 0.5],
+            "top5": 1.0,
+            "macro_f1": 0.5,
+            "mean_margin": [0.1, 0.2, 0.1, -0.1],
+        }
+    )
+    curves = pd.DataFrame(
+        {
+            "dataset": dataset,
+            "model": "m",
+            "strategy": ["a", "b"],
+            "n_images": 20,
+            "baseline": 0.5,
+            "peak": [0.75, 0.5],
+            "peak_scale": [2, 1],
+            "peak_change": [0.25, 0.0],
+            "final": [0.75, 0.25],
+            "final_change": [0.25, -0.25],
+            "trend": ["rise", "decline"],
+        }
+    )
+    return trials, curves
+
+
+def test_report_says_every_curve_and_needs_nothing_from_outside(tmp_path: Path) -> None:
+    trials, curves = tables("pets")
+    page = write_report(tmp_path, "study", trials, curves).read_text(encoding="utf-8")
+    assert "best 75.0 % (+25.0 points) at scale 2" in page
+    assert "no step is better, in the end -25.0 points: decline" in page
+    assert page.count("<svg") == 1
+    assert 'src="http' not in page
+    assert 'href="http' not in page
+    assert page.count("<tr>") == 1 + 2 + 1 + 4
+
+
+def test_names_from_data_are_escaped(tmp_path: Path) -> None:
+    trials, curves = tables(NASTY)
+    page = write_report(tmp_path, NASTY, trials, curves).read_text(encoding="utf-8")
+    assert "<script" not in page
+    assert "--><b>" not in page
+    assert "&lt;script&gt;" in page
+
+
+def test_same_curves_give_the_same_picture() -> None:
+    line = CurveLine("a", [1, 2, 4], [0.1, 0.2, 0.3], [0.0, 0.1, 0.2], [0.2, 0.3, 0.4])
+    assert curves_png([line], "t") == curves_png([line], "t")
+    assert curves_svg([line], "t").startswith("<svg")
+
+
+def test_confusion_is_drawn_for_few_and_for_many_classes() -> None:
+    for n in (2, 45):
+        confusion = np.eye(n, dtype=np.int64) * 3
+        confusion[0] = 0  # a class without images
+        assert confusion_png(confusion, [f"class {i} {NASTY}" for i in range(n)], "t").startswith(b"\x89PNG")

@@ -1,0 +1,96 @@
+"""Runs in a real sqlite store: made once, completed after an interruption, never doubled."""
+
+from __future__ import annotations
+
+import multiprocessing
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from semscale.errors import SemscaleError
+from semscale.tracking.runs import complete_run, find_or_create_run, is_finished, metric_name
+from semscale.tracking.store import TrackingStore, open_store
+
+POINTS = {("accuracy", 1): 0.5, ("accuracy", 2): 0.75, ("top5", 1): 1.0}
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> TrackingStore:
+    return open_store(None, "semscale", tmp_path)
+
+
+def test_store_is_kept_beside_the_runs_with_write_ahead_log(store: TrackingStore, tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "mlflow.db")) as connection:
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    assert open_store(None, "semscale", tmp_path) == store
+    client = store.client()
+    assert client.get_experiment(store.experiment_id).artifact_location == (tmp_path / "mlartifacts").as_uri()
+
+
+def test_a_key_finds_its_run_again(store: TrackingStore) -> None:
+    client = store.client()
+    run = find_or_create_run(client, store.experiment_id, "a/b", name="first", tags={"kind": "trial"})
+    again = find_or_create_run(client, store.experiment_id, "a/b", name="other", tags={})
+    other = find_or_create_run(client, store.experiment_id, "a/c", name="first", tags={}, parent=run.info.run_id)
+    assert again.info.run_id == run.info.run_id
+    assert other.data.tags["mlflow.parentRunId"] == run.info.run_id
+
+
+def test_an_interrupted_run_is_completed_and_nothing_is_doubled(store: TrackingStore, tmp_path: Path) -> None:
+    client = store.client()
+    run = find_or_create_run(client, store.experiment_id, "k", name="n", tags={})
+    client.log_metric(run.info.run_id, "accuracy", 0.5, step=1)  # what an interrupted attempt left
+    client.log_param(run.info.run_id, "scale", "1")
+    for _ in range(2):
+        run = find_or_create_run(client, store.experiment_id, "k", name="n", tags={})
+        complete_run(client, run, params={"scale": 1}, metrics=POINTS, files={"a/b.txt": b"text"})
+    run = client.get_run(run.info.run_id)
+    assert is_finished(run)
+    history = {name: client.get_metric_history(run.info.run_id, name) for name in ("accuracy", "top5")}
+    assert sorted((p.step, p.value) for p in history["accuracy"]) == [(1, 0.5), (2, 0.75)]
+    assert len(history["top5"]) == 1
+    path = client.download_artifacts(run.info.run_id, "a/b.txt", str(tmp_path))
+    assert Path(path).read_bytes() == b"text"
+
+
+def test_more_points_than_one_call_takes(store: TrackingStore) -> None:
+    client = store.client()
+    run = find_or_create_run(client, store.experiment_id, "k", name="n", tags={})
+    points = {("m", step): float(step) for step in range(2300)}
+    complete_run(client, run, params={}, metrics=points, files={})
+    assert len(client.get_metric_history(run.info.run_id, "m")) == 2300
+
+
+def _write(store: TrackingStore, number: int) -> None:
+    client = store.client()
+    for i in range(4):
+        run = find_or_create_run(client, store.experiment_id, f"{number}/{i}", name="n", tags={"kind": "trial"})
+        complete_run(client, run, params={"i": i}, metrics=POINTS, files={"x.txt": b"x"})
+
+
+def test_four_processes_write_side_by_side(store: TrackingStore) -> None:
+    context = multiprocessing.get_context("spawn")
+    workers = [context.Process(target=_write, args=(store, number)) for number in range(4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(120)
+    assert [worker.exitcode for worker in workers] == [0, 0, 0, 0]
+    runs = store.client().search_runs([store.experiment_id], "tags.kind = 'trial'")
+    assert len(runs) == 16
+    assert all(is_finished(run) for run in runs)
+
+
+def test_names_that_mlflow_refuses_are_spelled_otherwise(store: TrackingStore) -> None:
+    client = store.client()
+    run = find_or_create_run(client, store.experiment_id, "k", name="n", tags={})
+    complete_run(client, run, params={}, metrics={("class_accuracy/日本 (x)", 1): 1.0}, files={})
+    assert metric_name("class_accuracy/日本 (x)") in client.get_run(run.info.run_id).data.metrics
+
+
+def test_a_store_that_cannot_be_opened_is_a_user_error_without_password(tmp_path: Path) -> None:
+    with pytest.raises(SemscaleError) as caught:
+        open_store("nonsense://ann:secret@nowhere/x", "semscale", tmp_path)
+    assert "secret" not in str(caught.value)
