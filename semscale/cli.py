@@ -44,6 +44,7 @@ def main() -> None:
     \b
     semscale sweep                    the bundled datasets and model, nothing else needed
     semscale sweep study.yaml         a study of your own
+    semscale optimize DATASET         which categories are worth having?
     semscale replay PATH              re-score what others published
     semscale doctor                   is everything in place?
     """
@@ -174,6 +175,60 @@ def ladder(
     from semscale.sweep.show import show_ladder
 
     show_ladder(Console(), made)
+
+
+@main.command()
+@click.argument("dataset")
+@click.option("--model", default="semscale-mini", show_default=True, metavar="NAME", help="As for sweep.")
+@click.option(
+    "--strategy", "strategies", multiple=True, metavar="NAME",
+    help="Whose texts are tried; repeatable.  [templates-fixed, image-picture, prompts]",
+)  # fmt: skip
+@click.option("--domain", help="The word for what all classes are.")
+@click.option(
+    "--server", "servers", multiple=True, metavar="URL",
+    help="grpc://host:port of a running clip-server; repeatable. Without it one is started.",
+)  # fmt: skip
+@click.option("--store", metavar="DIR", help="Embedding store.  [SEMSCALE_STORE or ~/.cache/semscale/embeddings]")
+@click.option("--limit", type=click.IntRange(min=1), help="At most this many images.")
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Of the halves.")
+@click.option(
+    "--out", type=click.Path(dir_okay=False, path_type=Path), help="Write the chosen set, for the strategy `file`."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, and the progress to standard error.")
+def optimize(dataset: str, strategies: tuple[str, ...], store: str | None, out: Path | None, **options: Any) -> None:
+    """Choose a category set for a dataset, and measure what it gains.
+
+    Starts from the class names and adds the text (the same template for every class) that makes most images right, as
+    long as the gain is sure: the best of the m texts of a round is taken if the one-sided paired interval of its gain,
+    with confidence 1 - 0.05 / m, lies above 0. One half of the images chooses; the other half, which the choice has
+    not seen, measures the gain. DATASET is digits, shapes or folder:PATH.
+
+    \b
+    semscale optimize shapes --strategy templates-fixed --strategy prompts --out shapes.json
+    semscale optimize folder:photos --domain flower --model ViT-B-32::laion2b_s34b_b79k
+    """
+    import json
+
+    from rich.console import Console
+
+    from semscale.sweep.optimize import STRATEGIES
+    from semscale.sweep.optimize import optimize as run
+    from semscale.sweep.progress import reporter
+    from semscale.sweep.show_optimized import show_optimized
+    from semscale.sweep.study import default_store
+
+    as_json = options.pop("as_json")
+    console = Console(stderr=as_json)
+    place = (Path(store) if store else default_store()).expanduser().resolve()
+    result = run(dataset, strategies=strategies or STRATEGIES, store=place, report=reporter(console), **options)
+    if out is not None:
+        result.ladder.save(out)
+    if as_json:
+        click.echo(json.dumps(result.to_json(), indent=1, ensure_ascii=False))
+    else:
+        # a narrow window wraps lines, which is easier to read than cells cut short
+        show_optimized(Console(width=max(Console().width, 100)), result, out)
 
 
 @main.command()

@@ -33,7 +33,7 @@ def processes_mentioning(word: str) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("command", [[], ["sweep"], ["serve"], ["ladder"], ["replay"], ["doctor"]])
+@pytest.mark.parametrize("command", [[], ["sweep"], ["serve"], ["ladder"], ["optimize"], ["replay"], ["doctor"]])
 def test_help_is_there(command: list[str]) -> None:
     result = run(*command, "--help")
     assert result.returncode == 0
@@ -55,6 +55,8 @@ def test_wrong_usage_exits_2() -> None:
         (["sweep", "--server", "localhost"], "not of the form grpc://host:port"),
         (["sweep", "nowhere.yaml"], "nowhere.yaml"),
         (["ladder", "folder:/nowhere"], "does not exist"),
+        (["optimize", "digits", "--strategy", "prompt"], "did you mean prompts"),
+        (["optimize", "digits", "--server", "localhost"], "not of the form grpc://host:port"),
     ],
 )
 def test_user_mistakes_print_without_a_traceback(arguments: list[str], words: str, tmp_path: Path) -> None:

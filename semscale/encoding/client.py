@@ -98,9 +98,7 @@ class EncodeClient:
             size = 1 if size <= _SMALL_REQUEST else _SMALL_REQUEST
         return _collect(len(contents), vectors, reasons, sent)
 
-    async def _post(
-        self, items: Sequence[tuple[int, bytes | str]], request_size: int
-    ) -> _Answer:
+    async def _post(self, items: Sequence[tuple[int, bytes | str]], request_size: int) -> _Answer:
         answer = _Answer()
         documents = DocumentArray(
             [
