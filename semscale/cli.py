@@ -59,6 +59,17 @@ def main() -> None:
     help="semscale-mini, ARCHITECTURE::PRETRAINED, hf-hub:NAME or ARCHITECTURE::FILE; repeatable.",
 )  # fmt: skip
 @click.option("--strategy", "strategies", multiple=True, metavar="NAME", help="How categories are made; repeatable.")
+@click.option(
+    "--control", "controls", multiple=True, metavar="NAME",
+    help="Arms of the same count without the meaning; repeatable.  [duplicates, random-words]",
+)  # fmt: skip
+@click.option("--no-controls", is_flag=True, help="No control arms.")
+@click.option(
+    "--order", "orders", multiple=True, type=click.IntRange(min=0), help="Order of categories; repeatable.  [0]"
+)
+@click.option(
+    "--aggregation", metavar="NAME", help="max, mean-embedding, mean-similarity, logsumexp, top-3-mean.  [max]"
+)
 @click.option("--steps", type=click.IntRange(min=1), help="Scale steps.  [12]")
 @click.option(
     "--server", "servers", multiple=True, metavar="URL",
@@ -102,9 +113,11 @@ def _study(path: Path | None, options: dict[str, Any]) -> StudyConfig:
 
     base = load_study(path) if path else study_from({})
     tree = base.model_dump()
-    for name in ("datasets", "models", "strategies", "steps", "limit", "store"):
+    for name in ("datasets", "models", "strategies", "controls", "orders", "aggregation", "steps", "limit", "store"):
         if options[name]:
             tree[name] = options[name]
+    if options["no_controls"]:
+        tree["controls"] = []
     if path is None and options["datasets"]:
         tree["name"] = "study"  # no longer the quickstart
     sections = {
@@ -150,10 +163,17 @@ def serve(**options: Any) -> None:
 @click.option("--steps", default=12, show_default=True, type=click.IntRange(min=1))
 @click.option("--scales", default="linear", show_default=True, type=click.Choice(["linear", "exponential"]))
 @click.option("--order", default=0, show_default=True, type=click.IntRange(min=0))
+@click.option("--option", "options", multiple=True, metavar="KEY=VALUE", help="For the strategy; VALUE may be YAML.")
+@click.option(
+    "--short", default="stop", show_default=True, type=click.Choice(["stop", "stay"]), help="When texts run out."
+)
+@click.option(
+    "--shared", default="refuse", show_default=True, type=click.Choice(["refuse", "drop"]), help="Two classes' text."
+)
 @click.option("--domain", help="The word for what all classes are.")
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write the ladder as JSON.")
 def ladder(
-    dataset: str, strategy: str, steps: int, scales: Any, order: int, domain: str | None, out: Path | None
+    dataset: str, strategy: str, options: tuple[str, ...], domain: str | None, out: Path | None, **how: Any
 ) -> None:
     """Show or write the category sets of a dataset.
 
@@ -165,7 +185,7 @@ def ladder(
     from semscale.datasets.registry import load_dataset
 
     loaded = load_dataset(dataset, domain=domain)
-    made = build_ladder(loaded.name, loaded.classes, loaded.domain, strategy, steps=steps, scales=scales, order=order)
+    made = build_ladder(loaded.name, loaded.classes, loaded.domain, strategy, options=_key_values(options), **how)
     if out is not None:
         made.save(out)
         click.echo(f"{out}: {len(made.steps)} steps, {made.steps[-1].n_categories} categories at the last")
@@ -262,6 +282,21 @@ def replay(paths: tuple[Path, ...], out: Path | None, form: str) -> None:
     if out is not None:
         steps, curves = write_tables(result, out)
         click.echo(f"steps   {steps}\ncurves  {curves}", err=form == "json")
+
+
+def _key_values(pairs: tuple[str, ...]) -> dict[str, Any]:
+    import yaml
+
+    values = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        try:
+            values[key] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            equals = ""
+        if not key or not equals:
+            raise SemscaleError("an option of a strategy is KEY=VALUE", where="--option", found=pair)
+    return values
 
 
 @main.command()

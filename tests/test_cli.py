@@ -92,11 +92,11 @@ def test_doctor_names_what_is_wrong(mini_server: str, tmp_path: Path) -> None:
 
 def test_quickstart_with_its_own_server_from_nothing_to_table(tmp_path: Path) -> None:
     study = tmp_path / "small.yaml"
-    study.write_text("name: small\ndatasets: [digits]\nstrategies: [templates]\nsteps: 2\nlimit: 40\n")
+    study.write_text("name: small\ndatasets: [digits]\nstrategies: [templates]\ncontrols: []\nsteps: 2\nlimit: 40\n")
     result = run("sweep", str(study), cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     (folder,) = [path for path in (tmp_path / "semscale-runs").iterdir() if path.name.startswith("small-")]
-    assert "sent to the server: 40 images, 20 texts" in result.stdout
+    assert "2 trials, 1 curves; sent to the server: 40 images, 20 texts" in result.stdout
     assert "mlflow ui --backend-store-uri sqlite:///semscale-runs/mlflow.db" in result.stdout
     assert len(pd.read_parquet(folder / "trials.parquet")) == 2
     assert "Traceback" not in result.stderr

@@ -88,7 +88,7 @@ def test_selected_curve_runs_draw_accuracy_over_scale(
     page.goto(f"{ui}/#/metric?runs={runs}&experiments={quote(json.dumps(['1']))}&{metric}")
     for curve in result.curves.to_dict("records"):
         expect(page.get_by_text(f"{curve['dataset']} / {curve['strategy']} (accuracy)")).to_be_visible()
-    expect(page.get_by_text("Comparing 4 Runs from 1 Experiment")).to_be_visible()
+    expect(page.get_by_text(f"Comparing {len(result.curves)} Runs from 1 Experiment")).to_be_visible()
     take_picture(page, "mlflow-curves.png")
 
 
@@ -111,7 +111,7 @@ def test_a_trial_shows_its_plot_and_its_label_set(
 def test_the_filter_of_the_readme_finds_the_curves(page: Page, ui: str, result: SweepResult) -> None:
     page.goto(f"{ui}/#/experiments/1/runs?searchFilter={quote(FILTER)}")
     # the UI shows the parents of what it finds as well
-    expect(page.get_by_text("5 matching runs")).to_be_visible()
+    expect(page.get_by_text(f"{len(result.curves) + 1} matching runs")).to_be_visible()
 
 
 def test_report_opens_without_an_error(
