@@ -70,7 +70,7 @@ def _make_arm(study: StudyConfig, dataset: Dataset) -> Arm:
             label = control if control not in made else f"{control}-of-{entry.label}"
             ladders = _ladders(study, dataset, entry, control, options, label)
             # strategies with the same counts have the same control, which is then run once
-            same = [name for name, others in made.items() if _same_steps(ladders, others)]
+            same = [name for name in dict.fromkeys(controls.values()) if _same_steps(ladders, made[name])]
             if not same:
                 made[label] = ladders
             controls[entry.label, control] = same[0] if same else label

@@ -79,8 +79,8 @@ class Optimized:
             low, high = wilson_interval(correct, n)
             values |= {name: correct / n, f"{name}_low": float(low), f"{name}_high": float(high)}
         # without a chosen place both sets are one, and its gain over itself is 0 whatever the images
-        low, high = change_interval(self.gained, self.lost, n) if self.chosen else (0.0, 0.0)
-        values |= {"gain": (self.after - self.before) / n, "gain_low": float(low), "gain_high": float(high)}
+        ends = map(float, change_interval(self.gained, self.lost, n)) if self.chosen else (0.0, 0.0)
+        values |= dict(zip(("gain_low", "gain_high"), ends, strict=True), gain=(self.after - self.before) / n)
         return {name: 100 * value for name, value in values.items()}
 
     def to_json(self) -> dict[str, Any]:

@@ -73,7 +73,7 @@ def page(ui: str) -> Iterator[Page]:
             executable_path=chromium,
             args=["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"],
         )
-        page = browser.new_page(viewport={"width": 1280, "height": 720})
+        page = browser.new_page(viewport={"width": 1280, "height": 800})
         page.set_default_timeout(60_000)
         page.goto(ui)
         yield page
@@ -95,7 +95,7 @@ def test_selected_curve_runs_draw_accuracy_over_scale(
 def test_a_trial_shows_its_plot_and_its_label_set(
     page: Page, ui: str, result: SweepResult, take_picture: Callable[[Page, str], None]
 ) -> None:
-    trial = result.trials[result.trials["dataset"] == "shapes"].iloc[-1]
+    trial = result.trials.query("dataset == 'shapes' and strategy == 'templates-fixed'").iloc[-1]
     name = f"{trial['dataset']} / {trial['strategy']} / s={trial['scale']:02d}"
     run = f"{ui}/#/experiments/1/runs/{trial['mlflow_run_id']}"
     page.goto(f"{run}/artifacts/categories.json")
@@ -124,4 +124,5 @@ def test_report_opens_without_an_error(
     assert page.locator("figure svg").count() == 2
     assert page.locator("table").first.locator("tr").count() == 1 + len(result.curves)
     assert not errors
+    page.locator("figure").first.scroll_into_view_if_needed()
     take_picture(page, "report.png")
