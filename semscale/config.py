@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -26,6 +27,21 @@ class DatasetConfig(_Section):
     spec: str = Field(min_length=1, description="digits, shapes or folder:PATH")
     name: str | None = Field(default=None, description="short name in tables; the spec's own name unless set")
     domain: str | None = Field(default=None, description='the word for what all classes are, e.g. "flower"')
+
+
+class StrategyConfig(_Section):
+    """One way of making categories, with what it needs to know."""
+
+    strategy: str = Field(min_length=1, description="name of a registered strategy")
+    name: str | None = Field(default=None, description="what tables call it; the strategy's name unless set")
+    options: dict[str, Any] = Field(default_factory=dict, description="see `semscale ladder --help`")
+    short: Literal["stop", "stay"] = Field(default="stop", description="when a class runs out of equivalents")
+    shared: Literal["refuse", "drop"] = Field(default="refuse", description="a text that two classes have")
+
+    @property
+    def label(self) -> str:
+        """Return the name under which the strategy stands in tables."""
+        return self.name or self.strategy
 
 
 class ServerConfig(_Section):
@@ -78,11 +94,19 @@ class StudyConfig(_Section):
     name: str = Field(default="quickstart", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     datasets: tuple[DatasetConfig, ...] = (DatasetConfig(spec="digits"), DatasetConfig(spec="shapes"))
     models: tuple[str, ...] = ("semscale-mini",)
-    strategies: tuple[str, ...] = ("templates", "templates-fixed")
+    strategies: tuple[StrategyConfig, ...] = (
+        StrategyConfig(strategy="templates"),
+        StrategyConfig(strategy="templates-fixed"),
+    )
+    controls: tuple[str, ...] = Field(
+        default=("duplicates", "random-words"), description="arms of the same count without the meaning"
+    )
     steps: int = Field(default=12, ge=1, le=10_000)
-    scales: Literal["linear", "exponential"] = "linear"
-    order: int = Field(default=0, ge=0)
-    aggregation: Literal["max", "mean-embedding"] = "max"
+    scales: Literal["linear", "exponential"] | tuple[int, ...] = "linear"
+    orders: tuple[int, ...] = (0,)
+    aggregation: str = Field(
+        default="max", description="max, mean-embedding, mean-similarity, logsumexp or top-k-mean such as top-3-mean"
+    )
     limit: int | None = Field(default=None, ge=1, description="at most this many images per dataset")
     margin: float = Field(default=0.5, ge=0, le=100, description="points; smaller gains do not count")
     server: ServerConfig = ServerConfig()
@@ -98,14 +122,37 @@ class StudyConfig(_Section):
             return [{"spec": item} if isinstance(item, str) else item for item in value]
         return value
 
-    @field_validator("datasets", "models", "strategies")
+    @field_validator("strategies", mode="before")
+    @classmethod
+    def _strategy_names(cls, value: Any) -> Any:
+        if isinstance(value, (list, tuple)):
+            return [{"strategy": item} if isinstance(item, str) else item for item in value]
+        return value
+
+    @field_validator("orders", "controls")
+    @classmethod
+    def _different(cls, value: tuple[Any, ...]) -> tuple[Any, ...]:
+        if len(set(value)) < len(value):
+            raise ValueError("something stands here more than once")
+        return value
+
+    @field_validator("datasets", "models", "strategies", "orders")
     @classmethod
     def _some_and_different(cls, value: tuple[Any, ...]) -> tuple[Any, ...]:
         if not value:
             raise ValueError("at least one is needed, or the grid of trials is empty")
-        repeated = sorted({str(item) for item in value if value.count(item) > 1})
+        names = [getattr(item, "label", None) or getattr(item, "spec", None) or item for item in value]
+        repeated = sorted({str(name) for name in names if names.count(name) > 1})
         if repeated:
             raise ValueError(f"{', '.join(repeated)} stands here more than once")
+        return value
+
+    @field_validator("aggregation")
+    @classmethod
+    def _known_aggregation(cls, value: str) -> str:
+        names = ("max", "mean-embedding", "mean-similarity", "logsumexp")
+        if value not in names and not re.fullmatch(r"top-[1-9]\d{0,2}-mean", value):
+            raise ValueError(f"expected {', '.join(names)} or top-k-mean such as top-3-mean")
         return value
 
     @model_validator(mode="after")
@@ -188,8 +235,8 @@ def _fault(detail: Any, lines: _Lines | None) -> str:
 def _known_keys(location: tuple[Any, ...]) -> list[str]:
     section: type[BaseModel] = StudyConfig
     for part in location:
-        if part == "datasets":
-            section = DatasetConfig
+        if part in ("datasets", "strategies"):
+            section = DatasetConfig if part == "datasets" else StrategyConfig
         elif isinstance(part, str) and part in section.model_fields:
             annotation = section.model_fields[part].annotation
             if isinstance(annotation, type) and issubclass(annotation, BaseModel):

@@ -33,7 +33,7 @@ def processes_mentioning(word: str) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("command", [[], ["sweep"], ["serve"], ["ladder"], ["doctor"]])
+@pytest.mark.parametrize("command", [[], ["sweep"], ["serve"], ["ladder"], ["optimize"], ["replay"], ["doctor"]])
 def test_help_is_there(command: list[str]) -> None:
     result = run(*command, "--help")
     assert result.returncode == 0
@@ -55,6 +55,8 @@ def test_wrong_usage_exits_2() -> None:
         (["sweep", "--server", "localhost"], "not of the form grpc://host:port"),
         (["sweep", "nowhere.yaml"], "nowhere.yaml"),
         (["ladder", "folder:/nowhere"], "does not exist"),
+        (["optimize", "digits", "--strategy", "prompt"], "did you mean prompts"),
+        (["optimize", "digits", "--server", "localhost"], "not of the form grpc://host:port"),
     ],
 )
 def test_user_mistakes_print_without_a_traceback(arguments: list[str], words: str, tmp_path: Path) -> None:
@@ -90,11 +92,11 @@ def test_doctor_names_what_is_wrong(mini_server: str, tmp_path: Path) -> None:
 
 def test_quickstart_with_its_own_server_from_nothing_to_table(tmp_path: Path) -> None:
     study = tmp_path / "small.yaml"
-    study.write_text("name: small\ndatasets: [digits]\nstrategies: [templates]\nsteps: 2\nlimit: 40\n")
+    study.write_text("name: small\ndatasets: [digits]\nstrategies: [templates]\ncontrols: []\nsteps: 2\nlimit: 40\n")
     result = run("sweep", str(study), cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     (folder,) = [path for path in (tmp_path / "semscale-runs").iterdir() if path.name.startswith("small-")]
-    assert "sent to the server: 40 images, 20 texts" in result.stdout
+    assert "2 trials, 1 curves; sent to the server: 40 images, 20 texts" in result.stdout
     assert "mlflow ui --backend-store-uri sqlite:///semscale-runs/mlflow.db" in result.stdout
     assert len(pd.read_parquet(folder / "trials.parquet")) == 2
     assert "Traceback" not in result.stderr

@@ -6,6 +6,7 @@ import yaml
 from semscale.config import load_study, study_from
 from semscale.errors import SemscaleError
 from semscale.redact import redact
+from semscale.scoring import AGGREGATIONS
 
 
 def write(tmp_path: Path, text: str) -> Path:
@@ -18,7 +19,8 @@ def test_defaults_are_the_quickstart_study() -> None:
     study = study_from({})
     assert [dataset.spec for dataset in study.datasets] == ["digits", "shapes"]
     assert study.models == ("semscale-mini",)
-    assert (study.steps, study.strategies) == (12, ("templates", "templates-fixed"))
+    assert (study.steps, [entry.label for entry in study.strategies]) == (12, ["templates", "templates-fixed"])
+    assert (study.controls, study.orders) == (("duplicates", "random-words"), (0,))
 
 
 def test_resolved_study_reads_back_as_the_same_study(tmp_path: Path) -> None:
@@ -49,6 +51,10 @@ def test_all_mistakes_come_in_one_message_with_lines(tmp_path: Path) -> None:
         ({"models": ["a::b", "c::d"], "server": {"urls": ["grpc://h:1"]}}, "serve one model"),
         ({"server": {"urls": ["http://h:1"]}}, "not of the form"),
         ({"name": "../escape"}, "name"),
+        ({"orders": [1, 1]}, "more than once"),
+        ({"strategies": ["custom", {"strategy": "custom", "options": {}}]}, "custom stands here more than once"),
+        ({"aggregation": "top-0-mean"}, "top-k-mean"),
+        ({"aggregation": "top-0-mean"}, "or top-k-mean such as top-3-mean"),
     ],
 )
 def test_contradictions_are_refused(tree: dict[str, object], words: str) -> None:
@@ -85,3 +91,8 @@ def test_password_in_a_wrong_url_is_not_repeated() -> None:
     with pytest.raises(SemscaleError) as caught:
         study_from({"server": {"urls": ["http://ann:secret@gpu:51000"]}})
     assert "secret" not in str(caught.value)
+
+
+def test_every_aggregation_of_the_kernel_can_be_asked_for() -> None:
+    for name in (*AGGREGATIONS, "top-10-mean"):
+        assert study_from({"aggregation": name}).aggregation == name

@@ -14,7 +14,7 @@ from semscale.cli import main
 from semscale.config import study_from
 
 ROOT = Path(__file__).parent.parent
-COLUMNS = ("dataset", "strategy", "images", "baseline", "peak", "@", "scale", "change", "final", "trend")
+COLUMNS = ("dataset", "strategy", "images", "baseline", "peak", "@", "scale", "change", "p", "critical", "trend")
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
@@ -58,16 +58,5 @@ def test_outputs_are_those_of_this_version() -> None:
     shown = re.search(r"<!-- output:sweep -->\n```text\n(.*?)```", README, flags=re.DOTALL)
     assert shown
     header = next(line for line in shown[1].splitlines() if line.startswith("dataset"))
-    assert header.split() == [
-        "dataset",
-        "strategy",
-        "images",
-        "baseline",
-        "peak",
-        "@",
-        "scale",
-        "change",
-        "final",
-        "trend",
-    ]
-    assert "48 trials, 4 curves" in shown[1]
+    assert header.split() == list(COLUMNS)
+    assert "96 trials, 8 curves" in shown[1]

@@ -19,6 +19,7 @@ ROOMS: dict[str, set[str]] = {
     "categories": set(),
     "scoring": set(),
     "analysis": {"scoring"},
+    "replay": {"analysis"},
     "serving": set(),
     "training": {"serving", "datasets", "categories", "scoring"},
     "encoding": {"datasets"},
@@ -36,10 +37,10 @@ ROOMS: dict[str, set[str]] = {
         "config",
     },
     "doctor": {"sweep", "encoding", "categories", "serving"},
-    "cli": {"sweep", "doctor", "serving", "categories", "datasets", "config"},
+    "cli": {"sweep", "doctor", "replay", "serving", "categories", "datasets", "config"},
 }
 SHARED = {"errors", "redact"}
-CORE = ("categories", "scoring", "analysis")
+CORE = ("categories", "scoring", "analysis", "replay")
 ENGINES = {"ray", "mlflow", "jina", "clip_client", "clip_server", "torch", "docarray", "open_clip"}
 MOST_LINES = 350
 

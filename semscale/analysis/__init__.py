@@ -1,18 +1,30 @@
-"""Intervals, paired comparisons, and the conclusions of a curve."""
+"""Intervals, paired comparisons, and what curves say, alone, against a control and over several datasets."""
 
-from semscale.analysis.curve import MARGIN, CurveSummary, Trend, conclude, critical_scale, name_trend
+from semscale.analysis.across import RandomEffects, random_effects, summarise_datasets
+from semscale.analysis.additions import addition_effects
+from semscale.analysis.control import Comparison, compare_with_control
+from semscale.analysis.critical import MARGIN
+from semscale.analysis.curve import CurveSummary, conclude
 from semscale.analysis.intervals import wilson_interval
-from semscale.analysis.paired import PairedCounts, mcnemar_p, paired_counts
+from semscale.analysis.oracle import oracle_bounds, oracle_correct
+from semscale.analysis.paired import change_interval, holm, mcnemar_p
+from semscale.analysis.trend import Trend
 
 __all__ = [
     "MARGIN",
+    "Comparison",
     "CurveSummary",
-    "PairedCounts",
+    "RandomEffects",
     "Trend",
+    "addition_effects",
+    "change_interval",
+    "compare_with_control",
     "conclude",
-    "critical_scale",
+    "holm",
     "mcnemar_p",
-    "name_trend",
-    "paired_counts",
+    "oracle_bounds",
+    "oracle_correct",
+    "random_effects",
+    "summarise_datasets",
     "wilson_interval",
 ]

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
+from scipy.special import ndtr
 
+from semscale.analysis.bootstrap import REPLICATES, resample
+from semscale.analysis.contrasts import Contrasts, contrasts
+from semscale.analysis.critical import MARGIN, critical_scale
 from semscale.analysis.intervals import wilson_interval
-from semscale.analysis.paired import PairedCounts, mcnemar_p, normal_quantile, paired_counts
-
-Trend = Literal["rise", "plateau", "rise-then-decline", "decline", "flat", "fluctuating"]
-
-MARGIN = 0.005
-"""Changes below this (half a point) are of no interest unless asked otherwise."""
+from semscale.analysis.patterns import Bool, Float64, Patterns, count_patterns
+from semscale.analysis.peak import find_peak
+from semscale.analysis.shape import Shapes, fit_shapes
+from semscale.analysis.step_tests import CochranQ, cochran_q, compare_steps
+from semscale.analysis.trend import Trend, name_trend
 
 
 @dataclass(frozen=True)
@@ -24,40 +25,69 @@ class CurveSummary:
     """The conclusions of one curve; accuracies are shares from 0 to 1, changes are differences of shares.
 
     Attributes:
-        n_images: images behind every step.
-        baseline, baseline_low, baseline_high: accuracy at the first step with its 95 % Wilson interval.
+        n_images, n_orders: images behind every step, and orders of the categories they were seen in; with
+            several orders accuracies are means over orders and the intervals hold for other orders too.
+        baseline, baseline_low, baseline_high: accuracy at the first step with its 95 % interval (Wilson).
         peak, peak_scale: highest accuracy and the smallest scale that reaches it.
         peak_change: peak - baseline; never negative, and as a maximum over steps biased upwards.
-        final, final_change: accuracy at the last step, and its difference to the baseline.
-        trend: see :func:`name_trend`.
-        critical_scale: see :func:`critical_scale`; None where no step but the last qualifies.
+        peak_change_corrected: the same without that bias, see :class:`semscale.analysis.peak.Peak`.
+        peak_p: probability of such a peak change when nothing changes; only where it is small the curve
+            can be said to improve.
+        final, final_change, final_low, final_high: accuracy at the last step, and its difference to the
+            baseline with its paired 95 % interval.
+        trend: see :func:`semscale.analysis.trend.name_trend`.
+        critical_scale, critical_low, critical_high: see :func:`semscale.analysis.critical.critical_scale`;
+            None where no step but the last qualifies.
+        ever_right: share of images right at one step at least (in any order): no choice among the steps
+            could do better.
+        cochran: whether anything changes over the steps.
+        shapes: forms fitted to the curve, with the asymptote that it levels off at.
         margin: the margin used for trend and critical scale.
-        steps: a row per step: scale, n_correct, accuracy, ci_low, ci_high (95 % Wilson), gained and lost
-            images and exact McNemar p against the first step.
+        steps: a row per step, see :func:`step_table`.
     """
 
     n_images: int
+    n_orders: int
     baseline: float
     baseline_low: float
     baseline_high: float
     peak: float
     peak_scale: int
     peak_change: float
+    peak_change_corrected: float
+    peak_p: float
     final: float
     final_change: float
+    final_low: float
+    final_high: float
     trend: Trend
     critical_scale: int | None
+    critical_low: int
+    critical_high: int
+    ever_right: float
+    cochran: CochranQ
+    shapes: Shapes
     margin: float
     steps: pd.DataFrame
 
+    @property
+    def cochran_p(self) -> float:
+        """Return the p of Cochran's Q."""
+        return self.cochran.p
 
-def conclude(scales: Sequence[int], correct: NDArray[np.bool_], margin: float = MARGIN) -> CurveSummary:
+
+def conclude(
+    scales: Sequence[int], correct: Bool, margin: float = MARGIN, replicates: int = REPLICATES, seed: int = 0
+) -> CurveSummary:
     """Return the conclusions of a curve.
 
     Args:
         scales: the S scales, rising.
-        correct: bool[n, S], which images are right at which step; the same images at all steps.
+        correct: bool[n, S], which images are right at which step, the same images at all steps; or
+            bool[O, n, S] for O orders of the categories.
         margin: changes below this share are of no interest.
+        replicates: of the bootstrap and of the permutations.
+        seed: of the generator; same seed, same numbers.
 
     Raises:
         ValueError: when there is no image or no step, or the shapes do not fit.
@@ -66,87 +96,104 @@ def conclude(scales: Sequence[int], correct: NDArray[np.bool_], margin: float = 
     >>> correct[:700, 0] = correct[:800, 1] = correct[:800, 2] = True
     >>> summary = conclude([1, 2, 3], correct)
     >>> summary.baseline, summary.peak, summary.peak_scale, summary.trend, summary.critical_scale
-    (0.7, 0.8, 2, 'plateau', 2)
+    (0.7, 0.8, 2, 'rise-plateau', 2)
     """
-    marks = np.asarray(correct, dtype=bool)
-    if marks.ndim != 2 or not marks.size or marks.shape[1] != len(scales):
+    marks = np.asarray(correct, dtype=np.bool_)
+    if marks.ndim not in (2, 3) or not marks.size or marks.shape[-1] != len(scales):
         raise ValueError(f"expected correct[images, {len(scales)} steps], but got {list(marks.shape)}")
-    counts = paired_counts(marks)
-    n_correct = marks.sum(axis=0)
-    accuracy = n_correct / len(marks)
-    low, high = wilson_interval(n_correct, len(marks))
-    steps = pd.DataFrame(
-        {
-            "scale": list(scales),
-            "n_correct": n_correct,
-            "accuracy": accuracy,
-            "ci_low": low,
-            "ci_high": high,
-            "gained": counts.gained[0],
-            "lost": counts.lost[0],
-            "mcnemar_p": list(map(mcnemar_p, counts.gained[0].tolist(), counts.lost[0].tolist())),
-        }
-    )
-    top = int(accuracy.argmax())
+    patterns = count_patterns(marks)
+    return conclude_patterns(scales, patterns, margin, replicates, seed)
+
+
+def conclude_patterns(
+    scales: Sequence[int], patterns: Patterns, margin: float = MARGIN, replicates: int = REPLICATES, seed: int = 0
+) -> CurveSummary:
+    """Return the conclusions of a curve whose answers are already counted; see :func:`conclude`."""
+    curves = resample(patterns, replicates, seed)
+    found = contrasts(patterns, curves)
+    steps = step_table(scales, patterns, curves, found)
+    # another stream than the bootstrap's, or permutations and replicates would share their draws
+    peak = find_peak(patterns, curves, replicates, seed + 1)
+    critical = critical_scale(scales, found, margin)
+    first, last, top = steps.iloc[0], steps.iloc[-1], steps.iloc[peak.step]
     return CurveSummary(
-        n_images=len(marks),
-        baseline=float(accuracy[0]),
-        baseline_low=float(low[0]),
-        baseline_high=float(high[0]),
-        peak=float(accuracy[top]),
-        peak_scale=int(scales[top]),
-        peak_change=float(accuracy[top] - accuracy[0]),
-        final=float(accuracy[-1]),
-        final_change=float(accuracy[-1] - accuracy[0]),
-        trend=name_trend(counts, margin),
-        critical_scale=critical_scale(scales, counts, margin),
+        n_images=patterns.n_images,
+        n_orders=patterns.n_orders,
+        baseline=float(first["accuracy"]),
+        baseline_low=float(first["ci_low"]),
+        baseline_high=float(first["ci_high"]),
+        peak=float(top["accuracy"]),
+        peak_scale=int(top["scale"]),
+        peak_change=peak.change,
+        peak_change_corrected=peak.corrected,
+        peak_p=peak.p,
+        final=float(last["accuracy"]),
+        final_change=float(last["change"]),
+        final_low=float(last["change_low"]),
+        final_high=float(last["change_high"]),
+        trend=name_trend(found, margin),
+        critical_scale=critical.scale,
+        critical_low=critical.low,
+        critical_high=critical.high,
+        ever_right=float(patterns.counts @ patterns.rows.any(axis=(1, 2)) / patterns.n_images),
+        cochran=cochran_q(patterns),
+        shapes=fit_shapes(scales, patterns, curves),
         margin=margin,
         steps=steps,
     )
 
 
-def critical_scale(scales: Sequence[int], counts: PairedCounts, margin: float = MARGIN) -> int | None:
-    """Return the smallest scale after which no later step is better by more than the margin, or None.
+def step_table(scales: Sequence[int], patterns: Patterns, curves: Float64, found: Contrasts) -> pd.DataFrame:
+    """Return a row per step.
 
-    A step qualifies when the one-sided 95 % upper bound of the paired change to every later step (normal
-    approximation) is below the margin. The last step, which has none after it, is no answer.
+    Columns: scale; n_correct (over all orders) and accuracy; ci_low, ci_high (95 %, Wilson, each step alone)
+    and band_low, band_high (95 %, all steps at once: Wilson's interval with the bootstrap's sup-t quantile);
+    change from the first step with change_low, change_high (95 %, paired, each step alone) and
+    change_band_low, change_band_high (all steps at once); gained and lost images against the first step with
+    mcnemar_p and mcnemar_p_holm; the same against the step before, with `previous_` in front.
     """
-    upper = counts.change() + normal_quantile(0.95) * counts.standard_error()
-    for k in range(len(scales) - 1):
-        if (upper[k, k + 1 :] < margin).all():
-            return int(scales[k])
-    return None
+    accuracy = patterns.accuracy()
+    size = _images_worth(patterns, curves)
+    low, high = wilson_interval(accuracy * size, size)
+    error = np.sqrt(np.maximum(accuracy * (1 - accuracy) / size, 0.25 / size**2))
+    reach = float(np.quantile((np.abs(curves - accuracy) / error).max(axis=1), 0.95))
+    band_low, band_high = wilson_interval(accuracy * size, size, 2 * float(ndtr(reach)) - 1)
+    change_low, change_high = found.pointwise()
+    all_low, all_high = found.band_from_first()
+    first, previous = compare_steps(patterns, found), compare_steps(patterns, found, "previous")
+    return pd.DataFrame(
+        {
+            "scale": [int(scale) for scale in scales],
+            "n_correct": patterns.right().sum(axis=0),
+            "accuracy": accuracy,
+            "ci_low": low,
+            "ci_high": high,
+            "band_low": band_low,
+            "band_high": band_high,
+            "change": found.change[0],
+            "change_low": change_low[0],
+            "change_high": change_high[0],
+            "change_band_low": all_low,
+            "change_band_high": all_high,
+            "gained": first.gained,
+            "lost": first.lost,
+            "mcnemar_p": first.p,
+            "mcnemar_p_holm": first.p_holm,
+            "previous_gained": previous.gained,
+            "previous_lost": previous.lost,
+            "previous_mcnemar_p": previous.p,
+            "previous_mcnemar_p_holm": previous.p_holm,
+        }
+    )
 
 
-def name_trend(counts: PairedCounts, margin: float = MARGIN) -> Trend:
-    """Return the word for the shape of a curve, by paired changes on the same images.
-
-    A change from one step to another is *sure* when it is at least the margin and its paired normal interval
-    lies on one side of 0. The interval is 95 % with Bonferroni's correction for S - 1 comparisons, because
-    peak and troughs are picked from S steps. With the peak (the first highest step), the dip (the lowest step
-    before the peak) and the trough (the lowest step from the peak on), the first rule that holds decides:
-
-    1. `fluctuating`: a sure fall to the dip and a sure rise from it to the peak, or a sure fall from the peak
-       to the trough and a sure rise from it to the last step;
-    2. `rise-then-decline`: a sure rise to the peak and a sure fall from it to the last step;
-    3. `rise`: a sure rise to the peak and a sure rise from the middle step to the last step;
-    4. `plateau`: a sure rise to the peak;
-    5. `decline`: a sure fall from the first step to the trough;
-    6. `flat`: nothing is sure.
-    """
-    change, error = counts.change(), counts.standard_error()
-    n_steps = len(change)
-    reach = normal_quantile(1 - 0.025 / max(1, n_steps - 1)) * error
-    up = (change >= margin) & (change - reach > 0)
-    down = up.T
-    from_first = change[0]
-    peak, last = int(from_first.argmax()), n_steps - 1
-    dip = int(from_first[: peak + 1].argmin())
-    trough = peak + int(from_first[peak:].argmin())
-    if (down[0, dip] and up[dip, peak]) or (down[peak, trough] and up[trough, last]):
-        return "fluctuating"
-    if up[0, peak]:
-        if down[peak, last]:
-            return "rise-then-decline"
-        return "rise" if up[n_steps // 2, last] else "plateau"
-    return "decline" if down[0, trough] else "flat"
+def _images_worth(patterns: Patterns, curves: Float64) -> Float64:
+    """Return how many single answers would give each accuracy the same error, float64[S]; n for one order."""
+    n = patterns.n_images
+    if patterns.n_orders == 1:
+        return np.full(patterns.n_steps, float(n))
+    accuracy = patterns.accuracy()
+    variance, single = curves.var(axis=0), accuracy * (1 - accuracy)
+    return np.where((variance > 0) & (single > 0), single / np.maximum(variance, 1e-300), n).clip(
+        1, n * patterns.n_orders
+    )

@@ -1,8 +1,13 @@
 """Strategies make equivalent texts for each class; ladders are nested sets of them."""
 
-from semscale.categories.ladder import FlatLadder, Ladder, LadderStep, build_ladder
+from semscale.categories.ladder import FlatLadder, Ladder, LadderStep, build_ladder, build_ladders
 from semscale.categories.registry import (
     Category,
+    Strategy,
+    StrategyContext,
+    context_strategy,
+    control,
+    control_names,
     find_strategy,
     strategy,
     strategy_description,
@@ -14,7 +19,13 @@ __all__ = [
     "FlatLadder",
     "Ladder",
     "LadderStep",
+    "Strategy",
+    "StrategyContext",
     "build_ladder",
+    "build_ladders",
+    "context_strategy",
+    "control",
+    "control_names",
     "find_strategy",
     "strategy",
     "strategy_description",

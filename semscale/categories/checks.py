@@ -46,12 +46,13 @@ def check_classes(classes: Sequence[str], where: str) -> None:
         seen[key] = name
 
 
-def check_texts(categories: Mapping[str, Iterable[str]], where: str) -> None:
+def check_texts(categories: Mapping[str, Iterable[str]], where: str, *, repeats: bool = False) -> None:
     """Refuse empty texts, a text twice in a class, and a text under two classes, all after :func:`normalise`.
 
     Args:
         categories: the texts of each class.
         where: what the texts belong to, for the message.
+        repeats: whether a class may hold the same text again, as the control `duplicates` does.
 
     Raises:
         SemscaleError: naming the text and the class or classes.
@@ -80,7 +81,8 @@ def check_texts(categories: Mapping[str, Iterable[str]], where: str) -> None:
                     expected="every category under exactly one class",
                     hint="rename one of the classes or take the text out of one of them",
                 )
-        _check_repeats(name, texts, where)
+        if not repeats:
+            _check_repeats(name, texts, where)
 
 
 def _check_repeats(name: str, texts: Iterable[str], where: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -31,8 +32,8 @@ def parse_ladder(content: object, where: str) -> Ladder:
     """Return the ladder of a file's content.
 
     Needed are `dataset`, `classes` and `steps` with `n_categories` and `categories`; `scale` (else the size
-    of the largest class), `strategy` (else "file"), `order` (else 0) and `provenance` are optional, other
-    keys are ignored.
+    of the largest class), `strategy` (else "file"), `order` (else 0), `repeats` (else false), `provenance` and
+    `notes` are optional, other keys are ignored.
 
     Args:
         content: what the JSON file holds.
@@ -49,10 +50,13 @@ def parse_ladder(content: object, where: str) -> Ladder:
     rows = _get(top, "steps", where)
     if not isinstance(rows, list) or not rows:
         raise SemscaleError("a ladder needs a list of steps", where=where, found=type(rows).__name__)
+    repeats = top.get("repeats", False)
+    if not isinstance(repeats, bool):
+        raise SemscaleError("repeats must be true or false", where=where, found=repr(repeats))
     steps: list[LadderStep] = []
     for number, row in enumerate(rows, start=1):
         at = f"{where}: step {number} of {len(rows)}"
-        step = _parse_step(row, classes, at)
+        step = _parse_step(row, classes, repeats, at)
         if steps:
             _check_nested(steps[-1], step, at)
         steps.append(step)
@@ -71,10 +75,12 @@ def parse_ladder(content: object, where: str) -> Ladder:
         classes=tuple(classes),
         steps=tuple(steps),
         provenance=provenance,
+        repeats=repeats,
+        notes=tuple(_strings(top.get("notes", []), f"{where}: notes")),
     )
 
 
-def _parse_step(row: object, classes: Sequence[str], at: str) -> LadderStep:
+def _parse_step(row: object, classes: Sequence[str], repeats: bool, at: str) -> LadderStep:
     entry = _mapping(row, at)
     given = _mapping(_get(entry, "categories", at), f"{at}: categories")
     if set(given) != set(classes):
@@ -86,7 +92,7 @@ def _parse_step(row: object, classes: Sequence[str], at: str) -> LadderStep:
     for name, texts in categories.items():
         if not texts:
             raise SemscaleError("a class has no category", where=at, found=repr(name))
-    check_texts(categories, at)
+    check_texts(categories, at, repeats=repeats)
     count = sum(map(len, categories.values()))
     claimed = _integer(_get(entry, "n_categories", at), "n_categories", at)
     if claimed != count:
@@ -99,7 +105,7 @@ def _parse_step(row: object, classes: Sequence[str], at: str) -> LadderStep:
 
 def _check_nested(before: LadderStep, step: LadderStep, at: str) -> None:
     for name, texts in before.categories.items():
-        lost = [text for text in texts if text not in step.categories[name]]
+        lost = list(Counter(texts) - Counter(step.categories[name]))
         if lost:
             raise SemscaleError(
                 "the ladder is not nested: a step lacks texts of the step before",

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import compress, zip_longest
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from semscale.categories.checks import check_classes, check_texts, normalise
-from semscale.categories.orders import Scales, positions, step_scales
-from semscale.categories.registry import Category, find_strategy
+from semscale.categories.checks import check_classes, check_texts
+from semscale.categories.offers import Offer, make_offers
+from semscale.categories.orders import Scales, step_scales
+from semscale.categories.slots import Shared
+from semscale.categories.tokens import CLIP_TOKENS, estimate_tokens
+from semscale.errors import SemscaleError
+
+Short = Literal["stop", "stay"]
 
 
 @dataclass(frozen=True)
@@ -23,7 +28,7 @@ class LadderStep:
 
     Attributes:
         scale: the categories per class at this step (a class that ran out of distinct texts has fewer).
-        n_categories: all categories offered at this step.
+        n_categories: all categories offered at this step, repetitions included.
         categories: the texts of each class, in the order in which they were added.
     """
 
@@ -41,8 +46,12 @@ class LadderStep:
 class FlatLadder:
     """A ladder as the kernel takes it: every text once, in the order in which the steps add them.
 
+    A text that a class is offered again is the same question to the model, so it is asked once: a repetition counts in
+    `LadderStep.n_categories` and adds nothing here. That is why the control `duplicates` moves no prediction, to the
+    last bit, whatever the scales and the matrix product: all its steps are the texts of its first.
+
     Attributes:
-        texts: m texts; by step joined, then by class, then by order within the class.
+        texts: m texts, all different; by step joined, then by class, then by order within the class.
         class_index: int32[m], the index of each text's class in the ladder's classes.
         step_ends: int64[S]; step k offers `texts[:step_ends[k]]`.
         scales: the scale of each of the S steps.
@@ -65,6 +74,9 @@ class Ladder:
         classes: the class names, in the dataset's order.
         steps: the category sets, from the class names alone upwards.
         provenance: for each class, where each text of the last step comes from; empty when unknown.
+        repeats: whether a class may be offered the same text again, as in the control `duplicates`.
+        notes: what a reader should know of these categories: texts left out, classes with fewer than the others,
+            texts that CLIP may cut off.
     """
 
     dataset: str
@@ -73,6 +85,8 @@ class Ladder:
     classes: tuple[str, ...]
     steps: tuple[LadderStep, ...]
     provenance: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    repeats: bool = False
+    notes: tuple[str, ...] = ()
 
     @property
     def scales(self) -> list[int]:
@@ -81,8 +95,8 @@ class Ladder:
 
     @property
     def digest(self) -> str:
-        """SHA-256 over everything but the provenance, in hexadecimal: the identity of a ladder's content."""
-        content = {key: value for key, value in self.to_json().items() if key != "provenance"}
+        """SHA-256 over all but provenance and notes, in hexadecimal: the identity of a ladder's content."""
+        content = {key: value for key, value in self.to_json().items() if key not in ("provenance", "notes")}
         packed = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
         return hashlib.sha256(packed.encode()).hexdigest()
 
@@ -94,7 +108,7 @@ class Ladder:
         seen: set[str] = set()
         for step in self.steps:
             for index, name in enumerate(self.classes):
-                new = [text for text in step.categories[name] if text not in seen]
+                new = [text for text in dict.fromkeys(step.categories[name]) if text not in seen]
                 seen.update(new)
                 texts += new
                 owners += [index] * len(new)
@@ -118,8 +132,12 @@ class Ladder:
             "classes": list(self.classes),
             "steps": steps,
         }
+        if self.repeats:
+            content["repeats"] = True
         if self.provenance:
             content["provenance"] = {name: list(self.provenance[name]) for name in self.classes}
+        if self.notes:
+            content["notes"] = list(self.notes)
         return content
 
     def save(self, path: str | Path) -> None:
@@ -137,13 +155,19 @@ def build_ladder(
     steps: int = 12,
     scales: Scales = "linear",
     order: int = 0,
+    options: Mapping[str, object] | None = None,
+    *,
+    short: Short = "stop",
+    shared: Shared = "refuse",
+    label: str | None = None,
+    count_tokens: Callable[[str], int] = estimate_tokens,
 ) -> Ladder:
     """Build the ladder of a dataset: each class's list from the strategy, permuted, and cut at each scale.
 
-    A text that a class has already (after `normalise`: "sheep" as its own plural) is dropped and its place
-    stays empty, so that a step adds the same template to every class; `LadderStep.short_classes` names the
-    classes concerned and `n_categories` counts what is really offered. A place that is empty in every class
-    is no step.
+    A text that a class has already (after `normalise`: "sheep" as its own plural) is dropped. Where a place means the
+    same in every class, as with templates, it stays empty, so that a step adds the same template to every class; else
+    the class's categories close up. `LadderStep.short_classes` names the classes that then have fewer than the scale,
+    and `n_categories` counts what is really offered. A place that is empty in every class is no step.
 
     Args:
         dataset: name of the dataset.
@@ -151,11 +175,18 @@ def build_ladder(
         domain: the word for what all classes are.
         strategy: name of a registered strategy.
         steps: how many category sets.
-        scales: `linear` (1, 2, 3, ...) or `exponential` (1, 2, 4, ... as far as there are categories).
+        scales: `linear` (1, 2, 3, ...), `exponential` (1, 2, 4, ... as far as there are categories), or a list.
         order: 0 for the strategy's own order, k > 0 for a seeded permutation of the equivalents.
+        options: the strategy's own options.
+        short: when a class runs out of categories: "stop" ends the ladder there, so that more steps are refused;
+            "stay" goes on for the other classes and notes the unequal counts.
+        shared: a text under two classes is refused, or with "drop" taken from both (a class name stays with its own
+            class).
+        label: what tables call the strategy; its name unless given. Two arms of one strategy need two labels.
+        count_tokens: text -> its number of tokens, start and end included; texts over CLIP's 77 are noted.
 
     Raises:
-        SemscaleError: for too few classes, an empty text, a text under two classes, an unknown strategy, or
+        SemscaleError: for too few classes, an empty text, a text under two classes, an unknown strategy or option, or
             more steps than it has.
 
     >>> ladder = build_ladder("pets", ["cat", "dog"], "animal", "templates", steps=3)
@@ -164,44 +195,108 @@ def build_ladder(
     >>> ladder.flatten().texts
     ['cat', 'dog', 'cats', 'dogs', 'Large cat', 'Large dog']
     """
-    where = f"dataset {dataset}, strategy {strategy}"
+    return build_ladders(
+        dataset,
+        classes,
+        domain,
+        strategy,
+        steps,
+        scales,
+        orders=(order,),
+        options=options,
+        short=short,
+        shared=shared,
+        label=label,
+        count_tokens=count_tokens,
+    )[0]
+
+
+def build_ladders(
+    dataset: str,
+    classes: Sequence[str],
+    domain: str,
+    strategy: str,
+    steps: int = 12,
+    scales: Scales = "linear",
+    orders: Sequence[int] = (0,),
+    options: Mapping[str, object] | None = None,
+    *,
+    short: Short = "stop",
+    shared: Shared = "refuse",
+    label: str | None = None,
+    count_tokens: Callable[[str], int] = estimate_tokens,
+) -> tuple[Ladder, ...]:
+    """Build a ladder for each order, see :func:`build_ladder`; the strategy makes its lists once.
+
+    All orders hold the same texts at the last step (unless `steps` cuts the lists), so step and order come apart.
+
+    Raises:
+        SemscaleError: as :func:`build_ladder`, and for no order or an order that is given twice.
+
+    >>> one, other = build_ladders("pets", ["cat", "dog"], "animal", "templates", orders=(0, 1))
+    >>> other.steps[1].categories["dog"], set(one.flatten().texts) == set(other.flatten().texts)
+    (('dog', 'Medium dogs'), True)
+    """
+    where = f"dataset {dataset}, strategy {label or strategy}"
     check_classes(classes, where)
-    make = find_strategy(strategy)
-    offered = _offer({name: list(make(name, domain)) for name in classes}, order)
-    shortest = min(map(len, offered.values()))
-    built = [
-        _step(scale, {name: slots[:scale] for name, slots in offered.items()})
-        for scale in step_scales(steps, shortest, scales, where)
-    ]
+    if short not in ("stop", "stay"):
+        raise SemscaleError("unknown policy for short classes", where=where, found=repr(short), expected="stop or stay")
+    return tuple(
+        _build(dataset, tuple(classes), label or strategy, steps, scales, short, count_tokens, offer, where)
+        for offer in make_offers(tuple(classes), domain, strategy, options or {}, orders, shared, where)
+    )
+
+
+def _build(
+    dataset: str,
+    classes: tuple[str, ...],
+    strategy: str,
+    steps: int,
+    scales: Scales,
+    short: Short,
+    count_tokens: Callable[[str], int],
+    offer: Offer,
+    where: str,
+) -> Ladder:
+    lengths = {name: len(slots) for name, slots in offer.slots.items()}
+    available = min(lengths.values()) if short == "stop" else max(lengths.values())
+    hint = None
+    if available < max(lengths.values()):
+        names = [name for name, length in lengths.items() if length == available]
+        hint = f"{_some(names)} {'has' if len(names) == 1 else 'have'} no more; short: stay goes on without"
+    built: list[LadderStep] = []
+    for scale in step_scales(steps, available, scales, where, hint):
+        step = _step(scale, offer)
+        if not built or step.n_categories > built[-1].n_categories:
+            built.append(step)
     last = built[-1]
-    check_texts(last.categories, where)
+    check_texts(last.categories, where, repeats=offer.repeats)
     provenance = {
         name: tuple(slot.provenance for slot in slots[: last.scale] if slot is not None)
-        for name, slots in offered.items()
+        for name, slots in offer.slots.items()
     }
-    return Ladder(dataset, strategy, order, tuple(classes), tuple(built), provenance)
+    notes = (*offer.notes, *_notes(last, count_tokens))
+    return Ladder(dataset, strategy, offer.order, classes, tuple(built), provenance, offer.repeats, notes)
 
 
-def _offer(lists: Mapping[str, Sequence[Category]], order: int) -> dict[str, list[Category | None]]:
-    """Permute the lists and empty the places of repeated texts; a place that all classes leave empty goes."""
-    longest = max(map(len, lists.values()))
-    places = positions(longest, order)
-    slots = {name: _distinct([made[p] for p in places if p < len(made)]) for name, made in lists.items()}
-    used = [any(slot is not None for slot in place) for place in zip_longest(*slots.values())]
-    return {name: list(compress(row, used)) for name, row in slots.items()}
-
-
-def _distinct(made: Sequence[Category]) -> list[Category | None]:
-    seen: set[str] = set()
-    slots: list[Category | None] = []
-    for category in made:
-        key = normalise(category.text)
-        # An empty text is no repetition: it stays, to be refused by the check of the texts.
-        slots.append(None if key and key in seen else category)
-        seen.add(key)
-    return slots
-
-
-def _step(scale: int, slots: Mapping[str, Sequence[Category | None]]) -> LadderStep:
-    categories = {name: tuple(slot.text for slot in row if slot is not None) for name, row in slots.items()}
+def _step(scale: int, offer: Offer) -> LadderStep:
+    categories = {
+        name: tuple(slot.text for slot in slots[:scale] if slot is not None) for name, slots in offer.slots.items()
+    }
     return LadderStep(scale, sum(map(len, categories.values())), categories)
+
+
+def _notes(last: LadderStep, count_tokens: Callable[[str], int]) -> list[str]:
+    notes = []
+    if last.short_classes:
+        counts = [f"{name} {len(last.categories[name])}" for name in last.short_classes]
+        notes.append(f"fewer than {last.scale} categories at the last step: {_some(counts)}")
+    long = [text for texts in last.categories.values() for text in texts if count_tokens(text) > CLIP_TOKENS]
+    if long:
+        notes.append(f"over CLIP's {CLIP_TOKENS} tokens, so perhaps cut off: {_some([text[:60] for text in long])}")
+    return notes
+
+
+def _some(names: Sequence[str], most: int = 5) -> str:
+    shown = ", ".join(names[:most])
+    return f"{shown} and {len(names) - most} more" if len(names) > most else shown

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import Literal
 
 from semscale.errors import SemscaleError
 
-Scales = Literal["linear", "exponential"]
+Scales = Literal["linear", "exponential"] | Sequence[int]
 
 
 def positions(count: int, order: int) -> list[int]:
@@ -34,36 +36,66 @@ def positions(count: int, order: int) -> list[int]:
     return [0, *places] if count else []
 
 
-def step_scales(steps: int, available: int, scales: Scales, where: str) -> list[int]:
+def check_orders(orders: Sequence[int]) -> None:
+    """Refuse an empty list of orders, and an order that stands there twice.
+
+    Raises:
+        SemscaleError: naming the order.
+    """
+    if not orders:
+        raise SemscaleError("at least one order is needed", expected="0 for the strategy's own order")
+    for order in orders:
+        if list(orders).count(order) > 1:
+            raise SemscaleError("an order stands there twice", found=str(order), expected="different orders")
+
+
+def step_scales(steps: int, available: int, scales: Scales, where: str, hint: str | None = None) -> list[int]:
     """Return the scale (categories per class) of each step.
 
     Args:
-        steps: how many steps are asked for.
+        steps: how many steps are asked for; a list of scales says it itself.
         available: how many categories every class has.
         scales: `linear` is 1, 2, 3, ...: exactly `steps` of them. `exponential` is 1, 2, 4, 8, ...: as many
-            as are available, at most `steps`.
+            as are available, at most `steps`. A list is taken as it is.
         where: what the ladder belongs to, for the message.
+        hint: what to do when there are too few categories.
 
     Raises:
-        SemscaleError: for fewer than one step, for more linear steps than there are, and for unknown scales.
+        SemscaleError: for fewer than one step, for more than are available, for unknown scales, and for a list that
+            does not begin with 1 and rise.
 
     >>> step_scales(3, 12, "linear", "demo"), step_scales(12, 12, "exponential", "demo")
     ([1, 2, 3], [1, 2, 4, 8])
+    >>> step_scales(12, 12, [1, 3, 12], "demo")
+    [1, 3, 12]
     """
-    if steps < 1:
+    if isinstance(scales, str):
+        if scales not in ("linear", "exponential"):
+            expected = "linear, exponential or a list of whole numbers"
+            raise SemscaleError("unknown scales", where=where, found=repr(scales), expected=expected)
+        if steps < 1:
+            raise SemscaleError(
+                "a ladder needs at least one step", where=where, found=f"steps = {steps}", expected="1 or more"
+            )
+        if scales == "exponential" and available >= 1:
+            return [2**k for k in range(steps) if 2**k <= available]
+        asked = list(range(1, steps + 1))
+        found = f"steps = {steps}"
+    else:
+        asked = _listed(scales, where)
+        found = f"scales up to {asked[-1]}"
+    if asked[-1] > available:
         raise SemscaleError(
-            "a ladder needs at least one step", where=where, found=f"steps = {steps}", expected="1 or more"
+            "more steps than the strategy has", where=where, found=found, expected=f"at most {available}", hint=hint
         )
-    if scales not in ("linear", "exponential"):
-        raise SemscaleError("unknown scales", where=where, found=repr(scales), expected="linear, exponential")
-    if available < 1 or (scales == "linear" and steps > available):
+    return asked
+
+
+def _listed(scales: Sequence[int], where: str) -> list[int]:
+    whole = [scale for scale in scales if isinstance(scale, int) and not isinstance(scale, bool)]
+    # the class names alone are what every other step is measured against
+    if len(whole) < len(scales) or whole[:1] != [1] or any(b <= a for a, b in pairwise(whole)):
         raise SemscaleError(
-            "more steps than the strategy has",
-            where=where,
-            found=f"steps = {steps}",
-            expected=f"at most {available}",
-            hint=f"ask for {available} steps or fewer, or take another strategy" if available else None,
+            "the scales do not begin with 1 and rise", where=where, found=str(list(scales)), expected="such as 1, 2, 4"
         )
-    if scales == "exponential":
-        return [2**k for k in range(steps) if 2**k <= available]
-    return list(range(1, steps + 1))
+    return whole

@@ -1,6 +1,8 @@
 """The registry of strategies: a strategy is one decorated function in one small file of `strategies/`.
 
-To add one, put a file with a function decorated by :func:`strategy` there; nothing else has to know of it.
+To add one, put a file with a decorated function there; nothing else has to know of it. There are three kinds:
+:func:`strategy` for lists that need the class name and the domain only, :func:`context_strategy` for lists that need
+the other classes or options, and :func:`control` for arms that are made from another strategy's lists.
 """
 
 from __future__ import annotations
@@ -8,8 +10,8 @@ from __future__ import annotations
 import difflib
 import importlib
 import pkgutil
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache
 
 from semscale.errors import SemscaleError
@@ -28,26 +30,129 @@ class Category:
     provenance: str
 
 
-Strategy = Callable[[str, str], Sequence[Category]]
-"""(class name, domain word) -> the class's ordered categories; the first one is the class name itself."""
+@dataclass(frozen=True)
+class StrategyContext:
+    """All that a strategy may know.
+
+    Attributes:
+        classes: the class names, in the dataset's order.
+        domain: the word for what all classes are.
+        options: the strategy's own options, by name.
+        seed: for controls, the order of the ladder; everything drawn is drawn from it.
+    """
+
+    classes: tuple[str, ...]
+    domain: str
+    options: Mapping[str, object] = field(default_factory=dict)
+    seed: int = 0
+
+
+Places = Sequence[Category | None]
+"""A class's ordered categories, the class name first; None where the class has nothing in this place."""
+
+ClassStrategy = Callable[[str, str], Sequence[Category]]
+ContextStrategy = Callable[[StrategyContext], Mapping[str, Places]]
+Control = Callable[[Mapping[str, Places], StrategyContext], Mapping[str, Places]]
+
+_CONTROL_OPTIONS = ("of", "of_options")
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """A registered strategy.
+
+    Attributes:
+        name: how the study file calls it.
+        description: one line.
+        options: the names of the options that it takes.
+        lists: (context) -> the ordered categories of each class; None for a control.
+        control: (places of the controlled strategy, context) -> places with the same count per class; else None.
+        places: whether a place means the same in every class (a template), so that an empty place stays empty; else
+            the categories of a class close up.
+        repeats: whether a class may be offered the same text again.
+    """
+
+    name: str
+    description: str
+    options: tuple[str, ...] = ()
+    lists: ContextStrategy | None = None
+    control: Control | None = None
+    places: bool = True
+    repeats: bool = False
+
+    def __call__(self, class_name: str, domain: str, **options: object) -> list[Category]:
+        """Return the categories of one class alone.
+
+        Raises:
+            SemscaleError: for options that it does not take, and for a control, which needs all classes.
+        """
+        if self.lists is None:
+            raise SemscaleError("a control is made from the lists of all classes", found=self.name)
+        check_options(self, options)
+        made = self.lists(StrategyContext((class_name,), domain, options))
+        return [category for category in made[class_name] if category is not None]
+
 
 _strategies: dict[str, Strategy] = {}
 
 
-def strategy(name: str) -> Callable[[Strategy], Strategy]:
-    """Register the decorated function as a strategy; the first line of its docstring describes it.
+def strategy(name: str) -> Callable[[ClassStrategy], ClassStrategy]:
+    """Register (class name, domain) -> categories; the first line of the function's docstring describes it.
 
     Raises:
         ValueError: when the name is taken, which is a mistake in the program.
     """
 
-    def register(function: Strategy) -> Strategy:
-        if name in _strategies:
-            raise ValueError(f"the strategy {name!r} is registered twice")
-        _strategies[name] = function
+    def register(function: ClassStrategy) -> ClassStrategy:
+        def lists(context: StrategyContext) -> Mapping[str, Places]:
+            return {name: function(name, context.domain) for name in context.classes}
+
+        _add(Strategy(name, _first_line(function.__doc__), lists=lists))
         return function
 
     return register
+
+
+def context_strategy(
+    name: str, *, options: Sequence[str] = (), places: bool = True
+) -> Callable[[ContextStrategy], ContextStrategy]:
+    """Register (context) -> the categories of each class; see :class:`Strategy` for `options` and `places`.
+
+    Raises:
+        ValueError: when the name is taken, which is a mistake in the program.
+    """
+
+    def register(function: ContextStrategy) -> ContextStrategy:
+        _add(Strategy(name, _first_line(function.__doc__), tuple(options), lists=function, places=places))
+        return function
+
+    return register
+
+
+def control(name: str, *, repeats: bool = False) -> Callable[[Control], Control]:
+    """Register a control: an arm that offers as many categories per class as another strategy, with another meaning.
+
+    Every control takes the options `of` (the strategy that it controls, `templates` unless given) and `of_options`.
+
+    Raises:
+        ValueError: when the name is taken, which is a mistake in the program.
+    """
+
+    def register(function: Control) -> Control:
+        _add(Strategy(name, _first_line(function.__doc__), _CONTROL_OPTIONS, control=function, repeats=repeats))
+        return function
+
+    return register
+
+
+def _add(entry: Strategy) -> None:
+    if entry.name in _strategies:
+        raise ValueError(f"the strategy {entry.name!r} is registered twice")
+    _strategies[entry.name] = entry
+
+
+def _first_line(text: str | None) -> str:
+    return (text or "").strip().partition("\n")[0]
 
 
 @cache
@@ -58,7 +163,7 @@ def _discover() -> None:
 
 
 def strategy_names() -> tuple[str, ...]:
-    """Return the names of all strategies, sorted.
+    """Return the names of all strategies, controls included, sorted.
 
     >>> {"templates", "templates-fixed"} <= set(strategy_names())
     True
@@ -67,9 +172,18 @@ def strategy_names() -> tuple[str, ...]:
     return tuple(sorted(_strategies))
 
 
+def control_names() -> tuple[str, ...]:
+    """Return the names of the controls, sorted.
+
+    >>> control_names()
+    ('duplicates', 'random-characters', 'random-words', 'shuffled', 'swapped')
+    """
+    return tuple(name for name in strategy_names() if _strategies[name].control is not None)
+
+
 def strategy_description(name: str) -> str:
     """Return the first line of the strategy's docstring."""
-    return (find_strategy(name).__doc__ or "").strip().partition("\n")[0]
+    return find_strategy(name).description
 
 
 def find_strategy(name: str) -> Strategy:
@@ -91,3 +205,21 @@ def find_strategy(name: str) -> Strategy:
         expected=f"one of {', '.join(names)}",
         hint=f"did you mean {' or '.join(near)}?" if near else None,
     )
+
+
+def check_options(entry: Strategy, options: Mapping[str, object]) -> None:
+    """Refuse options that the strategy does not take.
+
+    Raises:
+        SemscaleError: naming the option, the nearest one and all that there are.
+    """
+    for name in options:
+        if name not in entry.options:
+            near = difflib.get_close_matches(name, entry.options, n=1)
+            raise SemscaleError(
+                "the strategy does not take this option",
+                where=f"strategy {entry.name}",
+                found=repr(name),
+                expected=f"one of {', '.join(entry.options)}" if entry.options else "no options",
+                hint=f"did you mean {near[0]}?" if near else None,
+            )

@@ -50,6 +50,11 @@ class EncoderIdentity:
     info: Mapping[str, Any] | None
 
     @property
+    def logit_scale(self) -> float:
+        """What the model multiplies cosines with; CLIP's usual 100 where the server does not tell."""
+        return float(self.info.get("logit_scale", 100.0)) if self.info else 100.0
+
+    @property
     def preprocess(self) -> Mapping[str, Any] | None:
         """open_clip's preprocessing configuration, where the server told it."""
         return self.info.get("preprocess") if self.info else None

@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 
 # above this many classes the cells are too small for numbers and names
 _MOST_LABELLED = 30
-_COLORS = ("#1f6fb4", "#d1603d", "#3a9a5b", "#8c5fb3", "#b08b1e", "#4a4a4a")
+_COLORS = ("#1f6fb4", "#d1603d", "#3a9a5b", "#8c5fb3", "#b08b1e", "#2b8c96")
+_GREYS = ("#8a8f94", "#5f656b", "#b1b5b9")
 
 
 def confusion_png(confusion: npt.NDArray[np.int64], classes: Sequence[str], title: str) -> bytes:
@@ -53,8 +54,11 @@ class CurveLine:
         accuracy: npt.ArrayLike,
         low: npt.ArrayLike,
         high: npt.ArrayLike,
+        *,
+        control: bool = False,
     ) -> None:
         self.label = label
+        self.control = control  # drawn in grey and dashed
         self.scales = list(scales)
         self.accuracy = 100 * np.asarray(accuracy, dtype=float)
         self.low = 100 * np.asarray(low, dtype=float)
@@ -79,9 +83,10 @@ def _curves(lines: Sequence[CurveLine], title: str) -> Figure:
     figure = Figure(figsize=(6.4, 4.0), dpi=100, layout="tight")
     axes = figure.subplots()
     for index, line in enumerate(lines):
-        color = _COLORS[index % len(_COLORS)]
+        color = _GREYS[index % len(_GREYS)] if line.control else _COLORS[index % len(_COLORS)]
+        style = "--" if line.control else "-"
         axes.fill_between(line.scales, line.low, line.high, color=color, alpha=0.12, linewidth=0)
-        axes.plot(line.scales, line.accuracy, marker="o", markersize=4, color=color, label=line.label)
+        axes.plot(line.scales, line.accuracy, style, marker="o", markersize=4, color=color, label=line.label)
     longest = max(lines, key=lambda line: len(line.scales)).scales
     axes.set_xticks(longest if len(longest) <= 16 else longest[:: len(longest) // 12])
     axes.set_xlabel("scale (categories per class)")

@@ -12,15 +12,24 @@ from markupsafe import Markup
 import semscale
 from semscale.report.figures import CurveLine, curves_svg
 
+_SIGNIFICANT = 0.05
 
-def write_report(directory: Path, study: str, trials: pd.DataFrame, curves: pd.DataFrame) -> Path:
+
+def write_report(
+    directory: Path,
+    study: str,
+    trials: pd.DataFrame,
+    curves: pd.DataFrame,
+    steps: pd.DataFrame,
+    controls: pd.DataFrame,
+    across: pd.DataFrame,
+) -> Path:
     """Write report.html into a run directory.
 
     Args:
         directory: the run directory.
         study: the study's name.
-        trials: the table of trials.parquet.
-        curves: the table of curves.parquet.
+        trials, curves, steps, controls, across: the tables of the run directory; the last two may be empty.
 
     Returns:
         The path of the file.
@@ -29,11 +38,18 @@ def write_report(directory: Path, study: str, trials: pd.DataFrame, curves: pd.D
     environment = Environment(
         loader=PackageLoader("semscale.report", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=False
     )
+    rows = curves.to_dict("records")
     page = environment.get_template("page.html").render(
         study=study,
-        sentences=[sentence(curve) for curve in curves.to_dict("records")],
-        figures=_figures(trials),
-        curves=curves.to_dict("records"),
+        sentences=[sentence(curve, controls) for curve in rows if curve["role"] == "strategy"],
+        figures=_figures(curves, steps),
+        curves=rows,
+        controls=controls[controls["scale"].isna()].to_dict("records") if len(controls) else [],
+        across=across[across["scale"] == across.groupby(["model", "strategy"])["scale"].transform("max")].to_dict(
+            "records"
+        )
+        if len(across)
+        else [],
         trials=trials.to_dict("records"),
         study_file=str(directory / "study.yaml"),
         version=semscale.__version__,
@@ -45,29 +61,65 @@ def write_report(directory: Path, study: str, trials: pd.DataFrame, curves: pd.D
     return path
 
 
-def sentence(curve: dict[Any, Any]) -> str:
-    """Say the answer of one curve in one sentence.
+def sentence(curve: dict[Any, Any], controls: pd.DataFrame) -> str:
+    """Say the answer of one curve in one sentence: a gain only where it holds against its null, and against what.
 
-    >>> print(sentence({"dataset": "pets", "strategy": "templates", "model": "m", "baseline": 0.9, "peak": 0.92,
-    ...                 "peak_change": 0.02, "peak_scale": 3, "final_change": -0.01, "trend": "decline"})[:75])
-    pets x templates (m): 90.0 % with the class names alone; best 92.0 % (+2.0
+    >>> curve = {"dataset": "pets", "strategy": "templates", "model": "m", "baseline": 0.9, "peak_p": 0.001,
+    ...          "peak_change": 0.02, "peak_scale": 3, "final_change": 0.01, "final_change_low": 0.004,
+    ...          "final_change_high": 0.016, "trend": "rise-plateau"}
+    >>> sentence(curve, pd.DataFrame()).partition(": ")[2]
+    'improves by 2.0 points at scale 3 (p = 0.001), in the end +1.0 points [0.4, 1.6]; trend rise-plateau.'
     """
-    head = f"{curve['dataset']} x {curve['strategy']} ({curve['model']}): "
-    start = f"{100 * curve['baseline']:.1f} % with the class names alone; "
-    if curve["peak_change"] > 0:
-        change = f"{100 * curve['peak_change']:+.1f} points"
-        best = f"best {100 * curve['peak']:.1f} % ({change}) at scale {curve['peak_scale']}, "
+    head = f"{curve['dataset']} x {curve['strategy']} ({curve['model']}, {100 * curve['baseline']:.1f} %)"
+    if curve["peak_p"] < _SIGNIFICANT:
+        gain = f"improves by {100 * curve['peak_change']:.1f} points at scale {curve['peak_scale']}"
     else:
-        best = "no step is better, "
-    return f"{head}{start}{best}in the end {100 * curve['final_change']:+.1f} points: {curve['trend']}."
+        gain = "no scale is better than the class names beyond chance"
+    final = f"{100 * curve['final_change']:+.1f} points " + _interval(
+        curve["final_change_low"], curve["final_change_high"]
+    )
+    said = f"{gain} (p = {curve['peak_p']:.3f}), in the end {final}; trend {curve['trend']}"
+    return f"{head}: {said}{_beyond_controls(curve, controls)}."
 
 
-def _figures(trials: pd.DataFrame) -> list[dict[str, Any]]:
+def _beyond_controls(curve: dict[Any, Any], controls: pd.DataFrame) -> str:
+    if not len(controls):
+        return ""
+    mine = controls[
+        (controls["dataset"] == curve["dataset"])
+        & (controls["model"] == curve["model"])
+        & (controls["strategy"] == curve["strategy"])
+        & controls["scale"].isna()
+    ]
+    parts = []
+    for row in mine.to_dict("records"):
+        if row["low"] > 0 or row["high"] < 0:
+            word = "better" if row["low"] > 0 else "worse"
+            size = f"{100 * abs(row['difference']):.1f} points {word} than"
+        else:
+            size = "not distinguishable from"
+        parts.append(f"{size} {row['control']}")
+    return "; at equal counts " + ", ".join(parts) if parts else ""
+
+
+def _interval(low: float, high: float) -> str:
+    return f"[{100 * low:.1f}, {100 * high:.1f}]"
+
+
+def _figures(curves: pd.DataFrame, steps: pd.DataFrame) -> list[dict[str, Any]]:
+    roles = {(row["dataset"], row["model"], row["strategy"]): row["role"] for row in curves.to_dict("records")}
     figures = []
-    for (dataset, model), rows in trials.groupby(["dataset", "model"], sort=False):
+    for (dataset, model), rows in steps.groupby(["dataset", "model"], sort=False):
         title = f"{dataset}, {model}"
         lines = [
-            CurveLine(str(strategy), step["scale"].tolist(), step["accuracy"], step["ci_low"], step["ci_high"])
+            CurveLine(
+                str(strategy),
+                step["scale"].tolist(),
+                step["accuracy"],
+                step["band_low"],
+                step["band_high"],
+                control=roles[dataset, model, strategy] == "control",
+            )
             for strategy, step in rows.groupby("strategy", sort=False)
         ]
         # matplotlib escapes the text that it writes into the SVG

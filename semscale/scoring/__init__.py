@@ -1,5 +1,7 @@
 """The fused ladder kernel, its aggregations, and the metrics of a trial."""
 
+from semscale.scoring.aggregations import LOGIT_SCALE
+from semscale.scoring.calibration import expected_calibration_error
 from semscale.scoring.kernel import (
     AGGREGATIONS,
     BLOCK,
@@ -15,11 +17,13 @@ from semscale.scoring.statistics import CategoryStatistics, category_statistics
 __all__ = [
     "AGGREGATIONS",
     "BLOCK",
+    "LOGIT_SCALE",
     "CategoryStatistics",
     "LadderScores",
     "TrialMetrics",
     "block_ranges",
     "category_statistics",
+    "expected_calibration_error",
     "join_scores",
     "score_blocks",
     "score_ladder",

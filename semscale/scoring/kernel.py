@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
-from semscale.errors import SemscaleError
-from semscale.scoring.aggregations import CLASS_SCORES
+from semscale.scoring.aggregations import CLASS_SCORES, LOGIT_SCALE, class_scores_of
+from semscale.scoring.confidence import Confidence
 from semscale.scoring.passes import Answers, ClassScorePass, MaxPass, Pass
 from semscale.scoring.plan import Float32, Int32, LadderPlan, plan_ladder
 
 AGGREGATIONS = ("max", *CLASS_SCORES)
-"""The names of the aggregations."""
+"""The names of the aggregations; `top-3-mean` stands for any `top-k-mean`."""
 
 BLOCK = 2048
 """Images per block unless asked otherwise."""
@@ -33,12 +33,15 @@ class LadderScores:
             means right; of equal scores the earlier class comes first.
         margin: float32[n, S], the score of the true class less the best score of another class, in cosine.
             `true_rank` and `margin` have shape [n, 0] when they were not asked for.
+        confidence: float32[n, S], the probability of the predicted class in the softmax over `logit_scale` times the
+            class scores; shape [n, 0] unless asked for.
     """
 
     predicted_category: Int32
     predicted_class: Int32
     true_rank: Int32
     margin: Float32
+    confidence: Float32 = field(default_factory=lambda: np.empty((0, 0), dtype=np.float32))
 
 
 def score_ladder(
@@ -50,11 +53,14 @@ def score_ladder(
     aggregation: str = "max",
     block: int = BLOCK,
     ranks: bool = True,
+    confidence: bool = False,
+    logit_scale: float = LOGIT_SCALE,
 ) -> LadderScores:
     """Score every step of a ladder for all images; step k multiplies only the texts that step k adds.
 
     Memory beyond inputs and outputs is about `block * (texts of the widest step + 2 * classes) * 4` bytes for
-    `max`, and twice the second part more for other aggregations.
+    `max`, up to three times the second part for other aggregations (k more for `top-k-mean`), and `classes` more for
+    `confidence`.
 
     Args:
         images: float32[n, d], unit rows.
@@ -66,10 +72,13 @@ def score_ladder(
         block: images per block; part of the definition of the result, because a matrix product of another
             shape may round the last bit differently.
         ranks: False skips `true_rank` and `margin`.
+        confidence: True adds `confidence`.
+        logit_scale: the model's factor before the softmax, for `confidence` and for the aggregation `logsumexp`.
 
     Raises:
         SemscaleError: for an unknown aggregation.
-        ValueError: when shapes, types or ranges do not fit, or an embedding is not finite.
+        ValueError: when shapes, types or ranges do not fit, the logit scale is not positive, or an embedding is
+            not finite.
 
     >>> images = np.eye(2, dtype=np.float32)
     >>> texts = np.array([[0.8, 0.6], [0.6, 0.8], [0.0, 1.0], [0.8, 0.6]], dtype=np.float32)
@@ -79,7 +88,20 @@ def score_ladder(
     ([[0, 0], [1, 0]], [[0, 0], [1, 2]])
     """
     n = len(images)
-    return score_blocks(images, texts, class_index, step_ends, true_class, 0, n, aggregation, block, ranks)
+    return score_blocks(
+        images,
+        texts,
+        class_index,
+        step_ends,
+        true_class,
+        0,
+        n,
+        aggregation=aggregation,
+        block=block,
+        ranks=ranks,
+        confidence=confidence,
+        logit_scale=logit_scale,
+    )
 
 
 def score_blocks(
@@ -93,14 +115,16 @@ def score_blocks(
     aggregation: str = "max",
     block: int = BLOCK,
     ranks: bool = True,
+    confidence: bool = False,
+    logit_scale: float = LOGIT_SCALE,
 ) -> LadderScores:
     """Score the images `start:stop`, whole blocks; the pieces joined equal :func:`score_ladder` bit for bit.
 
     Args:
         start, stop: a range of :func:`block_ranges`: `start` is a multiple of `block`, and so is `stop`
             unless it is the number of images.
-        images, texts, class_index, step_ends, true_class, aggregation, block, ranks: as for
-            :func:`score_ladder`, for all images.
+        images, texts, class_index, step_ends, true_class, aggregation, block, ranks, confidence, logit_scale: as
+            for :func:`score_ladder`, for all images.
 
     Raises:
         SemscaleError: for an unknown aggregation.
@@ -114,14 +138,15 @@ def score_blocks(
     category = np.empty((n, n_steps), dtype=np.int32)
     true_rank = np.empty((n, n_steps if ranks else 0), dtype=np.int32)
     margin = np.empty(true_rank.shape, dtype=np.float32)
-    worker = _make_pass(aggregation, plan, texts, min(block, n), ranks)
+    sure = np.empty((n, n_steps if confidence else 0), dtype=np.float32)
+    worker = _make_pass(aggregation, plan, texts, min(block, n), ranks, confidence, logit_scale)
     for first in range(start, stop, block):
         rows = slice(first, min(first + block, stop))
         here = slice(rows.start - start, rows.stop - start)
-        answers = Answers(category[here], true_rank[here], margin[here])
+        answers = Answers(category[here], true_rank[here], margin[here], sure[here])
         _check_finite(images[rows], f"images {first} to {rows.stop - 1}")
         worker.run(np.ascontiguousarray(images[rows]), true_class[rows], answers)
-    return LadderScores(category, plan.class_index[category], true_rank, margin)
+    return LadderScores(category, plan.class_index[category], true_rank, margin, sure)
 
 
 def block_ranges(n: int, parts: int, block: int = BLOCK) -> list[tuple[int, int]]:
@@ -143,16 +168,19 @@ def join_scores(pieces: Sequence[LadderScores]) -> LadderScores:
         np.concatenate([piece.predicted_class for piece in pieces]),
         np.concatenate([piece.true_rank for piece in pieces]),
         np.concatenate([piece.margin for piece in pieces]),
+        np.concatenate([piece.confidence for piece in pieces]),
     )
 
 
-def _make_pass(aggregation: str, plan: LadderPlan, texts: Float32, rows: int, ranks: bool) -> Pass:
+def _make_pass(
+    aggregation: str, plan: LadderPlan, texts: Float32, rows: int, ranks: bool, confidence: bool, logit_scale: float
+) -> Pass:
+    if not 0 < logit_scale < np.inf:
+        raise ValueError(f"expected a positive logit scale, but got {logit_scale}")
+    sure = Confidence(rows, plan.n_classes, logit_scale) if confidence else None
     if aggregation == "max":
-        return MaxPass(plan, texts, rows, ranks)
-    if aggregation in CLASS_SCORES:
-        return ClassScorePass(plan, texts, rows, ranks, CLASS_SCORES[aggregation])
-    known = ", ".join(AGGREGATIONS)
-    raise SemscaleError("unknown aggregation", found=repr(aggregation), expected=f"one of {known}")
+        return MaxPass(plan, texts, rows, ranks, sure)
+    return ClassScorePass(plan, texts, rows, ranks, class_scores_of(aggregation, logit_scale), sure)
 
 
 def _check_range(start: int, stop: int, n: int, block: int) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from semscale.scoring.calibration import expected_calibration_error
 from semscale.scoring.plan import Float32, Int32
 
 
@@ -20,9 +21,12 @@ class TrialMetrics:
         accuracy: n_correct / n_images.
         top5: share of images whose true class is among the five best.
         macro_f1: mean F1 over the classes that occur, truly or as a prediction.
+        balanced_accuracy: mean of the per-class accuracy over the classes that have images.
         mean_margin: mean of the true class's score less the best other score, in cosine.
         per_class_accuracy: float64[c], share of right predictions among a class's images; nan without images.
         confusion: int64[c, c], images by true class (row) and predicted class (column).
+        calibration_error: expected calibration error of the softmax, see
+            :func:`semscale.scoring.calibration.expected_calibration_error`; nan without confidences.
     """
 
     n_images: int
@@ -30,25 +34,34 @@ class TrialMetrics:
     accuracy: float
     top5: float
     macro_f1: float
+    balanced_accuracy: float
     mean_margin: float
     per_class_accuracy: NDArray[np.float64]
     confusion: NDArray[np.int64]
+    calibration_error: float
 
 
 def trial_metrics(
-    predicted_class: Int32, true_class: Int32, true_rank: Int32, margin: Float32, n_classes: int
+    predicted_class: Int32,
+    true_class: Int32,
+    true_rank: Int32,
+    margin: Float32,
+    n_classes: int,
+    confidence: Float32 | None = None,
 ) -> TrialMetrics:
     """Return the metrics of one step of a ladder.
 
-    F1 of a class is 2 TP / (2 TP + FP + FN), as in scikit-learn's `f1_score(average="macro")`.
+    F1 of a class is 2 TP / (2 TP + FP + FN), as in scikit-learn's `f1_score(average="macro")`; the balanced accuracy
+    is that of its `balanced_accuracy_score`.
 
     Args:
         predicted_class, true_class, true_rank: int32[n]; `true_rank` is 0 where the prediction is right.
         margin: float32[n].
         n_classes: c.
+        confidence: float32[n], the probability of each prediction, for the calibration error.
 
     Raises:
-        ValueError: when there is no image or the lengths differ.
+        ValueError: when there is no image, the lengths differ, or a confidence is no probability.
 
     >>> predicted, true = np.array([0, 1, 1], np.int32), np.array([0, 1, 0], np.int32)
     >>> metrics = trial_metrics(predicted, true, np.array([0, 0, 1]), np.array([0.1, 0.2, -0.1]), 2)
@@ -75,7 +88,13 @@ def trial_metrics(
         accuracy=n_correct / n,
         top5=float((true_rank < 5).mean()),
         macro_f1=float((2 * right[occurs] / (of_class + as_class)[occurs]).mean()),
+        balanced_accuracy=float(np.nanmean(per_class)),
         mean_margin=float(margin.mean(dtype=np.float64)),
         per_class_accuracy=per_class,
         confusion=confusion,
+        calibration_error=(
+            float("nan")
+            if confidence is None
+            else expected_calibration_error(confidence, predicted_class == true_class)
+        ),
     )

@@ -8,7 +8,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from semscale.scoring.aggregations import ClassScores
+from semscale.scoring.aggregations import MakeClassScores
+from semscale.scoring.confidence import Confidence
 from semscale.scoring.plan import Float32, Int32, LadderPlan, Layer, Step
 from semscale.scoring.ranking import rank_true_class
 
@@ -22,6 +23,7 @@ class Answers:
     category: Int32
     true_rank: Int32
     margin: Float32
+    confidence: Float32
 
 
 class Pass(Protocol):
@@ -35,16 +37,20 @@ class MaxPass:
     """The study's rule: the nearest category decides, so a class scores what its nearest category scores.
 
     The prediction is the nearest of all texts, found by one argmax over the new texts of each step. For the
-    margin the true class is kept apart: the argmax then runs over the other classes' texts. Only ranks need a
-    score for every class. Of equal similarities the earlier text wins.
+    margin the true class is kept apart: the argmax then runs over the other classes' texts. Only ranks and
+    confidences need a score for every class. Of equal similarities the earlier text wins.
     """
 
-    def __init__(self, plan: LadderPlan, texts: Float32, rows: int, ranks: bool) -> None:
+    def __init__(
+        self, plan: LadderPlan, texts: Float32, rows: int, ranks: bool, confidence: Confidence | None = None
+    ) -> None:
         self._plan = plan
         self._texts = texts
         self._ranks = ranks
+        self._confidence = confidence
         self._product = np.empty(rows * plan.widest, dtype=np.float32)
-        self._all_scores = np.empty((rows if ranks else 0, plan.n_classes), dtype=np.float32)
+        self._scored = ranks or confidence is not None
+        self._all_scores = np.empty((rows if self._scored else 0, plan.n_classes), dtype=np.float32)
 
     def run(self, images: Float32, true_class: Int32, out: Answers) -> None:
         scores = self._all_scores[: len(images)]
@@ -54,12 +60,15 @@ class MaxPass:
         for k, step in enumerate(self._plan.steps):
             if step.stop > step.start:
                 similarities = _product(images, self._texts, step, self._product)
-                if self._ranks:
+                if self._scored:
                     for layer in step.layers:
                         _merge_maximum(scores, layer, similarities)
-                        true.take(*_set_apart(similarities, layer.column_of[true_class]), step.start)
+                        if self._ranks:
+                            true.take(*_set_apart(similarities, layer.column_of[true_class]), step.start)
                 columns = similarities.argmax(axis=1)
                 other.take(columns, similarities[np.arange(len(images)), columns], step.start)
+            if self._confidence is not None:
+                out.confidence[:, k] = self._confidence.of(scores)
             if not self._ranks:
                 out.category[:, k] = other.text
                 continue
@@ -81,11 +90,18 @@ class ClassScorePass:
     """
 
     def __init__(
-        self, plan: LadderPlan, texts: Float32, rows: int, ranks: bool, aggregation: type[ClassScores]
+        self,
+        plan: LadderPlan,
+        texts: Float32,
+        rows: int,
+        ranks: bool,
+        aggregation: MakeClassScores,
+        confidence: Confidence | None = None,
     ) -> None:
         self._plan = plan
         self._texts = texts
         self._ranks = ranks
+        self._confidence = confidence
         self._state = aggregation(plan, texts, rows)
         self._product = np.empty(rows * plan.widest, dtype=np.float32)
         self._maxima = np.empty((rows, plan.n_classes), dtype=np.float32)
@@ -105,6 +121,8 @@ class ClassScorePass:
                     self._state.update(layer, similarities)
                     _merge_winner(maxima, winners, layer, similarities)
             scores = self._state.class_scores(k)
+            if self._confidence is not None:
+                out.confidence[:, k] = self._confidence.of(scores)
             if self._ranks:
                 true_score = scores[rows, true_class]
                 out.true_rank[:, k] = rank_true_class(scores, true_class, true_score)

@@ -60,6 +60,11 @@ class LadderPlan:
         """The largest number of texts that one step adds."""
         return max(step.stop - step.start for step in self.steps)
 
+    @property
+    def class_counts(self) -> NDArray[np.int64]:
+        """int64[S, n_classes], the texts of each class at each step."""
+        return np.stack([np.bincount(self.class_index[: step.stop], minlength=self.n_classes) for step in self.steps])
+
 
 def plan_ladder(class_index: Int32, step_ends: NDArray[np.int64]) -> LadderPlan:
     """Return the plan of a flattened ladder.

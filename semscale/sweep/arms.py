@@ -1,11 +1,15 @@
-"""The arms of a study: its datasets and the ladder of each dataset and strategy, made before anything is encoded."""
+"""The arms of a study: its datasets and all ladders, controls included, made before anything is encoded."""
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from semscale.categories.ladder import Ladder, build_ladder
-from semscale.config import StudyConfig
+from semscale.categories.ladder import Ladder, build_ladders
+from semscale.categories.registry import control_names
+from semscale.config import StrategyConfig, StudyConfig
 from semscale.datasets.base import Dataset
 from semscale.datasets.registry import load_dataset
 from semscale.errors import SemscaleError
@@ -13,15 +17,17 @@ from semscale.errors import SemscaleError
 
 @dataclass(frozen=True)
 class Arm:
-    """One dataset with the ladders of all strategies; every arm of a dataset uses the same images.
+    """One dataset with the ladders of all strategies and controls; every arm of a dataset uses the same images.
 
     Attributes:
         dataset: the images.
-        ladders: one per strategy, in the study's order.
+        ladders: per strategy, then per control, one for each order.
+        controls: (strategy, control) -> the name under which that control's ladders stand.
     """
 
     dataset: Dataset
     ladders: tuple[Ladder, ...]
+    controls: Mapping[tuple[str, str], str]
 
 
 def make_arms(study: StudyConfig) -> list[Arm]:
@@ -39,17 +45,55 @@ def make_arms(study: StudyConfig) -> list[Arm]:
                 found=dataset.name,
                 hint="give one of them another name: in the study file",
             )
-        ladders = tuple(
-            build_ladder(
-                dataset.name,
-                dataset.classes,
-                dataset.domain,
-                strategy,
-                steps=study.steps,
-                scales=study.scales,
-                order=study.order,
-            )
-            for strategy in study.strategies
-        )
-        arms.append(Arm(dataset, ladders))
+        arms.append(_make_arm(study, dataset))
     return arms
+
+
+def _make_arm(study: StudyConfig, dataset: Dataset) -> Arm:
+    made: dict[str, tuple[Ladder, ...]] = {
+        entry.label: _ladders(study, dataset, entry, entry.strategy, entry.options, entry.label)
+        for entry in study.strategies
+    }
+    controls: dict[tuple[str, str], str] = {}
+    for control in study.controls:
+        if control not in control_names():
+            near = difflib.get_close_matches(control, control_names(), n=1)
+            raise SemscaleError(
+                "unknown control",
+                where="controls",
+                found=control,
+                expected=", ".join(control_names()),
+                hint=f"did you mean {near[0]!r}?" if near else None,
+            )
+        for entry in study.strategies:
+            options = {"of": entry.strategy, "of_options": entry.options}
+            label = control if control not in made else f"{control}-of-{entry.label}"
+            ladders = _ladders(study, dataset, entry, control, options, label)
+            # strategies with the same counts have the same control, which is then run once
+            same = [name for name in dict.fromkeys(controls.values()) if _same_steps(ladders, made[name])]
+            if not same:
+                made[label] = ladders
+            controls[entry.label, control] = same[0] if same else label
+    return Arm(dataset, tuple(ladder for ladders in made.values() for ladder in ladders), controls)
+
+
+def _ladders(
+    study: StudyConfig, dataset: Dataset, entry: StrategyConfig, strategy: str, options: Mapping[str, Any], label: str
+) -> tuple[Ladder, ...]:
+    return build_ladders(
+        dataset.name,
+        dataset.classes,
+        dataset.domain,
+        strategy,
+        steps=study.steps,
+        scales=study.scales,
+        orders=study.orders,
+        options=options,
+        short=entry.short,
+        shared=entry.shared,
+        label=label,
+    )
+
+
+def _same_steps(ladders: tuple[Ladder, ...], others: tuple[Ladder, ...]) -> bool:
+    return [ladder.steps for ladder in ladders] == [other.steps for other in others]

@@ -1,64 +1,165 @@
-"""Stage 4: what the trials of each curve say together."""
+"""Stage 4: what the trials of each curve say together, against its controls, and over datasets."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
-from semscale.analysis.curve import conclude
-from semscale.sweep.progress import Stage
+from semscale.analysis.across import summarise_datasets
+from semscale.analysis.additions import addition_effects
+from semscale.analysis.control import compare_with_control
+from semscale.analysis.curve import CurveSummary, conclude
+from semscale.sweep.arms import Arm
+from semscale.sweep.rundir import CURVE_KEY
 from semscale.sweep.score import ScoredLadder
-from semscale.tracking.records import finish_curve_run
 
-Place = tuple[str, str, str]
+Curve = tuple[str, str, str]
 
 
-def conclude_curves(ladders: Sequence[ScoredLadder], margin: float, curve_runs: Mapping[Place, str]) -> pd.DataFrame:
-    """Return curves.parquet: one row per curve.
+@dataclass(frozen=True)
+class Conclusions:
+    """The tables of stage 4.
+
+    Attributes:
+        curves: curves.parquet, a row per curve.
+        steps: steps.parquet, a row per curve and scale, with intervals, bands and tests.
+        controls: controls.parquet, a row per curve, control and scale: the paired difference at equal counts; the
+            row without a scale is the mean over all steps after the first.
+        across: across.parquet, a row per model, strategy and scale: the mean change over datasets.
+        additions: additions.parquet, a row per curve and added category: its effect over the orders.
+    """
+
+    curves: pd.DataFrame
+    steps: pd.DataFrame
+    controls: pd.DataFrame
+    across: pd.DataFrame
+    additions: pd.DataFrame
+
+    def tables(self) -> dict[str, pd.DataFrame]:
+        """Return the tables by file name; those that this study has nothing for are left out."""
+        named = {name: getattr(self, name) for name in ("curves", "steps", "controls", "across", "additions")}
+        return {f"{name}.parquet": table for name, table in named.items() if len(table)}
+
+
+def conclude_study(
+    ladders: Sequence[ScoredLadder], arms: Sequence[Arm], margin: float, curve_runs: Mapping[Curve, str]
+) -> Conclusions:
+    """Draw the conclusions of a study.
 
     Args:
-        ladders: the scored ladders.
+        ladders: the scored ladders of all curves and orders.
+        arms: the datasets, which know the controls of their strategies.
         margin: gains below this do not count, as a fraction.
         curve_runs: MLflow run id by (dataset, model, strategy).
     """
-    rows = []
+    orders: dict[Curve, list[ScoredLadder]] = {}
     for scored in ladders:
-        summary = conclude(scored.flat.scales, scored.scores.true_rank == 0, margin=margin)
-        rows.append(
-            {
-                "dataset": scored.dataset,
-                "model": scored.model,
-                "strategy": scored.strategy,
-                "order": scored.order,
-                "aggregation": scored.aggregation,
-                "n_images": summary.n_images,
-                "n_classes": len(scored.ladder.classes),
-                "baseline": summary.baseline,
-                "baseline_ci_low": summary.baseline_low,
-                "baseline_ci_high": summary.baseline_high,
-                "peak": summary.peak,
-                "peak_scale": summary.peak_scale,
-                "peak_change": summary.peak_change,
-                "final": summary.final,
-                "final_change": summary.final_change,
-                "critical_scale": summary.critical_scale,
-                "trend": summary.trend,
-                "mlflow_run_id": curve_runs[scored.dataset, scored.model, scored.strategy],
-            }
-        )
-    return pd.DataFrame(rows)
+        orders.setdefault(scored.curve, []).append(scored)
+    correct = {curve: np.stack([scored.right for scored in mine]) for curve, mine in orders.items()}
+    summaries = {curve: conclude(mine[0].flat.scales, correct[curve], margin=margin) for curve, mine in orders.items()}
+    steps = pd.concat(
+        [summary.steps.assign(**dict(zip(CURVE_KEY, curve, strict=True))) for curve, summary in summaries.items()],
+        ignore_index=True,
+    )
+    steps = steps[[*CURVE_KEY, *(name for name in steps.columns if name not in CURVE_KEY)]]
+    controls = _against_controls(orders, correct, arms)
+    return Conclusions(
+        curves=pd.DataFrame(
+            [_row(orders[curve], summary, controls, curve_runs[curve]) for curve, summary in summaries.items()]
+        ),
+        steps=steps,
+        controls=controls,
+        across=_over_datasets(steps),
+        additions=_additions(orders, correct),
+    )
 
 
-def finish_curves(
-    client: Any, runs: Mapping[Place, Any], curves: pd.DataFrame, trials: pd.DataFrame, stage: Stage
-) -> None:
-    """Fill the MLflow run of every curve from its trials."""
-    rows: list[dict[str, Any]] = curves.to_dict("records")  # type: ignore[assignment]  # its keys are column names
-    for done, curve in enumerate(rows, start=1):
-        mine = trials
-        for column in ("dataset", "model", "strategy", "order"):
-            mine = mine[mine[column] == curve[column]]
-        finish_curve_run(client, runs[curve["dataset"], curve["model"], curve["strategy"]], curve, mine)
-        stage(done, len(curves))
+def _row(mine: Sequence[ScoredLadder], summary: CurveSummary, controls: pd.DataFrame, run_id: str) -> dict[str, Any]:
+    first = mine[0]
+    row = {
+        **dict(zip(CURVE_KEY, first.curve, strict=True)),
+        "aggregation": first.aggregation,
+        "n_images": summary.n_images,
+        "n_classes": len(first.ladder.classes),
+        "n_orders": summary.n_orders,
+        "baseline": summary.baseline,
+        "baseline_ci_low": summary.baseline_low,
+        "baseline_ci_high": summary.baseline_high,
+        "peak": summary.peak,
+        "peak_scale": summary.peak_scale,
+        "peak_change": summary.peak_change,
+        "peak_change_corrected": summary.peak_change_corrected,
+        "peak_p": summary.peak_p,
+        "final": summary.final,
+        "final_change": summary.final_change,
+        "final_change_low": summary.final_low,
+        "final_change_high": summary.final_high,
+        "critical_scale": summary.critical_scale,
+        "critical_low": summary.critical_low,
+        "critical_high": summary.critical_high,
+        "ceiling": float(np.mean([scored.ceiling[:, -1].mean() for scored in mine])),
+        "best_form": summary.shapes.best,
+        "asymptote": summary.shapes.asymptote,
+        "asymptote_low": summary.shapes.asymptote_low,
+        "asymptote_high": summary.shapes.asymptote_high,
+        "cochran_p": summary.cochran_p,
+        "trend": summary.trend,
+        "role": "strategy",
+        "mlflow_run_id": run_id,
+    }
+    if len(controls) and (controls["control"] == first.strategy).any():
+        row["role"] = "control"
+    return row
+
+
+def _against_controls(
+    orders: Mapping[Curve, Sequence[ScoredLadder]], correct: Mapping[Curve, npt.NDArray[np.bool_]], arms: Sequence[Arm]
+) -> pd.DataFrame:
+    pairs = {
+        (arm.dataset.name, strategy, control): label
+        for arm in arms
+        for (strategy, control), label in arm.controls.items()
+    }
+    tables = []
+    for (dataset, model, strategy), mine in orders.items():
+        for (of_dataset, of_strategy, _), label in pairs.items():
+            control = (dataset, model, label)
+            if (of_dataset, of_strategy) != (dataset, strategy) or len(mine[0].flat.scales) < 2:
+                continue
+            found = compare_with_control(mine[0].flat.scales, correct[dataset, model, strategy], correct[control])
+            mean = {"scale": None, "difference": found.difference, "low": found.low, "high": found.high, "p": found.p}
+            table = pd.concat([pd.DataFrame([mean]).astype({"scale": "Int64"}), found.steps.astype({"scale": "Int64"})])
+            place = {"dataset": dataset, "model": model, "strategy": strategy, "control": label}
+            tables.append(table.assign(**place)[[*place, *(name for name in table.columns)]])
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+
+
+def _over_datasets(steps: pd.DataFrame) -> pd.DataFrame:
+    tables = []
+    for place, mine in steps.groupby(["model", "strategy"], sort=False):
+        if mine["dataset"].nunique() > 1 and mine["scale"].nunique() > 1:
+            table = summarise_datasets(mine)
+            table.insert(0, "model", str(place[0]))
+            table.insert(1, "strategy", str(place[1]))
+            tables.append(table)
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+
+
+def _additions(
+    orders: Mapping[Curve, Sequence[ScoredLadder]], correct: Mapping[Curve, npt.NDArray[np.bool_]]
+) -> pd.DataFrame:
+    tables = []
+    for curve, mine in orders.items():
+        # which step a category came at is only told apart from the category itself by several orders, step by step
+        if len(mine) < 2 or any(np.diff([0, *scored.flat.scales]).max() > 1 for scored in mine):
+            continue
+        added = [list(scored.ladder.provenance.get(scored.ladder.classes[0], ())) for scored in mine]
+        if any(len(names) != len(scored.flat.scales) for names, scored in zip(added, mine, strict=True)):
+            continue
+        tables.append(addition_effects(correct[curve], added).assign(**dict(zip(CURVE_KEY, curve, strict=True))))
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()

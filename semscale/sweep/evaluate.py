@@ -19,13 +19,12 @@ def evaluate_step(scored: ScoredLadder, k: int) -> dict[str, Any]:
     """Return the row of trials.parquet for step k of a ladder, without the MLflow run id."""
     metrics = _metrics(scored, k)
     low, high = wilson_interval(metrics.n_correct, len(scored.true_class))
-    first = scored.scores.true_rank[:, 0] == 0
-    now = scored.scores.true_rank[:, k] == 0
+    first, now = scored.right[:, 0], scored.right[:, k]
     return {
-        **scored.curve,
+        **scored.columns,
         "aggregation": scored.aggregation,
         "scale": int(scored.flat.scales[k]),
-        "n_categories": int(scored.flat.step_ends[k]),
+        "n_categories": scored.ladder.steps[k].n_categories,
         "n_images": len(scored.true_class),
         "n_classes": len(scored.ladder.classes),
         "n_correct": int(metrics.n_correct),
@@ -34,7 +33,10 @@ def evaluate_step(scored: ScoredLadder, k: int) -> dict[str, Any]:
         "ci_high": float(high),
         "top5": float(metrics.top5),
         "macro_f1": float(metrics.macro_f1),
+        "balanced_accuracy": float(metrics.balanced_accuracy),
+        "calibration_error": float(metrics.calibration_error),
         "mean_margin": float(metrics.mean_margin),
+        "ceiling": float(scored.ceiling[:, k].mean()),
         "gained": int((now & ~first).sum()),
         "lost": int((first & ~now).sum()),
     }
@@ -76,4 +78,5 @@ def _metrics(scored: ScoredLadder, k: int) -> TrialMetrics:
         scored.scores.true_rank[:, k],
         scored.scores.margin[:, k],
         len(scored.ladder.classes),
+        scored.scores.confidence[:, k],
     )

@@ -13,8 +13,9 @@ from semscale.categories.ladder import Ladder
 from semscale.config import StudyConfig
 from semscale.errors import SemscaleError
 
-# what identifies a curve; with `scale` a trial
-CURVE_KEY = ("dataset", "model", "strategy", "order")
+# what identifies a curve; with `order` a ladder, and with `scale` a trial
+CURVE_KEY = ("dataset", "model", "strategy")
+LADDER_KEY = (*CURVE_KEY, "order")
 
 
 class RunDirectory:

@@ -11,10 +11,11 @@ import numpy.typing as npt
 import pandas as pd
 import ray
 
+from semscale.analysis.oracle import oracle_bounds, oracle_correct
 from semscale.categories.ladder import FlatLadder, Ladder
 from semscale.scoring.kernel import LadderScores, block_ranges, join_scores, score_blocks
 from semscale.sweep.cluster import cluster_cpus
-from semscale.sweep.rundir import CURVE_KEY
+from semscale.sweep.rundir import LADDER_KEY
 
 if TYPE_CHECKING:
     from semscale.sweep.encode import EncodedArm  # brings clip-client along, which trial workers do not need
@@ -27,12 +28,14 @@ class ScoredLadder:
     """The predictions of one dataset x model x strategy x order at every step, and what a trial needs beside them.
 
     Attributes:
-        dataset, model, strategy, order, aggregation: which curve it is.
+        dataset, model, strategy, order, aggregation: which curve it belongs to.
         ladder: the category sets.
         flat: the ladder's texts as the kernel takes them.
         files: names of the n images.
         true_class: int32[n], index into the ladder's classes.
         scores: the kernel's answer, [n, S].
+        ceiling: bool[n, S], what some choice among the offered categories could label right, see
+            :func:`semscale.analysis.oracle.oracle_correct`.
         images: Ray reference of the image embeddings, float32 [n, dimension]; one for all ladders of a dataset.
         texts: Ray reference of the text embeddings, float32 [m, dimension].
     """
@@ -47,6 +50,7 @@ class ScoredLadder:
     files: list[str]
     true_class: Int32
     scores: LadderScores
+    ceiling: npt.NDArray[np.bool_]
     images: Any
     texts: Any
 
@@ -56,14 +60,19 @@ class ScoredLadder:
         return self.dataset, self.model, self.strategy, self.order
 
     @property
-    def place(self) -> tuple[str, str, str]:
-        """Return the curve's place in the grid of a study: dataset, model and strategy."""
+    def curve(self) -> tuple[str, str, str]:
+        """Return the curve that it belongs to: dataset, model and strategy."""
         return self.dataset, self.model, self.strategy
 
     @property
-    def curve(self) -> dict[str, Any]:
-        """Return the columns that identify the curve in every table."""
-        return dict(zip(CURVE_KEY, self.key, strict=True))
+    def columns(self) -> dict[str, Any]:
+        """Return the columns that identify it in every table."""
+        return dict(zip(LADDER_KEY, self.key, strict=True))
+
+    @property
+    def right(self) -> npt.NDArray[np.bool_]:
+        """Return bool[n, S]: which images are labelled right at which step."""
+        return np.asarray(self.scores.true_rank == 0)
 
     def digest(self) -> str:
         """Return 12 hex digits that change when any prediction, true class or category set changes."""
@@ -88,6 +97,7 @@ class ScoredLadder:
 
 def score_arm(encoded: EncodedArm, model: str, aggregation: str) -> list[ScoredLadder]:
     """Score all ladders of a dataset; the image embeddings go into the object store once."""
+    logit_scale = encoded.encoder.identity.logit_scale
     dataset = encoded.arm.dataset
     samples = [dataset.samples[position] for position in encoded.images.positions]
     index_of = {name: index for index, name in enumerate(dataset.classes)}
@@ -99,7 +109,9 @@ def score_arm(encoded: EncodedArm, model: str, aggregation: str) -> list[ScoredL
         texts = ray.put(encoded.text_embeddings(flat.texts))
         ranges = _shares(len(samples))
         tasks = [
-            _score_range.remote(images, texts, flat.class_index, flat.step_ends, true_class, start, stop, aggregation)
+            _score_range.remote(
+                images, texts, flat.class_index, flat.step_ends, true_class, start, stop, aggregation, logit_scale
+            )
             for start, stop in ranges
         ]
         pending.append((ladder, flat, texts, tasks))
@@ -114,11 +126,13 @@ def score_arm(encoded: EncodedArm, model: str, aggregation: str) -> list[ScoredL
             flat=flat,
             files=[sample.file for sample in samples],
             true_class=true_class,
-            scores=join_scores(ray.get(tasks)),
+            scores=join_scores([scores for scores, _ in parts]),
+            ceiling=np.concatenate([ceiling for _, ceiling in parts]),
             images=images,
             texts=texts,
         )
         for ladder, flat, texts, tasks in pending
+        for parts in [ray.get(tasks)]
     ]
 
 
@@ -132,8 +146,26 @@ def _score_range(
     start: int,
     stop: int,
     aggregation: str,
-) -> LadderScores:
-    return score_blocks(images, texts, class_index, step_ends, true_class, start, stop, aggregation)
+    logit_scale: float,
+) -> tuple[LadderScores, npt.NDArray[np.bool_]]:
+    scores = score_blocks(
+        images,
+        texts,
+        class_index,
+        step_ends,
+        true_class,
+        start,
+        stop,
+        aggregation,
+        confidence=True,
+        logit_scale=logit_scale,
+    )
+    ceiling = [
+        oracle_correct(*oracle_bounds(images[a:b] @ texts.T, class_index, step_ends, true_class[a:b]))
+        for a, b in block_ranges(len(images), len(images))
+        if start <= a < stop
+    ]
+    return scores, np.concatenate(ceiling)
 
 
 def _shares(n: int) -> list[tuple[int, int]]:

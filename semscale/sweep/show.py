@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
@@ -17,7 +20,7 @@ def show_result(console: Console, result: SweepResult) -> None:
     if several_models:
         table.add_column("model")
     table.add_column("strategy", overflow="fold")
-    for title in ("images", "baseline", "peak @ scale", "change", "final"):
+    for title in ("images", "baseline", "peak @ scale", "change", "p", "critical"):
         table.add_column(title, justify="right", no_wrap=True)
     table.add_column("trend", min_width=7)
     for curve in result.curves.to_dict("records"):
@@ -31,7 +34,8 @@ def show_result(console: Console, result: SweepResult) -> None:
             f"{100 * curve['baseline']:.2f} %",
             f"{100 * curve['peak']:.2f} % @ {curve['peak_scale']}",
             f"{100 * curve['peak_change']:+.2f}",
-            f"{100 * curve['final_change']:+.2f}",
+            f"{curve['peak_p']:.3f}",
+            _critical(curve),
             str(curve["trend"]),
         )
     console.print()
@@ -49,6 +53,12 @@ def show_result(console: Console, result: SweepResult) -> None:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
+def _critical(curve: dict[Any, Any]) -> str:
+    """Return the critical scale with its interval; the last scale stands for "there or beyond"."""
+    scale = curve["critical_scale"]
+    return f"{'-' if pd.isna(scale) else int(scale)} [{int(curve['critical_low'])}, {int(curve['critical_high'])}]"
+
+
 def show_ladder(console: Console, ladder: Ladder) -> None:
     """Print for each step what it adds to the first class, and all sets of categories at the last."""
     table = Table(box=None, pad_edge=False, header_style="bold")
@@ -62,3 +72,5 @@ def show_ladder(console: Console, ladder: Ladder) -> None:
         table.add_row(str(step.scale), str(step.n_categories), ", ".join(new))
     console.print(f"{ladder.dataset} x {ladder.strategy}, order {ladder.order}", highlight=False, markup=False)
     console.print(table)
+    for note in ladder.notes:
+        console.print(f"note: {note}", highlight=False, markup=False, soft_wrap=True)

@@ -17,17 +17,16 @@ from semscale.config import StudyConfig
 from semscale.report.page import write_report
 from semscale.sweep.arms import Arm, make_arms
 from semscale.sweep.cluster import ray_cluster
-from semscale.sweep.conclude import conclude_curves, finish_curves
+from semscale.sweep.conclude import Conclusions, conclude_study
 from semscale.sweep.encode import EncodedModel, clip_servers, encode_model
 from semscale.sweep.progress import Reporter
 from semscale.sweep.rundir import RunDirectory, slug
 from semscale.sweep.score import ScoredLadder, score_arm
 from semscale.sweep.trials import TrialContext, grid_size, run_trials
-from semscale.tracking.records import finish_study_run, start_curve_run, start_study_run
+from semscale.tracking.records import finish_curve_run, finish_study_run, start_curve_run, start_study_run
 from semscale.tracking.store import TrackingStore, open_store
 
 DEFAULT_RUNS = Path("semscale-runs")
-_STUDY_ARTIFACTS = ("study.yaml", "curves.parquet", "trials.parquet", "quarantine.csv", "report.html")
 
 
 @dataclass(frozen=True)
@@ -38,6 +37,7 @@ class SweepResult:
         directory: the run directory.
         trials: one row per trial.
         curves: one row per curve.
+        conclusions: all tables of stage 4, the curves among them.
         images_sent: images that went to the servers on this occasion; 0 when all were in the store.
         texts_sent: texts likewise.
         quarantined: images that could not be used.
@@ -47,6 +47,7 @@ class SweepResult:
     directory: Path
     trials: pd.DataFrame
     curves: pd.DataFrame
+    conclusions: Conclusions
     images_sent: int
     texts_sent: int
     quarantined: int
@@ -92,7 +93,7 @@ def sweep(study: StudyConfig, out: Path | None, report: Reporter) -> SweepResult
         with report.stage("connecting to Ray" if study.ray.address else "starting Ray"):
             stack.enter_context(ray_cluster(study.ray.address))
         scored, encoded = _encode_and_score(study, arms, store, directory, report)
-        return _try_and_conclude(study, scored, encoded, tracking, directory, report)
+        return _try_and_conclude(study, arms, scored, encoded, tracking, directory, report)
 
 
 def _encode_and_score(
@@ -123,6 +124,7 @@ def _encode_and_score(
 
 def _try_and_conclude(
     study: StudyConfig,
+    arms: Sequence[Arm],
     scored: Sequence[ScoredLadder],
     encoded: Sequence[EncodedModel],
     tracking: TrackingStore,
@@ -134,41 +136,58 @@ def _try_and_conclude(
     key = _study_key(name, study, scored)
     # everything that workers write under exists before the first worker starts
     study_run = start_study_run(client, tracking, key, name)
-    runs = {
-        ladder.place: start_curve_run(client, tracking, f"{key}/{slug(*ladder.key)}", study_run, ladder.curve)
-        for ladder in scored
-    }
+    runs, keys = {}, {}
+    for ladder in scored:
+        if ladder.curve not in runs:
+            keys[ladder.curve] = f"{key}/{slug(*ladder.curve)}"
+            runs[ladder.curve] = start_curve_run(client, tracking, keys[ladder.curve], study_run, ladder.columns)
     context = TrialContext(
-        ladders={ladder.place: ray.put(ladder) for ladder in scored},
-        curve_runs={ladder.place: (runs[ladder.place].info.run_id, f"{key}/{slug(*ladder.key)}") for ladder in scored},
+        ladders={ladder.key: ray.put(ladder) for ladder in scored},
+        curve_runs={curve: (run.info.run_id, keys[curve]) for curve, run in runs.items()},
         tracking=tracking,
         study_name=name,
     )
     with report.stage("trials", grid_size(scored), "trials") as advance:
         trials = run_trials(scored, context, directory.path, advance)
-    curves = conclude_curves(scored, study.margin / 100, {place: run.info.run_id for place, run in runs.items()})
-    with report.stage("concluding", len(curves), "curves") as advance:
-        finish_curves(client, runs, curves, trials, advance)
-        directory.write_table("trials.parquet", trials)
-        directory.write_table("curves.parquet", curves)
-        write_report(directory.path, study.name, trials, curves)
+    with report.stage("concluding", len(runs), "curves") as advance:
+        run_ids = {curve: run.info.run_id for curve, run in runs.items()}
+        found = conclude_study(scored, arms, study.margin / 100, run_ids)
+        for done, curve in enumerate(runs, start=1):
+            row = {str(name): value for name, value in _rows(found.curves, curve).iloc[0].items()}
+            finish_curve_run(client, runs[curve], row, _rows(trials, curve), _rows(found.steps, curve))
+            advance(done, len(runs))
         quarantined = sum(len(arm.images.quarantine) for one in encoded for arm in one.arms)
+        artifacts = _write_results(study, directory, trials, found)
         finish_study_run(
             client,
             study_run,
-            params=_study_params(study, curves, encoded),
-            metrics={"trials": len(trials), "curves": len(curves), "quarantined": quarantined},
-            files={file: (directory.path / file).read_bytes() for file in _STUDY_ARTIFACTS},
+            params=_study_params(study, found.curves, encoded),
+            metrics={"trials": len(trials), "curves": len(found.curves), "quarantined": quarantined},
+            files={file: (directory.path / file).read_bytes() for file in artifacts},
         )
     return SweepResult(
         directory=directory.path,
         trials=trials,
-        curves=curves,
+        curves=found.curves,
+        conclusions=found,
         images_sent=sum(one.images_sent for one in encoded),
         texts_sent=sum(one.texts_sent for one in encoded),
         quarantined=quarantined,
         ui_command=tracking.ui_command(),
     )
+
+
+def _write_results(study: StudyConfig, directory: RunDirectory, trials: pd.DataFrame, found: Conclusions) -> list[str]:
+    tables = {"trials.parquet": trials, **found.tables()}
+    for name, table in tables.items():
+        directory.write_table(name, table)
+    write_report(directory.path, study.name, trials, found.curves, found.steps, found.controls, found.across)
+    return ["study.yaml", *tables, "quarantine.csv", "report.html"]
+
+
+def _rows(table: pd.DataFrame, curve: tuple[str, str, str]) -> pd.DataFrame:
+    dataset, model, strategy = curve
+    return table[(table["dataset"] == dataset) & (table["model"] == model) & (table["strategy"] == strategy)]
 
 
 def _study_key(name: str, study: StudyConfig, scored: Sequence[ScoredLadder]) -> str:
@@ -181,7 +200,8 @@ def _study_params(study: StudyConfig, curves: pd.DataFrame, encoded: Sequence[En
     return {
         "datasets": ", ".join(dict.fromkeys(curves["dataset"])),
         "models": ", ".join(study.models),
-        "strategies": ", ".join(study.strategies),
-        **{name: getattr(study, name) for name in ("steps", "scales", "order", "aggregation", "limit", "margin")},
+        "strategies": ", ".join(entry.label for entry in study.strategies),
+        "controls": ", ".join(study.controls),
+        **{name: getattr(study, name) for name in ("steps", "scales", "orders", "aggregation", "limit", "margin")},
         "encoders": ", ".join(one.identity.fingerprint for one in encoded),
     }

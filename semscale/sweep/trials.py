@@ -15,7 +15,7 @@ from ray import tune
 from semscale.errors import SemscaleError
 from semscale.sweep.evaluate import evaluate_step, trial_details
 from semscale.sweep.progress import Stage
-from semscale.sweep.rundir import CURVE_KEY
+from semscale.sweep.rundir import LADDER_KEY
 from semscale.sweep.score import ScoredLadder
 from semscale.tracking.records import record_trial
 from semscale.tracking.store import TrackingStore
@@ -26,13 +26,13 @@ class TrialContext:
     """What every trial worker is given, through the object store.
 
     Attributes:
-        ladders: Ray reference of the scored ladder by (dataset, model, strategy).
-        curve_runs: MLflow run id and key of each curve, by the same.
+        ladders: Ray reference of the scored ladder by (dataset, model, strategy, order).
+        curve_runs: MLflow run id and key of each curve, by (dataset, model, strategy).
         tracking: where the runs go.
         study_name: for the tag that filters by study.
     """
 
-    ladders: Mapping[tuple[str, str, str], Any]
+    ladders: Mapping[tuple[str, str, str, int], Any]
     curve_runs: Mapping[tuple[str, str, str], tuple[str, str]]
     tracking: TrackingStore
     study_name: str
@@ -54,19 +54,19 @@ class StepTrial(tune.Trainable):
 
     def step(self) -> dict[str, Any]:
         """Evaluate and record the trial; its whole row is Tune's result."""
-        place = (self._config["dataset"], self._config["model"], self._config["strategy"])
-        scored: ScoredLadder = ray.get(self._context.ladders[place])
-        scales = scored.flat.scales
-        if self._config["scale"] not in scales:
-            # strategies may have ladders of different lengths; the grid is a full product
+        curve = (self._config["dataset"], self._config["model"], self._config["strategy"])
+        reference = self._context.ladders.get((*curve, self._config["order"]))
+        scored: ScoredLadder | None = ray.get(reference) if reference is not None else None
+        if scored is None or self._config["scale"] not in scored.flat.scales:
+            # ladders may differ in length, and controls between datasets; the grid is a full product
             return {"row": None, tune.result.DONE: True}
-        k = scales.index(self._config["scale"])
+        k = scored.flat.scales.index(self._config["scale"])
         row = evaluate_step(scored, k)
-        run_id, key = self._context.curve_runs[place]
+        run_id, key = self._context.curve_runs[curve]
         row["mlflow_run_id"] = record_trial(
             self._client,
             self._context.tracking,
-            f"{key}/s={row['scale']}",
+            f"{key}/o={row['order']}/s={row['scale']}",
             run_id,
             self._context.study_name,
             row,
@@ -111,6 +111,7 @@ def run_trials(ladders: Sequence[ScoredLadder], context: TrialContext, folder: P
         "dataset": tune.grid_search(list(dict.fromkeys(scored.dataset for scored in ladders))),
         "model": tune.grid_search(list(dict.fromkeys(scored.model for scored in ladders))),
         "strategy": tune.grid_search(list(dict.fromkeys(scored.strategy for scored in ladders))),
+        "order": tune.grid_search(list(dict.fromkeys(scored.order for scored in ladders))),
         "scale": tune.grid_search(sorted({scale for scored in ladders for scale in scored.flat.scales})),
     }
     # Tune insists on a folder for its own state; ours is the store, the run directory and MLflow
@@ -137,9 +138,9 @@ def run_trials(ladders: Sequence[ScoredLadder], context: TrialContext, folder: P
             rows.append(result.metrics["row"])
     table = pd.DataFrame(rows)
     place = {scored.key: index for index, scored in enumerate(ladders)}
-    curve = [place[key] for key in table[list(CURVE_KEY)].itertuples(index=False, name=None)]
-    ordered = table.assign(curve=curve).sort_values(["curve", "scale"], kind="stable")
-    return ordered.drop(columns="curve").reset_index(drop=True)
+    ladder = [place[key] for key in table[list(LADDER_KEY)].itertuples(index=False, name=None)]
+    ordered = table.assign(ladder=ladder).sort_values(["ladder", "scale"], kind="stable")
+    return ordered.drop(columns="ladder").reset_index(drop=True)
 
 
 def _failure(result: Any) -> SemscaleError:
@@ -149,7 +150,7 @@ def _failure(result: Any) -> SemscaleError:
     config = result.config or {}
     return SemscaleError(
         "a trial failed",
-        where=" / ".join(f"{name} {config.get(name)}" for name in ("dataset", "strategy", "scale")),
+        where=" / ".join(f"{name} {config.get(name)}" for name in ("dataset", "strategy", "order", "scale")),
         found=str(result.error).strip().splitlines()[-1],
         hint="give the same command again: what is finished is kept",
     )

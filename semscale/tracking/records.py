@@ -17,10 +17,36 @@ from semscale.tracking.store import TrackingStore
 Row = Mapping[str, Any]
 
 # what identifies a curve, in the order of its run's name
-CURVE_COLUMNS = ("dataset", "model", "strategy", "order")
-_TRIAL_METRICS = ("accuracy", "ci_low", "ci_high", "top5", "macro_f1", "mean_margin", "n_correct")
-_TRIAL_PARAMS = (*CURVE_COLUMNS, "aggregation", "scale", "n_categories", "n_images", "n_classes")
-_CURVE_METRICS = ("baseline", "peak", "peak_scale", "peak_change", "final", "final_change", "critical_scale")
+CURVE_COLUMNS = ("dataset", "model", "strategy")
+_TRIAL_METRICS = (
+    "accuracy",
+    "ci_low",
+    "ci_high",
+    "top5",
+    "macro_f1",
+    "balanced_accuracy",
+    "calibration_error",
+    "mean_margin",
+    "ceiling",
+    "n_correct",
+)
+_TRIAL_PARAMS = (*CURVE_COLUMNS, "order", "aggregation", "scale", "n_categories", "n_images", "n_classes")
+_CURVE_METRICS = (
+    "baseline",
+    "peak",
+    "peak_scale",
+    "peak_change",
+    "peak_change_corrected",
+    "peak_p",
+    "final",
+    "final_change",
+    "critical_scale",
+    "critical_low",
+    "critical_high",
+    "ceiling",
+    "asymptote",
+    "cochran_p",
+)
 # more classes than this have their accuracy in class_accuracy.csv only: the UI would drown in charts
 _MOST_CLASS_METRICS = 100
 
@@ -46,30 +72,38 @@ def start_curve_run(client: Any, store: TrackingStore, key: str, study: Any, cur
     )
 
 
-def finish_curve_run(client: Any, run: Any, curve: Row, trials: pd.DataFrame) -> None:
+def finish_curve_run(client: Any, run: Any, curve: Row, trials: pd.DataFrame, steps: pd.DataFrame) -> None:
     """Fill the run of a curve: every trial's metrics with step = scale, so that the UI draws the curve.
 
     Args:
         client: an MlflowClient.
         run: from :func:`start_curve_run`.
         curve: the curve's row of curves.parquet.
-        trials: its rows of trials.parquet, by rising scale.
+        trials: its rows of trials.parquet; the mean over orders is drawn.
+        steps: its rows of steps.parquet, by rising scale.
     """
     if is_finished(run):
         return
+    means = trials.groupby("scale")[list(_TRIAL_METRICS)].mean()
     points = {
-        (name, int(row["scale"])): float(row[name]) for row in trials.to_dict("records") for name in _TRIAL_METRICS
+        (name, int(row["scale"])): float(row[name])
+        for row in means.reset_index().to_dict("records")
+        for name in _TRIAL_METRICS
     }
+    intervals = ("ci_low", "ci_high", "band_low", "band_high", "change", "change_low", "change_high")
+    points |= {(name, int(row["scale"])): float(row[name]) for row in steps.to_dict("records") for name in intervals}
     # at the last scale, so that the summary stands at the end of the UI's charts
-    last = int(trials["scale"].max())
+    last = int(steps["scale"].max())
     points |= {(name, last): float(curve[name]) for name in _CURVE_METRICS if not pd.isna(curve[name])}
     line = CurveLine(
-        str(curve["strategy"]), trials["scale"].tolist(), trials["accuracy"], trials["ci_low"], trials["ci_high"]
+        str(curve["strategy"]), steps["scale"].tolist(), steps["accuracy"], steps["band_low"], steps["band_high"]
     )
-    params = {name: curve[name] for name in (*CURVE_COLUMNS, "aggregation", "n_images", "n_classes", "trend")}
+    kept = (*CURVE_COLUMNS, "aggregation", "n_images", "n_classes", "n_orders", "role", "best_form", "trend")
+    params = {name: curve[name] for name in kept}
     files = {
         "curve.png": curves_png([line], f"{curve['dataset']}, {curve['model']}"),
         "trials.csv": trials.to_csv(index=False).encode(),
+        "steps.csv": steps.to_csv(index=False).encode(),
     }
     complete_run(client, run, params=params, metrics=points, files=files)
 
@@ -101,9 +135,10 @@ def record_trial(
     tags = {
         "kind": "trial",
         "study": study_name,
-        **{name: str(trial[name]) for name in (*CURVE_COLUMNS, "scale")},
+        **{name: str(trial[name]) for name in (*CURVE_COLUMNS, "order", "scale")},
     }
-    name = f"{trial['dataset']} / {trial['strategy']} / s={trial['scale']:02d}"
+    order = f" / o={trial['order']}" if trial["order"] else ""
+    name = f"{trial['dataset']} / {trial['strategy']}{order} / s={trial['scale']:02d}"
     run = find_or_create_run(client, store.experiment_id, key, name=name, tags=tags, parent=curve_run_id)
     if not is_finished(run):
         detail = details()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from semscale.analysis import conclude, mcnemar_p, wilson_interval
+from semscale.analysis import change_interval, conclude, holm, mcnemar_p, wilson_interval
 
 
 def curve(accuracies: list[float], n: int = 10_000, churn: float = 0.0, seed: int = 0) -> NDArray[np.bool_]:
@@ -22,15 +22,16 @@ def curve(accuracies: list[float], n: int = 10_000, churn: float = 0.0, seed: in
         ([0.70] * 12, "flat"),
         ([0.70, 0.702, 0.699, 0.70], "flat"),
         ([0.60, 0.62, 0.64, 0.66, 0.68, 0.70], "rise"),
-        ([0.60, 0.68, 0.70, 0.70, 0.70, 0.70], "plateau"),
-        ([0.60, 0.66, 0.70, 0.68, 0.64, 0.62], "rise-then-decline"),
-        ([0.60, 0.66, 0.70, 0.66, 0.60, 0.50], "rise-then-decline"),
+        ([0.60, 0.68, 0.70, 0.70, 0.70, 0.70], "rise-plateau"),
+        ([0.60, 0.66, 0.70, 0.68, 0.64, 0.62], "rise-decline"),
+        ([0.60, 0.66, 0.70, 0.66, 0.60, 0.50], "rise-decline"),
         ([0.70, 0.68, 0.64, 0.62, 0.62, 0.62], "decline"),
         ([0.70, 0.60, 0.75, 0.75], "fluctuating"),
         ([0.60, 0.70, 0.60, 0.68], "fluctuating"),
         ([0.70, 0.60, 0.66, 0.69], "fluctuating"),
         ([0.70], "flat"),
-        ([0.60, 0.70], "plateau"),
+        ([0.60, 0.70], "rise"),
+        ([0.60, 0.70, 0.70], "rise-plateau"),
     ],
 )
 def test_trends_of_clear_curves(accuracies: list[float], trend: str) -> None:
@@ -38,8 +39,11 @@ def test_trends_of_clear_curves(accuracies: list[float], trend: str) -> None:
 
 
 def test_a_flat_curve_with_noise_is_called_flat() -> None:
-    called = [conclude(range(1, 13), curve([0.7] * 12, n=2000, churn=0.05, seed=seed)).trend for seed in range(100)]
-    assert called.count("flat") >= 90
+    called = [
+        conclude(range(1, 13), curve([0.7] * 12, n=2000, churn=0.05, seed=seed), replicates=300).trend
+        for seed in range(60)
+    ]
+    assert called.count("flat") >= 57
 
 
 def test_few_images_give_no_trend() -> None:
@@ -92,3 +96,60 @@ def test_critical_scale_is_open_while_the_curve_rises_or_images_are_few() -> Non
 def test_shapes_that_do_not_fit_are_refused(correct: NDArray[np.bool_]) -> None:
     with pytest.raises(ValueError, match="expected correct"):
         conclude([1, 2], correct)
+
+
+def test_the_table_of_steps_repeats_the_tests_of_the_room() -> None:
+    correct = curve([0.6, 0.62, 0.64, 0.64], n=800, churn=0.03)
+    steps = conclude([1, 2, 4, 8], correct).steps
+    assert steps["mcnemar_p_holm"][1:].tolist() == pytest.approx(holm(steps["mcnemar_p"][1:]).tolist())
+    assert steps["previous_gained"][3] == (correct[:, 3] & ~correct[:, 2]).sum()
+    low, high = change_interval(steps["gained"], steps["lost"], 800)
+    assert steps["change_low"][1:].tolist() == pytest.approx(low[1:].tolist(), abs=1e-12)
+    assert steps["change_high"][1:].tolist() == pytest.approx(high[1:].tolist(), abs=1e-12)
+    assert (steps["band_low"] < steps["ci_low"]).all()
+    assert (steps["band_high"] > steps["ci_high"]).all()
+    assert (steps["change_band_low"] <= steps["change_low"]).all()
+
+
+def test_duplicates_move_nothing() -> None:
+    summary = conclude([1, 2, 3], np.repeat(curve([0.7], n=5000), 3, axis=1))
+    assert (summary.peak_change, summary.final_change, summary.peak_change_corrected) == (0, 0, 0)
+    assert (summary.peak_p, summary.cochran_p, summary.trend) == (1.0, 1.0, "flat")
+    assert (summary.critical_scale, summary.critical_low, summary.critical_high) == (1, 1, 1)
+    assert summary.ever_right == summary.baseline
+
+
+def test_the_critical_interval_is_about_the_critical_scale() -> None:
+    summary = conclude(range(1, 9), curve([0.60, 0.64, 0.68, 0.70, 0.70, 0.70, 0.70, 0.70], churn=0.02))
+    assert summary.critical_scale == 4
+    assert summary.critical_low <= 4 <= summary.critical_high
+    rising = conclude([1, 2, 3], curve([0.6, 0.65, 0.7]))
+    assert (rising.critical_low, rising.critical_high) == (3, 3)
+    few = conclude([1, 2, 4], curve([0.6, 0.61, 0.6], n=100))
+    assert (few.critical_scale, few.critical_low, few.critical_high) == (None, 1, 4)
+
+
+def test_orders_make_one_curve() -> None:
+    orders = np.stack([curve([0.6, 0.66, 0.7], churn=0.02, seed=seed, n=2000) for seed in range(4)])
+    summary = conclude([1, 2, 3], orders)
+    assert (summary.n_images, summary.n_orders) == (2000, 4)
+    assert summary.final == pytest.approx(orders[:, :, 2].mean())
+    assert summary.steps["n_correct"].tolist() == orders.sum(axis=(0, 1)).tolist()
+    assert summary.baseline_low < summary.baseline < summary.baseline_high
+    assert summary.ever_right == orders.any(axis=(0, 2)).mean()
+    assert summary.trend == "rise"
+    assert summary.peak_p < 0.01
+
+
+def test_orders_that_disagree_widen_the_interval() -> None:
+    same = np.stack([curve([0.6, 0.7], n=2000)] * 4)
+    apart = np.stack([curve([0.6, final], n=2000) for final in (0.6, 0.65, 0.75, 0.8)])
+    widths = [summary.final_high - summary.final_low for summary in (conclude([1, 2], same), conclude([1, 2], apart))]
+    assert widths[1] > 3 * widths[0]
+
+
+def test_same_seed_same_conclusions() -> None:
+    correct = curve([0.6, 0.62, 0.61], n=500, churn=0.05)
+    first, second = conclude([1, 2, 3], correct, seed=7), conclude([1, 2, 3], correct, seed=7)
+    assert first.steps.equals(second.steps)
+    assert (first.peak_p, first.peak_change_corrected) == (second.peak_p, second.peak_change_corrected)

@@ -6,8 +6,19 @@ from pathlib import Path
 
 import pytest
 
-from semscale.categories import find_strategy, registry, strategies, strategy, strategy_description, strategy_names
-from semscale.categories.strategies.templates_fixed import plural
+from semscale.categories import (
+    Category,
+    build_ladder,
+    context_strategy,
+    control_names,
+    find_strategy,
+    registry,
+    strategies,
+    strategy,
+    strategy_description,
+    strategy_names,
+)
+from semscale.categories.plurals import plural
 from semscale.errors import SemscaleError
 
 
@@ -81,9 +92,14 @@ def test_a_blank_domain_is_refused(name: str) -> None:
 
 
 def test_every_strategy_says_what_it_is_and_where_its_texts_come_from() -> None:
-    assert {"templates", "templates-fixed"} <= set(strategy_names())
+    assert set(strategy_names()) == {
+        *("templates", "templates-fixed", "image-picture", "custom", "prompts", "descriptors", "file"),
+        *("wordnet", "wordnet-hyponyms", "wordnet-hypernyms", "wordnet-languages"),
+        *("duplicates", "random-words", "random-characters", "swapped", "shuffled"),
+    }
     for name in strategy_names():
         assert strategy_description(name)
+        assert strategy_description(name).startswith("Control: ") == (name in control_names())
     made = find_strategy("templates")("ant", "pest")
     assert [category.provenance for category in made[:4]] == ["{c}", "{c}s", "Large {c}", "Large {c}s"]
     assert made[9].provenance == "{domain} {c}s"
@@ -99,6 +115,29 @@ def test_an_unknown_strategy_is_answered_with_near_names() -> None:
 def test_a_name_is_registered_once() -> None:
     with pytest.raises(ValueError, match="twice"):
         strategy("templates")(lambda name, domain: [])
+
+
+def test_a_strategy_may_know_all_classes_and_leave_places_empty(monkeypatch: pytest.MonkeyPatch) -> None:
+    strategy_names()  # discover before the copy is made
+    monkeypatch.setattr(registry, "_strategies", dict(registry._strategies))
+
+    @context_strategy("ranked", options=("word",))
+    def ranked(context: registry.StrategyContext) -> dict[str, list[Category | None]]:
+        word = context.options.get("word", "number")
+        return {
+            name: [
+                Category(name, "{c}"),
+                Category(f"{name}, {word} {n}", "rank") if n else None,
+                Category(f"my {name}", ""),
+            ]
+            for n, name in enumerate(reversed(context.classes))
+        }
+
+    ladder = build_ladder("d", ["a", "b"], "", "ranked", 3, options={"word": "no."})
+    assert ladder.classes == ("a", "b")
+    assert list(ladder.steps[2].categories) == ["a", "b"]
+    assert ladder.steps[2].categories == {"a": ("a", "a, no. 1", "my a"), "b": ("b", "my b")}
+    assert ladder.steps[1].short_classes == ("b",)
 
 
 def test_a_new_file_in_the_package_is_a_new_strategy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

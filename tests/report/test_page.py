@@ -9,7 +9,7 @@ from semscale.report.page import write_report
 NASTY = "<script>alert('x')</script>--><b>"
 
 
-def tables(dataset: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+def tables(dataset: str) -> tuple[pd.DataFrame, ...]:
     trials = pd.DataFrame(
         {
             "dataset": dataset,
@@ -31,33 +31,54 @@ def tables(dataset: str) -> tuple[pd.DataFrame, pd.DataFrame]:
             "dataset": dataset,
             "model": "m",
             "strategy": ["a", "b"],
+            "role": ["strategy", "control"],
             "n_images": 20,
             "baseline": 0.5,
             "peak": [0.75, 0.5],
             "peak_scale": [2, 1],
             "peak_change": [0.25, 0.0],
+            "peak_p": [0.01, 1.0],
             "final": [0.75, 0.25],
             "final_change": [0.25, -0.25],
+            "final_change_low": [0.1, -0.4],
+            "final_change_high": [0.4, -0.1],
+            "critical_scale": [2.0, float("nan")],
+            "critical_low": [1, 1],
+            "critical_high": [2, 2],
+            "ceiling": [0.9, 0.5],
             "trend": ["rise", "decline"],
         }
     )
-    return trials, curves
+    steps = trials.assign(band_low=trials["ci_low"], band_high=trials["ci_high"])
+    controls = pd.DataFrame(
+        {
+            "dataset": dataset,
+            "model": "m",
+            "strategy": "a",
+            "control": "b",
+            "scale": pd.array([None, 1, 2], dtype="Int64"),
+            "difference": [0.5, 0.0, 0.5],
+            "low": [0.3, 0.0, 0.3],
+            "high": [0.7, 0.0, 0.7],
+            "p": [0.001, 1.0, 0.001],
+        }
+    )
+    return trials, curves, steps, controls, pd.DataFrame()
 
 
 def test_report_says_every_curve_and_needs_nothing_from_outside(tmp_path: Path) -> None:
-    trials, curves = tables("pets")
-    page = write_report(tmp_path, "study", trials, curves).read_text(encoding="utf-8")
-    assert "best 75.0 % (+25.0 points) at scale 2" in page
-    assert "no step is better, in the end -25.0 points: decline" in page
+    page = write_report(tmp_path, "study", *tables("pets")).read_text(encoding="utf-8")
+    assert "improves by 25.0 points at scale 2 (p = 0.010), in the end +25.0 points [10.0, 40.0]" in page
+    assert "at equal counts 50.0 points better than b" in page
+    assert "b (control)" in page
     assert page.count("<svg") == 1
     assert 'src="http' not in page
     assert 'href="http' not in page
-    assert page.count("<tr>") == 1 + 2 + 1 + 4
+    assert page.count("<tr>") == (1 + 2) + (1 + 1) + (1 + 4)
 
 
 def test_names_from_data_are_escaped(tmp_path: Path) -> None:
-    trials, curves = tables(NASTY)
-    page = write_report(tmp_path, NASTY, trials, curves).read_text(encoding="utf-8")
+    page = write_report(tmp_path, NASTY, *tables(NASTY)).read_text(encoding="utf-8")
     assert "<script" not in page
     assert "--><b>" not in page
     assert "&lt;script&gt;" in page

@@ -6,24 +6,32 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import logsumexp, softmax
 
 from semscale.scoring import LadderScores
 
 
+def class_score(similarities: NDArray[Any], mine: NDArray[Any], image: NDArray[Any], rule: str, scale: float) -> float:
+    """Return the score of one class for one image, all numbers in double precision."""
+    if rule == "max":
+        return float(similarities.max())
+    if rule == "mean-similarity":
+        return float(similarities.mean())
+    if rule == "logsumexp":
+        return float(logsumexp(scale * similarities)) / scale
+    if rule.startswith("top-"):
+        return float(np.sort(similarities)[::-1][: int(rule.split("-")[1])].mean())
+    mean = mine.mean(axis=0)
+    norm = float(np.linalg.norm(mean))
+    return float(mean @ image) / norm if norm > 1e-9 else 0.0
+
+
 def class_scores_of(
-    image: NDArray[Any], texts: NDArray[Any], owners: NDArray[Any], n_classes: int, aggregation: str
+    image: NDArray[Any], texts: NDArray[Any], owners: NDArray[Any], n_classes: int, aggregation: str, scale: float
 ) -> list[float]:
-    """Return the score of each class for one image, all numbers in double precision."""
-    scores = []
-    for c in range(n_classes):
-        mine = texts[owners == c]
-        if aggregation == "max":
-            scores.append(float((mine @ image).max()))
-        else:
-            mean = mine.mean(axis=0)
-            norm = float(np.linalg.norm(mean))
-            scores.append(float(mean @ image) / norm if norm > 1e-9 else 0.0)
-    return scores
+    """Return the score of each class for one image."""
+    per_class = [texts[owners == c] for c in range(n_classes)]
+    return [class_score(mine @ image, mine, image, aggregation, scale) for mine in per_class]
 
 
 def reference_scores(
@@ -33,18 +41,19 @@ def reference_scores(
     step_ends: NDArray[Any],
     true_class: NDArray[Any],
     aggregation: str = "max",
+    logit_scale: float = 100.0,
 ) -> LadderScores:
     """Return what `score_ladder` must return."""
     images, texts = images.astype(np.float64), texts.astype(np.float64)
     n_classes = int(class_index.max()) + 1
     shape = (len(images), len(step_ends))
     category, predicted, rank = (np.empty(shape, np.int32) for _ in range(3))
-    margin = np.empty(shape, np.float32)
+    margin, confidence = np.empty(shape, np.float32), np.empty(shape, np.float32)
     for i, image in enumerate(images):
         for k, end in enumerate(step_ends.tolist()):
             owners = class_index[:end]
             nearness = texts[:end] @ image
-            scores = class_scores_of(image, texts[:end], owners, n_classes, aggregation)
+            scores = class_scores_of(image, texts[:end], owners, n_classes, aggregation, logit_scale)
             if aggregation == "max":
                 category[i, k] = int(np.argmax(nearness))
                 predicted[i, k] = owners[category[i, k]]
@@ -56,5 +65,6 @@ def reference_scores(
             # the predicted class is first; then by score, and of equal scores the earlier class
             order = sorted(range(n_classes), key=lambda c: (c != predicted[i, k], -scores[c], c))
             rank[i, k] = order.index(true)
+            confidence[i, k] = softmax(logit_scale * np.array(scores))[predicted[i, k]]
             margin[i, k] = scores[true] - max(s for c, s in enumerate(scores) if c != true)
-    return LadderScores(category, predicted, rank, margin)
+    return LadderScores(category, predicted, rank, margin, confidence)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from sklearn.metrics import accuracy_score, confusion_matrix, f1_score
+from sklearn.metrics import accuracy_score, balanced_accuracy_score, confusion_matrix, f1_score
 
 from semscale.scoring import trial_metrics
 
 
+@pytest.mark.filterwarnings("ignore:y_pred contains classes not in y_true")
 @pytest.mark.parametrize("seed", range(5))
 def test_metrics_equal_those_of_scikit_learn(seed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -21,6 +22,8 @@ def test_metrics_equal_those_of_scikit_learn(seed: int) -> None:
     assert metrics.accuracy == pytest.approx(accuracy_score(true, predicted), abs=1e-12)
     assert metrics.n_correct == (predicted == true).sum()
     assert metrics.macro_f1 == pytest.approx(f1_score(true, predicted, average="macro"), abs=1e-12)
+    assert metrics.balanced_accuracy == pytest.approx(balanced_accuracy_score(true, predicted), abs=1e-12)
+    assert np.isnan(metrics.calibration_error)
     np.testing.assert_array_equal(metrics.confusion, confusion_matrix(true, predicted, labels=range(9)))
     assert metrics.top5 == (rank < 5).mean()
     assert metrics.mean_margin == pytest.approx(margin.mean(), abs=1e-6)
@@ -36,3 +39,9 @@ def test_no_images_or_unequal_lengths_are_refused() -> None:
     one = np.zeros(1, np.int32)
     with pytest.raises(ValueError, match="one or more images"):
         trial_metrics(one, one, none, none.astype(np.float32), 2)
+
+
+def test_confidences_add_the_calibration_error() -> None:
+    true, rank = np.array([0, 1], np.int32), np.zeros(2, np.int32)
+    margin, confidence = np.ones(2, np.float32), np.array([0.75, 0.25], np.float32)
+    assert trial_metrics(true, true, rank, margin, 2, confidence).calibration_error == pytest.approx(0.5)

@@ -23,6 +23,8 @@ from semscale.sweep.study import SweepResult, sweep
 pytestmark = pytest.mark.usefixtures("ray_session")
 
 STEPS, LIMIT = 3, 70
+# templates, templates-fixed, duplicates, random-words; on each of digits and shapes
+CURVES = 2 * 4
 
 
 def make_study(url: str, store: Path, **changes: Any) -> StudyConfig:
@@ -77,15 +79,15 @@ def test_second_run_sends_nothing_and_gives_the_same(first: SweepResult, second:
 
 
 def test_trials_are_the_grid(first: SweepResult) -> None:
-    assert len(first.trials) == 2 * 2 * STEPS
-    assert len(first.trials.drop_duplicates(["dataset", "model", "strategy", "order", "scale"])) == 2 * 2 * STEPS
-    assert first.trials["scale"].tolist() == list(range(1, STEPS + 1)) * 4
+    assert len(first.trials) == CURVES * STEPS
+    assert len(first.trials.drop_duplicates(["dataset", "model", "strategy", "order", "scale"])) == CURVES * STEPS
+    assert first.trials["scale"].tolist() == list(range(1, STEPS + 1)) * CURVES
     assert (first.trials["n_images"] == LIMIT).all()
 
 
 def test_mlflow_holds_study_curves_and_trials_once_each(second: SweepResult, place: Path) -> None:
     runs = runs_in(place)
-    assert kinds(runs) == {"trial": 4 * STEPS, "curve": 4, "study": 1}
+    assert kinds(runs) == {"trial": CURVES * STEPS, "curve": CURVES, "study": 1}
     assert {run.info.status for run in runs} == {"FINISHED"}
     by_id = {run.info.run_id: run for run in runs}
     for run in runs:
@@ -132,7 +134,8 @@ def test_trial_run_holds_what_a_reader_needs(second: SweepResult, place: Path, t
 
 def test_run_directory_has_the_files_of_the_design(second: SweepResult) -> None:
     folder = second.directory
-    for name in ("study.yaml", "trials.parquet", "curves.parquet", "quarantine.csv", "report.html"):
+    tables = ("trials.parquet", "curves.parquet", "steps.parquet", "controls.parquet", "across.parquet")
+    for name in (*tables, "study.yaml", "quarantine.csv", "report.html"):
         assert (folder / name).exists(), name
     assert not list(folder.rglob("*.partial"))
     assert not list(folder.glob(".tune*"))
@@ -215,7 +218,7 @@ def test_plain_progress_names_every_stage(mini_server: str, tmp_path: Path) -> N
         "encoding digits: done, 20 images",
         "encoding categories: done, 10 texts",
         "scoring",
-        "trials: done, 2",
+        "trials: done, 3",
     ):
         assert word in text
 
@@ -227,3 +230,93 @@ def test_scores_of_the_table_are_sane(first: SweepResult) -> None:
     base = trials[trials["scale"] == 1].set_index(["dataset", "strategy"])["n_correct"]
     for row in trials.to_dict("records"):
         assert base[row["dataset"], row["strategy"]] + row["gained"] - row["lost"] == row["n_correct"]
+
+
+def test_duplicates_move_nothing_to_the_last_digit(second: SweepResult) -> None:
+    copies = second.trials[second.trials["strategy"] == "duplicates"]
+    for _, rows in copies.groupby("dataset"):
+        assert rows["n_categories"].tolist() == [rows["n_classes"].iloc[0] * scale for scale in range(1, STEPS + 1)]
+        for column in ("accuracy", "top5", "macro_f1", "mean_margin", "calibration_error"):
+            assert rows[column].nunique() == 1, column
+    for dataset in ("digits", "shapes"):
+        predictions = pd.read_parquet(
+            second.directory / "predictions" / f"{dataset}__semscale-mini__duplicates__0.parquet"
+        )
+        steps = predictions.columns[2:]
+        assert len(steps) == STEPS
+        assert all(predictions[step].equals(predictions[steps[0]]) for step in steps)
+
+
+def test_every_strategy_is_compared_with_every_control_at_equal_counts(second: SweepResult) -> None:
+    controls = second.conclusions.controls
+    assert len(controls) == 2 * 2 * 2 * (STEPS + 1)
+    trials = second.trials.set_index(["dataset", "strategy", "scale"])
+    for row in controls.dropna(subset="scale").to_dict("records"):
+        arm = trials.loc[(row["dataset"], row["strategy"], row["scale"])]
+        control = trials.loc[(row["dataset"], row["control"], row["scale"])]
+        assert arm["n_categories"] == control["n_categories"]
+        assert row["difference"] == pytest.approx(arm["accuracy"] - control["accuracy"])
+    assert set(second.curves[second.curves["role"] == "control"]["strategy"]) == {"duplicates", "random-words"}
+
+
+def test_orders_share_the_texts_and_pool_into_one_curve(mini_server: str, place: Path, first: SweepResult) -> None:
+    study = make_study(
+        mini_server,
+        place / "store",
+        datasets=["digits"],
+        strategies=["templates"],
+        controls=[],
+        orders=[0, 1, 2],
+        steps=12,
+    )
+    result = sweep(study, place / "runs" / "orders", Quiet())
+    assert len(result.trials) == 3 * 12
+    assert len(result.curves) == 1
+    assert result.curves["n_orders"].item() == 3
+    last = result.trials[result.trials["scale"] == 12]
+    # the same texts in another order are the same categories in the end
+    assert last["n_correct"].nunique() == 1
+    means = result.trials.groupby("scale")["accuracy"].mean()
+    assert result.conclusions.steps["accuracy"].tolist() == pytest.approx(means.tolist())
+    assert len(result.conclusions.additions) == 11
+    assert (result.trials["ceiling"] >= result.trials["accuracy"]).all()
+
+
+@pytest.mark.parametrize("aggregation", ["mean-similarity", "logsumexp", "top-2-mean"])
+def test_other_aggregations_agree_on_the_class_names(
+    aggregation: str, mini_server: str, place: Path, first: SweepResult
+) -> None:
+    study = make_study(
+        mini_server,
+        place / "store",
+        datasets=["digits"],
+        strategies=["templates"],
+        controls=[],
+        aggregation=aggregation,
+    )
+    result = sweep(study, place / "runs" / aggregation, Quiet())
+    same = first.trials.query("dataset == 'digits' and strategy == 'templates' and scale == 1")
+    assert result.trials.query("scale == 1")["n_correct"].tolist() == same["n_correct"].tolist()
+
+
+def test_a_ladder_file_and_own_templates_are_strategies(mini_server: str, place: Path, first: SweepResult) -> None:
+    file = first.directory / "ladders" / "digits__templates__0.json"
+    strategies = [
+        {"strategy": "file", "name": "again", "options": {"path": str(file)}},
+        {"strategy": "custom", "options": {"templates": ["a photo of a {c}", "the {domain} {c}"]}},
+    ]
+    study = make_study(mini_server, place / "store", datasets=["digits"], strategies=strategies, controls=["swapped"])
+    result = sweep(study, place / "runs" / "file", Quiet())
+    again = result.trials[result.trials["strategy"] == "again"]["n_correct"].tolist()
+    assert again == first.trials.query("dataset == 'digits' and strategy == 'templates'")["n_correct"].tolist()
+    assert set(result.curves["strategy"]) == {"again", "custom", "swapped", "swapped-of-custom"}
+
+
+def test_replay_of_the_run_directory_counts_the_same(second: SweepResult) -> None:
+    from semscale.replay.run import replay
+
+    steps = replay([second.directory]).steps
+    ours = second.trials.set_index(["dataset", "strategy", "n_categories"])["n_correct"]
+    assert len(steps) == len(ours)
+    for row in steps:
+        assert row["correct"] == ours[row["dataset"], row["family"], row["n_categories"]]

@@ -1,0 +1,159 @@
+"""Choosing categories greedily on some images, with the interval of the gain as stopping rule."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from semscale.analysis.paired import change_interval
+from semscale.analysis.patterns import Bool
+
+Float32 = NDArray[np.float32]
+Int32 = NDArray[np.int32]
+Index = NDArray[np.intp]
+
+RISK = 0.05
+"""Of a round that takes a place although no place helps."""
+
+
+class Similarities(Protocol):
+    """What P places say of n images: item p is float32[n, C], the similarity to each class's text of place p.
+
+    -inf stands where a class has no text in the place. float32[P, n, C] is one; :class:`PlaceTexts` computes its items
+    when they are asked for, and so needs the memory of one of them instead of P.
+    """
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, place: int, /) -> Float32: ...
+
+
+@dataclass(frozen=True)
+class PlaceTexts:
+    """The similarities of images to the texts of places, multiplied anew whenever they are asked for.
+
+    Attributes:
+        images: float32[n, d], unit rows.
+        texts: float32[P, C, d], unit rows; anything where there is no text.
+        offered: bool[P, C], whether the class has a text in the place.
+    """
+
+    images: Float32
+    texts: Float32
+    offered: Bool
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def __getitem__(self, place: int, /) -> Float32:
+        similarity: Float32 = self.images @ self.texts[place].T
+        similarity[:, ~self.offered[place]] = -np.inf
+        return similarity
+
+
+@dataclass(frozen=True)
+class Round:
+    """The best place of one round of the search.
+
+    Attributes:
+        place: its index.
+        candidates: how many places were tried.
+        correct: images right with it.
+        gained, lost: images that it makes right, and wrong.
+        low: lower end of the one-sided interval of its gain, as a share of the images.
+        taken: whether the interval lies above 0; the search ends with the first place that is not taken.
+    """
+
+    place: int
+    candidates: int
+    correct: int
+    gained: int
+    lost: int
+    low: float
+    taken: bool
+
+
+def choose_places(places: Similarities, start: Float32, true_class: Int32, risk: float = RISK) -> list[Round]:
+    """Add places to the start one by one, each time the one with most images right, as long as the gain is sure.
+
+    An image gets the class of the nearest of all texts taken so far (the aggregation `max`), so a candidate costs one
+    `np.maximum` and one `argmax` over float32[n, C]. Of places with as many images right the earlier one is tried, of
+    equal similarities the earlier class wins.
+
+    A place is taken when the one-sided paired interval of its gain (:func:`semscale.analysis.paired.change_interval`)
+    excludes 0. As it is the best of m candidates, the interval has confidence 1 - risk / m (Bonferroni): when no place
+    helps, a round takes one in at most `risk` of all searches. The gain on these images is still the largest of many
+    and so flattered; other images must measure it.
+
+    Memory beyond the inputs: three times `n * C * 4` bytes, and an item of `places`.
+
+    Args:
+        places: the P candidates.
+        start: float32[n, C], similarity to the class names.
+        true_class: int32[n].
+        risk: between 0 and 1.
+
+    Returns:
+        A round for each place taken, and a last one for the best place that was not, unless nothing was left.
+
+    Raises:
+        ValueError: when there is no image, the risk is out of range or an item has another shape.
+
+    >>> start = np.tile(np.float32([0.5, 0.4]), (40, 1))
+    >>> true = np.repeat([0, 1], [20, 20]).astype(np.int32)
+    >>> useless, useful = np.zeros_like(start), np.eye(2, dtype=np.float32)[true]
+    >>> [(found.place, found.correct, found.taken) for found in choose_places([useless, useful], start, true)]
+    [(1, 40, True), (0, 40, False)]
+    """
+    if not len(true_class) or not 0 < risk < 1:
+        raise ValueError(f"expected images and a risk between 0 and 1, but got {len(true_class)} and {risk}")
+    best = np.array(start, dtype=np.float32)
+    offered = np.empty_like(best)
+    right: Bool = best.argmax(axis=1) == true_class
+    left = list(range(len(places)))
+    rounds: list[Round] = []
+    while left and (not rounds or rounds[-1].taken):
+        top, top_right = -1, right
+        for place in left:
+            similarity = places[place]
+            if similarity.shape != best.shape:
+                raise ValueError(f"expected place {place} to be {list(best.shape)}, got {list(similarity.shape)}")
+            now: Bool = np.maximum(best, similarity, out=offered).argmax(axis=1) == true_class
+            if top < 0 or now.sum() > top_right.sum():
+                top, top_right = place, now
+        gained, lost = int((top_right & ~right).sum()), int((right & ~top_right).sum())
+        low = float(change_interval(gained, lost, len(right), 1 - 2 * risk / len(left))[0])
+        rounds.append(Round(top, len(left), int(top_right.sum()), gained, lost, low, low > 0))
+        np.maximum(best, places[top], out=best)
+        right = top_right
+        left.remove(top)
+    return rounds
+
+
+def halve(true_class: Int32, seed: int = 0) -> tuple[Index, Index]:
+    """Split images into two halves at random, each class by itself; the odd images of classes go to either in turn.
+
+    Args:
+        true_class: int32[n].
+        seed: of the generator; same seed, same halves.
+
+    Returns:
+        The indices of both halves, ascending.
+
+    >>> [half.tolist() for half in halve(np.array([0, 0, 1, 1, 1, 1], np.int32))]
+    [[1, 3, 5], [0, 2, 4]]
+    """
+    rng = np.random.default_rng(seed)
+    halves: tuple[list[Index], list[Index]] = ([], [])
+    larger = 0
+    for name in np.unique(true_class):
+        mine = rng.permutation(np.flatnonzero(true_class == name))
+        middle = len(mine) // 2
+        halves[larger].append(mine[middle:])
+        halves[1 - larger].append(mine[:middle])
+        larger = (larger + len(mine)) % 2
+    none = np.empty(0, dtype=np.intp)
+    return np.sort(np.concatenate([none, *halves[0]])), np.sort(np.concatenate([none, *halves[1]]))

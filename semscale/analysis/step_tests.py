@@ -1,0 +1,93 @@
+"""Does anything change, and where: Cochran's Q over all steps, and tests of single steps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import chdtrc, ndtr
+
+from semscale.analysis.contrasts import Contrasts
+from semscale.analysis.paired import holm, mcnemar_p
+from semscale.analysis.patterns import Float64, Int64, Patterns
+
+
+@dataclass(frozen=True)
+class CochranQ:
+    """Cochran's Q with its degrees of freedom and its p by the chi-squared distribution."""
+
+    q: float
+    degrees: int
+    p: float
+
+
+def cochran_q(patterns: Patterns) -> CochranQ:
+    """Test whether accuracy is the same at all steps.
+
+    W. G. Cochran, "The comparison of percentages in matched samples", Biometrika 37 (1950), 256-266: with C_j
+    right at step j and R_i steps right for image i, Q = (S - 1) (S sum C_j^2 - (sum C_j)^2) /
+    (S sum R_i - sum R_i^2), chi-squared with S - 1 degrees of freedom when nothing changes. Where no image
+    ever changes, Q is 0 and p is 1. With several orders every image counts once, by its sum over orders:
+    Friedman's form of the same statistic, the squares of that sum in the place of R_i.
+
+    >>> from semscale.analysis.patterns import count_patterns
+    >>> answers = np.array([[1, 1, 0], [1, 0, 0], [1, 1, 0], [1, 1, 1], [0, 1, 0], [1, 0, 0]], bool)
+    >>> test = cochran_q(count_patterns(answers))
+    >>> round(test.q, 4), test.degrees, round(test.p, 4)
+    (5.2, 2, 0.0743)
+    """
+    steps = patterns.n_steps
+    sums = patterns.rows.sum(axis=1).astype(np.float64)
+    columns = patterns.counts @ sums
+    within = float(patterns.counts @ (sums**2).sum(axis=1) - patterns.counts @ (sums.sum(axis=1) ** 2) / steps)
+    if within <= 1e-9 * max(1.0, float(columns.sum())):
+        return CochranQ(0.0, steps - 1, 1.0)
+    q = (steps - 1) * float(((columns - columns.mean()) ** 2).sum()) / within
+    return CochranQ(q, steps - 1, float(chdtrc(steps - 1, q)))
+
+
+@dataclass(frozen=True)
+class StepTests:
+    """Tests of each step against another one; entry 0 compares the first step with itself and is 1.
+
+    Attributes:
+        gained, lost: int64[S], images that became right and wrong; with orders, counts over all orders.
+        p: float64[S], two-sided.
+        p_holm: float64[S], adjusted by Holm for the S - 1 steps tested.
+    """
+
+    gained: Int64
+    lost: Int64
+    p: Float64
+    p_holm: Float64
+
+
+def compare_steps(patterns: Patterns, found: Contrasts, against: str = "first") -> StepTests:
+    """Test the change of every step against the first step or against the previous one.
+
+    For one order the exact McNemar test. With several orders an image has several answers and there is no
+    two-by-two table: the change is then compared with its two-way error, as a normal variable.
+
+    Args:
+        patterns: the answers.
+        found: their contrasts.
+        against: "first" or "previous".
+
+    Raises:
+        ValueError: for another word.
+    """
+    if against not in ("first", "previous"):
+        raise ValueError(f"expected 'first' or 'previous', but got {against!r}")
+    steps = patterns.n_steps
+    base = np.zeros(steps, np.int64) if against == "first" else np.maximum(np.arange(steps) - 1, 0)
+    rows = patterns.rows
+    gained = np.tensordot(patterns.counts, (rows & ~rows[:, :, base]).sum(axis=1), axes=1)
+    lost = np.tensordot(patterns.counts, (~rows & rows[:, :, base]).sum(axis=1), axes=1)
+    if patterns.n_orders == 1:
+        p = mcnemar_p(gained, lost)
+    else:
+        later = np.arange(1, steps)
+        z = np.abs(found.change[base[1:], later]) / found.error[base[1:], later]
+        p = np.concatenate([[1.0], 2 * ndtr(-z)])
+    adjusted = np.concatenate([[1.0], holm(p[1:])])
+    return StepTests(gained.astype(np.int64), lost.astype(np.int64), p, adjusted)

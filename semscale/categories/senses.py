@@ -1,0 +1,151 @@
+"""Which sense of WordNet a class has: given, or decided by a hypernym or the domain; never a guess, never a mixture."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from semscale.categories.checks import normalise
+from semscale.categories.options import mapping_option, text_option
+from semscale.categories.registry import StrategyContext
+from semscale.errors import SemscaleError
+
+SENSE_OPTIONS = ("senses", "hypernym", "ambiguous")
+"""What all strategies from WordNet take, see :func:`choose_senses`."""
+
+Synset = Any
+
+
+def choose_senses(context: StrategyContext, wordnet: Any, where: str) -> dict[str, Synset | None]:
+    """Return the noun sense of each class; None for a class that WordNet does not know.
+
+    In this order: the option `senses` ({class: synset name}, such as {crane: crane.n.05}); the only sense under the
+    option `hypernym` (a synset name); the only sense that the class name has; the only one under a sense of the domain
+    word. What remains ambiguous is refused with all candidates, unless the option `ambiguous` is "first": then it is
+    the first one, which WordNet holds for the most frequent. The most frequent sense is no good default: that of
+    "seahorse" is the walrus.
+
+    Args:
+        context: classes, domain and options.
+        wordnet: NLTK's reader.
+        where: the strategy, for messages.
+
+    Raises:
+        SemscaleError: for ambiguous classes, unknown synsets, and senses of classes that there are not.
+    """
+    given = _given(context, wordnet, where)
+    hypernym = context.options.get("hypernym")
+    roots = {_synset(wordnet, text_option(context.options, "hypernym", None, where), where)} if hypernym else set()
+    policy = text_option(context.options, "ambiguous", "refuse", where)
+    if policy not in ("refuse", "first"):
+        raise SemscaleError(
+            "the option 'ambiguous' does not fit", where=where, found=repr(policy), expected="refuse or first"
+        )
+    domain = set(_nouns(wordnet, context.domain))
+    chosen: dict[str, Synset | None] = {}
+    ambiguous: dict[str, list[Synset]] = {}
+    for name in context.classes:
+        if name in given:
+            chosen[name] = given[name]
+            continue
+        senses = _nouns(wordnet, name)
+        candidates = [sense for sense in senses if _is_under(sense, roots)] if roots else senses
+        if len(candidates) > 1:
+            candidates = [sense for sense in candidates if _is_under(sense, domain)] or candidates
+        if len(candidates) > 1 and policy == "refuse":
+            ambiguous[name] = candidates
+        elif senses and not candidates:
+            ambiguous[name] = senses
+        chosen[name] = candidates[0] if candidates else None
+    if ambiguous:
+        raise _ambiguous(ambiguous, context, where)
+    return chosen
+
+
+def ancestors(sense: Synset) -> list[Synset]:
+    """Return all hypernyms of a sense, nearest first."""
+    return _walk(sense, lambda one: [*one.hypernyms(), *one.instance_hypernyms()])
+
+
+def descendants(sense: Synset) -> list[Synset]:
+    """Return all hyponyms of a sense, nearest first."""
+    return _walk(sense, lambda one: one.hyponyms())
+
+
+def _walk(sense: Synset, step: Callable[[Synset], Sequence[Synset]]) -> list[Synset]:
+    seen = {sense: None}
+    waiting = deque([sense])
+    while waiting:
+        # NLTK keeps relations in sets, whose order differs from one process to the next: here the more frequent
+        # senses of WordNet's tagged texts come first, then those that stand first in its files.
+        for one in sorted(step(waiting.popleft()), key=lambda one: (-_frequency(one), one.offset())):
+            if one not in seen:
+                seen[one] = None
+                waiting.append(one)
+    return list(seen)[1:]
+
+
+def _frequency(sense: Synset) -> int:
+    return sum(lemma.count() for lemma in sense.lemmas())
+
+
+def _is_under(sense: Synset, roots: set[Synset]) -> bool:
+    return sense in roots or any(ancestor in roots for ancestor in ancestors(sense))
+
+
+def _nouns(wordnet: Any, name: str) -> list[Synset]:
+    words = normalise(name).split()
+    for joint in ("_", "-", ""):
+        if words and (found := wordnet.synsets(joint.join(words), "n")):
+            return list(found)
+    return []
+
+
+def _given(context: StrategyContext, wordnet: Any, where: str) -> dict[str, Synset]:
+    names = {normalise(name): name for name in context.classes}
+    given = {}
+    for name, synset in mapping_option(context.options, "senses", where).items():
+        if normalise(name) not in names:
+            raise SemscaleError(
+                "the option 'senses' names a class that there is not",
+                where=where,
+                found=repr(name),
+                expected=f"one of {', '.join(context.classes[:12])}",
+            )
+        own = names[normalise(name)]
+        given[own] = _synset(wordnet, synset, where, own)
+    return given
+
+
+def _synset(wordnet: Any, name: object, where: str, class_name: str | None = None) -> Synset:
+    from nltk.corpus.reader.wordnet import WordNetError
+
+    try:
+        return wordnet.synset(name)
+    except (WordNetError, ValueError, AttributeError) as error:
+        known = [_shown(sense) for sense in _nouns(wordnet, class_name)] if class_name else []
+        raise SemscaleError(
+            "WordNet has no such synset",
+            where=where if class_name is None else f"{where}, class {class_name}",
+            found=repr(name),
+            expected="; ".join(known) or "a synset name such as crane.n.05",
+        ) from error
+
+
+def _ambiguous(classes: Mapping[str, list[Synset]], context: StrategyContext, where: str) -> SemscaleError:
+    lines = [f"{name}: {'; '.join(map(_shown, senses))}" for name, senses in classes.items()]
+    example = ", ".join(f"{name}: {senses[0].name()}" for name, senses in classes.items())
+    one = len(classes) == 1
+    return SemscaleError(
+        f"{'a class has' if one else f'{len(classes)} classes have'} several senses in WordNet, "
+        f"and neither a hypernym nor the domain {context.domain!r} decides between them",
+        where=where,
+        found="\n            ".join(lines),
+        hint=f"choose with the option senses, such as {{{example}}} (these are the most frequent, not the right ones)",
+    )
+
+
+def _shown(synset: Synset) -> str:
+    gloss = synset.definition()
+    return f"{synset.name()} ({gloss if len(gloss) <= 60 else gloss[:57] + '...'})"
