@@ -68,8 +68,8 @@ def show_findings(findings: Sequence[Finding]) -> None:
 
 
 def _python() -> Finding:
-    ok = (3, 10) <= sys.version_info[:2] < (3, 13)
-    return Finding("python", ok, f"{platform.python_version()} on {platform.system()}", "use Python 3.10 to 3.12")
+    ok = (3, 11) <= sys.version_info[:2] < (3, 13)
+    return Finding("python", ok, f"{platform.python_version()} on {platform.system()}", "use Python 3.11 or 3.12")
 
 
 def _packages(title: str, names: Sequence[str], mend: str, *, required: bool) -> Finding:

@@ -133,7 +133,7 @@ class EncodeClient:
         )
         try:
             await asyncio.wait_for(call, timeout=self.deadline)
-        except (asyncio.TimeoutError, TimeoutError) as error:
+        except TimeoutError as error:
             self._client = Client(self.url)
             raise ServerUnavailableError(f"{self.url} gave no answer within {self.deadline:g} s") from error
         except ConnectionError as error:

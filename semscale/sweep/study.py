@@ -88,6 +88,8 @@ def sweep(study: StudyConfig, out: Path | None, report: Reporter) -> SweepResult
     for arm in arms:
         for ladder in arm.ladders:
             directory.write_ladder(ladder)
+            for note in ladder.notes:
+                report.note(f"{ladder.dataset} x {ladder.strategy}: {note}")
     tracking = open_store(study.tracking.uri, study.tracking.experiment, out.resolve().parent)
     with ExitStack() as stack:
         with report.stage("connecting to Ray" if study.ray.address else "starting Ray"):
