@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -33,6 +40,37 @@ def mini_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     log = tmp_path_factory.mktemp("server") / "clip-server.log"
     with launch_server("semscale-mini", replicas=2, log_file=log) as server:
         yield server.url
+
+
+@contextmanager
+def _mlflow(kind: str, store: str, folder: Path) -> Iterator[str]:
+    with closing(socket.socket()) as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "mlflow", kind, "--backend-store-uri", store, "--workers", "1"]
+    command += ["--host", "127.0.0.1", "--port", str(port), "--default-artifact-root", "mlflow-artifacts:/"]
+    command += ["--artifacts-destination", str(folder / "artifacts-of-server")]
+    address = f"http://127.0.0.1:{port}"
+    with (folder / f"mlflow-{kind}.log").open("w") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log)
+        try:
+            for _ in range(240):
+                assert process.poll() is None, Path(log.name).read_text()
+                try:
+                    urllib.request.urlopen(f"{address}/health", timeout=1)
+                    break
+                except (urllib.error.URLError, OSError):
+                    time.sleep(0.5)
+            yield address
+        finally:
+            process.terminate()
+            process.wait(30)
+
+
+@pytest.fixture(scope="session")
+def mlflow_process() -> Callable[[str, str, Path], AbstractContextManager[str]]:
+    """Start `mlflow ui` or `mlflow server` on a store; gives its address and ends it with the context."""
+    return _mlflow
 
 
 @pytest.fixture(scope="session")

@@ -4,14 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
-import socket
-import subprocess
-import sys
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import AbstractContextManager
 from pathlib import Path
 from urllib.parse import quote
 
@@ -40,28 +34,10 @@ def result(
 
 
 @pytest.fixture(scope="module")
-def ui(result: SweepResult) -> Iterator[str]:
-    with closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    store = f"sqlite:///{result.directory.parent / 'mlflow.db'}"
-    command = ["-m", "mlflow", "ui", "--backend-store-uri", store, "--host", "127.0.0.1", "--port", str(port)]
-    log = (result.directory.parent / "ui.log").open("w")
-    process = subprocess.Popen([sys.executable, *command, "--workers", "1"], stdout=log, stderr=log)
-    try:
-        address = f"http://127.0.0.1:{port}"
-        for _ in range(240):
-            assert process.poll() is None, Path(log.name).read_text()
-            try:
-                urllib.request.urlopen(f"{address}/health", timeout=1)
-                break
-            except (urllib.error.URLError, OSError):
-                time.sleep(0.5)
+def ui(result: SweepResult, mlflow_process: Callable[[str, str, Path], AbstractContextManager[str]]) -> Iterator[str]:
+    folder = result.directory.parent
+    with mlflow_process("ui", f"sqlite:///{folder / 'mlflow.db'}", folder) as address:
         yield address
-    finally:
-        process.terminate()
-        process.wait(30)
-        log.close()
 
 
 @pytest.fixture(scope="module")

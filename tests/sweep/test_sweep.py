@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -320,3 +322,28 @@ def test_replay_of_the_run_directory_counts_the_same(second: SweepResult) -> Non
     assert len(steps) == len(ours)
     for row in steps:
         assert row["correct"] == ours[row["dataset"], row["family"], row["n_categories"]]
+
+
+def test_runs_go_to_a_tracking_server_and_are_found_there_again(
+    mini_server: str,
+    place: Path,
+    tmp_path: Path,
+    mlflow_process: Callable[[str, str, Path], AbstractContextManager[str]],
+) -> None:
+    with mlflow_process("server", f"sqlite:///{tmp_path / 'server.db'}", tmp_path) as address:
+        tree = {
+            "datasets": ["digits"],
+            "controls": [],
+            "steps": 2,
+            "tracking": {"uri": address, "experiment": "shared"},
+        }
+        study = make_study(mini_server, place / "store", **tree)
+        for _ in range(2):
+            result = sweep(study, tmp_path / "run", Quiet())
+        client = MlflowClient(tracking_uri=address)
+        runs = client.search_runs([client.get_experiment_by_name("shared").experiment_id], max_results=100)
+        assert kinds(list(runs)) == {"trial": 4, "curve": 2, "study": 1}
+        trial = result.trials["mlflow_run_id"].iloc[0]
+        assert {item.path for item in client.list_artifacts(trial)} >= {"categories.json", "confusion.png"}
+        assert len(client.get_metric_history(result.curves["mlflow_run_id"].iloc[0], "accuracy")) == 2
+        assert address in result.ui_command

@@ -1,0 +1,54 @@
+"""A clip-server with the original executor's own encode and rank code, which knows no /info; run as a script.
+
+The original executor cannot load a model with open_clip 3, so it is given semscale-mini's towers; everything else,
+its preprocessing with CLIP's mean and deviation included, is clip-server's.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from multiprocessing.pool import ThreadPool
+from typing import Any
+
+os.environ.update(NO_VERSION_CHECK="1", JINA_OPTOUT_TELEMETRY="1")
+
+import torch
+from clip_server.executors.clip_torch import CLIPEncoder
+from clip_server.model import clip
+from jina import Flow
+from opentelemetry.trace import NoOpTracer
+
+from semscale.serving.mini import load_mini
+
+
+class _Towers:
+    def __init__(self, model: Any) -> None:
+        self.model = model
+
+    def encode_image(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        return self.model.encode_image(pixel_values)
+
+    def encode_text(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        return self.model.encode_text(input_ids)
+
+
+class StockEncoder(CLIPEncoder):
+    """clip-server's executor without its model loader."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super(CLIPEncoder, self).__init__(**kwargs)
+        model, _, tokenize = load_mini()
+        torch.set_num_threads(1)
+        self._device, self._dtype, self._minibatch_size, self._access_paths = "cpu", torch.float32, 32, "@r"
+        self._num_worker_preprocess = 2
+        self._pool = ThreadPool(2)
+        self._model = _Towers(model)
+        self._tokenizer = lambda texts: {"input_ids": tokenize(texts), "attention_mask": torch.ones(len(texts), 77)}
+        self._image_transform = clip._transform_blob(model.visual.preprocess_cfg["size"])
+        self.tracer = NoOpTracer()
+
+
+if __name__ == "__main__":
+    with Flow(host="127.0.0.1", port=int(sys.argv[1])).add(uses=StockEncoder, name="clip") as flow:
+        flow.block()

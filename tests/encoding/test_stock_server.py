@@ -1,0 +1,78 @@
+"""A clip-server that is not ours: no identity, its own preprocessing, no word about which document was at fault."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from clip_server.model import clip
+
+from semscale.datasets.registry import load_dataset
+from semscale.encoding.client import EncodeClient
+from semscale.encoding.encoder import Encoder
+from semscale.encoding.handshake import ask, shake_hands
+from semscale.serving.mini import load_mini
+
+
+@pytest.fixture(scope="module")
+def stock_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with closing(socket.socket()) as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    log = tmp_path_factory.mktemp("stock") / "server.log"
+    command = [sys.executable, str(Path(__file__).parent / "stock_server.py"), str(port)]
+    with log.open("w") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True)
+        try:
+            url = f"grpc://127.0.0.1:{port}"
+            assert "does not tell its model" in ask(url, patience=120), log.read_text()
+            yield url
+        finally:
+            # its own session, so the group is the gateway and the executor and nothing else
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait(20)
+
+
+def test_whole_files_are_sent_and_come_back_as_the_server_computes_them(
+    stock_server: str, tmp_path: Path, ray_session: None
+) -> None:
+    dataset = load_dataset("shapes", limit=30)
+    identity = shake_hands([stock_server], "some-clip", tmp_path)
+    assert identity.info is None
+    assert identity.fingerprint.startswith("some-clip-")
+    with Encoder(identity, [stock_server], tmp_path, actors=1, batch_size=8) as encoder:
+        encoded = encoder.encode_images(dataset)
+        encoder.encode_texts(["circle", "star"])
+        ours = encoder.image_embeddings(encoded.keys)
+        words = encoder.text_embeddings(["circle", "star"])
+    model, _, tokenize = load_mini()
+    transform = clip._transform_blob(model.visual.preprocess_cfg["size"])
+    files = [dataset.reader.read(sample.file) for sample in dataset.samples]
+    with torch.inference_mode():
+        images = model.encode_image(torch.stack([transform(file) for file in files]), normalize=True).numpy()
+        texts = model.encode_text(tokenize(["circle", "star"]), normalize=True).numpy()
+    assert np.abs(ours - images).max() < 1e-5
+    assert np.abs(words - texts).max() < 1e-5
+
+
+def test_the_document_at_fault_is_found_by_smaller_requests(stock_server: str) -> None:
+    dataset = load_dataset("digits", limit=20)
+    contents = [dataset.reader.read(sample.file) for sample in dataset.samples]
+    contents[11] = b"no picture"
+
+    async def encode():  # type: ignore[no-untyped-def]
+        return await EncodeClient(stock_server, batch_size=16).encode(contents)
+
+    encoded = asyncio.run(encode())
+    assert [i for i, reason in enumerate(encoded.reasons) if reason] == [11]
+    assert np.allclose(np.linalg.norm(np.delete(encoded.embeddings, 11, axis=0), axis=1), 1, atol=1e-6)
