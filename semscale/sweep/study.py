@@ -138,14 +138,18 @@ def _try_and_conclude(
     key = _study_key(name, study, scored)
     # everything that workers write under exists before the first worker starts
     study_run = start_study_run(client, tracking, key, name)
-    runs, keys = {}, {}
+    runs, places = {}, {}
     for ladder in scored:
         if ladder.curve not in runs:
-            keys[ladder.curve] = f"{key}/{slug(*ladder.curve)}"
-            runs[ladder.curve] = start_curve_run(client, tracking, keys[ladder.curve], study_run, ladder.columns)
+            curve_key = f"{key}/{slug(*ladder.curve)}"
+            model = f" / {ladder.model}" if len(study.models) > 1 else ""
+            title = f"{ladder.dataset}{model} / {ladder.strategy}"
+            run = start_curve_run(client, tracking, curve_key, study_run, ladder.columns, title)
+            runs[ladder.curve] = run
+            places[ladder.curve] = (run.info.run_id, curve_key, title)
     context = TrialContext(
         ladders={ladder.key: ray.put(ladder) for ladder in scored},
-        curve_runs={curve: (run.info.run_id, keys[curve]) for curve, run in runs.items()},
+        curve_runs=places,
         tracking=tracking,
         study_name=name,
     )
@@ -158,7 +162,10 @@ def _try_and_conclude(
             row = {str(name): value for name, value in _rows(found.curves, curve).iloc[0].items()}
             finish_curve_run(client, runs[curve], row, _rows(trials, curve), _rows(found.steps, curve))
             advance(done, len(runs))
-        quarantined = sum(len(arm.images.quarantine) for one in encoded for arm in one.arms)
+        # an image that no model could use is one image
+        quarantined = len(
+            {(arm.arm.dataset.name, file) for one in encoded for arm in one.arms for file in arm.images.quarantine}
+        )
         artifacts = _write_results(study, directory, trials, found)
         finish_study_run(
             client,

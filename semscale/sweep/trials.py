@@ -27,13 +27,13 @@ class TrialContext:
 
     Attributes:
         ladders: Ray reference of the scored ladder by (dataset, model, strategy, order).
-        curve_runs: MLflow run id and key of each curve, by (dataset, model, strategy).
+        curve_runs: MLflow run id, key and title of each curve, by (dataset, model, strategy).
         tracking: where the runs go.
         study_name: for the tag that filters by study.
     """
 
     ladders: Mapping[tuple[str, str, str, int], Any]
-    curve_runs: Mapping[tuple[str, str, str], tuple[str, str]]
+    curve_runs: Mapping[tuple[str, str, str], tuple[str, str, str]]
     tracking: TrackingStore
     study_name: str
 
@@ -62,13 +62,14 @@ class StepTrial(tune.Trainable):
             return {"row": None, tune.result.DONE: True}
         k = scored.flat.scales.index(self._config["scale"])
         row = evaluate_step(scored, k)
-        run_id, key = self._context.curve_runs[curve]
+        run_id, key, title = self._context.curve_runs[curve]
         row["mlflow_run_id"] = record_trial(
             self._client,
             self._context.tracking,
             f"{key}/o={row['order']}/s={row['scale']}",
             run_id,
             self._context.study_name,
+            title,
             row,
             lambda: trial_details(scored, k),
         )

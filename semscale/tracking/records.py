@@ -64,11 +64,10 @@ def finish_study_run(
     complete_run(client, run, params=params, metrics={(name, 0): value for name, value in metrics.items()}, files=files)
 
 
-def start_curve_run(client: Any, store: TrackingStore, key: str, study: Any, curve: Row) -> Any:
+def start_curve_run(client: Any, store: TrackingStore, key: str, study: Any, curve: Row, title: str) -> Any:
     """Make or find the run of a curve, under its study; the trials need it as their parent."""
-    name = f"{curve['dataset']} / {curve['strategy']}"
     return find_or_create_run(
-        client, store.experiment_id, key, name=name, tags=_tags("curve", study, curve), parent=study.info.run_id
+        client, store.experiment_id, key, name=title, tags=_tags("curve", study, curve), parent=study.info.run_id
     )
 
 
@@ -114,6 +113,7 @@ def record_trial(
     key: str,
     curve_run_id: str,
     study_name: str,
+    title: str,
     trial: Row,
     details: Callable[[], TrialDetails],
 ) -> str:
@@ -125,6 +125,7 @@ def record_trial(
         key: the trial's key.
         curve_run_id: the parent.
         study_name: for the tag that filters by study.
+        title: the name of the curve's run, with which the trial's begins.
         trial: the trial's row of trials.parquet.
         details: computes the label set, the statistics and the confusion matrix; only called for a trial that is
             not recorded yet.
@@ -138,7 +139,7 @@ def record_trial(
         **{name: str(trial[name]) for name in (*CURVE_COLUMNS, "order", "scale")},
     }
     order = f" / o={trial['order']}" if trial["order"] else ""
-    name = f"{trial['dataset']} / {trial['strategy']}{order} / s={trial['scale']:02d}"
+    name = f"{title}{order} / s={trial['scale']:02d}"
     run = find_or_create_run(client, store.experiment_id, key, name=name, tags=tags, parent=curve_run_id)
     if not is_finished(run):
         detail = details()
