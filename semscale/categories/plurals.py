@@ -19,6 +19,7 @@ def _engine() -> Any:
     engine = inflect.engine()
     engine.defnoun("golf", "golfs")  # inflect declines it like wolf
     engine.defnoun("taquito", "taquitos")
+    engine.defnoun("two", "twos")  # not like potato
     return engine
 
 

@@ -68,6 +68,7 @@ def test_fixed_templates_differ_only_in_the_plurals() -> None:
         ("t-shirt", "t-shirts"),
         ("specimen", "specimens"),
         ("golf", "golfs"),
+        ("two", "twos"),
         ("zero", "zeros"),
         ("7", "7s"),
         ("SUV", "SUVs"),
