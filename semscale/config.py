@@ -11,7 +11,15 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from semscale.errors import SemscaleError
 from semscale.redact import redact
@@ -27,6 +35,11 @@ class DatasetConfig(_Section):
     spec: str = Field(min_length=1, description="digits, shapes or folder:PATH")
     name: str | None = Field(default=None, description="short name in tables; the spec's own name unless set")
     domain: str | None = Field(default=None, description='the word for what all classes are, e.g. "flower"')
+
+    @property
+    def label(self) -> str:
+        """Return what tells the dataset from the others in the study file."""
+        return self.name or self.spec
 
 
 class StrategyConfig(_Section):
@@ -115,33 +128,25 @@ class StudyConfig(_Section):
     ray: RayConfig = RayConfig()
     store: str | None = Field(default=None, description="folder of the embedding store")
 
-    @field_validator("datasets", mode="before")
+    @field_validator("datasets", "strategies", mode="before")
     @classmethod
-    def _spec_strings(cls, value: Any) -> Any:
+    def _plain_names(cls, value: Any, info: ValidationInfo) -> Any:
+        key = "spec" if info.field_name == "datasets" else "strategy"
         if isinstance(value, (list, tuple)):
-            return [{"spec": item} if isinstance(item, str) else item for item in value]
-        return value
-
-    @field_validator("strategies", mode="before")
-    @classmethod
-    def _strategy_names(cls, value: Any) -> Any:
-        if isinstance(value, (list, tuple)):
-            return [{"strategy": item} if isinstance(item, str) else item for item in value]
-        return value
-
-    @field_validator("orders", "controls")
-    @classmethod
-    def _different(cls, value: tuple[Any, ...]) -> tuple[Any, ...]:
-        if len(set(value)) < len(value):
-            raise ValueError("something stands here more than once")
+            return [{key: item} if isinstance(item, str) else item for item in value]
         return value
 
     @field_validator("datasets", "models", "strategies", "orders")
     @classmethod
-    def _some_and_different(cls, value: tuple[Any, ...]) -> tuple[Any, ...]:
+    def _some(cls, value: tuple[Any, ...]) -> tuple[Any, ...]:
         if not value:
             raise ValueError("at least one is needed, or the grid of trials is empty")
-        names = [getattr(item, "label", None) or getattr(item, "spec", None) or item for item in value]
+        return value
+
+    @field_validator("datasets", "models", "strategies", "orders", "controls")
+    @classmethod
+    def _different(cls, value: tuple[Any, ...]) -> tuple[Any, ...]:
+        names = [item.label if isinstance(item, (DatasetConfig, StrategyConfig)) else item for item in value]
         repeated = sorted({str(name) for name in names if names.count(name) > 1})
         if repeated:
             raise ValueError(f"{', '.join(repeated)} stands here more than once")

@@ -36,17 +36,12 @@ class ClassScores(Protocol):
         """Return float32[rows, n_classes] for this step, in a buffer that the caller may overwrite."""
 
 
-class MeanEmbedding:
-    """The class is one point, the renormalised mean of its unit text embeddings; its score is their cosine.
+class _ScaledSums:
+    """A score that is the sum of the cosines of a class's categories times a weight per step and class."""
 
-    Since <x, sum of t> / |sum of t| is linear in x, the same similarities serve: their running sums per
-    class, divided by the norm of the running sum of the text embeddings. A class whose embeddings cancel
-    scores 0.
-    """
-
-    def __init__(self, plan: LadderPlan, texts: Float32, rows: int) -> None:
-        self._inverse_norms = _inverse_norms(plan, texts)
-        self._all_sums = np.empty((rows, plan.n_classes), dtype=np.float32)
+    def __init__(self, weights: Float32, rows: int) -> None:
+        self._weights = weights
+        self._all_sums = np.empty((rows, weights.shape[1]), dtype=np.float32)
         self._all_scores = np.empty_like(self._all_sums)
         self._sums = self._all_sums
 
@@ -60,8 +55,20 @@ class MeanEmbedding:
 
     def class_scores(self, step: int) -> Float32:
         scores = self._all_scores[: len(self._sums)]
-        np.multiply(self._sums, self._inverse_norms[step], out=scores)
+        np.multiply(self._sums, self._weights[step], out=scores)
         return scores
+
+
+class MeanEmbedding(_ScaledSums):
+    """The class is one point, the renormalised mean of its unit text embeddings; its score is their cosine.
+
+    Since <x, sum of t> / |sum of t| is linear in x, the same similarities serve: their running sums per
+    class, divided by the norm of the running sum of the text embeddings. A class whose embeddings cancel
+    scores 0.
+    """
+
+    def __init__(self, plan: LadderPlan, texts: Float32, rows: int) -> None:
+        super().__init__(_inverse_norms(plan, texts), rows)
 
 
 def _inverse_norms(plan: LadderPlan, texts: Float32) -> Float32:
@@ -76,26 +83,11 @@ def _inverse_norms(plan: LadderPlan, texts: Float32) -> Float32:
     return inverse
 
 
-class MeanSimilarity:
+class MeanSimilarity(_ScaledSums):
     """The score of a class is the mean of the cosines of its categories."""
 
     def __init__(self, plan: LadderPlan, texts: Float32, rows: int) -> None:
-        self._inverse_counts = 1 / plan.class_counts.astype(np.float32)
-        self._all_sums = np.empty((rows, plan.n_classes), dtype=np.float32)
-        self._all_scores = np.empty_like(self._all_sums)
-        self._sums = self._all_sums
-
-    def reset(self, rows: int) -> None:
-        self._sums = self._all_sums[:rows]
-        self._sums.fill(0.0)
-
-    def update(self, layer: Layer, similarities: Float32) -> None:
-        self._sums[:, layer.classes] += similarities[:, layer.columns]
-
-    def class_scores(self, step: int) -> Float32:
-        scores = self._all_scores[: len(self._sums)]
-        np.multiply(self._sums, self._inverse_counts[step], out=scores)
-        return scores
+        super().__init__(np.reciprocal(plan.class_counts.astype(np.float32)), rows)
 
 
 class LogSumExp:

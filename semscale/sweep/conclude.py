@@ -68,9 +68,18 @@ def conclude_study(
     )
     steps = steps[[*CURVE_KEY, *(name for name in steps.columns if name not in CURVE_KEY)]]
     controls = _against_controls(orders, correct, arms)
+    labels = {(arm.dataset.name, label) for arm in arms for label in arm.controls.values()}
     return Conclusions(
         curves=pd.DataFrame(
-            [_row(orders[curve], summary, controls, curve_runs[curve]) for curve, summary in summaries.items()]
+            [
+                _row(
+                    orders[curve],
+                    summary,
+                    "control" if curve[:1] + curve[2:] in labels else "strategy",
+                    curve_runs[curve],
+                )
+                for curve, summary in summaries.items()
+            ]
         ),
         steps=steps,
         controls=controls,
@@ -79,9 +88,9 @@ def conclude_study(
     )
 
 
-def _row(mine: Sequence[ScoredLadder], summary: CurveSummary, controls: pd.DataFrame, run_id: str) -> dict[str, Any]:
+def _row(mine: Sequence[ScoredLadder], summary: CurveSummary, role: str, run_id: str) -> dict[str, Any]:
     first = mine[0]
-    row = {
+    return {
         **dict(zip(CURVE_KEY, first.curve, strict=True)),
         "aggregation": first.aggregation,
         "n_images": summary.n_images,
@@ -109,12 +118,9 @@ def _row(mine: Sequence[ScoredLadder], summary: CurveSummary, controls: pd.DataF
         "asymptote_high": summary.shapes.asymptote_high,
         "cochran_p": summary.cochran_p,
         "trend": summary.trend,
-        "role": "strategy",
+        "role": role,
         "mlflow_run_id": run_id,
     }
-    if len(controls) and (controls["control"] == first.strategy).any():
-        row["role"] = "control"
-    return row
 
 
 def _against_controls(

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mlflow.entities import Metric, Param, RunTag
+from mlflow.entities import Metric, Param
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 # MLflow refuses more metrics than this in one call
@@ -95,11 +95,6 @@ def complete_run(
             target.write_bytes(content)
         client.log_artifacts(run_id, folder)
     client.set_terminated(run_id, "FINISHED")
-
-
-def set_tags(client: Any, run_id: str, tags: Mapping[str, str]) -> None:
-    """Add or change tags of a run in one call."""
-    client.log_batch(run_id, tags=[RunTag(name, value) for name, value in tags.items()])
 
 
 def metric_name(name: str) -> str:

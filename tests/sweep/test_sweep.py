@@ -214,7 +214,8 @@ def test_wrong_model_name_is_refused_by_the_handshake(mini_server: str, tmp_path
 def test_plain_progress_names_every_stage(mini_server: str, tmp_path: Path) -> None:
     console = Console(record=True, width=100, force_terminal=False)
     study = make_study(mini_server, tmp_path / "store", datasets=["digits"], limit=20, steps=1)
-    sweep(study, tmp_path / "run", reporter(console))
+    result = sweep(study, tmp_path / "run", reporter(console))
+    assert dict(zip(result.curves["strategy"], result.curves["role"], strict=True))["duplicates"] == "control"
     text = console.export_text()
     for word in (
         "encoding digits: done, 20 images",
