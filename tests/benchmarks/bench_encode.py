@@ -27,10 +27,10 @@ from clip_client import Client
 from docarray import Document, DocumentArray
 
 from semscale.datasets.base import Dataset
+from semscale.datasets.picture import decode
 from semscale.datasets.registry import load_dataset
 from semscale.encoding.encoder import Encoder
 from semscale.encoding.handshake import shake_hands
-from semscale.encoding.preprocess import decode
 from semscale.serving.launcher import launch_server
 from semscale.serving.mini import load_mini
 from semscale.sweep.cluster import ray_cluster

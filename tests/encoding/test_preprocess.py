@@ -5,7 +5,8 @@ import pytest
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 
-from semscale.encoding.preprocess import BadImageError, can_prepare, decode, prepare
+from semscale.datasets.picture import BadImageError, decode
+from semscale.encoding.preprocess import can_prepare, prepare
 
 
 def picture(mode: str, size: tuple[int, int], form: str = "PNG") -> bytes:
