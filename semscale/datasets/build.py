@@ -14,7 +14,7 @@ from semscale.datasets.cut import cut
 from semscale.datasets.names import name_classes, read_class_map
 from semscale.datasets.paths import OTHER_SPLIT, FolderRule, LabelOf, rule_labels
 from semscale.datasets.samples import Int32, SampleTable, Spool
-from semscale.datasets.source import Notes, Options, Source
+from semscale.datasets.source import Notes, Options, Source, as_text
 from semscale.errors import SemscaleError
 
 # what a class is when nobody says so; the domain templates then read "Object tulip"
@@ -55,7 +55,10 @@ def build(
     spool, codes, folders = Spool(), array("i"), FolderRule(source.peel)
     for entry in source.entries:
         if entry.reason is not None:
-            rejected[entry.file] = entry.reason
+            rejected[as_text(entry.file)] = entry.reason
+            continue
+        if as_text(entry.file) != entry.file:
+            rejected[as_text(entry.file)] = "its name is not in UTF-8"
             continue
         spool.add(entry.file, entry.place)
         codes.append(-1 if entry.label is None else labels.code(entry.label))

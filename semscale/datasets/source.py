@@ -21,6 +21,15 @@ ARCHIVE_SUFFIXES = (".7z", ".bz2", ".gz", ".rar", ".tar", ".tbz2", ".tgz", ".txz
 """Archives inside a dataset are named and never opened, so that they cannot nest without end."""
 
 
+def as_text(name: str) -> str:
+    """Return a file's name as tables can hold it: bytes that are no UTF-8 are written out.
+
+    >>> as_text("caf\\udce9.jpg") == "caf\\\\udce9.jpg"
+    True
+    """
+    return name if name.isascii() else name.encode("utf-8", "backslashreplace").decode()
+
+
 class Entry(NamedTuple):
     """One line of a listing.
 
@@ -57,7 +66,7 @@ class Notes:
         self._counts[kind] += 1
         first = self._first.setdefault(kind, [])
         if len(first) < _SHOWN:
-            first.append(name)
+            first.append(as_text(name))
 
     def say(self, line: str) -> None:
         """Keep a line as it is."""
