@@ -33,7 +33,9 @@ def processes_mentioning(word: str) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("command", [[], ["sweep"], ["serve"], ["ladder"], ["optimize"], ["replay"], ["doctor"]])
+@pytest.mark.parametrize(
+    "command", [[], ["sweep"], ["serve"], ["ladder"], ["optimize"], ["label"], ["replay"], ["doctor"]]
+)
 def test_help_is_there(command: list[str]) -> None:
     result = run(*command, "--help")
     assert result.returncode == 0
@@ -57,6 +59,9 @@ def test_wrong_usage_exits_2() -> None:
         (["ladder", "folder:/nowhere"], "does not exist"),
         (["optimize", "digits", "--strategy", "prompt"], "did you mean prompts"),
         (["optimize", "digits", "--server", "localhost"], "not of the form grpc://host:port"),
+        (["label", "nowhere.zip", "--categories", "cat,dog"], "nothing to label at this path"),
+        (["label", "digits", "--categories", "cat,,dog"], "a category is empty"),
+        (["label", "digits", "--categories", "cat", "--server", "localhost"], "not of the form grpc://host:port"),
     ],
 )
 def test_user_mistakes_print_without_a_traceback(arguments: list[str], words: str, tmp_path: Path) -> None:

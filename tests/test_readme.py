@@ -39,7 +39,7 @@ def test_every_semscale_command_parses(line: str) -> None:
 def test_the_study_file_of_the_readme_is_valid() -> None:
     (text,) = blocks("yaml")
     study = study_from(yaml.safe_load(text))
-    assert [dataset.spec for dataset in study.datasets] == ["folder:photos", "digits"]
+    assert [dataset.spec for dataset in study.datasets] == ["zip:flowers.zip", "folder:birds", "digits"]
 
 
 def test_pictures_and_local_links_exist() -> None:

@@ -36,8 +36,9 @@ ROOMS: dict[str, set[str]] = {
         "datasets",
         "config",
     },
+    "label": {"sweep", "encoding", "scoring", "datasets", "config"},
     "doctor": {"sweep", "encoding", "categories", "serving"},
-    "cli": {"sweep", "doctor", "replay", "serving", "categories", "datasets", "config"},
+    "cli": {"sweep", "label", "doctor", "replay", "serving", "categories", "datasets", "config"},
 }
 SHARED = {"errors", "redact"}
 CORE = ("categories", "scoring", "analysis", "replay")

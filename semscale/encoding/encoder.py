@@ -74,6 +74,8 @@ class Encoder:
         self._folder = store / identity.fingerprint
         self._stores = {kind: EmbeddingStore(self._folder / kind) for kind in ("image", "text")}
         self._chunk = 0
+        # what the ledger will not have sent again, and why it is not in the store
+        self._bad: dict[bytes, str] = {}
         self._running: dict[Any, tuple[Any, range]] = {}
         stored = self._stores["image"].keys() | self._stores["text"].keys()
         self._ledger = ray.remote(num_cpus=0)(Ledger).remote(stored)
@@ -134,10 +136,10 @@ class Encoder:
         stored = self._stores["image"]
         stored.refresh()
         # a copy of a bad image is as bad as the one that was sent
-        bad = {keys[i].tobytes(): reason for i, reason in reasons.items() if known[i]}
+        self._bad.update({keys[i].tobytes(): reason for i, reason in reasons.items() if known[i]})
         for i in range(len(samples)):
             if i not in reasons and (not known[i] or keys[i].tobytes() not in stored):
-                reasons[i] = bad.get(keys[i].tobytes(), "was not stored")
+                reasons[i] = self._bad.get(keys[i].tobytes(), "was not stored")
         good = np.ones(len(samples), dtype=np.bool_)
         good[list(reasons)] = False
         positions = np.flatnonzero(good)
@@ -147,20 +149,32 @@ class Encoder:
             raise TooManyBadImagesError(dataset.name, quarantine, len(samples) + len(rejected))
         return EncodedImages(positions, keys[positions], quarantine, sent)
 
-    def encode_texts(self, texts: Sequence[str], progress: Progress | None = None) -> int:
+    def encode_texts(
+        self, texts: Sequence[str], progress: Progress | None = None, refused: dict[str, str] | None = None
+    ) -> int:
         """Bring these texts into the store and return how many were sent.
 
+        Args:
+            texts: what to encode.
+            progress: is told how many texts are done.
+            refused: takes the texts that cannot be encoded, with the reason, for a caller who can go on without them.
+
         Raises:
-            SemscaleError: a text cannot be encoded; a study cannot go on without it.
+            SemscaleError: a text cannot be encoded, and `refused` is not given: a study cannot go on without it.
         """
         unique = list(dict.fromkeys(texts))
         sent = 0
         for part, report in self._run("encode_texts", len(unique), (), lambda a, b: unique[a:b], progress):
             for i, reason in zip(part, report.reasons, strict=True):
-                if reason is not None:
+                if reason is not None and refused is None:
                     raise SemscaleError("a category text cannot be encoded", where=repr(unique[i]), found=reason)
+                if reason is not None:
+                    self._bad[text_key(unique[i])] = reason
             sent += report.sent
         self._stores["text"].refresh()
+        if refused is not None:
+            missing = ((text, key) for text in unique if (key := text_key(text)) not in self._stores["text"])
+            refused.update({text: self._bad.get(key, "was not stored") for text, key in missing})
         return sent
 
     def image_embeddings(self, keys: npt.NDArray[np.void]) -> Float32:

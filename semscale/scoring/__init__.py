@@ -12,6 +12,7 @@ from semscale.scoring.kernel import (
     score_ladder,
 )
 from semscale.scoring.metrics import TrialMetrics, trial_metrics
+from semscale.scoring.running import RunningStatistics, nearest_category
 from semscale.scoring.statistics import CategoryStatistics, category_statistics
 
 __all__ = [
@@ -20,11 +21,13 @@ __all__ = [
     "LOGIT_SCALE",
     "CategoryStatistics",
     "LadderScores",
+    "RunningStatistics",
     "TrialMetrics",
     "block_ranges",
     "category_statistics",
     "expected_calibration_error",
     "join_scores",
+    "nearest_category",
     "score_blocks",
     "score_ladder",
     "trial_metrics",

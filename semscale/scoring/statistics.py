@@ -60,7 +60,7 @@ def category_statistics(images: Float32, texts: Float32, predicted_category: Int
         average = np.bincount(predicted_category, cosines, len(texts)) / counts
         squares = (cosines - average[predicted_category]) ** 2
         spread = np.bincount(predicted_category, squares, len(texts)) / counts
-    return CategoryStatistics(counts / len(images), average, spread, _second_best(sums, counts, texts))
+    return CategoryStatistics(counts / len(images), average, spread, second_best(sums, counts, texts))
 
 
 def _sums_and_cosines(
@@ -80,7 +80,17 @@ def _sums_and_cosines(
     return sums, cosines
 
 
-def _second_best(sums: NDArray[np.float64], counts: NDArray[np.intp], texts: Float32) -> Int32:
+def second_best(sums: NDArray[np.float64], counts: NDArray[np.int64], texts: Float32) -> Int32:
+    """Return for each category the other one with the highest mean cosine over the items that it won.
+
+    Args:
+        sums: float64[m, d], the sum of the unit rows of the items that each category won.
+        counts: int64[m], how many items that is.
+        texts: float32[m, d], unit rows of the categories.
+
+    Returns:
+        int32[m]; -1 for a category that won nothing, and where there is no other.
+    """
     second = np.full(len(texts), -1, dtype=np.int32)
     winners = np.flatnonzero(counts)
     if len(texts) < 2:

@@ -18,8 +18,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-Stage = Callable[[int, int], None]
-"""Says how far a piece of work is: (done, total)."""
+Stage = Callable[[int, int | None], None]
+"""Says how far a piece of work is: (done, total); None where the end is not known."""
 
 
 class Reporter(Protocol):
@@ -66,15 +66,19 @@ class Lines:
         start = spoken = time.monotonic()
         last = 0
 
-        def advance(done: int, total: int) -> None:
+        def advance(done: int, total: int | None) -> None:
             nonlocal spoken, last
             last = done
             now = time.monotonic()
-            if now - spoken >= self.every and done < total:
-                spoken = now
-                rate = done / max(now - start, 1e-9)
-                left = (total - done) / rate if rate else 0.0
-                self.note(f"{title}: {done}/{total} {unit}, {rate:.0f}/s, {left:.0f} s left")
+            if now - spoken < self.every or done == total:
+                return
+            spoken = now
+            rate = done / max(now - start, 1e-9)
+            if total is None:
+                self.note(f"{title}: {done} {unit}, {rate:.0f}/s")
+                return
+            left = (total - done) / rate if rate else 0.0
+            self.note(f"{title}: {done}/{total} {unit}, {rate:.0f}/s, {left:.0f} s left")
 
         yield advance
         seconds = time.monotonic() - start
@@ -94,18 +98,20 @@ class Bars:
 
     @contextmanager
     def stage(self, title: str, total: int | None = None, unit: str = "") -> Iterator[Stage]:
-        """Show the stage as a bar, or as a spinner when its length is not known."""
-        counted = [BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"), TimeRemainingColumn()]
+        """Show the stage as a bar, or as a spinner, with a count if there is a unit, when its length is not known."""
+        rate_column = TextColumn("{task.fields[rate]}")
+        counted = [BarColumn(), MofNCompleteColumn(), rate_column, TimeRemainingColumn()]
+        endless = [TextColumn("{task.completed:.0f}"), rate_column] if unit else []
         with Progress(
             SpinnerColumn(finished_text="[green]✓"),
             TextColumn("{task.description:<34}", markup=False),
-            *(counted if total is not None else []),
+            *(counted if total is not None else endless),
             TimeElapsedColumn(),
             console=self.console,
         ) as bar:
             task = bar.add_task(title, total=total, rate="")
 
-            def advance(done: int, total: int) -> None:
+            def advance(done: int, total: int | None) -> None:
                 elapsed = bar.tasks[0].elapsed or 0.0
                 rate = f"{done / elapsed:.0f} {unit}/s" if elapsed > 0 else ""
                 bar.update(task, completed=done, total=total, rate=rate)

@@ -1,0 +1,80 @@
+"""``semscale label``: label images or texts with the nearest of some categories."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from semscale.cli.group import main
+
+
+@main.command()
+@click.argument("given", metavar="INPUT")
+@click.option("--categories", metavar="LIST", help='Comma-separated: "cat,dog,bird"; quotes protect commas.')
+@click.option(
+    "--categories-file", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
+    help=".txt with a category per line, .json list, or first column of a .csv.",
+)  # fmt: skip
+@click.option("--stats", is_flag=True, help="Also write stats.csv.")
+@click.option("--model", default="semscale-mini", show_default=True, metavar="NAME", help="As for sweep.")
+@click.option(
+    "--server", "servers", multiple=True, metavar="URL",
+    help="grpc://host:port of a running clip-server; repeatable. Without it one is started.",
+)  # fmt: skip
+@click.option("--column", metavar="NAME", help="Column or field with the texts, or with the images of a table.")
+@click.option(
+    "--out", type=click.Path(file_okay=False, path_type=Path), metavar="DIR",
+    help="Folder of the results.  [semscale-labels/NAME-ID]",
+)  # fmt: skip
+@click.option("--store", metavar="DIR", help="Embedding store.  [SEMSCALE_STORE or ~/.cache/semscale/embeddings]")
+@click.option("--limit", type=click.IntRange(min=1), help="Only the first so many.")
+@click.option("--quiet", is_flag=True, help="No progress, only the table.")
+def label(
+    given: str,
+    categories: str | None,
+    categories_file: Path | None,
+    stats: bool,
+    model: str,
+    servers: tuple[str, ...],
+    column: str | None,
+    out: Path | None,
+    store: str | None,
+    limit: int | None,
+    quiet: bool,
+) -> None:
+    """Label images or texts, each with the category whose embedding has the highest cosine with its own.
+
+    INPUT has images (a folder, .zip, .tar, .tar.gz, or a spec that `semscale datasets` lists, whose classes are not
+    needed) or texts (.csv, .tsv, .txt, .jsonl). Writes results.csv, and with --stats per category its share, mean
+    cosine, variance and strongest competitor. What cannot be used goes to quarantine.csv. The same command after an
+    interruption goes on from there.
+
+    \b
+    semscale label photos.zip --categories "cat,dog,bird" --stats
+    semscale label reviews.csv --column review --categories-file topics.txt --server grpc://gpu1:51000
+    """
+    from rich.console import Console
+
+    from semscale.label.categories import read_categories, split_categories
+    from semscale.label.request import Request
+    from semscale.label.run import label as run
+    from semscale.label.show import show_labelled
+    from semscale.sweep.progress import reporter
+    from semscale.sweep.study import default_store
+
+    if categories is not None and categories_file is None:
+        names, notes = split_categories(categories)
+    elif categories_file is not None and categories is None:
+        names, notes = read_categories(categories_file)
+    else:
+        raise click.UsageError("give the categories with --categories or with --categories-file")
+    console = Console()
+    report = reporter(console, quiet=quiet)
+    for line in notes:
+        report.note(line)
+    place = (Path(store) if store else default_store()).expanduser().resolve()
+    request = Request(given, names, model, column, limit)
+    result = run(request, out, report, place, servers, stats)
+    # a narrow window wraps lines, which is easier to read than cells cut short
+    show_labelled(Console(width=max(Console().width, 100)), result)

@@ -1,0 +1,1 @@
+"""Labelling images or texts with the nearest of some categories, without classes and without a study."""

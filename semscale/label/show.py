@@ -1,0 +1,55 @@
+"""What `semscale label` prints: the first lines of the statistics, counts, and where the files are."""
+
+from __future__ import annotations
+
+import math
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from semscale.label.journal import QUARANTINE, RESULTS, STATISTICS
+from semscale.label.run import Labelled
+
+_SHOWN = 12
+
+
+def show_labelled(console: Console, result: Labelled) -> None:
+    """Print the result of a labelling."""
+
+    def say(line: str) -> None:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("category", overflow="fold")
+    for title in ("fraction", "average dot product", "variance"):
+        table.add_column(title, justify="right", no_wrap=True)
+    table.add_column("second best category", overflow="fold")
+    for row in result.statistics.head(_SHOWN).to_dict("records"):
+        second = row["second_best_category"]
+        table.add_row(
+            Text(row["category"]),
+            f"{row['fraction']:.4f}",
+            _number(row["average_dot_product"], ".4f"),
+            _number(row["variance"], ".2e"),
+            Text(second if isinstance(second, str) else ""),
+        )
+    say("")
+    console.print(table)
+    if len(result.statistics) > _SHOWN:
+        say(f"... and {len(result.statistics) - _SHOWN} more categories")
+    say("")
+    before = f", {result.n_before} of them before an interruption" if result.n_before else ""
+    say(
+        f"{result.n_labelled} {result.kind}s labelled{before}, {result.n_bad} cannot be used; "
+        f"sent to the server: {result.sent}"
+    )
+    say(f"results     {result.folder / RESULTS}")
+    if result.wrote_statistics:
+        say(f"statistics  {result.folder / STATISTICS}")
+    if result.n_bad:
+        say(f"quarantine  {result.folder / QUARANTINE}")
+
+
+def _number(value: float, form: str) -> str:
+    return "" if math.isnan(value) else format(value, form)

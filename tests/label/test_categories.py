@@ -1,0 +1,84 @@
+"""Categories from the command line and from files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from semscale.errors import SemscaleError
+from semscale.label.categories import read_categories, split_categories
+
+
+def test_spaces_go_and_quotes_protect_commas() -> None:
+    names, notes = split_categories(' cat ,a black dog, "bird, small", "say ""hi""", "  fish " ')
+    assert names == ("cat", "a black dog", "bird, small", 'say "hi"', "fish")
+    assert not notes
+
+
+def test_a_repeated_category_counts_once_and_is_said() -> None:
+    names, notes = split_categories("cat,dog, cat,cat")
+    assert names == ("cat", "dog")
+    assert notes == ["the category 'cat' stands in --categories more than once and counts once"]
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ("", "there are no categories"),
+        (" , ,", "there are no categories"),
+        ("cat,,dog", "number 2 of 3"),
+        ("cat,", "a category is empty"),
+        ('cat,"dog', "not a comma-separated list"),
+        ("cat\ndog", "not a comma-separated list"),
+        ("cat,\udce4", "not UTF-8"),
+    ],
+)
+def test_mistakes_are_said(given: str, words: str) -> None:
+    with pytest.raises(SemscaleError) as caught:
+        split_categories(given)
+    assert words in str(caught.value)
+    assert "--categories" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("c.txt", "\ufeffcat\n\n  Hund, groß \r\ncat\n"),
+        ("c.json", '["cat", " Hund, groß", "cat"]'),
+        ("c.csv", 'cat,1\n"Hund, groß",2\n\ncat,3\n'),
+        ("c.CSV", 'Category,fraction\ncat,0.5\n"Hund, groß",0.5\ncat\n'),
+    ],
+)
+def test_files(name: str, content: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(content, encoding="utf-8")
+    names, notes = read_categories(tmp_path / name)
+    assert names == ("cat", "Hund, groß")
+    assert notes == [f"the category 'cat' stands in {tmp_path / name} more than once and counts once"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("c.yaml", b"- cat", "unknown kind"),
+        ("c.json", b'{"cat": 1}', "no list of texts"),
+        ("c.json", b"[1]", "no list of texts"),
+        ("c.json", b"[", "cannot be read"),
+        ("c.txt", b"caf\xe9", "cannot be read"),
+        ("c.txt", b"\n\n", "there are no categories"),
+        ("c.csv", b"category\n", "there are no categories"),
+        ("c.csv", b'cat\n"dog', "cannot be read"),
+        ("c.csv", b"cat,1\n,2\n", "a category is empty"),
+    ],
+)
+def test_files_that_do_not_fit(name: str, content: bytes, words: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(SemscaleError) as caught:
+        read_categories(tmp_path / name)
+    assert words in str(caught.value)
+    assert name in str(caught.value)
+
+
+def test_a_missing_file_is_said(tmp_path: Path) -> None:
+    with pytest.raises(SemscaleError, match="cannot be read"):
+        read_categories(tmp_path / "c.txt")
