@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
+from urllib.parse import unquote
 
+from semscale.datasets.ranges import shown
 from semscale.datasets.source import ARCHIVE_SUFFIXES, IMAGE_SUFFIXES, Entry, Notes, Options, Source
-from semscale.datasets.where import MAX_FILE_BYTES, is_local, open_place, read_whole, stem
+from semscale.datasets.where import MAX_FILE_BYTES, is_local, is_missing, open_place, plain_reason, read_whole, stem
 from semscale.errors import SemscaleError
-from semscale.redact import redact
 
 
 @dataclass(frozen=True)
@@ -81,19 +83,29 @@ def _list_local(root: str, notes: Notes) -> Iterator[Entry]:
         stack += reversed(below)
 
 
-def _list_remote(fs: object, root: str, path: str, notes: Notes) -> Iterator[Entry]:
-    found = False
-    prefix = root.rstrip("/") + "/"
+def _list_remote(fs: Any, root: str, path: str, notes: Notes) -> Iterator[Entry]:
+    """List folder by folder as on a disk; fsspec's own walk has no order, and skips folders that cannot be listed."""
+    root, found = root.rstrip("/"), False
+    quoted = path.startswith(("http://", "https://"))  # the links of an index page are
+    stack = [root]
     try:
-        for folder, _, files in fs.walk(root):  # type: ignore[attr-defined]
-            found = True
-            for name in sorted(files):
-                if name:
-                    yield from _entry(f"{folder.rstrip('/')}/{name}".removeprefix(prefix), notes)
-    except OSError as error:
-        raise SemscaleError("the dataset's folder cannot be listed", where=redact(path), found=str(error)) from error
+        while stack:
+            folder = stack.pop()
+            entries = sorted((one["name"].rstrip("/"), one["type"]) for one in fs.ls(folder, detail=True))
+            # a store may name the folder itself, and an index page its neighbours
+            inside = [(name, kind) for name, kind in entries if name.startswith(f"{folder}/")]
+            found = found or bool(inside)
+            for place in (name[len(root) + 1 :] for name, kind in inside if kind == "file"):
+                for entry in _entry(unquote(place) if quoted else place, notes):
+                    yield entry._replace(place=place if quoted else "")
+            stack += [name for name, kind in reversed(inside) if kind == "directory"]
+    except Exception as error:  # each file system has errors of its own, few of them OSErrors
+        if found or not is_missing(error):
+            raise SemscaleError(
+                "the dataset's folder cannot be listed", where=shown(path), found=plain_reason(error)
+            ) from error
     if not found:
-        raise SemscaleError("the dataset's folder does not exist", where=redact(path), expected="a folder per class")
+        raise SemscaleError("the dataset's folder does not exist", where=shown(path), expected="a folder per class")
 
 
 def _entry(path: str, notes: Notes) -> Iterator[Entry]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from functools import lru_cache
 from typing import Any
 
@@ -18,6 +19,11 @@ MAX_FILE_BYTES = 256 * 2**20
 _PACKAGES = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "http": "aiohttp", "https": "aiohttp",
              "abfs": "adlfs", "az": "adlfs", "hf": "huggingface_hub"}  # fmt: skip
 
+_CONNECT_S, _SILENT_S = 10.0, 60.0
+"""How long a host may take to answer at all, and then be silent; s3fs has 5 and 15 seconds of its own."""
+
+_PACKED = (".gz", ".bz2", ".xz", ".zst", ".tar", ".tgz", ".tbz2", ".txz", ".zip")
+
 
 @lru_cache(maxsize=64)
 def open_place(path: str) -> tuple[Any, str]:
@@ -28,7 +34,7 @@ def open_place(path: str) -> tuple[Any, str]:
     """
     protocol = path.partition("://")[0] if "://" in path else "file"
     try:
-        fs, inner = url_to_fs(os.path.expanduser(path) if protocol == "file" else path)
+        fs, inner = url_to_fs(os.path.expanduser(path) if protocol == "file" else path, **_settings(protocol))
     except ImportError as error:
         package = _PACKAGES.get(protocol)
         raise SemscaleError(
@@ -47,6 +53,23 @@ def open_place(path: str) -> tuple[Any, str]:
     return fs, inner
 
 
+def _settings(protocol: str) -> dict[str, Any]:
+    if protocol in ("s3", "s3a", "gs", "gcs"):
+        settings: dict[str, Any] = {
+            "use_listings_cache": False
+        }  # it would keep a dictionary for each of a million images
+        if protocol.startswith("s3") and "AWS_MAX_ATTEMPTS" not in os.environ:
+            settings["config_kwargs"] = {"retries": {"mode": "standard", "max_attempts": 3}}
+        return settings
+    if protocol not in ("http", "https"):
+        return {}
+    from aiohttp import ClientTimeout
+
+    # aiohttp's own limit is five minutes for a whole file, however well it flows, and none for silence
+    timeout = ClientTimeout(total=None, connect=None, sock_connect=_CONNECT_S, sock_read=_SILENT_S)
+    return {"client_kwargs": {"timeout": timeout}}
+
+
 def is_local(path: str) -> bool:
     """Tell whether a path lies on this machine's disks."""
     fs, _ = open_place(path)
@@ -60,7 +83,7 @@ def stem(path: str) -> str:
     ('flowers', 'photos')
     """
     leaf = path.rstrip("/").rpartition("/")[2].partition("?")[0]
-    for ending in (".gz", ".bz2", ".xz", ".zst", ".tar", ".tgz", ".zip", ".csv", ".tsv", ".parquet", ".jsonl", ".json"):
+    for ending in (*_PACKED, ".csv", ".tsv", ".parquet", ".jsonl", ".ndjson", ".json"):
         leaf = leaf.removesuffix(ending)
     return leaf or "dataset"
 
@@ -71,9 +94,40 @@ def read_whole(path: str) -> bytes:
     Raises:
         OSError: it cannot be read, or is larger than `MAX_FILE_BYTES`.
     """
-    fs, inner = open_place(path)
-    with fs.open(inner, "rb") as file:
-        content: bytes = file.read(MAX_FILE_BYTES + 1)
+    try:
+        fs, inner = open_place(path)
+        with fs.open(inner, "rb") as file:
+            content: bytes = file.read(MAX_FILE_BYTES + 1)
+    except Exception as error:  # the packages behind fsspec raise nearly anything, and one image is one image
+        raise OSError(plain_reason(error)) from error
     if len(content) > MAX_FILE_BYTES:
         raise OSError(f"larger than {MAX_FILE_BYTES // 2**20} MiB")
     return content
+
+
+def is_missing(error: Exception) -> bool:
+    """Tell whether something is not there; fsspec says so of web servers that are out of reach or refuse, too."""
+    cause = error.__cause__
+    refused = getattr(cause, "status", 404) != 404 or (
+        isinstance(cause, OSError) and not isinstance(cause, FileNotFoundError) and not hasattr(cause, "status")
+    )
+    return isinstance(error, FileNotFoundError) and not refused
+
+
+def plain_reason(error: Exception) -> str:
+    """Return why something cannot be read, without URLs, which may carry keys.
+
+    >>> plain_reason(FileNotFoundError("https://host/1.jpg?key=s3cr3t"))
+    'no such file'
+    >>> plain_reason(ValueError("no answer from https://host/1.jpg?key=s3cr3t in time"))
+    'no answer from ... in time'
+    """
+    if is_missing(error):
+        return "no such file"
+    if isinstance(error, FileNotFoundError) and isinstance(error.__cause__, Exception):
+        error = error.__cause__
+    status = getattr(error, "status", None)
+    if isinstance(status, int):
+        return f"HTTP {status}"
+    text = getattr(error, "strerror", None) or re.sub(r"\w+://\S+|\S+\?\S+=\S+", "...", str(error))
+    return " ".join(str(text).split()) or type(error).__name__

@@ -1,0 +1,234 @@
+"""Datasets through the package ``datasets``: from the Hugging Face hub, or saved and laid out on a disk as it does.
+
+- ``hf:food101``, ``hf:org/name:test``: a dataset of the hub and its split;
+- ``hf:org/name@CONFIG:test``: one of its configurations;
+- ``hf:FOLDER``: what ``save_to_disk`` wrote, or a folder that ``load_dataset`` understands (imagefolder, Parquet, ...).
+
+The driver reads the label column and the names of the images; the workers open the dataset themselves and read the
+encoded images, which are never decoded and encoded again. A hub dataset is pinned to the commit that the driver found.
+Each node needs it in its cache: with no ``HF_HOME`` that all nodes share, every node downloads for itself, with the
+``HF_TOKEN`` of its own environment. Datasets that bring code to run are not loaded.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from semscale.datasets.hub import cache_only, commit_on_hub, library
+from semscale.datasets.named import name_and_split, opened_once, short, splits_to_read
+from semscale.datasets.source import Entry, Notes, Options, Source
+from semscale.datasets.where import MAX_FILE_BYTES, read_whole, stem
+from semscale.errors import SemscaleError
+
+_BATCH = 8192
+_SAVED = ("state.json", "dataset_dict.json")
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where a dataset is; enough to open it again on another machine.
+
+    Attributes:
+        path: a hub id, or an absolute folder.
+        config: the configuration, None for the default one.
+        revision: the commit of a hub dataset.
+    """
+
+    path: str
+    config: str | None = None
+    revision: str | None = None
+
+
+@dataclass(frozen=True)
+class HuggingFaceReader:
+    """Reads encoded images by ``split:row``; opens the dataset once per process.
+
+    Attributes:
+        address: where the dataset is.
+        column: the column with the images.
+    """
+
+    address: Address
+    column: str
+
+    def read(self, place: str) -> bytes:
+        """Return the image of a row. Raises OSError when it cannot be read."""
+        split, _, row = place.rpartition(":")
+        images = _images(self.address, split, self.column)
+        if isinstance(images, str):
+            raise OSError(images)
+        try:
+            cell = images[int(row)][self.column]
+        except IndexError as error:
+            raise OSError("the dataset on this machine is another one, with fewer rows") from error
+        content, path = (cell.get("bytes"), cell.get("path")) if isinstance(cell, dict) else (cell, None)
+        if content is None:
+            if path is None:
+                raise OSError("the row has no image")
+            return read_whole(path)
+        if len(content) > MAX_FILE_BYTES:
+            raise OSError(f"larger than {MAX_FILE_BYTES // 2**20} MiB")
+        return bytes(content)
+
+
+def open_source(rest: str, options: Options) -> Source:
+    """Open a dataset of the hub or of a folder; see the module for what the spec can say.
+
+    Raises:
+        SemscaleError: the package is missing, the dataset is unknown, gated or out of reach, it has no such
+            configuration, split or column, or no column that is clearly the image or the class.
+    """
+    hub = library()
+    address, wanted = _address(rest, options.split)
+    where = f"hf:{address.path}" + (f"@{address.config}" if address.config else "")
+    notes = Notes()
+    splits, commit = _open(address)
+    chosen = {split: splits[split] for split in splits_to_read(list(splits), wanted, notes, where)}
+    features = next(iter(chosen.values())).features
+    image = _image_column(features, options.image, where, hub)
+    label = options.label
+    if label is not None or options.class_from is None:
+        label = _label_column(features, label, image, where, hub)
+    feature = features[label] if label is not None else None
+    names = tuple(feature.names) if isinstance(feature, hub.ClassLabel) else None
+    return Source(
+        stem(address.path),
+        HuggingFaceReader(Address(address.path, address.config, commit), image),
+        _entries(chosen, image, label, names is not None),
+        notes,
+        classes=names,
+        labels={str(number): name for number, name in enumerate(names or ())},
+    )
+
+
+def _address(rest: str, option: str | None) -> tuple[Address, str | None]:
+    if os.path.isdir(os.path.expanduser(rest)):
+        path, wanted = rest, option
+    else:
+        path, wanted = name_and_split(rest, option)
+    config = None
+    if not os.path.isdir(os.path.expanduser(path)):
+        path, _, config = path.partition("@")
+    folder = os.path.abspath(os.path.expanduser(path))
+    if os.path.isdir(folder):
+        return Address(folder, config or None), wanted
+    if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", path) or path.startswith("."):
+        raise SemscaleError(
+            "no such folder, and no name of a dataset on the hub", where="hf:", found=path, expected="NAME or ORG/NAME"
+        )
+    return Address(path, config or None), wanted
+
+
+def _open(address: Address) -> tuple[dict[str, Any], str | None]:
+    """Return the splits of a dataset, mapped into memory, and its commit on the hub."""
+    hub, local = library(), os.path.isabs(address.path)
+    commit = None if local else commit_on_hub(address.path, address.revision)
+    try:
+        if local and any(os.path.isfile(os.path.join(address.path, one)) for one in _SAVED):
+            saved = hub.load_from_disk(address.path)
+            return dict(saved) if isinstance(saved, hub.DatasetDict) else {str(saved.split or "all"): saved}, None
+        with contextlib.nullcontext() if local or commit else cache_only():
+            return dict(hub.load_dataset(address.path, address.config, revision=commit)), commit
+    except Exception as error:  # the package lets through whatever pyarrow, fsspec, httpx and the hub raise
+        raise SemscaleError(
+            "the dataset cannot be loaded",
+            where=address.path if local else f"hf:{address.path}",
+            found=short(error),
+            expected="a folder of save_to_disk, or one that load_dataset understands" if local else None,
+            hint=None if local else "check the network and the name; HF_TOKEN opens private and gated datasets",
+        ) from error
+
+
+@opened_once(8)
+def _images(address: Address, split: str, column: str) -> Any:
+    """Return the rows with encoded images, or why there are none, which is kept, or every image would wait for it."""
+    hub = library()
+    try:
+        splits, _ = _open(address)
+    except SemscaleError as error:
+        return f"{error.what}: {error.found}"
+    if split not in splits or column not in splits[split].column_names:
+        return "the dataset on this machine is another one, without this split or column"
+    images = splits[split].select_columns([column])
+    if isinstance(images.features[column], hub.Image):
+        images = images.cast_column(column, hub.Image(decode=False))
+    return images
+
+
+def _image_column(features: Any, wanted: str | None, where: str, hub: Any) -> str:
+    if wanted is not None:
+        feature = _known(features, wanted, "image", where)
+        if isinstance(feature, hub.Image) or getattr(feature, "dtype", None) in ("binary", "large_binary"):
+            return wanted
+        raise SemscaleError(
+            "the column has no images", where=f"{where}, image: {wanted}", found=str(feature), expected="Image"
+        )
+    columns = [name for name, feature in features.items() if isinstance(feature, hub.Image)]
+    return _only(columns, ("image", "img"), "image", features, where)
+
+
+def _label_column(features: Any, wanted: str | None, image: str, where: str, hub: Any) -> str:
+    if wanted is None:
+        columns = [name for name, feature in features.items() if isinstance(feature, hub.ClassLabel)]
+        columns = columns or [name for name in ("label", "labels", "class", "target") if name in features]
+        wanted = _only(columns, ("label", "labels"), "label", features, where)
+    feature = _known(features, wanted, "label", where)
+    if isinstance(feature, hub.ClassLabel) or re.match(
+        r"u?int|bool|(large_)?string", str(getattr(feature, "dtype", ""))
+    ):
+        return wanted
+    raise SemscaleError(
+        "the column has no classes",
+        where=f"{where}, label: {wanted}",
+        found=str(feature),
+        expected="one class per image: ClassLabel, text or whole numbers",
+    )
+
+
+def _known(features: Any, name: str, option: str, where: str) -> Any:
+    if name not in features:
+        raise SemscaleError(
+            "the dataset has no such column", where=where, found=f"{option}: {name}", expected=", ".join(features)
+        )
+    return features[name]
+
+
+def _only(columns: Sequence[str], usual: Sequence[str], option: str, features: Any, where: str) -> str:
+    chosen = columns if len(columns) == 1 else [name for name in usual if name in columns][:1]
+    if chosen:
+        return chosen[0]
+    raise SemscaleError(
+        f"which column has the {'images' if option == 'image' else 'classes'} is not clear",
+        where=where,
+        found=", ".join(columns or features),
+        expected=f"{option}: and the name of a column",
+    )
+
+
+def _entries(splits: Mapping[str, Any], image: str, label: str | None, numbered: bool) -> Iterator[Entry]:
+    """List rows by batches of the mapped Arrow file; the bytes of the images are not touched."""
+    for split, dataset in splits.items():
+        row = 0
+        columns = [image] if label is None else [image, label]
+        for batch in dataset.select_columns(columns).with_format("arrow").iter(_BATCH):
+            labels = [None] * len(batch) if label is None else batch.column(label).to_pylist()
+            for leaf, value in zip(_leaves(batch.column(image)), labels, strict=True):
+                known = value is not None and not (numbered and value < 0)  # -1: a test split without its answers
+                yield Entry(f"{split}/{row:06d}{leaf}", f"{split}:{row}", str(value) if known else None)
+                row += 1
+
+
+def _leaves(images: pa.ChunkedArray) -> list[str]:
+    """Return the last parts of the images' paths, each after a slash, where the column has paths."""
+    if not pa.types.is_struct(images.type) or images.type.get_field_index("path") < 0:
+        return [""] * len(images)
+    paths = pc.struct_field(images, "path").to_pylist()
+    return [f"/{os.path.basename(path)}" if path and os.path.basename(path) else "" for path in paths]

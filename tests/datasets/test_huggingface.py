@@ -1,0 +1,230 @@
+"""Datasets through the package `datasets`, from folders that it wrote and from a hub that refuses or is not there."""
+
+from __future__ import annotations
+
+import io
+import os
+import pickle
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from semscale.datasets.registry import load_dataset
+from semscale.errors import SemscaleError
+
+hub: Any = pytest.importorskip("datasets")
+
+NAMES = ["sea_lion", "tulip"]
+
+
+def picture(number: int) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(np.full((8, 9, 3), number, np.uint8)).save(buffer, "JPEG")
+    return buffer.getvalue()
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub.config, "HF_DATASETS_CACHE", str(tmp_path / "hf-cache"))
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "hf-cache"))
+
+
+def table(labels: list[Any], first: int = 0, feature: Any = None, **more: Any) -> Any:
+    columns = {"image": hub.Image(), "label": feature or hub.ClassLabel(names=NAMES)}
+    columns |= {name: hub.Value("int64") for name in more}
+    images = [{"bytes": picture(first + i), "path": f"photo_{first + i}.jpg"} for i in range(len(labels))]
+    return hub.Dataset.from_dict({"image": images, "label": labels, **more}, features=hub.Features(columns))
+
+
+def test_what_was_saved_to_disk_reads_as_it_was_put_in(tmp_path: Path) -> None:
+    table([1, 0, 1]).save_to_disk(tmp_path / "flowers")
+    dataset = load_dataset(f"hf:{tmp_path / 'flowers'}")
+    assert (dataset.name, dataset.classes) == ("flowers", ("sea lion", "tulip"))
+    assert [(one.file, one.true_class) for one in dataset.samples] == [
+        ("all/000000/photo_0.jpg", "tulip"),
+        ("all/000001/photo_1.jpg", "sea lion"),
+        ("all/000002/photo_2.jpg", "tulip"),
+    ]
+    assert [dataset.reader.read(place) for place in dataset.samples.places()] == [picture(i) for i in range(3)]
+
+
+def test_splits_are_chosen_by_spec_or_option(tmp_path: Path) -> None:
+    splits = hub.DatasetDict(train=table([0, 1, 1]), validation=table([0, 1], 3), test=table([1, 0], 5))
+    splits.save_to_disk(tmp_path / "two")
+    spec = f"hf:{tmp_path / 'two'}"
+    unasked = load_dataset(spec)
+    assert unasked.reader.read(unasked.samples[0].place) == picture(5)
+    assert unasked.notes[0] == "of the splits train, validation, test only 'test' is read; split: chooses another"
+    assert len(load_dataset(f"{spec}:train").samples) == 3
+    assert load_dataset(spec, split="val").samples.files() == load_dataset(f"{spec}:validation").samples.files()
+    everything = load_dataset(spec, split="all")
+    assert [everything.reader.read(place) for place in everything.samples.places()] == [picture(i) for i in range(7)]
+    with pytest.raises(SemscaleError, match="no such split"):
+        load_dataset(f"{spec}:extra")
+    with pytest.raises(SemscaleError, match="two splits are asked for"):
+        load_dataset(f"{spec}:train", split="test")
+
+
+def test_a_worker_opens_the_dataset_itself(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    table([0, 1]).to_parquet(tmp_path / "data" / "train-00000-of-00001.parquet")
+    table([0, 1], 2).to_parquet(tmp_path / "data" / "test-00000-of-00001.parquet")
+    dataset = load_dataset(f"hf:{tmp_path / 'data'}:test")
+    assert dataset.classes == ("sea lion", "tulip")
+    small = pickle.dumps((dataset.reader, dataset.samples.places()))
+    assert len(small) < 1000
+    command = "import pickle, sys; reader, places = pickle.load(sys.stdin.buffer); "
+    command += "pickle.dump([reader.read(place) for place in places], sys.stdout.buffer)"
+    done = subprocess.run([sys.executable, "-c", command], input=small, capture_output=True, timeout=120)
+    assert pickle.loads(done.stdout) == [picture(2), picture(3)]
+    assert done.stderr == b""
+
+
+def test_an_image_folder_gives_its_files_as_they_lie(tmp_path: Path) -> None:
+    for number, name in enumerate(("rose", "rose", "tulip")):
+        path = tmp_path / "photos" / "train" / name / f"{number}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(picture(number))
+    dataset = load_dataset(f"hf:{tmp_path / 'photos'}")
+    assert dataset.classes == ("rose", "tulip")
+    assert [dataset.reader.read(place) for place in dataset.samples.places()] == [picture(i) for i in range(3)]
+
+
+def test_rows_without_an_answer_have_no_class(tmp_path: Path) -> None:
+    table([0, -1, 1, None]).save_to_disk(tmp_path / "flowers")
+    dataset = load_dataset(f"hf:{tmp_path / 'flowers'}")
+    assert dataset.samples.places() == ["all:0", "all:2"]
+    assert dataset.notes[0].startswith("2 images without a class are left out")
+
+
+@pytest.mark.parametrize(("kind", "values"), [("string", ["wild rose", "oak"]), ("int32", [7, 2])])
+def test_text_and_numbers_are_classes_too(tmp_path: Path, kind: str, values: list[Any]) -> None:
+    table(values, feature=hub.Value(kind)).save_to_disk(tmp_path / "flowers")
+    dataset = load_dataset(f"hf:{tmp_path / 'flowers'}")
+    assert [sample.true_class for sample in dataset.samples] == [str(value) for value in values]
+
+
+def test_the_file_name_can_be_the_class(tmp_path: Path) -> None:
+    plain = table([0, 1]).remove_columns("label")
+    plain.save_to_disk(tmp_path / "flowers")
+    assert load_dataset(f"hf:{tmp_path / 'flowers'}", class_from="photo_{class}.jpg").classes == ("0", "1")
+
+
+def test_a_row_without_an_image_costs_that_row_alone(tmp_path: Path) -> None:
+    rows = hub.Features({"image": hub.Image(), "label": hub.ClassLabel(names=NAMES)})
+    images = [None, {"bytes": b"", "path": None}, {"bytes": picture(2), "path": None}]
+    hub.Dataset.from_dict({"image": images, "label": [0, 1, 0]}, features=rows).save_to_disk(tmp_path / "flowers")
+    dataset = load_dataset(f"hf:{tmp_path / 'flowers'}")
+    assert dataset.samples.files() == ["all/000000", "all/000001", "all/000002"]
+    with pytest.raises(OSError, match="the row has no image"):
+        dataset.reader.read("all:0")
+    assert dataset.reader.read("all:1") == b""
+    assert dataset.reader.read("all:2") == picture(2)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"image": "picture"}, "no such column"),
+        ({"image": "label"}, "the column has no images"),
+        ({"label": "kind"}, "no such column"),
+        ({"label": "image"}, "the column has no classes"),
+    ],
+)
+def test_wrong_columns_are_user_errors(tmp_path: Path, options: dict[str, Any], words: str) -> None:
+    table([0, 1]).save_to_disk(tmp_path / "flowers")
+    with pytest.raises(SemscaleError, match=words):
+        load_dataset(f"hf:{tmp_path / 'flowers'}", **options)
+
+
+def test_two_columns_of_classes_have_to_be_told_apart(tmp_path: Path) -> None:
+    fine = table([0, 1]).rename_column("label", "fine")
+    fine = fine.add_column("coarse", [1, 0]).cast_column("coarse", hub.ClassLabel(names=["animal", "plant"]))
+    fine.save_to_disk(tmp_path / "flowers")
+    with pytest.raises(SemscaleError, match="classes is not clear") as caught:
+        load_dataset(f"hf:{tmp_path / 'flowers'}")
+    assert caught.value.found == "fine, coarse"
+    assert load_dataset(f"hf:{tmp_path / 'flowers'}", label="coarse").classes == ("animal", "plant")
+
+
+def test_a_damaged_folder_is_one_error_and_the_reason_of_every_read(tmp_path: Path) -> None:
+    folder = tmp_path / "flowers"
+    table([0, 1]).save_to_disk(folder)
+    reader = load_dataset(f"hf:{folder}").reader
+    next(folder.glob("*.arrow")).write_bytes(b"ARROW1 cut off")
+    with pytest.raises(SemscaleError, match="the dataset cannot be loaded"):
+        load_dataset(f"hf:{folder}")
+    for place in ("all:0", "all:1"):
+        with pytest.raises(OSError, match="the dataset cannot be loaded"):
+            reader.read(place)
+
+
+@pytest.mark.parametrize("name", ["/nowhere/at/all", "./nothing", "a/b/c"])
+def test_what_is_no_folder_and_no_name_is_said_to_be(name: str) -> None:
+    with pytest.raises(SemscaleError, match="no such folder, and no name of a dataset"):
+        load_dataset(f"hf:{name}")
+
+
+class Refusing(BaseHTTPRequestHandler):
+    """Answers as the hub does for datasets that are not there or not shown."""
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+    def do_GET(self) -> None:
+        self.send_response(401)
+        self.send_header("X-Error-Code", "GatedRepo" if "gated" in self.path else "RepoNotFound")
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    do_HEAD = do_GET  # noqa: N815
+
+
+@pytest.fixture(scope="module")
+def refusing() -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Refusing)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+def asked_of(endpoint: str, *names: str, **more: str) -> str:
+    """What a process says that has this hub; the address is read when the package is imported."""
+    code = "from semscale.datasets.registry import load_dataset\nfrom semscale.errors import SemscaleError\n"
+    code += f"for name in {names}:\n    try:\n        load_dataset(f'hf:{{name}}')\n"
+    code += "    except SemscaleError as error:\n        print(error)"
+    environment = os.environ | {"HF_ENDPOINT": endpoint, "HF_TOKEN": "hf_hidden", **more}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120)
+    assert done.stderr == ""
+    assert "hf_hidden" not in done.stdout
+    return done.stdout
+
+
+def test_unknown_and_gated_datasets_are_user_errors(refusing: str) -> None:
+    said = asked_of(refusing, "no/such", "some/gated@config:test")
+    assert said.count("the hub has no such dataset, or does not show it to you") == 2
+    assert said.count("HF_TOKEN opens private and gated datasets") == 2
+    assert "hf:some/gated\n" in said
+
+
+@pytest.mark.parametrize("offline", ["0", "1"])
+def test_a_hub_out_of_reach_is_a_user_error(offline: str) -> None:
+    said = asked_of("http://127.0.0.1:9", "food101", HF_HUB_OFFLINE=offline)
+    assert said.startswith("the dataset cannot be loaded")
+    assert "Couldn't reach 'food101' on the Hub" in said
+
+
+def test_a_missing_package_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    with pytest.raises(SemscaleError) as caught:
+        load_dataset("hf:food101")
+    assert caught.value.hint == 'pip install "semscale[hf]"'

@@ -1,0 +1,232 @@
+"""Datasets over http and s3, served by real servers on this machine; listed here, read in another process."""
+
+from __future__ import annotations
+
+import io
+import pickle
+import re
+import socket
+import subprocess
+import sys
+import tarfile
+import threading
+import time
+import zipfile
+from collections.abc import Iterator
+from contextlib import closing
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import fsspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from semscale.datasets.registry import load_dataset
+from semscale.datasets.where import open_place
+from semscale.errors import SemscaleError
+
+_READ_ALL = "import pickle, sys; reader, places = pickle.load(sys.stdin.buffer); "
+_READ_ALL += "pickle.dump([reader.read(place) for place in places], sys.stdout.buffer)"
+
+
+def picture(number: int) -> bytes:
+    noise = np.random.default_rng(number).integers(0, 256, (24, 20, 3), np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(noise).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+PICTURES = {f"{name}/{i}.png": picture(10 * k + i) for k, name in enumerate(("garden rose", "tulip")) for i in range(4)}
+
+FORMS = {
+    "folder": "folder:{}/photos",
+    "zip": "zip:{}/photos.zip",
+    "tar": "tar:{}/photos.tar",
+    "table": "table:{}/key.csv",
+    "parquet": "parquet:{}/photos.parquet",
+}
+
+
+class Handler(SimpleHTTPRequestHandler):
+    """Serves files and their parts; counts the bytes, and refuses what lies below /private."""
+
+    sent = 0
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+    def do_GET(self) -> None:
+        path, span = Path(self.translate_path(self.path)), self.headers.get("Range")
+        if self.path.startswith("/private"):
+            self.send_error(403)
+        elif span and path.is_file():
+            match = re.fullmatch(r"bytes=(\d+)-(\d*)", span)
+            assert match
+            size = path.stat().st_size
+            start, end = int(match[1]), min(int(match[2] or size), size - 1)
+            self.send_response(206)
+            self.send_header("Content-Range", f"bytes {start}-{end}/{size}")
+            self.send_header("Content-Length", str(end + 1 - start))
+            self.end_headers()
+            with path.open("rb") as file:
+                file.seek(start)
+                self.wfile.write(file.read(end + 1 - start))
+            Handler.sent += end + 1 - start
+        else:
+            Handler.sent += path.stat().st_size if path.is_file() else 0
+            super().do_GET()
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the same pictures in every form."""
+    root = tmp_path_factory.mktemp("stored")
+    for name, content in PICTURES.items():
+        path = root / "photos" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    with zipfile.ZipFile(root / "photos.zip", "w") as archive:
+        for name, content in PICTURES.items():
+            archive.writestr(name, content)
+    with tarfile.open(root / "photos.tar", "w") as archive:
+        for name in PICTURES:
+            archive.add(root / "photos" / name, name)
+    lines = [f"photos/{name},{name.partition('/')[0]}" for name in PICTURES]
+    (root / "key.csv").write_text("\n".join(["image,class", *lines]) + "\n")
+    rows = [{"image": {"bytes": one, "path": name}, "label": name.split("/")[0]} for name, one in PICTURES.items()]
+    pq.write_table(pa.Table.from_pylist(rows), root / "photos.parquet")
+    return root
+
+
+@pytest.fixture(scope="module")
+def web(stored: Path) -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(stored)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture(scope="module")
+def bucket(stored: Path) -> Iterator[str]:
+    with closing(socket.socket()) as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
+        patch.setenv("AWS_ACCESS_KEY_ID", "AKIATESTKEY")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "hidden-key")
+        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            for _ in range(240):
+                with closing(socket.socket()) as probe:
+                    if probe.connect_ex(("127.0.0.1", port)) == 0:
+                        break
+                time.sleep(0.25)
+            store = fsspec.filesystem("s3")
+            store.mkdir("flowers")
+            store.put(f"{stored}/", "flowers/", recursive=True)
+            yield "s3://flowers"
+        finally:
+            server.terminate()
+            server.wait(30)
+
+
+@pytest.fixture
+def place(request: pytest.FixtureRequest) -> str:
+    return str(request.getfixturevalue(request.param))
+
+
+def contents_by_another_process(spec: str) -> dict[bytes, str]:
+    dataset = load_dataset(spec)
+    asked = pickle.dumps((dataset.reader, dataset.samples.places()))
+    done = subprocess.run([sys.executable, "-c", _READ_ALL], input=asked, capture_output=True, timeout=120)
+    assert done.returncode == 0, done.stderr.decode()
+    classes = [sample.true_class for sample in dataset.samples]
+    return dict(zip(pickle.loads(done.stdout), classes, strict=True))
+
+
+@pytest.mark.parametrize("place", ["web", "bucket"], indirect=True)
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_reads_the_same_from_a_server(form: str, place: str) -> None:
+    expected = {content: name.partition("/")[0] for name, content in PICTURES.items()}
+    assert contents_by_another_process(FORMS[form].format(place)) == expected
+
+
+def test_a_zip_is_never_fetched_whole(web: str, stored: Path) -> None:
+    with zipfile.ZipFile(stored / "large.zip", "w") as archive:
+        archive.writestr("filler.bin", bytes(64 * 2**20))
+        for name, content in PICTURES.items():
+            archive.writestr(name, content)
+    Handler.sent = 0
+    dataset = load_dataset(f"zip:{web}/large.zip")
+    assert dataset.reader.read(dataset.samples[0].place) == PICTURES[dataset.samples[0].file]
+    assert 0 < Handler.sent < (stored / "large.zip").stat().st_size / 4
+
+
+def test_names_of_an_index_page_are_decoded(web: str) -> None:
+    dataset = load_dataset(f"folder:{web}/photos/")
+    assert dataset.classes == ("garden rose", "tulip")
+    assert dataset.samples.files() == sorted(PICTURES)
+
+
+@pytest.mark.parametrize("spec", ["folder:{}/private/x", "zip:{}/private/x.zip", "tar:{}/private/x.tar"])
+def test_a_refusing_server_is_named_and_its_key_is_not(spec: str, web: str) -> None:
+    with pytest.raises(SemscaleError) as caught:
+        load_dataset(f"{spec.format(web)}?key=hidden-key".replace("http://", "http://ann:hidden-key@"))
+    assert "127.0.0.1" in str(caught.value)
+    assert "403" in str(caught.value)
+    assert "hidden-key" not in str(caught.value)
+
+
+@pytest.mark.parametrize("place", ["web", "bucket"], indirect=True)
+@pytest.mark.parametrize(
+    "spec", ["folder:{}/nothing", "zip:{}/nothing.zip", "table:{}/nothing.csv", "parquet:{}/nothing.parquet"]
+)
+def test_what_is_missing_is_said_to_be(spec: str, place: str) -> None:
+    with pytest.raises(SemscaleError, match=r"does not exist|there is no"):
+        load_dataset(spec.format(place))
+
+
+@pytest.fixture
+def fresh_connections() -> Iterator[None]:
+    """Connections to the servers of other tests are forgotten, and theirs to this test's."""
+
+    def forget() -> None:
+        open_place.cache_clear()
+        fsspec.get_filesystem_class("s3").clear_instance_cache()
+
+    forget()
+    yield
+    forget()
+
+
+@pytest.mark.timeout(90)
+@pytest.mark.usefixtures("fresh_connections")
+@pytest.mark.parametrize(("scheme", "form"), [("http", form) for form in FORMS] + [("s3", "folder"), ("s3", "parquet")])
+def test_a_dead_host_is_a_clear_error(scheme: str, form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with closing(socket.socket()) as unheard:  # bound and not listening: nobody answers there
+        unheard.bind(("127.0.0.1", 0))
+        host = f"127.0.0.1:{unheard.getsockname()[1]}"
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}")
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIATESTKEY")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hidden-key")
+        with pytest.raises(SemscaleError) as caught:
+            load_dataset(
+                FORMS[form].format(f"http://ann:hidden-key@{host}" if scheme == "http" else "s3://dead-bucket")
+            )
+    assert "does not exist" not in str(caught.value)
+    assert "hidden-key" not in str(caught.value)
+    assert caught.value.found
+
+
+def test_an_image_that_cannot_be_fetched_has_a_plain_reason(web: str) -> None:
+    reader = load_dataset(f"folder:{web}/photos").reader
+    with pytest.raises(OSError, match=r"^no such file$"):
+        reader.read("tulip/99.png")
