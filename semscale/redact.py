@@ -2,7 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from urllib.parse import urlsplit, urlunsplit
+
+
+_URL = re.compile(r"([A-Za-z][\w+.-]*://)([^/@\s]*@)?([^?\s]*)(\?\S*)?")
+
+
+def redact_spec(text: str) -> str:
+    """Return a path, or a dataset's spec with one inside, without password and query, which is often a signature.
+
+    >>> redact_spec("zip:https://ann:pw@host/a.zip?sig=1")
+    'zip:https://***@host/a.zip?***'
+    >>> redact_spec("folder:what?")
+    'folder:what?'
+    """
+    return _URL.sub(
+        lambda found: found[1] + ("***@" if found[2] else "") + found[3] + ("?***" if found[4] else ""), text
+    )
 
 
 def redact(uri: str) -> str:

@@ -96,3 +96,24 @@ def test_password_in_a_wrong_url_is_not_repeated() -> None:
 def test_every_aggregation_of_the_kernel_can_be_asked_for() -> None:
     for name in (*AGGREGATIONS, "top-10-mean"):
         assert study_from({"aggregation": name}).aggregation == name
+
+
+def test_signatures_and_passwords_of_datasets_reach_no_study_file() -> None:
+    study = study_from({"datasets": [{"spec": "table:key.csv", "images": "https://ann:pw@host/a.zip?X-Signature=abc"}]})
+    text = study.to_yaml()
+    assert "pw" not in text
+    assert "abc" not in text
+    assert "https://***@host/a.zip?***" in text
+
+
+def test_a_dataset_entry_says_how_it_is_read() -> None:
+    entry = {
+        "spec": "zip:a.zip",
+        "class_from": "{class}_{number}.jpg",
+        "classes": {3: "cat", "x": None},
+        "per_class": 5,
+    }
+    (dataset,) = study_from({"datasets": [entry]}).datasets
+    assert dataset.classes == {"3": "cat", "x": None}
+    assert study_from({"datasets": [entry]}).digest() != study_from({"datasets": [entry | {"seed": 1}]}).digest()
+    assert study_from({"max_bad_fraction": 0.5}).digest() == study_from({}).digest()

@@ -15,7 +15,7 @@ from semscale.datasets.cut import cut
 from semscale.datasets.source import Options, Source
 from semscale.datasets.turned import TurnedReader
 from semscale.errors import SemscaleError
-from semscale.redact import redact
+from semscale.redact import redact_spec
 
 Loader = Callable[[str, Options], Source]
 
@@ -70,7 +70,7 @@ def open_source(spec: str, options: Options) -> Source:
     near = difflib.get_close_matches(scheme, [*BUNDLED, *schemes()], n=1)
     raise SemscaleError(
         "unknown dataset",
-        found=redact(spec),
+        found=redact_spec(spec),
         expected=f"{', '.join(BUNDLED)}, or one of {', '.join(f'{name}:' for name in schemes())} and a path or name",
         hint=f"did you mean {near[0] + ('' if near[0] in BUNDLED else ':...')!r}?" if near else None,
     )
@@ -128,7 +128,7 @@ def load_dataset(
         dataset = build(
             open_source(spec, options),
             options,
-            where=redact(spec),
+            where=redact_spec(spec),
             name=name,
             domain=domain,
             classes=classes,

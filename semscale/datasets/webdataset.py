@@ -1,0 +1,168 @@
+"""WebDataset shards: tars in which adjacent members of one key are a sample, `0001.jpg` beside `0001.cls`.
+
+The key is a member's path up to the first dot of its base name, as the webdataset package has it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from semscale.datasets.forward import read_member
+from semscale.datasets.members import is_hidden, is_image
+from semscale.datasets.ranges import REMOTE_READS
+from semscale.datasets.shards import Shards, find_shards
+from semscale.datasets.source import Entry, Notes, Options, Source
+from semscale.datasets.tarheaders import Member
+from semscale.datasets.tarred import compression_of, open_tar, refusal
+from semscale.datasets.where import stem
+
+_SIDECARS = ("cls", "txt", "json")
+_FIELDS = ("class", "label", "cls")
+_MAX_SIDECAR = 2**20
+
+
+@dataclass(frozen=True)
+class ShardReader:
+    """Reads images out of shards that every worker can reach.
+
+    Attributes:
+        root: the folder above all shards, absolute or a URL, with a slash at its end.
+        parallel: reads at once that pay.
+    """
+
+    root: str
+    parallel: int = 1
+
+    def read(self, place: str) -> bytes:
+        """Return the bytes of an image given by "offset:size:compression:shard". Raises OSError."""
+        offset, size, compression, shard = place.split(":", 3)
+        return read_member(self.root + shard, compression, int(offset), int(size))
+
+
+@dataclass
+class _Sample:
+    key: str
+    images: list[tuple[str, Member]] = field(default_factory=list)
+    sidecars: dict[str, bytes | None] = field(default_factory=dict)  # None: too large
+
+
+def open_source(pattern: str, options: Options) -> Source:
+    """Open shards: ``PATH/{000..099}.tar``, ``PATH/*.tar``, a folder of tars, or several of these with commas between.
+
+    The class is in ``.cls``, ``.txt``, or a field ``class``, ``label`` or ``cls`` of ``.json``, whichever comes first.
+    `options.label` chooses: ``cls``, ``txt``, or a field of ``.json`` (``meta.species``); `options.image` names the
+    ending of the image, where a sample has several.
+
+    Raises:
+        SemscaleError: a shard is missing.
+    """
+    notes = Notes()
+    shards = find_shards(pattern, options.split, notes)
+    reader = ShardReader(shards.root, REMOTE_READS if "://" in shards.root else 1)
+    name = stem(shards.names[0] if len(shards.names) == 1 else shards.root)
+    return Source(name, reader, _list(shards, options, notes), notes)
+
+
+def _list(shards: Shards, options: Options, notes: Notes) -> Iterator[Entry]:
+    wanted = _wanted(options)
+    for below, name in zip(shards.below, shards.names, strict=True):
+        path = shards.root + below
+        compression = compression_of(path)
+        place = f"{compression}:{below}"
+        for sample in _samples(path, compression, wanted, notes):
+            entry = _entry(sample, name, place, options, notes)
+            if entry is not None:
+                yield entry
+
+
+def _wanted(options: Options) -> tuple[str, ...]:
+    if options.class_from is not None:
+        return ()
+    if options.label is None:
+        return _SIDECARS
+    return (options.label,) if options.label in ("cls", "txt") else ("json",)
+
+
+def _samples(path: str, compression: str, wanted: tuple[str, ...], notes: Notes) -> Iterator[_Sample]:
+    sample: _Sample | None = None
+    with open_tar(path, compression) as tar:
+        for member in tar:
+            if is_hidden(member.name):
+                continue
+            folder, slash, base = member.name.rpartition("/")
+            stem_, dot, ending = base.partition(".")
+            key = folder + slash + stem_
+            if sample is None or sample.key != key:
+                if sample is not None:
+                    yield sample
+                sample = _Sample(key)
+            ending = ending.lower()
+            if dot and is_image(base):
+                sample.images.append((ending, member))
+            elif ending in wanted and member.reason is None:
+                sample.sidecars[ending] = tar.read(member) if member.size <= _MAX_SIDECAR else None
+            elif not dot or ending not in _SIDECARS:
+                notes.add("members of shards are neither images nor labels", member.name)
+    if sample is not None:
+        yield sample
+
+
+def _entry(sample: _Sample, shard: str, place: str, options: Options, notes: Notes) -> Entry | None:
+    images = sample.images
+    if options.image is not None:
+        images = [one for one in images if one[0] == options.image.removeprefix(".").lower()]
+    if not images:
+        if sample.images or sample.sidecars:
+            notes.add("samples have no image", f"{shard}/{sample.key}")
+        return None
+    # 1.jpg before 1.mask.png
+    ending, member = min(images, key=lambda one: one[0].count("."))
+    file = f"{shard}/{sample.key}.{ending}"
+    if len(images) > 1:
+        notes.add("samples have several images, of which one is taken (image: names its ending)", file)
+    reason = refusal(member)
+    label: str | None = None
+    if reason is None and options.class_from is None:
+        try:
+            label = _label(sample.sidecars, None if _wanted(options) != ("json",) else options.label)
+        except ValueError as error:
+            reason = str(error)
+    return Entry(file, "" if reason else f"{member.offset}:{member.size}:{place}", label, reason)
+
+
+def _label(sidecars: dict[str, bytes | None], field_name: str | None) -> str | None:
+    """Return a sample's label as text, None where it has none. Raises ValueError with the reason."""
+    for ending in _SIDECARS:
+        if ending not in sidecars:
+            continue
+        content = sidecars[ending]
+        if content is None:
+            raise ValueError(f"its .{ending} is larger than {_MAX_SIDECAR // 2**20} MiB")
+        try:
+            text = content.decode("utf-8-sig")
+        except UnicodeDecodeError:
+            raise ValueError(f"its .{ending} is not UTF-8") from None
+        label = _field(text, field_name) if ending == "json" else text.strip()
+        if label:
+            return label
+    return None
+
+
+def _field(text: str, name: str | None) -> str | None:
+    try:
+        found: Any = json.loads(text)
+    except (ValueError, RecursionError):
+        raise ValueError("its .json is not JSON") from None
+    if name is not None:
+        for part in name.split("."):
+            found = found.get(part) if isinstance(found, dict) else None
+    elif isinstance(found, dict):
+        found = next((found[key] for key in _FIELDS if found.get(key) is not None), None)
+    if found is None:
+        return None
+    if isinstance(found, (dict, list, bool)):
+        raise ValueError("the class in its .json is neither a text nor a number")
+    return str(found).strip()

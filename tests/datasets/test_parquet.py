@@ -1,0 +1,353 @@
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import pickle
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from semscale.datasets import rowgroups
+from semscale.datasets.base import Dataset
+from semscale.datasets.registry import load_dataset
+from semscale.errors import SemscaleError
+
+IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+
+
+def image(content: bytes | None, path: str | None = None) -> dict[str, object]:
+    return {"bytes": content, "path": path}
+
+
+def write(
+    path: Path,
+    images: list[Any],
+    labels: list[Any],
+    *,
+    kind: pa.DataType = IMAGE,
+    names: list[str] | None = None,
+    group: int = 2,
+    **others: list[Any],
+) -> Path:
+    table = pa.table({"image": pa.array(images, kind), "label": labels, **others})
+    if names is not None:
+        features = {"image": {"_type": "Image"}, "label": {"_type": "ClassLabel", "names": names}}
+        table = table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(table, path, row_group_size=group)
+    return path
+
+
+def listed(dataset: Dataset) -> dict[str, str]:
+    return {sample.file: sample.true_class for sample in dataset.samples}
+
+
+def read(dataset: Dataset) -> list[bytes]:
+    reader = pickle.loads(pickle.dumps(dataset.reader))
+    return [reader.read(place) for place in dataset.samples.places()]
+
+
+def refusal(spec: str, **options: str) -> str:
+    with pytest.raises(SemscaleError) as caught:
+        load_dataset(spec, **options)  # type: ignore[arg-type]
+    return str(caught.value)
+
+
+def test_bundled_images_through_parquet_are_those_of_the_folder(tmp_path: Path) -> None:
+    shapes = load_dataset("shapes", limit=60)
+    names = list(reversed(shapes.classes))
+    contents = [shapes.reader.read(sample.place) for sample in shapes.samples]
+    for number, (sample, content) in enumerate(zip(shapes.samples, contents, strict=True)):
+        path = tmp_path / "folder" / sample.true_class / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    labels = [names.index(sample.true_class) for sample in shapes.samples]
+    for shard, part in enumerate((slice(0, 35), slice(35, 60))):
+        file = tmp_path / "hf" / "data" / f"train-0000{shard}-of-00002.parquet"
+        write(file, [image(content) for content in contents[part]], labels[part], names=names, group=7)
+    dataset, folder = load_dataset(f"parquet:{tmp_path / 'hf'}"), load_dataset(f"folder:{tmp_path / 'folder'}")
+    assert dataset.classes == tuple(names)
+    assert (dataset.name, dataset.notes, dataset.rejected) == ("hf", (), {})
+
+    def pairs(one: Dataset) -> set[tuple[str, str]]:
+        owners = [sample.true_class for sample in one.samples]
+        return {(hashlib.sha256(content).hexdigest(), name) for content, name in zip(read(one), owners, strict=True)}
+
+    assert pairs(dataset) == pairs(folder)
+    assert len(pairs(dataset)) == 60
+
+
+def test_places_name_file_row_group_and_row(tmp_path: Path) -> None:
+    write(tmp_path / "x.parquet", [image(b"0"), image(b"1"), image(b"2")], ["a", "b", "a"])
+    dataset = load_dataset(f"parquet:{tmp_path / 'x.parquet'}")
+    assert dataset.samples.places() == ["x.parquet:0:0", "x.parquet:0:1", "x.parquet:1:0"]
+    assert dataset.samples.files() == ["x/0", "x/1", "x/2"]
+    assert read(dataset) == [b"0", b"1", b"2"]
+
+
+def test_paths_are_names_where_all_have_one_of_their_own(tmp_path: Path) -> None:
+    file = write(tmp_path / "x.parquet", [image(b"0", "./a/0.png"), image(b"1", "a\\1.png")], ["a", "b"])
+    assert listed(load_dataset(f"parquet:{file}")) == {"a/0.png": "a", "a/1.png": "b"}
+    file = write(tmp_path / "y.parquet", [image(b"0", "0.PNG"), image(b"1", "0.PNG")], ["a", "b"])
+    assert listed(load_dataset(f"parquet:{file}")) == {"y/0.png": "a", "y/1.png": "b"}
+
+
+@pytest.mark.parametrize(
+    "kind", [pa.binary(), pa.large_binary(), pa.binary_view(), pa.struct([("bytes", pa.binary())])]
+)
+def test_bytes_of_every_type(tmp_path: Path, kind: pa.DataType) -> None:
+    struct = pa.types.is_struct(kind)
+    values = [{"bytes": content} if struct else content for content in (b"0", b"1")]
+    file = write(tmp_path / "x.parquet", values, ["a", "b"], kind=kind)
+    assert read(load_dataset(f"parquet:{file}")) == [b"0", b"1"]
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes"),
+    [
+        (["cat", "dog"], ("cat", "dog")),
+        (pa.array(["cat", "dog"]).dictionary_encode(), ("cat", "dog")),
+        ([7, 8], ("7", "8")),
+        ([7.0, 8.0], ("7", "8")),
+        ([True, False], ("false", "true")),
+    ],
+)
+def test_labels_of_every_type(tmp_path: Path, labels: Any, classes: tuple[str, ...]) -> None:
+    file = write(tmp_path / "x.parquet", [image(b"0"), image(b"1")], labels)
+    assert load_dataset(f"parquet:{file}").classes == classes
+
+
+def test_metadata_says_which_columns_count(tmp_path: Path) -> None:
+    table = pa.table(
+        {"photo": pa.array([image(b"0"), image(b"1")], IMAGE), "file": ["x", "y"], "kind": [1, 0], "label": [5, 6]}
+    )
+    features = {"photo": {"_type": "Image"}, "kind": {"_type": "ClassLabel", "names": ["cat", "dog"]}}
+    table = table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
+    pq.write_table(table, tmp_path / "x.parquet")
+    dataset = load_dataset(f"parquet:{tmp_path / 'x.parquet'}")
+    assert listed(dataset) == {"x/0": "dog", "x/1": "cat"}
+    assert load_dataset(f"parquet:{tmp_path / 'x.parquet'}", label="label").classes == ("5", "6")
+
+
+@pytest.mark.parametrize(
+    "metadata", [b"", b"[", b"[]", b'{"info": {"features": 3}}', b'{"info": {"features": {"label": 3}}}']
+)
+def test_odd_metadata_is_no_metadata(tmp_path: Path, metadata: bytes) -> None:
+    file = write(tmp_path / "x.parquet", [image(b"0"), image(b"1")], ["a", "b"])
+    pq.write_table(pq.read_table(file).replace_schema_metadata({b"huggingface": metadata}), file)
+    assert load_dataset(f"parquet:{file}").classes == ("a", "b")
+
+
+def test_null_images_null_labels_and_labels_without_name(tmp_path: Path) -> None:
+    images = [image(b"0"), None, image(b"2"), image(b"3"), image(None), image(b"5")]
+    file = write(tmp_path / "x.parquet", images, [0, 1, None, -1, 1, 9], names=["cat", "dog"], group=4)
+    dataset = load_dataset(f"parquet:{file}")
+    assert dataset.rejected == {"x/1": "row 1 of x.parquet: has no image"}
+    assert listed(dataset) == {"x/0": "cat", "x/4": "dog", "x/5": "9"}
+    assert "2 rows of x.parquet have no class and are left out: row 2, row 3" in dataset.notes
+    assert "1 classes have no name in the schema: 9 (row 5 of x.parquet)" in dataset.notes
+    with pytest.raises(OSError, match="the row has no image"):
+        dataset.reader.read(dataset.samples[1].place)
+
+
+def test_class_from_needs_no_label(tmp_path: Path) -> None:
+    pq.write_table(
+        pa.table({"image": pa.array([image(b"0", "a/0.png"), image(b"1", "b/1.png")], IMAGE)}), tmp_path / "x.parquet"
+    )
+    dataset = load_dataset(f"parquet:{tmp_path / 'x.parquet'}", class_from="{class}/{number}.png")
+    assert listed(dataset) == {"a/0.png": "a", "b/1.png": "b"}
+
+
+# --- paths instead of bytes
+
+
+@pytest.mark.parametrize("form", ["struct", "text"])
+def test_paths_lead_beside_the_file(tmp_path: Path, form: str) -> None:
+    for name in "abc":
+        (tmp_path / f"{name}.png").write_bytes(name.encode())
+    paths = ["a.png", "b.png", "none.png", None]
+    if form == "struct":
+        kind = pa.struct([("path", pa.string())])
+        file = write(tmp_path / "x.parquet", [{"path": path} for path in paths], list("xyxy"), kind=kind)
+    else:
+        file = write(tmp_path / "x.parquet", paths, list("xyxy"), kind=pa.string())
+    dataset = load_dataset(f"parquet:{file}")
+    assert listed(dataset) == {"a.png": "x", "b.png": "y"}
+    assert read(dataset) == [b"a", b"b"]
+    assert dataset.rejected == {
+        "none.png": "row 2 of x.parquet: no such image",
+        "x.parquet row 3": "row 3 of x.parquet: names no image",
+    }
+    assert "1 images have no row in x.parquet and are left out: c.png" in dataset.notes
+
+
+def test_a_row_without_bytes_is_read_by_its_path(tmp_path: Path) -> None:
+    (tmp_path / "b.png").write_bytes(b"B")
+    images = [image(b"A", "a.png"), image(None, "b.png"), image(None, "none.png")]
+    dataset = load_dataset(f"parquet:{write(tmp_path / 'x.parquet', images, list('xyx'))}")
+    assert [dataset.reader.read(place) for place in dataset.samples.places()[:2]] == [b"A", b"B"]
+    with pytest.raises(FileNotFoundError):
+        dataset.reader.read(dataset.samples[2].place)
+
+
+def test_data_urls_in_text_are_no_paths(tmp_path: Path) -> None:
+    for name in "ab":
+        (tmp_path / f"{name}.png").write_bytes(name.encode())
+    file = write(tmp_path / "x.parquet", ["data:,x", "a.png", "b.png"], list("xxy"), kind=pa.string())
+    dataset = load_dataset(f"parquet:{file}")
+    assert dataset.rejected == {"x.parquet row 0": "row 0 of x.parquet: images as data: URLs are not read here"}
+
+
+# --- files and splits
+
+
+@pytest.fixture
+def splits(tmp_path: Path) -> Path:
+    for split in ("train", "test"):
+        for shard in range(2):
+            contents = [image(f"{split}{shard}{row}".encode()) for row in range(2)]
+            write(tmp_path / "data" / f"{split}-0000{shard}-of-00002.parquet", contents, ["a", "b"])
+    return tmp_path
+
+
+def test_split_is_in_the_names_of_the_files(splits: Path) -> None:
+    dataset = load_dataset(f"parquet:{splits}")
+    assert read(dataset) == [b"test00", b"test01", b"test10", b"test11"]
+    assert dataset.samples.files()[2] == "test-00001-of-00002/0"
+    assert dataset.notes == ("of the splits test, train only 'test' is read; split: chooses another",)
+    assert read(load_dataset(f"parquet:{splits}", split="train"))[0] == b"train00"
+    assert len(load_dataset(f"parquet:{splits}", split="all").samples) == 8
+    assert "expected: test, train" in refusal(f"parquet:{splits}", split="val")
+
+
+def test_globs_and_single_files(splits: Path) -> None:
+    assert len(load_dataset(f"parquet:{splits}/data/train-*.parquet").samples) == 4
+    assert len(load_dataset(f"parquet:{splits}/**/*-00001-*.parquet", split="all").samples) == 4
+    one = load_dataset(f"parquet:{splits}/data/test-00001-of-00002.parquet")
+    assert one.notes[0] == "only 1 of the 2 files of test are there"
+    assert read(one) == [b"test10", b"test11"]
+
+
+def test_split_is_in_the_folders(tmp_path: Path) -> None:
+    for split in ("train", "validation"):
+        write(tmp_path / "default" / split / "0000.parquet", [image(split.encode()), image(b"")], ["a", "b"])
+    assert read(load_dataset(f"parquet:{tmp_path}", split="train"))[0] == b"train"
+    files = load_dataset(f"parquet:{tmp_path}", split="all").samples.files()
+    assert files[::2] == ["default/train/0000/0", "default/validation/0000/0"]
+
+
+def test_files_without_splits(tmp_path: Path) -> None:
+    for part in range(2):
+        write(tmp_path / f"part-{part}.parquet", [image(b"0"), image(b"1")], ["a", "b"])
+    (tmp_path / ".cache").mkdir()
+    write(tmp_path / ".cache" / "x.parquet", [image(b"0")], ["c"])
+    assert len(load_dataset(f"parquet:{tmp_path}").samples) == 4
+    assert "no splits" in refusal(f"parquet:{tmp_path}", split="test")
+
+
+@pytest.mark.parametrize("rest", ["none.parquet", "empty", "empty/*.parquet", "none/*.parquet"])
+def test_nothing_there(tmp_path: Path, rest: str) -> None:
+    (tmp_path / "empty").mkdir()
+    assert "there is no Parquet file" in refusal(f"parquet:{tmp_path / rest}")
+
+
+def test_other_file_systems(splits: Path) -> None:
+    memory = fsspec.filesystem("memory")
+    memory.put(str(splits / "data"), "/hub/data", recursive=True)
+    assert read(load_dataset("parquet:memory://hub/data", split="test")) == [b"test00", b"test01", b"test10", b"test11"]
+    assert len(load_dataset("parquet:memory://hub/*/train-*").samples) == 4
+    assert len(load_dataset("table:memory://hub/data/train-00000-of-00002.parquet").samples) == 2
+
+
+# --- damage
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1", b"no parquet at all" * 10, None])
+def test_damaged_files_are_named(tmp_path: Path, content: bytes | None) -> None:
+    write(tmp_path / "part-0.parquet", [image(b"0"), image(b"1")], ["a", "b"])
+    whole = write(tmp_path / "part-1.parquet", [image(os.urandom(5000)), image(b"1")], ["a", "b"]).read_bytes()
+    (tmp_path / "part-1.parquet").write_bytes(whole[:-100] if content is None else content)
+    said = refusal(f"parquet:{tmp_path}")
+    assert "the Parquet file cannot be read" in said
+    assert f"where:    {tmp_path / 'part-1.parquet'}\n" in said
+
+
+def test_damage_inside_an_image_costs_that_row_group_only(tmp_path: Path) -> None:
+    images = [image(bytes([65 + row]) * 3000 + os.urandom(3000)) for row in range(4)]
+    file = write(tmp_path / "x.parquet", images, list("abab"))
+    place = pq.ParquetFile(file).metadata.row_group(0).column(0).dictionary_page_offset
+    content = bytearray(file.read_bytes())
+    content[place : place + 64] = b"\xff" * 64
+    file.write_bytes(content)
+    dataset = load_dataset(f"parquet:{file}")
+    assert len(dataset.samples) == 4
+    for _ in range(2):  # asking again gives the same answer
+        with pytest.raises(OSError, match=r"row group 0 of x\.parquet: "):
+            dataset.reader.read(dataset.samples[0].place)
+    assert dataset.reader.read(dataset.samples[2].place)[:1] == b"C"
+
+
+def test_a_file_written_anew_is_read_anew(tmp_path: Path) -> None:
+    file = write(tmp_path / "x.parquet", [image(b"old"), image(b"1")], ["a", "b"])
+    assert read(load_dataset(f"parquet:{file}"))[0] == b"old"
+    dataset = load_dataset(f"parquet:{write(file, [image(b'younger'), image(b'1')], ['a', 'b'])}")
+    assert read(dataset)[0] == b"younger"
+    write(file, [image(b"x")], ["a"])
+    with pytest.raises(OSError, match="has changed since it was listed"):
+        dataset.reader.read(dataset.samples[1].place)
+    file.unlink()
+    with pytest.raises(OSError, match="no such file"):
+        dataset.reader.read(dataset.samples[1].place)
+
+
+@pytest.mark.parametrize(
+    ("columns", "options", "words"),
+    [
+        ({"image": [[1, 2]], "label": ["a"]}, {}, ["holds no images", "image: list<", "set image:"]),
+        ({"image": [b"0"], "label": [["a"]]}, {}, ["holds no classes", "label: list<", "set label:"]),
+        ({"image": [b"0"], "breed": ["a"]}, {}, ["which column has the class", "'image', 'breed'"]),
+        ({"x": [1.5], "label": ["a"]}, {}, ["which column has the image", "'x', 'label'"]),
+        ({"image": [b"0"], "label": ["a"]}, {"label": "lable"}, ["no column 'lable'", "did you mean label: label?"]),
+        ({"a": [b"0"], "b": [b"0"], "image": [b"1"], "img": [b"2"], "label": ["a"]}, {}, ["'image', 'img'"]),
+    ],
+)
+def test_wrong_columns_say_what_to_set(
+    tmp_path: Path, columns: dict[str, list[Any]], options: dict[str, str], words: list[str]
+) -> None:
+    pq.write_table(pa.table(columns), tmp_path / "x.parquet")
+    said = refusal(f"parquet:{tmp_path / 'x.parquet'}", **options)
+    assert all(word in said for word in [*words, "x.parquet"]), said
+
+
+def test_files_must_agree(tmp_path: Path) -> None:
+    write(tmp_path / "part-0.parquet", [image(b"0"), image(b"1")], ["a", "b"])
+    write(tmp_path / "part-1.parquet", [b"0", b"1"], ["a", "b"], kind=pa.binary())
+    said = refusal(f"parquet:{tmp_path}")
+    assert "different columns" in said
+    assert "part-1.parquet" in said
+
+
+# --- reading
+
+
+def test_rows_are_read_in_any_order_by_many_threads_within_a_bound(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rowgroups, "_BATCH_BYTES", 4_000)
+    monkeypatch.setattr(rowgroups, "_KEPT_BYTES", 10_000)
+    contents = [bytes([row]) * 1000 for row in range(100)]
+    file = write(tmp_path / "x.parquet", [image(one) for one in contents], list("ab") * 50, group=60)
+    dataset = load_dataset(f"parquet:{file}")
+    order = np.random.default_rng(0).permutation(100).tolist()
+    with ThreadPoolExecutor(8) as threads:
+        found = list(threads.map(lambda row: dataset.reader.read(dataset.samples[row].place), order))
+    assert found == [contents[row] for row in order]
+    held = rowgroups._group(str(file), rowgroups._stamp(str(file)), 0, "image")._kept
+    assert sum(values.nbytes for _, values in held) <= 10_000

@@ -1,0 +1,432 @@
+from __future__ import annotations
+
+import base64
+import csv
+import hashlib
+import http.server
+import json
+import pickle
+import tarfile
+import threading
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from semscale.datasets.base import Dataset
+from semscale.datasets.registry import load_dataset
+from semscale.errors import SemscaleError
+
+HERE = {"a.jpg": b"A", "b.jpg": b"B", "c.jpg": b"C"}
+
+
+def put(root: Path, files: dict[str, bytes]) -> Path:
+    for name, content in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    return root
+
+
+def key(root: Path, text: str | bytes, name: str = "key.csv", **files: bytes) -> str:
+    put(root, {**HERE, name: text if isinstance(text, bytes) else text.encode(), **files})
+    return f"table:{root / name}"
+
+
+def listed(dataset: Dataset) -> dict[str, str]:
+    return {sample.file: sample.true_class for sample in dataset.samples}
+
+
+def contents(dataset: Dataset) -> set[tuple[str, str]]:
+    reader = pickle.loads(pickle.dumps(dataset.reader))
+    found = {(hashlib.sha256(reader.read(s.place)).hexdigest(), s.true_class) for s in dataset.samples}
+    assert len(found) == len(dataset.samples)
+    return found
+
+
+def refusal(spec: str, **options: str) -> str:
+    with pytest.raises(SemscaleError) as caught:
+        load_dataset(spec, **options)  # type: ignore[arg-type]
+    return str(caught.value)
+
+
+# --- the same images, whatever the form
+
+
+@pytest.fixture(scope="module")
+def sixty(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[tuple[str, str]], set[tuple[str, str]]]:
+    """A folder of images, their paths and classes, and what `folder:` makes of them."""
+    root = tmp_path_factory.mktemp("sixty")
+    shapes = load_dataset("shapes", limit=60)
+    rows = []
+    for number, sample in enumerate(shapes.samples):
+        path = f"{sample.true_class}/{number}.png"
+        put(root / "images", {path: shapes.reader.read(sample.place)})
+        rows.append((path, sample.true_class))
+    expected = contents(load_dataset(f"folder:{root / 'images'}"))
+    assert len(expected) == 60
+    return root, rows, expected
+
+
+def as_csv(rows: list[tuple[object, str]], path: Path) -> None:
+    with path.open("w", newline="") as file:
+        csv.writer(file, delimiter="\t" if path.suffix == ".tsv" else ",").writerows([("image", "class"), *rows])
+
+
+def as_jsonl(rows: list[tuple[object, str]], path: Path) -> None:
+    path.write_text("".join(json.dumps({"image": image, "class": name}) + "\n" for image, name in rows))
+
+
+def as_parquet(rows: list[tuple[object, str]], path: Path) -> None:
+    images, names = zip(*rows, strict=True)
+    pq.write_table(pa.table({"image": list(images), "class": list(names)}), path, row_group_size=25)
+
+
+WRITERS: dict[str, Callable[[list[tuple[object, str]], Path], None]] = {
+    "csv": as_csv,
+    "tsv": as_csv,
+    "jsonl": as_jsonl,
+    "parquet": as_parquet,
+}
+Sixty = tuple[Path, list[tuple[str, str]], set[tuple[str, str]]]
+
+
+@pytest.mark.parametrize("kind", WRITERS)
+def test_images_beside_the_table(sixty: Sixty, kind: str) -> None:
+    root, rows, expected = sixty
+    WRITERS[kind]([(f"images/{path}", name) for path, name in rows], root / f"beside.{kind}")
+    dataset = load_dataset(f"table:{root / f'beside.{kind}'}")
+    assert contents(dataset) == expected
+    assert (dataset.rejected, dataset.notes) == ({}, ())
+
+
+@pytest.mark.parametrize("kind", WRITERS)
+@pytest.mark.parametrize("archive", ["images.zip", "images.tar", "images.tar.gz"])
+def test_images_in_an_archive(sixty: Sixty, tmp_path: Path, kind: str, archive: str) -> None:
+    root, rows, expected = sixty
+    if archive.endswith(".zip"):
+        with zipfile.ZipFile(tmp_path / archive, "w") as packed:
+            for path, _ in rows:
+                packed.write(root / "images" / path, path)
+    else:
+        with tarfile.open(tmp_path / archive, "w:gz" if archive.endswith("gz") else "w") as tar:
+            for path, _ in rows:
+                tar.add(root / "images" / path, path)
+    WRITERS[kind](list(rows), tmp_path / f"key.{kind}")
+    dataset = load_dataset(f"table:{tmp_path / f'key.{kind}'}", images=str(tmp_path / archive))
+    assert contents(dataset) == expected
+    assert (dataset.rejected, dataset.notes) == ({}, ())
+
+
+@pytest.mark.parametrize("kind", WRITERS)
+def test_images_in_the_rows(sixty: Sixty, tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    root, rows, expected = sixty
+    inline: list[tuple[object, str]] = []
+    for number, (path, name) in enumerate(rows):
+        content = (root / "images" / path).read_bytes()
+        text = base64.b64encode(content).decode()
+        if kind == "parquet":
+            inline.append((content, name))
+        elif kind == "jsonl" and number % 2:
+            inline.append(({"bytes": text, "path": path}, name))
+        else:
+            inline.append((f"data:image/png;base64,{text}", name))
+    WRITERS[kind](inline, tmp_path / f"key.{kind}")
+    monkeypatch.chdir(tmp_path)
+    dataset = load_dataset(f"table:key.{kind}")
+    monkeypatch.chdir(root)  # as on a worker
+    assert contents(dataset) == expected
+    first = dataset.samples[0]
+    assert first.file == ("key/0" if kind == "parquet" else f"key/{1 if kind == 'jsonl' else 2}.png")
+
+
+# --- elsewhere
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    folder = ""
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*args, directory=self.folder)  # type: ignore[arg-type]
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def web(tmp_path: Path) -> Iterator[str]:
+    handler = type("Handler", (Quiet,), {"folder": str(put(tmp_path / "web", HERE))})
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def test_urls_in_rows_are_read_many_at_once_and_their_keys_stay_out_of_names(web: str, tmp_path: Path) -> None:
+    rows = f"url,class\n{web}/a.jpg?sig=s3cr3t,x\n{web}/b.jpg,y\n{web}/none.jpg?sig=s3cr3t,y\n"
+    dataset = load_dataset(key(tmp_path / "t", rows))
+    assert dataset.reader.parallel == 16  # type: ignore[attr-defined]
+    reader = pickle.loads(pickle.dumps(dataset.reader))
+    assert "s3cr3t" not in str(dataset.samples.files())
+    assert [reader.read(place) for place in dataset.samples.places()[:2]] == [b"A", b"B"]
+    with pytest.raises(OSError, match=r"^no such file$"):
+        reader.read(dataset.samples[2].place)
+
+
+def test_a_table_on_a_server_finds_its_images_beside_it(web: str, tmp_path: Path) -> None:
+    put(tmp_path / "web", {"key.csv": b"file,label\na.jpg,x\nb.jpg,y\n"})
+    dataset = load_dataset(f"table:{web}/key.csv?sig=s3cr3t")
+    assert [dataset.reader.read(place) for place in dataset.samples.places()] == [b"A", b"B"]
+    assert "s3cr3t" not in refusal(f"table:{web}/none.csv?sig=s3cr3t")
+
+
+def test_a_table_and_its_images_on_any_file_system() -> None:
+    memory = fsspec.filesystem("memory")
+    memory.pipe({"/far/key.jsonl": b'{"file": "a.jpg", "class": "x"}\n{"file": "data:,B", "class": "y"}\n'})
+    memory.pipe({"/far/a.jpg": b"A"})
+    dataset = load_dataset("table:memory://far/key.jsonl")
+    assert [dataset.reader.read(place) for place in dataset.samples.places()] == [b"A", b"B"]
+    assert dataset.reader.parallel == 16  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("url", ["zip://a.jpg::{web}/x.zip", "http://[broken/a.jpg"])
+def test_odd_urls_are_refused_by_line(web: str, tmp_path: Path, url: str) -> None:
+    rows = f"url,class\n{url.format(web=web)},x\n{web}/a.jpg,x\n{web}/b.jpg,y\n"
+    dataset = load_dataset(key(tmp_path / "t", rows))
+    assert len(dataset.samples) == 2
+    (reason,) = dataset.rejected.values()
+    assert reason.startswith("line 2 of key.csv: ")
+
+
+# --- columns
+
+
+@pytest.mark.parametrize(
+    "header", ["file,class", "FILE_NAME;Label", "Image Path\tspecies", '"filepath","category"', "true_class,image"]
+)
+def test_columns_and_separators_are_recognised(tmp_path: Path, header: str) -> None:
+    separator = next(mark for mark in ";\t," if mark in header)
+    rows = ["a.jpg", "x"], ["b.jpg", "y"]
+    if header.startswith("true"):
+        rows = ["x", "a.jpg"], ["y", "b.jpg"]
+    text = "\n".join([header, *(separator.join(row) for row in rows)])
+    assert listed(load_dataset(key(tmp_path, text))) == {"a.jpg": "x", "b.jpg": "y"}
+
+
+@pytest.mark.parametrize(
+    ("header", "options", "words"),
+    [
+        ("when,class", {}, ["which column has the image", "'when', 'class'", "set image:"]),
+        ("file,when", {}, ["which column has the class", "set label:"]),
+        ("file,label,class", {}, ["several columns", "'label', 'class'", "set label:"]),
+        ("file,url,class", {}, ["several columns", "'file', 'url'", "set image:"]),
+        ("file,breed", {"label": "bred"}, ["no column 'bred'", "'file', 'breed'", "did you mean label: breed?"]),
+        ("file,breed,breed", {"label": "breed"}, ["several columns", "a name of its own"]),
+        ("a.jpg,x", {}, ["which column", "the first line of a CSV file names the columns"]),
+    ],
+)
+def test_unclear_columns_say_what_to_set(
+    tmp_path: Path, header: str, options: dict[str, str], words: list[str]
+) -> None:
+    row = "a.jpg" + ",x" * header.count(",")
+    said = refusal(key(tmp_path, f"{header}\n{row}\n"), **options)
+    assert all(word in said for word in [*words, "key.csv"]), said
+
+
+def test_options_name_columns_and_dotted_fields(tmp_path: Path) -> None:
+    lines = [
+        {"img": {"file": f"{name}.jpg"}, "annotation": {"class": number, "x.y": "z"}}
+        for number, name in enumerate("ab")
+    ]
+    spec = key(tmp_path, "".join(json.dumps(line) + "\n" for line in lines), "key.jsonl")
+    assert listed(load_dataset(spec, image="img.file", label="annotation.class")) == {"a.jpg": "0", "b.jpg": "1"}
+    assert "'annotation.class'" in refusal(spec, image="img.file")
+
+
+def test_class_from_needs_no_class_column(tmp_path: Path) -> None:
+    spec = key(tmp_path, "file\nx_1.jpg\ny_2.jpg\n", **{"x_1.jpg": b"1", "y_2.jpg": b"2"})
+    assert listed(load_dataset(spec, class_from="{class}_{number}.jpg")) == {"x_1.jpg": "x", "y_2.jpg": "y"}
+
+
+def test_a_split_column_chooses_the_rows(tmp_path: Path) -> None:
+    spec = key(tmp_path, "file,class,split\na.jpg,x,train\nb.jpg,y,train\nb.jpg,y,test\nc.jpg,x,test\n")
+    dataset = load_dataset(spec)
+    assert listed(dataset) == {"b.jpg": "y", "c.jpg": "x"}
+    assert dataset.notes[0] == "of the splits test, train only 'test' is read; split: chooses another"
+    assert listed(load_dataset(spec, split="train")) == {"a.jpg": "x", "b.jpg": "y"}
+    assert len(load_dataset(spec, split="all").samples) == 3
+    assert "no such split" in refusal(spec, split="val")
+    assert "no splits" in refusal(key(tmp_path, "file,class\na.jpg,x\n"), split="val")
+
+
+# --- text
+
+
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+@pytest.mark.parametrize("end", [b"\n", b"\r\n"])
+def test_byte_order_mark_and_line_ends_do_not_matter(tmp_path: Path, mark: bytes, end: bytes) -> None:
+    rows = mark + end.join([b"file,class", "a.jpg,Löwe".encode(), b"", b'b.jpg, "y, z"', b""])
+    assert listed(load_dataset(key(tmp_path, rows))) == {"a.jpg": "Löwe", "b.jpg": "y, z"}
+
+
+def test_quoted_line_ends_keep_the_line_numbers_right(tmp_path: Path) -> None:
+    spec = key(tmp_path, 'file,class,remark\na.jpg,x,"one\ntwo"\nb.jpg,y,\nnone.jpg,y,"\n\n"\nc.jpg,x\n')
+    assert "key.csv:8" in refusal(spec)
+    spec = key(tmp_path, 'file,class,remark\na.jpg,x,"one\ntwo"\nb.jpg,y,\nnone.jpg,y,"\n\n"\nc.jpg,x,\n')
+    assert load_dataset(spec).rejected == {"none.jpg": "line 5 of key.csv: no such image"}
+
+
+@pytest.mark.parametrize(
+    ("content", "where", "words"),
+    [
+        (b"", "key.csv", ["the table is empty"]),
+        (b"\n\n", "key.csv", ["the table is empty"]),
+        (b"file,class\n", "key.csv", ["no images"]),
+        (b"file,class\na.jpg,x\nb.jpg\n", "key.csv:3", ["number of fields", "1 fields", "2 fields"]),
+        (b"file,class\na.jpg,x,y\n", "key.csv:2", ["3 fields", "2 fields"]),
+        (b"file,class\na.jpg,L\xf6we\n", "key.csv:2", ["not UTF-8, byte 0xf6 at line 2", "save it as UTF-8"]),
+        ("file,class\na.jpg,x\n".encode("utf-16"), "key.csv", ["UTF-16", "save it as UTF-8"]),
+        ("file,class\na.jpg,x\n".encode("utf-16-le"), "key.csv:1", ["NUL byte", "UTF-16"]),
+        (b"file,class\na.jpg,x\0\n", "key.csv:2", ["NUL byte"]),
+        (b'file,class\na.jpg,x\nb.jpg,"y\nc.jpg,x\n', "key.csv:3", ["is no CSV", "close the quote"]),
+        (b'file,class\na.jpg,"x"y\n', "key.csv:2", ["is no CSV"]),
+        (b"file,class\ra.jpg,x\r", "key.csv:1", ["line ends of Unix or Windows"]),
+        (b'file,class\na.jpg,"' + b"x\n" * 20_000, "key.csv:2", ["more than 10000 lines, at line 10002", "the quote"]),
+        (b"file,class\na.jpg," + b"x" * (33 * 2**20), "key.csv:2", ["field larger than"]),
+        (b"file,class\n" + b"x" * (65 * 2**20), "key.csv:2", ["too long", "64 MiB"]),
+    ],
+    ids=range(15),
+)
+def test_broken_text_is_an_error_with_file_and_line(
+    tmp_path: Path, content: bytes, where: str, words: list[str]
+) -> None:
+    said = refusal(key(tmp_path, content))
+    assert f"{tmp_path / where}\n" in f"{said}\n"
+    assert all(word in said for word in words), said
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ('{"file": "a.jpg"', ["no JSON"]),
+        ('["a.jpg", "x"]', ["no JSON object", '["a.jpg", "x"]']),
+        ("[" * 100_000, ["no JSON"]),
+        ('{"file": ["a.jpg"], "class": "x"}', ["no path, no URL", "list"]),
+        ('{"file": {"x": 1}, "class": "x"}', ["no path, no URL", "dict", "dotted path"]),
+        ('{"file": "a.jpg", "class": {"x": 1}}', ["no text and no number", "dict", "dotted path"]),
+        ('{"file": "a.jpg", "class": "\\ud800"}', ["not Unicode"]),
+        ('{"file": "a\\u0000.jpg", "class": "x"}', ["NUL"]),
+    ],
+)
+def test_broken_json_is_an_error_with_file_and_line(tmp_path: Path, line: str, words: list[str]) -> None:
+    good = '{"file": "a.jpg", "class": "x"}\n'
+    # beyond the lines that are looked at for the names of the fields
+    said = refusal(key(tmp_path, good * 30 + "\n" + line + "\n", "key.jsonl"))
+    assert f"where:    {tmp_path / 'key.jsonl'}:32\n" in said
+    assert all(word in said for word in words), said
+
+
+@pytest.mark.parametrize(
+    ("rest", "words"),
+    [("none.csv", "does not exist"), ("x.xlsx", "unknown kind"), ("none.jsonl", "does not exist")],
+)
+def test_missing_and_unknown_tables(tmp_path: Path, rest: str, words: str) -> None:
+    assert words in refusal(f"table:{tmp_path / rest}")
+    (tmp_path / "folder.csv").mkdir()
+    assert "Is a directory" in refusal(f"table:{tmp_path / 'folder.csv'}")
+
+
+# --- rows and images
+
+
+def test_rows_without_image_are_rejected_with_their_line(tmp_path: Path) -> None:
+    dataset = load_dataset(key(tmp_path, "file,class\na.jpg,x\nnone.jpg,x\n,y\nb.jpg,y\n"))
+    assert dataset.rejected == {
+        "none.jpg": "line 3 of key.csv: no such image",
+        "key.csv line 4": "line 4 of key.csv: names no image",
+    }
+
+
+def test_rows_without_class_and_images_without_row_are_noted(tmp_path: Path) -> None:
+    put(tmp_path, {"notes.txt": b"", "deep/other.jpg": b""})
+    dataset = load_dataset(key(tmp_path, "file,class\na.jpg,x\nb.jpg,\nc.jpg,y\n", **{"d.jpg": b"D"}))
+    assert listed(dataset) == {"a.jpg": "x", "c.jpg": "y"}
+    assert dataset.notes[:2] == (
+        "1 rows of key.csv have no class and are left out: line 3",
+        "1 images have no line in key.csv and are left out: d.jpg",
+    )
+
+
+def test_images_without_row_are_looked_for_in_all_of_the_given_folder(tmp_path: Path) -> None:
+    put(tmp_path / "photos", {**HERE, "deep/d.jpg": b"D"})
+    spec = key(tmp_path, "file,class\na.jpg,x\nb.jpg,y\n")
+    dataset = load_dataset(spec, images=str(tmp_path / "photos"))
+    assert dataset.notes[0] == "2 images have no line in key.csv and are left out: c.jpg, deep/d.jpg"
+
+
+def test_images_without_row_in_an_archive_are_noted_and_missing_ones_rejected(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "i.zip", "w") as packed:
+        for name in ("top/a.jpg", "top/b.jpg", "top/0007.PNG.jpg", "top/c.jpg"):
+            packed.writestr(name, name)
+    spec = key(tmp_path, "id,class\na,x\ntop/b.jpg,y\nnone,y\n")
+    dataset = load_dataset(spec, images=str(tmp_path / "i.zip"))
+    assert listed(dataset) == {"top/a.jpg": "x", "top/b.jpg": "y"}
+    assert dataset.rejected == {"none": "line 4 of key.csv: no such image"}
+    assert dataset.notes[0] == "2 images have no line in key.csv and are left out: top/0007.PNG.jpg, top/c.jpg"
+    assert pickle.loads(pickle.dumps(dataset.reader)).read(dataset.samples[0].place) == b"top/a.jpg"
+
+
+@pytest.mark.parametrize(
+    "given", [".\\sub\\1.jpg", "./sub/1.jpg", "sub//1.jpg", "x/../sub/1.jpg", "sub/1", "{root}/sub/1.jpg"]
+)
+def test_paths_as_people_write_them(tmp_path: Path, given: str) -> None:
+    put(tmp_path, {"sub/1.jpg": b"1", "x/y.jpg": b""})
+    dataset = load_dataset(key(tmp_path, f"file,class\n{given.format(root=tmp_path)},x\na.jpg,y\n"))
+    assert dataset.samples[0].file == "sub/1.jpg"
+    assert dataset.reader.read(dataset.samples[0].place) == b"1"
+    assert not any("1.jpg" in note for note in dataset.notes if "no line" in note)
+
+
+def test_percent_signs_mean_nothing(tmp_path: Path) -> None:
+    spec = key(tmp_path, "file,class\n100%20.jpg,x\na.jpg,y\n", **{"100%20.jpg": b"!"})
+    assert listed(load_dataset(spec)) == {"100%20.jpg": "x", "a.jpg": "y"}
+
+
+def test_no_image_found_at_all_says_where_they_were_looked_for(tmp_path: Path) -> None:
+    said = refusal(key(tmp_path, "file,class\nphotos/1.jpg,x\nphotos/2.jpg,y\n"))
+    assert "no photos/1.jpg (line 2 of key.csv)" in said
+    assert f"images in {tmp_path}" in said
+    assert "set images:" in said
+    assert "does not exist" in refusal(key(tmp_path, "file,class\na.jpg,x\n"), images=str(tmp_path / "none"))
+
+
+def test_one_image_in_two_rows_counts_once(tmp_path: Path) -> None:
+    dataset = load_dataset(key(tmp_path, "file,class\na.jpg,x\n./a.jpg,y\nb.jpg,y\n"))
+    assert listed(dataset) == {"a.jpg": "x", "b.jpg": "y"}
+    assert "a.jpg ('x' and 'y')" in str(dataset.notes)
+
+
+@pytest.mark.parametrize(
+    ("image", "words"),
+    [
+        ({"bytes": "@@@@"}, "not base64"),
+        ("data:image/png;base64,abc", "not base64"),
+    ],
+)
+def test_broken_images_in_rows_are_told_when_they_are_read(tmp_path: Path, image: object, words: str) -> None:
+    lines = [{"image": image, "class": "x"}, {"image": "data:,B", "class": "y"}, {"image": None, "class": "y"}]
+    spec = key(tmp_path, "".join(json.dumps(line) + "\n" for line in lines), "key.jsonl")
+    dataset = load_dataset(spec)
+    assert dataset.rejected == {"key.jsonl line 3": "line 3 of key.jsonl: names no image"}
+    with pytest.raises(OSError, match=words):
+        dataset.reader.read(dataset.samples[0].place)
+    assert dataset.reader.read(dataset.samples[1].place) == b"B"
+    (tmp_path / "key.jsonl").write_text("{}")
+    with pytest.raises(OSError, match="has changed"):
+        dataset.reader.read(dataset.samples[0].place)

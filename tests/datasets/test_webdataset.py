@@ -1,0 +1,218 @@
+import functools
+import hashlib
+import http.server
+import io
+import json
+import pickle
+import re
+import tarfile
+import threading
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from semscale.datasets.base import Dataset
+from semscale.datasets.bundled import load_bundled
+from semscale.datasets.registry import load_dataset
+from semscale.datasets.shards import expand_braces
+from semscale.errors import SemscaleError
+
+Sample = dict[str, bytes | str]
+
+
+def shard(path: Path, samples: dict[str, Sample]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(path, "w:gz" if path.suffix == ".gz" else "w") as archive:
+        for key, parts in samples.items():
+            for ending, content in parts.items():
+                data = content.encode() if isinstance(content, str) else content
+                info = tarfile.TarInfo(f"{key}.{ending}")
+                info.size = len(data)
+                archive.addfile(info, io.BytesIO(data))
+    return path
+
+
+def told(dataset: Dataset) -> dict[str, str]:
+    return {sample.file: sample.true_class for sample in dataset.samples}
+
+
+def test_shards_of_a_range_with_numbers_as_classes(tmp_path: Path) -> None:
+    for number in range(8, 12):
+        samples: dict[str, Sample] = {f"{i:03d}": {"jpg": f"{number}/{i}", "cls": str(i % 2)} for i in range(4)}
+        shard(tmp_path / f"{number:03d}.tar{'.gz' if number == 9 else ''}", samples)
+    dataset = load_dataset(
+        f"webdataset:{tmp_path}/{{008,{{010..011}}}}.tar,{tmp_path}/*.tar.gz", classes=["cat", "dog"]
+    )
+    assert dataset.classes == ("cat", "dog")
+    assert list(told(dataset).items())[3:6] == [("008/003.jpg", "dog"), ("009/000.jpg", "cat"), ("009/001.jpg", "dog")]
+    reader = pickle.loads(pickle.dumps(dataset.reader))
+    assert [reader.read(sample.place) for sample in dataset.samples][::5] == [b"8/0", b"9/1", b"10/2", b"11/3"]
+
+
+def test_a_missing_shard_is_named(tmp_path: Path) -> None:
+    shard(tmp_path / "000.tar", {"1": {"jpg": "", "cls": "0"}})
+    with pytest.raises(SemscaleError, match="missing") as caught:
+        load_dataset(f"webdataset:{tmp_path}/{{000..001}}.tar")
+    assert "001.tar" in str(caught.value.found)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "words"),
+    [("x-{000..099.tar", "no other half"), ("x-{9..1}.tar", "cannot be read"), ("{}.tar", "range")],
+)
+def test_patterns_that_cannot_be_read(pattern: str, words: str) -> None:
+    with pytest.raises(SemscaleError, match=words):
+        list(expand_braces(pattern))
+
+
+def test_labels_as_text_and_in_json_fields(tmp_path: Path) -> None:
+    one = json.dumps({"label": "Löwe", "meta": {"species": 7}})
+    samples: dict[str, Sample] = {"v1.5/1": {"JPG": "1", "json": one}, "v1.5/2": {"webp": "2", "txt": " sea_lion\n"}}
+    path = shard(tmp_path / "a.tar", samples)
+    assert told(load_dataset(f"webdataset:{path}")) == {"a/v1.5/1.jpg": "Löwe", "a/v1.5/2.webp": "sea lion"}
+    more: dict[str, Sample] = {
+        str(i): {"png": "", "cls": "0", "json": json.dumps({"meta": {"species": f"s{i % 2}"}})} for i in range(4)
+    }
+    path = shard(tmp_path / "b.tar", more)
+    assert load_dataset(f"webdataset:{path}", label="meta.species").classes == ("s0", "s1")
+
+
+def test_a_sample_may_have_several_images(tmp_path: Path) -> None:
+    samples: dict[str, Sample] = {
+        str(i): {"mask.png": "mask", "left.jpg": "left", "jpg": "whole", "cls": str(i % 2)} for i in range(3)
+    }
+    path = shard(tmp_path / "a.tar", samples)
+    dataset = load_dataset(f"webdataset:{path}")
+    assert dataset.samples.files() == ["a/0.jpg", "a/1.jpg", "a/2.jpg"]
+    assert any("3 samples have several images" in note for note in dataset.notes)
+    left = load_dataset(f"webdataset:{path}", image="left.jpg")
+    assert left.reader.read(left.samples[0].place) == b"left"
+
+
+def test_what_is_missing_is_said_and_what_is_broken_is_out(tmp_path: Path) -> None:
+    path = shard(
+        tmp_path / "a.tar",
+        {
+            "1": {"jpg": "", "cls": "0"},
+            "2": {"jpg": "", "cls": "1"},
+            "alone": {"cls": "1"},
+            "unlabelled": {"jpg": ""},
+            "broken": {"jpg": "", "json": "{"},
+            "nested": {"jpg": "", "json": '{"label": ["a"]}'},
+            "latin": {"jpg": "", "txt": b"caf\xe9"},
+            "huge": {"jpg": "", "txt": bytes(2**20 + 1)},
+        },
+    )
+    dataset = load_dataset(f"webdataset:{path}")
+    assert told(dataset) == {"a/1.jpg": "0", "a/2.jpg": "1"}
+    assert "1 samples have no image: a/alone" in dataset.notes
+    assert any(note.startswith("1 images without a class") and "a/unlabelled.jpg" in note for note in dataset.notes)
+    assert dict(dataset.rejected) == {
+        "a/broken.jpg": "its .json is not JSON",
+        "a/nested.jpg": "the class in its .json is neither a text nor a number",
+        "a/latin.jpg": "its .txt is not UTF-8",
+        "a/huge.jpg": "its .txt is larger than 1 MiB",
+    }
+
+
+def test_the_class_can_come_from_the_key(tmp_path: Path) -> None:
+    path = shard(tmp_path / "a.tar", {"cat_1": {"jpg": "", "json": "{"}, "dog_2": {"jpg": ""}})
+    dataset = load_dataset(f"webdataset:{path}", class_from="{class}_{number}.jpg")
+    assert told(dataset) == {"a/cat_1.jpg": "cat", "a/dog_2.jpg": "dog"}
+
+
+def test_shards_of_one_name_in_two_folders_and_splits(tmp_path: Path) -> None:
+    samples: dict[str, Sample] = {"1": {"jpg": "", "cls": "0"}, "2": {"jpg": "", "cls": "1"}}
+    for split in ("train", "val"):
+        shard(tmp_path / split / "000.tar", samples)
+    every = load_dataset(f"webdataset:{tmp_path}", split="all")
+    assert every.samples.files() == ["train/000/1.jpg", "train/000/2.jpg", "val/000/1.jpg", "val/000/2.jpg"]
+    assert load_dataset(f"webdataset:{tmp_path}", split="train").samples.files() == ["000/1.jpg", "000/2.jpg"]
+    chosen = load_dataset(f"webdataset:{tmp_path}")
+    assert any("only 'val' is read" in note for note in chosen.notes)
+    shard(tmp_path / "val" / "000.tar.gz", samples)
+    twice = load_dataset(f"webdataset:{tmp_path}/val")
+    assert twice.samples.files() == ["000.tar/1.jpg", "000.tar/2.jpg", "000.tar.gz/1.jpg", "000.tar.gz/2.jpg"]
+    with pytest.raises(SemscaleError, match="no such split"):
+        load_dataset(f"webdataset:{tmp_path}", split="test")
+    with pytest.raises(SemscaleError, match="tell no split"):
+        load_dataset(f"webdataset:{tmp_path}/train/000.tar", split="test")
+
+
+def test_the_same_images_in_every_form_are_the_same_set(tmp_path: Path) -> None:
+    shapes = load_bundled("shapes")
+    pictures = [
+        (shapes.reader.read(one.place), one.true_class, f"{i:03d}") for i, one in enumerate(shapes.samples[:200])
+    ]
+    root = tmp_path / "folder"
+    for content, name, key in pictures:
+        (root / name).mkdir(parents=True, exist_ok=True)
+        (root / name / f"{key}.png").write_bytes(content)
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        for content, name, key in pictures:
+            archive.writestr(f"top/{name}/{key}.png", content)
+    for ending in ("tar", "tar.gz"):
+        with tarfile.open(tmp_path / f"a.{ending}", "w:gz" if ending == "tar.gz" else "w") as tar:
+            tar.add(root, "top")
+    for start in range(0, 200, 50):
+        samples: dict[str, Sample] = {key: {"png": one, "cls": name} for one, name, key in pictures[start : start + 50]}
+        shard(tmp_path / "shards" / f"{start:03d}.tar", samples)
+    expected = sorted((hashlib.sha256(content).hexdigest(), name) for content, name, _ in pictures)
+    for spec in ("folder:folder", "zip:a.zip", "tar:a.tar", "tar:a.tar.gz", "webdataset:shards/{000,050,100,150}.tar"):
+        dataset = load_dataset(spec.replace(":", f":{tmp_path}/", 1))
+        read = dataset.reader.read
+        found = sorted((hashlib.sha256(read(one.place)).hexdigest(), one.true_class) for one in dataset.samples)
+        assert found == expected, spec
+
+
+class _Ranges(http.server.SimpleHTTPRequestHandler):
+    def send_head(self):  # type: ignore[no-untyped-def]
+        path = Path(self.translate_path(self.path.partition("?")[0]))
+        if not path.is_file():
+            self.send_error(404)
+            return
+        size = path.stat().st_size
+        match = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
+        start, stop = (int(match[1]), min(int(match[2]) + 1, size)) if match else (0, size)
+        self.send_response(206 if match else 200)
+        self.send_header("Content-Length", str(stop - start))
+        self.send_header("Accept-Ranges", "bytes")
+        if match:
+            self.send_header("Content-Range", f"bytes {start}-{stop - 1}/{size}")
+        self.end_headers()
+        if self.command == "GET":
+            with path.open("rb") as file:
+                file.seek(start)
+                self.wfile.write(file.read(stop - start))
+        return
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def web(tmp_path: Path) -> Iterator[str]:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(_Ranges, directory=tmp_path)) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+        thread.join()
+
+
+def test_shards_and_compressed_tars_on_a_server(tmp_path: Path, web: str) -> None:
+    for number in range(2):
+        samples: dict[str, Sample] = {str(i): {"jpg": f"{number}/{i}", "cls": str(i % 2)} for i in range(3)}
+        shard(tmp_path / f"{number:02d}.tar", samples)
+        shard(tmp_path / f"{number:02d}.tar.gz", samples)
+    for ending in ("tar", "tar.gz"):
+        dataset = load_dataset(f"webdataset:{web}/{{00..01}}.{ending}")
+        assert dataset.samples.files()[2:4] == ["00/2.jpg", "01/0.jpg"]
+        reader = pickle.loads(pickle.dumps(dataset.reader))
+        places = dataset.samples.places()
+        assert [reader.read(place) for place in reversed(places)] == [b"1/2", b"1/1", b"1/0", b"0/2", b"0/1", b"0/0"]
+    with pytest.raises(SemscaleError, match="does not exist") as caught:
+        load_dataset(f"webdataset:{web}/{{00..02}}.tar")
+    assert caught.value.where == f"{web}/02.tar"
