@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -81,7 +82,7 @@ def test_few_bad_images_are_named_and_many_stop_the_sweep(
 def test_copies_and_contradictions_are_said(mini_server: str, tmp_path: Path, contents: dict[str, bytes]) -> None:
     circle = next(name for name in contents if name.startswith("circle"))
     doubled = contents | {"circle_90001.png": contents[circle], "star_90002.png": contents[circle]}
-    console = Console(record=True, width=300, quiet=True)
+    console = Console(record=True, width=300, file=io.StringIO())
     result = run(mini_server, tmp_path, {"spec": f"zip:{archive(tmp_path / 'twice.zip', doubled)}"}, Lines(console))
     said = console.export_text()
     assert result.images_sent == N
