@@ -22,7 +22,7 @@ from pydantic import (
 )
 
 from semscale.errors import SemscaleError
-from semscale.redact import redact, redact_spec
+from semscale.redact import redact, shown
 
 
 class _Section(BaseModel):
@@ -204,7 +204,7 @@ class StudyConfig(_Section):
         if self.tracking.uri:
             tree["tracking"]["uri"] = redact(self.tracking.uri)
         for entry in tree["datasets"]:
-            entry.update({key: redact_spec(entry[key]) for key in ("spec", "images") if entry[key]})
+            entry.update({key: shown(entry[key]) for key in ("spec", "images") if entry[key]})
         tree["server"]["urls"] = [redact(url) for url in self.server.urls]
         return yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)
 

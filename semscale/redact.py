@@ -5,16 +5,15 @@ from __future__ import annotations
 import re
 from urllib.parse import urlsplit, urlunsplit
 
-
 _URL = re.compile(r"([A-Za-z][\w+.-]*://)([^/@\s]*@)?([^?\s]*)(\?\S*)?")
 
 
-def redact_spec(text: str) -> str:
-    """Return a path, or a dataset's spec with one inside, without password and query, which is often a signature.
+def shown(text: str) -> str:
+    """Return a path, or a dataset's spec, as it may stand in messages: no password, no query (often a signature).
 
-    >>> redact_spec("zip:https://ann:pw@host/a.zip?sig=1")
+    >>> shown("zip:https://ann:pw@host/a.zip?sig=1")
     'zip:https://***@host/a.zip?***'
-    >>> redact_spec("folder:what?")
+    >>> shown("folder:what?")
     'folder:what?'
     """
     return _URL.sub(

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote
 
-from semscale.datasets.ranges import shown
 from semscale.datasets.source import ARCHIVE_SUFFIXES, IMAGE_SUFFIXES, Entry, Notes, Options, Source
 from semscale.datasets.where import MAX_FILE_BYTES, is_local, is_missing, open_place, plain_reason, read_whole, stem
 from semscale.errors import SemscaleError
+from semscale.redact import shown
 
 
 @dataclass(frozen=True)

@@ -15,20 +15,20 @@ from semscale.datasets.cut import cut
 from semscale.datasets.source import Options, Source
 from semscale.datasets.turned import TurnedReader
 from semscale.errors import SemscaleError
-from semscale.redact import redact_spec
+from semscale.redact import shown
 
 Loader = Callable[[str, Options], Source]
 
 # scheme -> module with open_source; imported when asked for, since some bring heavy libraries
 _MODULES = {
     "folder": "semscale.datasets.folder",
-    "zip": "semscale.datasets.zipped",
-    "tar": "semscale.datasets.tarred",
-    "table": "semscale.datasets.table",
-    "webdataset": "semscale.datasets.webdataset",
-    "parquet": "semscale.datasets.parquet",
-    "hf": "semscale.datasets.huggingface",
-    "torchvision": "semscale.datasets.torchvision",
+    "zip": "semscale.datasets.archives.zipped",
+    "tar": "semscale.datasets.archives.tarred",
+    "table": "semscale.datasets.tables.table",
+    "webdataset": "semscale.datasets.archives.webdataset",
+    "parquet": "semscale.datasets.tables.parquet",
+    "hf": "semscale.datasets.hubs.huggingface",
+    "torchvision": "semscale.datasets.hubs.torchvision",
 }
 _REGISTERED: dict[str, Loader] = {}
 
@@ -70,7 +70,7 @@ def open_source(spec: str, options: Options) -> Source:
     near = difflib.get_close_matches(scheme, [*BUNDLED, *schemes()], n=1)
     raise SemscaleError(
         "unknown dataset",
-        found=redact_spec(spec),
+        found=shown(spec),
         expected=f"{', '.join(BUNDLED)}, or one of {', '.join(f'{name}:' for name in schemes())} and a path or name",
         hint=f"did you mean {near[0] + ('' if near[0] in BUNDLED else ':...')!r}?" if near else None,
     )
@@ -128,7 +128,7 @@ def load_dataset(
         dataset = build(
             open_source(spec, options),
             options,
-            where=redact_spec(spec),
+            where=shown(spec),
             name=name,
             domain=domain,
             classes=classes,

@@ -11,7 +11,7 @@ import fsspec
 from fsspec.core import url_to_fs
 
 from semscale.errors import SemscaleError
-from semscale.redact import redact
+from semscale.redact import shown
 
 MAX_FILE_BYTES = 256 * 2**20
 """An image file larger than this is not read: no picture needs it, and a mistake or an attack could be any size."""
@@ -23,6 +23,10 @@ _CONNECT_S, _SILENT_S = 10.0, 60.0
 """How long a host may take to answer at all, and then be silent; s3fs has 5 and 15 seconds of its own."""
 
 _PACKED = (".gz", ".bz2", ".xz", ".zst", ".tar", ".tgz", ".tbz2", ".txz", ".zip")
+
+
+REMOTE_READS = 16
+"""Reads at once that pay when each waits for a network."""
 
 
 @lru_cache(maxsize=64)
@@ -39,14 +43,14 @@ def open_place(path: str) -> tuple[Any, str]:
         package = _PACKAGES.get(protocol)
         raise SemscaleError(
             f"paths that begin with {protocol}:// need a package",
-            where=redact(path),
+            where=shown(path),
             found=str(error),
             hint=f"pip install {package}" if package else None,
         ) from error
     except ValueError as error:
         raise SemscaleError(
             "the path's protocol is unknown",
-            where=redact(path),
+            where=shown(path),
             found=protocol,
             expected="a path, s3://, gs://, https://",
         ) from error
@@ -74,6 +78,11 @@ def is_local(path: str) -> bool:
     """Tell whether a path lies on this machine's disks."""
     fs, _ = open_place(path)
     return isinstance(fs, fsspec.implementations.local.LocalFileSystem)
+
+
+def location(path: str) -> str:
+    """Return a path that means the same in every process of this machine; URLs stay."""
+    return os.path.abspath(open_place(path)[1]) if is_local(path) else path
 
 
 def stem(path: str) -> str:

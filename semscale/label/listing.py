@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
-from semscale.datasets.archives import is_archive
+from semscale.datasets.archives.lookup import is_archive
 from semscale.datasets.base import Reader
 from semscale.datasets.bundled import BUNDLED, load_bundled
 from semscale.datasets.folder import FolderReader

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from semscale.datasets import forward, tarred
-from semscale.datasets.archives import archive_members, archive_reader
+from semscale.datasets.archives import forward, tarred
+from semscale.datasets.archives.lookup import archive_members, archive_reader
 from semscale.datasets.registry import load_dataset
 from semscale.datasets.source import Entry
 from semscale.errors import SemscaleError

@@ -14,9 +14,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from semscale.datasets import rowgroups
 from semscale.datasets.base import Dataset
 from semscale.datasets.registry import load_dataset
+from semscale.datasets.tables import rowgroups
 from semscale.errors import SemscaleError
 
 IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])

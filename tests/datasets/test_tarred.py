@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from semscale.datasets.archives import archive_members, archive_reader, is_archive
+from semscale.datasets.archives.forward import ForwardStream
+from semscale.datasets.archives.lookup import archive_members, archive_reader, is_archive
+from semscale.datasets.archives.tarred import list_members
 from semscale.datasets.bundled import load_bundled
-from semscale.datasets.forward import ForwardStream
 from semscale.datasets.registry import load_dataset
 from semscale.datasets.source import Notes
-from semscale.datasets.tarred import list_members
 
 MODES = {".tar": "w", ".tar.gz": "w:gz", ".tar.bz2": "w:bz2", ".tar.xz": "w:xz"}
 FORMATS = (tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT)

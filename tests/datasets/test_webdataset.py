@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from semscale.datasets.archives.shards import expand_braces
 from semscale.datasets.base import Dataset
 from semscale.datasets.bundled import load_bundled
 from semscale.datasets.registry import load_dataset
-from semscale.datasets.shards import expand_braces
 from semscale.errors import SemscaleError
 
 Sample = dict[str, bytes | str]

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from semscale.datasets.archives.zipped import list_members, open_reader
 from semscale.datasets.bundled import load_bundled
 from semscale.datasets.registry import load_dataset
 from semscale.datasets.source import Notes
-from semscale.datasets.zipped import list_members, open_reader
 
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2)
 

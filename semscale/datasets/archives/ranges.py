@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import errno
 import io
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, BinaryIO
 
-from semscale.datasets.where import is_local, is_missing, open_place, plain_reason
+from semscale.datasets.where import is_missing, open_place, plain_reason
 from semscale.errors import SemscaleError
-from semscale.redact import redact
-
-REMOTE_READS = 16
-"""Reads at once that pay when each waits for a network."""
+from semscale.redact import shown
 
 _REMOTE_BUFFER = 2**20
 
@@ -28,20 +24,6 @@ _MAGIC = {
     b"7z\xbc\xaf\x27\x1c": "7z",
     b"Rar!": "rar",
 }
-
-
-def location(path: str) -> str:
-    """Return a path that means the same in every process of this machine; URLs stay."""
-    return os.path.abspath(open_place(path)[1]) if is_local(path) else path
-
-
-def shown(path: str) -> str:
-    """Return a path as it may stand in messages: without a password, and without a URL's query, often a token.
-
-    >>> shown("https://ann:pw@host/a.zip?sig=1")
-    'https://***@host/a.zip'
-    """
-    return redact(path.partition("?")[0] if "://" in path else path)
 
 
 @contextmanager

@@ -13,15 +13,14 @@ from typing import Protocol
 
 import numpy as np
 
-from semscale.datasets.archives import archive_members, archive_reader, is_archive
+from semscale.datasets.archives.lookup import archive_members, archive_reader, is_archive
 from semscale.datasets.base import Reader
 from semscale.datasets.folder import FolderReader, open_source
-from semscale.datasets.ranges import location, shown
 from semscale.datasets.samples import Spool
 from semscale.datasets.source import IMAGE_SUFFIXES, Entry, Notes, Options
-from semscale.datasets.where import is_local, read_whole
+from semscale.datasets.where import is_local, location, read_whole
 from semscale.errors import SemscaleError
-from semscale.redact import redact
+from semscale.redact import redact, shown
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _BATCH = 65_536

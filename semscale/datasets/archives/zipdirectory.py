@@ -14,7 +14,7 @@ from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
-from semscale.datasets.members import member_name
+from semscale.datasets.archives.members import member_name
 from semscale.errors import SemscaleError
 
 LOCAL_HEADER = 30

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from semscale.datasets import tarred, zipped
+from semscale.datasets.archives import tarred, zipped
 from semscale.datasets.base import Reader
 from semscale.datasets.source import Entry, Notes
 

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from typing import NamedTuple, NoReturn
 
 from semscale.datasets.paths import SPLITS, choose_split
-from semscale.datasets.ranges import location, shown
 from semscale.datasets.source import Notes
-from semscale.datasets.where import open_place, plain_reason
+from semscale.datasets.where import location, open_place, plain_reason
 from semscale.errors import SemscaleError
+from semscale.redact import shown
 
 _ENDING = ".parquet"
 _KNOWN = {name for group in SPLITS.values() for name in group}

@@ -10,14 +10,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from semscale.datasets.forward import read_member
-from semscale.datasets.members import is_hidden, is_image
-from semscale.datasets.ranges import REMOTE_READS
-from semscale.datasets.shards import Shards, find_shards
+from semscale.datasets.archives.forward import read_member
+from semscale.datasets.archives.members import is_hidden, is_image
+from semscale.datasets.archives.shards import Shards, find_shards
+from semscale.datasets.archives.tarheaders import Member
+from semscale.datasets.archives.tarred import compression_of, open_tar, refusal
 from semscale.datasets.source import Entry, Notes, Options, Source
-from semscale.datasets.tarheaders import Member
-from semscale.datasets.tarred import compression_of, open_tar, refusal
-from semscale.datasets.where import stem
+from semscale.datasets.where import REMOTE_READS, stem
 
 _SIDECARS = ("cls", "txt", "json")
 _FIELDS = ("class", "label", "cls")

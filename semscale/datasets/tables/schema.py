@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from semscale.datasets.columns import IMAGE_NAMES, LABEL_NAMES, pick_column
 from semscale.datasets.source import Options
+from semscale.datasets.tables.columns import IMAGE_NAMES, LABEL_NAMES, pick_column
 from semscale.errors import SemscaleError
 
 

@@ -8,10 +8,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from semscale.datasets.lines import read_lines, read_part
-from semscale.datasets.ranges import shown
-from semscale.datasets.rows import Row
+from semscale.datasets.tables.lines import read_lines, read_part
+from semscale.datasets.tables.rows import Row
 from semscale.errors import SemscaleError
+from semscale.redact import shown
 
 MAX_FIELD_CHARACTERS = 32 * 2**20
 """A longer field is an error; an image in a row may be that long."""

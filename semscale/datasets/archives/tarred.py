@@ -7,13 +7,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from semscale.datasets.forward import COMPRESSIONS, ForwardStream, read_member
-from semscale.datasets.members import picks
-from semscale.datasets.ranges import REMOTE_READS, kind_of, location, open_archive, shown
+from semscale.datasets.archives.forward import COMPRESSIONS, ForwardStream, read_member
+from semscale.datasets.archives.members import picks
+from semscale.datasets.archives.ranges import kind_of, open_archive
+from semscale.datasets.archives.tarheaders import Member, Tar
 from semscale.datasets.source import Entry, Notes, Options, Source
-from semscale.datasets.tarheaders import Member, Tar
-from semscale.datasets.where import MAX_FILE_BYTES, stem
+from semscale.datasets.where import MAX_FILE_BYTES, REMOTE_READS, location, stem
 from semscale.errors import SemscaleError
+from semscale.redact import shown
 
 MAX_SKIP = 2**30
 """A larger member of a compressed tar is refused, since whatever follows it costs unpacking it."""

@@ -10,12 +10,13 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from semscale.datasets.members import LINK, SPECIAL, picks
-from semscale.datasets.ranges import REMOTE_READS, kind_of, location, open_archive, read_range, shown
+from semscale.datasets.archives.members import LINK, SPECIAL, picks
+from semscale.datasets.archives.ranges import kind_of, open_archive, read_range
+from semscale.datasets.archives.zipdirectory import Member, walk
 from semscale.datasets.source import Entry, Notes, Options, Source
-from semscale.datasets.where import MAX_FILE_BYTES, stem
-from semscale.datasets.zipdirectory import Member, walk
+from semscale.datasets.where import MAX_FILE_BYTES, REMOTE_READS, location, stem
 from semscale.errors import SemscaleError
+from semscale.redact import shown
 
 _LOCAL = struct.Struct("<4sHHHHHIIIHH")
 _SLACK = 512  # what a local header's name and extra fields take, all but always

@@ -7,18 +7,18 @@ from dataclasses import dataclass
 from itertools import islice
 
 from semscale.datasets.base import Reader
-from semscale.datasets.columns import Columns, choose_columns
-from semscale.datasets.delimited import open_delimited
-from semscale.datasets.images import NamedReader, is_url, open_images
-from semscale.datasets.jsonlines import JsonLines
-from semscale.datasets.keyed import Key
-from semscale.datasets.parquet import open_source as open_parquet
 from semscale.datasets.paths import SPLITS, choose_split
-from semscale.datasets.ranges import location, shown
-from semscale.datasets.rows import Rows, image_value, inline_bytes, label_text
 from semscale.datasets.source import Entry, Notes, Options, Source
-from semscale.datasets.where import stem
+from semscale.datasets.tables.columns import Columns, choose_columns
+from semscale.datasets.tables.delimited import open_delimited
+from semscale.datasets.tables.images import NamedReader, is_url, open_images
+from semscale.datasets.tables.jsonlines import JsonLines
+from semscale.datasets.tables.keyed import Key
+from semscale.datasets.tables.parquet import open_source as open_parquet
+from semscale.datasets.tables.rows import Rows, image_value, inline_bytes, label_text
+from semscale.datasets.where import location, stem
 from semscale.errors import SemscaleError
+from semscale.redact import shown
 
 _INLINE = "data:"
 _LOOKED_AT = 20
@@ -67,7 +67,9 @@ def open_source(path: str, options: Options) -> Source:
         rows = JsonLines(path)
     else:
         raise SemscaleError(
-            "the table is of an unknown kind", where=shown(path), expected=".csv, .tsv, .jsonl, .ndjson or .parquet"
+            "the table is of an unknown kind",
+            where=shown(path),
+            expected=".csv, .tsv, .jsonl, .ndjson or .parquet",
         )
     columns = choose_columns(rows.columns(), options, shown(path))
     images, notes = open_images(path, options.images), Notes()

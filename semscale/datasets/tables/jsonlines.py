@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
-from semscale.datasets.lines import Line, read_lines, read_part
-from semscale.datasets.ranges import shown
-from semscale.datasets.rows import Row
+from semscale.datasets.tables.lines import Line, read_lines, read_part
+from semscale.datasets.tables.rows import Row
 from semscale.errors import SemscaleError
+from semscale.redact import shown
 
 _LOOKED_AT = 20
 

@@ -22,8 +22,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from semscale.datasets.hub import cache_only, commit_on_hub, library
-from semscale.datasets.named import name_and_split, opened_once, short, splits_to_read
+from semscale.datasets.hubs.hub import cache_only, commit_on_hub, library
+from semscale.datasets.hubs.named import name_and_split, opened_once, short, splits_to_read
 from semscale.datasets.source import Entry, Notes, Options, Source
 from semscale.datasets.where import MAX_FILE_BYTES, read_whole, stem
 from semscale.errors import SemscaleError

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
-from semscale.datasets.named import missing_package, short
+from semscale.datasets.hubs.named import missing_package, short
 from semscale.errors import SemscaleError
 
 _PATIENCE_S = 10.0

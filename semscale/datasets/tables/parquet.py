@@ -13,16 +13,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from semscale.datasets.images import NamedReader, clean_path, is_url, open_images
-from semscale.datasets.keyed import Key
-from semscale.datasets.parquetfiles import Files, choose_files, find_files
-from semscale.datasets.ranges import shown
-from semscale.datasets.rowgroups import RowReader, open_parquet
-from semscale.datasets.rows import label_text, plain_text
-from semscale.datasets.schema import Layout, find_layout
 from semscale.datasets.source import IMAGE_SUFFIXES, Entry, Notes, Options, Source
+from semscale.datasets.tables.images import NamedReader, clean_path, is_url, open_images
+from semscale.datasets.tables.keyed import Key
+from semscale.datasets.tables.parquetfiles import Files, choose_files, find_files
+from semscale.datasets.tables.rowgroups import RowReader, open_parquet
+from semscale.datasets.tables.rows import label_text, plain_text
+from semscale.datasets.tables.schema import Layout, find_layout
 from semscale.datasets.where import plain_reason, stem
 from semscale.errors import SemscaleError
+from semscale.redact import shown
 
 _BATCH = 65_536
 _LOOKED_AT = 20

@@ -6,9 +6,9 @@ import io
 from collections.abc import Iterator
 from typing import IO, NamedTuple, cast
 
-from semscale.datasets.ranges import shown
 from semscale.datasets.where import MAX_FILE_BYTES, is_local, is_missing, open_place, plain_reason
 from semscale.errors import SemscaleError
+from semscale.redact import shown
 
 MAX_LINE_BYTES = 64 * 2**20
 """A longer line is an error: files without line ends would otherwise fill the memory."""

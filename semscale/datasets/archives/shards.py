@@ -10,10 +10,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from semscale.datasets.paths import SPLITS, choose_split
-from semscale.datasets.ranges import location, shown
 from semscale.datasets.source import Notes
-from semscale.datasets.where import is_local, open_place, plain_reason
+from semscale.datasets.where import is_local, location, open_place, plain_reason
 from semscale.errors import SemscaleError
+from semscale.redact import shown
 
 _ENDINGS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 _MOST = 1_000_000
@@ -61,7 +61,10 @@ def find_shards(pattern: str, split: str | None, notes: Notes) -> Shards:
             found.update(matches)
             if len(found) > _MOST:
                 raise SemscaleError(
-                    "too many shards", where=shown(pattern), found=f"more than {_MOST:,}", expected="fewer, larger ones"
+                    "too many shards",
+                    where=shown(pattern),
+                    found=f"more than {_MOST:,}",
+                    expected="fewer, larger ones",
                 )
     paths = sorted(found)
     if split != "all":

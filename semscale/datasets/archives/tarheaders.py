@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple, Protocol
 
-from semscale.datasets.members import LINK, SPECIAL, member_name
+from semscale.datasets.archives.members import LINK, SPECIAL, member_name
 from semscale.errors import SemscaleError
 
 _BLOCK = 512

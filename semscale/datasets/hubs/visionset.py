@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from semscale.datasets.named import missing_package, short
+from semscale.datasets.hubs.named import missing_package, short
 from semscale.errors import SemscaleError
 
 _PATIENCE_S = 30.0

@@ -13,8 +13,8 @@ from functools import lru_cache
 from threading import Lock
 from typing import IO, BinaryIO, cast
 
-from semscale.datasets.ranges import open_raw, read_range
-from semscale.datasets.tarheaders import BombError
+from semscale.datasets.archives.ranges import open_raw, read_range
+from semscale.datasets.archives.tarheaders import BombError
 
 COMPRESSIONS = ("gzip", "bzip2", "xz")
 

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from semscale.datasets.base import Reader
-from semscale.datasets.images import clean_path
+from semscale.datasets.tables.images import clean_path
 from semscale.datasets.where import MAX_FILE_BYTES, is_local, open_place, plain_reason
 
 _BATCH_BYTES = 16 * 2**20

@@ -20,9 +20,8 @@ import numpy as np
 
 from semscale.datasets.bundled.png import encode_png
 from semscale.datasets.folder import FolderReader
-from semscale.datasets.named import name_and_split, opened_once, short, splits_to_read
-from semscale.datasets.source import Entry, Notes, Options, Source
-from semscale.datasets.visionset import (
+from semscale.datasets.hubs.named import name_and_split, opened_once, short, splits_to_read
+from semscale.datasets.hubs.visionset import (
     Part,
     check_classification,
     class_names,
@@ -32,6 +31,7 @@ from semscale.datasets.visionset import (
     image_files,
     open_part,
 )
+from semscale.datasets.source import Entry, Notes, Options, Source
 from semscale.errors import SemscaleError
 
 

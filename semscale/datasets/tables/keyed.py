@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from semscale.datasets.images import Images, clean_path, is_url, url_name
 from semscale.datasets.source import Entry, Notes
+from semscale.datasets.tables.images import Images, clean_path, is_url, url_name
 from semscale.errors import SemscaleError
 
 

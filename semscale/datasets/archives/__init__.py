@@ -1,0 +1,1 @@
+"""Images in archives: zip, tar and webdataset shards, read where they lie and never unpacked."""

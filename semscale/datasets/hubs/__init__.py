@@ -1,0 +1,1 @@
+"""Datasets of other libraries: Hugging Face datasets and torchvision."""

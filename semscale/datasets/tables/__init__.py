@@ -1,0 +1,1 @@
+"""Images named by the rows of a table: CSV, TSV, JSON lines, Parquet."""
