@@ -8,7 +8,7 @@ from semscale.scoring.kernel import (
     LadderScores,
     block_ranges,
     join_scores,
-    score_blocks,
+    score_aggregations,
     score_ladder,
 )
 from semscale.scoring.metrics import TrialMetrics, trial_metrics
@@ -25,7 +25,7 @@ __all__ = [
     "category_statistics",
     "expected_calibration_error",
     "join_scores",
-    "score_blocks",
+    "score_aggregations",
     "score_ladder",
     "trial_metrics",
 ]
