@@ -15,14 +15,14 @@ from semscale.scoring.plan import Float32, Int32, LadderPlan
 from semscale.scoring.running import Scratch
 from semscale.scoring.strip import Strip
 
-_STRIP_BYTES = 512 * 1024
+_STRIP_BYTES = 1024 * 1024
 
 
 def strip_rows(n_classes: int, rows: int) -> int:
-    """Return how many images a strip has: about half a megabyte of class scores, and never more than the block.
+    """Return how many images a strip has: about one megabyte of class scores, and never more than the block.
 
     >>> strip_rows(1000, 2048), strip_rows(10, 2048), strip_rows(10**6, 2048)
-    (128, 2048, 32)
+    (256, 2048, 32)
     """
     fitting = _STRIP_BYTES // (4 * n_classes) // 32 * 32
     return min(max(32, fitting), rows)
