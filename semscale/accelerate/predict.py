@@ -93,10 +93,7 @@ def predict_screened(
     pieces = [kernel(0, 0 if always else block)]
     kernel_seconds = time.perf_counter() - begun
     screen = _screen(texts, plan, device)
-    head = np.ascontiguousarray(images[:block])
-    independent = [
-        step.stop > step.start and rows_are_independent(head, texts[step.start : step.stop]) for step in plan.steps
-    ]
+    independent = rows_are_independent(np.ascontiguousarray(images[:block]), texts, plan.steps)
     for number in range(len(pieces[0].predicted_category) // block, full):
         rows = slice(number * block, (number + 1) * block)
         check_finite(images[rows], f"images {rows.start} to {rows.stop - 1}")

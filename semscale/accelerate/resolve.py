@@ -69,14 +69,25 @@ def chunked_product(images: Float32, texts: Float32, rows: NDArray[np.int64]) ->
     return found
 
 
-def rows_are_independent(images: Float32, texts: Float32) -> bool:
-    """Return whether chunks of this block's rows give the bits that the product of the whole block gives.
+def rows_are_independent(images: Float32, texts: Float32, steps: Sequence[Step]) -> list[bool]:
+    """Return for each step whether chunks of this block's rows give the bits that the product of the block gives.
 
     The order of a product's sums depends on its shape and not on its numbers, so one block of many different
-    numbers tells; the rows are taken backwards, so that none keeps its place.
+    numbers tells, and one step tells for all of its width. The rows are taken backwards, so that none keeps its place.
+
+    Args:
+        images: float32[rows, d], contiguous.
+        texts: float32[m, d].
+        steps: the texts that each step adds.
     """
     backwards = np.arange(len(images))[::-1]
-    return bool((chunked_product(images, texts, backwards) == np.matmul(images, texts.T)[backwards]).all())
+    known = {0: True}
+    for step in steps:
+        if (width := step.stop - step.start) not in known:
+            new = texts[step.start : step.stop]
+            same = chunked_product(images, new, backwards) == np.matmul(images, new.T)[backwards]
+            known[width] = bool(same.all())
+    return [known[step.stop - step.start] for step in steps]
 
 
 def resolve(

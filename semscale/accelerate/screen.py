@@ -52,9 +52,9 @@ class Screen:
         for step in self._steps:
             if step.stop > step.start:
                 screened = torch.mm(block, self._texts[step.start : step.stop].T).float()
-                best = torch.maximum(best, screened.amax(dim=1).double())
-                floor = _floor(best, slack)
-                row, column = _at_least(screened, floor)
+                nearest = screened.amax(dim=1)
+                best = torch.maximum(best, nearest.double())
+                row, column = _at_least(screened, nearest, _floor(best, slack))
                 rows.append(row.cpu().numpy())
                 texts.append(column.cpu().numpy() + step.start)
                 values.append(screened[row, column].cpu().numpy())
@@ -69,12 +69,14 @@ def _floor(best: torch.Tensor, slack: torch.Tensor) -> torch.Tensor:
     return best - slack - 2.5 * BFLOAT16_UNIT * (best.abs() + slack)
 
 
-def _at_least(screened: torch.Tensor, floor: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def _at_least(screened: torch.Tensor, nearest: torch.Tensor, floor: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     # a float32 floor rounded down keeps every candidate
     low = torch.nextafter(floor.float(), torch.tensor(-torch.inf, device=floor.device))
-    marks = screened >= low[:, None]
+    # most rows of a later step have nothing near the best so far, and need no second look
+    active = (nearest >= low).nonzero()[:, 0]
+    marks = screened[active] >= low[active, None]
     if marks.device.type == "cpu":  # numpy finds the few marks several times faster than torch on a CPU
-        row, column = np.nonzero(marks.numpy())
-        return torch.from_numpy(row), torch.from_numpy(column)
-    row_at, column_at = marks.nonzero(as_tuple=True)
-    return row_at, column_at
+        row, column = (torch.from_numpy(each) for each in np.nonzero(marks.numpy()))
+    else:
+        row, column = marks.nonzero(as_tuple=True)
+    return active[row], column
