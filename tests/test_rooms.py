@@ -18,6 +18,7 @@ ROOMS: dict[str, set[str]] = {
     "datasets": set(),
     "categories": set(),
     "scoring": set(),
+    "accelerate": {"scoring"},
     "analysis": {"scoring"},
     "replay": {"analysis"},
     "serving": set(),

@@ -6,7 +6,6 @@ from semscale.analysis.control import Comparison, compare_with_control
 from semscale.analysis.critical import MARGIN
 from semscale.analysis.curve import CurveSummary, conclude
 from semscale.analysis.intervals import wilson_interval
-from semscale.analysis.oracle import oracle_bounds, oracle_correct
 from semscale.analysis.paired import change_interval, holm, mcnemar_p
 from semscale.analysis.trend import Trend
 
@@ -22,8 +21,6 @@ __all__ = [
     "conclude",
     "holm",
     "mcnemar_p",
-    "oracle_bounds",
-    "oracle_correct",
     "random_effects",
     "summarise_datasets",
     "wilson_interval",

@@ -9,7 +9,7 @@ from itertools import islice
 from semscale.label.journal import Journal, Mark
 from semscale.label.listing import Item, Listing
 from semscale.label.request import Request
-from semscale.scoring.running import RunningStatistics
+from semscale.scoring.tally import RunningStatistics
 from semscale.sweep.progress import Reporter
 
 

@@ -20,8 +20,8 @@ from semscale.label.journal import QUARANTINE, RESULTS, STATISTICS, Journal, Mar
 from semscale.label.listing import Item, Kind
 from semscale.label.request import Request
 from semscale.label.resume import link, resume
-from semscale.scoring.running import RunningStatistics, nearest_category
 from semscale.scoring.statistics import CategoryStatistics
+from semscale.scoring.tally import RunningStatistics, nearest_category
 from semscale.sweep.cluster import ray_cluster
 from semscale.sweep.encode import clip_servers
 from semscale.sweep.progress import Reporter

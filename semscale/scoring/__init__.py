@@ -8,12 +8,12 @@ from semscale.scoring.kernel import (
     LadderScores,
     block_ranges,
     join_scores,
-    score_blocks,
+    score_aggregations,
     score_ladder,
 )
 from semscale.scoring.metrics import TrialMetrics, trial_metrics
-from semscale.scoring.running import RunningStatistics, nearest_category
 from semscale.scoring.statistics import CategoryStatistics, category_statistics
+from semscale.scoring.tally import RunningStatistics, nearest_category
 
 __all__ = [
     "AGGREGATIONS",
@@ -28,7 +28,7 @@ __all__ = [
     "expected_calibration_error",
     "join_scores",
     "nearest_category",
-    "score_blocks",
+    "score_aggregations",
     "score_ladder",
     "trial_metrics",
 ]

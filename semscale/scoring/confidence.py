@@ -7,29 +7,21 @@ import numpy as np
 from semscale.scoring.plan import Float32
 
 
-class Confidence:
-    """The largest probability of the softmax over class scores, with its working memory for one block of images.
+def confidence_of(scores: Float32, logit_scale: float, terms: Float32) -> Float32:
+    """Return float32[b], the largest probability of the softmax over class scores.
 
     Args:
-        rows: the largest number of images in a block.
-        n_classes: how many classes there are.
+        scores: float32[b, n_classes], left as they are.
         logit_scale: the factor before the softmax.
+        terms: float32[b, n_classes], working memory.
 
-    >>> sure = Confidence(1, 3, logit_scale=1.0)
-    >>> round(float(sure.of(np.log(np.array([[0.2, 0.5, 0.3]], dtype=np.float32)))[0]), 6)
+    >>> scores = np.log(np.array([[0.2, 0.5, 0.3]], dtype=np.float32))
+    >>> round(float(confidence_of(scores, 1.0, np.empty_like(scores))[0]), 6)
     0.5
     """
-
-    def __init__(self, rows: int, n_classes: int, logit_scale: float) -> None:
-        self._all_terms = np.empty((rows, n_classes), dtype=np.float32)
-        self._scale = np.float32(logit_scale)
-
-    def of(self, scores: Float32) -> Float32:
-        """Return float32[b] from float32[b, n_classes] class scores, which are left as they are."""
-        terms = self._all_terms[: len(scores)]
-        # With the best score at 0 no term overflows, and the best one's own probability is 1 / (sum of terms).
-        np.subtract(scores, scores.max(axis=1, keepdims=True), out=terms)
-        terms *= self._scale
-        np.exp(terms, out=terms)
-        confidence: Float32 = 1 / terms.sum(axis=1)
-        return confidence
+    # With the best score at 0 no term overflows, and the best one's own probability is 1 / (sum of terms).
+    np.subtract(scores, scores.max(axis=1, keepdims=True), out=terms)
+    terms *= np.float32(logit_scale)
+    np.exp(terms, out=terms)
+    confidence: Float32 = 1 / terms.sum(axis=1)
+    return confidence

@@ -11,9 +11,8 @@ import numpy.typing as npt
 import pandas as pd
 import ray
 
-from semscale.analysis.oracle import oracle_bounds, oracle_correct
 from semscale.categories.ladder import FlatLadder, Ladder
-from semscale.scoring.kernel import LadderScores, block_ranges, join_scores, score_blocks
+from semscale.scoring.kernel import LadderScores, block_ranges, join_scores, score_aggregations
 from semscale.sweep.cluster import cluster_cpus
 from semscale.sweep.rundir import LADDER_KEY
 
@@ -33,9 +32,7 @@ class ScoredLadder:
         flat: the ladder's texts as the kernel takes them.
         files: names of the n images.
         true_class: int32[n], index into the ladder's classes.
-        scores: the kernel's answer, [n, S].
-        ceiling: bool[n, S], what some choice among the offered categories could label right, see
-            :func:`semscale.analysis.oracle.oracle_correct`.
+        scores: the kernel's answer, [n, S], with confidences and the ceiling.
         images: Ray reference of the image embeddings, float32 [n, dimension]; one for all ladders of a dataset.
         texts: Ray reference of the text embeddings, float32 [m, dimension].
     """
@@ -50,7 +47,6 @@ class ScoredLadder:
     files: list[str]
     true_class: Int32
     scores: LadderScores
-    ceiling: npt.NDArray[np.bool_]
     images: Any
     texts: Any
 
@@ -73,6 +69,11 @@ class ScoredLadder:
     def right(self) -> npt.NDArray[np.bool_]:
         """Return bool[n, S]: which images are labelled right at which step."""
         return np.asarray(self.scores.true_rank == 0)
+
+    @property
+    def ceiling(self) -> npt.NDArray[np.bool_]:
+        """Return bool[n, S]: what some choice among the offered categories could label right at which step."""
+        return self.scores.ceiling
 
     def digest(self) -> str:
         """Return 12 hex digits that change when any prediction, true class or category set changes."""
@@ -133,13 +134,11 @@ def score_arm(encoded: EncodedArm, model: str, aggregation: str) -> list[ScoredL
             flat=flat,
             files=files,
             true_class=true_class,
-            scores=join_scores([scores for scores, _ in parts]),
-            ceiling=np.concatenate([ceiling for _, ceiling in parts]),
+            scores=join_scores(ray.get(tasks)),
             images=images,
             texts=texts,
         )
         for ladder, flat, texts, tasks in pending
-        for parts in [ray.get(tasks)]
     ]
 
 
@@ -154,25 +153,22 @@ def _score_range(
     stop: int,
     aggregation: str,
     logit_scale: float,
-) -> tuple[LadderScores, npt.NDArray[np.bool_]]:
-    scores = score_blocks(
+) -> LadderScores:
+    # The embeddings are read-only views of the object store. Ray gives a task of one CPU OMP_NUM_THREADS=1, which the
+    # product and the strips keep to.
+    return score_aggregations(
         images,
         texts,
         class_index,
         step_ends,
         true_class,
-        start,
-        stop,
-        aggregation,
+        (aggregation,),
+        start=start,
+        stop=stop,
         confidence=True,
+        ceiling=True,
         logit_scale=logit_scale,
-    )
-    ceiling = [
-        oracle_correct(*oracle_bounds(images[a:b] @ texts.T, class_index, step_ends, true_class[a:b]))
-        for a, b in block_ranges(len(images), len(images))
-        if start <= a < stop
-    ]
-    return scores, np.concatenate(ceiling)
+    )[aggregation]
 
 
 def _shares(n: int) -> list[tuple[int, int]]:

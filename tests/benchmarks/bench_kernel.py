@@ -1,15 +1,20 @@
 """Time of the fused ladder kernel as a multiple of the bare blocked float32 product of the same size.
 
     python tests/benchmarks/bench_kernel.py            # 50,000 images x 512, 1,000 classes x 12 steps
-    python tests/benchmarks/bench_kernel.py --quick    # 4,096 images x 256, 100 classes x 12 steps
+    python tests/benchmarks/bench_kernel.py --quick    # 6,500 images x 256, 100 classes x 12 steps
 
-Both run in turn in the same process, so the ratios hold on busy machines too; the spread over the rounds is
-given. Set OPENBLAS_NUM_THREADS (or OMP_NUM_THREADS) to choose the threads of the product.
+All ways of a round run in turn in the same process, so the ratios hold on busy machines too; the spread over the
+rounds is given. A way is compared with the product, and with `max` alone, of its own round. The growth is that of
+`max` with everything the sweep asks for, on a smaller case and on the same with twice the images, classes or steps.
+Set OPENBLAS_NUM_THREADS (or OMP_NUM_THREADS) to choose the threads. On a machine that others use, take
+OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 and --cpu, which counts the time of the processor instead of the clock on the
+wall.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import platform
@@ -17,19 +22,38 @@ import statistics
 import time
 import tracemalloc
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from semscale.scoring.kernel import AGGREGATIONS, BLOCK, score_ladder
+from semscale.accelerate import bfloat16_is_fast, predict_screened
+from semscale.scoring.block import thread_count
+from semscale.scoring.kernel import AGGREGATIONS, BLOCK, LadderScores, score_aggregations
 
 Float32 = NDArray[np.float32]
+SCREENED = "max, predictions, screened in bfloat16"
+TOGETHER = "all five, predictions, ranks, margins"
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How large a case is: `classes` texts are added at each of `steps` steps."""
+
+    images: int
+    dim: int
+    classes: int
+    steps: int
+
+
+FULL, QUICK = Sizes(50_000, 512, 1_000, 12), Sizes(6_500, 256, 100, 12)
+GROWTH, QUICK_GROWTH = Sizes(12_288, 512, 500, 6), Sizes(4_096, 128, 50, 4)
 
 
 def make_case(n: int, dim: int, classes: int, steps: int) -> tuple[Float32, Float32, NDArray[np.int32]]:
-    """Return unit images, unit texts (step by step) and true classes; about a quarter is labelled wrong."""
+    """Return unit images, unit texts (step by step) and true classes; more than a tenth is labelled wrong."""
     rng = np.random.default_rng(7)
     centres = rng.standard_normal((classes, dim), dtype=np.float32)
     true_class = rng.integers(0, classes, n).astype(np.int32)
@@ -71,15 +95,16 @@ def machine() -> dict[str, Any]:
         "python": platform.python_version(),
         "numpy": np.__version__,
         "blas": blas["Build Dependencies"]["blas"].get("name", "unknown"),
-        "threads": os.environ.get("OPENBLAS_NUM_THREADS") or os.environ.get("OMP_NUM_THREADS") or "default",
+        "threads": thread_count(),
     }
 
 
-def seconds(work: Callable[[], object]) -> float:
-    """Return how long one call takes."""
-    start = time.perf_counter()
+def seconds(work: Callable[[], object], cpu: bool) -> float:
+    """Return how long one call takes, on the wall or on the processor."""
+    clock = time.process_time if cpu else time.perf_counter
+    start = clock()
     work()
-    return time.perf_counter() - start
+    return clock() - start
 
 
 def peak_megabytes(work: Callable[[], object]) -> float:
@@ -91,58 +116,116 @@ def peak_megabytes(work: Callable[[], object]) -> float:
     return peak / 1e6
 
 
-def measure(n: int, dim: int, classes: int, steps: int, block: int, rounds: int) -> dict[str, Any]:
-    """Return sizes, machine, agreement with plain predictions, and a row per way of using the kernel."""
-    images, texts, true_class = make_case(n, dim, classes, steps)
-    class_index = np.tile(np.arange(classes, dtype=np.int32), steps)
-    ends = np.arange(1, steps + 1) * classes
+class Case:
+    """A case of some size, and what can be asked of it."""
 
-    def kernel(aggregation: str, ranks: bool) -> Callable[[], object]:
-        return lambda: score_ladder(images, texts, class_index, ends, true_class, aggregation, block=block, ranks=ranks)
+    def __init__(self, sizes: Sizes) -> None:
+        self.sizes = sizes
+        self.images, self.texts, self.true_class = make_case(sizes.images, sizes.dim, sizes.classes, sizes.steps)
+        self.owners = np.tile(np.arange(sizes.classes, dtype=np.int32), sizes.steps)
+        self.ends = np.arange(1, sizes.steps + 1) * sizes.classes
 
-    ways = {
-        f"{aggregation}, {outputs}": kernel(aggregation, outputs != "predictions")
-        for aggregation in AGGREGATIONS
-        for outputs in ("predictions", "predictions, ranks, margins")
-    }
+    def bare(self) -> None:
+        """Multiply, and nothing else."""
+        bare_product(self.images, self.texts, self.sizes.classes, BLOCK)
+
+    def score(self, *aggregations: str, **wanted: bool) -> dict[str, LadderScores]:
+        """Run the kernel."""
+        return score_aggregations(
+            self.images, self.texts, self.owners, self.ends, self.true_class, aggregations, **wanted
+        )
+
+    def screened(self) -> NDArray[np.int32]:
+        """Return the predictions of the screened way, with its own way of finding out whether it pays left out."""
+        found = predict_screened(self.images, self.texts, self.owners, self.ends, always=True)
+        return found.scores.predicted_category
+
+    def ways(self) -> dict[str, Callable[[], object]]:
+        """Return the ways of using the kernel, by name."""
+        ways: dict[str, Callable[[], object]] = {"max, predictions": lambda: self.score("max", ranks=False)}
+        if importlib.util.find_spec("torch") and bfloat16_is_fast():
+            ways[SCREENED] = self.screened
+        for name in AGGREGATIONS:
+            ways[f"{name}, predictions, ranks, margins"] = lambda name=name: self.score(name)  # type: ignore[misc]
+        ways[TOGETHER] = lambda: self.score(*AGGREGATIONS)
+        ways["max, predictions, ranks, margins, confidences, ceiling"] = self.everything
+        return ways
+
+    def everything(self) -> object:
+        """Ask what the sweep asks."""
+        return self.score("max", confidence=True, ceiling=True)
+
+
+def measure(quick: bool, rounds: int = 3, images: int | None = None, cpu: bool = False) -> dict[str, Any]:
+    """Return sizes, machine, agreement with plain predictions, a row per way of using the kernel, and the growth.
+
+    Args:
+        quick: the smaller case.
+        rounds: how often everything is measured.
+        images: another number of images.
+        cpu: count processor time, which only says something with one thread.
+    """
+    sizes = QUICK if quick else FULL
+    case = Case(sizes if images is None else replace(sizes, images=images))
+    ways = case.ways()
     taken: dict[str, list[float]] = {way: [] for way in ways}
     bare: list[float] = []
-    seconds(lambda: bare_product(images, texts, classes, block))  # the first touch of memory is nobody's time
+    case.bare()  # the first touch of memory is nobody's time, nor is the import of torch
+    if SCREENED in ways:
+        Case(replace(sizes, images=BLOCK)).screened()
     for _ in range(rounds):
-        bare.append(seconds(lambda: bare_product(images, texts, classes, block)))
+        bare.append(seconds(case.bare, cpu))
         for way, work in ways.items():
-            taken[way].append(seconds(work))
-    part = slice(0, min(n, block))
-    scores = score_ladder(images[part], texts, class_index, ends, true_class[part], block=block)
-    same = scores.predicted_category == plain_predictions(images[part], texts, ends)
+            taken[way].append(seconds(work, cpu))
+    part = slice(0, BLOCK)
+    scores = case.score("max")["max"]
+    same = scores.predicted_category[part] == plain_predictions(case.images[part], case.texts, case.ends)
+    screened = None if SCREENED not in ways else float((case.screened() == scores.predicted_category).mean())
     return {
-        "sizes": {
-            "images": n,
-            "dim": dim,
-            "classes": classes,
-            "steps": steps,
-            "block": block,
-            "rounds": rounds,
-        },
+        "sizes": vars(case.sizes) | {"block": BLOCK, "rounds": rounds, "clock": "processor" if cpu else "wall"},
         "machine": machine(),
         "agreement": float(same.mean()),
-        "accuracy": float((scores.predicted_class == true_class[part, None]).mean()),
+        "screened_agreement": screened,
+        "accuracy": float((scores.predicted_class == case.true_class[:, None]).mean()),
         "bare_seconds": statistics.median(bare),
-        "gflops": 2e-9 * n * dim * len(texts) / statistics.median(bare),
+        "gflops": 2e-9 * case.sizes.images * case.sizes.dim * len(case.texts) / statistics.median(bare),
         "rows": [_row(way, taken[way], bare, ways[way]) for way in ways],
+        "together": _ratio(taken[TOGETHER], taken["max, predictions, ranks, margins"]),
+        "growth": growth(QUICK_GROWTH if quick else GROWTH, rounds, cpu),
     }
+
+
+def growth(base: Sizes, rounds: int, cpu: bool) -> list[dict[str, Any]]:
+    """Return time and memory of twice the images, classes and steps as multiples of the base's."""
+    cases = {
+        "base": Case(base),
+        "images x 2": Case(replace(base, images=2 * base.images)),
+        "classes x 2": Case(replace(base, classes=2 * base.classes)),
+        "steps x 2": Case(replace(base, steps=2 * base.steps)),
+    }
+    taken: dict[str, list[float]] = {name: [] for name in cases}
+    for _ in range(rounds):
+        for name, case in cases.items():
+            taken[name].append(seconds(case.everything, cpu))
+    return [
+        {"case": name, "peak_mb": peak_megabytes(case.everything)} | _ratio(taken[name], taken["base"])
+        for name, case in cases.items()
+    ]
+
+
+def _ratio(taken: list[float], base: list[float]) -> dict[str, float]:
+    ratios = [mine / other for mine, other in zip(taken, base, strict=True)]
+    return {"ratio": statistics.median(ratios), "ratio_low": min(ratios), "ratio_high": max(ratios)}
 
 
 def _row(way: str, taken: list[float], bare: list[float], work: Callable[[], object]) -> dict[str, Any]:
-    ratios = [mine / base for mine, base in zip(taken, bare, strict=True)]
-    return {
-        "way": way,
-        "seconds": statistics.median(taken),
-        "ratio": statistics.median(ratios),
-        "ratio_low": min(ratios),
-        "ratio_high": max(ratios),
-        "peak_mb": peak_megabytes(work),
-    }
+    # tracemalloc sees numpy's memory, not torch's
+    peak = None if way == SCREENED else peak_megabytes(work)
+    return {"way": way, "seconds": statistics.median(taken), "peak_mb": peak} | _ratio(taken, bare)
+
+
+def _spread(found: dict[str, Any]) -> str:
+    return f"{found['ratio']:.3f} ({found['ratio_low']:.3f} to {found['ratio_high']:.3f})"
 
 
 def markdown(result: dict[str, Any]) -> str:
@@ -151,36 +234,36 @@ def markdown(result: dict[str, Any]) -> str:
     lines = [
         f"{sizes['images']:,} images x {sizes['dim']}, {sizes['classes']:,} classes x {sizes['steps']} steps, "
         f"blocks of {sizes['block']:,}, {sizes['rounds']} rounds; {facts['cpu']}, {facts['cores']} cores, "
-        f"product threads: {facts['threads']}, numpy {facts['numpy']} ({facts['blas']})",
+        f"{facts['threads']} threads, {sizes['clock']} time, numpy {facts['numpy']} ({facts['blas']})",
         "",
         "| way | seconds | x bare product (lowest to highest) | peak memory beyond inputs, MB |",
         "|---|---|---|---|",
         f"| bare blocked product | {result['bare_seconds']:.3f} | 1 ({result['gflops']:.0f} GFLOP/s) | |",
     ]
     for row in result["rows"]:
-        spread = f"{row['ratio']:.3f} ({row['ratio_low']:.3f} to {row['ratio_high']:.3f})"
-        lines.append(f"| {row['way']} | {row['seconds']:.3f} | {spread} | {row['peak_mb']:.0f} |")
+        peak = "not measured" if row["peak_mb"] is None else f"{row['peak_mb']:.0f}"
+        lines.append(f"| {row['way']} | {row['seconds']:.3f} | {_spread(row)} | {peak} |")
     lines += [
         "",
+        f"All five aggregations together: {_spread(result['together'])} times `max` alone.",
         f"Predictions equal to those of the plain similarity matrix: {100 * result['agreement']:.3f} %.",
     ]
+    if result["screened_agreement"] is not None:
+        lines.append(f"Screened predictions equal to the kernel's: {100 * result['screened_agreement']:.3f} %.")
+    lines += ["", "| growth | x time (lowest to highest) | peak memory beyond inputs, MB |", "|---|---|---|"]
+    lines += [f"| {row['case']} | {_spread(row)} | {row['peak_mb']:.0f} |" for row in result["growth"]]
     return "\n".join(lines)
 
 
 def main(arguments: list[str] | None = None) -> dict[str, Any]:
     """Measure, print Markdown and JSON, and return the result."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--images", type=int, default=50_000)
-    parser.add_argument("--dim", type=int, default=512)
-    parser.add_argument("--classes", type=int, default=1_000)
-    parser.add_argument("--steps", type=int, default=12)
-    parser.add_argument("--block", type=int, default=BLOCK)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--quick", action="store_true", help="4,096 images x 256, 100 classes")
+    parser.add_argument("--quick", action="store_true", help="6,500 images x 256, 100 classes")
+    parser.add_argument("--images", type=int, help="another number of images")
+    parser.add_argument("--cpu", action="store_true", help="count processor time, with one thread")
     given = parser.parse_args(arguments)
-    if given.quick:
-        given.images, given.dim, given.classes = 4_096, 256, 100
-    result = measure(given.images, given.dim, given.classes, given.steps, given.block, given.rounds)
+    result = measure(given.quick, given.rounds, given.images, given.cpu)
     print(markdown(result))
     print(json.dumps(result))
     return result

@@ -13,10 +13,15 @@ from semscale.scoring import AGGREGATIONS
 def check(result: dict[str, object], printed: str) -> None:
     assert result["agreement"] == 1.0
     assert isinstance(result["rows"], list)
-    assert len(result["rows"]) == 2 * len(AGGREGATIONS)
+    ways = [row["way"] for row in result["rows"]]
+    assert bench_kernel.TOGETHER in ways
+    assert len(ways) == len(AGGREGATIONS) + 3 + (bench_kernel.SCREENED in ways)
+    assert result["screened_agreement"] in (None, 1.0)
+    assert isinstance(result["growth"], list)
+    assert len(result["growth"]) == 4
     table, _, data = printed.rstrip().rpartition("\n")
     assert json.loads(data) == result
-    assert table.count("| max, predictions") == 2
+    assert table.count("| max, predictions") == 3 + (bench_kernel.SCREENED in ways)
 
 
 def test_the_quick_benchmark_prints_its_table(capsys: pytest.CaptureFixture[str]) -> None:

@@ -21,7 +21,7 @@ from semscale.label.journal import RESULTS, Journal, Mark
 from semscale.label.request import Request
 from semscale.label.resume import link, resume
 from semscale.label.run import Labelled, label
-from semscale.scoring.running import RunningStatistics
+from semscale.scoring.tally import RunningStatistics
 from semscale.sweep.progress import Quiet
 
 WINDOW = 20

@@ -13,7 +13,7 @@ from kernel_reference import reference_scores
 from numpy.typing import NDArray
 
 from semscale.errors import SemscaleError
-from semscale.scoring import AGGREGATIONS, LadderScores, block_ranges, join_scores, score_blocks, score_ladder
+from semscale.scoring import AGGREGATIONS, LadderScores, block_ranges, join_scores, score_aggregations, score_ladder
 
 Case = dict[str, NDArray[Any]]
 
@@ -182,7 +182,9 @@ def test_ranges_of_whole_blocks_join_to_the_same_bits(aggregation: str, parts: i
     case = random_case(2, 8 * 16 + 5, UNEVEN, dim=64)
     whole = score_ladder(**case, aggregation=aggregation, block=16, confidence=True)  # type: ignore[arg-type]
     pieces = [
-        score_blocks(**case, start=start, stop=stop, aggregation=aggregation, block=16, confidence=True)  # type: ignore[arg-type]
+        score_aggregations(  # type: ignore[arg-type]
+            **case, aggregations=(aggregation,), start=start, stop=stop, block=16, confidence=True
+        )[aggregation]
         for start, stop in block_ranges(len(case["images"]), parts, block=16)
     ]
     joined = join_scores(pieces)
@@ -273,4 +275,4 @@ def test_a_range_through_a_block_is_refused() -> None:
     case = random_case(10, 20, [[1, 1]])
     for start, stop in ((3, 20), (0, 9), (8, 4), (0, 24)):
         with pytest.raises(ValueError, match="whole blocks"):
-            score_blocks(**case, start=start, stop=stop, block=8)  # type: ignore[arg-type]
+            score_aggregations(**case, start=start, stop=stop, block=8)  # type: ignore[arg-type]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from semscale.scoring.running import RunningStatistics, nearest_category
 from semscale.scoring.statistics import category_statistics
+from semscale.scoring.tally import RunningStatistics, nearest_category
 
 Float32 = np.ndarray
 
