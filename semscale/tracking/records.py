@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from semscale.report.figures import CurveLine, confusion_png, curves_png
+from semscale.report.confusion import confusion_png
+from semscale.report.figures import CurveLine, curves_png
 from semscale.tracking.runs import complete_run, find_or_create_run, is_finished, metric_name
 from semscale.tracking.store import TrackingStore
 

@@ -3,7 +3,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from semscale.report.figures import CurveLine, confusion_png, curves_png, curves_svg
+from semscale.report.confusion import confusion_png
+from semscale.report.figures import CurveLine, curves_png, curves_svg
 from semscale.report.page import write_report
 
 NASTY = "<script>alert('x')</script>--><b>"
