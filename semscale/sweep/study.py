@@ -75,7 +75,7 @@ def default_out(study: StudyConfig) -> Path:
     return DEFAULT_RUNS / f"{study.name}-{study.digest()}"
 
 
-def sweep(study: StudyConfig, out: Path | None, report: Reporter) -> SweepResult:
+def sweep(study: StudyConfig, out: Path | None, report: Reporter, arms: Sequence[Arm] | None = None) -> SweepResult:
     """Carry a study out from beginning to end.
 
     Whatever an earlier attempt finished is found again: embeddings in the store, runs in MLflow by their key, files
@@ -85,13 +85,15 @@ def sweep(study: StudyConfig, out: Path | None, report: Reporter) -> SweepResult
         study: the validated study.
         out: run directory; :func:`default_out` unless given.
         report: shows the progress.
+        arms: of :func:`semscale.sweep.arms.make_arms`; made here unless given.
 
     Raises:
         SemscaleError: for anything that the user can mend.
     """
     out = out or default_out(study)
     store = (Path(study.store) if study.store else default_store()).expanduser().resolve()
-    arms = make_arms(study)  # everything that can be wrong with the study shows here, before anything is started
+    # everything that can be wrong with the study shows here, before anything is started
+    arms = make_arms(study) if arms is None else arms
     directory = RunDirectory(out, study)
     for arm in arms:
         for ladder in arm.ladders:
