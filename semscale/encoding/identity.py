@@ -82,7 +82,9 @@ def recall_origin(store: Path, model: str, origin: str) -> EncoderIdentity | Non
         info, dimension = record["info"], len(record["probe"][0])
     except (OSError, ValueError, KeyError, IndexError, TypeError):
         return None
-    if not info or info.get("name") != model or fingerprint_of(model, info, dimension) != folder.name:
+    if not info or info.get("name") != model or info.get("embedding_dim") != dimension:
+        return None
+    if fingerprint_of(model, info, dimension) != folder.name:
         return None
     return EncoderIdentity(model, folder.name, dimension, info)
 

@@ -56,7 +56,8 @@ def _files(name: str) -> list[Path] | None:
         return None
     if name.startswith("local-dir:") or Path(name).is_dir():
         folder = Path(name.removeprefix("local-dir:")).expanduser()
-        return sorted(path for path in folder.iterdir() if path.is_file()) if folder.is_dir() else None
+        is_model = (folder / "open_clip_config.json").is_file()
+        return sorted(path for path in folder.iterdir() if path.is_file()) if is_model else None
     _, _, location = name.partition("::")
     path = Path(location).expanduser()
     return [path] if path.suffix in _SUFFIXES and path.is_file() else None
