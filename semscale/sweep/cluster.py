@@ -41,7 +41,8 @@ def ray_cluster(address: str | None) -> Iterator[None]:
             ray.init(address=address, runtime_env={"env_vars": _WORKER_ENVIRONMENT}, **quiet)
         else:
             # workers of a local cluster inherit them; with a runtime environment each would start half a second later
-            os.environ.update(_WORKER_ENVIRONMENT)
+            for name, value in _WORKER_ENVIRONMENT.items():
+                os.environ.setdefault(name, value)
             # at least two, so that encoding and its ledger never wait for each other
             cores = max(2, os.cpu_count() or 2)
             ray.init(
