@@ -13,8 +13,16 @@ _SINGULAR_ALL_THE_SAME = frozenset({"abdomen", "agenda", "omen", "regimen", "spe
 
 @cache
 def _engine() -> Any:
-    # inflect takes over a second to import, so it is loaded when a plural is asked for, not with the package.
-    import inflect
+    # inflect is loaded when a plural is asked for, not with the package. Its import takes seconds, nearly all of them
+    # for run-time checks that texts are strings, which typeguard compiles into every function: it goes without them.
+    import typeguard
+
+    checked = typeguard.typechecked
+    typeguard.typechecked = lambda function: function  # type: ignore[assignment]
+    try:
+        import inflect
+    finally:
+        typeguard.typechecked = checked
 
     engine = inflect.engine()
     engine.defnoun("golf", "golfs")  # inflect declines it like wolf

@@ -66,7 +66,7 @@ def ladder(
         return
     from rich.console import Console
 
-    from semscale.sweep.show import show_ladder
+    from semscale.sweep.show_ladder import show_ladder
 
     show_ladder(Console(), made)
 

@@ -61,7 +61,10 @@ def sweep(study: Path | None, out: Path | None, quiet: bool, **options: Any) -> 
     semscale sweep --dataset folder:~/photos --model ViT-B-32::laion2b_s34b_b79k
     semscale sweep study.yaml --server grpc://gpu1:51000 --server grpc://gpu2:51000
     """
+    from semscale.sweep.arms import make_arms
+
     config = _study(study, options)
+    arms = make_arms(config)  # a study that cannot be is refused before the engines are imported
     from rich.console import Console
 
     from semscale.sweep.progress import reporter
@@ -71,7 +74,7 @@ def sweep(study: Path | None, out: Path | None, quiet: bool, **options: Any) -> 
     console = Console()
     if not console.is_terminal:
         console = Console(width=110)  # a pipe has no width; tables should not wrap in it
-    result = run(config, out, reporter(console, quiet=quiet))
+    result = run(config, out, reporter(console, quiet=quiet), arms)
     show_result(console, result)
 
 

@@ -8,17 +8,19 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import ray
 
 from semscale.datasets.base import Reader
 from semscale.datasets.picture import BadImageError, decode
-from semscale.encoding.client import EncodeClient, Encoded, ServerUnavailableError
 from semscale.encoding.preprocess import can_prepare, prepare, whole
 from semscale.encoding.store import write_segment
 from semscale.errors import SemscaleError
+
+if TYPE_CHECKING:
+    from semscale.encoding.client import EncodeClient, Encoded  # jina comes with it, which takes a while to import
 
 
 @dataclass(frozen=True)
@@ -41,13 +43,11 @@ class ActorSettings:
     """What every encoder actor of a sweep is told.
 
     Attributes:
-        urls: endpoints; actor i begins with endpoint i and moves on when it fails.
         folder: the store's folder of this encoder.
         preprocess: open_clip's preprocessing configuration; None sends whole files.
         patience: seconds to go on trying before the sweep stops.
     """
 
-    urls: Sequence[str]
     folder: Path
     preprocess: Mapping[str, Any] | None
     batch_size: int
@@ -56,12 +56,16 @@ class ActorSettings:
 
 
 class EncoderActor:
-    """Holds one clip-client connection; used through :func:`ray.remote` by :mod:`semscale.encoding.encoder`."""
+    """Holds one clip-client connection; used through :func:`ray.remote` by :mod:`semscale.encoding.encoder`.
+
+    It connects when it has something to send. Actor i begins with endpoint i and moves on when that fails.
+    """
 
     def __init__(self, index: int, settings: ActorSettings) -> None:
         self.settings = settings
         self._endpoint = index
-        self._client = self._connect()
+        self._urls: Sequence[str] = ()
+        self._client: EncodeClient | None = None
         self._wire = asyncio.Lock()  # one call at a time on a connection, while the next chunk is being read
 
     async def encode_images(self, chunk: int, ledger: Any, reader: Reader, places: Sequence[str]) -> ChunkReport:
@@ -71,7 +75,7 @@ class EncoderActor:
         mine = await _claim(ledger, chunk, keys)
         pictures, bad = await asyncio.to_thread(self._decode_all, contents, mine)
         reasons.update(bad)
-        sent = await self._encode("image", [i for i in mine if i in pictures], pictures, keys, reasons)
+        sent = await self._encode(ledger, "image", [i for i in mine if i in pictures], pictures, keys, reasons)
         return ChunkReport(keys, [reasons.get(i) for i in range(len(places))], sent)
 
     async def encode_texts(self, chunk: int, ledger: Any, texts: Sequence[str]) -> ChunkReport:
@@ -79,7 +83,7 @@ class EncoderActor:
         keys: list[bytes | None] = [text_key(text) for text in texts]
         mine = await _claim(ledger, chunk, keys)
         reasons: dict[int, str] = {}
-        sent = await self._encode("text", mine, dict(enumerate(texts)), keys, reasons)
+        sent = await self._encode(ledger, "text", mine, dict(enumerate(texts)), keys, reasons)
         return ChunkReport(keys, [reasons.get(i) for i in range(len(texts))], sent)
 
     def _decode_all(
@@ -100,6 +104,7 @@ class EncoderActor:
 
     async def _encode(
         self,
+        ledger: Any,
         kind: str,
         mine: Sequence[int],
         contents: Mapping[int, bytes] | Mapping[int, str],
@@ -109,7 +114,10 @@ class EncoderActor:
         if not mine:
             return 0
         async with self._wire:
-            encoded = await self._send([contents[i] for i in mine])
+            if self._client is None:
+                self._urls = await ledger.endpoints.remote()
+                self._client = self._connect()
+            encoded = await self._send(self._client, [contents[i] for i in mine])
         good = [j for j, reason in enumerate(encoded.reasons) if reason is None]
         reasons.update({mine[j]: reason for j, reason in enumerate(encoded.reasons) if reason is not None})
         if good:
@@ -118,28 +126,32 @@ class EncoderActor:
             await asyncio.to_thread(write_segment, self.settings.folder / kind, good_keys, rows)
         return encoded.sent
 
-    async def _send(self, contents: Any) -> Encoded:
+    async def _send(self, client: EncodeClient, contents: Any) -> Encoded:
+        from semscale.encoding.client import ServerUnavailableError
+
         pause, waited, failures = 0.25, 0.0, 0
         while True:
             try:
-                return await self._client.encode(contents)
+                return await client.encode(contents)
             except ServerUnavailableError as error:
                 failures += 1
-                if waited >= self.settings.patience and failures >= len(self.settings.urls):
+                if waited >= self.settings.patience and failures >= len(self._urls):
                     raise SemscaleError(
                         "no clip-server answers any more",
-                        where=", ".join(self.settings.urls),
+                        where=", ".join(self._urls),
                         found=str(error),
                         hint="bring the servers back and give the same command again; what is encoded is kept",
                     ) from error
                 self._endpoint += 1
-                self._client = self._connect()
+                self._client = client = self._connect()
                 await asyncio.sleep(pause)
                 waited += pause
                 pause = min(2 * pause, 8.0)
 
     def _connect(self) -> EncodeClient:
-        url = self.settings.urls[self._endpoint % len(self.settings.urls)]
+        from semscale.encoding.client import EncodeClient
+
+        url = self._urls[self._endpoint % len(self._urls)]
         return EncodeClient(url, self.settings.batch_size, self.settings.deadline)
 
 

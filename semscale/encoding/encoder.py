@@ -15,7 +15,7 @@ import ray
 
 from semscale.datasets.base import Dataset
 from semscale.encoding.actor import ActorSettings, ChunkReport, RemoteEncoder, text_key
-from semscale.encoding.handshake import EncoderIdentity
+from semscale.encoding.identity import EncoderIdentity
 from semscale.encoding.ledger import Ledger
 from semscale.encoding.store import EmbeddingStore, Float32
 from semscale.errors import SemscaleError
@@ -50,7 +50,8 @@ class Encoder:
 
     Args:
         identity: the encoder behind the endpoints, from :func:`semscale.encoding.handshake.shake_hands`.
-        urls: the endpoints.
+        urls: the endpoints, or a function that starts servers and returns them; it is called when there is something
+            to send, and not at all when everything is in the store.
         store: root of the embedding store.
         actors: number of actors; two per endpoint unless given.
         batch_size: images or texts per request.
@@ -62,7 +63,7 @@ class Encoder:
     def __init__(
         self,
         identity: EncoderIdentity,
-        urls: Sequence[str],
+        urls: Sequence[str] | Callable[[], Sequence[str]],
         store: Path,
         *,
         actors: int | None = None,
@@ -78,9 +79,13 @@ class Encoder:
         self._bad: dict[bytes, str] = {}
         self._running: dict[Any, tuple[Any, range]] = {}
         stored = self._stores["image"].keys() | self._stores["text"].keys()
-        self._ledger = ray.remote(num_cpus=0)(Ledger).remote(stored)
-        settings = ActorSettings(tuple(urls), self._folder, identity.preprocess, batch_size, deadline)
-        count = actors or 2 * len(urls)
+        self._start = urls if callable(urls) else None
+        given = () if callable(urls) else tuple(urls)
+        # every actor may wait for the servers at once, and claims must still get through
+        self._ledger = ray.remote(num_cpus=0, max_concurrency=10_000)(Ledger).remote(stored, given)
+        self._asked = self._ledger.asked.remote() if self._start else None
+        settings = ActorSettings(self._folder, identity.preprocess, batch_size, deadline)
+        count = actors or 2 * max(1, len(given))
         # Half a CPU each while they live (decoding needs it, waiting for the server does not), and never more than
         # half the cluster, or actors that find no place would be waited for.
         cpus = min(0.5, float(ray.cluster_resources().get("CPU", 1.0)) / (2 * count))
@@ -207,7 +212,7 @@ class Encoder:
                 running[task] = (actor, part)
             if not running:
                 return
-            (task, *_), _ = ray.wait(list(running), num_returns=1)
+            task = self._next()
             actor, part = running.pop(task)
             report = _result(task)
             yield part, report
@@ -215,6 +220,16 @@ class Encoder:
             free.append(actor)
             if progress:
                 progress(done, n)
+
+    def _next(self) -> Any:
+        """Return a task that is done; meanwhile start the servers if an actor wants one."""
+        while True:
+            waiting = [*([self._asked] if self._asked is not None else []), *self._running]
+            (task, *_), _ = ray.wait(waiting, num_returns=1)
+            if task != self._asked or self._start is None:
+                return task
+            self._asked = None
+            ray.get(self._ledger.open.remote(self._start()))
 
     def _chunks(self, n: int) -> Iterator[range]:
         # small sets are cut finer, so that every actor has work; whole requests either way

@@ -8,14 +8,11 @@ fixed probe text are encoded at every handshake and compared with the first ones
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import io
 import json
 import os
-import re
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,40 +21,12 @@ from docarray import Document, DocumentArray
 from PIL import Image
 
 from semscale.encoding.client import EncodeClient, Float32, ServerUnavailableError
+from semscale.encoding.identity import EncoderIdentity, fingerprint_of
 from semscale.errors import SemscaleError
 
-# what decides an embedding; the device does not, beyond the tolerance of the probe
-_IDENTITY_KEYS = ("architecture", "weights_sha256", "embedding_dim", "dtype", "preprocess", "context_length")
 _PROBE_TEXT = "a photo of a cat"
 # float16 against float32 of the same weights stays above 0.9999; other weights fall far below
 _PROBE_COSINE = 0.999
-
-
-@dataclass(frozen=True)
-class EncoderIdentity:
-    """The encoder behind one or several endpoints.
-
-    Attributes:
-        model: the name under which the user knows it.
-        fingerprint: names the store's folder; the same for every endpoint that gives the same embeddings.
-        dimension: length of an embedding.
-        info: what the server says of itself at ``/info``; None for a stock clip-server.
-    """
-
-    model: str
-    fingerprint: str
-    dimension: int
-    info: Mapping[str, Any] | None
-
-    @property
-    def logit_scale(self) -> float:
-        """What the model multiplies cosines with; CLIP's usual 100 where the server does not tell."""
-        return float(self.info.get("logit_scale", 100.0)) if self.info else 100.0
-
-    @property
-    def preprocess(self) -> Mapping[str, Any] | None:
-        """open_clip's preprocessing configuration, where the server told it."""
-        return self.info.get("preprocess") if self.info else None
 
 
 def shake_hands(urls: Sequence[str], model: str, store: Path, *, patience: float = 60.0) -> EncoderIdentity:
@@ -76,7 +45,7 @@ def shake_hands(urls: Sequence[str], model: str, store: Path, *, patience: float
     for url in urls:
         info, probe = asyncio.run(_retry(lambda url=url: _interview(url), patience))  # type: ignore[misc]
         _check_model(url, info, model)
-        identity = EncoderIdentity(model, _fingerprint(model, info, probe.shape[1]), probe.shape[1], info)
+        identity = EncoderIdentity(model, fingerprint_of(model, info, probe.shape[1]), probe.shape[1], info)
         _check_probe(url, identity, probe, store)
         identities[url] = identity
     first = identities[urls[0]]
@@ -166,14 +135,6 @@ def _check_model(url: str, info: Mapping[str, Any] | None, model: str) -> None:
             expected=model,
             hint=f"sweep with --model {info['name']}, or start the server with --model {model}",
         )
-
-
-def _fingerprint(model: str, info: Mapping[str, Any] | None, dimension: int) -> str:
-    identity: dict[str, Any] = {"model": model, "embedding_dim": dimension, "server": "stock"}
-    if info is not None:
-        identity = {key: info.get(key) for key in _IDENTITY_KEYS}
-    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
-    return f"{re.sub(r'[^A-Za-z0-9.-]+', '-', model).strip('-')[-60:]}-{digest}"
 
 
 def _check_probe(url: str, identity: EncoderIdentity, probe: Float32, store: Path) -> None:

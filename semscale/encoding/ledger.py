@@ -1,7 +1,8 @@
-"""Who encodes what: makes sure that every content is sent once, however many actors meet it."""
+"""Who encodes what and where: every content is sent once, to servers that may be started only when there is one."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Sequence
 
 
@@ -18,8 +19,12 @@ class Ledger:
     ([False], [True])
     """
 
-    def __init__(self, stored: Iterable[bytes]) -> None:
+    def __init__(self, stored: Iterable[bytes], urls: Sequence[str] = ()) -> None:
         self._owner: dict[bytes, int] = dict.fromkeys(stored, -1)
+        self._urls = tuple(urls)
+        self._asked, self._open = asyncio.Event(), asyncio.Event()
+        if urls:
+            self._open.set()
 
     def claim(self, chunk: int, keys: Sequence[bytes]) -> list[bool]:
         """Return for every key whether this chunk is to encode it; the first to ask gets it."""
@@ -30,3 +35,18 @@ class Ledger:
             claimed.add(key)
             answer.append(mine)
         return answer
+
+    async def endpoints(self) -> Sequence[str]:
+        """Return the endpoints, to an actor that has something to send; waits until there are any."""
+        self._asked.set()
+        await self._open.wait()
+        return self._urls
+
+    async def asked(self) -> None:
+        """Return when somebody has asked for the endpoints."""
+        await self._asked.wait()
+
+    async def open(self, urls: Sequence[str]) -> None:
+        """Tell all who wait, and those who will ask, where the servers are."""
+        self._urls = tuple(urls)
+        self._open.set()

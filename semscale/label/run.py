@@ -13,7 +13,6 @@ import pandas as pd
 
 from semscale.config import study_from
 from semscale.encoding.encoder import Encoder
-from semscale.encoding.handshake import shake_hands
 from semscale.errors import SemscaleError
 from semscale.label.embed import embed
 from semscale.label.journal import QUARANTINE, RESULTS, STATISTICS, Journal, Mark, write_whole
@@ -23,7 +22,7 @@ from semscale.label.resume import link, resume
 from semscale.scoring.statistics import CategoryStatistics
 from semscale.scoring.tally import RunningStatistics, nearest_category
 from semscale.sweep.cluster import ray_cluster
-from semscale.sweep.encode import clip_servers
+from semscale.sweep.endpoints import Endpoints
 from semscale.sweep.progress import Reporter
 
 WINDOW = 2048
@@ -93,9 +92,9 @@ def label(
         logs = Path(stack.enter_context(TemporaryDirectory(prefix="semscale-label-")))
         with report.stage("starting Ray"):
             stack.enter_context(ray_cluster(study.ray.address))
-        urls = stack.enter_context(clip_servers(study, request.model, logs, report))
-        identity = shake_hands(urls, request.model, store)
-        encoder = stack.enter_context(Encoder(identity, urls, store, actors=actors))
+        endpoints = stack.enter_context(Endpoints(study, request.model, store, logs, report))
+        identity = endpoints.identity()
+        encoder = stack.enter_context(Encoder(identity, endpoints.servers(), store, actors=actors))
         encoder.encode_texts(request.categories)
         texts = encoder.text_embeddings(request.categories)
         journal = stack.enter_context(Journal(folder, _HEADERS[listing.kind]))

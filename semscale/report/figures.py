@@ -10,38 +10,8 @@ import numpy.typing as npt
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-# above this many classes the cells are too small for numbers and names
-_MOST_LABELLED = 30
 _COLORS = ("#1f6fb4", "#d1603d", "#3a9a5b", "#8c5fb3", "#b08b1e", "#2b8c96")
 _GREYS = ("#8a8f94", "#5f656b", "#b1b5b9")
-
-
-def confusion_png(confusion: npt.NDArray[np.int64], classes: Sequence[str], title: str) -> bytes:
-    """Draw a confusion matrix, rows = true class, columns = predicted class, coloured by the row's share.
-
-    Args:
-        confusion: counts [n_classes, n_classes].
-        classes: class names in the order of the rows.
-        title: one line above the figure.
-    """
-    n = len(classes)
-    side = min(3.2 + 0.28 * n, 12.0)
-    figure = Figure(figsize=(side + 0.8, side), dpi=100, layout="tight")
-    axes = figure.subplots()
-    totals = confusion.sum(axis=1, keepdims=True)
-    share = np.divide(confusion, totals, out=np.zeros(confusion.shape), where=totals > 0)
-    picture = axes.imshow(share, cmap="Blues", vmin=0.0, vmax=1.0)
-    axes.set_title(title, fontsize=10)
-    axes.set_xlabel("predicted class")
-    axes.set_ylabel("true class")
-    if n <= _MOST_LABELLED:
-        axes.set_xticks(range(n), classes, rotation=60, ha="right", fontsize=8)
-        axes.set_yticks(range(n), classes, fontsize=8)
-        for row, column in zip(*np.nonzero(confusion), strict=True):
-            color = "white" if share[row, column] > 0.6 else "black"
-            axes.text(column, row, str(confusion[row, column]), ha="center", va="center", fontsize=7, color=color)
-    figure.colorbar(picture, ax=axes, fraction=0.046, pad=0.03, label="share of the true class")
-    return _png(figure)
 
 
 class CurveLine:

@@ -36,11 +36,13 @@ def ray_cluster(address: str | None) -> Iterator[None]:
         return
     address = address or os.environ.get("RAY_ADDRESS")
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR, "namespace": "semscale"}
-    runtime_env = {"env_vars": _WORKER_ENVIRONMENT}
     try:
         if address:
-            ray.init(address=address, runtime_env=runtime_env, **quiet)
+            ray.init(address=address, runtime_env={"env_vars": _WORKER_ENVIRONMENT}, **quiet)
         else:
+            # workers of a local cluster inherit them; with a runtime environment each would start half a second later
+            for name, value in _WORKER_ENVIRONMENT.items():
+                os.environ.setdefault(name, value)
             # at least two, so that encoding and its ledger never wait for each other
             cores = max(2, os.cpu_count() or 2)
             ray.init(
@@ -48,7 +50,6 @@ def ray_cluster(address: str | None) -> Iterator[None]:
                 num_cpus=cores,
                 include_dashboard=False,
                 _node_ip_address="127.0.0.1",
-                runtime_env=runtime_env,
                 **quiet,
             )
     except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from semscale.config import StudyConfig
 from semscale.datasets.duplicates import duplicate_notes
 from semscale.encoding.encoder import EncodedImages, Encoder
-from semscale.encoding.handshake import EncoderIdentity, shake_hands
+from semscale.encoding.identity import EncoderIdentity
 from semscale.encoding.store import Float32
 from semscale.sweep.arms import Arm
+from semscale.sweep.endpoints import Endpoints
 from semscale.sweep.progress import Reporter
 
 
@@ -61,42 +61,19 @@ def _most_bad(study: StudyConfig, arm: Arm) -> int:
     return math.floor(study.max_bad_fraction * (len(arm.dataset.samples) + len(arm.dataset.rejected)))
 
 
-@contextmanager
-def clip_servers(study: StudyConfig, model: str, logs: Path, report: Reporter) -> Iterator[Sequence[str]]:
-    """Give the endpoints of a model: the study's own, or those of a server that lives as long as the context."""
-    if study.server.urls:
-        yield study.server.urls
-        return
-    from semscale.serving.launcher import launch_server  # torch and jina come with it
-
-    with ExitStack() as stack:
-        with report.stage(f"starting clip-server, {study.server.replicas} replicas"):
-            logs.mkdir(parents=True, exist_ok=True)
-            server = stack.enter_context(
-                launch_server(
-                    model,
-                    replicas=study.server.replicas,
-                    device=study.server.device,
-                    dtype=study.server.dtype,
-                    log_file=logs / "clip-server.log",
-                )
-            )
-        yield [server.url]
-
-
 def encode_model(
-    study: StudyConfig, model: str, arms: Sequence[Arm], urls: Sequence[str], store: Path, report: Reporter
+    study: StudyConfig, model: str, arms: Sequence[Arm], endpoints: Endpoints, store: Path, report: Reporter
 ) -> EncodedModel:
     """Encode what is not in the store yet; Ray must be initialised.
 
     Raises:
         SemscaleError: an endpoint is missing or another encoder, or a text cannot be encoded.
     """
-    identity = shake_hands(urls, model, store)
+    identity = endpoints.identity()
     settings = study.encoding
     with Encoder(
         identity,
-        urls,
+        endpoints.servers(),
         store,
         actors=settings.actors,
         batch_size=settings.batch_size,

@@ -21,11 +21,10 @@ from semscale.config import study_from
 from semscale.datasets.base import Dataset
 from semscale.datasets.registry import load_dataset
 from semscale.encoding.encoder import Encoder
-from semscale.encoding.handshake import shake_hands
 from semscale.errors import SemscaleError
 from semscale.scoring.kernel import score_ladder
 from semscale.sweep.cluster import ray_cluster
-from semscale.sweep.encode import clip_servers
+from semscale.sweep.endpoints import Endpoints
 from semscale.sweep.progress import Reporter
 
 Float32 = npt.NDArray[np.float32]
@@ -164,9 +163,11 @@ def optimize(
         logs = Path(stack.enter_context(TemporaryDirectory(prefix="semscale-optimize-")))
         with report.stage("starting Ray"):
             stack.enter_context(ray_cluster(study.ray.address))
-        urls = stack.enter_context(clip_servers(study, model, logs, report))
-        identity = shake_hands(urls, model, store)
-        encoder = stack.enter_context(Encoder(identity, urls, store, batch_size=study.encoding.batch_size))
+        endpoints = stack.enter_context(Endpoints(study, model, store, logs, report))
+        identity = endpoints.identity()
+        encoder = stack.enter_context(
+            Encoder(identity, endpoints.servers(), store, batch_size=study.encoding.batch_size)
+        )
         with report.stage(f"encoding {loaded.name}", len(loaded.samples), "images") as advance:
             encoded = encoder.encode_images(loaded, advance)
         with report.stage("encoding categories", len(everything), "texts") as advance:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import ray
+from threadpoolctl import threadpool_limits
 
 from semscale.categories.ladder import FlatLadder, Ladder
 from semscale.scoring.kernel import LadderScores, block_ranges, join_scores, score_aggregations
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
     from semscale.sweep.encode import EncodedArm  # brings clip-client along, which trial workers do not need
 
 Int32 = npt.NDArray[np.int32]
+
+# multiplications of a ladder that take a tenth of a second, while a worker takes one to start
+_SMALL = 5_000_000_000
 
 
 @dataclass(frozen=True)
@@ -107,21 +112,7 @@ def score_arm(encoded: EncodedArm, model: str, aggregation: str) -> list[ScoredL
     for ladder in encoded.arm.ladders:
         flat = ladder.flatten()
         texts = ray.put(encoded.text_embeddings(flat.texts))
-        ranges = _shares(len(samples))
-        tasks = [
-            _score_range.remote(
-                images,
-                texts,
-                flat.class_index,
-                flat.step_ends,
-                true_class,
-                start,
-                stop,
-                aggregation,
-                logit_scale,
-            )
-            for start, stop in ranges
-        ]
+        tasks = _start(images, texts, flat, true_class, aggregation, logit_scale)
         pending.append((ladder, flat, texts, tasks))
     return [
         ScoredLadder(
@@ -142,7 +133,23 @@ def score_arm(encoded: EncodedArm, model: str, aggregation: str) -> list[ScoredL
     ]
 
 
-@ray.remote(max_retries=3)
+def _start(
+    images: Any, texts: Any, flat: FlatLadder, true_class: Int32, aggregation: str, logit_scale: float
+) -> list[Any]:
+    """Return references of the parts of a ladder's scores; small ones are computed at once."""
+    pictures = ray.get(images)
+    n, dimension = pictures.shape
+    here = n * dimension * len(flat.texts) <= _SMALL
+    with threadpool_limits(1) if here else nullcontext():  # as in a worker, so that where it is makes no difference
+        return [
+            ray.put(_score_range(pictures, ray.get(texts), *what))
+            if here
+            else _score_remotely.remote(images, texts, *what)
+            for start, stop in _shares(n)
+            for what in [(flat.class_index, flat.step_ends, true_class, start, stop, aggregation, logit_scale)]
+        ]
+
+
 def _score_range(
     images: npt.NDArray[np.float32],
     texts: npt.NDArray[np.float32],
@@ -169,6 +176,9 @@ def _score_range(
         ceiling=True,
         logit_scale=logit_scale,
     )[aggregation]
+
+
+_score_remotely = ray.remote(max_retries=3)(_score_range)
 
 
 def _shares(n: int) -> list[tuple[int, int]]:

@@ -8,7 +8,6 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from semscale.categories.ladder import Ladder
 from semscale.sweep.study import SweepResult
 
 
@@ -57,20 +56,3 @@ def _critical(curve: dict[Any, Any]) -> str:
     """Return the critical scale with its interval; the last scale stands for "there or beyond"."""
     scale = curve["critical_scale"]
     return f"{'-' if pd.isna(scale) else int(scale)} [{int(curve['critical_low'])}, {int(curve['critical_high'])}]"
-
-
-def show_ladder(console: Console, ladder: Ladder) -> None:
-    """Print for each step what it adds to the first class, and all sets of categories at the last."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("scale", justify="right")
-    table.add_column("categories", justify="right")
-    table.add_column("new at this step")
-    seen: set[str] = set()
-    for step in ladder.steps:
-        new = [text for name in ladder.classes for text in step.categories[name] if text not in seen]
-        seen.update(new)
-        table.add_row(str(step.scale), str(step.n_categories), ", ".join(new))
-    console.print(f"{ladder.dataset} x {ladder.strategy}, order {ladder.order}", highlight=False, markup=False)
-    console.print(table)
-    for note in ladder.notes:
-        console.print(f"note: {note}", highlight=False, markup=False, soft_wrap=True)

@@ -19,12 +19,19 @@ from semscale.report.page import write_report
 from semscale.sweep.arms import Arm, make_arms
 from semscale.sweep.cluster import ray_cluster
 from semscale.sweep.conclude import Conclusions, conclude_study
-from semscale.sweep.encode import EncodedModel, clip_servers, encode_model
+from semscale.sweep.encode import EncodedModel, encode_model
+from semscale.sweep.endpoints import Endpoints
 from semscale.sweep.progress import Reporter
 from semscale.sweep.rundir import RunDirectory, slug
 from semscale.sweep.score import ScoredLadder, score_arm
 from semscale.sweep.trials import TrialContext, grid_size, run_trials
-from semscale.tracking.records import finish_curve_run, finish_study_run, start_curve_run, start_study_run
+from semscale.tracking.records import (
+    finish_curve_run,
+    finish_study_run,
+    recorded_trials,
+    start_curve_run,
+    start_study_run,
+)
 from semscale.tracking.store import TrackingStore, open_store
 
 DEFAULT_RUNS = Path("semscale-runs")
@@ -68,7 +75,7 @@ def default_out(study: StudyConfig) -> Path:
     return DEFAULT_RUNS / f"{study.name}-{study.digest()}"
 
 
-def sweep(study: StudyConfig, out: Path | None, report: Reporter) -> SweepResult:
+def sweep(study: StudyConfig, out: Path | None, report: Reporter, arms: Sequence[Arm] | None = None) -> SweepResult:
     """Carry a study out from beginning to end.
 
     Whatever an earlier attempt finished is found again: embeddings in the store, runs in MLflow by their key, files
@@ -78,13 +85,15 @@ def sweep(study: StudyConfig, out: Path | None, report: Reporter) -> SweepResult
         study: the validated study.
         out: run directory; :func:`default_out` unless given.
         report: shows the progress.
+        arms: of :func:`semscale.sweep.arms.make_arms`; made here unless given.
 
     Raises:
         SemscaleError: for anything that the user can mend.
     """
     out = out or default_out(study)
     store = (Path(study.store) if study.store else default_store()).expanduser().resolve()
-    arms = make_arms(study)  # everything that can be wrong with the study shows here, before anything is started
+    # everything that can be wrong with the study shows here, before anything is started
+    arms = make_arms(study) if arms is None else arms
     directory = RunDirectory(out, study)
     for arm in arms:
         for ladder in arm.ladders:
@@ -109,8 +118,8 @@ def _encode_and_score(
     quarantine: list[tuple[str, str, str]] = []
     for model in study.models:
         try:
-            with clip_servers(study, model, directory.path / "logs", report) as urls:
-                one = encode_model(study, model, arms, urls, store, report)
+            with Endpoints(study, model, store, directory.path / "logs", report) as endpoints:
+                one = encode_model(study, model, arms, endpoints, store, report)
         except TooManyBadImagesError as error:
             bad = [(error.dataset, file, reason) for file, reason in error.quarantine.items()]
             directory.write_quarantine([*quarantine, *bad])
@@ -160,6 +169,7 @@ def _try_and_conclude(
         curve_runs=places,
         tracking=tracking,
         study_name=name,
+        recorded=recorded_trials(client, tracking, name),
     )
     with report.stage("trials", grid_size(scored), "trials") as advance:
         trials = run_trials(scored, context, directory.path, advance)

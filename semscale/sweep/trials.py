@@ -1,18 +1,14 @@
-"""Stage 3: a Ray Tune grid of dataset x model x strategy x scale; each trial evaluates one step and records one run."""
+"""Stage 3: the trials; each evaluates one step of a ladder and records one run."""
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import ray
-from ray import tune
 
-from semscale.errors import SemscaleError
 from semscale.sweep.evaluate import evaluate_step, trial_details
 from semscale.sweep.progress import Stage
 from semscale.sweep.rundir import LADDER_KEY
@@ -30,65 +26,38 @@ class TrialContext:
         curve_runs: MLflow run id, key and title of each curve, by (dataset, model, strategy).
         tracking: where the runs go.
         study_name: for the tag that filters by study.
+        recorded: run id by key of the trials that an earlier sweep completed.
     """
 
     ladders: Mapping[tuple[str, str, str, int], Any]
     curve_runs: Mapping[tuple[str, str, str], tuple[str, str, str]]
     tracking: TrackingStore
     study_name: str
+    recorded: Mapping[str, str] = field(default_factory=dict)
 
 
-class StepTrial(tune.Trainable):
-    """Evaluates one scale step; the worker process is used again for the next trial."""
-
-    def setup(self, config: dict[str, Any], context: TrialContext) -> None:
-        """Connect to MLflow once per worker."""
-        self._context = context
-        self._client = context.tracking.client()
-        self._config = config
-
-    def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Take over the next trial's place in the grid."""
-        self._config = new_config
-        return True
-
-    def step(self) -> dict[str, Any]:
-        """Evaluate and record the trial; its whole row is Tune's result."""
-        curve = (self._config["dataset"], self._config["model"], self._config["strategy"])
-        reference = self._context.ladders.get((*curve, self._config["order"]))
-        scored: ScoredLadder | None = ray.get(reference) if reference is not None else None
-        if scored is None or self._config["scale"] not in scored.flat.scales:
-            # ladders may differ in length, and controls between datasets; the grid is a full product
-            return {"row": None, tune.result.DONE: True}
-        k = scored.flat.scales.index(self._config["scale"])
-        row = evaluate_step(scored, k)
-        run_id, key, title = self._context.curve_runs[curve]
-        row["mlflow_run_id"] = record_trial(
-            self._client,
-            self._context.tracking,
-            f"{key}/o={row['order']}/s={row['scale']}",
-            run_id,
-            self._context.study_name,
-            title,
-            row,
-            lambda: trial_details(scored, k),
-        )
-        return {"row": row, tune.result.DONE: True}
+def trial_key(context: TrialContext, scored: ScoredLadder, k: int) -> str:
+    """Return the key under which MLflow has the trial of step k."""
+    _, key, _ = context.curve_runs[scored.curve]
+    return f"{key}/o={scored.order}/s={scored.flat.scales[k]}"
 
 
-class _Advance(tune.Callback):
-    def __init__(self, total: int, stage: Stage) -> None:
-        self.total = total
-        self.stage = stage
-        self.done = 0
-
-    def __getstate__(self) -> dict[str, Any]:
-        # Tune pickles its callbacks for a restore that is never asked for; a terminal cannot be pickled
-        return {"total": self.total, "done": self.done}
-
-    def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
-        self.done += 1
-        self.stage(self.done, self.total)
+def run_trial(context: TrialContext, client: Any, scored: ScoredLadder, k: int) -> dict[str, Any]:
+    """Evaluate step k, record it unless it is recorded, and return its row of trials.parquet."""
+    row = evaluate_step(scored, k)
+    key = trial_key(context, scored, k)
+    parent, _, title = context.curve_runs[scored.curve]
+    row["mlflow_run_id"] = context.recorded.get(key) or record_trial(
+        client,
+        context.tracking,
+        key,
+        parent,
+        context.study_name,
+        title,
+        row,
+        lambda: trial_details(scored, k),
+    )
+    return row
 
 
 def grid_size(ladders: Sequence[ScoredLadder]) -> int:
@@ -97,7 +66,9 @@ def grid_size(ladders: Sequence[ScoredLadder]) -> int:
 
 
 def run_trials(ladders: Sequence[ScoredLadder], context: TrialContext, folder: Path, stage: Stage) -> pd.DataFrame:
-    """Run the grid and return trials.parquet: one row per trial, by curve and rising scale.
+    """Run the trials and return trials.parquet: one row per trial, by curve and rising scale.
+
+    They are a Ray Tune grid (:mod:`semscale.sweep.grid`), unless an earlier sweep has recorded all of them.
 
     Args:
         ladders: the scored ladders of all curves.
@@ -108,50 +79,19 @@ def run_trials(ladders: Sequence[ScoredLadder], context: TrialContext, folder: P
     Raises:
         SemscaleError: a trial failed, also when repeated.
     """
-    space = {
-        "dataset": tune.grid_search(list(dict.fromkeys(scored.dataset for scored in ladders))),
-        "model": tune.grid_search(list(dict.fromkeys(scored.model for scored in ladders))),
-        "strategy": tune.grid_search(list(dict.fromkeys(scored.strategy for scored in ladders))),
-        "order": tune.grid_search(list(dict.fromkeys(scored.order for scored in ladders))),
-        "scale": tune.grid_search(sorted({scale for scored in ladders for scale in scored.flat.scales})),
-    }
-    # Tune insists on a folder for its own state; ours is the store, the run directory and MLflow
-    with tempfile.TemporaryDirectory(prefix=".tune-", dir=folder) as scratch:
-        tuner = tune.Tuner(
-            tune.with_resources(tune.with_parameters(StepTrial, context=context), {"cpu": 1}),
-            param_space=space,
-            tune_config=tune.TuneConfig(reuse_actors=True),
-            run_config=tune.RunConfig(
-                name="trials",
-                storage_path=str(Path(scratch).resolve()),
-                verbose=0,
-                failure_config=tune.FailureConfig(max_failures=2),
-                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # nothing to go on from
-                callbacks=[_Advance(grid_size(ladders), stage)],
-            ),
-        )
-        results = tuner.fit()
-    rows = []
-    for result in results:
-        if result.error is not None:
-            raise _failure(result)
-        if result.metrics and result.metrics["row"] is not None:
-            rows.append(result.metrics["row"])
+    places = [(scored, k) for scored in ladders for k in range(len(scored.flat.scales))]
+    if all(trial_key(context, scored, k) in context.recorded for scored, k in places):
+        # nothing to record: workers would take longer to start than all of it takes here
+        rows = []
+        for scored, k in places:
+            rows.append(run_trial(context, None, scored, k))
+            stage(len(rows), len(places))
+    else:
+        from semscale.sweep.grid import run_grid
+
+        rows = run_grid(ladders, context, folder, stage)
     table = pd.DataFrame(rows)
     place = {scored.key: index for index, scored in enumerate(ladders)}
     ladder = [place[key] for key in table[list(LADDER_KEY)].itertuples(index=False, name=None)]
     ordered = table.assign(ladder=ladder).sort_values(["ladder", "scale"], kind="stable")
     return ordered.drop(columns="ladder").reset_index(drop=True)
-
-
-def _failure(result: Any) -> SemscaleError:
-    cause = getattr(result.error, "cause", None)
-    if isinstance(cause, SemscaleError):
-        return cause
-    config = result.config or {}
-    return SemscaleError(
-        "a trial failed",
-        where=" / ".join(f"{name} {config.get(name)}" for name in ("dataset", "strategy", "order", "scale")),
-        found=str(result.error).strip().splitlines()[-1],
-        hint="give the same command again: what is finished is kept",
-    )

@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from semscale.report.figures import CurveLine, confusion_png, curves_png
-from semscale.tracking.runs import complete_run, find_or_create_run, is_finished, metric_name
+from semscale.report.confusion import confusion_png
+from semscale.report.figures import CurveLine, curves_png
+from semscale.tracking.runs import complete_run, find_or_create_run, finished_runs, is_finished, metric_name
 from semscale.tracking.store import TrackingStore
 
 Row = Mapping[str, Any]
@@ -105,6 +106,11 @@ def finish_curve_run(client: Any, run: Any, curve: Row, trials: pd.DataFrame, st
         "steps.csv": steps.to_csv(index=False).encode(),
     }
     complete_run(client, run, params=params, metrics=points, files=files)
+
+
+def recorded_trials(client: Any, store: TrackingStore, study_name: str) -> dict[str, str]:
+    """Return key -> run id of the trials of a study that are completed already."""
+    return finished_runs(client, store.experiment_id, {"kind": "trial", "study": study_name})
 
 
 def record_trial(

@@ -14,6 +14,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 # MLflow refuses more metrics than this in one call
 _METRICS_PER_CALL = 1000
+_RUNS_PER_PAGE = 1000
 KEY = "semscale_key"
 
 MetricPoints = Mapping[tuple[str, int], float]
@@ -45,13 +46,33 @@ def find_or_create_run(
     Returns:
         The mlflow Run.
     """
-    found = client.search_runs([experiment_id], f"tags.{KEY} = '{key}'", max_results=1)
+    found = client.search_runs([experiment_id], f"tags.{KEY} = {_quoted(key)}", max_results=1)
     if found:
         return found[0]
     everything = {KEY: key, **tags}
     if parent is not None:
         everything[MLFLOW_PARENT_RUN_ID] = parent
     return client.create_run(experiment_id, run_name=name, tags=everything)
+
+
+def finished_runs(client: Any, experiment_id: str, tags: Mapping[str, str]) -> dict[str, str]:
+    """Return key -> run id of the completed runs with these tags, in as few questions as their number allows.
+
+    Args:
+        client: an MlflowClient.
+        experiment_id: the experiment to look in.
+        tags: what the runs must have.
+    """
+    wanted = [f"tags.{name} = {_quoted(value)}" for name, value in tags.items()]
+    filters = " and ".join([*wanted, "attributes.status = 'FINISHED'"])
+    found: dict[str, str] = {}
+    token = None
+    while True:
+        page = client.search_runs([experiment_id], filters, max_results=_RUNS_PER_PAGE, page_token=token)
+        found |= {run.data.tags[KEY]: run.info.run_id for run in page if KEY in run.data.tags}
+        token = page.token
+        if not token:
+            return found
 
 
 def is_finished(run: Any) -> bool:
@@ -104,6 +125,11 @@ def metric_name(name: str) -> str:
     'class_accuracy/cr_me br_l_e _hot_'
     """
     return re.sub(r"[^A-Za-z0-9_\-. :/]", "_", name)
+
+
+def _quoted(text: str) -> str:
+    # names of folders get into keys; a filter has two kinds of quotes and no way to escape one
+    return f'"{text}"' if "'" in text else f"'{text}'"
 
 
 def _points_of(client: Any, run: Any) -> set[tuple[str, int]]:

@@ -86,6 +86,39 @@ async def _encode(url: str, contents: list[bytes]):  # type: ignore[no-untyped-d
     return await EncodeClient(url).encode(contents)
 
 
+def test_servers_are_asked_for_when_there_is_something_to_send(
+    encoder: Encoder, identity: EncoderIdentity, mini_server: str, tmp_path: Path
+) -> None:
+    started: list[str] = []
+
+    def start() -> list[str]:
+        started.append(mini_server)
+        return [mini_server]
+
+    dataset = load_dataset("digits", limit=30)
+    encoder.encode_images(dataset)
+    encoder.encode_texts(["seven"])
+    with Encoder(identity, start, tmp_path / "store", batch_size=4) as lazy:
+        found = lazy.encode_images(dataset)
+        assert (found.sent, lazy.encode_texts(["seven"]), started) == (0, 0, [])
+        assert lazy.encode_images(load_dataset("digits", limit=60)).sent == 30
+        assert lazy.encode_texts(["seven", "eight"]) == 1
+        assert started == [mini_server]
+
+
+def test_a_server_that_does_not_start_stops_the_encoding(
+    identity: EncoderIdentity, tmp_path: Path, ray_session: None
+) -> None:
+    def start() -> list[str]:
+        raise SemscaleError("it does not start")
+
+    with (
+        Encoder(identity, start, tmp_path / "store") as lazy,
+        pytest.raises(SemscaleError, match="it does not start"),
+    ):
+        lazy.encode_texts(["seven"])
+
+
 def test_copies_are_sent_once(encoder: Encoder) -> None:
     dataset = load_dataset("digits", limit=30)
     doubled = Dataset(

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from semscale.errors import SemscaleError
-from semscale.tracking.runs import complete_run, find_or_create_run, is_finished, metric_name
+from semscale.tracking.runs import complete_run, find_or_create_run, finished_runs, is_finished, metric_name
 from semscale.tracking.store import TrackingStore, open_store
 
 POINTS = {("accuracy", 1): 0.5, ("accuracy", 2): 0.75, ("top5", 1): 1.0}
@@ -53,6 +53,24 @@ def test_an_interrupted_run_is_completed_and_nothing_is_doubled(store: TrackingS
     assert len(history["top5"]) == 1
     path = client.download_artifacts(run.info.run_id, "a/b.txt", str(tmp_path))
     assert Path(path).read_bytes() == b"text"
+
+
+def test_finished_runs_are_found_by_their_tags_page_by_page(
+    store: TrackingStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("semscale.tracking.runs._RUNS_PER_PAGE", 2)
+    client = store.client()
+    expected = {}
+    for number in range(5):
+        tags = {"kind": "trial", "study": "Ann's"}
+        run = find_or_create_run(client, store.experiment_id, f"Ann's/{number}", name="n", tags=tags)
+        complete_run(client, run, params={}, metrics={}, files={})
+        expected[f"Ann's/{number}"] = run.info.run_id
+    find_or_create_run(client, store.experiment_id, "Ann's/open", name="n", tags=tags)
+    find_or_create_run(client, store.experiment_id, "other", name="n", tags={"kind": "trial", "study": "other"})
+    assert finished_runs(client, store.experiment_id, {"kind": "trial", "study": "Ann's"}) == expected
+    again = find_or_create_run(client, store.experiment_id, "Ann's/3", name="n", tags=tags)
+    assert again.info.run_id == expected["Ann's/3"]
 
 
 def test_more_points_than_one_call_takes(store: TrackingStore) -> None:

@@ -7,11 +7,12 @@ Plain, they are too easy to leave a study room to move; drawn into scenes, size 
 from __future__ import annotations
 
 from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from sklearn.datasets import load_digits
 
 from semscale.datasets.bundled.scene import CANVAS, Truth, compose, draw_palette
 
@@ -26,9 +27,13 @@ _GRAIN = 50.0
 @lru_cache(maxsize=1)
 def sources() -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """Return the (1797, 8, 8) ink values 0 to 255 and the (1797,) digits that they show."""
-    data = load_digits()
-    ink = np.round(data.images * (255 / 16)).astype(np.uint8)
-    return ink, data.target.astype(np.int64)
+    # what sklearn.datasets.load_digits reads; importing scikit-learn for it costs a second in every process
+    package = find_spec("sklearn")
+    assert package is not None  # a dependency
+    assert package.origin is not None
+    table = np.loadtxt(Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz", delimiter=",", dtype=int)
+    ink = np.round(table[:, :-1].reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8)
+    return ink, table[:, -1].astype(np.int64)
 
 
 @lru_cache(maxsize=2)

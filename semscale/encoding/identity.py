@@ -1,0 +1,96 @@
+"""Which encoder it is: the name of its folder in the store, and what a server of semscale says of itself."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+# what decides an embedding; the device does not, beyond the tolerance of the probe
+_IDENTITY_KEYS = ("architecture", "weights_sha256", "embedding_dim", "dtype", "preprocess", "context_length")
+
+
+@dataclass(frozen=True)
+class EncoderIdentity:
+    """The encoder behind one or several endpoints.
+
+    Attributes:
+        model: the name under which the user knows it.
+        fingerprint: names the store's folder; the same for every endpoint that gives the same embeddings.
+        dimension: length of an embedding.
+        info: what the server says of itself at ``/info``; None for a stock clip-server.
+    """
+
+    model: str
+    fingerprint: str
+    dimension: int
+    info: Mapping[str, Any] | None
+
+    @property
+    def logit_scale(self) -> float:
+        """What the model multiplies cosines with; CLIP's usual 100 where the server does not tell."""
+        return float(self.info.get("logit_scale", 100.0)) if self.info else 100.0
+
+    @property
+    def preprocess(self) -> Mapping[str, Any] | None:
+        """open_clip's preprocessing configuration, where the server told it."""
+        return self.info.get("preprocess") if self.info else None
+
+
+def fingerprint_of(model: str, info: Mapping[str, Any] | None, dimension: int) -> str:
+    """Return the fingerprint of an encoder: of what its server says, or of its name where that says nothing.
+
+    >>> fingerprint_of("some clip", None, 512)
+    'some-clip-282aa210315a1985'
+    """
+    identity: dict[str, Any] = {"model": model, "embedding_dim": dimension, "server": "stock"}
+    if info is not None:
+        identity = {key: info.get(key) for key in _IDENTITY_KEYS}
+    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
+    return f"{re.sub(r'[^A-Za-z0-9.-]+', '-', model).strip('-')[-60:]}-{digest}"
+
+
+def remember_origin(store: Path, identity: EncoderIdentity, origin: str) -> None:
+    """Write down which encoder comes of a model's files, so that :func:`recall_origin` needs no server.
+
+    The note lies in the encoder's own folder, beside the record of its handshake, and goes with it.
+
+    Args:
+        store: root of the embedding store.
+        identity: from the handshake with a server that was started on these files.
+        origin: digest of everything that decides what such a server loads.
+    """
+    note = store / identity.fingerprint / f"origin-{origin}"
+    with contextlib.suppress(OSError):  # a store that cannot be written says so when the first rows are
+        note.touch()
+
+
+def recall_origin(store: Path, model: str, origin: str) -> EncoderIdentity | None:
+    """Return the encoder that a server gave on these files before; None unless that is beyond doubt."""
+    notes = list(store.glob(f"*/origin-{origin}"))
+    if len(notes) != 1:
+        return None
+    folder = notes[0].parent
+    try:
+        record = json.loads((folder / "encoder.json").read_text(encoding="utf-8"))
+        info, dimension = record["info"], len(record["probe"][0])
+    except (OSError, ValueError, KeyError, IndexError, TypeError):
+        return None
+    if not info or info.get("name") != model or info.get("embedding_dim") != dimension:
+        return None
+    if fingerprint_of(model, info, dimension) != folder.name:
+        return None
+    return EncoderIdentity(model, folder.name, dimension, info)
+
+
+def forget_origin(store: Path, origin: str) -> None:
+    """Remove what was written down of a model's files."""
+    for note in store.glob(f"*/origin-{origin}"):
+        with contextlib.suppress(OSError):
+            os.remove(note)

@@ -1,0 +1,118 @@
+"""The clip-servers of a model: the study's own, or one that is started when there is something to send to it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+
+from semscale.config import StudyConfig
+from semscale.encoding.identity import EncoderIdentity, forget_origin, recall_origin, remember_origin
+from semscale.errors import SemscaleError
+from semscale.serving.origin import model_origin
+from semscale.sweep.progress import Reporter
+
+
+class Endpoints:
+    """Where a model is served; a context manager, with which a server that it started ends.
+
+    Args:
+        study: its section ``server`` names endpoints, or says how to start one.
+        model: the model's name.
+        store: root of the embedding store.
+        logs: folder for the log of a server of our own.
+        report: says that a server is started.
+    """
+
+    def __init__(self, study: StudyConfig, model: str, store: Path, logs: Path, report: Reporter) -> None:
+        self._settings = study.server
+        self._model = model
+        self._store = store
+        self._logs = logs
+        self._report = report
+        self._stack = ExitStack()
+        self._urls: Sequence[str] = ()
+        self._identity: EncoderIdentity | None = None
+
+    def __enter__(self) -> Endpoints:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    def identity(self) -> EncoderIdentity:
+        """Return which encoder it is.
+
+        Endpoints that the study names are always asked. A server of our own is started for the answer only when none
+        was started on these files before.
+
+        Raises:
+            SemscaleError: an endpoint is missing or another encoder, or the server does not start.
+        """
+        if self._identity is None and not self._settings.urls:
+            origin = self._origin()
+            self._identity = recall_origin(self._store, self._model, origin) if origin else None
+        if self._identity is None:
+            self._connect()
+        assert self._identity is not None
+        return self._identity
+
+    def servers(self) -> Sequence[str] | Callable[[], Sequence[str]]:
+        """Return the addresses of the servers, or the function that starts one and returns them.
+
+        The function raises SemscaleError if the server does not start, or is not what :meth:`identity` said.
+        """
+        return self._urls or self._connect
+
+    def _connect(self) -> Sequence[str]:
+        from semscale.encoding.handshake import shake_hands  # brings jina along
+
+        if self._settings.urls:
+            self._identity = shake_hands(self._settings.urls, self._model, self._store)
+            self._urls = self._settings.urls
+            return self._urls
+        origin = self._origin()
+        urls = [self._launch()]
+        found = shake_hands(urls, self._model, self._store)
+        if self._identity is not None and found.fingerprint != self._identity.fingerprint:
+            if origin:
+                forget_origin(self._store, origin)
+            raise SemscaleError(
+                "the server is another encoder than the model's files gave before",
+                where=self._model,
+                found=found.fingerprint,
+                expected=self._identity.fingerprint,
+                hint="give the same command again: it asks the server first",
+            )
+        self._identity, self._urls = found, urls
+        # files that changed while the server was reading them are not known
+        if origin and origin == self._origin():
+            remember_origin(self._store, found, origin)
+        return urls
+
+    def _origin(self) -> str | None:
+        return model_origin(self._model, self._settings.device, self._settings.dtype)
+
+    def _launch(self) -> str:
+        from semscale.serving.launcher import launch_server
+
+        title = f"starting clip-server, {self._settings.replicas} replicas"
+        with ExitStack() as shown:
+            if self._identity is None:
+                shown.enter_context(self._report.stage(title))
+            else:
+                self._report.note(title)  # amid the stage of encoding
+            self._logs.mkdir(parents=True, exist_ok=True)
+            server = self._stack.enter_context(
+                launch_server(
+                    self._model,
+                    replicas=self._settings.replicas,
+                    device=self._settings.device,
+                    dtype=self._settings.dtype,
+                    log_file=self._logs / "clip-server.log",
+                )
+            )
+        return server.url

@@ -1,0 +1,67 @@
+"""An encoder is known without its server only when what is written down of it leaves no doubt."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from semscale.encoding.identity import (
+    EncoderIdentity,
+    fingerprint_of,
+    forget_origin,
+    recall_origin,
+    remember_origin,
+)
+
+INFO = {"name": "m", "architecture": "a", "weights_sha256": "00", "embedding_dim": 2, "dtype": "fp32", "preprocess": {}}
+
+
+def noted(store: Path, info: dict[str, object], origin: str = "abc") -> EncoderIdentity:
+    """Write down what a handshake leaves behind, and the origin."""
+    identity = EncoderIdentity("m", fingerprint_of("m", info, 2), 2, info)
+    folder = store / identity.fingerprint
+    folder.mkdir(parents=True)
+    record = {"model": "m", "info": info, "probe": [[1.0, 0.0], [0.0, 1.0]]}
+    (folder / "encoder.json").write_text(json.dumps(record), encoding="utf-8")
+    remember_origin(store, identity, origin)
+    return identity
+
+
+def test_what_was_remembered_is_recalled_until_forgotten(tmp_path: Path) -> None:
+    identity = noted(tmp_path, INFO)
+    assert recall_origin(tmp_path, "m", "abc") == identity
+    assert recall_origin(tmp_path, "m", "abd") is None
+    forget_origin(tmp_path, "abc")
+    assert recall_origin(tmp_path, "m", "abc") is None
+
+
+def test_two_encoders_of_one_origin_are_a_doubt(tmp_path: Path) -> None:
+    noted(tmp_path, INFO)
+    noted(tmp_path, INFO | {"weights_sha256": "11"})
+    assert recall_origin(tmp_path, "m", "abc") is None
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        "{",
+        "{}",
+        json.dumps({"info": None, "probe": [[1.0, 0.0]]}),
+        json.dumps({"info": INFO, "probe": []}),
+        json.dumps({"info": INFO, "probe": [[1.0, 0.0, 0.0]]}),
+        json.dumps({"info": INFO | {"name": "other"}, "probe": [[1.0, 0.0]]}),
+        json.dumps({"info": INFO | {"dtype": "fp16"}, "probe": [[1.0, 0.0]]}),
+    ],
+)
+def test_a_record_that_does_not_fit_its_folder_is_a_doubt(record: str, tmp_path: Path) -> None:
+    identity = noted(tmp_path, INFO)
+    (tmp_path / identity.fingerprint / "encoder.json").write_text(record, encoding="utf-8")
+    assert recall_origin(tmp_path, "m", "abc") is None
+
+
+def test_the_note_goes_with_the_encoders_folder(tmp_path: Path) -> None:
+    identity = noted(tmp_path, INFO)
+    (tmp_path / identity.fingerprint / "encoder.json").unlink()
+    assert recall_origin(tmp_path, "m", "abc") is None
