@@ -81,11 +81,12 @@ class ServerConfig(_Section):
 
 
 class EncodingConfig(_Section):
-    """How images travel to the servers; nothing here changes a result."""
+    """How images travel to the servers; nothing here changes a result, but for `draft`."""
 
-    batch_size: int = Field(default=64, ge=1, le=4096, description="images per request")
+    batch_size: int | None = Field(default=None, ge=1, le=4096, description="images per request; adapted unless set")
     actors: int | None = Field(default=None, ge=1, le=4096, description="encoder actors; two per endpoint unless set")
     deadline: float = Field(default=120.0, gt=0, description="seconds that a server has to answer a request")
+    draft: bool = Field(default=False, description="decode large JPEGs at reduced size: faster, other embeddings")
 
 
 class TrackingConfig(_Section):
@@ -169,6 +170,8 @@ class StudyConfig(_Section):
     def digest(self) -> str:
         """Return 8 hex digits that name everything which can change a result, and nothing else."""
         result = self.model_dump(mode="json", exclude={"name", "server", "encoding", "tracking", "ray", "store"})
+        if self.encoding.draft:
+            result["draft"] = True
         return hashlib.sha256(json.dumps(result, sort_keys=True).encode()).hexdigest()[:8]
 
     def to_yaml(self) -> str:

@@ -14,7 +14,7 @@ import ray
 
 from semscale.datasets.base import Reader
 from semscale.encoding.client import EncodeClient, Encoded, ServerUnavailableError
-from semscale.encoding.preprocess import BadImageError, can_prepare, decode, prepare
+from semscale.encoding.preprocess import BadImageError, can_prepare, decode, draft_side, prepare, to_ppm
 from semscale.encoding.store import write_segment
 from semscale.errors import SemscaleError
 
@@ -42,14 +42,22 @@ class ActorSettings:
         urls: endpoints; actor i begins with endpoint i and moves on when it fails.
         folder: the store's folder of this encoder.
         preprocess: open_clip's preprocessing configuration; None sends whole files.
+        batch_size: rows per request; None adapts it.
+        deadline: seconds that a server has for a call.
+        packed: the servers take packed requests.
+        draft: decode large JPEGs at reduced size.
+        quantum: rows that a server computes at once.
         patience: seconds to go on trying before the sweep stops.
     """
 
     urls: Sequence[str]
     folder: Path
     preprocess: Mapping[str, Any] | None
-    batch_size: int
+    batch_size: int | None
     deadline: float
+    packed: bool = False
+    draft: bool = False
+    quantum: int = 32
     patience: float = 60.0
 
 
@@ -82,25 +90,33 @@ class EncoderActor:
 
     def _decode_all(
         self, contents: Sequence[bytes | None], mine: Sequence[int]
-    ) -> tuple[dict[int, bytes], dict[int, str]]:
+    ) -> tuple[dict[int, Any], dict[int, str]]:
         spec = self.settings.preprocess
-        pictures: dict[int, bytes] = {}
+        if spec is not None and not can_prepare(spec):
+            spec = None
+        draft = draft_side(spec) if spec is not None and self.settings.draft else None
+        pictures: dict[int, Any] = {}
         bad: dict[int, str] = {}
         for i in mine:
             content = contents[i]
             assert content is not None  # only read files are claimed
             try:
-                image = decode(content)
-                pictures[i] = prepare(image, spec) if spec is not None and can_prepare(spec) else content
+                image = decode(content, draft)
+                picture = prepare(image, spec) if spec is not None else None
             except BadImageError as error:
                 bad[i] = str(error)
+                continue
+            if picture is None:
+                pictures[i] = content
+            else:
+                pictures[i] = picture if self.settings.packed else to_ppm(picture)
         return pictures, bad
 
     async def _encode(
         self,
         kind: str,
         mine: Sequence[int],
-        contents: Mapping[int, bytes] | Mapping[int, str],
+        contents: Mapping[int, Any],
         keys: Sequence[bytes | None],
         reasons: dict[int, str],
     ) -> int:
@@ -138,7 +154,7 @@ class EncoderActor:
 
     def _connect(self) -> EncodeClient:
         url = self.settings.urls[self._endpoint % len(self.settings.urls)]
-        return EncodeClient(url, self.settings.batch_size, self.settings.deadline)
+        return EncodeClient(url, self.settings.batch_size, self.settings.deadline, self.settings.quantum)
 
 
 def text_key(text: str) -> bytes:

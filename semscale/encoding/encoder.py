@@ -20,6 +20,7 @@ from semscale.errors import SemscaleError
 
 Progress = Callable[[int, int], None]
 
+_BATCH = 64
 # Two to eight requests in one call keep all replicas busy; more only costs memory.
 _REQUESTS_PER_CHUNK = 4
 # One chunk on the wire, one being read and decoded.
@@ -51,7 +52,7 @@ class Encoder:
         urls: the endpoints.
         store: root of the embedding store.
         actors: number of actors; two per endpoint unless given.
-        batch_size: images or texts per request.
+        batch_size: images or texts per request; None adapts it to the servers.
         deadline: seconds that a server has to answer.
 
     Use as a context manager: the actors end with it. Ray must be initialised.
@@ -64,18 +65,27 @@ class Encoder:
         store: Path,
         *,
         actors: int | None = None,
-        batch_size: int = 64,
+        batch_size: int | None = None,
         deadline: float = 120.0,
     ) -> None:
         self.identity = identity
-        self.batch_size = batch_size
+        self.batch_size = batch_size or _BATCH
         self._folder = store / identity.fingerprint
         self._stores = {kind: EmbeddingStore(self._folder / kind) for kind in ("image", "text")}
         self._chunk = 0
         self._running: dict[Any, tuple[Any, range]] = {}
         stored = self._stores["image"].keys() | self._stores["text"].keys()
         self._ledger = ray.remote(num_cpus=0)(Ledger).remote(stored)
-        settings = ActorSettings(tuple(urls), self._folder, identity.preprocess, batch_size, deadline)
+        settings = ActorSettings(
+            tuple(urls),
+            self._folder,
+            identity.preprocess,
+            batch_size,
+            deadline,
+            packed=identity.packed,
+            draft=identity.draft,
+            quantum=identity.minibatch,
+        )
         count = actors or 2 * len(urls)
         # Half a CPU each while they live (decoding needs it, waiting for the server does not), and never more than
         # half the cluster, or actors that find no place would be waited for.

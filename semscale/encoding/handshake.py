@@ -15,7 +15,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from docarray import Document, DocumentArray
 from PIL import Image
 
 from semscale.encoding.client import EncodeClient, Float32, ServerUnavailableError
+from semscale.encoding.preprocess import can_prepare
 from semscale.errors import SemscaleError
 
 # what decides an embedding; the device does not, beyond the tolerance of the probe
@@ -42,12 +43,16 @@ class EncoderIdentity:
         fingerprint: names the store's folder; the same for every endpoint that gives the same embeddings.
         dimension: length of an embedding.
         info: what the server says of itself at ``/info``; None for a stock clip-server.
+        packed: every endpoint takes packed requests (:mod:`semscale.encoding.packed`).
+        draft: large JPEGs are decoded at reduced size, which changes embeddings a little.
     """
 
     model: str
     fingerprint: str
     dimension: int
     info: Mapping[str, Any] | None
+    packed: bool = False
+    draft: bool = False
 
     @property
     def logit_scale(self) -> float:
@@ -59,8 +64,15 @@ class EncoderIdentity:
         """open_clip's preprocessing configuration, where the server told it."""
         return self.info.get("preprocess") if self.info else None
 
+    @property
+    def minibatch(self) -> int:
+        """Return how many rows the server computes at once, as far as it tells."""
+        return int(self.info.get("minibatch_size", 32)) if self.info else 32
 
-def shake_hands(urls: Sequence[str], model: str, store: Path, *, patience: float = 60.0) -> EncoderIdentity:
+
+def shake_hands(
+    urls: Sequence[str], model: str, store: Path, *, patience: float = 60.0, draft: bool = False
+) -> EncoderIdentity:
     """Ask every endpoint who it is, and refuse those that are not the same encoder.
 
     Args:
@@ -68,15 +80,27 @@ def shake_hands(urls: Sequence[str], model: str, store: Path, *, patience: float
         model: the model that the study wants.
         store: root of the embedding store, where the probe's embeddings of earlier handshakes lie.
         patience: seconds to go on trying an endpoint that does not answer.
+        draft: let the workers decode large JPEGs at reduced size; such embeddings are kept apart from all others.
 
     Raises:
-        SemscaleError: an endpoint does not answer, runs another model, or gives other embeddings.
+        SemscaleError: an endpoint does not answer, runs another model, or gives other embeddings; draft decoding for
+            a server whose preprocessing the workers cannot do.
     """
     identities = {}
     for url in urls:
         info, probe = asyncio.run(_retry(lambda url=url: _interview(url), patience))  # type: ignore[misc]
         _check_model(url, info, model)
-        identity = EncoderIdentity(model, _fingerprint(model, info, probe.shape[1]), probe.shape[1], info)
+        packed = bool(info and info.get("packed"))
+        identity = EncoderIdentity(
+            model, _fingerprint(model, info, probe.shape[1], draft), probe.shape[1], info, packed, draft
+        )
+        if draft and not can_prepare(identity.preprocess):
+            raise SemscaleError(
+                "draft decoding needs a server whose preprocessing is known",
+                where=url,
+                found="a server that is sent whole files",
+                hint="leave encoding.draft away, or use `semscale serve`",
+            )
         _check_probe(url, identity, probe, store)
         identities[url] = identity
     first = identities[urls[0]]
@@ -89,7 +113,7 @@ def shake_hands(urls: Sequence[str], model: str, store: Path, *, patience: float
                 expected=f"{first.fingerprint} as at {urls[0]}",
                 hint="start all servers with the same --model and --dtype",
             )
-    return first
+    return replace(first, packed=all(identity.packed for identity in identities.values()))
 
 
 def ask(url: str, patience: float = 5.0) -> str:
@@ -168,10 +192,12 @@ def _check_model(url: str, info: Mapping[str, Any] | None, model: str) -> None:
         )
 
 
-def _fingerprint(model: str, info: Mapping[str, Any] | None, dimension: int) -> str:
+def _fingerprint(model: str, info: Mapping[str, Any] | None, dimension: int, draft: bool) -> str:
     identity: dict[str, Any] = {"model": model, "embedding_dim": dimension, "server": "stock"}
     if info is not None:
         identity = {key: info.get(key) for key in _IDENTITY_KEYS}
+    if draft:
+        identity["draft"] = True
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
     return f"{re.sub(r'[^A-Za-z0-9.-]+', '-', model).strip('-')[-60:]}-{digest}"
 

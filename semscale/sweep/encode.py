@@ -86,8 +86,8 @@ def encode_model(
     Raises:
         SemscaleError: an endpoint is missing or another encoder, or a text cannot be encoded.
     """
-    identity = shake_hands(urls, model, store)
     settings = study.encoding
+    identity = shake_hands(urls, model, store, draft=settings.draft)
     with Encoder(
         identity,
         urls,

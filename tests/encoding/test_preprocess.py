@@ -5,7 +5,7 @@ import pytest
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 
-from semscale.encoding.preprocess import BadImageError, can_prepare, decode, prepare
+from semscale.encoding.preprocess import BadImageError, can_prepare, decode, draft_side, prepare, to_ppm
 
 
 def picture(mode: str, size: tuple[int, int], form: str = "PNG") -> bytes:
@@ -27,7 +27,7 @@ def test_pixels_equal_open_clips_transform(
     transform = image_transform_v2(PreprocessCfg(**spec), is_train=False)
     content = picture(mode, size, "TIFF" if mode == "CMYK" else "PNG")
     assert can_prepare(spec)
-    sent = prepare(decode(content), spec)
+    sent = to_ppm(prepare(decode(content), spec))
     direct = transform(Image.open(io.BytesIO(content)))
     through_the_wire = transform(Image.open(io.BytesIO(sent)))
     assert np.array_equal(direct.numpy(), through_the_wire.numpy())
@@ -58,3 +58,23 @@ def test_decompression_bomb_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
     with pytest.raises(BadImageError, match="decompression limit"):
         decode(picture("RGB", (100, 100)))
+
+
+def test_a_draft_is_smaller_and_nearly_the_same_picture() -> None:
+    ramp = np.linspace(0, 255, 1200).astype(np.uint8)
+    photograph = np.stack([np.tile(ramp, (900, 1)), np.tile(ramp[:900, None], (1, 1200)), np.full((900, 1200), 90)], -1)
+    photograph[200:700, 300:800, 0] ^= 255
+    buffer = io.BytesIO()
+    Image.fromarray(photograph.astype(np.uint8)).save(buffer, "JPEG", quality=92)
+    spec = {"size": 64, "interpolation": "bicubic"}
+    whole, draft = decode(buffer.getvalue()), decode(buffer.getvalue(), draft_side(spec))
+    assert whole.size == (1200, 900)
+    assert draft_side(spec) <= min(draft.size) < 900
+    difference = np.abs(prepare(whole, spec).astype(int) - prepare(draft, spec).astype(int))
+    assert 0 < difference.max() <= 40
+    assert difference.mean() < 1
+
+
+def test_a_draft_of_a_lossless_file_is_the_file() -> None:
+    content = picture("RGB", (500, 400))
+    assert decode(content, 32).tobytes() == decode(content).tobytes()
