@@ -74,8 +74,7 @@ class Encoder:
         self._stores = {kind: EmbeddingStore(self._folder / kind) for kind in ("image", "text")}
         self._chunk = 0
         self._running: dict[Any, tuple[Any, range]] = {}
-        stored = self._stores["image"].keys() | self._stores["text"].keys()
-        self._ledger = ray.remote(num_cpus=0)(Ledger).remote(stored)
+        self._ledger = ray.remote(num_cpus=0)(Ledger).remote(*(store.keys() for store in self._stores.values()))
         settings = ActorSettings(
             tuple(urls),
             self._folder,
@@ -119,11 +118,12 @@ class Encoder:
         report = self._run("encode_images", files, (reader,), progress)
         stored = self._stores["image"]
         stored.refresh()
+        held = stored.holds([key or b"" for key in report.keys])
         positions, keys, quarantine = [], [], {}
         # a copy of a bad image is as bad as the one that was sent
         bad = {key: reason for key, reason in zip(report.keys, report.reasons, strict=True) if reason and key}
         for position, (key, reason) in enumerate(zip(report.keys, report.reasons, strict=True)):
-            if key is not None and key in stored:
+            if key is not None and held[position]:
                 positions.append(position)
                 keys.append(key)
             else:
