@@ -206,7 +206,7 @@ def _check_probe(url: str, identity: EncoderIdentity, probe: Float32, store: Pat
     folder = store / identity.fingerprint
     path = folder / "encoder.json"
     if not path.exists():
-        record = {"model": identity.model, "info": identity.info, "probe": probe.tolist()}
+        record = {"model": identity.model, "info": identity.info, "draft": identity.draft, "probe": probe.tolist()}
         partial = folder / f"encoder.{os.getpid()}.partial"
         try:
             folder.mkdir(parents=True, exist_ok=True)
