@@ -159,7 +159,7 @@ def measure(quick: bool, rounds: int | None = None) -> dict[str, Any]:
         draw(root, 30 if quick else None, 45 if quick else 2150)
         with launch_server(MODEL, replicas=2, log_file=root / "server.log") as server:
             # a first small study makes the tracking store, which is a cost of the first study ever
-            sweep(study_of(root, server.url, 2, root / "warm", "warm", limit=24), root / "runs" / "warm", Clock())
+            sweep(study_of(root, server.url, 2, root / "warm", "warm", limit=200), root / "runs" / "warm", Clock())
             plain = PlainClient(server.url, make_arms(study_of(root, server.url, steps, root / "none", "arms")))
             for number in range(rounds):
                 taken["encode once"].append(seconds_of(plain.encode_once))
