@@ -32,12 +32,32 @@ class _Section(BaseModel):
 class DatasetConfig(_Section):
     """One dataset of a study: where its images lie, and what its tables and templates call it."""
 
-    spec: str = Field(min_length=1, description="digits, shapes or folder:PATH")
+    spec: str = Field(min_length=1, description="digits, shapes, or a scheme and a path such as folder:PATH, zip:PATH")
     name: str | None = Field(default=None, description="short name in tables; the spec's own name unless set")
     domain: str | None = Field(default=None, description='the word for what all classes are, e.g. "flower"')
+    class_from: str | None = Field(default=None, description="rule for the class in the path: {class}_{number}.jpg")
+    classes: dict[str, str | None] | tuple[str, ...] | str | None = Field(
+        default=None, description="names for labels: a mapping, a list for 0, 1, 2, ..., or a file with either"
+    )
+    split: str | None = Field(default=None, description="the part to read: train, val, test, all, or its own name")
+    image: str | None = Field(default=None, description="column or field with the image, its path or its URL")
+    label: str | None = Field(default=None, description="column or field with the class")
+    images: str | None = Field(default=None, description="folder or archive where a table's images lie")
+    orientation: Literal["stored", "exif"] = Field(
+        default="stored", description="exif turns pictures as their tag says"
+    )
+    limit: int | None = Field(default=None, ge=1, description="at most this many images, stratified by class")
+    per_class: int | None = Field(default=None, ge=1, description="at most this many images of each class")
+    seed: int = Field(default=0, ge=0, description="chooses which images a limit keeps")
+
+    @field_validator("classes", mode="before")
+    @classmethod
+    def _labels_are_texts(cls, value: Any) -> Any:
+        # YAML reads the label 3 as a number
+        return {str(key): name for key, name in value.items()} if isinstance(value, dict) else value
 
     @property
-    def label(self) -> str:
+    def title(self) -> str:
         """Return what tells the dataset from the others in the study file."""
         return self.name or self.spec
 
@@ -122,6 +142,9 @@ class StudyConfig(_Section):
         default="max", description="max, mean-embedding, mean-similarity, logsumexp or top-k-mean such as top-3-mean"
     )
     limit: int | None = Field(default=None, ge=1, description="at most this many images per dataset")
+    max_bad_fraction: float = Field(
+        default=0.01, ge=0, lt=1, description="stop when a larger share of a dataset's images cannot be used"
+    )
     margin: float = Field(default=0.5, ge=0, le=100, description="points; smaller gains do not count")
     server: ServerConfig = ServerConfig()
     encoding: EncodingConfig = EncodingConfig()
@@ -147,7 +170,10 @@ class StudyConfig(_Section):
     @field_validator("datasets", "models", "strategies", "orders", "controls")
     @classmethod
     def _different(cls, value: tuple[Any, ...]) -> tuple[Any, ...]:
-        names = [item.label if isinstance(item, (DatasetConfig, StrategyConfig)) else item for item in value]
+        names = [
+            item.title if isinstance(item, DatasetConfig) else item.label if isinstance(item, StrategyConfig) else item
+            for item in value
+        ]
         repeated = sorted({str(name) for name in names if names.count(name) > 1})
         if repeated:
             raise ValueError(f"{', '.join(repeated)} stands here more than once")
@@ -169,7 +195,8 @@ class StudyConfig(_Section):
 
     def digest(self) -> str:
         """Return 8 hex digits that name everything which can change a result, and nothing else."""
-        result = self.model_dump(mode="json", exclude={"name", "server", "encoding", "tracking", "ray", "store"})
+        aside = {"name", "server", "encoding", "tracking", "ray", "store", "max_bad_fraction"}
+        result = self.model_dump(mode="json", exclude=aside)
         if self.encoding.draft:
             result["draft"] = True
         return hashlib.sha256(json.dumps(result, sort_keys=True).encode()).hexdigest()[:8]

@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """One image of a dataset.
-
-    Attributes:
-        file: the name under which the image appears in every table, unique within its dataset.
-        true_class: the class that the image shows, one of the dataset's classes.
-    """
-
-    file: str
-    true_class: str
+from semscale.datasets.samples import SampleTable
 
 
 @runtime_checkable
 class Reader(Protocol):
-    """Fetches the bytes of an image by its file name; small and picklable, so that workers do the reading."""
+    """Fetches the bytes of an image by its place; small and picklable, so that workers do the reading.
 
-    def read(self, file: str) -> bytes:
+    A reader may have an attribute ``parallel: int``: how many reads at once pay, because each waits for a network.
+    """
+
+    def read(self, place: str) -> bytes:
         """Return the encoded image (PNG, JPEG, ...). Raises OSError when it cannot be read."""
         ...
 
@@ -37,12 +29,16 @@ class Dataset:
         name: short name, used in files, runs and tables.
         domain: the word for what all classes are ("flower"), used by the domain templates of a ladder.
         classes: class names in a stable order.
-        samples: the images, in a stable order.
-        reader: fetches the bytes of a sample.
+        samples: the images, in a stable order; a sequence of :class:`semscale.datasets.samples.Sample`.
+        reader: fetches the bytes of a sample by its place.
+        rejected: file -> reason of what the listing already found unusable; part of the quarantine.
+        notes: what a user should know about the listing, a line each.
     """
 
     name: str
     domain: str
     classes: tuple[str, ...]
-    samples: Sequence[Sample]
+    samples: SampleTable
     reader: Reader
+    rejected: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()

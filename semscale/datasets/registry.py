@@ -4,62 +4,146 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import random
-import re
+import importlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
-from semscale.datasets.base import Dataset, Sample
+from semscale.datasets.base import Dataset
+from semscale.datasets.build import build, slug
 from semscale.datasets.bundled import BUNDLED, load_bundled
-from semscale.datasets.folder import load_folder
+from semscale.datasets.cut import cut
+from semscale.datasets.source import Options, Source
+from semscale.datasets.turned import TurnedReader
 from semscale.errors import SemscaleError
+from semscale.redact import redact
 
-# what a class is when nobody says so; the domain templates then read "Object tulip"
-DEFAULT_DOMAIN = "object"
+Loader = Callable[[str, Options], Source]
+
+# scheme -> module with open_source; imported when asked for, since some bring heavy libraries
+_MODULES = {
+    "folder": "semscale.datasets.folder",
+    "zip": "semscale.datasets.zipped",
+    "tar": "semscale.datasets.tarred",
+    "table": "semscale.datasets.table",
+    "webdataset": "semscale.datasets.webdataset",
+    "parquet": "semscale.datasets.parquet",
+    "hf": "semscale.datasets.huggingface",
+    "torchvision": "semscale.datasets.torchvision",
+}
+_REGISTERED: dict[str, Loader] = {}
 
 
-def load_dataset(spec: str, *, name: str | None = None, domain: str | None = None, limit: int | None = None) -> Dataset:
-    """Return the dataset that a spec names.
+def loader(scheme: str) -> Callable[[Loader], Loader]:
+    """Register a loader for specs that begin with ``scheme:``; it takes the rest of the spec and the options.
 
-    Args:
-        spec: ``digits``, ``shapes`` or ``folder:PATH``.
-        name: short name for tables and files; the spec's own unless given.
-        domain: the word for what all classes are; the spec's own, or ``object``.
-        limit: keep at most this many images, spread over the classes, the same ones on every machine.
+    >>> @loader("nothing")
+    ... def open_nothing(rest: str, options: Options) -> Source:
+    ...     raise SemscaleError("there is nothing", where=rest)
+    >>> "nothing" in schemes()
+    True
+    """
+
+    def register(function: Loader) -> Loader:
+        _REGISTERED[scheme] = function
+        return function
+
+    return register
+
+
+def schemes() -> list[str]:
+    """Return what a spec can begin with."""
+    return sorted({*_MODULES, *_REGISTERED})
+
+
+def open_source(spec: str, options: Options) -> Source:
+    """Open what a spec names, without listing it.
 
     Raises:
         SemscaleError: unknown spec, or the loader's own complaint.
     """
     scheme, colon, rest = spec.partition(":")
+    if colon and rest and scheme in _REGISTERED:
+        return _REGISTERED[scheme](rest, options)
+    if colon and rest and scheme in _MODULES:
+        opened: Source = importlib.import_module(_MODULES[scheme]).open_source(rest, options)
+        return opened
+    near = difflib.get_close_matches(scheme, [*BUNDLED, *schemes()], n=1)
+    raise SemscaleError(
+        "unknown dataset",
+        found=redact(spec),
+        expected=f"{', '.join(BUNDLED)}, or one of {', '.join(f'{name}:' for name in schemes())} and a path or name",
+        hint=f"did you mean {near[0] + ('' if near[0] in BUNDLED else ':...')!r}?" if near else None,
+    )
+
+
+def load_dataset(
+    spec: str,
+    *,
+    name: str | None = None,
+    domain: str | None = None,
+    class_from: str | None = None,
+    classes: Mapping[str, str | None] | Sequence[str] | str | None = None,
+    split: str | None = None,
+    image: str | None = None,
+    label: str | None = None,
+    images: str | None = None,
+    orientation: str = "stored",
+    limit: int | None = None,
+    per_class: int | None = None,
+    seed: int = 0,
+) -> Dataset:
+    """Return the dataset that a spec names.
+
+    Args:
+        spec: ``digits``, ``shapes``, or a scheme and a path or name: ``folder:PATH``, ``zip:PATH``, ``tar:PATH``,
+            ``table:FILE``, ``webdataset:SHARDS``, ``parquet:PATH``, ``hf:NAME[:split]``, ``torchvision:NAME[:split]``.
+        name: short name for tables and files; the spec's own unless given.
+        domain: the word for what all classes are; the spec's own, or ``object``.
+        class_from: rule for the class in the path, see :func:`semscale.datasets.paths.compile_rule`.
+        classes: names for labels: a mapping (None leaves a class out), a list for 0, 1, 2, ..., or a file with either.
+        split: the part to read: ``train``, ``val``, ``test``, ``all``, or a name of the source's own.
+        image: column or field with the image, its path or its URL.
+        label: column or field with the class.
+        images: folder or archive where a table's images lie; beside the table unless given.
+        orientation: ``stored`` takes the pixels as they lie, as clip-server does; ``exif`` turns them as the tag says.
+        limit: keep at most this many images, stratified, the same ones on every machine.
+        per_class: keep at most this many images of each class.
+        seed: chooses which images are kept.
+
+    Raises:
+        SemscaleError: unknown spec, or the loader's own complaint.
+
+    >>> load_dataset("shapes", per_class=2).samples.files(0, 1)
+    ['shapes/test/0054_heart.png']
+    """
     if spec in BUNDLED:
         dataset = load_bundled(spec)
-    elif scheme == "folder" and colon:
-        dataset = load_folder(rest, domain=domain or DEFAULT_DOMAIN)
-    else:
-        near = difflib.get_close_matches(spec, BUNDLED, n=1)
-        raise SemscaleError(
-            "unknown dataset",
-            found=spec,
-            expected=f"{', '.join(BUNDLED)} or folder:PATH",
-            hint=f"did you mean {near[0]!r}?" if near else None,
+        _refuse(spec, class_from=class_from, classes=classes, split=split, image=image, label=label, images=images)
+        chosen = cut(dataset.samples, limit=limit, per_class=per_class, seed=seed)
+        dataset = dataclasses.replace(
+            dataset, name=slug(name or dataset.name), domain=domain or dataset.domain, samples=chosen
         )
-    chosen = name or dataset.name
-    dataset = dataclasses.replace(
-        dataset, name=re.sub(r"[^A-Za-z0-9.-]+", "-", chosen).strip("-") or "dataset", domain=domain or dataset.domain
-    )
-    return dataset if limit is None else cut(dataset, limit)
+    else:
+        options = Options(split=split, image=image, label=label, images=images, class_from=class_from)
+        dataset = build(
+            open_source(spec, options),
+            options,
+            where=redact(spec),
+            name=name,
+            domain=domain,
+            classes=classes,
+            limit=limit,
+            per_class=per_class,
+            seed=seed,
+        )
+    if orientation == "exif":
+        dataset = dataclasses.replace(dataset, reader=TurnedReader(dataset.reader))
+    return dataset
 
 
-def cut(dataset: Dataset, limit: int) -> Dataset:
-    """Keep at most `limit` images: seeded by the file names, round robin over the classes, in the old order."""
-    by_class: dict[str, list[Sample]] = {name: [] for name in dataset.classes}
-    for sample in dataset.samples:
-        by_class[sample.true_class].append(sample)
-    for name, samples in by_class.items():
-        # str seeds are hashed by random itself, so the same on every machine
-        random.Random(f"{dataset.name}/{name}").shuffle(samples)
-    turns = sorted(
-        (turn, index, sample.file)
-        for index, samples in enumerate(by_class.values())
-        for turn, sample in enumerate(samples)
-    )
-    kept = {file for _, _, file in turns[:limit]}
-    return dataclasses.replace(dataset, samples=[sample for sample in dataset.samples if sample.file in kept])
+def _refuse(spec: str, **options: Any) -> None:
+    for key, value in options.items():
+        if value is not None:
+            raise SemscaleError(
+                "a bundled dataset is complete and takes no such option", where=spec, found=f"{key}: {value}"
+            )

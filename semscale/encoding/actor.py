@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,9 @@ import numpy as np
 import ray
 
 from semscale.datasets.base import Reader
+from semscale.datasets.picture import BadImageError, decode
 from semscale.encoding.client import EncodeClient, Encoded, ServerUnavailableError
-from semscale.encoding.preprocess import BadImageError, can_prepare, decode, draft_side, prepare, to_ppm
+from semscale.encoding.preprocess import can_prepare, draft_side, prepare, to_ppm, whole
 from semscale.encoding.store import write_segment
 from semscale.errors import SemscaleError
 
@@ -70,15 +72,15 @@ class EncoderActor:
         self._client = self._connect()
         self._wire = asyncio.Lock()  # one call at a time on a connection, while the next chunk is being read
 
-    async def encode_images(self, chunk: int, ledger: Any, reader: Reader, files: Sequence[str]) -> ChunkReport:
-        """Bring the images of these files into the store, unless they are there or another chunk has them."""
-        contents, reasons = await asyncio.to_thread(_read_all, reader, files)
+    async def encode_images(self, chunk: int, ledger: Any, reader: Reader, places: Sequence[str]) -> ChunkReport:
+        """Bring the images at these places into the store, unless they are there or another chunk has them."""
+        contents, reasons = await asyncio.to_thread(_read_all, reader, places)
         keys = [None if content is None else hashlib.sha256(content).digest() for content in contents]
         mine = await _claim(ledger, chunk, keys)
         pictures, bad = await asyncio.to_thread(self._decode_all, contents, mine)
         reasons.update(bad)
         sent = await self._encode("image", [i for i in mine if i in pictures], pictures, keys, reasons)
-        return ChunkReport(keys, [reasons.get(i) for i in range(len(files))], sent)
+        return ChunkReport(keys, [reasons.get(i) for i in range(len(places))], sent)
 
     async def encode_texts(self, chunk: int, ledger: Any, texts: Sequence[str]) -> ChunkReport:
         """Bring these texts into the store, unless they are there or another chunk has them."""
@@ -102,14 +104,13 @@ class EncoderActor:
             assert content is not None  # only read files are claimed
             try:
                 image = decode(content, draft)
-                picture = prepare(image, spec) if spec is not None else None
+                if spec is None:
+                    pictures[i] = whole(image, content)
+                else:
+                    picture = prepare(image, spec)
+                    pictures[i] = picture if self.settings.packed else to_ppm(picture)
             except BadImageError as error:
                 bad[i] = str(error)
-                continue
-            if picture is None:
-                pictures[i] = content
-            else:
-                pictures[i] = picture if self.settings.packed else to_ppm(picture)
         return pictures, bad
 
     async def _encode(
@@ -168,16 +169,21 @@ async def _claim(ledger: Any, chunk: int, keys: Sequence[bytes | None]) -> list[
     return [i for i, yes in zip(known, granted, strict=True) if yes]
 
 
-def _read_all(reader: Reader, files: Sequence[str]) -> tuple[list[bytes | None], dict[int, str]]:
-    contents: list[bytes | None] = []
-    reasons: dict[int, str] = {}
-    for i, file in enumerate(files):
+def _read_all(reader: Reader, places: Sequence[str]) -> tuple[list[bytes | None], dict[int, str]]:
+    def read(place: str) -> bytes | str:
         try:
-            contents.append(reader.read(file))
+            return reader.read(place)
         except OSError as error:
-            contents.append(None)
-            reasons[i] = f"cannot be read: {error.strerror or error}"
-    return contents, reasons
+            return f"cannot be read: {error.strerror or error}"
+
+    parallel = getattr(reader, "parallel", 1)
+    if parallel > 1:
+        with ThreadPoolExecutor(parallel) as threads:
+            found = list(threads.map(read, places))
+    else:
+        found = [read(place) for place in places]
+    contents = [one if isinstance(one, bytes) else None for one in found]
+    return contents, {i: one for i, one in enumerate(found) if isinstance(one, str)}
 
 
 # Workers come and go (spot machines, the memory monitor): the actor is started again and its chunk repeated.

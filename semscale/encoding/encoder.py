@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import ray
 
 from semscale.datasets.base import Dataset
@@ -32,14 +34,14 @@ class EncodedImages:
     """The images of a dataset that are in the store, and those that cannot be used.
 
     Attributes:
-        positions: indices into the dataset's samples, ascending.
-        keys: per position the SHA-256 of the image file.
-        quarantine: file -> reason for all other samples.
+        positions: int64[n], indices into the dataset's samples, ascending.
+        keys: V32[n], per position the SHA-256 of the image file.
+        quarantine: file -> reason for all other samples, and for what the listing refused.
         sent: documents sent to the servers on this occasion.
     """
 
-    positions: list[int]
-    keys: list[bytes]
+    positions: npt.NDArray[np.int64]
+    keys: npt.NDArray[np.void]
     quarantine: dict[str, str]
     sent: int
 
@@ -107,35 +109,52 @@ class Encoder:
             ray.kill(actor)
         self._actors = []
 
-    def encode_images(self, dataset: Dataset, progress: Progress | None = None) -> EncodedImages:
+    def encode_images(
+        self, dataset: Dataset, progress: Progress | None = None, most_bad: int | None = None
+    ) -> EncodedImages:
         """Bring all images of a dataset into the store.
 
+        Args:
+            dataset: what to read.
+            progress: is told how many images are done.
+            most_bad: stop when more images than this cannot be used.
+
         Raises:
-            SemscaleError: no server answers, or not one image could be used.
+            TooManyBadImagesError: more than `most_bad`, or not one image could be used.
+            SemscaleError: no server answers.
         """
-        files = [sample.file for sample in dataset.samples]
+        samples = dataset.samples
+        rejected = dict(dataset.rejected)
+        _check_bad(dataset, rejected, most_bad)
         reader = ray.put(dataset.reader)
-        report = self._run("encode_images", files, (reader,), progress)
+        keys = np.zeros(len(samples), dtype="V32")
+        known = np.zeros(len(samples), dtype=np.bool_)
+        reasons: dict[int, str] = {}
+        sent = 0
+        for part, report in self._run("encode_images", len(samples), (reader,), samples.places, progress):
+            for i, key, reason in zip(part, report.keys, report.reasons, strict=True):
+                if key is not None:
+                    keys[i], known[i] = key, True
+                if reason is not None:
+                    reasons[i] = reason
+            sent += report.sent
+            if most_bad is not None and len(rejected) + len(reasons) > most_bad:
+                _check_bad(dataset, rejected | _by_file(dataset, reasons), most_bad)
         stored = self._stores["image"]
         stored.refresh()
-        held = stored.holds([key or b"" for key in report.keys])
-        positions, keys, quarantine = [], [], {}
         # a copy of a bad image is as bad as the one that was sent
-        bad = {key: reason for key, reason in zip(report.keys, report.reasons, strict=True) if reason and key}
-        for position, (key, reason) in enumerate(zip(report.keys, report.reasons, strict=True)):
-            if key is not None and held[position]:
-                positions.append(position)
-                keys.append(key)
-            else:
-                quarantine[files[position]] = reason or bad.get(key or b"") or "was not stored"
-        if not positions:
-            file, reason = next(iter(quarantine.items()), ("-", "the dataset has no images"))
-            raise SemscaleError(
-                "not one image of the dataset could be encoded",
-                where=dataset.name,
-                found=f"{file}: {reason}",
-            )
-        return EncodedImages(positions, keys, quarantine, report.sent)
+        bad = {keys[i].tobytes(): reason for i, reason in reasons.items() if known[i]}
+        for i in np.flatnonzero(~(known & stored.holds(keys))).tolist():
+            if i not in reasons:
+                reasons[i] = bad.get(keys[i].tobytes(), "was not stored")
+        good = np.ones(len(samples), dtype=np.bool_)
+        good[list(reasons)] = False
+        positions = np.flatnonzero(good)
+        quarantine = rejected | _by_file(dataset, reasons)
+        _check_bad(dataset, quarantine, most_bad)
+        if not len(positions):
+            raise TooManyBadImagesError(dataset.name, quarantine, len(samples) + len(rejected))
+        return EncodedImages(positions, keys[positions], quarantine, sent)
 
     def encode_texts(self, texts: Sequence[str], progress: Progress | None = None) -> int:
         """Bring these texts into the store and return how many were sent.
@@ -144,14 +163,16 @@ class Encoder:
             SemscaleError: a text cannot be encoded; a study cannot go on without it.
         """
         unique = list(dict.fromkeys(texts))
-        report = self._run("encode_texts", unique, (), progress)
-        for text, reason in zip(unique, report.reasons, strict=True):
-            if reason is not None:
-                raise SemscaleError("a category text cannot be encoded", where=repr(text), found=reason)
+        sent = 0
+        for part, report in self._run("encode_texts", len(unique), (), lambda a, b: unique[a:b], progress):
+            for i, reason in zip(part, report.reasons, strict=True):
+                if reason is not None:
+                    raise SemscaleError("a category text cannot be encoded", where=repr(unique[i]), found=reason)
+            sent += report.sent
         self._stores["text"].refresh()
-        return report.sent
+        return sent
 
-    def image_embeddings(self, keys: Sequence[bytes]) -> Float32:
+    def image_embeddings(self, keys: npt.NDArray[np.void]) -> Float32:
         """Return unit-length rows [len(keys), dimension] of stored images."""
         return self._stores["image"].read(keys)
 
@@ -159,38 +180,75 @@ class Encoder:
         """Return unit-length rows [len(texts), dimension] of stored texts."""
         return self._stores["text"].read([text_key(text) for text in texts])
 
-    def _run(self, method: str, items: Sequence[str], extra: tuple[Any, ...], progress: Progress | None) -> ChunkReport:
-        """Let the actors pull chunks of the items; reports come back in any order and are put in place."""
-        keys: list[bytes | None] = [None] * len(items)
-        reasons: list[str | None] = [None] * len(items)
-        sent = done = 0
-        chunks = self._chunks(len(items))
+    def _run(
+        self,
+        method: str,
+        n: int,
+        extra: tuple[Any, ...],
+        items: Callable[[int, int], list[str]],
+        progress: Progress | None,
+    ) -> Iterator[tuple[range, ChunkReport]]:
+        """Let the actors pull chunks of the items 0 to n; reports come in any order, each with its place."""
+        done = 0
+        chunks = self._chunks(n)
         free = [actor for actor in self._actors for _ in range(_CHUNKS_PER_ACTOR)]
         running = self._running
         while True:
             while free and (part := next(chunks, None)) is not None:
                 actor = free.pop(0)
                 self._chunk += 1
-                task = getattr(actor, method).remote(self._chunk, self._ledger, *extra, [items[i] for i in part])
+                chunk = items(part.start, part.stop)
+                task = getattr(actor, method).remote(self._chunk, self._ledger, *extra, chunk)
                 running[task] = (actor, part)
             if not running:
-                return ChunkReport(keys, reasons, sent)
+                return
             (task, *_), _ = ray.wait(list(running), num_returns=1)
             actor, part = running.pop(task)
             report = _result(task)
-            for i, key, reason in zip(part, report.keys, report.reasons, strict=True):
-                keys[i], reasons[i] = key, reason
-            sent += report.sent
+            yield part, report
             done += len(part)
             free.append(actor)
             if progress:
-                progress(done, len(items))
+                progress(done, n)
 
     def _chunks(self, n: int) -> Iterator[range]:
         # small sets are cut finer, so that every actor has work; whole requests either way
         share = math.ceil(n / (_CHUNKS_PER_ACTOR * len(self._actors)) / self.batch_size)
         size = self.batch_size * min(_REQUESTS_PER_CHUNK, max(1, share))
         return (range(start, min(start + size, n)) for start in range(0, n, size))
+
+
+class TooManyBadImagesError(SemscaleError):
+    """More images of a dataset cannot be used than the study allows.
+
+    Args:
+        dataset: its name.
+        quarantine: file -> reason, as far as known.
+        n_images: how many images the dataset has.
+        most: how many bad ones were allowed.
+    """
+
+    def __init__(self, dataset: str, quarantine: Mapping[str, str], n_images: int, most: int = 0) -> None:
+        self.dataset = dataset
+        self.quarantine = dict(quarantine)
+        first = [f"{file}: {reason}" for file, reason in list(self.quarantine.items())[:5]]
+        count = f"{len(self.quarantine)} of {n_images}"
+        super().__init__(
+            "too many images of the dataset cannot be used",
+            where=dataset,
+            found="; ".join([f"{count} so far", *first]) if first else "no images",
+            expected=f"at most {most} (max_bad_fraction)",
+            hint="mend or remove them (semscale datasets check lists them all), or raise max_bad_fraction",
+        )
+
+
+def _check_bad(dataset: Dataset, quarantine: Mapping[str, str], most: int | None) -> None:
+    if most is not None and len(quarantine) > most:
+        raise TooManyBadImagesError(dataset.name, quarantine, len(dataset.samples) + len(dataset.rejected), most)
+
+
+def _by_file(dataset: Dataset, reasons: Mapping[int, str]) -> dict[str, str]:
+    return {dataset.samples[i].file: reasons[i] for i in sorted(reasons)}
 
 
 def _result(task: Any) -> ChunkReport:

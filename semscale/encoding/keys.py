@@ -14,14 +14,14 @@ ABSENT = -(2**63)
 """What :meth:`KeyTable.get` gives for a key that is not in the table."""
 
 
-def as_keys(digests: Sequence[bytes] | Keys) -> Keys:
-    """Return digests of 32 bytes as an array of numpy's ``S32``, which compares all 32 bytes.
+def as_keys(digests: Sequence[bytes] | Keys | npt.NDArray[np.void]) -> Keys:
+    """Return digests of 32 bytes as an array of numpy's ``S32``, which compares all 32 bytes; ``V32`` does not sort.
 
     >>> as_keys([bytes(32), b"a" * 32]).shape
     (2,)
     """
-    if isinstance(digests, np.ndarray) and digests.dtype == np.dtype("S32"):
-        return digests
+    if isinstance(digests, np.ndarray):
+        return digests.view("S32")
     return np.array(list(digests), dtype="S32")
 
 

@@ -14,7 +14,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
+
+from semscale.datasets.picture import BadImageError
+
+# Resizing the shorter side to the model's size makes a very long image enormous: 1 x 50,000 pixels would need 7.5 GB.
+_MAX_RESIZED_PIXELS = 32_000_000
 
 Picture = npt.NDArray[np.uint8]
 
@@ -22,37 +27,6 @@ _RESAMPLING = {
     "bicubic": Image.Resampling.BICUBIC,
     "bilinear": Image.Resampling.BILINEAR,
 }
-
-
-class BadImageError(ValueError):
-    """An image that cannot be decoded; its message is the reason that stands in the quarantine."""
-
-
-def decode(content: bytes, draft: int | None = None) -> Image.Image:
-    """Decode an image file completely, so that a truncated one is found here and not in the model.
-
-    Args:
-        content: the file.
-        draft: let libjpeg leave out detail as long as the shorter side of a JPEG keeps this many pixels: several times
-            faster for photographs, and another picture by a little.
-
-    Raises:
-        BadImageError: the bytes are no image, are cut off, or would decode to more pixels than Pillow's safety limit.
-    """
-    if not content:
-        raise BadImageError("the file is empty")
-    try:
-        image = Image.open(io.BytesIO(content))
-        if draft:
-            image.draft(None, (draft, draft))
-        image.load()
-    except UnidentifiedImageError:
-        raise BadImageError("not an image that Pillow can read") from None
-    except Image.DecompressionBombError:
-        raise BadImageError("more pixels than Pillow's decompression limit") from None
-    except Exception as error:  # Pillow's plugins raise nearly anything on broken files
-        raise BadImageError(f"cannot be decoded: {error}") from error
-    return image
 
 
 def can_prepare(spec: Mapping[str, Any] | None) -> bool:
@@ -80,6 +54,9 @@ def prepare(image: Image.Image, spec: Mapping[str, Any]) -> Picture:
         image: the decoded image, in the mode of its file (the resize happens before the conversion, as in open_clip).
         spec: open_clip's preprocessing configuration: ``size``, ``interpolation``, ``resize_mode``.
 
+    Raises:
+        BadImageError: the image is so long and thin that resizing it would need gigabytes.
+
     >>> prepare(Image.new("L", (8, 4), 255), {"size": 2, "interpolation": "bicubic"}).shape
     (2, 2, 3)
     """
@@ -103,6 +80,21 @@ def to_ppm(picture: Picture) -> bytes:
     return b"P6\n%d %d\n255\n" % (width, height) + picture.tobytes()
 
 
+def whole(image: Image.Image, content: bytes) -> bytes:
+    """Return what is sent when the server has to do the preprocessing: the file, unless decoding changed its pixels.
+
+    Args:
+        image: the decoded image.
+        content: its file.
+    """
+    with Image.open(io.BytesIO(content)) as stored:
+        if stored.mode == image.mode:
+            return content
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", compress_level=1)
+    return buffer.getvalue()
+
+
 def _target(spec: Mapping[str, Any]) -> tuple[int, int]:
     size = spec["size"]
     return (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
@@ -112,6 +104,8 @@ def _resize_shortest_side(image: Image.Image, side: int, resampling: Image.Resam
     # the integer arithmetic of torchvision.transforms.functional.resize
     width, height = image.size
     short, long = min(width, height), max(width, height)
+    if side * side * long > _MAX_RESIZED_PIXELS * short:
+        raise BadImageError(f"an image of {width} x {height} pixels is too long to be resized")
     new_long = int(side * long / short)
     return image.resize((side, new_long) if width <= height else (new_long, side), resampling)
 

@@ -53,7 +53,7 @@ class EmbeddingStore:
     def __contains__(self, key: bytes) -> bool:
         return bool(self.holds([key])[0])
 
-    def holds(self, keys: Sequence[bytes] | Keys) -> npt.NDArray[np.bool_]:
+    def holds(self, keys: Sequence[bytes] | Keys | npt.NDArray[np.void]) -> npt.NDArray[np.bool_]:
         """Return for every key whether it is in the store."""
         held: npt.NDArray[np.bool_] = self._table.get(as_keys(keys)) != ABSENT
         return held
@@ -82,7 +82,7 @@ class EmbeddingStore:
         if keys:
             self._table.add(np.concatenate(keys), np.concatenate(places))
 
-    def read(self, keys: Sequence[bytes] | Keys) -> Float32:
+    def read(self, keys: Sequence[bytes] | Keys | npt.NDArray[np.void]) -> Float32:
         """Return the embeddings of these contents, float32 [len(keys), dimension], in the order of the keys.
 
         Raises:

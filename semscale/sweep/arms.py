@@ -38,7 +38,9 @@ def make_arms(study: StudyConfig) -> list[Arm]:
     """
     arms: list[Arm] = []
     for config in study.datasets:
-        dataset = load_dataset(config.spec, name=config.name, domain=config.domain, limit=study.limit)
+        how = config.model_dump(exclude={"spec"})
+        how["limit"] = min((limit for limit in (config.limit, study.limit) if limit is not None), default=None)
+        dataset = load_dataset(config.spec, **how)
         if any(arm.dataset.name == dataset.name for arm in arms):
             raise SemscaleError(
                 "two datasets of the study have the same name",

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from semscale.config import StudyConfig
+from semscale.datasets.duplicates import duplicate_notes
 from semscale.encoding.encoder import EncodedImages, Encoder
 from semscale.encoding.handshake import EncoderIdentity, shake_hands
 from semscale.encoding.store import Float32
@@ -55,6 +57,10 @@ class EncodedModel:
     texts_sent: int
 
 
+def _most_bad(study: StudyConfig, arm: Arm) -> int:
+    return math.floor(study.max_bad_fraction * (len(arm.dataset.samples) + len(arm.dataset.rejected)))
+
+
 @contextmanager
 def clip_servers(study: StudyConfig, model: str, logs: Path, report: Reporter) -> Iterator[Sequence[str]]:
     """Give the endpoints of a model: the study's own, or those of a server that lives as long as the context."""
@@ -100,9 +106,11 @@ def encode_model(
         for arm in arms:
             name = arm.dataset.name
             with report.stage(f"encoding {name}", len(arm.dataset.samples), "images") as advance:
-                images = encoder.encode_images(arm.dataset, advance)
+                images = encoder.encode_images(arm.dataset, advance, _most_bad(study, arm))
             if images.quarantine:
                 report.note(f"{name}: {len(images.quarantine)} images cannot be used, see quarantine.csv")
+            for line in duplicate_notes(arm.dataset.samples.pick(images.positions), images.keys):
+                report.note(f"{name}: {line}")
             encoded.append(EncodedArm(arm, images, encoder))
         # texts of all arms in one stream: the strategies share most of them
         texts = list(dict.fromkeys(text for arm in arms for ladder in arm.ladders for text in ladder.flatten().texts))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -121,7 +121,7 @@ def optimize(
     report: Reporter,
     store: Path,
     servers: Sequence[str] = (),
-    domain: str | None = None,
+    how: Mapping[str, Any] | None = None,
     limit: int | None = None,
     seed: int = 0,
 ) -> Optimized:
@@ -138,7 +138,7 @@ def optimize(
         report: shows the progress.
         store: the embedding store.
         servers: addresses of running servers; without any one is started for the time of the call.
-        domain: the word for what all classes are; the dataset's own unless given.
+        how: more about the dataset, as :func:`semscale.datasets.registry.load_dataset` takes it.
         limit: at most this many images.
         seed: of the halves.
 
@@ -147,13 +147,15 @@ def optimize(
     """
     study = study_from(
         {
-            "datasets": [{"spec": dataset, "domain": domain}],
+            "datasets": [{"spec": dataset, **(how or {})}],
             "models": [model],
             "server": {"urls": list(servers)},
             "limit": limit,
         }
     )
-    loaded = load_dataset(dataset, domain=domain, limit=limit)
+    loaded = load_dataset(dataset, limit=limit, **(how or {}))
+    for line in loaded.notes:
+        report.note(f"{loaded.name}: {line}")
     strategies = tuple(dict.fromkeys(strategies))
     pool = make_pool(loaded.name, loaded.classes, loaded.domain, strategies)
     offered = [made.text for place in pool for made in place.categories.values() if made is not None]
@@ -177,7 +179,7 @@ def optimize(
 
 def _choose(
     dataset: Dataset,
-    positions: Sequence[int],
+    positions: npt.NDArray[np.int64],
     model: str,
     strategies: tuple[str, ...],
     pool: Sequence[Place],
@@ -185,8 +187,7 @@ def _choose(
     vectors: dict[str, Float32],
     seed: int,
 ) -> Optimized:
-    index_of = {name: index for index, name in enumerate(dataset.classes)}
-    true_class = np.array([index_of[dataset.samples[position].true_class] for position in positions], dtype=np.int32)
+    true_class = dataset.samples.class_index[positions]
     choosing, held_out = halve(true_class, seed)
     if not len(choosing) or not len(held_out):
         raise SemscaleError("a single image cannot be halved", where=f"dataset {dataset.name}", expected="two or more")

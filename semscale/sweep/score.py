@@ -99,9 +99,8 @@ def score_arm(encoded: EncodedArm, model: str, aggregation: str) -> list[ScoredL
     """Score all ladders of a dataset; the image embeddings go into the object store once."""
     logit_scale = encoded.encoder.identity.logit_scale
     dataset = encoded.arm.dataset
-    samples = [dataset.samples[position] for position in encoded.images.positions]
-    index_of = {name: index for index, name in enumerate(dataset.classes)}
-    true_class = np.array([index_of[sample.true_class] for sample in samples], dtype=np.int32)
+    samples = dataset.samples.pick(encoded.images.positions)
+    files, true_class = samples.files(), samples.class_index
     images = ray.put(encoded.image_embeddings())
     pending = []
     for ladder in encoded.arm.ladders:
@@ -110,7 +109,15 @@ def score_arm(encoded: EncodedArm, model: str, aggregation: str) -> list[ScoredL
         ranges = _shares(len(samples))
         tasks = [
             _score_range.remote(
-                images, texts, flat.class_index, flat.step_ends, true_class, start, stop, aggregation, logit_scale
+                images,
+                texts,
+                flat.class_index,
+                flat.step_ends,
+                true_class,
+                start,
+                stop,
+                aggregation,
+                logit_scale,
             )
             for start, stop in ranges
         ]
@@ -124,7 +131,7 @@ def score_arm(encoded: EncodedArm, model: str, aggregation: str) -> list[ScoredL
             aggregation=aggregation,
             ladder=ladder,
             flat=flat,
-            files=[sample.file for sample in samples],
+            files=files,
             true_class=true_class,
             scores=join_scores([scores for scores, _ in parts]),
             ceiling=np.concatenate([ceiling for _, ceiling in parts]),

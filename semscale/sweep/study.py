@@ -14,6 +14,7 @@ import pandas as pd
 import ray
 
 from semscale.config import StudyConfig
+from semscale.encoding.encoder import TooManyBadImagesError
 from semscale.report.page import write_report
 from semscale.sweep.arms import Arm, make_arms
 from semscale.sweep.cluster import ray_cluster
@@ -90,6 +91,8 @@ def sweep(study: StudyConfig, out: Path | None, report: Reporter) -> SweepResult
             directory.write_ladder(ladder)
             for note in ladder.notes:
                 report.note(f"{ladder.dataset} x {ladder.strategy}: {note}")
+        for line in arm.dataset.notes:
+            report.note(f"{arm.dataset.name}: {line}")
     tracking = open_store(study.tracking.uri, study.tracking.experiment, out.resolve().parent)
     with ExitStack() as stack:
         with report.stage("connecting to Ray" if study.ray.address else "starting Ray"):
@@ -105,8 +108,13 @@ def _encode_and_score(
     encoded: list[EncodedModel] = []
     quarantine: list[tuple[str, str, str]] = []
     for model in study.models:
-        with clip_servers(study, model, directory.path / "logs", report) as urls:
-            one = encode_model(study, model, arms, urls, store, report)
+        try:
+            with clip_servers(study, model, directory.path / "logs", report) as urls:
+                one = encode_model(study, model, arms, urls, store, report)
+        except TooManyBadImagesError as error:
+            bad = [(error.dataset, file, reason) for file, reason in error.quarantine.items()]
+            directory.write_quarantine([*quarantine, *bad])
+            raise
         encoded.append(one)
         for arm in one.arms:
             name = arm.arm.dataset.name

@@ -237,7 +237,7 @@ def measure(quick: bool, rounds: int | None = None) -> dict[str, Any]:
         files = read_all(dataset)
         tables = [pixels_table(MODEL, files[:3000], rounds, folder)]
         if not quick:
-            tables.append(pixels_table(random_checkpoint(folder), files[:128], rounds, folder))
+            tables.append(pixels_table(random_checkpoint(folder), files[:64], rounds, folder))
         tables.append(files_table(dataset, rounds, folder))
     return {"rounds": rounds, "cores": os.cpu_count(), "tables": tables}
 

@@ -28,10 +28,11 @@ import ray
 from bench_encode import MODEL, Work, markdown, rows_of, take_turns, write_images
 
 from semscale.datasets.base import Reader
+from semscale.datasets.picture import decode
 from semscale.encoding.client import EncodeClient
 from semscale.encoding.encoder import Encoder
 from semscale.encoding.handshake import EncoderIdentity, shake_hands
-from semscale.encoding.preprocess import decode, prepare
+from semscale.encoding.preprocess import prepare
 from semscale.encoding.store import EmbeddingStore, write_segment
 from semscale.serving.launcher import launch_server
 from semscale.sweep.cluster import ray_cluster

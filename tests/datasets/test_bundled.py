@@ -78,7 +78,7 @@ def test_bytes_are_those_that_the_shipped_weights_were_measured_on(name: str, ex
 def test_more_shapes_continue_the_same_images() -> None:
     some, more = load_bundled("shapes"), load_bundled("shapes", size=5000)
     assert len(more.samples) == 5000
-    assert more.samples[: len(some.samples)] == some.samples
+    assert list(more.samples[: len(some.samples)]) == list(some.samples)
     assert more.reader.read(more.samples[4999].file) != more.reader.read(more.samples[4987].file)
 
 

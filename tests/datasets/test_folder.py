@@ -28,7 +28,7 @@ def test_class_is_the_folder_and_order_is_stable(tmp_path: Path) -> None:
     assert dataset.reader.read("tulip/deep/c.webp") == b"tulip/deep/c.webp"
 
 
-def test_limit_is_spread_over_classes_and_stable(tmp_path: Path) -> None:
+def test_limit_keeps_the_shares_of_the_classes_and_is_stable(tmp_path: Path) -> None:
     root = make(tmp_path, *(f"{name}/{i}.jpg" for name in "abc" for i in range(10)))
     cut = load_dataset(f"folder:{root}", name="x", limit=7)
     again = load_dataset(f"folder:{root}", name="x", limit=7)
@@ -53,6 +53,7 @@ def test_one_class_is_not_a_study(tmp_path: Path) -> None:
         load_dataset(f"folder:{make(tmp_path, 'a/1.jpg')}")
 
 
-def test_two_spellings_of_one_class_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(SemscaleError, match="two folders name the same class"):
-        load_dataset(f"folder:{make(tmp_path, 'sea_lion/1.jpg', 'Sea lion/2.jpg')}")
+def test_two_spellings_of_one_class_are_one_and_named(tmp_path: Path) -> None:
+    dataset = load_dataset(f"folder:{make(tmp_path, 'sea_lion/1.jpg', 'Sea lion/2.jpg', 'seal/3.jpg')}")
+    assert dataset.classes == ("Sea lion", "seal")
+    assert dataset.notes[0] == "1 names that differ only in case are one class: 'Sea lion' and 'sea lion'"

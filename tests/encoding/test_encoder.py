@@ -14,12 +14,13 @@ import pytest
 import torch
 from PIL import Image
 
-from semscale.datasets.base import Dataset, Sample
+from semscale.datasets.base import Dataset
+from semscale.datasets.picture import decode
 from semscale.datasets.registry import load_dataset
+from semscale.datasets.samples import Sample, SampleTable
 from semscale.encoding.client import EncodeClient, ServerUnavailableError
 from semscale.encoding.encoder import Encoder
 from semscale.encoding.handshake import EncoderIdentity, ask, shake_hands
-from semscale.encoding.preprocess import decode
 from semscale.errors import SemscaleError
 
 
@@ -59,7 +60,7 @@ def test_embeddings_equal_open_clip_in_this_process(encoder: Encoder) -> None:
     texts = ["circle", "Large cross", "a photo of a seven", "ünïcode ☂"]
     encoded = encoder.encode_images(dataset)
     assert encoder.encode_texts(texts) == len(texts)
-    assert encoded.positions == list(range(40))
+    assert encoded.positions.tolist() == list(range(40))
     images, words = in_process(dataset, texts)
     assert np.abs(encoder.image_embeddings(encoded.keys) - images).max() < 1e-5
     assert np.abs(encoder.text_embeddings(texts) - words).max() < 1e-5
@@ -91,7 +92,10 @@ def test_copies_are_sent_once(encoder: Encoder) -> None:
         "doubled",
         "digit",
         dataset.classes,
-        [*dataset.samples, *(Sample(s.file, s.true_class) for s in dataset.samples)],
+        SampleTable.of(
+            dataset.classes,
+            [*dataset.samples, *(Sample(f"copy/{s.file}", s.true_class, s.file) for s in dataset.samples)],
+        ),
         dataset.reader,
     )
     encoded = encoder.encode_images(doubled)

@@ -5,7 +5,8 @@ import pytest
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 
-from semscale.encoding.preprocess import BadImageError, can_prepare, decode, draft_side, prepare, to_ppm
+from semscale.datasets.picture import BadImageError, decode
+from semscale.encoding.preprocess import can_prepare, draft_side, prepare, to_ppm
 
 
 def picture(mode: str, size: tuple[int, int], form: str = "PNG") -> bytes:
@@ -40,26 +41,6 @@ def test_unknown_preprocessing_sends_whole_files() -> None:
     assert not can_prepare({"size": [48, 64], "interpolation": "bicubic", "resize_mode": "shortest"})
 
 
-@pytest.mark.parametrize(
-    ("content", "reason"),
-    [
-        (b"", "empty"),
-        (b"no picture at all", "not an image"),
-        (picture("RGB", (90, 90), "JPEG")[:900], "cannot be decoded"),
-        (picture("RGB", (90, 90))[:900], "cannot be decoded"),
-    ],
-)
-def test_bad_images_say_why(content: bytes, reason: str) -> None:
-    with pytest.raises(BadImageError, match=reason):
-        decode(content)
-
-
-def test_decompression_bomb_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
-    with pytest.raises(BadImageError, match="decompression limit"):
-        decode(picture("RGB", (100, 100)))
-
-
 def test_a_draft_is_smaller_and_nearly_the_same_picture() -> None:
     ramp = np.linspace(0, 255, 1200).astype(np.uint8)
     photograph = np.stack([np.tile(ramp, (900, 1)), np.tile(ramp[:900, None], (1, 1200)), np.full((900, 1200), 90)], -1)
@@ -78,3 +59,8 @@ def test_a_draft_is_smaller_and_nearly_the_same_picture() -> None:
 def test_a_draft_of_a_lossless_file_is_the_file() -> None:
     content = picture("RGB", (500, 400))
     assert decode(content, 32).tobytes() == decode(content).tobytes()
+
+
+def test_a_picture_too_long_to_be_resized_says_so() -> None:
+    with pytest.raises(BadImageError, match="too long"):
+        prepare(Image.new("L", (1, 60_000)), {"size": 224, "interpolation": "bicubic"})

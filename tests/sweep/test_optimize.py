@@ -29,6 +29,7 @@ from semscale.sweep.show_optimized import show_optimized
 pytestmark = pytest.mark.usefixtures("ray_session")
 
 LIMIT = 120
+HOW = {"domain": "shape"}
 ALIASES = {"blicket": "circle", "dax": "star", "fep": "heart", "toma": "arrow"}
 """Words that the model has never read, and what they stand for."""
 
@@ -68,7 +69,7 @@ def _true_words(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def found(photos: Path, store: Path, mini_server: str) -> Optimized:
-    return optimize(f"folder:{photos}", "semscale-mini", ["true-words"], Quiet(), store, [mini_server], "shape")
+    return optimize(f"folder:{photos}", "semscale-mini", ["true-words"], Quiet(), store, [mini_server], HOW)
 
 
 def test_the_words_that_help_are_chosen_and_the_other_half_says_how_much(found: Optimized) -> None:
@@ -93,7 +94,7 @@ def test_the_held_out_half_has_no_part_in_the_choice() -> None:
     _, held_out = halve(true_class, seed=5)
 
     def choose(images: npt.NDArray[np.float32]) -> Optimized:
-        return _choose(dataset, range(200), "none", ("templates",), pool, images, vectors, seed=5)
+        return _choose(dataset, np.arange(200), "none", ("templates",), pool, images, vectors, seed=5)
 
     # near the names, so that something changes when the held-out half becomes noise
     images = np.stack([vectors[sample.true_class] for sample in dataset.samples])
@@ -136,7 +137,14 @@ def test_another_seed_halves_the_images_otherwise(
 ) -> None:
     def run(seed: int) -> Optimized:
         return optimize(
-            f"folder:{photos}", "semscale-mini", ["true-words"], Quiet(), store, [mini_server], "shape", seed=seed
+            f"folder:{photos}",
+            "semscale-mini",
+            ["true-words"],
+            Quiet(),
+            store,
+            [mini_server],
+            HOW,
+            seed=seed,
         )
 
     assert run(0) == found
@@ -147,7 +155,7 @@ def test_bad_images_are_in_neither_half(photos: Path, store: Path, mini_server: 
     shutil.copytree(photos, tmp_path / "photos")
     sorted((tmp_path / "photos").rglob("*.png"))[0].write_bytes(b"no picture")
     spec = f"folder:{tmp_path / 'photos'}"
-    result = optimize(spec, "semscale-mini", ["true-words"], Quiet(), store, [mini_server], "shape")
+    result = optimize(spec, "semscale-mini", ["true-words"], Quiet(), store, [mini_server], HOW)
     assert (result.unusable, result.n_choosing + result.n_held_out) == (1, LIMIT - 1)
 
 

@@ -187,9 +187,8 @@ def test_bad_images_are_quarantined_and_out_of_all_arms(mini_server: str, tmp_pa
     victims[2].write_bytes(victims[2].read_bytes()[:200])
     copy = tmp_path / "photos" / victims[2].parent.name / "copy.png"
     copy.write_bytes(victims[2].read_bytes())
-    study = make_study(
-        mini_server, tmp_path / "store", datasets=[{"spec": f"folder:{tmp_path / 'photos'}", "domain": "shape"}]
-    )
+    entry = {"spec": f"folder:{tmp_path / 'photos'}", "domain": "shape"}
+    study = make_study(mini_server, tmp_path / "store", datasets=[entry], max_bad_fraction=0.2)
     result = sweep(study, tmp_path / "run", Quiet())
     quarantine = pd.read_csv(result.directory / "quarantine.csv")
     assert set(quarantine["file"]) == {p.relative_to(tmp_path / "photos").as_posix() for p in [*victims, copy]}

@@ -8,10 +8,11 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from semscale.datasets.base import Dataset, Sample
+from semscale.datasets.base import Dataset
 from semscale.datasets.bundled import digits, shapes
 from semscale.datasets.bundled.png import encode_png
 from semscale.datasets.bundled.scene import Truth
+from semscale.datasets.samples import Sample, SampleTable
 from semscale.errors import SemscaleError
 
 BUNDLED = ("digits", "shapes")
@@ -30,21 +31,21 @@ class BundledReader:
     name: str
     split: str
 
-    def read(self, file: str) -> bytes:
-        """Return the PNG bytes of `file`, for example "digits/test/0012_seven.png".
+    def read(self, place: str) -> bytes:
+        """Return the PNG bytes of `place`, for example "digits/test/0012_seven.png".
 
         Raises:
             FileNotFoundError: no image of this dataset and half has that name.
         """
-        folder, _, leaf = file.rpartition("/")
+        folder, _, leaf = place.rpartition("/")
         number, _, _ = leaf.removesuffix(".png").partition("_")
         if folder != f"{self.name}/{self.split}" or not number.isdecimal():
-            raise FileNotFoundError(f"no such image in {self.name}/{self.split}: {file}")
+            raise FileNotFoundError(f"no such image in {self.name}/{self.split}: {place}")
         index = int(number)
         if self.name == "digits" and index >= len(digits.split_indices(self.split)):
-            raise FileNotFoundError(f"no such image in {self.name}/{self.split}: {file}")
-        if file != file_name(self.name, self.split, index):
-            raise FileNotFoundError(f"no such image in {self.name}/{self.split}: {file}")
+            raise FileNotFoundError(f"no such image in {self.name}/{self.split}: {place}")
+        if place != file_name(self.name, self.split, index):
+            raise FileNotFoundError(f"no such image in {self.name}/{self.split}: {place}")
         return encode_png(render(self.name, self.split, index)[0])
 
 
@@ -110,5 +111,6 @@ def load_bundled(name: str, split: str = "test", size: int | None = None) -> Dat
         expected = f"1 to {most}" if most is not None else "1 or more"
         raise SemscaleError("wrong number of images", where=f"{name}/{split}", found=str(n), expected=expected)
     module = digits if name == "digits" else shapes
-    samples = tuple(Sample(file_name(name, split, i), class_of(name, split, i)) for i in range(n))
-    return Dataset(name, module.DOMAIN, module.CLASSES, samples, BundledReader(name, split))
+    samples = (Sample(file_name(name, split, i), class_of(name, split, i)) for i in range(n))
+    table = SampleTable.of(module.CLASSES, samples)
+    return Dataset(name, module.DOMAIN, module.CLASSES, table, BundledReader(name, split))

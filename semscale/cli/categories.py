@@ -1,0 +1,128 @@
+"""``semscale ladder`` and ``semscale optimize``: the category texts of a dataset."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from semscale.cli.group import main
+from semscale.cli.options import dataset_entry, dataset_options, key_values
+
+
+@main.command()
+@click.argument("dataset")
+@click.option("--strategy", default="templates", show_default=True)
+@click.option("--steps", default=12, show_default=True, type=click.IntRange(min=1))
+@click.option("--scales", default="linear", show_default=True, type=click.Choice(["linear", "exponential"]))
+@click.option("--order", default=0, show_default=True, type=click.IntRange(min=0))
+@click.option("--option", "options", multiple=True, metavar="KEY=VALUE", help="For the strategy; VALUE may be YAML.")
+@click.option(
+    "--short", default="stop", show_default=True, type=click.Choice(["stop", "stay"]), help="When texts run out."
+)
+@click.option(
+    "--shared", default="refuse", show_default=True, type=click.Choice(["refuse", "drop"]), help="Two classes' text."
+)
+@dataset_options
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write the ladder as JSON.")
+def ladder(
+    dataset: str,
+    strategy: str,
+    steps: int,
+    scales: Any,
+    order: int,
+    options: tuple[str, ...],
+    short: Any,
+    shared: Any,
+    out: Path | None,
+    **how: Any,
+) -> None:
+    """Show or write the category sets of a dataset.
+
+    \b
+    semscale ladder digits --strategy templates --steps 4
+    semscale ladder folder:photos --domain flower --out flowers.json
+    """
+    from semscale.categories.ladder import build_ladder
+    from semscale.datasets.registry import load_dataset
+
+    loaded = load_dataset(dataset, **dataset_entry(how))
+    made = build_ladder(
+        loaded.name,
+        loaded.classes,
+        loaded.domain,
+        strategy,
+        steps=steps,
+        scales=scales,
+        order=order,
+        short=short,
+        shared=shared,
+        options=key_values(options),
+    )
+    if out is not None:
+        made.save(out)
+        click.echo(f"{out}: {len(made.steps)} steps, {made.steps[-1].n_categories} categories at the last")
+        return
+    from rich.console import Console
+
+    from semscale.sweep.show import show_ladder
+
+    show_ladder(Console(), made)
+
+
+@main.command()
+@click.argument("dataset")
+@click.option("--model", default="semscale-mini", show_default=True, metavar="NAME", help="As for sweep.")
+@click.option(
+    "--strategy", "strategies", multiple=True, metavar="NAME",
+    help="Whose texts are tried; repeatable.  [templates-fixed, image-picture, prompts]",
+)  # fmt: skip
+@dataset_options
+@click.option(
+    "--server", "servers", multiple=True, metavar="URL",
+    help="grpc://host:port of a running clip-server; repeatable. Without it one is started.",
+)  # fmt: skip
+@click.option("--store", metavar="DIR", help="Embedding store.  [SEMSCALE_STORE or ~/.cache/semscale/embeddings]")
+@click.option("--limit", type=click.IntRange(min=1), help="At most this many images.")
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Of the halves.")
+@click.option(
+    "--out", type=click.Path(dir_okay=False, path_type=Path), help="Write the chosen set, for the strategy `file`."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, and the progress to standard error.")
+def optimize(dataset: str, strategies: tuple[str, ...], store: str | None, out: Path | None, **options: Any) -> None:
+    """Choose a category set for a dataset, and measure what it gains.
+
+    Starts from the class names and adds the text (the same template for every class) that makes most images right, as
+    long as the gain is sure: the best of the m texts of a round is taken if the one-sided paired interval of its gain,
+    with confidence 1 - 0.05 / m, lies above 0. One half of the images chooses; the other half, which the choice has
+    not seen, measures the gain. DATASET is what `semscale datasets` lists.
+
+    \b
+    semscale optimize shapes --strategy templates-fixed --strategy prompts --out shapes.json
+    semscale optimize folder:photos --domain flower --model ViT-B-32::laion2b_s34b_b79k
+    """
+    import json
+
+    from rich.console import Console
+
+    from semscale.sweep.optimize import STRATEGIES
+    from semscale.sweep.optimize import optimize as run
+    from semscale.sweep.progress import reporter
+    from semscale.sweep.show_optimized import show_optimized
+    from semscale.sweep.study import default_store
+
+    as_json = options.pop("as_json")
+    how = dataset_entry(options)
+    console = Console(stderr=as_json)
+    place = (Path(store) if store else default_store()).expanduser().resolve()
+    result = run(
+        dataset, strategies=strategies or STRATEGIES, store=place, report=reporter(console), how=how, **options
+    )
+    if out is not None:
+        result.ladder.save(out)
+    if as_json:
+        click.echo(json.dumps(result.to_json(), indent=1, ensure_ascii=False))
+    else:
+        # a narrow window wraps lines, which is easier to read than cells cut short
+        show_optimized(Console(width=max(Console().width, 100)), result, out)

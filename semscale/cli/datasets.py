@@ -1,0 +1,110 @@
+"""``semscale datasets``: what a dataset can be, and what one holds."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from semscale.cli.group import main
+from semscale.cli.options import dataset_entry, dataset_options
+from semscale.redact import redact
+
+
+@main.group(invoke_without_command=True)
+@click.pass_context
+def datasets(context: click.Context) -> None:
+    """What a dataset can be, and what one holds.
+
+    A dataset is named by a spec, on the command line and in study files:
+
+    \b
+    digits, shapes            bundled; nothing else needed
+    folder:PATH               a folder per class, also below train/, val/, test/
+    zip:PATH                  the same inside a ZIP archive, never unpacked
+    tar:PATH                  the same inside .tar, .tar.gz and the like
+    table:FILE                .csv, .tsv, .jsonl or .parquet with a row per image
+    webdataset:SHARDS         DIR/{000..099}.tar with .jpg beside .cls or .json
+    parquet:PATH              Hugging Face style: an image and a label per row
+    hf:NAME[:SPLIT]           through the package datasets
+    torchvision:NAME[:SPLIT]  through the package torchvision
+
+    PATH is a local path or any that fsspec knows: s3://, gs://, https://. A rule (--class-from), a column (--label)
+    or a mapping of names (--classes) tells the classes where folders do not.
+    """
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
+
+
+@datasets.command()
+@click.argument("spec")
+@dataset_options
+@click.option("--limit", type=click.IntRange(min=1), help="At most this many images.")
+@click.option("--seed", type=click.IntRange(min=0), help="Of a cut, and of what the sheet shows.  [0]")
+@click.option("--max-bad-fraction", type=click.FloatRange(0, 1, max_open=True), help="Accept this share.  [0.01]")
+@click.option("--quarantine", type=click.Path(dir_okay=False, path_type=Path), help="Write what cannot be used: CSV.")
+@click.option("--sheet", type=click.Path(dir_okay=False, path_type=Path), help="Write a contact sheet: PNG.")
+@click.option("--per-class-on-sheet", default=3, show_default=True, type=click.IntRange(1, 12), help="Images in a row.")
+@click.option("--strategy", metavar="NAME", help="Whose categories stand on the sheet.  [templates, or the study's]")
+@click.option("--steps", type=click.IntRange(min=1), help="Scale steps of these categories.  [12, or the study's]")
+@click.option("--all", "everything", is_flag=True, help="List all classes, not only the first 40.")
+@click.option("--threads", type=click.IntRange(1, 256), help="Images decoded at a time.  [one per processor]")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, and the progress to standard error.")
+def check(spec: str, **options: Any) -> None:
+    """Read every image of a dataset and say what is there.
+
+    Shows the classes as a model will read them, sizes and kinds of pictures, exact duplicates, and what cannot be used
+    and why. SPEC is what `semscale datasets` lists, or a study file, whose datasets are then all checked. Nothing is
+    encoded. The exit status is 1 if a sweep would stop because too many images cannot be used.
+
+    \b
+    semscale datasets check shapes --sheet shapes.png
+    semscale datasets check folder:~/photos --domain flower --quarantine bad.csv
+    semscale datasets check study.yaml
+    """
+    import json
+
+    from rich.console import Console
+
+    from semscale.cli.checking import draw, plan_check, write_quarantine
+    from semscale.cli.show_check import show_check
+    from semscale.datasets.check import examine
+    from semscale.datasets.registry import load_dataset
+    from semscale.datasets.sheet import MOST_CLASSES
+    from semscale.sweep.progress import reporter
+
+    as_json, quarantine = options["as_json"], options["quarantine"]
+    plan = plan_check(spec, dataset_entry(options), options)
+    console, report = Console(), reporter(Console(stderr=True))
+    documents: list[dict[str, Any]] = []
+    bad: list[tuple[str, str, str]] = []
+    passes = True
+    for entry in plan.entries:
+        with report.stage(f"listing {redact(entry['spec'])}"):
+            dataset = load_dataset(**entry)
+        # made before the images are read: a wrong strategy should not cost that time
+        ladder = plan.ladder(dataset)
+        with report.stage(f"reading {dataset.name}", len(dataset.samples), "images") as advance:
+            found = examine(dataset, threads=options["threads"], progress=advance)
+        sheet = plan.sheet_path(dataset)
+        passes &= found.passes(plan.max_bad_fraction)
+        bad += [(dataset.name, file, reason) for file, reason in found.quarantine.items()]
+        if as_json:
+            document = {"spec": redact(entry["spec"]), **found.to_json(plan.max_bad_fraction)}
+            documents.append(document | {"sheet": None if sheet is None else str(sheet)})
+        else:
+            show_check(console, found, plan.max_bad_fraction, everything=options["everything"])
+        if ladder is not None and sheet is not None:
+            with report.stage("drawing the contact sheet", min(len(dataset.classes), MOST_CLASSES), "rows") as advance:
+                draw(found, ladder, plan, sheet, advance)
+            click.echo(f"contact sheet: {sheet}", err=as_json)
+    if quarantine is not None:
+        write_quarantine(quarantine, bad)
+        click.echo(f"quarantine: {quarantine}, {len(bad):,} images", err=as_json)
+    if options["sheet"] is None and not as_json:
+        click.echo("with --sheet FILE.png: a few images of each class beside its categories")
+    if as_json:
+        click.echo(json.dumps({"datasets": documents, "passes": passes}, indent=1, ensure_ascii=False))
+    sys.exit(0 if passes else 1)

@@ -1,0 +1,46 @@
+"""The group of all commands: what its help says, and how mistakes and Ctrl-C end."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import click
+
+import semscale
+from semscale.errors import SemscaleError
+
+_CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
+
+
+class _Group(click.Group):
+    """Prints user mistakes without a traceback; exit status 1 for them, 2 for wrong usage, 130 for Ctrl-C."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        kwargs["standalone_mode"] = False
+        try:
+            status = super().main(*args, **kwargs)
+        except click.ClickException as error:
+            error.show()
+            status = error.exit_code
+        except SemscaleError as error:
+            click.echo(f"Error: {error}", err=True)
+            status = 1
+        except (click.Abort, KeyboardInterrupt):
+            click.echo("Stopped. The same command again goes on from here.", err=True)
+            status = 130
+        sys.exit(status if isinstance(status, int) else 0)
+
+
+@click.group(cls=_Group, context_settings=_CONTEXT)
+@click.version_option(semscale.__version__, prog_name="semscale")
+def main() -> None:
+    """Measure what happens to a CLIP model's labelling accuracy when every class gets more category texts.
+
+    \b
+    semscale sweep                    the bundled datasets and model, nothing else needed
+    semscale sweep study.yaml         a study of your own
+    semscale optimize DATASET         which categories are worth having?
+    semscale replay PATH              re-score what others published
+    semscale doctor                   is everything in place?
+    """

@@ -1,0 +1,33 @@
+"""``semscale serve``: start a clip-server."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import click
+
+from semscale.cli.group import main
+
+
+@main.command()
+@click.option("--model", default="semscale-mini", show_default=True, help="As for sweep.")
+@click.option("--replicas", default=1, show_default=True, type=click.IntRange(min=1))
+@click.option("--device", default="cpu", show_default=True, type=click.Choice(["cpu", "cuda"]))
+@click.option("--dtype", type=click.Choice(["fp32", "fp16", "bf16"]), help="[fp32 on cpu, fp16 on cuda]")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Interface to listen on.")
+@click.option("--port", default=51000, show_default=True, type=click.IntRange(0, 65535), help="0 takes a free one.")
+@click.option("--minibatch-size", type=click.IntRange(min=1), help="Rows computed at once.  [32 on cpu, 64 on cuda]")
+@click.option("--metrics-port", type=click.IntRange(1, 65535), help="Prometheus metrics of the executors.")
+def serve(**options: Any) -> None:
+    """Start a clip-server for a model.
+
+    A jina Flow with the project's executor, over gRPC; stays until Ctrl-C.
+
+    \b
+    semscale serve --model ViT-B-32::laion2b_s34b_b79k --device cuda --replicas 2 --port 51000
+    """
+    from semscale.serving.flow import ServeConfig
+    from semscale.serving.flow import serve as run
+
+    sys.exit(run(ServeConfig(**options)))

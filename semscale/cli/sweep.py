@@ -1,0 +1,112 @@
+"""``semscale sweep``: run a study."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from semscale.cli.group import main
+from semscale.cli.options import dataset_entry, dataset_options
+from semscale.errors import SemscaleError
+
+if TYPE_CHECKING:
+    from semscale.config import StudyConfig
+
+
+@main.command()
+@click.argument("study", required=False, type=click.Path(dir_okay=False, path_type=Path), metavar="[STUDY.yaml]")
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Run directory.  [semscale-runs/NAME-ID]")
+@click.option("--dataset", "datasets", multiple=True, metavar="SPEC", help="See `semscale datasets`; repeatable.")
+@click.option(
+    "--model", "models", multiple=True, metavar="NAME",
+    help="semscale-mini, ARCHITECTURE::PRETRAINED, hf-hub:NAME or ARCHITECTURE::FILE; repeatable.",
+)  # fmt: skip
+@click.option("--strategy", "strategies", multiple=True, metavar="NAME", help="How categories are made; repeatable.")
+@click.option(
+    "--control", "controls", multiple=True, metavar="NAME",
+    help="Arms of the same count without the meaning; repeatable.  [duplicates, random-words]",
+)  # fmt: skip
+@click.option("--no-controls", is_flag=True, help="No control arms.")
+@click.option(
+    "--order", "orders", multiple=True, type=click.IntRange(min=0), help="Order of categories; repeatable.  [0]"
+)
+@click.option(
+    "--aggregation", metavar="NAME", help="max, mean-embedding, mean-similarity, logsumexp, top-3-mean.  [max]"
+)
+@click.option("--steps", type=click.IntRange(min=1), help="Scale steps.  [12]")
+@click.option(
+    "--server", "servers", multiple=True, metavar="URL",
+    help="grpc://host:port of a running clip-server; repeatable. Without it the sweep starts its own.",
+)  # fmt: skip
+@click.option("--replicas", type=click.IntRange(min=1), help="Replicas of the sweep's own server.  [2]")
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), help="Device of the sweep's own server.  [cpu]")
+@click.option("--actors", type=click.IntRange(min=1), help="Encoder actors.  [two per server]")
+@click.option("--ray-address", metavar="ADDRESS", help="Ray cluster to use; without it Ray runs on this machine.")
+@click.option("--tracking-uri", metavar="URI", help="MLflow server.  [mlflow.db beside the run directory]")
+@click.option("--store", metavar="DIR", help="Embedding store.  [SEMSCALE_STORE or ~/.cache/semscale/embeddings]")
+@click.option("--limit", type=click.IntRange(min=1), help="At most this many images per dataset.")
+@dataset_options
+@click.option("--max-bad-fraction", type=float, help="Stop when more images of a dataset cannot be used.  [0.01]")
+@click.option("--quiet", is_flag=True, help="No progress, only the table.")
+def sweep(study: Path | None, out: Path | None, quiet: bool, **options: Any) -> None:
+    """Run a study from images to conclusions.
+
+    Encodes what is new, scores every scale step, records every trial in MLflow, and concludes per curve. Without
+    STUDY.yaml it is the quickstart study: the bundled datasets and model. Options change the study; the same command
+    again continues or repeats it, and sends nothing twice.
+
+    \b
+    semscale sweep --dataset folder:~/photos --model ViT-B-32::laion2b_s34b_b79k
+    semscale sweep study.yaml --server grpc://gpu1:51000 --server grpc://gpu2:51000
+    """
+    config = _study(study, options)
+    from rich.console import Console
+
+    from semscale.sweep.progress import reporter
+    from semscale.sweep.show import show_result
+    from semscale.sweep.study import sweep as run
+
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=110)  # a pipe has no width; tables should not wrap in it
+    result = run(config, out, reporter(console, quiet=quiet))
+    show_result(console, result)
+
+
+def _study(path: Path | None, options: dict[str, Any]) -> StudyConfig:
+    from semscale.config import load_study, study_from
+
+    entry = dataset_entry(options)
+    base = load_study(path) if path else study_from({})
+    tree = base.model_dump()
+    for name in ("models", "strategies", "controls", "orders", "aggregation", "steps", "limit", "store"):
+        if options[name]:
+            tree[name] = options[name]
+    if entry and not options["datasets"]:
+        raise SemscaleError(
+            "options of a dataset need the dataset on the command line",
+            where=", ".join(f"--{name.replace('_', '-')}" for name in entry),
+            expected="--dataset SPEC; in a study file they stand beside spec:",
+        )
+    if options["datasets"]:
+        tree["datasets"] = [{"spec": spec, **entry} for spec in options["datasets"]]
+    if options["max_bad_fraction"] is not None:
+        tree["max_bad_fraction"] = options["max_bad_fraction"]
+    if options["no_controls"]:
+        tree["controls"] = []
+    if path is None and options["datasets"]:
+        tree["name"] = "study"  # no longer the quickstart
+    sections = {
+        "servers": ("server", "urls"),
+        "replicas": ("server", "replicas"),
+        "device": ("server", "device"),
+        "actors": ("encoding", "actors"),
+        "ray_address": ("ray", "address"),
+        "tracking_uri": ("tracking", "uri"),
+    }
+    for option, (section, key) in sections.items():
+        if options[option]:
+            tree[section][key] = options[option]
+    return study_from(tree)

@@ -1,0 +1,228 @@
+"""Reading every image of a dataset as a study would, and saying what is there; nothing is encoded."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from semscale.datasets.base import Dataset, Reader
+from semscale.datasets.duplicates import Duplicates, find_duplicates
+from semscale.datasets.facts import Found, look
+from semscale.datasets.samples import Int32, Int64, Sample
+
+SMALL_SIDE = 32
+"""Pixels: a picture with a shorter side is enlarged sevenfold or more by the usual models."""
+
+LONG_RATIO = 4
+"""A picture longer than this many times its width loses most of itself to the centre crop."""
+
+_CHUNK = 16  # images per task: enough to forget the cost of a task, few enough for bars that move
+_MOST_THREADS = 64
+
+
+@dataclass(frozen=True)
+class Examination:
+    """What reading all n samples of a dataset found.
+
+    Attributes:
+        dataset: what was read.
+        keys: V32[n], SHA-256 of each file; zeros where it could not be read.
+        sizes: int32[n, 2], width and height in pixels; zeros where the image cannot be used.
+        reasons: sample position -> why the image cannot be used.
+        modes: Pillow's mode, as the file stores it -> number of usable images.
+        formats: file format -> number of usable images.
+        several: usable files with more than one picture (animations, pages), of which the first is taken.
+        turned: usable images whose EXIF tag asks for turning, which are taken as they are stored.
+        transparent: usable images with pixels that are not opaque; models are shown the colours beneath.
+    """
+
+    dataset: Dataset
+    keys: NDArray[np.void]
+    sizes: Int32
+    reasons: dict[int, str]
+    modes: Counter[str]
+    formats: Counter[str]
+    several: int
+    turned: int
+    transparent: int
+
+    @cached_property
+    def positions(self) -> Int64:
+        """The positions of the usable samples, ascending."""
+        return np.flatnonzero(self.sizes[:, 0])
+
+    @cached_property
+    def quarantine(self) -> dict[str, str]:
+        """File -> reason, for what the listing refused and what cannot be decoded."""
+        samples = self.dataset.samples
+        return {**self.dataset.rejected, **{samples[i].file: reason for i, reason in self.reasons.items()}}
+
+    @property
+    def n_images(self) -> int:
+        """All images of the listing, refused ones included."""
+        return len(self.dataset.samples) + len(self.dataset.rejected)
+
+    @cached_property
+    def duplicates(self) -> Duplicates:
+        """Which usable images have the same bytes, as positions among all samples."""
+        found = find_duplicates(self.dataset.samples.pick(self.positions), self.keys[self.positions])
+        return Duplicates(
+            [self.positions[group] for group in found.alike], [self.positions[group] for group in found.conflicts]
+        )
+
+    def most_bad(self, max_bad_fraction: float) -> int:
+        """Return how many images may be bad, as a study counts."""
+        return math.floor(max_bad_fraction * self.n_images)
+
+    def passes(self, max_bad_fraction: float) -> bool:
+        """Tell whether a study would accept the dataset."""
+        return len(self.quarantine) <= self.most_bad(max_bad_fraction) and len(self.positions) > 0
+
+    def class_counts(self) -> tuple[Int64, Int64]:
+        """Return per class the usable images and those that cannot be decoded."""
+        owners, n = self.dataset.samples.class_index, len(self.dataset.classes)
+        usable = np.bincount(owners[self.positions], minlength=n)
+        return usable, np.bincount(owners, minlength=n) - usable
+
+    def first_samples(self) -> dict[int, Sample]:
+        """Return per class, by its index, its first usable sample."""
+        owners, first = np.unique(self.dataset.samples.class_index[self.positions], return_index=True)
+        return {int(o): self.dataset.samples[int(self.positions[i])] for o, i in zip(owners, first, strict=True)}
+
+    def size_facts(self) -> dict[str, Any] | None:
+        """Return the smallest and the largest picture, the median sides in pixels, and how many are small or long."""
+        if not len(self.positions):
+            return None
+        sizes = self.sizes[self.positions].astype(np.int64)
+        area = sizes[:, 0] * sizes[:, 1]
+        short, long = sizes.min(axis=1), sizes.max(axis=1)
+        return {
+            "smallest": self._sized(int(np.argmin(area))),
+            "median": {"width": int(np.median(sizes[:, 0])), "height": int(np.median(sizes[:, 1]))},
+            "largest": self._sized(int(np.argmax(area))),
+            "small": int((short < SMALL_SIDE).sum()),
+            "long": int((long > LONG_RATIO * short).sum()),
+        }
+
+    def to_json(self, max_bad_fraction: float) -> dict[str, Any]:
+        """Return everything, as plain lists and dictionaries."""
+        samples, (usable, bad), first = self.dataset.samples, self.class_counts(), self.first_samples()
+
+        def named(groups: Sequence[Int64]) -> list[list[dict[str, str]]]:
+            return [[_named(samples[int(i)]) for i in group] for group in groups]
+
+        return {
+            "dataset": self.dataset.name,
+            "domain": self.dataset.domain,
+            "images": self.n_images,
+            "usable": len(self.positions),
+            "notes": list(self.dataset.notes),
+            "classes": [
+                {
+                    "class": name,
+                    "images": int(usable[i]),
+                    "quarantined": int(bad[i]),
+                    "sample": first[i].file if i in first else None,
+                }
+                for i, name in enumerate(self.dataset.classes)
+            ],
+            "sizes": self.size_facts(),
+            "formats": dict(self.formats.most_common()),
+            "modes": dict(self.modes.most_common()),
+            "several_pictures": self.several,
+            "turned_by_exif": self.turned,
+            "transparent": self.transparent,
+            "duplicates": {
+                "copies": self.duplicates.copies,
+                "pictures": self.duplicates.pictures,
+                "alike": named(self.duplicates.alike),
+                "conflicts": named(self.duplicates.conflicts),
+            },
+            "quarantine": [{"file": file, "reason": reason} for file, reason in self.quarantine.items()],
+            "max_bad_fraction": max_bad_fraction,
+            "passes": self.passes(max_bad_fraction),
+        }
+
+    def _sized(self, place: int) -> dict[str, Any]:
+        position = int(self.positions[place])
+        width, height = self.sizes[position].tolist()
+        return {"width": width, "height": height, "file": self.dataset.samples[position].file}
+
+
+def examine(
+    dataset: Dataset, *, threads: int | None = None, progress: Callable[[int, int], None] | None = None
+) -> Examination:
+    """Read and decode every image of a dataset.
+
+    Per image 40 bytes are kept, and the reasons of the bad ones; pictures live no longer than their decoding.
+
+    Args:
+        dataset: what to read.
+        threads: images at a time; as many as processors, or as the dataset's reader asks for, unless given.
+        progress: is told (images done, all images).
+    """
+    n = len(dataset.samples)
+    keys, sizes = np.zeros(n, dtype="V32"), np.zeros((n, 2), dtype=np.int32)
+    reasons: dict[int, str] = {}
+    same: dict[str, str] = {}  # a million bad images have few different reasons
+    modes: Counter[str] = Counter()
+    formats: Counter[str] = Counter()
+    several = turned = transparent = 0
+    for start, part in _stream(dataset, threads or _threads(dataset.reader)):
+        for i, found in enumerate(part, start):
+            if found.key is not None:
+                keys[i] = np.void(found.key)
+            if found.facts is None:
+                reason = found.reason or ""
+                reasons[i] = same.setdefault(reason, reason)
+                continue
+            facts = found.facts
+            sizes[i] = facts.size
+            modes[facts.mode] += 1
+            formats[facts.format] += 1
+            several += facts.several
+            turned += facts.turned
+            transparent += facts.transparent
+        if progress:
+            progress(start + len(part), n)
+    return Examination(dataset, keys, sizes, reasons, modes, formats, several, turned, transparent)
+
+
+def _threads(reader: Reader) -> int:
+    return min(_MOST_THREADS, max(os.cpu_count() or 1, getattr(reader, "parallel", 1)))
+
+
+def _stream(dataset: Dataset, threads: int) -> Iterator[tuple[int, list[Found]]]:
+    """Give what was found in the listing's order, with a few tasks under way."""
+    samples, n = dataset.samples, len(dataset.samples)
+    waiting: deque[tuple[int, Future[list[Found]]]] = deque()
+    pool = ThreadPoolExecutor(threads)
+    try:
+        for start in range(0, n, _CHUNK):
+            places = samples.places(start, min(start + _CHUNK, n))
+            waiting.append((start, pool.submit(_look_at, dataset.reader, places)))
+            if len(waiting) > 2 * threads:
+                first, task = waiting.popleft()
+                yield first, task.result()
+        while waiting:
+            first, task = waiting.popleft()
+            yield first, task.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _look_at(reader: Reader, places: Sequence[str]) -> list[Found]:
+    return [look(reader, place) for place in places]
+
+
+def _named(sample: Sample) -> dict[str, str]:
+    return {"file": sample.file, "class": sample.true_class}

@@ -1,0 +1,176 @@
+"""The class from the path: by a rule for file names, or by the folder, with nested splits as ImageFolder users have."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+
+from semscale.datasets.source import Notes
+from semscale.errors import SemscaleError
+
+LabelOf = Callable[[str], str | None]
+
+OTHER_SPLIT = "\0"
+"""What a rule answers for an image that belongs to a split which is not read."""
+
+SPLITS = {
+    "train": ("train", "training"),
+    "val": ("val", "valid", "validation", "dev"),
+    "test": ("test", "testing"),
+}
+"""Names of splits, as folders and as options."""
+
+
+def choose_split(available: Sequence[str], wanted: str | None, notes: Notes, where: str) -> str:
+    """Return the split to read: the wanted one, or else test, val, or the first there is.
+
+    Raises:
+        SemscaleError: the wanted split is not there.
+    """
+    canonical = {
+        name: next((key for key, names in SPLITS.items() if name.casefold() in names), name) for name in available
+    }
+    if wanted is not None:
+        for name in available:
+            if wanted == name or wanted.casefold() in (name.casefold(), canonical[name]):
+                return name
+        raise SemscaleError("the dataset has no such split", where=where, found=wanted, expected=", ".join(available))
+    chosen = next((name for key in ("test", "val") for name in available if canonical[name] == key), available[0])
+    if len(available) > 1:
+        notes.say(f"of the splits {', '.join(available)} only {chosen!r} is read; split: chooses another")
+    return chosen
+
+
+def compile_rule(class_from: str) -> LabelOf:
+    """Return the function that finds the class in a path.
+
+    A rule is a template such as ``{class}_{number}.jpg``, in which ``{class}`` and other names stand for any text,
+    ``{number}`` for digits, and ``*`` for anything; it must fit the whole file name, or as many folders as it has
+    slashes. Or it is a regular expression with a group ``(?P<class>...)``, searched in the whole path. Upper and lower
+    case are the same.
+
+    Raises:
+        SemscaleError: no ``{class}``, or not a regular expression.
+
+    >>> rule = compile_rule("{class}_{number}.jpg")
+    >>> rule("flowers/garden_roses_00012.jpg"), rule("notes.txt")
+    ('garden_roses', None)
+    >>> compile_rule(r"(?P<class>[a-z]+)\\d*/[^/]+$")("x/cat12/1.png")
+    'cat'
+    """
+    if "(?P<class>" in class_from:
+        pattern, whole = class_from, True
+    else:
+        if "{class}" not in class_from:
+            raise SemscaleError(
+                "a rule for the class must say where the class stands",
+                where="class_from",
+                found=class_from,
+                expected="{class} in a template such as {class}_{number}.jpg, or (?P<class>...) in an expression",
+            )
+        pattern, whole = _template(class_from), False
+    try:
+        compiled = re.compile(pattern, re.IGNORECASE)
+    except re.error as error:
+        raise SemscaleError(
+            "the rule for the class is not a regular expression", where="class_from", found=f"{class_from}: {error}"
+        ) from error
+    slashes = class_from.count("/")
+
+    def label_of(path: str) -> str | None:
+        subject = path if whole else "/".join(path.split("/")[-1 - slashes :])
+        match = compiled.search(subject)
+        return (match["class"] or None) if match else None
+
+    return label_of
+
+
+def _template(text: str) -> str:
+    groups: set[str] = set()
+    pattern = ""
+    for part in re.split(r"(\{\w+\}|\*)", text):
+        name = part[1:-1] if part.startswith("{") else ""
+        if part == "*":
+            pattern += "[^/]*"
+        elif not name:
+            pattern += re.escape(part)
+        elif name in groups:
+            pattern += f"(?P={name})"
+        else:
+            groups.add(name)
+            # greedy: in water_lily_12.jpg the last underscore ends the class
+            pattern += f"(?P<{name}>{'[0-9]+' if name == 'number' else '[^/]+'})"
+    return f"^{pattern}$"
+
+
+class FolderRule:
+    """Finds the class in the folders of a path, once all paths have been seen.
+
+    Args:
+        peel: leave out the folders that all images share.
+    """
+
+    def __init__(self, peel: bool) -> None:
+        self._peel = peel
+        self._shared: list[str] | None = None
+
+    def see(self, path: str) -> None:
+        """Take notice of a path."""
+        folders = path.split("/")[:-1]
+        if self._shared is None:
+            self._shared = folders
+        elif folders[: len(self._shared)] != self._shared:
+            n = next((i for i, (a, b) in enumerate(zip(self._shared, folders, strict=False)) if a != b), len(folders))
+            self._shared = self._shared[: min(n, len(folders))]
+
+    def depth(self) -> int:
+        """Return at which depth the class folders lie, or the splits above them."""
+        return len(self._shared or []) if self._peel else 0
+
+    def labels(self, paths: Callable[[], Iterable[str]], split: str | None, notes: Notes, where: str) -> LabelOf:
+        """Return the function that finds the class; paths are gone through once more for their splits."""
+        depth = self.depth()
+        names: dict[str, None] = {}
+        for path in paths():
+            folders = path.split("/")[:-1]
+            if len(folders) > depth:
+                names.setdefault(folders[depth])
+                if len(names) > 16:
+                    break
+        known = {name for group in SPLITS.values() for name in group}
+        chosen: str | None = None
+        if names and all(name.casefold() in known for name in names):
+            if split != "all":
+                chosen = choose_split(sorted(names), split, notes, where)
+            depth += 1
+        elif split not in (None, "all"):
+            raise SemscaleError(
+                "the dataset has no splits",
+                where=where,
+                found=f"split: {split}",
+                expected="folders such as train, val and test above the folders of the classes",
+            )
+
+        def label_of(path: str) -> str | None:
+            folders = path.split("/")[:-1]
+            if chosen is not None and len(folders) >= depth and folders[depth - 1] != chosen:
+                return OTHER_SPLIT
+            return folders[depth] if len(folders) > depth else None
+
+        return label_of
+
+
+def rule_labels(class_from: str, split: str | None) -> LabelOf:
+    """Return the function that finds the class by a rule; with a split only below a folder of that name."""
+    rule = compile_rule(class_from)
+    if split in (None, "all"):
+        return rule
+    assert split is not None
+    wanted = {split.casefold(), *SPLITS.get(split.casefold(), ())}
+
+    def label_of(path: str) -> str | None:
+        if not wanted & {folder.casefold() for folder in path.split("/")[:-1]}:
+            return OTHER_SPLIT
+        return rule(path)
+
+    return label_of

@@ -1,0 +1,129 @@
+"""What a loader hands over: the listing of a dataset as it lies, before classes are named and images are chosen."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from semscale.datasets.base import Reader
+
+_SHOWN = 5
+
+IMAGE_SUFFIXES = (
+    ".avif", ".bmp", ".gif", ".heic", ".heif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png",
+    ".pnm", ".ppm", ".tif", ".tiff", ".webp",
+)  # fmt: skip
+"""What counts as an image in a listing; whether it is one shows when it is decoded."""
+
+ARCHIVE_SUFFIXES = (".7z", ".bz2", ".gz", ".rar", ".tar", ".tbz2", ".tgz", ".txz", ".xz", ".zip", ".zst")
+"""Archives inside a dataset are named and never opened, so that they cannot nest without end."""
+
+
+def as_text(name: str) -> str:
+    """Return a file's name as tables can hold it: bytes that are no UTF-8 are written out.
+
+    >>> as_text("caf\\udce9.jpg") == "caf\\\\udce9.jpg"
+    True
+    """
+    return name if name.isascii() else name.encode("utf-8", "backslashreplace").decode()
+
+
+class Entry(NamedTuple):
+    """One line of a listing.
+
+    Attributes:
+        file: name of the image in every table, unique within the dataset.
+        place: what the reader takes; empty when it is the file itself.
+        label: the class as the source has it; None when only the path can tell.
+        reason: why the image cannot be used; None when nothing speaks against it.
+    """
+
+    file: str
+    place: str = ""
+    label: str | None = None
+    reason: str | None = None
+
+
+class Notes:
+    """Collects what a user should know: kinds of findings, each with its count and the first few names.
+
+    >>> notes = Notes()
+    >>> for i in range(7):
+    ...     notes.add("images without a class", f"{i}.jpg")
+    >>> notes.lines()
+    ['7 images without a class: 0.jpg, 1.jpg, 2.jpg, 3.jpg, 4.jpg, ...']
+    """
+
+    def __init__(self) -> None:
+        self._counts: Counter[str] = Counter()
+        self._first: dict[str, list[str]] = {}
+        self._said: list[str] = []
+
+    def add(self, kind: str, name: str) -> None:
+        """Count a finding of a kind, which reads well after a number."""
+        self._counts[kind] += 1
+        first = self._first.setdefault(kind, [])
+        if len(first) < _SHOWN:
+            first.append(as_text(name))
+
+    def say(self, line: str) -> None:
+        """Keep a line as it is."""
+        self._said.append(line)
+
+    def lines(self) -> list[str]:
+        """Return everything, a line each."""
+        return [
+            *self._said,
+            *(
+                f"{count} {kind}: {', '.join(self._first[kind])}{', ...' if count > _SHOWN else ''}"
+                for kind, count in self._counts.items()
+            ),
+        ]
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a study file may say about how a dataset is read; a loader takes what it understands.
+
+    Attributes:
+        split: the part to read ("train", "val", "test", "all").
+        image: column or JSON field that has the image, its path or its URL.
+        label: column or JSON field that has the class.
+        images: folder or archive where a table's images lie.
+        class_from: set when the class comes from the file's path, so that the source need not know it.
+    """
+
+    split: str | None = None
+    image: str | None = None
+    label: str | None = None
+    images: str | None = None
+    class_from: str | None = None
+
+
+@dataclass(frozen=True)
+class Source:
+    """An opened dataset, not yet listed.
+
+    Attributes:
+        name: short name, from the path.
+        reader: fetches the bytes of an image by its place.
+        entries: the listing, made while it is read; read once.
+        notes: filled while the listing is read.
+        classes: the class names in the source's own order, if it has one; labels are among them.
+        labels: label -> class name, where the source has labels such as numbers and knows their names.
+        domain: the word for all classes, if the source knows it.
+        by_path: labels are missing, and the folders of the path tell the class.
+        peel: folders that all images share say nothing about the class (the top folder of an archive).
+    """
+
+    name: str
+    reader: Reader
+    entries: Iterable[Entry]
+    notes: Notes = field(default_factory=Notes)
+    classes: tuple[str, ...] | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+    domain: str | None = None
+    by_path: bool = False
+    peel: bool = False

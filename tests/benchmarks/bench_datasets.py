@@ -1,0 +1,200 @@
+"""What reading a dataset costs: every loader against bare Pillow on the same pictures, and listings of a million.
+
+    python tests/benchmarks/bench_datasets.py            # 400 pictures; 1,000,000 samples in webdataset shards
+    python tests/benchmarks/bench_datasets.py --quick    # 40 pictures; 20,000 samples
+
+Reading: one thread, from file to decoded pixels, SHA-256 included, as a worker does it; rounds interleave the ways.
+Listing: ``load_dataset`` in a process of its own; the peak of its memory is compared with that of a short listing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import hashlib
+import io
+import json
+import statistics
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image
+
+from semscale.datasets.base import Dataset
+from semscale.datasets.picture import decode
+from semscale.datasets.registry import load_dataset
+
+CLASSES = ("cat", "dog", "emu", "fox")
+PER_SHARD = 10_000
+
+
+def photographs(n: int) -> dict[str, bytes]:
+    """Draw n pictures of 800 x 600 with the detail of a photograph, as JPEG files of about 150 kB."""
+    rng = np.random.default_rng(0)
+    pictures = {}
+    for i in range(n):
+        coarse = rng.integers(0, 256, (38, 50, 3), dtype=np.uint8)
+        image = Image.fromarray(coarse).resize((800, 600), Image.Resampling.BICUBIC)
+        noise = rng.normal(0, 12, (600, 800, 3))
+        buffer = io.BytesIO()
+        Image.fromarray(np.clip(np.asarray(image) + noise, 0, 255).astype(np.uint8)).save(buffer, "JPEG", quality=88)
+        pictures[f"{CLASSES[i % len(CLASSES)]}/{i:05}.jpg"] = buffer.getvalue()
+    return pictures
+
+
+def lay_out(pictures: dict[str, bytes], root: Path) -> dict[str, Dataset]:
+    """Write the pictures in every form, and open each."""
+    folder = root / "photos"
+    for name, content in pictures.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+    with zipfile.ZipFile(root / "photos.zip", "w", zipfile.ZIP_DEFLATED) as file:
+        for name, content in pictures.items():
+            file.writestr(name, content)
+    for ending, mode in ((".tar", "w"), (".tar.gz", "w:gz")):
+        with tarfile.open(root / f"photos{ending}", mode) as tar:  # type: ignore[call-overload]
+            for name, content in pictures.items():
+                add(tar, name, content)
+    with (root / "key.csv").open("w", newline="") as key:
+        csv.writer(key).writerows([("file", "class"), *((name, name.partition("/")[0]) for name in pictures)])
+    write_shards(root / "shards", [(name.replace("/", "_")[:-4], content) for name, content in pictures.items()])
+    label = pa.array([CLASSES.index(name.partition("/")[0]) for name in pictures])
+    image = pa.array([{"bytes": content, "path": name} for name, content in pictures.items()])
+    features = {"label": {"_type": "ClassLabel", "names": list(CLASSES)}, "image": {"_type": "Image"}}
+    schema = {"huggingface": json.dumps({"info": {"features": features}})}
+    table = pa.table({"image": image, "label": label}).replace_schema_metadata(schema)
+    pq.write_table(table, root / "photos.parquet", row_group_size=100)
+    specs = {
+        "folder": f"folder:{folder}",
+        "zip": f"zip:{root / 'photos.zip'}",
+        "tar": f"tar:{root / 'photos.tar'}",
+        "tar.gz": f"tar:{root / 'photos.tar.gz'}",
+        "table": f"table:{root / 'key.csv'}",
+        "webdataset": f"webdataset:{root / 'shards'}/000000.tar",
+        "parquet": f"parquet:{root / 'photos.parquet'}",
+    }
+    return {name: load_dataset(spec, images=str(folder) if name == "table" else None) for name, spec in specs.items()}
+
+
+def add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
+    """Append a member."""
+    info = tarfile.TarInfo(name)
+    info.size = len(content)
+    tar.addfile(info, io.BytesIO(content))
+
+
+def write_shards(folder: Path, samples: list[tuple[str, bytes]]) -> None:
+    """Write webdataset shards of 10,000 samples, the class a word in `.cls`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for start in range(0, len(samples), PER_SHARD):
+        with tarfile.open(folder / f"{start // PER_SHARD:06}.tar", "w") as tar:
+            for i, (name, content) in enumerate(samples[start : start + PER_SHARD], start):
+                add(tar, f"{name}.jpg", content)
+                add(tar, f"{name}.cls", CLASSES[i % len(CLASSES)].encode())
+
+
+def bare(folder: Path, names: list[str]) -> None:
+    """Decode files with Pillow and nothing else."""
+    for name in names:
+        Image.open(folder / name).load()
+
+
+def ours(dataset: Dataset) -> None:
+    """Read, hash and decode as an encoder actor does."""
+    for place in dataset.samples.places():
+        content = dataset.reader.read(place)
+        hashlib.sha256(content).digest()
+        decode(content)
+
+
+def reading(quick: bool) -> dict[str, dict[str, float]]:
+    """Return per loader its rate relative to bare Pillow: median, least and most over the rounds."""
+    rounds = 3 if quick else 7
+    pictures = photographs(40 if quick else 400)
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        datasets = lay_out(pictures, root)
+        ways: dict[str, Callable[[], None]] = {"bare": lambda: bare(root / "photos", list(pictures))}
+        ways |= {name: lambda dataset=dataset: ours(dataset) for name, dataset in datasets.items()}  # type: ignore[misc]
+        ratios: dict[str, list[float]] = {name: [] for name in datasets}
+        for _ in range(rounds):
+            seconds = {}
+            for name, way in ways.items():
+                start = time.perf_counter()
+                way()
+                seconds[name] = time.perf_counter() - start
+            for name in datasets:
+                ratios[name].append(seconds["bare"] / seconds[name])
+    return {
+        name: {"median": statistics.median(values), "least": min(values), "most": max(values)}
+        for name, values in ratios.items()
+    }
+
+
+_LIST = """
+import resource, sys, time
+from semscale.datasets.registry import load_dataset
+load_dataset(sys.argv[1])
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+start = time.perf_counter()
+dataset = load_dataset(sys.argv[2])
+seconds = time.perf_counter() - start
+after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+print(len(dataset.samples), seconds, before / 1024, after / 1024)
+"""
+
+
+def listing(quick: bool) -> dict[str, float]:
+    """List a long webdataset in a fresh process: samples per second, and MiB of memory beyond a short listing."""
+    n = 20_000 if quick else 1_000_000
+    content = photographs(1).popitem()[1][:400]
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        write_shards(root / "short", [(f"{i:08}", content) for i in range(100)])
+        write_shards(root / "long", [(f"{i:08}", content) for i in range(n)])
+        last = (n - 1) // PER_SHARD
+        shards = f"{{000000..{last:06}}}" if last else "000000"
+        arguments = [f"webdataset:{root}/short/000000.tar", f"webdataset:{root}/long/{shards}.tar"]
+        output = subprocess.run([sys.executable, "-c", _LIST, *arguments], check=True, capture_output=True, text=True)
+    samples, seconds, before, after = map(float, output.stdout.split())
+    return {
+        "samples": samples,
+        "samples_per_second": samples / seconds,
+        "mib_before": before,
+        "mib_beyond": after - before,
+    }
+
+
+def measure(quick: bool) -> dict[str, Any]:
+    """Return both measurements."""
+    return {"reading": reading(quick), "listing": listing(quick)}
+
+
+def main() -> None:
+    """Print the measurements as Markdown and JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true")
+    found = measure(parser.parse_args().quick)
+    print("| loader | rate of bare Pillow | least | most |\n|---|---|---|---|")
+    for name, row in found["reading"].items():
+        print(f"| {name} | {row['median']:.2f} | {row['least']:.2f} | {row['most']:.2f} |")
+    row = found["listing"]
+    print(
+        f"\nlisting {row['samples']:,.0f} samples: {row['samples_per_second']:,.0f} per second, "
+        f"{row['mib_beyond']:.0f} MiB more than a listing of 100 ({row['mib_before']:.0f} MiB)\n"
+    )
+    print(json.dumps(found, indent=1))
+
+
+if __name__ == "__main__":
+    main()

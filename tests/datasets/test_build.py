@@ -1,0 +1,118 @@
+"""From listing to dataset: what is odd is named, what is wrong is refused with the place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from semscale.datasets.base import Dataset
+from semscale.datasets.build import build
+from semscale.datasets.duplicates import duplicate_notes
+from semscale.datasets.folder import FolderReader
+from semscale.datasets.registry import load_dataset
+from semscale.datasets.samples import Sample, SampleTable
+from semscale.datasets.source import Entry, Options, Source
+from semscale.errors import SemscaleError
+
+
+def made(
+    entries: Iterable[Entry], options: Options | None = None, stated: tuple[str, ...] | None = None, **more: Any
+) -> Dataset:
+    source = Source("made", FolderReader("/"), entries, classes=stated)
+    return build(source, options or Options(), where="here", **more)
+
+
+def test_refused_entries_are_no_samples_but_known() -> None:
+    dataset = made([Entry("1", label="a"), Entry("2", label="b"), Entry("3", label="a", reason="a link")])
+    assert (dataset.samples.files(), dict(dataset.rejected)) == (["1", "2"], {"3": "a link"})
+
+
+def test_images_without_a_class_are_left_out_by_name() -> None:
+    dataset = made([Entry("1", label="a"), Entry("2", label="b"), Entry("x"), Entry("y")])
+    assert "2 images without a class are left out: x, y" in dataset.notes
+
+
+def test_repeated_files_count_once_and_contradictions_are_named() -> None:
+    dataset = made([Entry("1", label="a"), Entry("2", label="b"), Entry("1", label="a"), Entry("2", label="a")])
+    assert [(sample.file, sample.true_class) for sample in dataset.samples] == [("1", "a"), ("2", "b")]
+    text = "\n".join(dataset.notes)
+    assert "1 images are listed more than once: 1" in text
+    assert "2 ('a' and 'b')" in text
+
+
+def test_classes_with_one_image_or_none_are_named() -> None:
+    dataset = made([Entry(str(i), label="a") for i in range(3)] + [Entry("b1", label="b")], stated=("a", "b", "c"))
+    assert dataset.classes == ("a", "b", "c")
+    text = "\n".join(dataset.notes)
+    assert "1 classes have a single image: b" in text
+    assert "1 classes have no image and are offered all the same: c" in text
+
+
+@pytest.mark.parametrize(
+    ("entries", "options", "words"),
+    [
+        ([], Options(), "no images"),
+        ([Entry("1", reason="cut off")], Options(), "1: cut off"),
+        ([Entry("1"), Entry("2")], Options(), "no image has a class"),
+        ([Entry("x/1.jpg")], Options(class_from="{class}_{number}.jpg"), "fits no file"),
+        ([Entry("1", label="a"), Entry("2", label="A")], Options(), "at least two classes"),
+    ],
+)
+def test_what_is_no_study_is_refused(entries: list[Entry], options: Options, words: str) -> None:
+    with pytest.raises(SemscaleError) as caught:
+        made(entries, options)
+    assert words in str(caught.value)
+    assert "here" in str(caught.value)
+
+
+def test_a_rule_wins_over_labels_and_a_map_over_both() -> None:
+    dataset = made(
+        [Entry("cat_1.png", label="wrong"), Entry("dog_2.png", label="wrong"), Entry("zzz.png", label="wrong")],
+        Options(class_from="{class}_{number}.png"),
+        classes={"cat": "house cat"},
+    )
+    assert dataset.classes == ("dog", "house cat")
+    assert "1 images without a class are left out: zzz.png" in dataset.notes
+
+
+def test_duplicates_of_different_classes_are_named() -> None:
+    samples = SampleTable.of(["a", "b"], [Sample(str(i), "ab"[i // 3]) for i in range(6)])
+    keys = np.array([b"x", b"y", b"x", b"y", b"z", b"w"], dtype="V32")
+    lines = duplicate_notes(samples, keys)
+    assert lines == [
+        "2 images are exact copies of others (2 pictures more than once)",
+        "1 pictures are there under different classes: 1 (a) = 3 (b)",
+    ]
+    assert duplicate_notes(samples, np.array([b"%d" % i for i in range(6)], dtype="V32")) == []
+
+
+def test_bundled_datasets_take_cuts_and_refuse_rules() -> None:
+    assert len(load_dataset("digits", per_class=3).samples) == 30
+    with pytest.raises(SemscaleError, match="takes no such option"):
+        load_dataset("digits", class_from="{class}")
+
+
+def test_a_split_of_nested_folders_is_chosen(tmp_path: Path) -> None:
+    for name in ("train/a/1.png", "train/b/2.png", "test/a/3.png", "test/b/4.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    assert load_dataset(f"folder:{tmp_path}").samples.files() == ["test/a/3.png", "test/b/4.png"]
+    assert load_dataset(f"folder:{tmp_path}", split="train").samples.files() == ["train/a/1.png", "train/b/2.png"]
+    assert len(load_dataset(f"folder:{tmp_path}", split="all").samples) == 4
+
+
+def test_links_in_a_circle_are_named_and_end(tmp_path: Path) -> None:
+    for name in ("a/1.png", "b/2.png", "b/notes.txt", "b/more.zip"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    (tmp_path / "a" / "again").symlink_to(tmp_path)
+    dataset = load_dataset(f"folder:{tmp_path}")
+    assert len(dataset.samples) == 2
+    text = "\n".join(dataset.notes)
+    assert "links lead back into the dataset: a/again" in text
+    assert "files are no images by their names: b/notes.txt" in text
+    assert "archives inside are not opened: b/more.zip" in text

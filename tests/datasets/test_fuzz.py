@@ -1,0 +1,232 @@
+"""Mutated archives, tables and pictures: never a crash, a hang or a file outside; every rejected file has its reason.
+
+A smoke runs with the plain tests; ``pytest -m fuzz tests/datasets`` tries 2,000 mutations of each kind of file.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import resource
+import tarfile
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from semscale.datasets.picture import BadImageError, decode
+from semscale.datasets.registry import load_dataset
+from semscale.errors import SemscaleError
+
+Mutation = tuple[str, float, int, bytes]
+
+MUTATIONS = st.lists(
+    st.tuples(
+        st.sampled_from(["set", "insert", "cut", "repeat", "end", "zero"]),
+        st.floats(0, 1, exclude_max=True),
+        st.integers(1, 64),
+        st.one_of(
+            st.binary(min_size=1, max_size=8), st.sampled_from([b"\xff" * 4, b"\0" * 8, b"../", b'"', b",", b"\n"])
+        ),
+    ),
+    min_size=1,
+    max_size=6,
+)
+
+
+def mutate(content: bytes, mutations: list[Mutation]) -> bytes:
+    """Apply mutations: overwrite, insert, cut out, repeat, cut off, or zero some bytes at a relative position."""
+    for kind, where, length, new in mutations:
+        at = int(where * len(content))
+        part = content[at : at + length]
+        if kind == "set":
+            content = content[:at] + new + content[at + len(new) :]
+        elif kind == "insert":
+            content = content[:at] + new + content[at:]
+        elif kind == "cut":
+            content = content[:at] + content[at + length :]
+        elif kind == "repeat":
+            content = content[:at] + part * 3 + content[at:]
+        elif kind == "end":
+            content = content[:at]
+        else:
+            content = content[:at] + bytes(len(part)) + content[at + length :]
+    return content
+
+
+def picture(form: str, mode: str = "RGB", **options: object) -> bytes:
+    buffer = io.BytesIO()
+    image = Image.linear_gradient("L").resize((24, 20)).convert(mode)
+    frames = {"save_all": True, "append_images": [image.rotate(90)]} if form in ("GIF", "WEBP") else {}
+    image.save(buffer, form, **frames, **options)
+    return buffer.getvalue()
+
+
+PNG = picture("PNG")
+IMAGES = {f"{name}/{i}.png": PNG for i in range(3) for name in ("cat", "dog")}
+
+
+def zipped() -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as file:
+        for name, content in IMAGES.items():
+            file.writestr(name, content)
+    return buffer.getvalue()
+
+
+def tarred(mode: str = "w", labels: bool = False) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode=mode) as file:  # type: ignore[call-overload]
+        for i, (name, content) in enumerate(IMAGES.items()):
+            members = [(f"{i}.png", content), (f"{i}.cls", name[:3].encode())] if labels else [(name, content)]
+            for member, data in members:
+                info = tarfile.TarInfo(member)
+                info.size = len(data)
+                file.addfile(info, io.BytesIO(data))
+    return buffer.getvalue()
+
+
+def delimited() -> bytes:
+    buffer = io.StringIO()
+    csv.writer(buffer).writerows([("file", "class"), *((name, name[:3]) for name in IMAGES)])
+    return buffer.getvalue().encode()
+
+
+def lines() -> bytes:
+    return "".join(json.dumps({"file": name, "class": name[:3]}) + "\n" for name in IMAGES).encode()
+
+
+def columns() -> bytes:
+    buffer = io.BytesIO()
+    image = [{"bytes": content, "path": name} for name, content in IMAGES.items()]
+    pq.write_table(pa.table({"image": image, "label": [name[:3] for name in IMAGES]}), buffer)
+    return buffer.getvalue()
+
+
+FILES: dict[str, tuple[str, str, Callable[[], bytes]]] = {
+    "zip": ("zip", "x.zip", zipped),
+    "tar": ("tar", "x.tar", tarred),
+    "tar.gz": ("tar", "x.tar.gz", lambda: tarred("w:gz")),
+    "webdataset": ("webdataset", "x.tar", lambda: tarred(labels=True)),
+    "csv": ("table", "key.csv", delimited),
+    "jsonl": ("table", "key.jsonl", lines),
+    "parquet": ("parquet", "x.parquet", columns),
+}
+PICTURES = {
+    "png": PNG,
+    "png palette": picture("PNG", "P"),
+    "jpeg": picture("JPEG"),
+    "cmyk jpeg": picture("JPEG", "CMYK"),
+    "gif": picture("GIF", "P"),
+    "webp": picture("WEBP"),
+    "tiff": picture("TIFF", compression="tiff_lzw"),
+    "bmp": picture("BMP"),
+    "ppm": picture("PPM"),
+}
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder with the images that tables name; whatever else appears beside the file under test is a fault."""
+    for name in ("data", "temporary", "here"):
+        (tmp_path / name).mkdir()
+    for name, content in IMAGES.items():
+        (tmp_path / "data" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "data" / name).write_bytes(content)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    monkeypatch.chdir(tmp_path / "here")
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    yield tmp_path
+    beyond = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    assert beyond < 1500, f"{beyond} MiB for a file of some kB"
+
+
+def try_file(place: Path, kind: str, content: bytes) -> None:
+    """Load, read and decode a mutated file; only the project's own answers are allowed."""
+    scheme, name, _ = FILES[kind]
+    path = place / "data" / name
+    path.write_bytes(content)
+    files = sorted(place.rglob("*"))
+    complaints = []
+    try:
+        dataset = load_dataset(f"{scheme}:{path}")
+    except SemscaleError as error:
+        complaints.append(str(error))
+        named = name
+    else:
+        named = ""
+        assert all(dataset.rejected.values())
+        for sample in dataset.samples:
+            try:
+                decode(dataset.reader.read(sample.place))
+            except (OSError, BadImageError) as error:
+                complaints.append(str(error))
+    assert all(said and named in said for said in complaints), complaints
+    assert sorted(place.rglob("*")) == files
+
+
+def try_picture(content: bytes) -> None:
+    """Decode a mutated picture: an image, or a reason."""
+    reason: str | None = None
+    try:
+        image = decode(content)
+    except BadImageError as error:
+        reason = str(error)
+    assert reason is None or reason
+    assert reason or image.convert("RGB").size == image.size
+
+
+def fuzz_file(place: Path, kind: str, examples: int) -> None:
+    content = FILES[kind][2]()
+
+    @settings(
+        max_examples=examples, deadline=None, derandomize=examples < 100, database=None,
+        suppress_health_check=list(HealthCheck),
+    )  # fmt: skip
+    @given(MUTATIONS)
+    def check(mutations: list[Mutation]) -> None:
+        try_file(place, kind, mutate(content, mutations))
+
+    try_file(place, kind, content)
+    check()
+
+
+def fuzz_picture(kind: str, examples: int) -> None:
+    @settings(max_examples=examples, deadline=None, derandomize=examples < 100, database=None)
+    @given(MUTATIONS)
+    def check(mutations: list[Mutation]) -> None:
+        try_picture(mutate(PICTURES[kind], mutations))
+
+    check()
+
+
+@pytest.mark.parametrize("kind", FILES)
+def test_mutated_files_smoke(place: Path, kind: str) -> None:
+    fuzz_file(place, kind, 40)
+
+
+@pytest.mark.parametrize("kind", PICTURES)
+def test_mutated_pictures_smoke(place: Path, kind: str) -> None:
+    fuzz_picture(kind, 60)
+
+
+@pytest.mark.fuzz
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("kind", FILES)
+def test_mutated_files(place: Path, kind: str) -> None:
+    fuzz_file(place, kind, 2000)
+
+
+@pytest.mark.fuzz
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("kind", PICTURES)
+def test_mutated_pictures(place: Path, kind: str) -> None:
+    fuzz_picture(kind, 2000)

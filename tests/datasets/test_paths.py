@@ -1,0 +1,85 @@
+"""The class from the path: rules for file names, folders, splits."""
+
+from __future__ import annotations
+
+import pytest
+
+from semscale.datasets.paths import OTHER_SPLIT, FolderRule, LabelOf, choose_split, compile_rule, rule_labels
+from semscale.datasets.source import Notes
+from semscale.errors import SemscaleError
+
+
+@pytest.mark.parametrize(
+    ("rule", "path", "label"),
+    [
+        ("{class}_{number}.jpg", "flowers/water_lily_00012.JPG", "water_lily"),
+        ("{class}_{number}.jpg", "flowers/water_lily_x.jpg", None),
+        ("{class}-*", "a/b/cat-1-2.png", "cat-1"),
+        ("{class}/{x}/*", "root/cat/2020/1.png", "cat"),
+        ("{class}/{class}_*", "root/cat/cat_1.png", "cat"),
+        ("{class}/{class}_*", "root/cat/dog_1.png", None),
+        (r"(?P<class>[a-z]+)\d*/[^/]+$", "x/cat12/1.png", "cat"),
+        (r"^(?P<class>\w*?)_", "_1.png", None),
+        ("{class}.{ext}", "a.b.png", "a.b"),
+        ("[{class}].png", "[x].png", "x"),
+    ],
+)
+def test_rules(rule: str, path: str, label: str | None) -> None:
+    assert compile_rule(rule)(path) == label
+
+
+@pytest.mark.parametrize(("rule", "words"), [("{name}.jpg", "where the class stands"), ("(?P<class>[", "expression")])
+def test_rules_that_cannot_work(rule: str, words: str) -> None:
+    with pytest.raises(SemscaleError, match=words):
+        compile_rule(rule)
+
+
+def folder_labels(paths: list[str], *, peel: bool = False, split: str | None = None) -> tuple[list[str | None], Notes]:
+    rule, notes = FolderRule(peel), Notes()
+    for path in paths:
+        rule.see(path)
+    label_of: LabelOf = rule.labels(lambda: paths, split, notes, "here")
+    return [label_of(path) for path in paths], notes
+
+
+def test_the_first_folder_is_the_class() -> None:
+    assert folder_labels(["a/1", "a/deep/2", "b/3", "4"])[0] == ["a", "a", "b", None]
+
+
+def test_folders_that_all_share_are_peeled_in_archives() -> None:
+    assert folder_labels(["top/in/a/1", "top/in/b/2", "top/in/a/x/3"], peel=True)[0] == ["a", "b", "a"]
+    assert folder_labels(["top/a/1", "top/2"], peel=True)[0] == ["a", None]
+
+
+@pytest.mark.parametrize(
+    ("split", "labels"),
+    [
+        (None, [OTHER_SPLIT, "b", OTHER_SPLIT, None]),
+        ("train", ["a", OTHER_SPLIT, OTHER_SPLIT, OTHER_SPLIT]),
+        ("val", [OTHER_SPLIT, OTHER_SPLIT, "c", OTHER_SPLIT]),
+        ("all", ["a", "b", "c", None]),
+    ],
+)
+def test_nested_splits(split: str | None, labels: list[str | None]) -> None:
+    found, notes = folder_labels(["train/a/1", "test/b/2", "validation/c/3", "test/4"], split=split)
+    assert found == labels
+    assert bool(notes.lines()) == (split is None)
+
+
+def test_a_split_that_is_not_there_is_said() -> None:
+    with pytest.raises(SemscaleError, match="no splits"):
+        folder_labels(["a/1", "b/2"], split="test")
+    with pytest.raises(SemscaleError, match="no such split"):
+        folder_labels(["train/a/1", "test/b/2"], split="val")
+
+
+def test_choice_prefers_test_then_validation_then_the_first() -> None:
+    assert choose_split(["train", "Test"], None, Notes(), "") == "Test"
+    assert choose_split(["train", "dev"], None, Notes(), "") == "dev"
+    assert choose_split(["part1", "part2"], None, Notes(), "") == "part1"
+    assert choose_split(["train", "validation"], "val", Notes(), "") == "validation"
+
+
+def test_a_rule_reads_one_split_only_if_asked() -> None:
+    label_of = rule_labels("{class}_*", "train")
+    assert [label_of(path) for path in ("training/a_1", "test/b_2")] == ["a", OTHER_SPLIT]
