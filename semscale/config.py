@@ -101,11 +101,12 @@ class ServerConfig(_Section):
 
 
 class EncodingConfig(_Section):
-    """How images travel to the servers; nothing here changes a result."""
+    """How images travel to the servers; nothing here changes a result, but for `draft`."""
 
-    batch_size: int = Field(default=64, ge=1, le=4096, description="images per request")
+    batch_size: int | None = Field(default=None, ge=1, le=4096, description="images per request; adapted unless set")
     actors: int | None = Field(default=None, ge=1, le=4096, description="encoder actors; two per endpoint unless set")
     deadline: float = Field(default=120.0, gt=0, description="seconds that a server has to answer a request")
+    draft: bool = Field(default=False, description="decode large JPEGs at reduced size: faster, other embeddings")
 
 
 class TrackingConfig(_Section):
@@ -196,6 +197,8 @@ class StudyConfig(_Section):
         """Return 8 hex digits that name everything which can change a result, and nothing else."""
         aside = {"name", "server", "encoding", "tracking", "ray", "store", "max_bad_fraction"}
         result = self.model_dump(mode="json", exclude=aside)
+        if self.encoding.draft:
+            result["draft"] = True
         return hashlib.sha256(json.dumps(result, sort_keys=True).encode()).hexdigest()[:8]
 
     def to_yaml(self) -> str:

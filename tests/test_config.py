@@ -78,6 +78,7 @@ def test_digest_changes_with_results_and_not_with_machines() -> None:
     study = study_from({})
     assert study_from({"steps": 3}).digest() != study.digest()
     assert study_from({"encoding": {"actors": 7}, "server": {"replicas": 5}}).digest() == study.digest()
+    assert study_from({"encoding": {"draft": True}}).digest() != study.digest()
 
 
 def test_passwords_do_not_reach_the_resolved_study() -> None:

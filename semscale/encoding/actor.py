@@ -15,7 +15,7 @@ import ray
 
 from semscale.datasets.base import Reader
 from semscale.datasets.picture import BadImageError, decode
-from semscale.encoding.preprocess import can_prepare, prepare, whole
+from semscale.encoding.preprocess import can_prepare, draft_side, prepare, to_ppm, whole
 from semscale.encoding.store import write_segment
 from semscale.errors import SemscaleError
 
@@ -45,13 +45,21 @@ class ActorSettings:
     Attributes:
         folder: the store's folder of this encoder.
         preprocess: open_clip's preprocessing configuration; None sends whole files.
+        batch_size: rows per request; None adapts it.
+        deadline: seconds that a server has for a call.
+        packed: the servers take packed requests.
+        draft: decode large JPEGs at reduced size.
+        quantum: rows that a server computes at once.
         patience: seconds to go on trying before the sweep stops.
     """
 
     folder: Path
     preprocess: Mapping[str, Any] | None
-    batch_size: int
+    batch_size: int | None
     deadline: float
+    packed: bool = False
+    draft: bool = False
+    quantum: int = 32
     patience: float = 60.0
 
 
@@ -88,16 +96,23 @@ class EncoderActor:
 
     def _decode_all(
         self, contents: Sequence[bytes | None], mine: Sequence[int]
-    ) -> tuple[dict[int, bytes], dict[int, str]]:
+    ) -> tuple[dict[int, Any], dict[int, str]]:
         spec = self.settings.preprocess
-        pictures: dict[int, bytes] = {}
+        if spec is not None and not can_prepare(spec):
+            spec = None
+        draft = draft_side(spec) if spec is not None and self.settings.draft else None
+        pictures: dict[int, Any] = {}
         bad: dict[int, str] = {}
         for i in mine:
             content = contents[i]
             assert content is not None  # only read files are claimed
             try:
-                image = decode(content)
-                pictures[i] = prepare(image, spec) if spec is not None and can_prepare(spec) else whole(image, content)
+                image = decode(content, draft)
+                if spec is None:
+                    pictures[i] = whole(image, content)
+                else:
+                    picture = prepare(image, spec)
+                    pictures[i] = picture if self.settings.packed else to_ppm(picture)
             except BadImageError as error:
                 bad[i] = str(error)
         return pictures, bad
@@ -107,7 +122,7 @@ class EncoderActor:
         ledger: Any,
         kind: str,
         mine: Sequence[int],
-        contents: Mapping[int, bytes] | Mapping[int, str],
+        contents: Mapping[int, Any],
         keys: Sequence[bytes | None],
         reasons: dict[int, str],
     ) -> int:
@@ -152,7 +167,7 @@ class EncoderActor:
         from semscale.encoding.client import EncodeClient
 
         url = self._urls[self._endpoint % len(self._urls)]
-        return EncodeClient(url, self.settings.batch_size, self.settings.deadline)
+        return EncodeClient(url, self.settings.batch_size, self.settings.deadline, self.settings.quantum)
 
 
 def text_key(text: str) -> bytes:

@@ -10,15 +10,21 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Sequence
+import time
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 from clip_client import Client
 from docarray import Document, DocumentArray
 
+from semscale.encoding.pace import Pace
+from semscale.encoding.packed import post_packed
+from semscale.encoding.preprocess import Picture, to_ppm
+
+T = TypeVar("T")
 Float32 = npt.NDArray[np.float32]
 
 # The gateway spins at full load when a small prefetch holds requests back; what is in flight is
@@ -59,14 +65,17 @@ class EncodeClient:
 
     Args:
         url: ``grpc://host:port`` or ``grpcs://host:port``.
-        batch_size: documents per request.
+        batch_size: documents per request; None adapts it to the server.
         deadline: seconds that the server has for the requests of one call.
+        quantum: rows that the server computes at once.
     """
 
-    def __init__(self, url: str, batch_size: int = 64, deadline: float = 120.0) -> None:
+    def __init__(self, url: str, batch_size: int | None = None, deadline: float = 120.0, quantum: int = 32) -> None:
         self.url = url
-        self.batch_size = batch_size
         self.deadline = deadline
+        # pictures, files and texts cost a server differently
+        kinds: tuple[type, ...] = (np.ndarray, bytes, str)
+        self._pace = {kind: Pace(batch_size, quantum, deadline) for kind in kinds}
         self._client = Client(url)
 
     @property
@@ -74,19 +83,42 @@ class EncodeClient:
         """The asyncio jina client beneath, for endpoints that clip-client has no method for."""
         return self._client._async_client
 
-    async def encode(self, contents: Sequence[bytes] | Sequence[str]) -> Encoded:
-        """Encode images (bytes of a picture file) or texts (str).
+    async def encode(self, contents: Sequence[bytes] | Sequence[str] | Sequence[Picture]) -> Encoded:
+        """Encode images (bytes of a picture file), texts (str), or decoded pictures of the size that the model wants.
+
+        Decoded pictures, uint8 (height, width, 3), travel packed: only for a server that says so at ``/info``.
 
         Raises:
             ServerUnavailableError: the server is not there or does not answer in time.
         """
+        pace = self._pace[type(contents[0])] if len(contents) else None
         vectors: dict[int, Float32] = {}
         reasons: dict[int, str] = {}
-        pending = list(range(len(contents)))
-        size, sent = self.batch_size, 0
+        sent = start = 0
+        while pace is not None and start < len(contents):
+            call = range(start, min(start + pace.call_rows(), len(contents)))
+            begun = time.monotonic()
+            sent += await self._encode_call(call, contents, pace, vectors, reasons)
+            pace.note(len(call), time.monotonic() - begun)
+            start = call.stop
+        return _collect(len(contents), vectors, reasons, sent)
+
+    async def _encode_call(
+        self, call: range, contents: Sequence[Any], pace: Pace, vectors: dict[int, Float32], reasons: dict[int, str]
+    ) -> int:
+        documents: dict[int, Any] = {i: contents[i] for i in call}
+        size = pace.request_rows(sum(_n_bytes(document) for document in documents.values()) // len(call))
+        sent = 0
+        if isinstance(documents[call.start], np.ndarray):
+            found = await self._in_time(post_packed(self.jina, list(documents.values()), size, _PREFETCH))
+            vectors.update({call[place]: row for place, row in found.items()})
+            sent = len(call)
+            # what did not come home is sent once more, each picture in a document that can be named
+            documents = {i: to_ppm(picture) for i, picture in documents.items() if i not in vectors}
+        pending = list(documents)
         while pending:
             sent += len(pending)
-            answer = await self._post([(i, contents[i]) for i in pending], size)
+            answer = await self._post([(i, documents[i]) for i in pending], size)
             vectors.update(answer.found)
             reasons.update(answer.failed)
             pending = [i for i in pending if i not in answer.found and i not in answer.culprits]
@@ -96,7 +128,7 @@ class EncodeClient:
                 break
             # a server that does not say which document is at fault gets smaller requests, until it stands alone
             size = 1 if size <= _SMALL_REQUEST else _SMALL_REQUEST
-        return _collect(len(contents), vectors, reasons, sent)
+        return sent
 
     async def _post(self, items: Sequence[tuple[int, bytes | str]], request_size: int) -> _Answer:
         answer = _Answer()
@@ -131,15 +163,22 @@ class EncodeClient:
             prefetch=_PREFETCH,
             parameters={"drop_image_content": True},  # the caller's dict is changed, so a new one every time
         )
+        await self._in_time(call)
+        return answer
+
+    async def _in_time(self, call: Coroutine[Any, Any, T]) -> T:
         try:
-            await asyncio.wait_for(call, timeout=self.deadline)
+            return await asyncio.wait_for(call, timeout=self.deadline)
         except TimeoutError as error:
             self._client = Client(self.url)
             raise ServerUnavailableError(f"{self.url} gave no answer within {self.deadline:g} s") from error
         except ConnectionError as error:
             self._client = Client(self.url)
             raise ServerUnavailableError(f"{self.url} is not reachable") from error
-        return answer
+
+
+def _n_bytes(content: bytes | str | Picture) -> int:
+    return content.nbytes if isinstance(content, np.ndarray) else len(content)
 
 
 def _collect(n: int, vectors: dict[int, Float32], reasons: dict[int, str], sent: int) -> Encoded:
@@ -150,16 +189,16 @@ def _collect(n: int, vectors: dict[int, Float32], reasons: dict[int, str], sent:
         vector = vectors.get(i)
         if vector is None:
             verdicts[i] = reasons.get(i, "the server answered without an embedding")
-            continue
-        length = float(np.linalg.norm(vector.astype(np.float64)))
-        if len(vector) != dimension:
+        elif len(vector) != dimension:
             verdicts[i] = f"the server answered {len(vector)} numbers instead of {dimension}"
-        elif not np.isfinite(length):
-            verdicts[i] = "the server answered an embedding that is not finite"
-        elif length == 0.0:
-            verdicts[i] = "the server answered an embedding of zeros"
         else:
-            embeddings[i] = (vector / length).astype(np.float32)
+            embeddings[i] = vector
+    lengths = np.linalg.norm(embeddings.astype(np.float64), axis=1)
+    for i in np.flatnonzero(~np.isfinite(lengths) | (lengths == 0.0)).tolist():
+        kind = "of zeros" if lengths[i] == 0.0 else "that is not finite"
+        verdicts[i] = verdicts[i] or f"the server answered an embedding {kind}"
+        embeddings[i], lengths[i] = 0.0, 1.0
+    embeddings /= lengths.astype(np.float32)[:, None]
     return Encoded(embeddings, verdicts, sent)
 
 

@@ -22,6 +22,7 @@ from semscale.errors import SemscaleError
 
 Progress = Callable[[int, int], None]
 
+_BATCH = 64
 # Two to eight requests in one call keep all replicas busy; more only costs memory.
 _REQUESTS_PER_CHUNK = 4
 # One chunk on the wire, one being read and decoded.
@@ -54,7 +55,7 @@ class Encoder:
             to send, and not at all when everything is in the store.
         store: root of the embedding store.
         actors: number of actors; two per endpoint unless given.
-        batch_size: images or texts per request.
+        batch_size: images or texts per request; None adapts it to the servers.
         deadline: seconds that a server has to answer.
 
     Use as a context manager: the actors end with it. Ray must be initialised.
@@ -67,24 +68,32 @@ class Encoder:
         store: Path,
         *,
         actors: int | None = None,
-        batch_size: int = 64,
+        batch_size: int | None = None,
         deadline: float = 120.0,
     ) -> None:
         self.identity = identity
-        self.batch_size = batch_size
+        self.batch_size = batch_size or _BATCH
         self._folder = store / identity.fingerprint
         self._stores = {kind: EmbeddingStore(self._folder / kind) for kind in ("image", "text")}
         self._chunk = 0
         # what the ledger will not have sent again, and why it is not in the store
         self._bad: dict[bytes, str] = {}
         self._running: dict[Any, tuple[Any, range]] = {}
-        stored = self._stores["image"].keys() | self._stores["text"].keys()
         self._start = urls if callable(urls) else None
         given = () if callable(urls) else tuple(urls)
+        stored = [store.keys() for store in self._stores.values()]
         # every actor may wait for the servers at once, and claims must still get through
         self._ledger = ray.remote(num_cpus=0, max_concurrency=10_000)(Ledger).remote(stored, given)
         self._asked = self._ledger.asked.remote() if self._start else None
-        settings = ActorSettings(self._folder, identity.preprocess, batch_size, deadline)
+        settings = ActorSettings(
+            self._folder,
+            identity.preprocess,
+            batch_size,
+            deadline,
+            packed=identity.packed,
+            draft=identity.draft,
+            quantum=identity.minibatch,
+        )
         count = actors or 2 * max(1, len(given))
         # Half a CPU each while they live (decoding needs it, waiting for the server does not), and never more than
         # half the cluster, or actors that find no place would be waited for.
@@ -142,8 +151,8 @@ class Encoder:
         stored.refresh()
         # a copy of a bad image is as bad as the one that was sent
         self._bad.update({keys[i].tobytes(): reason for i, reason in reasons.items() if known[i]})
-        for i in range(len(samples)):
-            if i not in reasons and (not known[i] or keys[i].tobytes() not in stored):
+        for i in np.flatnonzero(~(known & stored.holds(keys))).tolist():
+            if i not in reasons:
                 reasons[i] = self._bad.get(keys[i].tobytes(), "was not stored")
         good = np.ones(len(samples), dtype=np.bool_)
         good[list(reasons)] = False
@@ -184,7 +193,7 @@ class Encoder:
 
     def image_embeddings(self, keys: npt.NDArray[np.void]) -> Float32:
         """Return unit-length rows [len(keys), dimension] of stored images."""
-        return self._stores["image"].read([key.tobytes() for key in keys])
+        return self._stores["image"].read(keys)
 
     def text_embeddings(self, texts: Sequence[str]) -> Float32:
         """Return unit-length rows [len(texts), dimension] of stored texts."""

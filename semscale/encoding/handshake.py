@@ -13,6 +13,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,8 @@ from docarray import Document, DocumentArray
 from PIL import Image
 
 from semscale.encoding.client import EncodeClient, Float32, ServerUnavailableError
-from semscale.encoding.identity import EncoderIdentity, fingerprint_of
+from semscale.encoding.identity import EncoderIdentity, fingerprint_of, takes_packed
+from semscale.encoding.preprocess import can_prepare
 from semscale.errors import SemscaleError
 
 _PROBE_TEXT = "a photo of a cat"
@@ -29,7 +31,9 @@ _PROBE_TEXT = "a photo of a cat"
 _PROBE_COSINE = 0.999
 
 
-def shake_hands(urls: Sequence[str], model: str, store: Path, *, patience: float = 60.0) -> EncoderIdentity:
+def shake_hands(
+    urls: Sequence[str], model: str, store: Path, *, patience: float = 60.0, draft: bool = False
+) -> EncoderIdentity:
     """Ask every endpoint who it is, and refuse those that are not the same encoder.
 
     Args:
@@ -37,15 +41,26 @@ def shake_hands(urls: Sequence[str], model: str, store: Path, *, patience: float
         model: the model that the study wants.
         store: root of the embedding store, where the probe's embeddings of earlier handshakes lie.
         patience: seconds to go on trying an endpoint that does not answer.
+        draft: let the workers decode large JPEGs at reduced size; such embeddings are kept apart from all others.
 
     Raises:
-        SemscaleError: an endpoint does not answer, runs another model, or gives other embeddings.
+        SemscaleError: an endpoint does not answer, runs another model, or gives other embeddings; draft decoding for
+            a server whose preprocessing the workers cannot do.
     """
     identities = {}
     for url in urls:
         info, probe = asyncio.run(_retry(lambda url=url: _interview(url), patience))  # type: ignore[misc]
         _check_model(url, info, model)
-        identity = EncoderIdentity(model, fingerprint_of(model, info, probe.shape[1]), probe.shape[1], info)
+        identity = EncoderIdentity(
+            model, fingerprint_of(model, info, probe.shape[1], draft), probe.shape[1], info, takes_packed(info), draft
+        )
+        if draft and not can_prepare(identity.preprocess):
+            raise SemscaleError(
+                "draft decoding needs a server whose preprocessing is known",
+                where=url,
+                found="a server that is sent whole files",
+                hint="leave encoding.draft away, or use `semscale serve`",
+            )
         _check_probe(url, identity, probe, store)
         identities[url] = identity
     first = identities[urls[0]]
@@ -58,7 +73,7 @@ def shake_hands(urls: Sequence[str], model: str, store: Path, *, patience: float
                 expected=f"{first.fingerprint} as at {urls[0]}",
                 hint="start all servers with the same --model and --dtype",
             )
-    return first
+    return replace(first, packed=all(identity.packed for identity in identities.values()))
 
 
 def ask(url: str, patience: float = 5.0) -> str:
@@ -141,7 +156,7 @@ def _check_probe(url: str, identity: EncoderIdentity, probe: Float32, store: Pat
     folder = store / identity.fingerprint
     path = folder / "encoder.json"
     if not path.exists():
-        record = {"model": identity.model, "info": identity.info, "probe": probe.tolist()}
+        record = {"model": identity.model, "info": identity.info, "draft": identity.draft, "probe": probe.tolist()}
         partial = folder / f"encoder.{os.getpid()}.partial"
         try:
             folder.mkdir(parents=True, exist_ok=True)

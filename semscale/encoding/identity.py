@@ -25,12 +25,16 @@ class EncoderIdentity:
         fingerprint: names the store's folder; the same for every endpoint that gives the same embeddings.
         dimension: length of an embedding.
         info: what the server says of itself at ``/info``; None for a stock clip-server.
+        packed: every endpoint takes packed requests (:mod:`semscale.encoding.packed`).
+        draft: large JPEGs are decoded at reduced size, which changes embeddings a little.
     """
 
     model: str
     fingerprint: str
     dimension: int
     info: Mapping[str, Any] | None
+    packed: bool = False
+    draft: bool = False
 
     @property
     def logit_scale(self) -> float:
@@ -42,8 +46,18 @@ class EncoderIdentity:
         """open_clip's preprocessing configuration, where the server told it."""
         return self.info.get("preprocess") if self.info else None
 
+    @property
+    def minibatch(self) -> int:
+        """Return how many rows the server computes at once, as far as it tells."""
+        return int(self.info.get("minibatch_size", 32)) if self.info else 32
 
-def fingerprint_of(model: str, info: Mapping[str, Any] | None, dimension: int) -> str:
+
+def takes_packed(info: Mapping[str, Any] | None) -> bool:
+    """Tell whether a server says that it takes packed requests."""
+    return bool(info and info.get("packed"))
+
+
+def fingerprint_of(model: str, info: Mapping[str, Any] | None, dimension: int, draft: bool = False) -> str:
     """Return the fingerprint of an encoder: of what its server says, or of its name where that says nothing.
 
     >>> fingerprint_of("some clip", None, 512)
@@ -52,6 +66,8 @@ def fingerprint_of(model: str, info: Mapping[str, Any] | None, dimension: int) -
     identity: dict[str, Any] = {"model": model, "embedding_dim": dimension, "server": "stock"}
     if info is not None:
         identity = {key: info.get(key) for key in _IDENTITY_KEYS}
+    if draft:
+        identity["draft"] = True
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
     return f"{re.sub(r'[^A-Za-z0-9.-]+', '-', model).strip('-')[-60:]}-{digest}"
 
@@ -71,7 +87,7 @@ def remember_origin(store: Path, identity: EncoderIdentity, origin: str) -> None
         note.touch()
 
 
-def recall_origin(store: Path, model: str, origin: str) -> EncoderIdentity | None:
+def recall_origin(store: Path, model: str, origin: str, draft: bool = False) -> EncoderIdentity | None:
     """Return the encoder that a server gave on these files before; None unless that is beyond doubt."""
     notes = list(store.glob(f"*/origin-{origin}"))
     if len(notes) != 1:
@@ -84,9 +100,9 @@ def recall_origin(store: Path, model: str, origin: str) -> EncoderIdentity | Non
         return None
     if not info or info.get("name") != model or info.get("embedding_dim") != dimension:
         return None
-    if fingerprint_of(model, info, dimension) != folder.name:
+    if fingerprint_of(model, info, dimension, draft) != folder.name:
         return None
-    return EncoderIdentity(model, folder.name, dimension, info)
+    return EncoderIdentity(model, folder.name, dimension, info, takes_packed(info), draft)
 
 
 def forget_origin(store: Path, origin: str) -> None:

@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+
+import numpy as np
+
+from semscale.encoding.keys import ABSENT, Keys, KeyTable, as_keys
+
+_STORED = -1
+# A dict takes a claim at once, a table takes many in little room.
+_RECENT = 50_000
 
 
 class Ledger:
@@ -12,15 +20,22 @@ class Ledger:
     A claim belongs to a chunk of work and not to an actor, so that a chunk which is repeated after its actor died gets
     its own claims again.
 
-    >>> ledger = Ledger([b"old"])
-    >>> ledger.claim(0, [b"old", b"new", b"new"])
+    Args:
+        stored: the keys that are in the store; one array for each of its kinds.
+
+    >>> old, new = b"o" * 32, b"n" * 32
+    >>> ledger = Ledger([[old]])
+    >>> ledger.claim(0, [old, new, new])
     [False, True, False]
-    >>> ledger.claim(1, [b"new"]), ledger.claim(0, [b"new"])
+    >>> ledger.claim(1, [new]), ledger.claim(0, [new])
     ([False], [True])
     """
 
-    def __init__(self, stored: Iterable[bytes], urls: Sequence[str] = ()) -> None:
-        self._owner: dict[bytes, int] = dict.fromkeys(stored, -1)
+    def __init__(self, stored: Sequence[Sequence[bytes] | Keys], urls: Sequence[str] = ()) -> None:
+        self._owner = KeyTable()
+        self._recent: dict[bytes, int] = {}
+        for keys in stored:
+            self._owner.add(as_keys(keys), np.full(len(keys), _STORED))
         self._urls = tuple(urls)
         self._asked, self._open = asyncio.Event(), asyncio.Event()
         if urls:
@@ -30,10 +45,14 @@ class Ledger:
         """Return for every key whether this chunk is to encode it; the first to ask gets it."""
         claimed: set[bytes] = set()
         answer = []
-        for key in keys:
-            mine = self._owner.setdefault(key, chunk) == chunk and key not in claimed
+        for key, owner in zip(keys, self._owner.get(as_keys(keys)).tolist(), strict=True):
+            if owner == ABSENT:
+                owner = self._recent.setdefault(key, chunk)
+            answer.append(owner == chunk and key not in claimed)
             claimed.add(key)
-            answer.append(mine)
+        if len(self._recent) > _RECENT:
+            self._owner.add(as_keys(list(self._recent)), np.fromiter(self._recent.values(), dtype=np.int64))
+            self._recent.clear()
         return answer
 
     async def endpoints(self) -> Sequence[str]:

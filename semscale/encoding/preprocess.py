@@ -2,8 +2,8 @@
 
 open_clip's evaluation transform is Resize, CenterCrop, convert to RGB, ToTensor, Normalize (``open_clip.transform.
 image_transform``). The first three happen here, so that a server with a GPU only runs the model, and a photograph of
-500 kB travels as a few kB. The picture is sent as PPM, which is lossless; on the server the same transform then finds
-nothing left to resize or crop.
+500 kB travels as a few kB. The picture is sent as its pixels, packed with others, or as PPM, which is lossless as well;
+there the server's own transform then finds nothing left to resize or crop.
 """
 
 from __future__ import annotations
@@ -12,12 +12,16 @@ import io
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 from semscale.datasets.picture import BadImageError
 
 # Resizing the shorter side to the model's size makes a very long image enormous: 1 x 50,000 pixels would need 7.5 GB.
 _MAX_RESIZED_PIXELS = 32_000_000
+
+Picture = npt.NDArray[np.uint8]
 
 _RESAMPLING = {
     "bicubic": Image.Resampling.BICUBIC,
@@ -34,8 +38,17 @@ def can_prepare(spec: Mapping[str, Any] | None) -> bool:
     return resize_mode == "squash" or (resize_mode == "shortest" and height == width)
 
 
-def prepare(image: Image.Image, spec: Mapping[str, Any]) -> bytes:
-    """Resize and crop a decoded image as open_clip would and return it as a binary PPM file.
+def draft_side(spec: Mapping[str, Any]) -> int:
+    """Return the shorter side, in pixels, that a draft must keep: twice the model's, which leaves the resize its work.
+
+    >>> draft_side({"size": 224})
+    448
+    """
+    return 2 * max(_target(spec))
+
+
+def prepare(image: Image.Image, spec: Mapping[str, Any]) -> Picture:
+    """Resize and crop a decoded image as open_clip would and return its pixels, uint8 (height, width, 3).
 
     Args:
         image: the decoded image, in the mode of its file (the resize happens before the conversion, as in open_clip).
@@ -44,8 +57,8 @@ def prepare(image: Image.Image, spec: Mapping[str, Any]) -> bytes:
     Raises:
         BadImageError: the image is so long and thin that resizing it would need gigabytes.
 
-    >>> prepare(Image.new("L", (8, 4), 255), {"size": 2, "interpolation": "bicubic"})[:11]
-    b'P6\\n2 2\\n255\\n'
+    >>> prepare(Image.new("L", (8, 4), 255), {"size": 2, "interpolation": "bicubic"}).shape
+    (2, 2, 3)
     """
     height, width = _target(spec)
     resampling = _RESAMPLING[spec["interpolation"]]
@@ -54,8 +67,17 @@ def prepare(image: Image.Image, spec: Mapping[str, Any]) -> bytes:
     else:
         image = _resize_shortest_side(image, height, resampling)
         image = _center_crop(image, height, width)
-    image = image.convert("RGB")
-    return b"P6\n%d %d\n255\n" % image.size + image.tobytes()
+    return np.asarray(image.convert("RGB"), dtype=np.uint8)
+
+
+def to_ppm(picture: Picture) -> bytes:
+    """Return a picture, uint8 (height, width, 3), as a binary PPM file, which every server can read.
+
+    >>> to_ppm(np.zeros((2, 3, 3), dtype=np.uint8))[:11]
+    b'P6\\n3 2\\n255\\n'
+    """
+    height, width, _ = picture.shape
+    return b"P6\n%d %d\n255\n" % (width, height) + picture.tobytes()
 
 
 def whole(image: Image.Image, content: bytes) -> bytes:

@@ -21,10 +21,14 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from semscale.encoding.keys import ABSENT, Keys, KeyTable, as_keys
 from semscale.errors import SemscaleError
 
 Kind = Literal["image", "text"]
 Float32 = npt.NDArray[np.float32]
+
+# a row's place is its segment's number times this plus its number within the segment
+_ROWS = 1 << 32
 
 _log = logging.getLogger(__name__)
 
@@ -38,52 +42,64 @@ class EmbeddingStore:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._rows: dict[bytes, tuple[Path, int]] = {}
+        self._table = KeyTable()
+        self._segments: list[Path] = []
         self._seen: set[Path] = set()
         self.refresh()
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self._table)
 
     def __contains__(self, key: bytes) -> bool:
-        return key in self._rows
+        return bool(self.holds([key])[0])
 
-    def keys(self) -> set[bytes]:
-        """Return the SHA-256 digests of everything in the store."""
-        return set(self._rows)
+    def holds(self, keys: Sequence[bytes] | Keys | npt.NDArray[np.void]) -> npt.NDArray[np.bool_]:
+        """Return for every key whether it is in the store."""
+        held: npt.NDArray[np.bool_] = self._table.get(as_keys(keys)) != ABSENT
+        return held
+
+    def keys(self) -> Keys:
+        """Return the SHA-256 digests of everything in the store, sorted."""
+        return self._table.keys
 
     def refresh(self) -> None:
         """Take notice of the segments that were written since, by this process or another."""
+        keys: list[Keys] = []
+        places: list[npt.NDArray[np.int64]] = []
         for path in sorted(self.folder.glob("*.parquet")):
             if path in self._seen:
                 continue
             try:
-                column = _read(path, "sha256")
+                column = _digests(_read(path, "sha256"))
                 _read(path, "embedding")  # the page checksums are only looked at by reading
             except (pa.ArrowException, OSError) as error:
                 _set_aside(path, error)
                 continue
             self._seen.add(path)
-            for row, key in enumerate(column.to_pylist()):
-                self._rows.setdefault(key, (path, row))
+            keys.append(column)
+            places.append(len(self._segments) * _ROWS + np.arange(len(column)))
+            self._segments.append(path)
+        if keys:
+            self._table.add(np.concatenate(keys), np.concatenate(places))
 
-    def read(self, keys: Sequence[bytes]) -> Float32:
+    def read(self, keys: Sequence[bytes] | Keys | npt.NDArray[np.void]) -> Float32:
         """Return the embeddings of these contents, float32 [len(keys), dimension], in the order of the keys.
 
         Raises:
             KeyError: a key is not in the store.
         """
-        wanted: dict[Path, list[tuple[int, int]]] = {}
-        for position, key in enumerate(keys):
-            path, row = self._rows[key]
-            wanted.setdefault(path, []).append((position, row))
+        wanted = as_keys(keys)
+        places = self._table.get(wanted)
+        if (places == ABSENT).any():
+            raise KeyError(wanted[places == ABSENT][0])
+        segments, rows = places // _ROWS, places % _ROWS
         result: Float32 | None = None
-        for path, pairs in wanted.items():
-            rows = _matrix(_read(path, "embedding"))
+        for segment in np.unique(segments):
+            matrix = _matrix(_read(self._segments[segment], "embedding"))
             if result is None:
-                result = np.empty((len(keys), rows.shape[1]), dtype=np.float32)
-            positions, indices = np.array(pairs).T
-            result[positions] = rows[indices]
+                result = np.empty((len(wanted), matrix.shape[1]), dtype=np.float32)
+            here = segments == segment
+            result[here] = matrix[rows[here]]
         return np.empty((0, 0), dtype=np.float32) if result is None else result
 
 
@@ -127,6 +143,13 @@ def write_segment(folder: Path, keys: Sequence[bytes], embeddings: Float32) -> P
 
 def _read(path: Path, column: str) -> pa.ChunkedArray:
     return pq.read_table(path, columns=[column], page_checksum_verification=True).column(0)
+
+
+def _digests(column: pa.ChunkedArray) -> Keys:
+    return np.concatenate(
+        [np.empty(0, dtype="S32")]
+        + [np.frombuffer(chunk.buffers()[1], "S32", len(chunk), 32 * chunk.offset) for chunk in column.chunks]
+    )
 
 
 def _matrix(column: pa.ChunkedArray) -> Float32:

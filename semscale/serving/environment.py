@@ -14,6 +14,9 @@ _DEFAULTS = {
     "JINA_LOG_LEVEL": "WARNING",
     "GRPC_VERBOSITY": "ERROR",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    # OpenMP's threads wait asleep: where gateway and clients share the cores, threads that spin for each other make a
+    # replica with two of them several times slower.
+    "OMP_WAIT_POLICY": "PASSIVE",
     # Counting GPUs through NVML leaves CUDA untouched in the parent, so that forked replicas can use it.
     "PYTORCH_NVML_BASED_CUDA_CHECK": "1",
 }

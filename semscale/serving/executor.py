@@ -3,12 +3,14 @@
 Endpoints (gRPC, docarray documents, as in clip-server):
 
 - `/encode`: documents with `text` or `blob` (an image file) come back with `embedding`, float32, not normalised.
+- `/encode_packed`: documents with many pictures each come back with one matrix of embeddings, see
+  :mod:`semscale.serving.packed`.
 - `/rank`: documents with `matches` come back with the matches sorted by `clip_score`.
 - `/info`: one document comes back whose tag `semscale_info` is a JSON text::
 
       {"name", "architecture", "weights_sha256", "embedding_dim", "image_size": [h, w], "context_length",
        "logit_scale", "preprocess": {"size": [h, w], "mode", "interpolation", "resize_mode", "mean": [], "std": []},
-       "dtype", "device", "device_name", "minibatch_size", "fixed_shapes": true,
+       "dtype", "device", "device_name", "minibatch_size", "fixed_shapes": true, "packed": true,
        "versions": {"semscale", "torch", "open_clip"}}
 
 A document that cannot be processed (a damaged image, an empty text) fails its request, and only that: the status of
@@ -19,8 +21,9 @@ the answer is ERROR, its exception is `RejectedDocumentsError`, and the second a
 # No postponed annotations here: jina reads the types of the endpoints' arguments from the functions.
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -39,6 +42,7 @@ from semscale.serving.encoder import BatchEncoder
 from semscale.serving.environment import available_cores
 from semscale.serving.intake import Intake, Work
 from semscale.serving.model import LoadedModel, read_model
+from semscale.serving.packed import unpack
 
 INFO_TAG = "semscale_info"
 
@@ -123,6 +127,16 @@ class SemscaleEncoder(CLIPEncoder):  # type: ignore[misc]
                     doc.pop("blob", "tensor")
         return docs
 
+    @requests(on="/encode_packed")  # type: ignore[untyped-decorator]
+    async def encode_packed(self, docs: DocumentArray, **kwargs: Any) -> DocumentArray:
+        """Replace the tensor of every document, many pictures in one array, by the matrix of their embeddings."""
+        loop = asyncio.get_running_loop()
+        with self._reported():
+            for doc, pixels in zip(docs, unpack(docs, self._encoder.reader.size), strict=True):
+                doc.embedding = await loop.run_in_executor(self._model_thread, self._encode_images, pixels)
+                doc.tensor = None
+        return docs
+
     @requests  # type: ignore[untyped-decorator]
     async def encode_or_echo(self, docs: DocumentArray, **kwargs: Any) -> DocumentArray:
         """Encode at any other endpoint, as clip-server does; a single empty document (a ping) comes back as it is."""
@@ -143,6 +157,7 @@ class SemscaleEncoder(CLIPEncoder):  # type: ignore[misc]
         described = self._identity.to_json() | {
             "minibatch_size": self._encoder.minibatch_size,
             "fixed_shapes": True,
+            "packed": True,
             "versions": {
                 "semscale": _version("semscale"),
                 "torch": _version("torch"),
@@ -162,24 +177,26 @@ class SemscaleEncoder(CLIPEncoder):  # type: ignore[misc]
 
     async def _embed(self, docs: Sequence[Document]) -> None:
         """Set the embedding of each document, or raise for the whole request before the model has run."""
+        loop = asyncio.get_running_loop()
+        with self._reported():
+            # Decoding the next request overlaps with computing this one.
+            work = await loop.run_in_executor(self._prepare_pool, self._prepare, docs)
+            if work.pixels is not None:
+                rows = await loop.run_in_executor(self._model_thread, self._encode_images, work.pixels)
+                for doc, row in zip(work.images, rows, strict=True):
+                    doc.embedding = row
+            if work.tokens is not None:
+                rows = await loop.run_in_executor(self._model_thread, self._encode_texts, work.tokens)
+                for doc, place in zip(work.texts, work.token_rows, strict=True):
+                    doc.embedding = rows[place]
+
+    @contextmanager
+    def _reported(self) -> Iterator[None]:
         try:
-            await self._embed_or_raise(docs)
+            yield
         except Exception as error:
             say(f"replica {self._replica}: a request failed: {type(error).__name__}: {error.args[0]}")
             raise
-
-    async def _embed_or_raise(self, docs: Sequence[Document]) -> None:
-        loop = asyncio.get_running_loop()
-        # Decoding the next request overlaps with computing this one.
-        work = await loop.run_in_executor(self._prepare_pool, self._prepare, docs)
-        if work.pixels is not None:
-            rows = await loop.run_in_executor(self._model_thread, self._encode_images, work.pixels)
-            for doc, row in zip(work.images, rows, strict=True):
-                doc.embedding = row
-        if work.tokens is not None:
-            rows = await loop.run_in_executor(self._model_thread, self._encode_texts, work.tokens)
-            for doc, place in zip(work.texts, work.token_rows, strict=True):
-                doc.embedding = rows[place]
 
     def _prepare(self, docs: Sequence[Document]) -> Work:
         with (

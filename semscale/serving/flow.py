@@ -35,7 +35,7 @@ class ServeConfig:
         dtype: `fp32`, `fp16`, `bf16` or None (fp32 on CPU, fp16 on CUDA).
         host: address to bind to; only 127.0.0.1 keeps other machines out.
         port: gRPC port; 0 takes a free one.
-        minibatch_size: rows that the model computes at once; None: 16 on CPU, 64 on CUDA.
+        minibatch_size: rows that the model computes at once; None: 32 on CPU, 64 on CUDA.
         num_threads: CPU threads per replica; None: cores divided by replicas.
         timeout_send: seconds that the gateway waits for a replica's answer; None waits for ever.
         metrics_port: Prometheus page of replica r at this port + r; None: no pages.
@@ -199,7 +199,7 @@ def _executor_arguments(config: ServeConfig) -> dict[str, Any]:
         "name": config.model,
         "device": config.device,
         "dtype": config.dtype,
-        "minibatch_size": config.minibatch_size or (64 if cuda else 16),
+        "minibatch_size": config.minibatch_size or (64 if cuda else 32),
         "num_threads": threads,
         "num_worker_preprocess": min(8, threads),
     }

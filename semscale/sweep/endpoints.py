@@ -27,6 +27,7 @@ class Endpoints:
 
     def __init__(self, study: StudyConfig, model: str, store: Path, logs: Path, report: Reporter) -> None:
         self._settings = study.server
+        self._draft = study.encoding.draft
         self._model = model
         self._store = store
         self._logs = logs
@@ -54,7 +55,7 @@ class Endpoints:
         """
         if self._identity is None and not self._settings.urls:
             origin = self._origin()
-            self._identity = recall_origin(self._store, self._model, origin) if origin else None
+            self._identity = recall_origin(self._store, self._model, origin, self._draft) if origin else None
         if self._identity is None:
             self._connect()
         assert self._identity is not None
@@ -71,12 +72,12 @@ class Endpoints:
         from semscale.encoding.handshake import shake_hands  # brings jina along
 
         if self._settings.urls:
-            self._identity = shake_hands(self._settings.urls, self._model, self._store)
+            self._identity = shake_hands(self._settings.urls, self._model, self._store, draft=self._draft)
             self._urls = self._settings.urls
             return self._urls
         origin = self._origin()
         urls = [self._launch()]
-        found = shake_hands(urls, self._model, self._store)
+        found = shake_hands(urls, self._model, self._store, draft=self._draft)
         if self._identity is not None and found.fingerprint != self._identity.fingerprint:
             if origin:
                 forget_origin(self._store, origin)
@@ -94,7 +95,9 @@ class Endpoints:
         return urls
 
     def _origin(self) -> str | None:
-        return model_origin(self._model, self._settings.device, self._settings.dtype)
+        origin = model_origin(self._model, self._settings.device, self._settings.dtype)
+        # the same files give two encoders, whose notes lie apart
+        return f"{origin}-draft" if origin and self._draft else origin
 
     def _launch(self) -> str:
         from semscale.serving.launcher import launch_server

@@ -177,6 +177,29 @@ def test_identity_comes_from_the_weights(identity: EncoderIdentity) -> None:
     assert identity.fingerprint.startswith("semscale-mini-")
 
 
+def test_drafts_have_a_store_of_their_own(identity: EncoderIdentity, mini_server: str, tmp_path: Path) -> None:
+    draft = shake_hands([mini_server], "semscale-mini", tmp_path / "store", draft=True)
+    assert draft.fingerprint != identity.fingerprint
+    assert (draft.draft, identity.draft) == (True, False)
+
+
+def test_large_photographs_can_be_decoded_as_drafts(mini_server: str, tmp_path: Path, ray_session: None) -> None:
+    noise = np.random.default_rng(5).integers(0, 256, (9, 12, 3), dtype=np.uint8)
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        Image.fromarray(noise + ord(name)).resize((1200, 900)).save(tmp_path / name / "photograph.jpg")
+    dataset = load_dataset(f"folder:{tmp_path}")
+    rows = {}
+    for draft in (False, True):
+        identity = shake_hands([mini_server], "semscale-mini", tmp_path / "store", draft=draft)
+        with Encoder(identity, [mini_server], tmp_path / "store", actors=1) as encoder:
+            encoded = encoder.encode_images(dataset)
+            rows[draft] = encoder.image_embeddings(encoded.keys)
+        assert encoded.sent == 2
+    assert not np.array_equal(rows[True], rows[False])
+    assert (rows[True] * rows[False]).sum(axis=1).min() > 0.99
+
+
 def test_other_embeddings_under_a_known_name_are_refused(
     identity: EncoderIdentity, mini_server: str, tmp_path: Path
 ) -> None:

@@ -6,7 +6,7 @@ from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 
 from semscale.datasets.picture import BadImageError, decode
-from semscale.encoding.preprocess import can_prepare, prepare
+from semscale.encoding.preprocess import can_prepare, draft_side, prepare, to_ppm
 
 
 def picture(mode: str, size: tuple[int, int], form: str = "PNG") -> bytes:
@@ -28,7 +28,7 @@ def test_pixels_equal_open_clips_transform(
     transform = image_transform_v2(PreprocessCfg(**spec), is_train=False)
     content = picture(mode, size, "TIFF" if mode == "CMYK" else "PNG")
     assert can_prepare(spec)
-    sent = prepare(decode(content), spec)
+    sent = to_ppm(prepare(decode(content), spec))
     direct = transform(Image.open(io.BytesIO(content)))
     through_the_wire = transform(Image.open(io.BytesIO(sent)))
     assert np.array_equal(direct.numpy(), through_the_wire.numpy())
@@ -39,6 +39,26 @@ def test_unknown_preprocessing_sends_whole_files() -> None:
     assert not can_prepare({"size": 48, "interpolation": "random"})
     assert not can_prepare({"size": 48, "interpolation": "bicubic", "resize_mode": "longest"})
     assert not can_prepare({"size": [48, 64], "interpolation": "bicubic", "resize_mode": "shortest"})
+
+
+def test_a_draft_is_smaller_and_nearly_the_same_picture() -> None:
+    ramp = np.linspace(0, 255, 1200).astype(np.uint8)
+    photograph = np.stack([np.tile(ramp, (900, 1)), np.tile(ramp[:900, None], (1, 1200)), np.full((900, 1200), 90)], -1)
+    photograph[200:700, 300:800, 0] ^= 255
+    buffer = io.BytesIO()
+    Image.fromarray(photograph.astype(np.uint8)).save(buffer, "JPEG", quality=92)
+    spec = {"size": 64, "interpolation": "bicubic"}
+    whole, draft = decode(buffer.getvalue()), decode(buffer.getvalue(), draft_side(spec))
+    assert whole.size == (1200, 900)
+    assert draft_side(spec) <= min(draft.size) < 900
+    difference = np.abs(prepare(whole, spec).astype(int) - prepare(draft, spec).astype(int))
+    assert 0 < difference.max() <= 40
+    assert difference.mean() < 1
+
+
+def test_a_draft_of_a_lossless_file_is_the_file() -> None:
+    content = picture("RGB", (500, 400))
+    assert decode(content, 32).tobytes() == decode(content).tobytes()
 
 
 def test_a_picture_too_long_to_be_resized_says_so() -> None:

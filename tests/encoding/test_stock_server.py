@@ -21,6 +21,8 @@ from semscale.datasets.registry import load_dataset
 from semscale.encoding.client import EncodeClient
 from semscale.encoding.encoder import Encoder
 from semscale.encoding.handshake import ask, shake_hands
+from semscale.encoding.preprocess import to_ppm
+from semscale.errors import SemscaleError
 from semscale.serving.mini import load_mini
 
 
@@ -76,3 +78,20 @@ def test_the_document_at_fault_is_found_by_smaller_requests(stock_server: str) -
     encoded = asyncio.run(encode())
     assert [i for i, reason in enumerate(encoded.reasons) if reason] == [11]
     assert np.allclose(np.linalg.norm(np.delete(encoded.embeddings, 11, axis=0), axis=1), 1, atol=1e-6)
+
+
+def test_a_server_that_knows_no_packed_requests_gets_the_pictures_one_by_one(stock_server: str) -> None:
+    noise = np.random.default_rng(8).integers(0, 256, (12, 40, 40, 3), dtype=np.uint8)
+
+    async def encode(contents):  # type: ignore[no-untyped-def]
+        return await EncodeClient(stock_server, batch_size=4).encode(contents)
+
+    packed = asyncio.run(encode(list(noise)))
+    single = asyncio.run(encode([to_ppm(picture) for picture in noise]))
+    assert packed.reasons == [None] * 12
+    assert np.allclose(packed.embeddings, single.embeddings, atol=1e-5)
+
+
+def test_draft_decoding_is_refused_where_the_server_does_the_preprocessing(stock_server: str, tmp_path: Path) -> None:
+    with pytest.raises(SemscaleError, match="draft decoding needs"):
+        shake_hands([stock_server], "some-clip", tmp_path, draft=True)

@@ -154,3 +154,29 @@ def test_values_that_are_not_finite_are_an_error(tiny_model: Path) -> None:
             encode(executor, [Document(text="cat")])
     finally:
         executor.close()
+
+
+def test_packed_pictures_get_the_bits_that_documents_get(encoder: SemscaleEncoder, make_image: MakeImage) -> None:
+    docs = images(make_image, 11)
+    pixels = np.stack([encoder._encoder.reader.decode(doc.blob) for doc in docs])
+    packed = asyncio.run(
+        encoder.encode_packed(DocumentArray([Document(tensor=pixels[:7]), Document(tensor=pixels[7:])]))
+    )
+    assert [doc.embedding.shape for doc in packed] == [(7, 48), (4, 48)]
+    assert all(doc.tensor is None for doc in packed)  # the answer does not carry the pictures back
+    assert np.array_equal(np.concatenate([doc.embedding for doc in packed]), encode(encoder, docs).embeddings)
+
+
+@pytest.mark.parametrize(
+    ("tensor", "reason"),
+    [
+        (None, "a packed document has a tensor"),
+        (np.zeros((2, 9, 9, 3), dtype=np.uint8), r"\(2, 9, 9, 3\) instead of uint8 \(n,"),
+        (np.zeros((2, 32, 32, 3), dtype=np.float32), "a tensor of float32"),
+        (np.zeros((0, 32, 32, 3), dtype=np.uint8), r"\(0, 32, 32, 3\)"),
+    ],
+)
+def test_what_is_not_packed_is_refused_by_name(encoder: SemscaleEncoder, tensor: Any, reason: str) -> None:
+    with pytest.raises(RejectedDocumentsError, match=reason) as caught:
+        asyncio.run(encoder.encode_packed(DocumentArray([Document(id="odd", tensor=tensor)])))
+    assert list(json.loads(caught.value.args[1])) == ["odd"]

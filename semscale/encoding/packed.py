@@ -1,0 +1,56 @@
+"""Packed requests to semscale's own server: one array of pictures there, one matrix of embeddings back.
+
+See :mod:`semscale.serving.packed` for the other end. Only pictures that were decoded here travel so; whatever a packed
+request did not bring home is left to the caller, who sends it again document by document and learns which one is at
+fault.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from docarray import Document, DocumentArray
+
+from semscale.encoding.preprocess import Picture
+
+Float32 = npt.NDArray[np.float32]
+
+
+async def post_packed(jina: Any, pictures: Sequence[Picture], rows: int, prefetch: int) -> dict[int, Float32]:
+    """Send pictures of one shape and return the embedding of each by its place; those that failed are missing.
+
+    Args:
+        jina: the asyncio jina client.
+        pictures: uint8 (height, width, 3) each.
+        rows: pictures per request.
+        prefetch: requests in flight.
+
+    Raises:
+        ConnectionError: the server is not there.
+    """
+    starts = range(0, len(pictures), rows)
+    documents = DocumentArray(
+        [Document(id=str(start), tensor=np.stack(pictures[start : start + rows])) for start in starts]
+    )
+    found: dict[int, Float32] = {}
+
+    def on_done(response: Any) -> None:
+        for document in response.docs:
+            start, matrix = int(document.id), document.embedding
+            expected = min(rows, len(pictures) - start)
+            # a server that knows no packed requests may answer anything
+            if isinstance(matrix, np.ndarray) and matrix.ndim == 2 and len(matrix) == expected:
+                found.update(zip(range(start, start + expected), matrix.astype(np.float32, copy=False), strict=True))
+
+    def on_error(response: Any) -> None:
+        del response
+
+    stream = jina.post(
+        on="/encode_packed", inputs=documents, on_done=on_done, on_error=on_error, request_size=1, prefetch=prefetch
+    )
+    async for _ in stream:
+        pass
+    return found

@@ -1,0 +1,234 @@
+"""What a whole study costs against encoding its images and texts once, and against encoding them at every step.
+
+    python tests/benchmarks/bench_study.py            # 6,097 images, 12 steps, 2 strategies
+    python tests/benchmarks/bench_study.py --quick    # 150 images, 3 steps; the old way for one step
+
+One server, one Ray and one MLflow store are up before the clock starts, for every way. In turn within a round:
+  encode once     clip-client's own `encode` of all unique images and texts, batch size tuned, files read ahead
+  semscale        the whole study: encode, score, trials with their MLflow runs, conclusions, report; a fresh store
+  every step      the original tool's way: at every step of every ladder clip-client encodes all images again and all
+                  texts of the step, and the most similar text is looked up
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from clip_client import Client
+from docarray import Document, DocumentArray
+
+from semscale.config import StudyConfig, study_from
+from semscale.datasets.bundled import load_bundled
+from semscale.serving.launcher import launch_server
+from semscale.sweep.arms import Arm, make_arms
+from semscale.sweep.cluster import ray_cluster
+from semscale.sweep.progress import Stage
+from semscale.sweep.study import sweep
+
+MODEL = "semscale-mini"
+SIZES = (32, 64, 128, 256)
+
+
+class Clock:
+    """A reporter that keeps the seconds of each stage, by the first word of its title."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def stage(self, title: str, total: int | None = None, unit: str = "") -> Iterator[Stage]:
+        """Time a stage."""
+        start = time.perf_counter()
+        yield lambda done, total: None
+        word = title.split()[0]
+        self.seconds[word] = self.seconds.get(word, 0.0) + time.perf_counter() - start
+
+    def note(self, text: str) -> None:
+        """Say nothing."""
+
+
+def draw(root: Path, digits: int | None, shapes: int) -> None:
+    """Draw both halves of the digits and any number of shapes into folders; nobody's clock runs."""
+    for split in ("train", "test"):
+        for name, size in (("digits", digits), ("shapes", shapes)):
+            drawn = load_bundled(name, split, size)
+            for sample in drawn.samples:
+                path = root / name / sample.true_class / f"{split}-{Path(sample.file).name}"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(drawn.reader.read(sample.file))
+
+
+def study_of(root: Path, url: str, steps: int, store: Path, name: str, limit: int | None = None) -> StudyConfig:
+    """Return the study: two datasets, two strategies, no controls."""
+    return study_from(
+        {
+            "name": name,
+            "datasets": [
+                {"spec": f"folder:{root / 'digits'}", "domain": "digit"},
+                {"spec": f"folder:{root / 'shapes'}", "domain": "shape"},
+            ],
+            "strategies": ["templates", "templates-fixed"],
+            "controls": [],
+            "steps": steps,
+            "limit": limit,
+            "server": {"urls": [url]},
+            "store": str(store),
+        }
+    )
+
+
+class PlainClient:
+    """What a careful user of clip-client alone would do.
+
+    Args:
+        url: the server.
+        arms: the study's datasets and ladders; their files are read here, ahead of any clock.
+    """
+
+    def __init__(self, url: str, arms: Sequence[Arm]) -> None:
+        self._client = Client(url)
+        self._arms = arms
+        self._files = [[arm.dataset.reader.read(sample.file) for sample in arm.dataset.samples] for arm in arms]
+        self.images = sum(len(files) for files in self._files)
+        self.texts = list(
+            dict.fromkeys(text for arm in arms for ladder in arm.ladders for text in ladder.flatten().texts)
+        )
+        self.size = min(SIZES, key=self._try_size)
+
+    def _try_size(self, size: int) -> float:
+        taken = []
+        for _ in range(2):
+            start = time.perf_counter()
+            self._encode_images(self._files[-1][:1000], size)
+            taken.append(time.perf_counter() - start)
+        return min(taken)
+
+    def encode_once(self) -> None:
+        """Encode all images and all unique texts."""
+        for files in self._files:
+            self._encode_images(files, self.size)
+        self._encode_texts(self.texts)
+
+    def encode_every_step(self, most: int | None) -> int:
+        """Encode all images and the step's texts at every step of every ladder; return the number of passes."""
+        passes = 0
+        for strategy in range(len(self._arms[0].ladders)):
+            for arm, files in zip(self._arms, self._files, strict=True):
+                flat = arm.ladders[strategy].flatten()
+                for end in flat.step_ends[:most]:
+                    images = self._encode_images(files, self.size)
+                    (images @ self._encode_texts(flat.texts[:end]).T).argmax(axis=1)
+                    passes += 1
+        return passes
+
+    def _encode_images(self, files: Sequence[bytes], size: int) -> np.ndarray:
+        encoded = self._client.encode(DocumentArray([Document(blob=file) for file in files]), batch_size=size)
+        return np.asarray(encoded.embeddings)
+
+    def _encode_texts(self, texts: Sequence[str]) -> np.ndarray:
+        encoded = self._client.encode(DocumentArray([Document(text=text) for text in texts]), batch_size=self.size)
+        return np.asarray(encoded.embeddings)
+
+
+def seconds_of(work: Callable[[], object]) -> float:
+    """Return how long one call takes."""
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def measure(quick: bool, rounds: int | None = None) -> dict[str, Any]:
+    """Return the seconds of each way per round and the two ratios of the study, see the top of this file."""
+    rounds = rounds or (1 if quick else 3)
+    steps = 3 if quick else 12
+    most = 1 if quick else None
+    taken: dict[str, list[float]] = {"encode once": [], "semscale": [], "every step": []}
+    stages: list[dict[str, float]] = []
+    with tempfile.TemporaryDirectory() as name, ray_cluster(None):
+        root = Path(name)
+        draw(root, 30 if quick else None, 45 if quick else 2150)
+        with launch_server(MODEL, replicas=2, log_file=root / "server.log") as server:
+            # a first small study makes the tracking store, which is a cost of the first study ever
+            sweep(study_of(root, server.url, 2, root / "warm", "warm", limit=200), root / "runs" / "warm", Clock())
+            plain = PlainClient(server.url, make_arms(study_of(root, server.url, steps, root / "none", "arms")))
+            for number in range(rounds):
+                taken["encode once"].append(seconds_of(plain.encode_once))
+                study = study_of(root, server.url, steps, root / f"store-{number}", f"round-{number}")
+                clock = Clock()
+                out = root / "runs" / f"round-{number}"
+                taken["semscale"].append(seconds_of(lambda study=study, out=out, clock=clock: sweep(study, out, clock)))  # type: ignore[misc]
+                stages.append(clock.seconds)
+                seconds = seconds_of(lambda: plain.encode_every_step(most))
+                taken["every step"].append(seconds * steps / (most or steps))
+    return {
+        "images": plain.images,
+        "texts": len(plain.texts),
+        "steps": steps,
+        "rounds": rounds,
+        "cores": os.cpu_count(),
+        "batch_size": plain.size,
+        "extrapolated": most is not None,
+        "seconds": taken,
+        "stages": stages,
+        "against_once": _spread(taken["semscale"], taken["encode once"]),
+        "faster_than_every_step": _spread(taken["every step"], taken["semscale"]),
+    }
+
+
+def _spread(above: Sequence[float], below: Sequence[float]) -> dict[str, float]:
+    ratios = [x / y for x, y in zip(above, below, strict=True)]
+    return {"median": statistics.median(ratios), "low": min(ratios), "high": max(ratios)}
+
+
+def markdown(result: Mapping[str, Any]) -> str:
+    """Return the result as a table, with where the study's time went."""
+    lines = [
+        f"{result['images']} images, {result['texts']} texts, {result['steps']} steps, 2 strategies, "
+        f"{result['rounds']} rounds, {result['cores']} cores; clip-client in batches of {result['batch_size']}",
+        "",
+        "| way | seconds | range |",
+        "|---|---|---|",
+    ]
+    for way, seconds in result["seconds"].items():
+        name = f"{way} (extrapolated from one step)" if way == "every step" and result["extrapolated"] else way
+        lines.append(f"| {name} | {statistics.median(seconds):.1f} | {min(seconds):.1f} to {max(seconds):.1f} |")
+    once, every = result["against_once"], result["faster_than_every_step"]
+    lines += [
+        "",
+        f"Time is {once['median']:.2f} ({once['low']:.2f} to {once['high']:.2f}) times that of encoding once,",
+        f"speed {every['median']:.1f} ({every['low']:.1f} to {every['high']:.1f}) times that of encoding every step.",
+        "",
+        "| stage | seconds |",
+        "|---|---|",
+    ]
+    lines += [
+        f"| {stage} | {statistics.median([one[stage] for one in result['stages']]):.1f} |"
+        for stage in result["stages"][0]
+    ]
+    return "\n".join(lines)
+
+
+def main(arguments: list[str] | None = None) -> dict[str, Any]:
+    """Run the benchmark, print Markdown and one line of JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="150 images, 3 steps, one round")
+    parser.add_argument("--rounds", type=int)
+    options = parser.parse_args(arguments)
+    result = measure(options.quick, options.rounds)
+    print(markdown(result))
+    print(json.dumps(result))
+    return result
+
+
+if __name__ == "__main__":
+    main()
