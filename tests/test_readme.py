@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 import pytest
 import yaml
+from click.testing import CliRunner
 
 from semscale.cli import main
 from semscale.config import study_from
@@ -60,3 +61,11 @@ def test_outputs_are_those_of_this_version() -> None:
     header = next(line for line in shown[1].splitlines() if line.startswith("dataset"))
     assert header.split() == list(COLUMNS)
     assert "96 trials, 8 curves" in shown[1]
+
+
+@pytest.mark.parametrize("name", ["ladder", "check"])
+def test_outputs_of_quick_commands_are_what_they_print(name: str) -> None:
+    shown = re.search(rf"<!-- output:{name} -->\n```text\n\$ semscale (.*?)\n(.*?)```", README, flags=re.DOTALL)
+    assert shown
+    printed = CliRunner(env={"COLUMNS": "110"}).invoke(main, shlex.split(shown[1])).stdout
+    assert [line.rstrip() for line in printed.strip().splitlines()] == shown[2].rstrip().splitlines()
