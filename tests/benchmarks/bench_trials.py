@@ -22,10 +22,9 @@ from typing import Any
 
 import numpy as np
 import ray
-from semscale.analysis.oracle import oracle_bounds, oracle_correct
 
 from semscale.categories.ladder import Ladder, build_ladders
-from semscale.scoring.kernel import score_ladder
+from semscale.scoring import score_aggregations
 from semscale.sweep.cluster import ray_cluster
 from semscale.sweep.score import ScoredLadder
 from semscale.sweep.trials import TrialContext, run_trials
@@ -52,7 +51,6 @@ def draw_ladders(images: int, steps: int, orders: int) -> list[ScoredLadder]:
         flat = ladder.flatten()
         noise = np.stack([np.random.default_rng(_seed(text)).normal(size=DIMENSION) for text in flat.texts])
         texts = _unit(centres[flat.class_index] + NOISE / 3 * noise)
-        bounds = oracle_bounds(pictures @ texts.T, flat.class_index, flat.step_ends, true_class)
         drawn.append(
             ScoredLadder(
                 dataset=ladder.dataset,
@@ -64,10 +62,16 @@ def draw_ladders(images: int, steps: int, orders: int) -> list[ScoredLadder]:
                 flat=flat,
                 files=[f"{number}.png" for number in range(images)],
                 true_class=true_class,
-                scores=score_ladder(
-                    pictures, texts, flat.class_index, flat.step_ends, true_class, "max", confidence=True
-                ),
-                ceiling=oracle_correct(*bounds),
+                scores=score_aggregations(
+                    pictures,
+                    texts,
+                    flat.class_index,
+                    flat.step_ends,
+                    true_class,
+                    ("max",),
+                    confidence=True,
+                    ceiling=True,
+                )["max"],
                 images=reference,
                 texts=ray.put(texts),
             )
