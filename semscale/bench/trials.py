@@ -1,7 +1,7 @@
 """What one more trial costs: Tune, evaluation, and an MLflow run with its artifacts and plot.
 
-    python tests/benchmarks/bench_trials.py            # 24 and 324 trials, three rounds
-    python tests/benchmarks/bench_trials.py --quick    # 6 and 18 trials, one round
+    python -m semscale.bench.trials            # 24 and 324 trials, three rounds
+    python -m semscale.bench.trials --quick    # 6 and 18 trials, one round
 
 Every round records a small and a large study into a fresh sqlite store each, through the sweep's own trials with a
 real Ray; the difference of the two times over the difference of their sizes is the cost of a trial, and what is left
@@ -22,10 +22,10 @@ from typing import Any
 
 import numpy as np
 import ray
-from semscale.analysis.oracle import oracle_bounds, oracle_correct
+from numpy.typing import NDArray
 
 from semscale.categories.ladder import Ladder, build_ladders
-from semscale.scoring.kernel import score_ladder
+from semscale.scoring.kernel import score_aggregations
 from semscale.sweep.cluster import ray_cluster
 from semscale.sweep.score import ScoredLadder
 from semscale.sweep.trials import TrialContext, run_trials
@@ -52,7 +52,6 @@ def draw_ladders(images: int, steps: int, orders: int) -> list[ScoredLadder]:
         flat = ladder.flatten()
         noise = np.stack([np.random.default_rng(_seed(text)).normal(size=DIMENSION) for text in flat.texts])
         texts = _unit(centres[flat.class_index] + NOISE / 3 * noise)
-        bounds = oracle_bounds(pictures @ texts.T, flat.class_index, flat.step_ends, true_class)
         drawn.append(
             ScoredLadder(
                 dataset=ladder.dataset,
@@ -64,10 +63,16 @@ def draw_ladders(images: int, steps: int, orders: int) -> list[ScoredLadder]:
                 flat=flat,
                 files=[f"{number}.png" for number in range(images)],
                 true_class=true_class,
-                scores=score_ladder(
-                    pictures, texts, flat.class_index, flat.step_ends, true_class, "max", confidence=True
-                ),
-                ceiling=oracle_correct(*bounds),
+                scores=score_aggregations(
+                    pictures,
+                    texts,
+                    flat.class_index,
+                    flat.step_ends,
+                    true_class,
+                    ("max",),
+                    confidence=True,
+                    ceiling=True,
+                )["max"],
                 images=reference,
                 texts=ray.put(texts),
             )
@@ -148,8 +153,8 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     return result
 
 
-def _unit(rows: np.ndarray) -> np.ndarray:
-    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+def _unit(rows: NDArray[np.float64]) -> NDArray[np.float32]:
+    return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True), dtype=np.float32)
 
 
 def _seed(text: str) -> int:
