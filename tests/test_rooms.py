@@ -39,7 +39,18 @@ ROOMS: dict[str, set[str]] = {
     },
     "label": {"sweep", "encoding", "scoring", "datasets", "config"},
     "doctor": {"sweep", "encoding", "categories", "serving"},
-    "cli": {"sweep", "label", "doctor", "replay", "serving", "categories", "datasets", "config"},
+    "bench": {
+        "sweep",
+        "tracking",
+        "encoding",
+        "serving",
+        "accelerate",
+        "scoring",
+        "categories",
+        "datasets",
+        "config",
+    },
+    "cli": {"bench", "sweep", "label", "doctor", "replay", "serving", "categories", "datasets", "config"},
 }
 SHARED = {"errors", "redact"}
 CORE = ("categories", "scoring", "analysis", "replay")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from bench_datasets import listing, reading
+
+from semscale.bench.datasets import listing, reading
 
 
 def test_every_loader_is_measured_against_pillow() -> None:

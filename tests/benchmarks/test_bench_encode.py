@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 
-import bench_encode
 import pytest
+
+from semscale.bench import encode
 
 PIXELS = ["open_clip in this process", "server, documents", "server, packed"]
 FILES = ["open_clip in this process", "clip-client", "semscale", "semscale again"]
@@ -23,13 +24,13 @@ def check(result: dict[str, object], printed: str) -> None:
 
 
 def test_the_quick_benchmark_prints_its_tables(ray_session: None, capsys: pytest.CaptureFixture[str]) -> None:
-    result = bench_encode.main(["--quick"])
+    result = encode.main(["--quick"])
     check(result, capsys.readouterr().out)
 
 
 @pytest.mark.benchmark
 def test_the_full_benchmark_prints_its_tables(ray_session: None, capsys: pytest.CaptureFixture[str]) -> None:
-    result = bench_encode.main([])
+    result = encode.main([])
     printed = capsys.readouterr().out
     check(result, printed)
     with capsys.disabled():

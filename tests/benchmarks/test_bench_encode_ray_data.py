@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 
-import bench_encode_ray_data
 import pytest
+
+from semscale.bench import ray_data
 
 
 def check(result: dict[str, object], printed: str) -> None:
@@ -18,12 +19,12 @@ def check(result: dict[str, object], printed: str) -> None:
 
 
 def test_the_quick_comparison_prints_its_table(ray_session: None, capsys: pytest.CaptureFixture[str]) -> None:
-    check(bench_encode_ray_data.main(["--quick"]), capsys.readouterr().out)
+    check(ray_data.main(["--quick"]), capsys.readouterr().out)
 
 
 @pytest.mark.benchmark
 def test_the_full_comparison_prints_its_table(ray_session: None, capsys: pytest.CaptureFixture[str]) -> None:
-    result = bench_encode_ray_data.main([])
+    result = ray_data.main([])
     printed = capsys.readouterr().out
     check(result, printed)
     with capsys.disabled():

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 
-import bench_kernel
 import pytest
 
+from semscale.bench import kernel
 from semscale.scoring import AGGREGATIONS
 
 
@@ -14,23 +14,23 @@ def check(result: dict[str, object], printed: str) -> None:
     assert result["agreement"] == 1.0
     assert isinstance(result["rows"], list)
     ways = [row["way"] for row in result["rows"]]
-    assert bench_kernel.TOGETHER in ways
-    assert len(ways) == len(AGGREGATIONS) + 3 + (bench_kernel.SCREENED in ways)
+    assert kernel.TOGETHER in ways
+    assert len(ways) == len(AGGREGATIONS) + 3 + (kernel.SCREENED in ways)
     assert result["screened_agreement"] in (None, 1.0)
     assert isinstance(result["growth"], list)
     assert len(result["growth"]) == 4
     table, _, data = printed.rstrip().rpartition("\n")
     assert json.loads(data) == result
-    assert table.count("| max, predictions") == 3 + (bench_kernel.SCREENED in ways)
+    assert table.count("| max, predictions") == 3 + (kernel.SCREENED in ways)
 
 
 def test_the_quick_benchmark_prints_its_table(capsys: pytest.CaptureFixture[str]) -> None:
-    check(bench_kernel.main(["--quick", "--rounds", "1"]), capsys.readouterr().out)
+    check(kernel.main(["--quick", "--rounds", "1"]), capsys.readouterr().out)
 
 
 @pytest.mark.benchmark
 def test_the_full_benchmark_prints_its_table(capsys: pytest.CaptureFixture[str]) -> None:
-    result = bench_kernel.main([])
+    result = kernel.main([])
     printed = capsys.readouterr().out
     check(result, printed)
     with capsys.disabled():

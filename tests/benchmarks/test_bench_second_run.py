@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 
-import bench_second_run
 import pytest
+
+from semscale.bench import second_run
 
 
 def check(result: dict[str, object], printed: str, trials: int) -> None:
@@ -20,13 +21,13 @@ def check(result: dict[str, object], printed: str, trials: int) -> None:
 
 
 def test_the_quick_benchmark_prints_its_table(capsys: pytest.CaptureFixture[str]) -> None:
-    result = bench_second_run.main(["--quick"])
+    result = second_run.main(["--quick"])
     check(result, capsys.readouterr().out, trials=4)
 
 
 @pytest.mark.benchmark
 def test_the_full_benchmark_prints_its_table(capsys: pytest.CaptureFixture[str]) -> None:
-    result = bench_second_run.main([])
+    result = second_run.main([])
     printed = capsys.readouterr().out
     check(result, printed, trials=24)
     with capsys.disabled():

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 
-import bench_study
 import pytest
+
+from semscale.bench import study
 
 
 def check(result: dict[str, object], printed: str, images: int) -> None:
@@ -18,14 +19,14 @@ def check(result: dict[str, object], printed: str, images: int) -> None:
 
 
 def test_the_quick_benchmark_prints_its_table(ray_session: None, capsys: pytest.CaptureFixture[str]) -> None:
-    result = bench_study.main(["--quick"])
+    result = study.main(["--quick"])
     assert result["extrapolated"]
     check(result, capsys.readouterr().out, 150)
 
 
 @pytest.mark.benchmark
 def test_the_full_benchmark_prints_its_table(ray_session: None, capsys: pytest.CaptureFixture[str]) -> None:
-    result = bench_study.main([])
+    result = study.main([])
     printed = capsys.readouterr().out
     assert not result["extrapolated"]
     check(result, printed, 6097)

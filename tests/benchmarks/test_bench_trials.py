@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 
-import bench_trials
 import pytest
+
+from semscale.bench import trials
 
 
 def check(result: dict[str, object], printed: str) -> None:
@@ -18,14 +19,14 @@ def check(result: dict[str, object], printed: str) -> None:
 
 
 def test_the_quick_benchmark_prints_its_table(ray_session: None, capsys: pytest.CaptureFixture[str]) -> None:
-    result = bench_trials.main(["--quick"])
+    result = trials.main(["--quick"])
     assert result["sizes"] == [6, 18]
     check(result, capsys.readouterr().out)
 
 
 @pytest.mark.benchmark
 def test_the_full_benchmark_prints_its_table(ray_session: None, capsys: pytest.CaptureFixture[str]) -> None:
-    result = bench_trials.main([])
+    result = trials.main([])
     assert result["sizes"] == [24, 324]
     printed = capsys.readouterr().out
     check(result, printed)

@@ -1,7 +1,7 @@
 """What a study costs that is done already: everything is in the store and recorded, the same command comes again.
 
-    python tests/benchmarks/bench_second_run.py            # 24 trials, three repeats
-    python tests/benchmarks/bench_second_run.py --quick    # 4 trials, 40 images, one repeat
+    python -m semscale.bench.second_run            # 24 trials, three repeats
+    python -m semscale.bench.second_run --quick    # 4 trials, 40 images, one repeat
 
 The first run fills a fresh store and a fresh MLflow. Each run is a process of its own, as a user's is, whose clock
 stops while Ray starts; what is counted is the rest, from the interpreter's start over the imports and the study to
@@ -50,7 +50,15 @@ def run_once(study: Path, out: Path, store: Path) -> None:
 
 def timed_run(study: Path, folder: Path) -> dict[str, Any]:
     """Run the study in a new process and return its seconds, those of Ray's start, and what it told."""
-    command = [sys.executable, __file__, "--once", str(study), str(folder / "run"), str(folder / "store")]
+    command = [
+        sys.executable,
+        "-m",
+        "semscale.bench.second_run",
+        "--once",
+        str(study),
+        str(folder / "run"),
+        str(folder / "store"),
+    ]
     start = time.perf_counter()
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     seconds = time.perf_counter() - start

@@ -1,7 +1,7 @@
 """What encoding costs: the server and semscale's own stage against the bare ways, side by side in one run.
 
-    python tests/benchmarks/bench_encode.py            # 6,000 images; ViT-B-32's geometry too
-    python tests/benchmarks/bench_encode.py --quick    # 200 images, the bundled model alone
+    python -m semscale.bench.encode            # 6,000 images; ViT-B-32's geometry too
+    python -m semscale.bench.encode --quick    # 200 images, the bundled model alone
 
 Two tables, each way in turn within a round, so that whatever else the machine does hits all of them alike.
 
@@ -28,8 +28,9 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the server has it
 
@@ -38,6 +39,7 @@ import ray
 import torch
 from clip_client import Client
 from docarray import Document, DocumentArray
+from numpy.typing import NDArray
 
 from semscale.datasets.base import Dataset
 from semscale.datasets.bundled import load_bundled
@@ -45,7 +47,7 @@ from semscale.datasets.registry import load_dataset
 from semscale.encoding.client import EncodeClient
 from semscale.encoding.encoder import Encoder
 from semscale.encoding.handshake import shake_hands
-from semscale.encoding.preprocess import to_ppm
+from semscale.encoding.preprocess import Picture, to_ppm
 from semscale.serving.launcher import launch_server
 from semscale.serving.model import LoadedModel, load_model
 from semscale.serving.pixels import PixelReader
@@ -94,7 +96,7 @@ def seconds_of(work: Work) -> float:
 
 def fastest(sizes: Sequence[int], work: Callable[[int], object]) -> int:
     """Return the size with which the work takes the least time, the better of two tries each."""
-    taken = {size: min(seconds_of(lambda size=size: work(size)) for _ in range(2)) for size in sizes}  # type: ignore[misc]
+    taken = {size: min(seconds_of(partial(work, size)) for _ in range(2)) for size in sizes}
     return min(taken, key=lambda size: taken[size])
 
 
@@ -124,12 +126,13 @@ def rows_of(taken: Mapping[str, Sequence[float]], base: str, count: int) -> list
     return rows
 
 
-def bare_pixels(loaded: LoadedModel, pixels: np.ndarray, size: int) -> None:
+def bare_pixels(loaded: LoadedModel, pixels: NDArray[np.uint8], size: int) -> None:
     """Encode uint8 pixels in this process as open_clip's users do: normalise, encode_image, batch by batch."""
     reader = PixelReader(loaded.preprocess, loaded.identity.image_size)
+    encode_image = cast(Callable[[torch.Tensor], torch.Tensor], loaded.model.encode_image)
     with torch.inference_mode():
         for start in range(0, len(pixels), size):
-            loaded.model.encode_image(reader.normalise(torch.from_numpy(pixels[start : start + size]))).numpy()  # type: ignore[operator]
+            encode_image(reader.normalise(torch.from_numpy(pixels[start : start + size]))).numpy()
 
 
 def pixels_table(model: str, files: Sequence[bytes], rounds: int, folder: Path) -> dict[str, Any]:
@@ -144,7 +147,7 @@ def pixels_table(model: str, files: Sequence[bytes], rounds: int, folder: Path) 
         with launch_server(model, replicas=1, num_threads=1, log_file=folder / "one.log") as server:
             quantum = int(server.info["minibatch_size"])
 
-            def through(contents: Any) -> None:
+            def through(contents: Sequence[bytes] | Sequence[Picture]) -> None:
                 # two connections, as two actors have them: while one writes, the other waits
                 async def both() -> None:
                     halves = (contents[: len(contents) // 2], contents[len(contents) // 2 :])
@@ -168,6 +171,8 @@ def pixels_table(model: str, files: Sequence[bytes], rounds: int, folder: Path) 
     finally:
         torch.set_num_threads(before)
     return {
+        "kind": "pixels",
+        "model": model.partition("::")[0],
         "title": f"pixels to embeddings, {model.partition('::')[0]}, {pixels.shape[1]} x {pixels.shape[2]} pixels, "
         f"{len(pixels)} images, one thread; open_clip in batches of {size}",
         "rows": rows_of(taken, "open_clip in this process", len(pixels)),
@@ -223,6 +228,8 @@ def files_table(dataset: Dataset, rounds: int, folder: Path) -> dict[str, Any]:
             rounds,
         )
     return {
+        "kind": "files",
+        "model": MODEL,
         "title": f"files to embeddings, {MODEL}, {len(files)} images, two replicas; clip-client in batches of {size}",
         "rows": rows_of(taken, "clip-client", len(files)),
     }

@@ -1,7 +1,7 @@
 """What a whole study costs against encoding its images and texts once, and against encoding them at every step.
 
-    python tests/benchmarks/bench_study.py            # 6,097 images, 12 steps, 2 strategies
-    python tests/benchmarks/bench_study.py --quick    # 150 images, 3 steps; the old way for one step
+    python -m semscale.bench.study            # 6,097 images, 12 steps, 2 strategies
+    python -m semscale.bench.study --quick    # 150 images, 3 steps; the old way for one step
 
 One server, one Ray and one MLflow store are up before the clock starts, for every way. In turn within a round:
   encode once     clip-client's own `encode` of all unique images and texts, batch size tuned, files read ahead
@@ -20,12 +20,14 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from clip_client import Client
 from docarray import Document, DocumentArray
+from numpy.typing import NDArray
 
 from semscale.config import StudyConfig, study_from
 from semscale.datasets.bundled import load_bundled
@@ -131,11 +133,11 @@ class PlainClient:
                     passes += 1
         return passes
 
-    def _encode_images(self, files: Sequence[bytes], size: int) -> np.ndarray:
+    def _encode_images(self, files: Sequence[bytes], size: int) -> NDArray[np.float32]:
         encoded = self._client.encode(DocumentArray([Document(blob=file) for file in files]), batch_size=size)
         return np.asarray(encoded.embeddings)
 
-    def _encode_texts(self, texts: Sequence[str]) -> np.ndarray:
+    def _encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
         encoded = self._client.encode(DocumentArray([Document(text=text) for text in texts]), batch_size=self.size)
         return np.asarray(encoded.embeddings)
 
@@ -166,7 +168,7 @@ def measure(quick: bool, rounds: int | None = None) -> dict[str, Any]:
                 study = study_of(root, server.url, steps, root / f"store-{number}", f"round-{number}")
                 clock = Clock()
                 out = root / "runs" / f"round-{number}"
-                taken["semscale"].append(seconds_of(lambda study=study, out=out, clock=clock: sweep(study, out, clock)))  # type: ignore[misc]
+                taken["semscale"].append(seconds_of(partial(sweep, study, out, clock)))
                 stages.append(clock.seconds)
                 seconds = seconds_of(lambda: plain.encode_every_step(most))
                 taken["every step"].append(seconds * steps / (most or steps))

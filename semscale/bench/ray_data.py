@@ -1,7 +1,7 @@
 """Ray Data's `map_batches` with an actor pool against the plain actors, for the encoding stage.
 
-    python tests/benchmarks/bench_encode_ray_data.py            # 6,000 images
-    python tests/benchmarks/bench_encode_ray_data.py --quick    # 200 images
+    python -m semscale.bench.ray_data            # 6,000 images
+    python -m semscale.bench.ray_data --quick    # 200 images
 
 Both read, hash, decode, resize, send packed and write segments with the same code; in turn within a round, through one
 server with two replicas. The plain actors also claim every image in the ledger, which the Ray Data variant leaves out,
@@ -25,13 +25,15 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import numpy as np
 import ray
-from bench_encode import MODEL, Work, markdown, rows_of, take_turns, write_images
+from numpy.typing import NDArray
 
+from semscale.bench.encode import MODEL, Work, markdown, rows_of, take_turns, write_images
 from semscale.datasets.base import Reader
 from semscale.datasets.picture import decode
 from semscale.encoding.client import EncodeClient
 from semscale.encoding.encoder import Encoder
-from semscale.encoding.handshake import EncoderIdentity, shake_hands
+from semscale.encoding.handshake import shake_hands
+from semscale.encoding.identity import EncoderIdentity
 from semscale.encoding.preprocess import prepare
 from semscale.encoding.store import EmbeddingStore, write_segment
 from semscale.serving.launcher import launch_server
@@ -48,7 +50,7 @@ class BatchEncoder:
         self._identity, self._reader, self._folder = identity, reader, folder
         self._client = EncodeClient(url, quantum=identity.minibatch)
 
-    def __call__(self, batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    def __call__(self, batch: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Encode one batch of files."""
         spec = self._identity.preprocess
         assert spec is not None

@@ -1,7 +1,7 @@
 """What one more trial costs: Tune, evaluation, and an MLflow run with its artifacts and plot.
 
-    python tests/benchmarks/bench_trials.py            # 24 and 324 trials, three rounds
-    python tests/benchmarks/bench_trials.py --quick    # 6 and 18 trials, one round
+    python -m semscale.bench.trials            # 24 and 324 trials, three rounds
+    python -m semscale.bench.trials --quick    # 6 and 18 trials, one round
 
 Every round records a small and a large study into a fresh sqlite store each, through the sweep's own trials with a
 real Ray; the difference of the two times over the difference of their sizes is the cost of a trial, and what is left
@@ -22,9 +22,10 @@ from typing import Any
 
 import numpy as np
 import ray
+from numpy.typing import NDArray
 
 from semscale.categories.ladder import Ladder, build_ladders
-from semscale.scoring import score_aggregations
+from semscale.scoring.kernel import score_aggregations
 from semscale.sweep.cluster import ray_cluster
 from semscale.sweep.score import ScoredLadder
 from semscale.sweep.trials import TrialContext, run_trials
@@ -152,8 +153,8 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     return result
 
 
-def _unit(rows: np.ndarray) -> np.ndarray:
-    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+def _unit(rows: NDArray[np.float64]) -> NDArray[np.float32]:
+    return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True), dtype=np.float32)
 
 
 def _seed(text: str) -> int:

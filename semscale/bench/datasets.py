@@ -1,7 +1,7 @@
 """What reading a dataset costs: every loader against bare Pillow on the same pictures, and listings of a million.
 
-    python tests/benchmarks/bench_datasets.py            # 400 pictures; 1,000,000 samples in webdataset shards
-    python tests/benchmarks/bench_datasets.py --quick    # 40 pictures; 20,000 samples
+    python -m semscale.bench.datasets            # 400 pictures; 1,000,000 samples in webdataset shards
+    python -m semscale.bench.datasets --quick    # 40 pictures; 20,000 samples
 
 Reading: one thread, from file to decoded pixels, SHA-256 included, as a worker does it; rounds interleave the ways.
 Listing: ``load_dataset`` in a process of its own; the peak of its memory is compared with that of a short listing.
@@ -22,6 +22,7 @@ import tempfile
 import time
 import zipfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -61,10 +62,10 @@ def lay_out(pictures: dict[str, bytes], root: Path) -> dict[str, Dataset]:
     with zipfile.ZipFile(root / "photos.zip", "w", zipfile.ZIP_DEFLATED) as file:
         for name, content in pictures.items():
             file.writestr(name, content)
-    for ending, mode in ((".tar", "w"), (".tar.gz", "w:gz")):
-        with tarfile.open(root / f"photos{ending}", mode) as tar:  # type: ignore[call-overload]
-            for name, content in pictures.items():
-                add(tar, name, content)
+    with tarfile.open(root / "photos.tar", "w") as plain, tarfile.open(root / "photos.tar.gz", "w:gz") as packed:
+        for name, content in pictures.items():
+            add(plain, name, content)
+            add(packed, name, content)
     with (root / "key.csv").open("w", newline="") as key:
         csv.writer(key).writerows([("file", "class"), *((name, name.partition("/")[0]) for name in pictures)])
     write_shards(root / "shards", [(name.replace("/", "_")[:-4], content) for name, content in pictures.items()])
@@ -124,8 +125,8 @@ def reading(quick: bool) -> dict[str, dict[str, float]]:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         datasets = lay_out(pictures, root)
-        ways: dict[str, Callable[[], None]] = {"bare": lambda: bare(root / "photos", list(pictures))}
-        ways |= {name: lambda dataset=dataset: ours(dataset) for name, dataset in datasets.items()}  # type: ignore[misc]
+        ways: dict[str, Callable[[], None]] = {"bare": partial(bare, root / "photos", list(pictures))}
+        ways |= {name: partial(ours, dataset) for name, dataset in datasets.items()}
         ratios: dict[str, list[float]] = {name: [] for name in datasets}
         for _ in range(rounds):
             seconds = {}

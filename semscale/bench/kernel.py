@@ -1,7 +1,7 @@
 """Time of the fused ladder kernel as a multiple of the bare blocked float32 product of the same size.
 
-    python tests/benchmarks/bench_kernel.py            # 50,000 images x 512, 1,000 classes x 12 steps
-    python tests/benchmarks/bench_kernel.py --quick    # 6,500 images x 256, 100 classes x 12 steps
+    python -m semscale.bench.kernel            # 50,000 images x 512, 1,000 classes x 12 steps
+    python -m semscale.bench.kernel --quick    # 6,500 images x 256, 100 classes x 12 steps
 
 All ways of a round run in turn in the same process, so the ratios hold on busy machines too; the spread over the
 rounds is given. A way is compared with the product, and with `max` alone, of its own round. The growth is that of
@@ -23,13 +23,14 @@ import time
 import tracemalloc
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from semscale.accelerate import bfloat16_is_fast, predict_screened
+from semscale.bench.machine import cpu_model
 from semscale.scoring.block import thread_count
 from semscale.scoring.kernel import AGGREGATIONS, BLOCK, LadderScores, score_aggregations
 
@@ -83,14 +84,9 @@ def plain_predictions(images: Float32, texts: Float32, ends: NDArray[np.int64]) 
 
 def machine() -> dict[str, Any]:
     """Return what the figures depend on."""
-    cpu = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        names = [line.partition(":")[2].strip() for line in info.read_text().splitlines() if "model name" in line]
-        cpu = names[0] if names else cpu
     blas: Any = np.show_config(mode="dicts")
     return {
-        "cpu": cpu,
+        "cpu": cpu_model(),
         "cores": os.cpu_count(),
         "python": platform.python_version(),
         "numpy": np.__version__,
@@ -146,7 +142,7 @@ class Case:
         if importlib.util.find_spec("torch") and bfloat16_is_fast():
             ways[SCREENED] = self.screened
         for name in AGGREGATIONS:
-            ways[f"{name}, predictions, ranks, margins"] = lambda name=name: self.score(name)  # type: ignore[misc]
+            ways[f"{name}, predictions, ranks, margins"] = partial(self.score, name)
         ways[TOGETHER] = lambda: self.score(*AGGREGATIONS)
         ways["max, predictions, ranks, margins, confidences, ceiling"] = self.everything
         return ways
@@ -190,6 +186,7 @@ def measure(quick: bool, rounds: int = 3, images: int | None = None, cpu: bool =
         "bare_seconds": statistics.median(bare),
         "gflops": 2e-9 * case.sizes.images * case.sizes.dim * len(case.texts) / statistics.median(bare),
         "rows": [_row(way, taken[way], bare, ways[way]) for way in ways],
+        "screened": None if SCREENED not in ways else _ratio(taken[SCREENED], taken["max, predictions"]),
         "together": _ratio(taken[TOGETHER], taken["max, predictions, ranks, margins"]),
         "growth": growth(QUICK_GROWTH if quick else GROWTH, rounds, cpu),
     }
@@ -249,7 +246,10 @@ def markdown(result: dict[str, Any]) -> str:
         f"Predictions equal to those of the plain similarity matrix: {100 * result['agreement']:.3f} %.",
     ]
     if result["screened_agreement"] is not None:
-        lines.append(f"Screened predictions equal to the kernel's: {100 * result['screened_agreement']:.3f} %.")
+        lines += [
+            f"Screening in bfloat16: {_spread(result['screened'])} times `max` with predictions in float32.",
+            f"Screened predictions equal to the kernel's: {100 * result['screened_agreement']:.3f} %.",
+        ]
     lines += ["", "| growth | x time (lowest to highest) | peak memory beyond inputs, MB |", "|---|---|---|"]
     lines += [f"| {row['case']} | {_spread(row)} | {row['peak_mb']:.0f} |" for row in result["growth"]]
     return "\n".join(lines)
