@@ -17,7 +17,9 @@ from semscale.cli.group import main
 @click.option("--dtype", type=click.Choice(["fp32", "fp16", "bf16"]), help="[fp32 on cpu, fp16 on cuda]")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Interface to listen on.")
 @click.option("--port", default=51000, show_default=True, type=click.IntRange(0, 65535), help="0 takes a free one.")
-@click.option("--minibatch-size", type=click.IntRange(min=1), help="Rows computed at once.  [32 on cpu, 64 on cuda]")
+@click.option(
+    "--minibatch-size", type=click.IntRange(min=1), help="Rows computed at once.  [16 to 64 on cpu, 64 on cuda]"
+)
 @click.option("--metrics-port", type=click.IntRange(1, 65535), help="Prometheus metrics of the executors.")
 def serve(**options: Any) -> None:
     """Start a clip-server for a model.
