@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -194,7 +194,10 @@ def markdown(document: Result) -> str:
     if document["load_start"] > 1:
         lines += ["", "The machine was busy when this began (load above 1): these figures are not worth quoting."]
     if document["quick"]:
-        lines += ["", "Quick sizes: they show that the benchmarks run; the targets are meant for the full ones."]
+        lines += [
+            "",
+            "Quick sizes: they show that the benchmarks run; the targets are for the full ones.",
+        ]
     lines += ["", "| measure | target | found (lowest to highest) | met |", "|---|---|---|---|"]
     met = {True: "yes", False: "no", None: ""}
     for row in document["rows"]:
@@ -206,12 +209,13 @@ def markdown(document: Result) -> str:
 def document(
     outcomes: Mapping[str, Outcome], machine: Result, load_start: float, load_end: float, quick: bool
 ) -> dict[str, Any]:
-    """Return everything that was found, as JSON takes it."""
+    """Return everything that was found, as JSON takes it; at quick sizes no target counts as met or not."""
+    rows = [row for name, outcome in outcomes.items() for row in rows_of(name, outcome)]
     return {
         "quick": quick,
         "machine": dict(machine),
         "load_start": load_start,
         "load_end": load_end,
-        "rows": [vars(row) for name, outcome in outcomes.items() for row in rows_of(name, outcome)],
+        "rows": [asdict(replace(row, met=None) if quick else row) for row in rows],
         "benchmarks": {name: vars(outcome) for name, outcome in outcomes.items()},
     }

@@ -52,7 +52,10 @@ def bench(quick: bool, only: tuple[str, ...], out: Path | None, as_json: bool) -
             with report.stage(name):
                 outcomes[name] = run_benchmark(name, quick)
         except KeyboardInterrupt:
-            click.echo(f"Stopped in {name}; what was measured before is in {out}." if out else "Stopped.", err=True)
+            click.echo(
+                f"Stopped in {name}; what was measured before is in {out}." if out and outcomes else "Stopped.",
+                err=True,
+            )
             sys.exit(130)
         if outcomes[name].error is not None:
             report.note(f"{name}: failed: {outcomes[name].error}")
