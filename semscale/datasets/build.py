@@ -67,9 +67,9 @@ def build(
     table = spool.table()
     code = np.array(codes, dtype=np.int32)
     keep = np.ones(len(code), dtype=np.bool_)
-    for row in spool.repeated(table):
-        keep[row] = False
-        _repeated(table.column("file")[row].as_py(), int(code[row]), table, code, labels, rejected, notes)
+    repeated = spool.repeated(table)
+    keep[repeated] = False  # the first row of a name stays
+    _note_repeated(repeated, table, code, list(labels.codes), notes)
     if options.class_from is not None or source.by_path:
         rule = (
             rule_labels(options.class_from, options.split)
@@ -124,17 +124,20 @@ def _label_by_path(table: pa.Table, code: Int32, keep: np.ndarray, rule: LabelOf
         code[row] = -1 if label is None or label == OTHER_SPLIT else labels.code(label)
 
 
-def _repeated(
-    file: str, code: int, table: pa.Table, codes: Int32, labels: _Labels, rejected: dict[str, str], notes: Notes
-) -> None:
-    """Decide about a file name that stood in an earlier row already; the earlier row stays."""
-    names = list(labels.codes)
-    owners = {int(other) for other, name in zip(codes, _paths(table), strict=True) if name == file}
-    if len(owners) > 1:
-        said = " and ".join(repr(names[other]) if other >= 0 else "no class" for other in sorted(owners))
-        notes.add("images are listed under different classes, of which the first counts", f"{file} ({said})")
-    else:
-        notes.add("images are listed more than once", file)
+def _note_repeated(repeated: Sequence[int], table: pa.Table, codes: Int32, labels: Sequence[str], notes: Notes) -> None:
+    """Name the files that are listed more than once, in one pass however many they are."""
+    owners: dict[str, set[int]] = {table.column("file")[row].as_py(): set() for row in repeated}
+    if not owners:
+        return
+    for name, code in zip(_paths(table), codes.tolist(), strict=True):
+        if name in owners:
+            owners[name].add(code)
+    for name, found in owners.items():
+        if len(found) > 1:
+            said = " and ".join(repr(labels[code]) if code >= 0 else "no class" for code in sorted(found))
+            notes.add("images are listed under different classes, of which the first counts", f"{name} ({said})")
+        else:
+            notes.add("images are listed more than once", name)
 
 
 def _check_some(

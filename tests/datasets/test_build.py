@@ -116,3 +116,10 @@ def test_links_in_a_circle_are_named_and_end(tmp_path: Path) -> None:
     assert "links lead back into the dataset: a/again" in text
     assert "files are no images by their names: b/notes.txt" in text
     assert "archives inside are not opened: b/more.zip" in text
+
+
+def test_a_table_that_repeats_everything_is_listed_in_one_pass() -> None:
+    n = 40_000
+    dataset = made([Entry(str(i % (n // 2)), label="ab"[i % 2]) for i in range(n)])
+    assert len(dataset.samples) == n // 2
+    assert any(line.startswith(f"{n // 2} images are listed more than once: 0, 1") for line in dataset.notes)
