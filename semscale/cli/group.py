@@ -40,7 +40,9 @@ def main() -> None:
     \b
     semscale sweep                    the bundled datasets and model, nothing else needed
     semscale sweep study.yaml         a study of your own
+    semscale datasets check SPEC      what would a study see?
     semscale optimize DATASET         which categories are worth having?
+    semscale label IMAGES --categories "cat,dog"
     semscale replay PATH              re-score what others published
     semscale doctor                   is everything in place?
     """
