@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy.special import ndtr
+from scipy.special import ndtr, ndtri
 
 from semscale.analysis.bootstrap import REPLICATES, resample
 from semscale.analysis.contrasts import Contrasts, contrasts
@@ -157,6 +157,9 @@ def step_table(scales: Sequence[int], patterns: Patterns, curves: Float64, found
     low, high = wilson_interval(accuracy * size, size)
     error = np.sqrt(np.maximum(accuracy * (1 - accuracy) / size, 0.25 / size**2))
     reach = float(np.quantile((np.abs(curves - accuracy) / error).max(axis=1), 0.95))
+    # a band over all steps is nowhere narrower than the interval of one; where every image is right at every step (or
+    # none is), no replicate moves, and the bootstrap would give a band of no width
+    reach = max(reach, float(ndtri(0.975)))
     band_low, band_high = wilson_interval(accuracy * size, size, 2 * float(ndtr(reach)) - 1)
     change_low, change_high = found.pointwise()
     all_low, all_high = found.band_from_first()

@@ -52,11 +52,11 @@ def ray_cluster(address: str | None) -> Iterator[None]:
                 _node_ip_address="127.0.0.1",
                 **quiet,
             )
-    except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+    except Exception as error:  # Ray raises a bare Exception when it does not start in time
         raise SemscaleError(
             "no Ray cluster answers" if address else "Ray does not start on this machine",
             where=redact(address) if address else None,
-            found=str(error).strip().splitlines()[0],
+            found=(str(error).strip() or type(error).__name__).splitlines()[0],
             hint="check --ray-address; without it the sweep starts Ray on this machine" if address else None,
         ) from error
     try:

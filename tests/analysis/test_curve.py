@@ -153,3 +153,15 @@ def test_same_seed_same_conclusions() -> None:
     first, second = conclude([1, 2, 3], correct, seed=7), conclude([1, 2, 3], correct, seed=7)
     assert first.steps.equals(second.steps)
     assert (first.peak_p, first.peak_change_corrected) == (second.peak_p, second.peak_change_corrected)
+
+
+@pytest.mark.parametrize("right", [True, False])
+@pytest.mark.parametrize("orders", [1, 3])
+def test_a_curve_that_is_always_right_or_always_wrong_has_intervals(right: bool, orders: int) -> None:
+    correct = np.full((40, 4) if orders == 1 else (orders, 40, 4), right)
+    summary = conclude([1, 2, 3, 4], correct)
+    assert summary.trend == "flat"
+    assert (summary.steps["accuracy"] == float(right)).all()
+    assert (summary.steps["band_low"] <= summary.steps["ci_low"]).all()
+    assert (summary.steps["band_high"] >= summary.steps["ci_high"]).all()
+    assert (summary.steps["band_high"] > summary.steps["band_low"]).all()
