@@ -13,7 +13,7 @@ from threadpoolctl import threadpool_info
 from semscale.scoring import join_scores, score_aggregations
 from semscale.scoring.block import thread_count
 from semscale.scoring.kernel import BLOCK, block_ranges
-from semscale.sweep.score import _score_range
+from semscale.sweep.score import _score_remotely
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 
@@ -42,7 +42,7 @@ def test_tasks_over_ranges_join_to_the_scores_of_one_pass() -> None:
     true = rng.integers(0, 20, len(images)).astype(np.int32)
     held = ray.put(images), ray.put(texts)
     tasks = [
-        _score_range.remote(*held, owners, ends, true, start, stop, "max", 100.0)
+        _score_remotely.remote(*held, owners, ends, true, start, stop, "max", 100.0)
         for start, stop in block_ranges(len(images), 3)
     ]
     joined = join_scores(ray.get(tasks))
