@@ -30,12 +30,12 @@ class FolderReader:
         """Return the bytes of an image given by its path below the root."""
         if "://" in self.root:
             return read_whole(f"{self.root.rstrip('/')}/{place}")
-        # a plain open costs a third of fsspec's
-        with open(os.path.join(self.root, place), "rb") as file:
-            content = file.read(MAX_FILE_BYTES + 1)
-        if len(content) > MAX_FILE_BYTES:
-            raise OSError(f"larger than {MAX_FILE_BYTES // 2**20} MiB")
-        return content
+        # a plain open costs a third of fsspec's, and a buffer of the file's size a third of one of the limit's
+        with open(os.path.join(self.root, place), "rb", buffering=0) as file:
+            size = os.fstat(file.fileno()).st_size
+            if size > MAX_FILE_BYTES:
+                raise OSError(f"larger than {MAX_FILE_BYTES // 2**20} MiB")
+            return file.readall()
 
 
 def open_source(path: str, options: Options) -> Source:
