@@ -19,9 +19,7 @@ Files to embeddings, a server with two replicas:
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import json
 import os
 import statistics
 import tempfile
@@ -41,6 +39,7 @@ from clip_client import Client
 from docarray import Document, DocumentArray
 from numpy.typing import NDArray
 
+from semscale.bench.alone import run_alone
 from semscale.datasets.base import Dataset
 from semscale.datasets.bundled import load_bundled
 from semscale.datasets.registry import load_dataset
@@ -264,14 +263,7 @@ def markdown(result: Mapping[str, Any]) -> str:
 
 def main(arguments: list[str] | None = None) -> dict[str, Any]:
     """Run the benchmark, print Markdown and one line of JSON."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="200 images, one round")
-    parser.add_argument("--rounds", type=int)
-    options = parser.parse_args(arguments)
-    result = measure(options.quick, options.rounds)
-    print(markdown(result))
-    print(json.dumps(result))
-    return result
+    return run_alone(__doc__, "200 images, one round", measure, markdown, arguments)
 
 
 if __name__ == "__main__":

@@ -11,10 +11,8 @@ started outside the clock and, in a third row, inside it.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import hashlib
-import json
 import os
 import tempfile
 from collections.abc import Mapping
@@ -27,6 +25,7 @@ import numpy as np
 import ray
 from numpy.typing import NDArray
 
+from semscale.bench.alone import run_alone
 from semscale.bench.encode import MODEL, Work, markdown, rows_of, take_turns, write_images
 from semscale.datasets.base import Reader
 from semscale.datasets.picture import decode
@@ -122,14 +121,7 @@ def measure(quick: bool, rounds: int | None = None) -> dict[str, Any]:
 
 def main(arguments: list[str] | None = None) -> dict[str, Any]:
     """Run the benchmark, print Markdown and one line of JSON."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="200 images, one round")
-    parser.add_argument("--rounds", type=int)
-    options = parser.parse_args(arguments)
-    result = measure(options.quick, options.rounds)
-    print(markdown(result))
-    print(json.dumps(result))
-    return result
+    return run_alone(__doc__, "200 images, one round", measure, markdown, arguments)
 
 
 if __name__ == "__main__":

@@ -12,8 +12,6 @@ One server, one Ray and one MLflow store are up before the clock starts, for eve
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import statistics
 import tempfile
@@ -29,6 +27,7 @@ from clip_client import Client
 from docarray import Document, DocumentArray
 from numpy.typing import NDArray
 
+from semscale.bench.alone import run_alone
 from semscale.config import StudyConfig, study_from
 from semscale.datasets.bundled import load_bundled
 from semscale.serving.launcher import launch_server
@@ -222,14 +221,7 @@ def markdown(result: Mapping[str, Any]) -> str:
 
 def main(arguments: list[str] | None = None) -> dict[str, Any]:
     """Run the benchmark, print Markdown and one line of JSON."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="150 images, 3 steps, one round")
-    parser.add_argument("--rounds", type=int)
-    options = parser.parse_args(arguments)
-    result = measure(options.quick, options.rounds)
-    print(markdown(result))
-    print(json.dumps(result))
-    return result
+    return run_alone(__doc__, "150 images, 3 steps, one round", measure, markdown, arguments)
 
 
 if __name__ == "__main__":

@@ -10,8 +10,6 @@ of the small study's time is the start. Embeddings are drawn at random around th
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import statistics
 import tempfile
@@ -24,6 +22,7 @@ import numpy as np
 import ray
 from numpy.typing import NDArray
 
+from semscale.bench.alone import run_alone
 from semscale.categories.ladder import Ladder, build_ladders
 from semscale.scoring.kernel import score_aggregations
 from semscale.sweep.cluster import ray_cluster
@@ -143,14 +142,7 @@ def markdown(result: dict[str, Any]) -> str:
 
 def main(arguments: list[str] | None = None) -> dict[str, Any]:
     """Run the benchmark, print Markdown and one line of JSON."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="6 and 18 trials, one round")
-    parser.add_argument("--rounds", type=int)
-    options = parser.parse_args(arguments)
-    result = measure(options.quick, options.rounds)
-    print(markdown(result))
-    print(json.dumps(result))
-    return result
+    return run_alone(__doc__, "6 and 18 trials, one round", measure, markdown, arguments)
 
 
 def _unit(rows: NDArray[np.float64]) -> NDArray[np.float32]:
