@@ -59,9 +59,11 @@ def lay_out(pictures: dict[str, bytes], root: Path) -> dict[str, Dataset]:
     for name, content in pictures.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(content)
-    with zipfile.ZipFile(root / "photos.zip", "w", zipfile.ZIP_DEFLATED) as file:
-        for name, content in pictures.items():
-            file.writestr(name, content)
+    # as zip programs leave pictures, which deflating makes no smaller; and deflated all the same
+    for archive, method in (("photos.zip", zipfile.ZIP_STORED), ("deflated.zip", zipfile.ZIP_DEFLATED)):
+        with zipfile.ZipFile(root / archive, "w", method) as file:
+            for name, content in pictures.items():
+                file.writestr(name, content)
     with tarfile.open(root / "photos.tar", "w") as plain, tarfile.open(root / "photos.tar.gz", "w:gz") as packed:
         for name, content in pictures.items():
             add(plain, name, content)
@@ -78,6 +80,7 @@ def lay_out(pictures: dict[str, bytes], root: Path) -> dict[str, Dataset]:
     specs = {
         "folder": f"folder:{folder}",
         "zip": f"zip:{root / 'photos.zip'}",
+        "zip, deflated": f"zip:{root / 'deflated.zip'}",
         "tar": f"tar:{root / 'photos.tar'}",
         "tar.gz": f"tar:{root / 'photos.tar.gz'}",
         "table": f"table:{root / 'key.csv'}",

@@ -145,6 +145,7 @@ BENCHMARKS: dict[str, tuple[Measure, ...]] = {
             Measure(f"reading {loader}, rate against bare Pillow", partial(_reading, loader), least=0.9)
             for loader in _LOADERS
         ),
+        Measure("reading zip, deflated, rate against bare Pillow", partial(_reading, "zip, deflated")),
         Measure("reading tar.gz, compressed, rate against bare Pillow", partial(_reading, "tar.gz")),
         Measure("listing, samples per second", partial(_listing, "samples_per_second"), form=",.0f"),
         Measure("listing, MiB beyond a short one", partial(_listing, "mib_beyond"), form=".0f"),
