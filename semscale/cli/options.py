@@ -10,12 +10,6 @@ import yaml
 
 from semscale.errors import SemscaleError
 
-SPECS = (
-    "digits, shapes, folder:PATH, zip:PATH, tar:PATH, table:FILE, webdataset:SHARDS, parquet:PATH, hf:NAME or "
-    "torchvision:NAME"
-)
-"""What DATASET can be, for the help."""
-
 _DATASET = {
     "domain": click.option("--domain", help="The word for what all classes are."),
     "class_from": click.option(
