@@ -104,7 +104,9 @@ class EncodingConfig(_Section):
     """How images travel to the servers; nothing here changes a result, but for `draft`."""
 
     batch_size: int | None = Field(default=None, ge=1, le=4096, description="images per request; adapted unless set")
-    actors: int | None = Field(default=None, ge=1, le=4096, description="encoder actors; two per endpoint unless set")
+    actors: int | None = Field(
+        default=None, ge=1, le=4096, description="encoder actors; one for every two CPUs unless set"
+    )
     deadline: float = Field(default=120.0, gt=0, description="seconds that a server has to answer a request")
     draft: bool = Field(default=False, description="decode large JPEGs at reduced size: faster, other embeddings")
 

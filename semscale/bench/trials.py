@@ -87,12 +87,11 @@ def record(ladders: Sequence[ScoredLadder], folder: Path) -> float:
     run = start_curve_run(client, store, "bench/curve", study, ladders[0].columns, "drawn / templates")
     start = time.perf_counter()
     context = TrialContext(
-        ladders={ladder.key: ray.put(ladder) for ladder in ladders},
         curve_runs={ladders[0].curve: (run.info.run_id, "bench/curve", "drawn / templates")},
         tracking=store,
         study_name="bench",
     )
-    table = run_trials(ladders, context, folder, lambda done, total: None)
+    table = run_trials(ladders, context, folder, lambda done, total: None, print)
     seconds = time.perf_counter() - start
     assert table["mlflow_run_id"].nunique() == sum(len(ladder.flat.scales) for ladder in ladders)
     return seconds

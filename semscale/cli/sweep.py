@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 )  # fmt: skip
 @click.option("--replicas", type=click.IntRange(min=1), help="Replicas of the sweep's own server.  [2]")
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), help="Device of the sweep's own server.  [cpu]")
-@click.option("--actors", type=click.IntRange(min=1), help="Encoder actors.  [two per server]")
+@click.option("--actors", type=click.IntRange(min=1), help="Encoder actors.  [one for every two CPUs]")
 @click.option("--ray-address", metavar="ADDRESS", help="Ray cluster to use; without it Ray runs on this machine.")
 @click.option("--tracking-uri", metavar="URI", help="MLflow server.  [mlflow.db beside the run directory]")
 @click.option("--store", metavar="DIR", help="Embedding store.  [SEMSCALE_STORE or ~/.cache/semscale/embeddings]")

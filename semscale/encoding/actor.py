@@ -74,7 +74,7 @@ class EncoderActor:
         self._endpoint = index
         self._urls: Sequence[str] = ()
         self._client: EncodeClient | None = None
-        self._wire = asyncio.Lock()  # one call at a time on a connection, while the next chunk is being read
+        self._wire = asyncio.Semaphore(2)  # while one call's answers come in, the next is computed
 
     async def encode_images(self, chunk: int, ledger: Any, reader: Reader, places: Sequence[str]) -> ChunkReport:
         """Bring the images at these places into the store, unless they are there or another chunk has them."""
@@ -199,4 +199,4 @@ def _read_all(reader: Reader, places: Sequence[str]) -> tuple[list[bytes | None]
 
 
 # Workers come and go (spot machines, the memory monitor): the actor is started again and its chunk repeated.
-RemoteEncoder = ray.remote(max_restarts=3, max_task_retries=3, max_concurrency=2)(EncoderActor)
+RemoteEncoder = ray.remote(max_restarts=3, max_task_retries=3, max_concurrency=4)(EncoderActor)

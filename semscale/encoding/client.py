@@ -61,7 +61,7 @@ class _Answer:
 
 
 class EncodeClient:
-    """One connection to one clip-server; for use by one coroutine at a time.
+    """One connection to one clip-server; several coroutines of one event loop may use it.
 
     Args:
         url: ``grpc://host:port`` or ``grpcs://host:port``.

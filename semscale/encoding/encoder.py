@@ -25,8 +25,12 @@ Progress = Callable[[int, int], None]
 _BATCH = 64
 # Two to eight requests in one call keep all replicas busy; more only costs memory.
 _REQUESTS_PER_CHUNK = 4
-# One chunk on the wire, one being read and decoded.
-_CHUNKS_PER_ACTOR = 2
+# Two chunks on the wire, so that no replica waits for the next one; two being read and decoded.
+_CHUNKS_PER_ACTOR = 4
+# An actor costs a second of its own; one decodes small pictures faster than a CPU's server takes them, while for large
+# ones, or servers with GPUs, half of the CPUs may have to decode.
+_CPUS_PER_ACTOR = 2
+_MOST_ACTORS_PER_ENDPOINT = 8
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,8 @@ class Encoder:
         urls: the endpoints, or a function that starts servers and returns them; it is called when there is something
             to send, and not at all when everything is in the store.
         store: root of the embedding store.
-        actors: number of actors; two per endpoint unless given.
+        actors: number of actors; unless given one for every two CPUs of the cluster, at least one and at most eight
+            per endpoint.
         batch_size: images or texts per request; None adapts it to the servers.
         deadline: seconds that a server has to answer.
 
@@ -94,10 +99,12 @@ class Encoder:
             draft=identity.draft,
             quantum=identity.minibatch,
         )
-        count = actors or 2 * max(1, len(given))
+        cluster = float(ray.cluster_resources().get("CPU", 1.0))
+        endpoints = max(1, len(given))
+        count = actors or max(endpoints, min(int(cluster / _CPUS_PER_ACTOR), _MOST_ACTORS_PER_ENDPOINT * endpoints))
         # Half a CPU each while they live (decoding needs it, waiting for the server does not), and never more than
         # half the cluster, or actors that find no place would be waited for.
-        cpus = min(0.5, float(ray.cluster_resources().get("CPU", 1.0)) / (2 * count))
+        cpus = min(0.5, cluster / (2 * count))
         self._actors = [RemoteEncoder.options(num_cpus=cpus).remote(index, settings) for index in range(count)]
 
     def __enter__(self) -> Encoder:

@@ -80,7 +80,7 @@ def label(
         servers: addresses of running servers; without any one is started for the time of the call.
         stats: also write `stats.csv`.
         window: items between two writes.
-        actors: encoder actors; two per server unless given.
+        actors: encoder actors; one for every two CPUs unless given.
 
     Raises:
         SemscaleError: for anything that the user can mend, and when not one item could be labelled.

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -9,10 +12,29 @@ import pandas as pd
 import ray
 
 from semscale.analysis.intervals import wilson_interval
+from semscale.report.confusion import confusion_png
 from semscale.scoring.metrics import TrialMetrics, trial_metrics
 from semscale.scoring.statistics import category_statistics
 from semscale.sweep.score import ScoredLadder
-from semscale.tracking.records import TrialDetails
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """An evaluated trial, ready to be recorded.
+
+    Attributes:
+        k: index of the step.
+        ladder: dataset, model, strategy and order.
+        row: the row of trials.parquet, without the MLflow run id.
+        class_accuracy: accuracy by class; empty where no files were asked for.
+        files: artifact name -> content.
+    """
+
+    k: int
+    ladder: tuple[str, str, str, int]
+    row: dict[str, Any]
+    class_accuracy: dict[str, float] = field(default_factory=dict)
+    files: dict[str, bytes] = field(default_factory=dict)
 
 
 def evaluate_step(scored: ScoredLadder, k: int) -> dict[str, Any]:
@@ -42,33 +64,59 @@ def evaluate_step(scored: ScoredLadder, k: int) -> dict[str, Any]:
     }
 
 
-def trial_details(scored: ScoredLadder, k: int) -> TrialDetails:
-    """Compute the artifacts of step k: the label set, the statistics per category, and the confusion matrix."""
+def evaluate_trial(scored: ScoredLadder, k: int, title: str | None) -> Evaluated:
+    """Evaluate step k.
+
+    Args:
+        scored: the ladder.
+        k: index of the step.
+        title: the name of the curve's run, for the files; None leaves them out.
+    """
+    row = evaluate_step(scored, k)
+    if title is None:
+        return Evaluated(k, scored.key, row)
     metrics = _metrics(scored, k)
+    classes = scored.ladder.classes
+    accuracy = dict(zip(classes, metrics.per_class_accuracy.tolist(), strict=True))
+    table = pd.DataFrame(
+        {"class": classes, "n_images": metrics.confusion.sum(axis=1), "accuracy": metrics.per_class_accuracy}
+    )
+    categories = {name: list(texts) for name, texts in scored.ladder.steps[k].categories.items()}
+    heading = f"{trial_name(title, row)}: {100 * row['accuracy']:.1f} %"
+    files = {
+        "categories.json": json.dumps(categories, ensure_ascii=False, indent=1).encode(),
+        "category_statistics.csv": _statistics(scored, k).to_csv(index=False).encode(),
+        "class_accuracy.csv": table.to_csv(index=False).encode(),
+        "confusion.png": confusion_png(metrics.confusion, classes, heading),
+    }
+    return Evaluated(k, scored.key, row, accuracy, files)
+
+
+def trial_name(title: str, row: Mapping[str, Any]) -> str:
+    """Return the name of a trial's run; names sort by order and scale.
+
+    >>> trial_name("digits / templates", {"order": 0, "scale": 4})
+    'digits / templates / s=04'
+    """
+    order = f" / o={row['order']}" if row["order"] else ""
+    return f"{title}{order} / s={row['scale']:02d}"
+
+
+def _statistics(scored: ScoredLadder, k: int) -> pd.DataFrame:
     end = int(scored.flat.step_ends[k])
     table = category_statistics(
         ray.get(scored.images), ray.get(scored.texts)[:end], scored.scores.predicted_category[:, k]
     )
     texts = np.array(scored.flat.texts, dtype=object)
-    second = [texts[index] if index >= 0 else None for index in table.second_best]
-    statistics = pd.DataFrame(
+    return pd.DataFrame(
         {
             "category": texts[:end],
             "fraction": table.fraction,
             "average_dot_product": table.average_dot_product,
             "variance": table.variance,
-            "second_best_category": second,
+            "second_best_category": [texts[index] if index >= 0 else None for index in table.second_best],
         }
     )
-    class_accuracy = pd.DataFrame(
-        {
-            "class": scored.ladder.classes,
-            "n_images": metrics.confusion.sum(axis=1),
-            "accuracy": metrics.per_class_accuracy,
-        }
-    )
-    categories = {name: list(texts) for name, texts in scored.ladder.steps[k].categories.items()}
-    return TrialDetails(categories, statistics, class_accuracy, metrics.confusion)
 
 
 def _metrics(scored: ScoredLadder, k: int) -> TrialMetrics:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,19 +12,37 @@ import ray
 from ray import tune
 
 from semscale.errors import SemscaleError
-from semscale.sweep.progress import Stage
+from semscale.sweep.cluster import cluster_cpus
+from semscale.sweep.evaluate import Evaluated, evaluate_trial
 from semscale.sweep.score import ScoredLadder
-from semscale.sweep.trials import TrialContext, grid_size, run_trial
+
+Place = tuple[tuple[str, str, str, int], int]
+
+# what a worker evaluates in the time that another one takes to start
+_IMAGES_PER_WORKER = 500_000
+
+
+class Parcel:
+    """Carries an evaluated trial past Tune, which would copy and print everything in a result that it keeps."""
+
+    def __init__(self, content: Evaluated | None) -> None:
+        self.content = content
+
+    def take(self) -> Evaluated | None:
+        """Return the trial and keep nothing; None where the grid has no such trial."""
+        content, self.content = self.content, None
+        return content
 
 
 class StepTrial(tune.Trainable):
     """Evaluates one scale step; the worker process is used again for the next trial."""
 
-    def setup(self, config: dict[str, Any], context: TrialContext) -> None:
-        """Connect to MLflow once per worker."""
-        self._context = context
-        self._client = context.tracking.client()
+    def setup(self, config: dict[str, Any], ladders: Mapping[Any, Any], titles: Mapping[Place, str | None]) -> None:
+        """Keep references of the ladders, once per worker."""
+        self._ladders = ladders
+        self._titles = titles
         self._config = config
+        self._last: tuple[object, ScoredLadder | None] = (None, None)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take over the next trial's place in the grid."""
@@ -31,36 +50,47 @@ class StepTrial(tune.Trainable):
         return True
 
     def step(self) -> dict[str, Any]:
-        """Evaluate and record the trial; its whole row is Tune's result."""
-        curve = (self._config["dataset"], self._config["model"], self._config["strategy"])
-        reference = self._context.ladders.get((*curve, self._config["order"]))
-        scored: ScoredLadder | None = ray.get(reference) if reference is not None else None
-        if scored is None or self._config["scale"] not in scored.flat.scales:
-            # ladders may differ in length, and controls between datasets; the grid is a full product
-            return {"row": None, tune.result.DONE: True}
-        k = scored.flat.scales.index(self._config["scale"])
-        return {"row": run_trial(self._context, self._client, scored, k), tune.result.DONE: True}
+        """Evaluate the trial; all of it is Tune's result."""
+        key = tuple(self._config[name] for name in ("dataset", "model", "strategy", "order"))
+        if self._last[0] != key:  # unpacking it takes as long as evaluating a step
+            reference = self._ladders.get(key)
+            self._last = (key, ray.get(reference) if reference is not None else None)
+        scored = self._last[1]
+        # ladders may differ in length, and controls between datasets; the grid is a full product
+        found = None
+        if scored is not None and self._config["scale"] in scored.flat.scales:
+            k = scored.flat.scales.index(self._config["scale"])
+            found = evaluate_trial(scored, k, self._titles[scored.key, k])
+        return {"trial": Parcel(found), tune.result.DONE: True}
 
 
-class _Advance(tune.Callback):
-    def __init__(self, total: int, stage: Stage) -> None:
-        self.total = total
-        self.stage = stage
-        self.done = 0
+class _Take(tune.Callback):
+    def __init__(self, take: Callable[[Evaluated], None]) -> None:
+        self.take = take
 
     def __getstate__(self) -> dict[str, Any]:
         # Tune pickles its callbacks for a restore that is never asked for; a terminal cannot be pickled
-        return {"total": self.total, "done": self.done}
+        return {}
 
-    def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
-        self.done += 1
-        self.stage(self.done, self.total)
+    def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: dict[str, Any], **info: Any) -> None:
+        evaluated = result["trial"].take()
+        if evaluated is not None:
+            self.take(evaluated)
 
 
 def run_grid(
-    ladders: Sequence[ScoredLadder], context: TrialContext, folder: Path, stage: Stage
-) -> list[dict[str, Any]]:
-    """Run the grid and return a row per trial, in Tune's order; arguments as of :func:`run_trials`.
+    ladders: Sequence[ScoredLadder],
+    titles: Mapping[Place, str | None],
+    folder: Path,
+    take: Callable[[Evaluated], None],
+) -> None:
+    """Run the grid and hand over every trial when it is evaluated.
+
+    Args:
+        ladders: the scored ladders of all curves.
+        titles: by ladder and step the title of the trial's files; None where no files are needed.
+        folder: for Tune's own state.
+        take: is given the trials in any order.
 
     Raises:
         SemscaleError: a trial failed, also when repeated.
@@ -72,29 +102,29 @@ def run_grid(
         "order": tune.grid_search(list(dict.fromkeys(scored.order for scored in ladders))),
         "scale": tune.grid_search(sorted({scale for scored in ladders for scale in scored.flat.scales})),
     }
+    images = sum(len(scored.true_class) * len(scored.flat.scales) for scored in ladders)
+    workers = min(math.ceil(images / _IMAGES_PER_WORKER), int(cluster_cpus()))
+    references = {scored.key: ray.put(scored) for scored in ladders}
+    trainable = tune.with_parameters(StepTrial, ladders=references, titles=dict(titles))
     # Tune insists on a folder for its own state; ours is the store, the run directory and MLflow
     with tempfile.TemporaryDirectory(prefix=".tune-", dir=folder) as scratch:
         tuner = tune.Tuner(
-            tune.with_resources(tune.with_parameters(StepTrial, context=context), {"cpu": 1}),
+            tune.with_resources(trainable, {"cpu": 1}),
             param_space=space,
-            tune_config=tune.TuneConfig(reuse_actors=True),
+            tune_config=tune.TuneConfig(reuse_actors=True, max_concurrent_trials=workers),
             run_config=tune.RunConfig(
                 name="trials",
                 storage_path=str(Path(scratch).resolve()),
                 verbose=0,
                 failure_config=tune.FailureConfig(max_failures=2),
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # nothing to go on from
-                callbacks=[_Advance(grid_size(ladders), stage)],
+                callbacks=[_Take(take)],
             ),
         )
         results = tuner.fit()
-    rows = []
     for result in results:
         if result.error is not None:
             raise _failure(result)
-        if result.metrics and result.metrics["row"] is not None:
-            rows.append(result.metrics["row"])
-    return rows
 
 
 def _failure(result: Any) -> SemscaleError:

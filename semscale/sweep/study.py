@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import ray
 
 from semscale.config import StudyConfig
 from semscale.encoding.encoder import TooManyBadImagesError
@@ -24,11 +23,11 @@ from semscale.sweep.endpoints import Endpoints
 from semscale.sweep.progress import Reporter
 from semscale.sweep.rundir import RunDirectory, slug
 from semscale.sweep.score import ScoredLadder, score_arm
-from semscale.sweep.trials import TrialContext, grid_size, run_trials
+from semscale.sweep.trials import TrialContext, places_of, run_trials
 from semscale.tracking.records import (
     finish_curve_run,
     finish_study_run,
-    recorded_trials,
+    known_trials,
     start_curve_run,
     start_study_run,
 )
@@ -165,14 +164,13 @@ def _try_and_conclude(
             runs[ladder.curve] = run
             places[ladder.curve] = (run.info.run_id, curve_key, title)
     context = TrialContext(
-        ladders={ladder.key: ray.put(ladder) for ladder in scored},
         curve_runs=places,
         tracking=tracking,
         study_name=name,
-        recorded=recorded_trials(client, tracking, name),
+        known=known_trials(client, tracking, name),
     )
-    with report.stage("trials", grid_size(scored), "trials") as advance:
-        trials = run_trials(scored, context, directory.path, advance)
+    with report.stage("trials", len(places_of(scored)), "trials") as advance:
+        trials = run_trials(scored, context, directory.path, advance, report.note)
     with report.stage("concluding", len(runs), "curves") as advance:
         run_ids = {curve: run.info.run_id for curve, run in runs.items()}
         found = conclude_study(scored, arms, study.margin / 100, run_ids)

@@ -1,95 +1,121 @@
-"""Stage 3: the trials; each evaluates one step of a ladder and records one run."""
+"""Stage 3: the trials; each evaluates one step of a ladder and has one run in MLflow."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from semscale.sweep.evaluate import evaluate_step, trial_details
+from semscale.sweep.evaluate import Evaluated, evaluate_trial, trial_name
 from semscale.sweep.progress import Stage
 from semscale.sweep.rundir import LADDER_KEY
 from semscale.sweep.score import ScoredLadder
-from semscale.tracking.records import record_trial
+from semscale.tracking.recorder import Recorder
+from semscale.tracking.records import TrialRecord
+from semscale.tracking.runs import is_finished
 from semscale.tracking.store import TrackingStore
 
 
 @dataclass(frozen=True)
 class TrialContext:
-    """What every trial worker is given, through the object store.
+    """Where trials are recorded.
 
     Attributes:
-        ladders: Ray reference of the scored ladder by (dataset, model, strategy, order).
         curve_runs: MLflow run id, key and title of each curve, by (dataset, model, strategy).
         tracking: where the runs go.
         study_name: for the tag that filters by study.
-        recorded: run id by key of the trials that an earlier sweep completed.
+        known: run by key of the trials that an earlier sweep recorded, or began to.
     """
 
-    ladders: Mapping[tuple[str, str, str, int], Any]
     curve_runs: Mapping[tuple[str, str, str], tuple[str, str, str]]
     tracking: TrackingStore
     study_name: str
-    recorded: Mapping[str, str] = field(default_factory=dict)
+    known: Mapping[str, Any] = field(default_factory=dict)
+
+    def key(self, scored: ScoredLadder, k: int) -> str:
+        """Return the key under which MLflow has the trial of step k."""
+        _, key, _ = self.curve_runs[scored.curve]
+        return f"{key}/o={scored.order}/s={scored.flat.scales[k]}"
+
+    def recorded(self, scored: ScoredLadder, k: int) -> str | None:
+        """Return the run id of step k's trial if an earlier sweep has completed it."""
+        run = self.known.get(self.key(scored, k))
+        return str(run.info.run_id) if run is not None and is_finished(run) else None
+
+    def title(self, scored: ScoredLadder, k: int) -> str | None:
+        """Return the title of the files of step k's trial; None for one that is recorded and needs none."""
+        return None if self.recorded(scored, k) else self.curve_runs[scored.curve][2]
+
+    def record(self, scored: ScoredLadder, trial: Evaluated) -> TrialRecord:
+        """Return what is to be recorded of an evaluated trial."""
+        parent, _, title = self.curve_runs[scored.curve]
+        name = trial_name(title, trial.row)
+        return TrialRecord(self.key(scored, trial.k), parent, name, trial.row, trial.class_accuracy, trial.files)
 
 
-def trial_key(context: TrialContext, scored: ScoredLadder, k: int) -> str:
-    """Return the key under which MLflow has the trial of step k."""
-    _, key, _ = context.curve_runs[scored.curve]
-    return f"{key}/o={scored.order}/s={scored.flat.scales[k]}"
+def places_of(ladders: Sequence[ScoredLadder]) -> list[tuple[ScoredLadder, int]]:
+    """Return every trial as its ladder and the index of its step."""
+    return [(scored, k) for scored in ladders for k in range(len(scored.flat.scales))]
 
 
-def run_trial(context: TrialContext, client: Any, scored: ScoredLadder, k: int) -> dict[str, Any]:
-    """Evaluate step k, record it unless it is recorded, and return its row of trials.parquet."""
-    row = evaluate_step(scored, k)
-    key = trial_key(context, scored, k)
-    parent, _, title = context.curve_runs[scored.curve]
-    row["mlflow_run_id"] = context.recorded.get(key) or record_trial(
-        client,
-        context.tracking,
-        key,
-        parent,
-        context.study_name,
-        title,
-        row,
-        lambda: trial_details(scored, k),
-    )
-    return row
-
-
-def grid_size(ladders: Sequence[ScoredLadder]) -> int:
-    """Return the number of trials in the grid."""
-    return sum(len(scored.flat.scales) for scored in ladders)
-
-
-def run_trials(ladders: Sequence[ScoredLadder], context: TrialContext, folder: Path, stage: Stage) -> pd.DataFrame:
+def run_trials(
+    ladders: Sequence[ScoredLadder], context: TrialContext, folder: Path, stage: Stage, note: Callable[[str], None]
+) -> pd.DataFrame:
     """Run the trials and return trials.parquet: one row per trial, by curve and rising scale.
 
     They are a Ray Tune grid (:mod:`semscale.sweep.grid`), unless an earlier sweep has recorded all of them.
 
     Args:
         ladders: the scored ladders of all curves.
-        context: what the workers are given.
+        context: where they are recorded.
         folder: the run directory, where Tune's own state lies while it runs; with several nodes a shared one.
         stage: is told how many trials are done.
+        note: says that MLflow is waited for.
 
     Raises:
-        SemscaleError: a trial failed, also when repeated.
+        SemscaleError: a trial failed, also when repeated; MLflow does not take the results.
     """
-    places = [(scored, k) for scored in ladders for k in range(len(scored.flat.scales))]
-    if all(trial_key(context, scored, k) in context.recorded for scored, k in places):
-        # nothing to record: workers would take longer to start than all of it takes here
-        rows = []
-        for scored, k in places:
-            rows.append(run_trial(context, None, scored, k))
-            stage(len(rows), len(places))
-    else:
-        from semscale.sweep.grid import run_grid
+    places = places_of(ladders)
+    by_key = {scored.key: scored for scored in ladders}
+    rows: list[dict[str, Any]] = []
+    taken: set[tuple[object, int]] = set()
+    done = 0
 
-        rows = run_grid(ladders, context, folder, stage)
+    def advance() -> None:
+        nonlocal done
+        done += 1
+        stage(done, len(places))
+
+    with Recorder(context.tracking, context.study_name, context.known, advance, note) as recorder:
+
+        def take(trial: Evaluated) -> None:
+            scored = by_key[trial.ladder]
+            if (trial.ladder, trial.k) in taken:
+                return  # repeated after its worker was lost
+            taken.add((trial.ladder, trial.k))
+            rows.append(trial.row)
+            if run_id := context.recorded(scored, trial.k):
+                trial.row["mlflow_run_id"] = run_id
+                advance()
+            else:
+                recorder.put(context.record(scored, trial))
+
+        if all(context.recorded(scored, k) for scored, k in places):
+            # nothing to record: workers would take longer to start than all of it takes here
+            for scored, k in places:
+                take(evaluate_trial(scored, k, None))
+        else:
+            from semscale.sweep.grid import run_grid
+
+            run_grid(ladders, {(scored.key, k): context.title(scored, k) for scored, k in places}, folder, take)
+    run_ids = recorder.run_ids()
+    for row in rows:
+        scored = by_key[row["dataset"], row["model"], row["strategy"], row["order"]]
+        if "mlflow_run_id" not in row:
+            row["mlflow_run_id"] = run_ids[context.key(scored, scored.flat.scales.index(row["scale"]))]
     table = pd.DataFrame(rows)
     place = {scored.key: index for index, scored in enumerate(ladders)}
     ladder = [place[key] for key in table[list(LADDER_KEY)].itertuples(index=False, name=None)]

@@ -5,3 +5,6 @@ import os
 # before MLflow is imported: it reports usage unless told not to
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("DO_NOT_TRACK", "true")
+# its own repeats last minutes without a word; ours speak (semscale.tracking.patience)
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
-from semscale.report.confusion import confusion_png
 from semscale.report.figures import CurveLine, curves_png
-from semscale.tracking.runs import complete_run, find_or_create_run, finished_runs, is_finished, metric_name
+from semscale.tracking.runs import complete_run, create_run, find_or_create_run, find_runs, is_finished, metric_name
 from semscale.tracking.store import TrackingStore
 
 Row = Mapping[str, Any]
@@ -108,82 +106,69 @@ def finish_curve_run(client: Any, run: Any, curve: Row, trials: pd.DataFrame, st
     complete_run(client, run, params=params, metrics=points, files=files)
 
 
-def recorded_trials(client: Any, store: TrackingStore, study_name: str) -> dict[str, str]:
-    """Return key -> run id of the trials of a study that are completed already."""
-    return finished_runs(client, store.experiment_id, {"kind": "trial", "study": study_name})
+@dataclass(frozen=True)
+class TrialRecord:
+    """Everything that the run of a trial holds.
+
+    Attributes:
+        key: the trial's key.
+        parent: run id of its curve.
+        name: what the UI shows.
+        row: the trial's row of trials.parquet.
+        class_accuracy: accuracy by class name; nan for a class without images.
+        files: artifact path -> content.
+    """
+
+    key: str
+    parent: str
+    name: str
+    row: Row
+    class_accuracy: Mapping[str, float]
+    files: Mapping[str, bytes]
 
 
-def record_trial(
-    client: Any,
-    store: TrackingStore,
-    key: str,
-    curve_run_id: str,
-    study_name: str,
-    title: str,
-    trial: Row,
-    details: Callable[[], TrialDetails],
-) -> str:
-    """Record one trial, once.
+def known_trials(client: Any, store: TrackingStore, study_name: str) -> dict[str, Any]:
+    """Return key -> run of the trials of a study that are there already, completed or not."""
+    return find_runs(client, store.experiment_id, {"kind": "trial", "study": study_name})
+
+
+def record_trial(client: Any, store: TrackingStore, study_name: str, trial: TrialRecord, run: Any = None) -> str:
+    """Record one trial and return its run's id; what is recorded already stays as it is.
 
     Args:
         client: an MlflowClient.
         store: where to.
-        key: the trial's key.
-        curve_run_id: the parent.
         study_name: for the tag that filters by study.
-        title: the name of the curve's run, with which the trial's begins.
-        trial: the trial's row of trials.parquet.
-        details: computes the label set, the statistics and the confusion matrix; only called for a trial that is
-            not recorded yet.
-
-    Returns:
-        The run's id.
+        trial: what to record.
+        run: the trial's run, if it was found or made before.
     """
-    tags = {
-        "kind": "trial",
-        "study": study_name,
-        **{name: str(trial[name]) for name in (*CURVE_COLUMNS, "order", "scale")},
-    }
-    order = f" / o={trial['order']}" if trial["order"] else ""
-    name = f"{title}{order} / s={trial['scale']:02d}"
-    run = find_or_create_run(client, store.experiment_id, key, name=name, tags=tags, parent=curve_run_id)
-    if not is_finished(run):
-        detail = details()
-        metrics = {(name, int(trial["scale"])): float(trial[name]) for name in _TRIAL_METRICS}
-        metrics |= _class_metrics(detail.class_accuracy, int(trial["scale"]))
-        complete_run(
+    row = trial.row
+    if run is None:
+        run = find_or_create_run(
             client,
-            run,
-            params={name: trial[name] for name in _TRIAL_PARAMS},
-            metrics=metrics,
-            files={
-                "categories.json": json.dumps(detail.categories, ensure_ascii=False, indent=1).encode(),
-                "category_statistics.csv": detail.statistics.to_csv(index=False).encode(),
-                "class_accuracy.csv": detail.class_accuracy.to_csv(index=False).encode(),
-                "confusion.png": confusion_png(
-                    detail.confusion,
-                    detail.class_accuracy["class"].tolist(),
-                    f"{name}: {100 * trial['accuracy']:.1f} %",
-                ),
-            },
+            store.experiment_id,
+            trial.key,
+            name=trial.name,
+            tags=_trial_tags(study_name, row),
+            parent=trial.parent,
         )
+    if not is_finished(run):
+        metrics = {(name, int(row["scale"])): float(row[name]) for name in _TRIAL_METRICS}
+        metrics |= _class_metrics(trial.class_accuracy, int(row["scale"]))
+        params = {name: row[name] for name in _TRIAL_PARAMS}
+        complete_run(client, run, params=params, metrics=metrics, files=trial.files)
     return str(run.info.run_id)
 
 
-class TrialDetails:
-    """The artifacts of a trial: label set, statistics per category, accuracy per class, confusion matrix."""
+def create_trial(client: Any, store: TrackingStore, study_name: str, trial: TrialRecord) -> Any:
+    """Make the run of a trial that is known not to be there."""
+    tags = _trial_tags(study_name, trial.row)
+    return create_run(client, store.experiment_id, trial.key, name=trial.name, tags=tags, parent=trial.parent)
 
-    def __init__(
-        self,
-        categories: Mapping[str, Sequence[str]],
-        statistics: pd.DataFrame,
-        class_accuracy: pd.DataFrame,
-        confusion: npt.NDArray[np.int64],
-    ) -> None:
-        self.categories = categories
-        self.statistics = statistics
-        self.class_accuracy = class_accuracy
-        self.confusion = confusion
+
+def _trial_tags(study_name: str, row: Row) -> dict[str, str]:
+    places = {name: str(row[name]) for name in (*CURVE_COLUMNS, "order", "scale")}
+    return {"kind": "trial", "study": study_name, **places}
 
 
 def _tags(kind: str, study: Any, curve: Row) -> dict[str, str]:
@@ -191,15 +176,15 @@ def _tags(kind: str, study: Any, curve: Row) -> dict[str, str]:
     return tags | {name: str(curve[name]) for name in CURVE_COLUMNS}
 
 
-def _class_metrics(class_accuracy: pd.DataFrame, step: int) -> dict[tuple[str, int], float]:
+def _class_metrics(class_accuracy: Mapping[str, float], step: int) -> dict[tuple[str, int], float]:
     if len(class_accuracy) > _MOST_CLASS_METRICS:
         return {}
     points = {}
-    for index, row in enumerate(class_accuracy.to_dict("records")):
-        if pd.isna(row["accuracy"]):
+    for index, (class_name, accuracy) in enumerate(class_accuracy.items()):
+        if math.isnan(accuracy):
             continue  # a class without images in this cut
-        name = f"class_accuracy/{row['class']}"
+        name = f"class_accuracy/{class_name}"
         clean = metric_name(name)
         # names that MLflow cannot spell must not fall together
-        points[clean if clean == name else f"{clean}-{index}", step] = float(row["accuracy"])
+        points[clean if clean == name else f"{clean}-{index}", step] = float(accuracy)
     return points

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mlflow.entities import Metric, Param
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 # MLflow refuses more metrics than this in one call
@@ -47,29 +48,33 @@ def find_or_create_run(
         The mlflow Run.
     """
     found = client.search_runs([experiment_id], f"tags.{KEY} = {_quoted(key)}", max_results=1)
-    if found:
-        return found[0]
+    return found[0] if found else create_run(client, experiment_id, key, name=name, tags=tags, parent=parent)
+
+
+def create_run(
+    client: Any, experiment_id: str, key: str, *, name: str, tags: Mapping[str, str], parent: str | None = None
+) -> Any:
+    """Make a run with this key, for a caller who knows that there is none; arguments as of the one above."""
     everything = {KEY: key, **tags}
     if parent is not None:
         everything[MLFLOW_PARENT_RUN_ID] = parent
     return client.create_run(experiment_id, run_name=name, tags=everything)
 
 
-def finished_runs(client: Any, experiment_id: str, tags: Mapping[str, str]) -> dict[str, str]:
-    """Return key -> run id of the completed runs with these tags, in as few questions as their number allows.
+def find_runs(client: Any, experiment_id: str, tags: Mapping[str, str]) -> dict[str, Any]:
+    """Return key -> run of the runs with these tags, in as few questions as their number allows.
 
     Args:
         client: an MlflowClient.
         experiment_id: the experiment to look in.
         tags: what the runs must have.
     """
-    wanted = [f"tags.{name} = {_quoted(value)}" for name, value in tags.items()]
-    filters = " and ".join([*wanted, "attributes.status = 'FINISHED'"])
-    found: dict[str, str] = {}
+    filters = " and ".join(f"tags.{name} = {_quoted(value)}" for name, value in tags.items())
+    found: dict[str, Any] = {}
     token = None
     while True:
         page = client.search_runs([experiment_id], filters, max_results=_RUNS_PER_PAGE, page_token=token)
-        found |= {run.data.tags[KEY]: run.info.run_id for run in page if KEY in run.data.tags}
+        found |= {run.data.tags[KEY]: run for run in page if KEY in run.data.tags}
         token = page.token
         if not token:
             return found
@@ -114,7 +119,8 @@ def complete_run(
             target = Path(folder) / path
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(content)
-        client.log_artifacts(run_id, folder)
+        # the run says where its artifacts are; the client would ask for the whole run again
+        get_artifact_repository(run.info.artifact_uri, tracking_uri=client.tracking_uri).log_artifacts(folder)
     client.set_terminated(run_id, "FINISHED")
 
 

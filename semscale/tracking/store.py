@@ -30,6 +30,11 @@ class TrackingStore:
     experiment_id: str
     experiment: str
 
+    @property
+    def is_file(self) -> bool:
+        """Whether it is a database file, which has one writer at a time."""
+        return self.uri.startswith("sqlite:")
+
     def client(self) -> Any:
         """Return a client for this store; every process makes its own."""
         return MlflowClient(tracking_uri=self.uri)
@@ -58,7 +63,8 @@ def open_store(uri: str | None, experiment: str, folder: Path) -> TrackingStore:
     Raises:
         SemscaleError: the store cannot be opened.
     """
-    logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)  # table creation is no news
+    # table creation is no news, and errors are ours to tell
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     artifacts: str | None = None
     if uri is None:
         folder.mkdir(parents=True, exist_ok=True)

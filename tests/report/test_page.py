@@ -100,9 +100,13 @@ def test_confusion_is_drawn_for_few_and_for_many_classes() -> None:
         assert confusion_png(confusion, [f"class {i} {NASTY}" for i in range(n)], "t").startswith(b"\x89PNG")
 
 
+def shown(png: bytes) -> Image.Image:
+    return Image.open(io.BytesIO(png)).convert("RGB")
+
+
 def test_confusions_of_the_same_classes_show_their_own_counts() -> None:
     first, second = np.array([[3, 0], [1, 2]]), np.array([[3, 0], [2, 1]])
-    pictures = [np.asarray(Image.open(io.BytesIO(confusion_png(c, ["a", "b"], "t")))) for c in (first, second, first)]
+    pictures = [np.asarray(shown(confusion_png(c, ["a", "b"], "t"))) for c in (first, second, first)]
     assert np.array_equal(pictures[0], pictures[2])
     rows = np.flatnonzero((pictures[0] != pictures[1]).any(axis=(1, 2)))
     assert len(rows)
@@ -112,6 +116,6 @@ def test_confusions_of_the_same_classes_show_their_own_counts() -> None:
 
 def test_a_long_title_stays_inside_the_picture() -> None:
     title = "a dataset / a-model-with-a-long-name / a-strategy / o=12 / s=12: 92.5 %"
-    pictures = [Image.open(io.BytesIO(confusion_png(np.eye(2, dtype=int), ["a", "b"], t))) for t in (title, " ")]
+    pictures = [shown(confusion_png(np.eye(2, dtype=int), ["a", "b"], t)) for t in (title, " ")]
     changed = np.flatnonzero((np.asarray(pictures[0]) != np.asarray(pictures[1])).any(axis=(0, 2)))
     assert 0 < changed.min() < changed.max() < pictures[0].width - 1

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from semscale.errors import SemscaleError
-from semscale.tracking.runs import complete_run, find_or_create_run, finished_runs, is_finished, metric_name
+from semscale.tracking.runs import complete_run, find_or_create_run, find_runs, is_finished, metric_name
 from semscale.tracking.store import TrackingStore, open_store
 
 POINTS = {("accuracy", 1): 0.5, ("accuracy", 2): 0.75, ("top5", 1): 1.0}
@@ -55,9 +55,7 @@ def test_an_interrupted_run_is_completed_and_nothing_is_doubled(store: TrackingS
     assert Path(path).read_bytes() == b"text"
 
 
-def test_finished_runs_are_found_by_their_tags_page_by_page(
-    store: TrackingStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_runs_are_found_by_their_tags_page_by_page(store: TrackingStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("semscale.tracking.runs._RUNS_PER_PAGE", 2)
     client = store.client()
     expected = {}
@@ -66,9 +64,12 @@ def test_finished_runs_are_found_by_their_tags_page_by_page(
         run = find_or_create_run(client, store.experiment_id, f"Ann's/{number}", name="n", tags=tags)
         complete_run(client, run, params={}, metrics={}, files={})
         expected[f"Ann's/{number}"] = run.info.run_id
-    find_or_create_run(client, store.experiment_id, "Ann's/open", name="n", tags=tags)
+    unfinished = find_or_create_run(client, store.experiment_id, "Ann's/open", name="n", tags=tags)
     find_or_create_run(client, store.experiment_id, "other", name="n", tags={"kind": "trial", "study": "other"})
-    assert finished_runs(client, store.experiment_id, {"kind": "trial", "study": "Ann's"}) == expected
+    found = find_runs(client, store.experiment_id, {"kind": "trial", "study": "Ann's"})
+    assert {key: run.info.run_id for key, run in found.items() if is_finished(run)} == expected
+    assert set(found) - set(expected) == {"Ann's/open"}
+    assert found["Ann's/open"].info.run_id == unfinished.info.run_id
     again = find_or_create_run(client, store.experiment_id, "Ann's/3", name="n", tags=tags)
     assert again.info.run_id == expected["Ann's/3"]
 

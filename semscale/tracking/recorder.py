@@ -1,0 +1,117 @@
+"""Recording beside the work: finished trials go into a queue, and from there into MLflow, each once.
+
+Workers need no MLflow then, which takes longer to import than a small trial to evaluate; and a tracking server that is
+away for a while holds up nobody: what was evaluated waits here.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from types import TracebackType
+from typing import Any
+
+from semscale.tracking.patience import Note, Patience
+from semscale.tracking.records import TrialRecord, create_trial, record_trial
+from semscale.tracking.store import TrackingStore
+
+# with a server several requests are under way at a time; a file has one writer
+_THREADS = 4
+# records hold a picture and tables each: this many are some tens of MB
+_MOST_WAITING = 512
+
+
+class Recorder:
+    """Records trials in threads of its own; a context manager, left when everything is recorded.
+
+    Args:
+        store: where to.
+        study_name: for the tag that filters by study.
+        known: key -> run of the study's trials that are there already.
+        advance: is called after every trial that was recorded.
+        note: says that the store is waited for.
+        patience: seconds to wait for a store that is away.
+
+    An error in the block lets it record what it was given, as far as the store answers; Ctrl-C does not.
+    """
+
+    def __init__(
+        self,
+        store: TrackingStore,
+        study_name: str,
+        known: Mapping[str, Any],
+        advance: Callable[[], None],
+        note: Note,
+        patience: float = 300.0,
+    ) -> None:
+        self._store = store
+        self._study_name = study_name
+        self._known = known
+        self._advance = advance
+        self._patience = Patience(store.uri, note, patience)
+        self._local = threading.local()
+        self._places = threading.BoundedSemaphore(_MOST_WAITING)
+        self._pool = ThreadPoolExecutor(1 if store.is_file else _THREADS, thread_name_prefix="recorder")
+        self._done: dict[str, Future[str]] = {}
+        self._failed = threading.Event()
+
+    def __enter__(self) -> Recorder:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is not None:
+            self._patience.give_up()
+        self._pool.shutdown(wait=True, cancel_futures=error is not None and not isinstance(error, Exception))
+
+    def put(self, trial: TrialRecord) -> None:
+        """Take a trial to be recorded; waits only while hundreds are waiting already.
+
+        Raises:
+            SemscaleError: an earlier one could not be recorded.
+        """
+        while not self._places.acquire(timeout=0.5):
+            self._raise_failure()
+        self._raise_failure()
+        self._done[trial.key] = self._pool.submit(self._record, trial)
+
+    def run_ids(self) -> dict[str, str]:
+        """Return key -> run id of all trials that were put, when all are recorded.
+
+        Raises:
+            SemscaleError: the store does not take them, or was away for too long.
+        """
+        return {key: future.result() for key, future in self._done.items()}
+
+    def _record(self, trial: TrialRecord) -> str:
+        try:
+            client = self._client()
+            known = self._known.get(trial.key)
+
+            def once(failures: int) -> str:
+                # after a fault nobody knows what the store has of it, so it is asked
+                run = None if failures else known or create_trial(client, self._store, self._study_name, trial)
+                return record_trial(client, self._store, self._study_name, trial, run)
+
+            run_id = self._patience.call(once)
+        except BaseException:
+            self._failed.set()
+            self._patience.give_up()
+            raise
+        finally:
+            self._places.release()
+        self._advance()
+        return run_id
+
+    def _client(self) -> Any:
+        if not hasattr(self._local, "client"):
+            self._local.client = self._store.client()
+        return self._local.client
+
+    def _raise_failure(self) -> None:
+        if self._failed.is_set():
+            for future in self._done.values():
+                if future.done():
+                    future.result()
