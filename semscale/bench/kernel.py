@@ -31,8 +31,8 @@ from numpy.typing import NDArray
 
 from semscale.accelerate import bfloat16_is_fast, predict_screened
 from semscale.bench.machine import cpu_model
-from semscale.scoring.block import thread_count
 from semscale.scoring.kernel import AGGREGATIONS, BLOCK, LadderScores, score_aggregations
+from semscale.scoring.threads import thread_count
 
 Float32 = NDArray[np.float32]
 SCREENED = "max, predictions, screened in bfloat16"

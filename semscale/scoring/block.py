@@ -1,11 +1,8 @@
-"""One block of images over the steps of a ladder: one product per step, then strips of it shared among threads."""
+"""One block of images over the steps of a ladder: one product per step, answered strip by strip."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,23 +25,11 @@ def strip_rows(n_classes: int, rows: int) -> int:
     return min(max(32, fitting), rows)
 
 
-def thread_count() -> int:
-    """Return how many threads work on strips: as many as the matrix product may use.
-
-    `OPENBLAS_NUM_THREADS`, `MKL_NUM_THREADS` and `OMP_NUM_THREADS` bound the product, so they bound the strips too (Ray
-    sets the last to the CPUs of a task); without them it is the CPUs that this process may run on.
-    """
-    for name in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"):
-        if (value := os.environ.get(name, "")).isdecimal() and int(value):
-            return int(value)
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 class BlockScorer:
-    """Scores one block after the other; a context, because it holds threads.
+    """Scores one block after the other, in one thread.
 
     A strip is so small that what is kept of its images stays in the processor's cache while several aggregations use
-    it, and strips do not depend on each other.
+    it.
 
     Args:
         plan: the ladder.
@@ -70,17 +55,8 @@ class BlockScorer:
             (slice(first, first + self._strip_rows), Strip(plan, make_passes(), ceiling, self._strip_rows, logit_scale))
             for first in range(0, rows, max(1, self._strip_rows))
         ]
-        threads = max(1, min(thread_count(), len(self._strips)))
-        self._scratch = [Scratch(self._strip_rows, plan.n_classes) for _ in range(threads)]
-        self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
+        self._scratch = Scratch(self._strip_rows, plan.n_classes)
         self._product = np.empty(rows * plan.widest, dtype=np.float32)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        if self._pool is not None:
-            self._pool.shutdown()
 
     def run(self, images: Float32, true_class: Int32, outs: Sequence[Answers], ceiling: NDArray[np.bool_]) -> None:
         """Score a block.
@@ -99,14 +75,5 @@ class BlockScorer:
             similarities = self._product[: len(images) * width].reshape(len(images), width)
             if width:
                 np.matmul(images, self._texts[step.start : step.stop].T, out=similarities)
-            self._share(strips, k, similarities)
-
-    def _share(self, strips: Sequence[tuple[slice, Strip]], k: int, similarities: Float32) -> None:
-        def work(number: int) -> None:
-            for rows, strip in strips[number :: len(self._scratch)]:
-                strip.take(k, similarities[rows], self._scratch[number])
-
-        if self._pool is None:
-            work(0)
-        else:
-            list(self._pool.map(work, range(len(self._scratch))))
+            for part, strip in strips:
+                strip.take(k, similarities[part], self._scratch)

@@ -14,12 +14,16 @@ from semscale.scoring.block import BlockScorer
 from semscale.scoring.checks import check_arrays, check_finite, check_range
 from semscale.scoring.passes import ClassScorePass, MaxPass, Pass, empty_answers
 from semscale.scoring.plan import Float32, Int32, plan_ladder
+from semscale.scoring.threads import share_blocks
 
 AGGREGATIONS = ("max", *CLASS_SCORES)
 """The names of the aggregations; `top-3-mean` stands for any `top-k-mean`."""
 
 BLOCK = 2048
 """Images per block unless asked otherwise."""
+
+# bytes that the products of all threads may take together
+_MOST_PRODUCTS = 128 << 20
 
 
 @dataclass(frozen=True)
@@ -109,13 +113,14 @@ def score_aggregations(
 ) -> dict[str, LadderScores]:
     """Score every step of a ladder by several aggregations at once: one product serves them all.
 
-    Every aggregation gives the same bits alone and among others, and whatever the number of threads. The product uses
-    the threads of numpy's matrix library, everything else those of :func:`semscale.scoring.block.thread_count`.
+    Every aggregation gives the same bits alone and among others, and whatever the number of threads, which is that of
+    :func:`semscale.scoring.threads.thread_count`; each thread works on a block of its own.
 
-    Memory beyond inputs and outputs is about `4 * block * (texts of the widest step + a * classes)` bytes, and a few
-    megabytes per thread. `a` is 0 for `max` without ranks and confidences and 1 with them, 2.25 for each of
-    `mean-embedding`, `mean-similarity` and `logsumexp`, k + 0.25 for `top-k-mean`, 5.25 for all of `AGGREGATIONS`
-    together, and 2 for the ceiling alone, 1 where `a` is above 0 already.
+    Memory beyond inputs and outputs is about `4 * block * (texts of the widest step + a * classes)` bytes and a few
+    megabytes for each thread; there are no more threads than fit into 128 MB of products. `a` is 0 for `max`
+    without ranks and confidences and 1 with them, 2.25 for each of `mean-embedding`, `mean-similarity` and
+    `logsumexp`, k + 0.25 for `top-k-mean`, 5.25 for all of `AGGREGATIONS` together, and 2 for the ceiling alone, 1
+    where `a` is above 0 already.
 
     Args:
         images: float32[n, d], unit rows.
@@ -167,13 +172,19 @@ def score_aggregations(
             for name in outs
         ]
 
-    with BlockScorer(plan, texts, make_passes, ceiling, rows, logit_scale) as scorer:
-        for first in range(start, stop, block):
-            here = slice(first, min(first + block, stop))
-            check_finite(images[here], f"images {here.start} to {here.stop - 1}")
-            written = slice(here.start - start, here.stop - start)
-            parts = [out.part(written) for out in outs.values()]
-            scorer.run(np.ascontiguousarray(images[here]), true_class[here], parts, reach[written])
+    def score(scorer: BlockScorer, first: int) -> None:
+        here = slice(first, min(first + block, stop))
+        check_finite(images[here], f"images {here.start} to {here.stop - 1}")
+        written = slice(here.start - start, here.stop - start)
+        parts = [out.part(written) for out in outs.values()]
+        scorer.run(np.ascontiguousarray(images[here]), true_class[here], parts, reach[written])
+
+    share_blocks(
+        range(start, stop, block),
+        lambda: BlockScorer(plan, texts, make_passes, ceiling, rows, logit_scale),
+        score,
+        most=max(1, _MOST_PRODUCTS // (4 * rows * plan.widest + 1)),
+    )
     return {
         name: LadderScores(
             out.category, plan.class_index[out.category], out.true_rank, out.margin, out.confidence, reach

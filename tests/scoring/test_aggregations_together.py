@@ -9,6 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from semscale.scoring import AGGREGATIONS, LadderScores, block, score_aggregations, score_ladder
+from semscale.scoring.threads import thread_count
 
 ALL = (*AGGREGATIONS, "top-2-mean", "top-9-mean")
 NAMES = ("predicted_category", "predicted_class", "true_rank", "margin", "confidence")
@@ -56,7 +57,8 @@ def test_together_as_alone(number: int, ranks: bool, confidence: bool) -> None:
 
 @pytest.mark.parametrize("threads", ["1", "2", "5"])
 def test_threads_and_strips_change_no_bit(threads: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    options: dict[str, Any] = CASES[0] | {"aggregations": ALL, "confidence": True, "ceiling": True}
+    options: dict[str, Any] = CASES[0] | {"aggregations": ALL, "confidence": True, "ceiling": True, "block": 32}
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "1")
     whole = score_aggregations(**options)
     monkeypatch.setenv("OPENBLAS_NUM_THREADS", threads)
     monkeypatch.setattr(block, "_STRIP_BYTES", 1)  # as little as 32 images
@@ -68,11 +70,11 @@ def test_threads_and_strips_change_no_bit(threads: str, monkeypatch: pytest.Monk
 def test_the_threads_are_those_of_the_product(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"):
         monkeypatch.delenv(name, raising=False)
-    assert block.thread_count() >= 1
+    assert thread_count() >= 1
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
-    assert block.thread_count() == 3
+    assert thread_count() == 3
     monkeypatch.setenv("OPENBLAS_NUM_THREADS", "2")
-    assert block.thread_count() == 2
+    assert thread_count() == 2
 
 
 def test_no_images_and_no_aggregations_are_answered() -> None:
@@ -96,4 +98,4 @@ def test_memory_beyond_the_inputs_is_as_stated() -> None:
         score_aggregations(images, texts, owners, ends, true, aggregations, block=rows)
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
-        assert peak < 4 * rows * classes * (1 + kept) + 12e6 * block.thread_count()
+        assert peak < thread_count() * (4 * rows * classes * (1 + kept) + 12e6)

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_info
 
 from semscale.scoring import join_scores, score_aggregations
-from semscale.scoring.block import thread_count
 from semscale.scoring.kernel import BLOCK, block_ranges
+from semscale.scoring.threads import thread_count
 from semscale.sweep.score import _score_remotely
 
 pytestmark = pytest.mark.usefixtures("ray_session")
