@@ -1,7 +1,10 @@
 """What a whole study costs against encoding its images and texts once, and against encoding them at every step.
 
-    python -m semscale.bench.study            # 6,097 images, 12 steps, 2 strategies
+    python -m semscale.bench.study            # 6,097 and then 49,797 images, 12 steps, 2 strategies
     python -m semscale.bench.study --quick    # 150 images, 3 steps; the old way for one step
+
+With the small set the fixed costs of a study weigh most (workers that start, 48 trials and their MLflow runs, the
+report), with the large one the cost of an image; there the old way is timed for one step of each ladder.
 
 One server, one Ray and one MLflow store are up before the clock starts, for every way. In turn within a round:
   encode once     clip-client's own `encode` of all unique images and texts, batch size tuned, files read ahead
@@ -151,26 +154,43 @@ def seconds_of(work: Callable[[], object]) -> float:
 def measure(quick: bool, rounds: int | None = None) -> dict[str, Any]:
     """Return the seconds of each way per round and the two ratios of the study, see the top of this file."""
     rounds = rounds or (1 if quick else 3)
-    steps = 3 if quick else 12
-    most = 1 if quick else None
-    taken: dict[str, list[float]] = {"encode once": [], "semscale": [], "every step": []}
-    stages: list[dict[str, float]] = []
     with tempfile.TemporaryDirectory() as name, ray_cluster(None):
         root = Path(name)
-        draw(root, 30 if quick else None, 45 if quick else 2150)
         with launch_server(MODEL, replicas=2, log_file=root / "server.log") as server:
-            # a first small study makes the tracking store, which is a cost of the first study ever
-            sweep(study_of(root, server.url, 2, root / "warm", "warm", limit=200), root / "runs" / "warm", Clock())
-            plain = PlainClient(server.url, make_arms(study_of(root, server.url, steps, root / "none", "arms")))
-            for number in range(rounds):
-                taken["encode once"].append(seconds_of(plain.encode_once))
-                study = study_of(root, server.url, steps, root / f"store-{number}", f"round-{number}")
-                clock = Clock()
-                out = root / "runs" / f"round-{number}"
-                taken["semscale"].append(seconds_of(partial(sweep, study, out, clock)))
-                stages.append(clock.seconds)
-                seconds = seconds_of(lambda: plain.encode_every_step(most))
-                taken["every step"].append(seconds * steps / (most or steps))
+            if quick:
+                return compare(root / "small", server.url, (30, 45), 3, rounds, most=1)
+            small = compare(root / "small", server.url, (None, 2150), 12, rounds, most=None)
+            return small | {"large": compare(root / "large", server.url, (None, 24_000), 12, min(rounds, 2), most=1)}
+
+
+def compare(
+    root: Path, url: str, sizes: tuple[int | None, int], steps: int, rounds: int, most: int | None
+) -> dict[str, Any]:
+    """Measure all ways on a set.
+
+    Args:
+        root: folder for everything.
+        url: the server.
+        sizes: digits and shapes of each half; None takes all digits.
+        steps: scale steps.
+        rounds: how often everything is measured.
+        most: the old way is only timed for this many steps of each ladder; None times all.
+    """
+    taken: dict[str, list[float]] = {"encode once": [], "semscale": [], "every step": []}
+    stages: list[dict[str, float]] = []
+    draw(root, *sizes)
+    # a first small study makes the tracking store, which is a cost of the first study ever
+    sweep(study_of(root, url, 2, root / "warm", "warm", limit=200), root / "runs" / "warm", Clock())
+    plain = PlainClient(url, make_arms(study_of(root, url, steps, root / "none", "arms")))
+    for number in range(rounds):
+        taken["encode once"].append(seconds_of(plain.encode_once))
+        study = study_of(root, url, steps, root / f"store-{number}", f"round-{number}")
+        clock = Clock()
+        out = root / "runs" / f"round-{number}"
+        taken["semscale"].append(seconds_of(partial(sweep, study, out, clock)))
+        stages.append(clock.seconds)
+        seconds = seconds_of(lambda: plain.encode_every_step(most))
+        taken["every step"].append(seconds * steps / (most or steps))
     return {
         "images": plain.images,
         "texts": len(plain.texts),
@@ -192,7 +212,11 @@ def _spread(above: Sequence[float], below: Sequence[float]) -> dict[str, float]:
 
 
 def markdown(result: Mapping[str, Any]) -> str:
-    """Return the result as a table, with where the study's time went."""
+    """Return the result as tables, with where the study's time went."""
+    return "\n\n".join(_table(each) for each in (result, result.get("large")) if each)
+
+
+def _table(result: Mapping[str, Any]) -> str:
     lines = [
         f"{result['images']} images, {result['texts']} texts, {result['steps']} steps, 2 strategies, "
         f"{result['rounds']} rounds, {result['cores']} cores; clip-client in batches of {result['batch_size']}",

@@ -147,7 +147,7 @@ def test_it_goes_on_with_what_is_faster_and_says_so() -> None:
 def test_flags_of_the_processor_decide(tmp_path: Path) -> None:
     file = tmp_path / "cpuinfo"
     assert not bfloat16_is_fast(file)
-    for flags, fast in (("avx2 avx512f", False), ("avx512f avx512_bf16", True), ("amx_tile amx_bf16", True)):
+    for flags, fast in (("avx2 avx512f", False), ("avx512f avx512_bf16", False), ("amx_tile amx_bf16", True)):
         file.write_text(f"model name : a CPU\nflags\t\t: {flags} sha_ni\n")
         assert bfloat16_is_fast(file) is fast
 
