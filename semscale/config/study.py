@@ -179,7 +179,7 @@ class StudyConfig(_Section):
         ]
         repeated = sorted({str(name) for name in names if names.count(name) > 1})
         if repeated:
-            raise ValueError(f"{', '.join(repeated)} stands here more than once")
+            raise ValueError(f"{', '.join(map(shown, repeated))} stands here more than once")
         return value
 
     @field_validator("aggregation")

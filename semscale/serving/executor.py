@@ -195,7 +195,9 @@ class SemscaleEncoder(CLIPEncoder):  # type: ignore[misc]
         try:
             yield
         except Exception as error:
-            say(f"replica {self._replica}: a request failed: {type(error).__name__}: {error.args[0]}")
+            say(
+                f"replica {self._replica}: a request failed: {type(error).__name__}: {error.args[0] if error.args else 'without a reason'}"
+            )
             raise
 
     def _prepare(self, docs: Sequence[Document]) -> Work:

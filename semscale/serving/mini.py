@@ -79,7 +79,9 @@ def load_mini(
         model.load_state_dict(load_compact(path))
     except Exception as error:  # safetensors, torch and our reader each raise their own kind
         raise SemscaleError(
-            f"the weights of {NAME} cannot be read", where=str(path), found=str(error).splitlines()[0]
+            f"the weights of {NAME} cannot be read",
+            where=str(path),
+            found=(str(error).strip() or type(error).__name__).splitlines()[0],
         ) from error
     model.eval()
     preprocess, tokenizer = mini_transforms(model)

@@ -9,11 +9,19 @@ from typing import Any
 
 import ray
 from ray import tune
+from ray.tune.execution import class_cache
 
 from semscale.errors import SemscaleError
+from semscale.redact import without
 from semscale.sweep.progress import Stage
 from semscale.sweep.score import ScoredLadder
 from semscale.sweep.trials import TrialContext, grid_size, run_trial
+
+# Tune would put these into the runtime environment of its workers, which Ray writes to a log file; local workers
+# inherit them, and those of a cluster have their own, as for reading the images
+class_cache.ENV_VARS_TO_PROPAGATE.difference_update(
+    ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SECURITY_TOKEN", "AWS_SESSION_TOKEN")
+)
 
 
 class StepTrial(tune.Trainable):
@@ -91,13 +99,13 @@ def run_grid(
     rows = []
     for result in results:
         if result.error is not None:
-            raise _failure(result)
+            raise _failure(result, context.tracking.uri)
         if result.metrics and result.metrics["row"] is not None:
             rows.append(result.metrics["row"])
     return rows
 
 
-def _failure(result: Any) -> SemscaleError:
+def _failure(result: Any, uri: str) -> SemscaleError:
     cause = getattr(result.error, "cause", None)
     if isinstance(cause, SemscaleError):
         return cause
@@ -105,6 +113,6 @@ def _failure(result: Any) -> SemscaleError:
     return SemscaleError(
         "a trial failed",
         where=" / ".join(f"{name} {config.get(name)}" for name in ("dataset", "strategy", "order", "scale")),
-        found=str(result.error).strip().splitlines()[-1],
+        found=without((str(result.error).strip() or type(result.error).__name__).splitlines()[-1], uri),
         hint="give the same command again: what is finished is kept",
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from semscale.categories.ladder import Ladder
 
@@ -18,7 +19,7 @@ def show_ladder(console: Console, ladder: Ladder) -> None:
     for step in ladder.steps:
         new = [text for name in ladder.classes for text in step.categories[name] if text not in seen]
         seen.update(new)
-        table.add_row(str(step.scale), str(step.n_categories), ", ".join(new))
+        table.add_row(str(step.scale), str(step.n_categories), Text(", ".join(new)))
     console.print(f"{ladder.dataset} x {ladder.strategy}, order {ladder.order}", highlight=False, markup=False)
     console.print(table)
     for note in ladder.notes:

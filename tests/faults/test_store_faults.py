@@ -170,10 +170,10 @@ from semscale.encoding.segment import write_segment
 from semscale.encoding.store import EmbeddingStore
 folder, shared = Path(sys.argv[1]), 0
 for i in range(60):
-    write_segment(folder, keys(20, str(i)), rows(20, i))
+    write_segment(folder, keys(20, f"{i}:"), rows(20, i))
     store = EmbeddingStore(folder)
     assert len(store) % 20 == 0 and len(store) > 20 * i, len(store)
-    assert (store.read(keys(20, str(i))) == rows(20, i)).all()
+    assert (store.read(keys(20, f"{i}:")) == rows(20, i)).all()
 """
 
 
@@ -183,7 +183,7 @@ def test_two_writers_at_once_tear_and_lose_nothing(tmp_path: Path) -> None:
     assert [(writer.communicate(timeout=120)[1], writer.returncode) for writer in writers] == [("", 0)] * 2
     store = EmbeddingStore(tmp_path / "store")
     assert len(store) == 60 * 20
-    assert all(np.array_equal(store.read(keys(20, str(i))), rows(20, i)) for i in range(60))
+    assert all(np.array_equal(store.read(keys(20, f"{i}:")), rows(20, i)) for i in range(60))
     assert len(list((tmp_path / "store").iterdir())) == 2 * 60
 
 
