@@ -1,4 +1,4 @@
-"""Taking secrets out of what is printed, logged or stored."""
+"""Taking out of what is printed, logged or stored what does not belong there: secrets, and control characters."""
 
 from __future__ import annotations
 
@@ -45,3 +45,12 @@ def without(text: str, uri: str) -> str:
     for part, instead in ((user, "***@"), (query, "?***"), (secret, "***")):
         line = line.replace(part, instead) if part else line
     return line
+
+
+def printable(text: str) -> str:
+    """Return a text from data as it may be printed: a control character in a name must not reach the terminal.
+
+    >>> printable("a\\x1b[31mb\\nc")
+    'a\ufffd[31mb\\nc'
+    """
+    return "".join(letter if letter.isprintable() or letter == "\n" else "\ufffd" for letter in text)

@@ -10,7 +10,7 @@ import click
 
 import semscale
 from semscale.errors import SemscaleError
-from semscale.redact import shown
+from semscale.redact import printable, shown
 
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 
@@ -26,7 +26,7 @@ class _Group(click.Group):
             error.show()
             status = error.exit_code
         except SemscaleError as error:
-            click.echo(f"Error: {error}", err=True)
+            click.echo(f"Error: {printable(str(error))}", err=True)
             status = 1
         except (click.Abort, KeyboardInterrupt):
             click.echo("Stopped. The same command again goes on from here.", err=True)

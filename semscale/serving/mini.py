@@ -17,6 +17,7 @@ from open_clip.transform import PreprocessCfg, image_transform_v2
 
 from semscale.errors import SemscaleError
 from semscale.serving import mini_tower
+from semscale.serving.checkpoints import check_digest
 from semscale.serving.compact import load_compact
 
 if TYPE_CHECKING:
@@ -74,6 +75,7 @@ def load_mini(
             expected="a safetensors file",
             hint="install semscale again, or train them: python -m semscale.training.mini",
         )
+    check_digest(path)
     model = build_mini(device)
     try:
         model.load_state_dict(load_compact(path))
