@@ -12,8 +12,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 FILE = Path(__file__).parents[2] / "constraints.txt"
-# of the environment and not of the project
-OWN = {"semscale", "pip", "wheel"}
+# the project, what every environment begins with, and what pyproject.toml bounds itself because builds need it too
+OWN = {"semscale", "pip", "wheel", "setuptools"}
 
 
 def pinned() -> dict[str, str]:

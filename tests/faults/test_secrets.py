@@ -140,6 +140,7 @@ def carry_out(tree: dict[str, object], folder: Path, tracking: str, others: list
     )
 
 
+@pytest.mark.faults
 def test_nothing_that_a_whole_run_leaves_behind_has_a_secret(
     mini_server: str,
     web: str,
