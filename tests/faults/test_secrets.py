@@ -175,7 +175,7 @@ def test_a_run_that_fails_says_why_without_secrets(mini_server: str, web: str, s
         f"postgresql://ann:{TRACKING}@127.0.0.1:9/mlflow",
         f"mysql://ann:{TRACKING}@127.0.0.1:9/mlflow?ssl_key={SIGNATURE}",
         f"nodatabase://ann:{TRACKING}@127.0.0.1:9/mlflow",
-        f"sqlite:////nowhere/{'x' * 300}/mlflow.db?key={SIGNATURE}",
+        f"sqlite:////proc/nowhere/{'x' * 300}/mlflow.db?key={SIGNATURE}",
         f"http://ann:{TRACKING}@[broken",
     ],
 )
