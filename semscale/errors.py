@@ -6,6 +6,11 @@ Everything that a user can get wrong (a path, a key of the study file, a server 
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import shutil
+from pathlib import Path
+
 
 class SemscaleError(Exception):
     """A mistake that the user can mend: what is wrong, where, what was found, what was expected, what to do.
@@ -57,3 +62,18 @@ class SemscaleError(Exception):
 
 def _rebuild(what: str, where: str | None, found: str | None, expected: str | None, hint: str | None) -> SemscaleError:
     return SemscaleError(what, where=where, found=found, expected=expected, hint=hint)
+
+
+def cannot_write(what: str, folder: Path, error: OSError, *, hint: str) -> SemscaleError:
+    """Return the error for a folder that cannot be written; of a full disk it says how much is free.
+
+    >>> full = OSError(errno.ENOSPC, "No space left on device")
+    >>> print(str(cannot_write("the store", Path("/"), full, hint="free some")).splitlines()[0])
+    the store cannot be written: the disk is full
+    """
+    found = error.strerror or " ".join(str(error).split())
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return SemscaleError(f"{what} cannot be written", where=str(folder), found=found, hint=hint)
+    with contextlib.suppress(OSError):
+        found = f"{shutil.disk_usage(folder).free / 1e6:,.1f} MB free ({found})"
+    return SemscaleError(f"{what} cannot be written: the disk is full", where=str(folder), found=found, hint=hint)

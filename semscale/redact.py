@@ -1,11 +1,11 @@
-"""Taking secrets out of what is printed, logged or stored."""
+"""Taking out of what is printed, logged or stored what does not belong there: secrets, and control characters."""
 
 from __future__ import annotations
 
 import re
-from urllib.parse import urlsplit, urlunsplit
 
-_URL = re.compile(r"([A-Za-z][\w+.-]*://)([^/@\s]*@)?([^?\s]*)(\?\S*)?")
+# a password may hold an @, and then the last one before the path ends it
+_URL = re.compile(r"([A-Za-z][\w+.-]*://)([^/?#\s]*@)?([^?\s]*)(\?\S*)?")
 
 
 def shown(text: str) -> str:
@@ -22,12 +22,35 @@ def shown(text: str) -> str:
 
 
 def redact(uri: str) -> str:
-    """Return a URI without its user name and password.
+    """Return a URI without its user name and password, and without its query, where databases take passwords as well.
 
-    >>> redact("postgresql://ann:secret@db:5432/mlflow")
-    'postgresql://***@db:5432/mlflow'
+    >>> redact("postgresql://ann:secret@db:5432/mlflow?password=secret")
+    'postgresql://***@db:5432/mlflow?***'
     """
-    parts = urlsplit(uri)
-    if "@" not in parts.netloc:
-        return uri
-    return urlunsplit(parts._replace(netloc="***@" + parts.netloc.rpartition("@")[2]))
+    return shown(uri)
+
+
+def without(text: str, uri: str) -> str:
+    """Return a library's message about a URI, in whatever form it quotes it, on one line and without its secrets.
+
+    >>> without("cannot parse 'http://ann:pw@host'\\nin ann:pw@host", "http://ann:pw@host")
+    "cannot parse 'http://***@host' in ***@host"
+    """
+    line = " ".join(shown(text).split())
+    found = _URL.search(uri)
+    if found is None:
+        return line
+    user, query = found[2] or "", found[4] or ""
+    secret = user.removesuffix("@").partition(":")[2]
+    for part, instead in ((user, "***@"), (query, "?***"), (secret, "***")):
+        line = line.replace(part, instead) if part else line
+    return line
+
+
+def printable(text: str) -> str:
+    """Return a text from data as it may be printed: a control character in a name must not reach the terminal.
+
+    >>> printable("a\\x1b[31mb\\nc")
+    'a\ufffd[31mb\\nc'
+    """
+    return "".join(letter if letter.isprintable() or letter == "\n" else "\ufffd" for letter in text)

@@ -34,7 +34,8 @@ from semscale.encoding.encoder import Encoder
 from semscale.encoding.handshake import shake_hands
 from semscale.encoding.identity import EncoderIdentity
 from semscale.encoding.preprocess import prepare
-from semscale.encoding.store import EmbeddingStore, write_segment
+from semscale.encoding.segment import write_segment
+from semscale.encoding.store import EmbeddingStore
 from semscale.serving.launcher import launch_server
 from semscale.sweep.cluster import ray_cluster
 

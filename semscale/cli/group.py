@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
+import traceback
 from typing import Any
 
 import click
 
 import semscale
 from semscale.errors import SemscaleError
+from semscale.redact import printable, shown
 
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 
@@ -24,11 +26,15 @@ class _Group(click.Group):
             error.show()
             status = error.exit_code
         except SemscaleError as error:
-            click.echo(f"Error: {error}", err=True)
+            click.echo(f"Error: {printable(str(error))}", err=True)
             status = 1
         except (click.Abort, KeyboardInterrupt):
             click.echo("Stopped. The same command again goes on from here.", err=True)
             status = 130
+        except Exception:
+            # a fault of ours: all of it is shown, except for passwords in the addresses that it speaks of
+            click.echo(shown(traceback.format_exc()), err=True)
+            status = 1
         sys.exit(status if isinstance(status, int) else 0)
 
 

@@ -14,6 +14,25 @@ from semscale.errors import SemscaleError
 if TYPE_CHECKING:
     from semscale.config import StudyConfig
 
+# parameter, option and key in the study file
+_PLACES = (
+    ("models", "--model", ("models",)),
+    ("strategies", "--strategy", ("strategies",)),
+    ("controls", "--control", ("controls",)),
+    ("orders", "--order", ("orders",)),
+    ("aggregation", "--aggregation", ("aggregation",)),
+    ("steps", "--steps", ("steps",)),
+    ("limit", "--limit", ("limit",)),
+    ("store", "--store", ("store",)),
+    ("max_bad_fraction", "--max-bad-fraction", ("max_bad_fraction",)),
+    ("servers", "--server", ("server", "urls")),
+    ("replicas", "--replicas", ("server", "replicas")),
+    ("device", "--device", ("server", "device")),
+    ("actors", "--actors", ("encoding", "actors")),
+    ("ray_address", "--ray-address", ("ray", "address")),
+    ("tracking_uri", "--tracking-uri", ("tracking", "uri")),
+)
+
 
 @main.command()
 @click.argument("study", required=False, type=click.Path(dir_okay=False, path_type=Path), metavar="[STUDY.yaml]")
@@ -79,37 +98,25 @@ def sweep(study: Path | None, out: Path | None, quiet: bool, **options: Any) -> 
 
 
 def _study(path: Path | None, options: dict[str, Any]) -> StudyConfig:
-    from semscale.config import load_study, study_from
+    from semscale.config import read_study
+    from semscale.sweep.names import unknown_names
 
     entry = dataset_entry(options)
-    base = load_study(path) if path else study_from({})
-    tree = base.model_dump()
-    for name in ("models", "strategies", "controls", "orders", "aggregation", "steps", "limit", "store"):
-        if options[name]:
-            tree[name] = options[name]
     if entry and not options["datasets"]:
         raise SemscaleError(
             "options of a dataset need the dataset on the command line",
             where=", ".join(f"--{name.replace('_', '-')}" for name in entry),
             expected="--dataset SPEC; in a study file they stand beside spec:",
         )
+    changes: dict[tuple[str | int, ...], tuple[str, Any]] = {}
+    for name, option, place in _PLACES:
+        value = options[name]
+        if value is not None and value != ():
+            changes[place] = (option, list(value) if isinstance(value, tuple) else value)
     if options["datasets"]:
-        tree["datasets"] = [{"spec": spec, **entry} for spec in options["datasets"]]
-    if options["max_bad_fraction"] is not None:
-        tree["max_bad_fraction"] = options["max_bad_fraction"]
+        changes["datasets",] = ("--dataset", [{"spec": spec, **entry} for spec in options["datasets"]])
     if options["no_controls"]:
-        tree["controls"] = []
+        changes["controls",] = ("--no-controls", [])
     if path is None and options["datasets"]:
-        tree["name"] = "study"  # no longer the quickstart
-    sections = {
-        "servers": ("server", "urls"),
-        "replicas": ("server", "replicas"),
-        "device": ("server", "device"),
-        "actors": ("encoding", "actors"),
-        "ray_address": ("ray", "address"),
-        "tracking_uri": ("tracking", "uri"),
-    }
-    for option, (section, key) in sections.items():
-        if options[option]:
-            tree[section][key] = options[option]
-    return study_from(tree)
+        changes["name",] = ("--dataset", "study")  # no longer the quickstart
+    return read_study(path, changes, check=unknown_names)

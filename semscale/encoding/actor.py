@@ -16,7 +16,7 @@ import ray
 from semscale.datasets.base import Reader
 from semscale.datasets.picture import BadImageError, decode
 from semscale.encoding.preprocess import can_prepare, draft_side, prepare, to_ppm, whole
-from semscale.encoding.store import write_segment
+from semscale.encoding.segment import write_segment
 from semscale.errors import SemscaleError
 
 if TYPE_CHECKING:

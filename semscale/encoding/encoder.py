@@ -17,7 +17,8 @@ from semscale.datasets.base import Dataset
 from semscale.encoding.actor import ActorSettings, ChunkReport, RemoteEncoder, text_key
 from semscale.encoding.identity import EncoderIdentity
 from semscale.encoding.ledger import Ledger
-from semscale.encoding.store import EmbeddingStore, Float32
+from semscale.encoding.segment import Float32
+from semscale.encoding.store import EmbeddingStore, LostRowsError
 from semscale.errors import SemscaleError
 
 Progress = Callable[[int, int], None]
@@ -135,6 +136,7 @@ class Encoder:
 
         Raises:
             TooManyBadImagesError: more than `most_bad`, or not one image could be used.
+            LostRowsError: what was stored is damaged already.
             SemscaleError: no server answers.
         """
         samples = dataset.samples
@@ -155,12 +157,15 @@ class Encoder:
             if most_bad is not None and len(rejected) + len(reasons) > most_bad:
                 _check_bad(dataset, rejected | _by_file(dataset, reasons), most_bad)
         stored = self._stores["image"]
-        stored.refresh()
+        damaged = stored.refresh()
         # a copy of a bad image is as bad as the one that was sent
         self._bad.update({keys[i].tobytes(): reason for i, reason in reasons.items() if known[i]})
-        for i in np.flatnonzero(~(known & stored.holds(keys))).tolist():
-            if i not in reasons:
-                reasons[i] = self._bad.get(keys[i].tobytes(), "was not stored")
+        missing = [i for i in np.flatnonzero(~(known & stored.holds(keys))).tolist() if i not in reasons]
+        for i in missing:
+            reasons[i] = self._bad.get(keys[i].tobytes(), "was not stored")
+        lost = [i for i in missing if known[i] and keys[i].tobytes() not in self._bad]
+        if damaged and lost:  # they are no bad images, and belong into no quarantine
+            raise LostRowsError(stored.folder, len(lost))
         good = np.ones(len(samples), dtype=np.bool_)
         good[list(reasons)] = False
         positions = np.flatnonzero(good)
@@ -192,7 +197,11 @@ class Encoder:
                 if reason is not None:
                     self._bad[text_key(unique[i])] = reason
             sent += report.sent
-        self._stores["text"].refresh()
+        stored = self._stores["text"]
+        if stored.refresh():
+            lost = sum(key not in stored and key not in self._bad for key in map(text_key, unique))
+            if lost:
+                raise LostRowsError(stored.folder, lost)
         if refused is not None:
             missing = ((text, key) for text in unique if (key := text_key(text)) not in self._stores["text"])
             refused.update({text: self._bad.get(key, "was not stored") for text, key in missing})

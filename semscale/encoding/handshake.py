@@ -8,6 +8,7 @@ fixed probe text are encoded at every handshake and compared with the first ones
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import io
 import json
 import os
@@ -24,7 +25,7 @@ from PIL import Image
 from semscale.encoding.client import EncodeClient, Float32, ServerUnavailableError
 from semscale.encoding.identity import EncoderIdentity, fingerprint_of, takes_packed
 from semscale.encoding.preprocess import can_prepare
-from semscale.errors import SemscaleError
+from semscale.errors import SemscaleError, cannot_write
 
 _PROBE_TEXT = "a photo of a cat"
 # float16 against float32 of the same weights stays above 0.9999; other weights fall far below
@@ -163,11 +164,21 @@ def _check_probe(url: str, identity: EncoderIdentity, probe: Float32, store: Pat
             partial.write_text(json.dumps(record), encoding="utf-8")
             os.replace(partial, path)
         except OSError as error:
-            raise SemscaleError(
-                "the embedding store cannot be written", where=str(folder), found=str(error), hint="use --store DIR"
+            with contextlib.suppress(OSError):
+                partial.unlink(missing_ok=True)
+            raise cannot_write(
+                "the embedding store", folder, error, hint="free some space, or use --store DIR"
             ) from error
         return
-    known = np.array(json.loads(path.read_text(encoding="utf-8"))["probe"], dtype=np.float32)
+    try:
+        known = np.array(json.loads(path.read_text(encoding="utf-8"))["probe"], dtype=np.float32)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise SemscaleError(
+            "the record of the encoder cannot be read",
+            where=str(path),
+            found=" ".join(str(error).split())[:200],
+            hint="remove this file if the rows beside it are this model's; the next handshake writes it again",
+        ) from error
     cosine = float((known * probe).sum(axis=1).min()) if known.shape == probe.shape else 0.0
     if cosine < _PROBE_COSINE:
         raise SemscaleError(

@@ -1,36 +1,54 @@
 """The embedding store: rows addressed by the SHA-256 of what they encode, kept in immutable Parquet segments.
 
-Layout: ``<root>/<encoder fingerprint>/<image|text>/<segment>.parquet`` with the columns ``sha256`` (32 bytes) and
-``embedding`` (float32, unit length). A segment is written beside its place and renamed into it, so that a reader or a
-second sweep sees all of it or nothing; Parquet's page checksums notice a damaged one. Whatever is in the store is never
-encoded again, by any study; deleting the folder is always safe.
+Layout: ``<root>/<encoder fingerprint>/<image|text>/<segment>.parquet``, see :mod:`semscale.encoding.segment`. A segment
+is written beside its place and renamed into it, so that a reader or a second sweep sees all of it or nothing. One that
+is damaged is set aside as ``.damaged``, whenever that shows, and its rows are encoded again. Whatever is in the store
+is never encoded again, by any study; deleting the folder is always safe.
 """
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
-import uuid
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from semscale.encoding.keys import ABSENT, Keys, KeyTable, as_keys
+from semscale.encoding.segment import DamagedSegmentError, Float32, read_keys, read_rows, remove_leftovers
 from semscale.errors import SemscaleError
 
 Kind = Literal["image", "text"]
-Float32 = npt.NDArray[np.float32]
 
 # a row's place is its segment's number times this plus its number within the segment
 _ROWS = 1 << 32
 
 _log = logging.getLogger(__name__)
+
+
+class LostRowsError(SemscaleError):
+    """Rows that were in the store are damaged; they have been set aside, and encoding them again mends it.
+
+    Args:
+        folder: the store's folder.
+        n: how many of the wanted rows are gone.
+    """
+
+    def __init__(self, folder: Path, n: int) -> None:
+        self.folder = folder
+        self.n = n
+        super().__init__(
+            "rows of the embedding store are damaged and have been set aside",
+            where=str(folder),
+            found=f"{n} rows are missing now, see *.damaged",
+            hint="give the same command again: it encodes these rows again, and nothing else",
+        )
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return LostRowsError, (self.folder, self.n)
 
 
 class EmbeddingStore:
@@ -45,6 +63,8 @@ class EmbeddingStore:
         self._table = KeyTable()
         self._segments: list[Path] = []
         self._seen: set[Path] = set()
+        self._unusable: set[Path] = set()
+        remove_leftovers(folder)
         self.refresh()
 
     def __len__(self) -> int:
@@ -62,18 +82,25 @@ class EmbeddingStore:
         """Return the SHA-256 digests of everything in the store, sorted."""
         return self._table.keys
 
-    def refresh(self) -> None:
-        """Take notice of the segments that were written since, by this process or another."""
+    def refresh(self) -> int:
+        """Take notice of the segments that were written since, by this process or another; return how many are damaged.
+
+        Raises:
+            SemscaleError: the folder cannot be read.
+        """
         keys: list[Keys] = []
         places: list[npt.NDArray[np.int64]] = []
+        damaged = 0
         for path in sorted(self.folder.glob("*.parquet")):
-            if path in self._seen:
+            if path in self._seen or path in self._unusable:
                 continue
             try:
-                column = _digests(_read(path, "sha256"))
-                _read(path, "embedding")  # the page checksums are only looked at by reading
-            except (pa.ArrowException, OSError) as error:
-                _set_aside(path, error)
+                column = read_keys(path)
+            except FileNotFoundError:
+                continue  # another sweep has just set it aside
+            except DamagedSegmentError as error:
+                self._set_aside(error)
+                damaged += 1
                 continue
             self._seen.add(path)
             keys.append(column)
@@ -81,86 +108,49 @@ class EmbeddingStore:
             self._segments.append(path)
         if keys:
             self._table.add(np.concatenate(keys), np.concatenate(places))
+        return damaged
 
     def read(self, keys: Sequence[bytes] | Keys | npt.NDArray[np.void]) -> Float32:
         """Return the embeddings of these contents, float32 [len(keys), dimension], in the order of the keys.
 
         Raises:
             KeyError: a key is not in the store.
+            LostRowsError: a row was in the store and is damaged.
         """
         wanted = as_keys(keys)
         places = self._table.get(wanted)
         if (places == ABSENT).any():
             raise KeyError(wanted[places == ABSENT][0])
+        while True:
+            try:
+                return self._gather(places)
+            except DamagedSegmentError as error:
+                self._set_aside(error)
+            except FileNotFoundError as error:
+                _log.warning("segment %s is gone", error.filename)
+            # another sweep may have had the same rows, or may have stored them again by now
+            self._table, self._segments, self._seen = KeyTable(), [], set()
+            self.refresh()
+            places = self._table.get(wanted)
+            if (places == ABSENT).any():
+                raise LostRowsError(self.folder, int((places == ABSENT).sum()))
+
+    def _gather(self, places: npt.NDArray[np.int64]) -> Float32:
         segments, rows = places // _ROWS, places % _ROWS
         result: Float32 | None = None
         for segment in np.unique(segments):
-            matrix = _matrix(_read(self._segments[segment], "embedding"))
+            matrix = read_rows(self._segments[segment])
             if result is None:
-                result = np.empty((len(wanted), matrix.shape[1]), dtype=np.float32)
+                result = np.empty((len(places), matrix.shape[1]), dtype=np.float32)
             here = segments == segment
             result[here] = matrix[rows[here]]
         return np.empty((0, 0), dtype=np.float32) if result is None else result
 
-
-def write_segment(folder: Path, keys: Sequence[bytes], embeddings: Float32) -> Path:
-    """Add rows to a store, all or none.
-
-    Args:
-        folder: the store's folder.
-        keys: SHA-256 digests, one per row.
-        embeddings: unit-length float32 rows [len(keys), dimension].
-
-    Raises:
-        SemscaleError: the folder cannot be written, or the disk is full.
-    """
-    dimension = embeddings.shape[1]
-    values = pa.array(np.ascontiguousarray(embeddings, dtype=np.float32).reshape(-1))
-    table = pa.table(
-        {
-            "sha256": pa.array(list(keys), type=pa.binary(32)),
-            "embedding": pa.FixedSizeListArray.from_arrays(values, dimension),
-        }
-    )
-    path = folder / f"{uuid.uuid4().hex}.parquet"
-    partial = path.with_suffix(".partial")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        # float noise does not compress; the checksums are what finds a flipped bit later
-        pq.write_table(table, partial, compression="NONE", use_dictionary=False, write_page_checksum=True)
-        os.replace(partial, path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
-        raise SemscaleError(
-            "the embedding store cannot be written",
-            where=str(folder),
-            found=str(error),
-            hint="free some space, or choose another folder with --store",
-        ) from error
-    return path
-
-
-def _read(path: Path, column: str) -> pa.ChunkedArray:
-    return pq.read_table(path, columns=[column], page_checksum_verification=True).column(0)
-
-
-def _digests(column: pa.ChunkedArray) -> Keys:
-    return np.concatenate(
-        [np.empty(0, dtype="S32")]
-        + [np.frombuffer(chunk.buffers()[1], "S32", len(chunk), 32 * chunk.offset) for chunk in column.chunks]
-    )
-
-
-def _matrix(column: pa.ChunkedArray) -> Float32:
-    array = column.combine_chunks()
-    if isinstance(array, pa.ChunkedArray):
-        array = array.chunk(0)
-    rows: Float32 = array.flatten().to_numpy(zero_copy_only=False).reshape(len(array), -1)
-    return rows
-
-
-def _set_aside(path: Path, error: Exception) -> None:
-    damaged = path.with_suffix(".damaged")
-    _log.warning("damaged segment %s set aside as %s, its rows are encoded again: %s", path, damaged.name, error)
-    os.replace(path, damaged)
+    def _set_aside(self, error: DamagedSegmentError) -> None:
+        damaged = error.path.with_suffix(".damaged")
+        _log.warning("damaged segment %s, its rows are encoded again: %s", error.path, error.reason)
+        self._unusable.add(error.path)
+        try:
+            os.replace(error.path, damaged)
+        except OSError as failed:  # another sweep was faster, or the store is read-only; it is not used again here
+            _log.warning("it cannot be set aside as %s: %s", damaged.name, failed.strerror)

@@ -10,7 +10,7 @@ import numpy as np
 from semscale.datasets.base import Dataset
 from semscale.datasets.samples import Sample, SampleTable
 from semscale.encoding.encoder import Encoder, TooManyBadImagesError
-from semscale.encoding.store import Float32
+from semscale.encoding.segment import Float32
 from semscale.label.listing import Item, Listing
 
 _ANY = "image"

@@ -10,6 +10,7 @@ from rich.text import Text
 
 from semscale.label.journal import QUARANTINE, RESULTS, STATISTICS
 from semscale.label.run import Labelled
+from semscale.redact import printable
 
 _SHOWN = 12
 
@@ -18,7 +19,7 @@ def show_labelled(console: Console, result: Labelled) -> None:
     """Print the result of a labelling."""
 
     def say(line: str) -> None:
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+        console.print(printable(line), highlight=False, markup=False, soft_wrap=True)
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("category", overflow="fold")
@@ -28,11 +29,11 @@ def show_labelled(console: Console, result: Labelled) -> None:
     for row in result.statistics.head(_SHOWN).to_dict("records"):
         second = row["second_best_category"]
         table.add_row(
-            Text(row["category"]),
+            Text(printable(row["category"])),
             f"{row['fraction']:.4f}",
             _number(row["average_dot_product"], ".4f"),
             _number(row["variance"], ".2e"),
-            Text(second if isinstance(second, str) else ""),
+            Text(printable(second) if isinstance(second, str) else ""),
         )
     say("")
     console.print(table)

@@ -9,8 +9,10 @@ from typing import Any
 import pandas as pd
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from semscale.errors import SemscaleError
+from semscale.redact import printable
 from semscale.replay.run import Replay
 
 _INTEGERS = ("critical_scale", "critical_low", "critical_high", "peak_n_categories")
@@ -67,11 +69,11 @@ def show_replay(console: Console, result: Replay) -> None:
     for row in unknown:
         texts = ", ".join(f"{text} ({images})" for text, images in row["unknown"].items())
         line = f"{row['dataset']} {row['family']} {row['n_categories']}: not offered, so wrong: {texts}"
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+        console.print(printable(line), highlight=False, markup=False, soft_wrap=True)
     for row in result.steps:
         if row["issue"]:
             line = f"{row['dataset']} {row['family']} {row['n_categories']}: {row['issue']}"
-            console.print(line, highlight=False, markup=False, soft_wrap=True)
+            console.print(printable(line), highlight=False, markup=False, soft_wrap=True)
     console.print()
     console.print(_curves_table(result))
 
@@ -83,8 +85,8 @@ def _steps_table(result: Replay) -> Table:
     )  # fmt: skip
     for row in result.steps:
         table.add_row(
-            row["dataset"],
-            row["family"],
+            Text(printable(row["dataset"])),
+            Text(printable(row["family"])),
             str(row["n_categories"]),
             str(row["scale"]),
             str(row["n_images"]),
@@ -108,8 +110,8 @@ def _curves_table(result: Replay) -> Table:
         peak = "" if row["peak"] is None else f"{row['peak']:.2f} @ {row['peak_n_categories']}"
         critical = "" if row["trend"] is None else str(row["critical_scale"] or "open")
         table.add_row(
-            row["dataset"],
-            row["family"],
+            Text(printable(row["dataset"])),
+            Text(printable(row["family"])),
             str(row["n_images"]),
             _number(row["baseline"]),
             peak,

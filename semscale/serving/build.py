@@ -35,7 +35,7 @@ def build_source(source: ModelSource) -> tuple[Any, Any, Any]:
             raise SemscaleError(
                 f"the model {source.name} needs a package that is not installed",
                 where="--model",
-                found=str(error).splitlines()[0],
+                found=(str(error).strip() or type(error).__name__).splitlines()[0],
                 hint="pip install transformers sentencepiece",
             ) from error
         except Exception as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import pickle
 import re
 import warnings
@@ -20,18 +21,46 @@ def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
     """Read the names and shapes of the tensors in a weights file, without executing code and without the data.
 
     Raises:
-        SemscaleError: a suffix that is not .safetensors, .pt, .pth or .bin; a damaged file; a pickle that wants to
-            run code; a file that holds no tensors by name.
+        SemscaleError: another checksum than the file beside it says; a suffix that is not .safetensors, .pt, .pth or
+            .bin; a damaged file; a pickle that wants to run code; a file that holds no tensors by name.
     """
     if path.suffix not in SUFFIXES:
         raise SemscaleError(
             "unknown kind of weights file", where=str(path), found=path.suffix, expected=", ".join(SUFFIXES)
         )
+    check_digest(path)
     state = _safetensors_shapes(path) if path.suffix == ".safetensors" else _pickled_state(path)
     shapes = {name.removeprefix("module."): shape for name, shape in state.items()}
     if not shapes:
         raise SemscaleError("the weights file holds no tensors by name", where=str(path))
     return shapes
+
+
+def check_digest(path: Path) -> None:
+    """Compare a weights file with the SHA-256 in the file beside it (``weights.safetensors.sha256``), if there is one.
+
+    The file beside it is what ``sha256sum weights.safetensors`` prints.
+
+    Raises:
+        SemscaleError: they differ, or there is no digest in it.
+    """
+    beside = path.with_name(path.name + ".sha256")
+    if not beside.is_file():
+        return
+    try:
+        expected = beside.read_text(encoding="ascii").split()[0].lower()
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+    except (OSError, ValueError, IndexError) as error:
+        raise SemscaleError("the checksum cannot be read", where=str(beside), found=type(error).__name__) from error
+    if found != expected:
+        raise SemscaleError(
+            "the weights file is not the one that its checksum belongs to",
+            where=str(path),
+            found=found,
+            expected=f"{expected[:80]}, from {beside.name}",
+            hint="get the file again; it was damaged, or exchanged",
+        )
 
 
 def check_same_shapes(path: Path, model: torch.nn.Module) -> None:

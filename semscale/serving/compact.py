@@ -6,6 +6,7 @@ stored; loading fills them with the same small noise every time, so that unknown
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,7 +28,7 @@ _NOISE_SCALE = 0.02  # the scale at which open_clip starts a token table
 def save_compact(
     state: dict[str, torch.Tensor], used_tokens: Sequence[int], path: Path, record: dict[str, Any]
 ) -> None:
-    """Write a CLIP state dict with the token table cut down to `used_tokens`.
+    """Write a CLIP state dict with the token table cut down to `used_tokens`, and its checksum beside it.
 
     Args:
         state: the state dict of an open_clip CLIP.
@@ -42,6 +43,8 @@ def save_compact(
     # one entry only: safetensors writes several in an order that changes from run to run
     metadata = {_FORMAT: json.dumps(record, sort_keys=True)}
     save_file({name: tensors[name] for name in sorted(tensors)}, path, metadata)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    path.with_name(path.name + ".sha256").write_text(f"{digest}  {path.name}\n", encoding="ascii")
 
 
 def load_compact(path: Path) -> dict[str, torch.Tensor]:

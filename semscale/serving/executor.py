@@ -195,7 +195,9 @@ class SemscaleEncoder(CLIPEncoder):  # type: ignore[misc]
         try:
             yield
         except Exception as error:
-            say(f"replica {self._replica}: a request failed: {type(error).__name__}: {error.args[0]}")
+            # the first argument alone: the second of a rejection is long; a MemoryError has none
+            reason = error.args[0] if error.args else "without a reason"
+            say(f"replica {self._replica}: a request failed: {type(error).__name__}: {reason}")
             raise
 
     def _prepare(self, docs: Sequence[Document]) -> Work:

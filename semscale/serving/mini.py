@@ -17,6 +17,7 @@ from open_clip.transform import PreprocessCfg, image_transform_v2
 
 from semscale.errors import SemscaleError
 from semscale.serving import mini_tower
+from semscale.serving.checkpoints import check_digest
 from semscale.serving.compact import load_compact
 
 if TYPE_CHECKING:
@@ -74,12 +75,15 @@ def load_mini(
             expected="a safetensors file",
             hint="install semscale again, or train them: python -m semscale.training.mini",
         )
+    check_digest(path)
     model = build_mini(device)
     try:
         model.load_state_dict(load_compact(path))
     except Exception as error:  # safetensors, torch and our reader each raise their own kind
         raise SemscaleError(
-            f"the weights of {NAME} cannot be read", where=str(path), found=str(error).splitlines()[0]
+            f"the weights of {NAME} cannot be read",
+            where=str(path),
+            found=(str(error).strip() or type(error).__name__).splitlines()[0],
         ) from error
     model.eval()
     preprocess, tokenizer = mini_transforms(model)

@@ -105,7 +105,7 @@ class LoadedModel:
             raise SemscaleError(
                 "the model does not fit into the memory of the GPU",
                 where=f"{target} ({device_name(target)})",
-                found=str(error).splitlines()[0],
+                found=(str(error).strip() or type(error).__name__).splitlines()[0],
                 hint="fewer replicas, --dtype fp16, or a smaller model",
             ) from error
         identity = replace(self.identity, dtype=_SHORT[wanted], device=str(target), device_name=device_name(target))

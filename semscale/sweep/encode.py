@@ -11,7 +11,7 @@ from semscale.config import StudyConfig
 from semscale.datasets.duplicates import duplicate_notes
 from semscale.encoding.encoder import EncodedImages, Encoder
 from semscale.encoding.identity import EncoderIdentity
-from semscale.encoding.store import Float32
+from semscale.encoding.segment import Float32
 from semscale.sweep.arms import Arm
 from semscale.sweep.endpoints import Endpoints
 from semscale.sweep.progress import Reporter

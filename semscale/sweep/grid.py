@@ -10,8 +10,10 @@ from typing import Any
 
 import ray
 from ray import tune
+from ray.tune.execution import class_cache
 
 from semscale.errors import SemscaleError
+from semscale.redact import shown
 from semscale.sweep.cluster import cluster_cpus
 from semscale.sweep.evaluate import Evaluated, evaluate_trial
 from semscale.sweep.score import ScoredLadder
@@ -32,6 +34,13 @@ class Parcel:
         """Return the trial and keep nothing; None where the grid has no such trial."""
         content, self.content = self.content, None
         return content
+
+
+# Tune would put these into the runtime environment of its workers, which Ray writes to a log file; local workers
+# inherit them, and those of a cluster have their own, as for reading the images
+class_cache.ENV_VARS_TO_PROPAGATE.difference_update(
+    ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SECURITY_TOKEN", "AWS_SESSION_TOKEN")
+)
 
 
 class StepTrial(tune.Trainable):
@@ -135,6 +144,6 @@ def _failure(result: Any) -> SemscaleError:
     return SemscaleError(
         "a trial failed",
         where=" / ".join(f"{name} {config.get(name)}" for name in ("dataset", "strategy", "order", "scale")),
-        found=str(result.error).strip().splitlines()[-1],
+        found=shown((str(result.error).strip() or type(result.error).__name__).splitlines()[-1]),
         hint="give the same command again: what is finished is kept",
     )

@@ -18,6 +18,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from semscale.redact import printable
+
 Stage = Callable[[int, int | None], None]
 """Says how far a piece of work is: (done, total); None where the end is not known."""
 
@@ -87,7 +89,7 @@ class Lines:
 
     def note(self, text: str) -> None:
         """Print the line."""
-        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
+        self.console.print(printable(text), highlight=False, markup=False, soft_wrap=True)
 
 
 class Bars:
@@ -109,7 +111,7 @@ class Bars:
             TimeElapsedColumn(),
             console=self.console,
         ) as bar:
-            task = bar.add_task(title, total=total, rate="")
+            task = bar.add_task(printable(title), total=total, rate="")
 
             def advance(done: int, total: int | None) -> None:
                 elapsed = bar.tasks[0].elapsed or 0.0
@@ -122,4 +124,4 @@ class Bars:
 
     def note(self, text: str) -> None:
         """Print the line above the bars."""
-        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
+        self.console.print(printable(text), highlight=False, markup=False, soft_wrap=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ import pandas as pd
 
 from semscale.categories.ladder import Ladder
 from semscale.config import StudyConfig
-from semscale.errors import SemscaleError
+from semscale.errors import SemscaleError, cannot_write
 
 # what identifies a curve; with `order` a ladder, and with `scale` a trial
 CURVE_KEY = ("dataset", "model", "strategy")
@@ -48,9 +49,12 @@ class RunDirectory:
                     )
             self.write("study.yaml", (digest_line + study.to_yaml()).encode())
         except OSError as error:
-            raise SemscaleError(
-                "the run directory cannot be written", where=str(path), found=str(error), hint="choose another --out"
-            ) from error
+            raise self.unwritable(error) from error
+
+    def unwritable(self, error: OSError) -> SemscaleError:
+        """Return what to say when a file of the run directory cannot be written."""
+        hint = "free some space, or choose another --out; the same command goes on with what is stored"
+        return cannot_write("the run directory", self.path, error, hint=hint)
 
     def write(self, name: str, content: bytes) -> Path:
         """Write a file of the run directory; a reader sees the old or the new one, never half of it."""
@@ -61,8 +65,9 @@ class RunDirectory:
             partial.write_bytes(content)
             os.replace(partial, target)
         except OSError as error:
-            partial.unlink(missing_ok=True)
-            raise SemscaleError("the run directory cannot be written", where=str(target), found=str(error)) from error
+            with contextlib.suppress(OSError):
+                partial.unlink(missing_ok=True)
+            raise self.unwritable(error) from error
         return target
 
     def write_table(self, name: str, table: pd.DataFrame) -> Path:
@@ -73,8 +78,11 @@ class RunDirectory:
         """Write the category sets of one dataset, strategy and order."""
         target = self.path / "ladders" / f"{slug(ladder.dataset, ladder.strategy, ladder.order)}.json"
         partial = target.with_name(target.name + ".partial")
-        ladder.save(partial)
-        os.replace(partial, target)
+        try:
+            ladder.save(partial)
+            os.replace(partial, target)
+        except OSError as error:
+            raise self.unwritable(error) from error
         return target
 
     def write_quarantine(self, rows: Sequence[tuple[str, str, str]]) -> Path:

@@ -7,7 +7,9 @@ from typing import Any
 import pandas as pd
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
+from semscale.redact import printable
 from semscale.sweep.study import SweepResult
 
 
@@ -28,7 +30,7 @@ def show_result(console: Console, result: SweepResult) -> None:
             curve["strategy"],
         ]  # fmt: skip
         table.add_row(
-            *map(str, cells),
+            *(Text(printable(str(cell))) for cell in cells),
             str(curve["n_images"]),
             f"{100 * curve['baseline']:.2f} %",
             f"{100 * curve['peak']:.2f} % @ {curve['peak_scale']}",

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from semscale.categories.ladder import Ladder
+from semscale.redact import printable
 
 
 def show_ladder(console: Console, ladder: Ladder) -> None:
@@ -18,8 +20,10 @@ def show_ladder(console: Console, ladder: Ladder) -> None:
     for step in ladder.steps:
         new = [text for name in ladder.classes for text in step.categories[name] if text not in seen]
         seen.update(new)
-        table.add_row(str(step.scale), str(step.n_categories), ", ".join(new))
-    console.print(f"{ladder.dataset} x {ladder.strategy}, order {ladder.order}", highlight=False, markup=False)
+        table.add_row(str(step.scale), str(step.n_categories), Text(printable(", ".join(new))))
+    console.print(
+        printable(f"{ladder.dataset} x {ladder.strategy}, order {ladder.order}"), highlight=False, markup=False
+    )
     console.print(table)
     for note in ladder.notes:
-        console.print(f"note: {note}", highlight=False, markup=False, soft_wrap=True)
+        console.print(printable(f"note: {note}"), highlight=False, markup=False, soft_wrap=True)

@@ -6,7 +6,9 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
+from semscale.redact import printable
 from semscale.sweep.optimize import Optimized
 
 
@@ -20,7 +22,7 @@ def show_optimized(console: Console, result: Optimized, out: Path | None = None)
     """
 
     def say(line: str) -> None:
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+        console.print(printable(line), highlight=False, markup=False, soft_wrap=True)
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title in ("round", "strategy", "best of what is left"):
@@ -31,8 +33,8 @@ def show_optimized(console: Console, result: Optimized, out: Path | None = None)
     for number, (place, found) in enumerate(zip(result.tried, result.rounds, strict=True), start=1):
         table.add_row(
             str(number),
-            place.strategy,
-            place.label,
+            Text(printable(place.strategy)),
+            Text(printable(place.label)),
             str(found.candidates),
             f"{100 * found.correct / result.n_choosing:.2f} %",
             f"{100 * (found.gained - found.lost) / result.n_choosing:+.2f}",

@@ -14,6 +14,7 @@ import pandas as pd
 
 from semscale.config import StudyConfig
 from semscale.encoding.encoder import TooManyBadImagesError
+from semscale.encoding.store import LostRowsError
 from semscale.report.page import write_report
 from semscale.sweep.arms import Arm, make_arms
 from semscale.sweep.cluster import ray_cluster
@@ -34,6 +35,9 @@ from semscale.tracking.records import (
 from semscale.tracking.store import TrackingStore, open_store
 
 DEFAULT_RUNS = Path("semscale-runs")
+
+# a disk that damages what was just written is no place for a store
+_MOST_ATTEMPTS = 3
 
 
 @dataclass(frozen=True)
@@ -117,27 +121,49 @@ def _encode_and_score(
     quarantine: list[tuple[str, str, str]] = []
     for model in study.models:
         try:
-            with Endpoints(study, model, store, directory.path / "logs", report) as endpoints:
-                one = encode_model(study, model, arms, endpoints, store, report)
+            ladders, parts = _encode_and_score_model(study, model, arms, store, directory, report)
         except TooManyBadImagesError as error:
             bad = [(error.dataset, file, reason) for file, reason in error.quarantine.items()]
             directory.write_quarantine([*quarantine, *bad])
             raise
-        encoded.append(one)
-        for arm in one.arms:
+        scored += ladders
+        encoded += parts
+        for arm in parts[-1].arms:
             name = arm.arm.dataset.name
             quarantine += [(name, file, reason) for file, reason in arm.images.quarantine.items()]
         directory.write_quarantine(quarantine)
-        total = sum(len(arm.arm.ladders) for arm in one.arms)
-        with report.stage("scoring", total, "ladders") as advance:
-            done = 0
-            for arm in one.arms:
-                for ladder in score_arm(arm, model, study.aggregation):
-                    directory.write_table(f"predictions/{slug(*ladder.key)}.parquet", ladder.predictions())
-                    scored.append(ladder)
-                    done += 1
-                    advance(done, total)
     return scored, encoded
+
+
+def _encode_and_score_model(
+    study: StudyConfig, model: str, arms: Sequence[Arm], store: Path, directory: RunDirectory, report: Reporter
+) -> tuple[list[ScoredLadder], list[EncodedModel]]:
+    """Bring what a model says into the store and score it, again when stored rows turn out to be damaged."""
+    attempts: list[EncodedModel] = []
+    for left in range(_MOST_ATTEMPTS - 1, -1, -1):
+        try:
+            with Endpoints(study, model, store, directory.path / "logs", report) as endpoints:
+                attempts.append(encode_model(study, model, arms, endpoints, store, report))
+            return _score_model(study, model, attempts[-1], directory, report), attempts
+        except LostRowsError as error:
+            if not left:
+                raise
+            report.note(f"{error.n} rows of the store are damaged; they are set aside and encoded again")
+    raise AssertionError("the last attempt returns or raises")
+
+
+def _score_model(
+    study: StudyConfig, model: str, encoded: EncodedModel, directory: RunDirectory, report: Reporter
+) -> list[ScoredLadder]:
+    scored: list[ScoredLadder] = []
+    total = sum(len(arm.arm.ladders) for arm in encoded.arms)
+    with report.stage("scoring", total, "ladders") as advance:
+        for arm in encoded.arms:
+            for ladder in score_arm(arm, model, study.aggregation):
+                directory.write_table(f"predictions/{slug(*ladder.key)}.parquet", ladder.predictions())
+                scored.append(ladder)
+                advance(len(scored), total)
+    return scored
 
 
 def _try_and_conclude(
@@ -206,7 +232,10 @@ def _write_results(study: StudyConfig, directory: RunDirectory, trials: pd.DataF
     tables = {"trials.parquet": trials, **found.tables()}
     for name, table in tables.items():
         directory.write_table(name, table)
-    write_report(directory.path, study.name, trials, found.curves, found.steps, found.controls, found.across)
+    try:
+        write_report(directory.path, study.name, trials, found.curves, found.steps, found.controls, found.across)
+    except OSError as error:
+        raise directory.unwritable(error) from error
     return ["study.yaml", *tables, "quarantine.csv", "report.html"]
 
 
@@ -228,5 +257,5 @@ def _study_params(study: StudyConfig, curves: pd.DataFrame, encoded: Sequence[En
         "strategies": ", ".join(entry.label for entry in study.strategies),
         "controls": ", ".join(study.controls),
         **{name: getattr(study, name) for name in ("steps", "scales", "orders", "aggregation", "limit", "margin")},
-        "encoders": ", ".join(one.identity.fingerprint for one in encoded),
+        "encoders": ", ".join(dict.fromkeys(one.identity.fingerprint for one in encoded)),
     }

@@ -12,7 +12,7 @@ import requests
 from mlflow.exceptions import MlflowException
 
 from semscale.errors import SemscaleError
-from semscale.redact import redact
+from semscale.redact import redact, without
 
 T = TypeVar("T")
 Note = Callable[[str], None]
@@ -36,7 +36,7 @@ class Patience:
     """
 
     def __init__(self, uri: str, note: Note, seconds: float = 300.0) -> None:
-        self._uri = redact(uri)
+        self._secret_uri, self._uri = uri, redact(uri)
         self._note = note
         self._seconds = seconds
         self._stop = threading.Event()
@@ -85,16 +85,7 @@ class Patience:
     def _words(self, error: Exception) -> str:
         # SQLAlchemy begins with how it came to ask, and ends with the whole statement
         lines = [line for line in str(error).strip().splitlines() if not line.startswith("(raised as a result")]
-        return redact_all(lines[0] if lines else type(error).__name__)[:300]
-
-
-def redact_all(text: str) -> str:
-    """Return a line with the passwords of all URIs in it blotted out.
-
-    >>> redact_all("cannot reach http://ann:pw@host:5000, no route")
-    'cannot reach http://***@host:5000, no route'
-    """
-    return " ".join(redact(word) if "://" in word else word for word in text.split(" "))
+        return without(lines[0] if lines else type(error).__name__, self._secret_uri)[:300]
 
 
 def _passes(error: Exception) -> bool:

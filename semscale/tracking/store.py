@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sqlite3
 from contextlib import closing
 from dataclasses import dataclass
@@ -10,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from mlflow import MlflowClient
-from mlflow.exceptions import MlflowException
 
 from semscale.errors import SemscaleError
-from semscale.redact import redact
+from semscale.redact import redact, without
+
+_MOST_WORDS = 300
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,8 @@ class TrackingStore:
 
     def client(self) -> Any:
         """Return a client for this store; every process makes its own."""
+        # MLflow would print the address of every finished run as it was given, with the password in it
+        os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
         return MlflowClient(tracking_uri=self.uri)
 
     def ui_command(self) -> str:
@@ -87,11 +91,13 @@ def open_store(uri: str | None, experiment: str, folder: Path) -> TrackingStore:
             )
         else:
             identifier = found.experiment_id
-    except (MlflowException, OSError) as error:
+    except SemscaleError:
+        raise
+    except Exception as error:  # SQLAlchemy, database drivers that are missing, URLs: each raises its own kind
         raise SemscaleError(
             "MLflow's store cannot be opened",
             where=redact(uri),
-            found=str(error).splitlines()[0].replace(uri, redact(uri)),
+            found=without(str(error) or type(error).__name__, uri)[:_MOST_WORDS],
             hint="check --tracking-uri; without it the runs go to mlflow.db beside the run directory",
         ) from error
     if uri.startswith("sqlite:///"):

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from semscale.encoding.ledger import Ledger
-from semscale.encoding.store import EmbeddingStore, write_segment
+from semscale.encoding.segment import write_segment
+from semscale.encoding.store import EmbeddingStore
 from semscale.errors import SemscaleError
 
 

@@ -1,13 +1,13 @@
-"""The study file: one YAML file describes the grid of trials; typed, validated, with all its faults in one message."""
+"""What a study file may hold: the grid of trials and how it is carried out, typed and validated."""
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 import re
-from pathlib import Path
-from typing import Any, Literal
+from collections.abc import Iterator, Mapping
+from itertools import pairwise
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 import yaml
@@ -15,14 +15,17 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
-    ValidationError,
     ValidationInfo,
     field_validator,
     model_validator,
 )
 
-from semscale.errors import SemscaleError
 from semscale.redact import redact, shown
+
+# in YAML `yes` is true and "3" a text; neither is a number
+Whole = Annotated[int, Field(strict=True, ge=0, lt=2**63)]
+Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+Switch = Annotated[bool, Field(strict=True)]
 
 
 class _Section(BaseModel):
@@ -46,9 +49,9 @@ class DatasetConfig(_Section):
     orientation: Literal["stored", "exif"] = Field(
         default="stored", description="exif turns pictures as their tag says"
     )
-    limit: int | None = Field(default=None, ge=1, description="at most this many images, stratified by class")
-    per_class: int | None = Field(default=None, ge=1, description="at most this many images of each class")
-    seed: int = Field(default=0, ge=0, description="chooses which images a limit keeps")
+    limit: Whole | None = Field(default=None, ge=1, description="at most this many images, stratified by class")
+    per_class: Whole | None = Field(default=None, ge=1, description="at most this many images of each class")
+    seed: Whole = Field(default=0, ge=0, description="chooses which images a limit keeps")
 
     @field_validator("classes", mode="before")
     @classmethod
@@ -81,7 +84,7 @@ class ServerConfig(_Section):
     """Which clip-servers encode: the given endpoints, or a server that the sweep starts and stops itself."""
 
     urls: tuple[str, ...] = ()
-    replicas: int = Field(default=2, ge=1, le=256)
+    replicas: Whole = Field(default=2, ge=1, le=256)
     device: Literal["cpu", "cuda"] = "cpu"
     dtype: Literal["fp32", "fp16", "bf16"] | None = None
 
@@ -96,19 +99,19 @@ class ServerConfig(_Section):
                 complete = False
             if not complete:
                 # clip-client takes a URL without a port for port 80, without a word
-                raise ValueError(f"{redact(url)!r} is not of the form grpc://host:port (or grpcs://host:port)")
+                raise ValueError(f"{shown(url)!r} is not of the form grpc://host:port (or grpcs://host:port)")
         return urls
 
 
 class EncodingConfig(_Section):
     """How images travel to the servers; nothing here changes a result, but for `draft`."""
 
-    batch_size: int | None = Field(default=None, ge=1, le=4096, description="images per request; adapted unless set")
-    actors: int | None = Field(
+    batch_size: Whole | None = Field(default=None, ge=1, le=4096, description="images per request; adapted unless set")
+    actors: Whole | None = Field(
         default=None, ge=1, le=4096, description="encoder actors; one for every two CPUs unless set"
     )
-    deadline: float = Field(default=120.0, gt=0, description="seconds that a server has to answer a request")
-    draft: bool = Field(default=False, description="decode large JPEGs at reduced size: faster, other embeddings")
+    deadline: Number = Field(default=120.0, gt=0, description="seconds that a server has to answer a request")
+    draft: Switch = Field(default=False, description="decode large JPEGs at reduced size: faster, other embeddings")
 
 
 class TrackingConfig(_Section):
@@ -137,17 +140,17 @@ class StudyConfig(_Section):
     controls: tuple[str, ...] = Field(
         default=("duplicates", "random-words"), description="arms of the same count without the meaning"
     )
-    steps: int = Field(default=12, ge=1, le=10_000)
-    scales: Literal["linear", "exponential"] | tuple[int, ...] = "linear"
-    orders: tuple[int, ...] = (0,)
+    steps: Whole = Field(default=12, ge=1, le=10_000)
+    scales: Literal["linear", "exponential"] | tuple[Whole, ...] = "linear"
+    orders: tuple[Whole, ...] = (0,)
     aggregation: str = Field(
         default="max", description="max, mean-embedding, mean-similarity, logsumexp or top-k-mean such as top-3-mean"
     )
-    limit: int | None = Field(default=None, ge=1, description="at most this many images per dataset")
-    max_bad_fraction: float = Field(
+    limit: Whole | None = Field(default=None, ge=1, description="at most this many images per dataset")
+    max_bad_fraction: Number = Field(
         default=0.01, ge=0, lt=1, description="stop when a larger share of a dataset's images cannot be used"
     )
-    margin: float = Field(default=0.5, ge=0, le=100, description="points; smaller gains do not count")
+    margin: Number = Field(default=0.5, ge=0, le=100, description="points; smaller gains do not count")
     server: ServerConfig = ServerConfig()
     encoding: EncodingConfig = EncodingConfig()
     tracking: TrackingConfig = TrackingConfig()
@@ -178,7 +181,7 @@ class StudyConfig(_Section):
         ]
         repeated = sorted({str(name) for name in names if names.count(name) > 1})
         if repeated:
-            raise ValueError(f"{', '.join(repeated)} stands here more than once")
+            raise ValueError(f"{', '.join(map(shown, repeated))} stands here more than once")
         return value
 
     @field_validator("aggregation")
@@ -189,10 +192,18 @@ class StudyConfig(_Section):
             raise ValueError(f"expected {', '.join(names)} or top-k-mean such as top-3-mean")
         return value
 
+    @field_validator("scales")
+    @classmethod
+    def _from_the_class_names_upwards(cls, value: str | tuple[int, ...]) -> str | tuple[int, ...]:
+        if isinstance(value, tuple) and (value[:1] != (1,) or any(b <= a for a, b in pairwise(value))):
+            raise ValueError("expected a list that begins with 1 and rises, such as [1, 2, 4]")
+        return value
+
     @model_validator(mode="after")
-    def _endpoints_serve_one_model(self) -> StudyConfig:
-        if self.server.urls and len(self.models) > 1:
-            raise ValueError("server.urls serve one model; give a study with several models no urls, or one model")
+    def _agrees_with_itself(self) -> StudyConfig:
+        found = [message for _, message in contradictions(self.model_dump())]
+        if found:
+            raise ValueError("; ".join(found))
         return self
 
     def digest(self) -> str:
@@ -214,92 +225,17 @@ class StudyConfig(_Section):
         return yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)
 
 
-def load_study(path: str | Path) -> StudyConfig:
-    """Read a study file.
+def contradictions(tree: Mapping[str, Any]) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    """Find what a study says in two ways that do not go together; the tree may be wrong in any other way.
 
-    Raises:
-        SemscaleError: the file is missing, is no YAML, or holds mistakes; all of them are listed with their lines.
+    >>> list(contradictions({"steps": 5, "scales": [1, 2, 4]}))
+    [(('steps',), 'contradicts scales, a list of 3; leave steps away')]
     """
-    path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise SemscaleError("the study file cannot be read", where=str(path), found=str(error)) from error
-    try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        tree = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise SemscaleError("the study file is not valid YAML", where=str(path), found=str(error)) from error
-    if tree is None:
-        tree = {}
-    if not isinstance(tree, dict):
-        raise SemscaleError(
-            "the study file must be a mapping of keys to values",
-            where=str(path),
-            found=type(tree).__name__,
-            expected="for example `datasets: [digits]`",
-        )
-    return study_from(tree, where=str(path), lines=_Lines(node))
-
-
-def study_from(tree: dict[str, Any], *, where: str = "options", lines: _Lines | None = None) -> StudyConfig:
-    """Validate a study given as a tree of plain values; raises SemscaleError with every fault in it."""
-    try:
-        return StudyConfig.model_validate(tree)
-    except ValidationError as error:
-        details = sorted(error.errors(), key=lambda detail: (lines.of(detail["loc"]) or 0) if lines else 0)
-        faults = [_fault(detail, lines) for detail in details]
-        count = "a mistake" if len(faults) == 1 else f"{len(faults)} mistakes"
-        raise SemscaleError(
-            f"the study has {count}:\n" + "\n".join(f"  - {fault}" for fault in faults), where=where
-        ) from error
-
-
-def _fault(detail: Any, lines: _Lines | None) -> str:
-    location = tuple(detail["loc"])
-    key = ".".join(str(part) for part in location)
-    line = lines.of(location) if lines else None
-    prefix = f"line {line}: " if line else ""
-    if detail["type"] == "extra_forbidden":
-        known = _known_keys(location[:-1])
-        near = difflib.get_close_matches(str(location[-1]), known, n=1)
-        advice = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(known)}"
-        return f"{prefix}unknown key {key!r}; {advice}"
-    message = detail["msg"].removeprefix("Value error, ")
-    found = detail.get("input")
-    shown = f" (found {found!r})" if isinstance(found, (str, int, float, bool)) and "://" not in str(found) else ""
-    return f"{prefix}{key + ': ' if key else ''}{message}{shown}"
-
-
-def _known_keys(location: tuple[Any, ...]) -> list[str]:
-    section: type[BaseModel] = StudyConfig
-    for part in location:
-        if part in ("datasets", "strategies"):
-            section = DatasetConfig if part == "datasets" else StrategyConfig
-        elif isinstance(part, str) and part in section.model_fields:
-            annotation = section.model_fields[part].annotation
-            if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-                section = annotation
-    return list(section.model_fields)
-
-
-class _Lines:
-    """Finds the line of a key in the YAML node tree."""
-
-    def __init__(self, node: yaml.Node | None) -> None:
-        self.node = node
-
-    def of(self, location: tuple[Any, ...]) -> int | None:
-        node, line = self.node, None
-        for part in location:
-            if isinstance(node, yaml.MappingNode):
-                for key, value in node.value:
-                    if key.value == str(part):
-                        node, line = value, key.start_mark.line + 1
-                        break
-                else:
-                    break
-            elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
-                node = node.value[part]
-                line = node.start_mark.line + 1
-        return line
+    steps, scales, server, models = (tree.get(key) for key in ("steps", "scales", "server", "models"))
+    several = isinstance(models, (list, tuple)) and len(models) > 1
+    if isinstance(server, Mapping) and server.get("urls") and several:
+        yield ("server", "urls"), "serve one model; give a study with several models no urls, or one model"
+    # a resolved study file has both, the steps as they were
+    default = StudyConfig.model_fields["steps"].default
+    if isinstance(scales, (list, tuple)) and isinstance(steps, int) and steps not in (default, len(scales)):
+        yield ("steps",), f"contradicts scales, a list of {len(scales)}; leave steps away"
