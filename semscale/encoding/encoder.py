@@ -12,10 +12,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from semscale.datasets.base import Dataset
 from semscale.encoding.actor import ActorSettings, ChunkReport, RemoteEncoder, text_key
-from semscale.encoding.identity import EncoderIdentity
+from semscale.encoding.gate import News
+from semscale.encoding.identity import EncoderIdentity, read_probe
 from semscale.encoding.ledger import Ledger
 from semscale.encoding.store import EmbeddingStore, Float32
 from semscale.errors import SemscaleError
@@ -57,6 +59,10 @@ class Encoder:
         actors: number of actors; two per endpoint unless given.
         batch_size: images or texts per request; None adapts it to the servers.
         deadline: seconds that a server has to answer.
+        patience: seconds that all servers may be away before the encoding stops.
+        note: is told in words when servers are waited for or refused.
+        revive: is called while no server answers; starts servers again that have ended and returns the endpoints, or
+            None where that is not its business.
 
     Use as a context manager: the actors end with it. Ray must be initialised.
     """
@@ -70,6 +76,9 @@ class Encoder:
         actors: int | None = None,
         batch_size: int | None = None,
         deadline: float = 120.0,
+        patience: float = 120.0,
+        note: Callable[[str], None] | None = None,
+        revive: Callable[[], Sequence[str] | None] | None = None,
     ) -> None:
         self.identity = identity
         self.batch_size = batch_size or _BATCH
@@ -82,18 +91,16 @@ class Encoder:
         self._start = urls if callable(urls) else None
         given = () if callable(urls) else tuple(urls)
         stored = [store.keys() for store in self._stores.values()]
-        # every actor may wait for the servers at once, and claims must still get through
-        self._ledger = ray.remote(num_cpus=0, max_concurrency=10_000)(Ledger).remote(stored, given)
+        self._note = note or (lambda line: None)
+        self._revive = revive
+        # Every actor may wait for the servers at once, and claims must still get through. It stays with the driver:
+        # other nodes come and go.
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        ledger = ray.remote(num_cpus=0, max_concurrency=10_000)(Ledger).options(scheduling_strategy=here)
+        self._ledger = ledger.remote(stored, given, patience)
         self._asked = self._ledger.asked.remote() if self._start else None
-        settings = ActorSettings(
-            self._folder,
-            identity.preprocess,
-            batch_size,
-            deadline,
-            packed=identity.packed,
-            draft=identity.draft,
-            quantum=identity.minibatch,
-        )
+        self._news = self._ledger.news.remote()
+        settings = ActorSettings(self._folder, identity, read_probe(store, identity.fingerprint), batch_size, deadline)
         count = actors or 2 * max(1, len(given))
         # Half a CPU each while they live (decoding needs it, waiting for the server does not), and never more than
         # half the cluster, or actors that find no place would be waited for.
@@ -231,14 +238,24 @@ class Encoder:
                 progress(done, n)
 
     def _next(self) -> Any:
-        """Return a task that is done; meanwhile start the servers if an actor wants one."""
+        """Return a task that is done; meanwhile start the servers if an actor wants one, and say what goes wrong."""
         while True:
-            waiting = [*([self._asked] if self._asked is not None else []), *self._running]
-            (task, *_), _ = ray.wait(waiting, num_returns=1)
-            if task != self._asked or self._start is None:
+            asked = [self._asked] if self._asked is not None else []
+            (task, *_), _ = ray.wait([*asked, self._news, *self._running], num_returns=1)
+            if task == self._news:
+                self._tell(ray.get(task))
+            elif task == self._asked and self._start is not None:
+                self._asked = None
+                ray.get(self._ledger.open.remote(self._start()))
+            else:
                 return task
-            self._asked = None
-            ray.get(self._ledger.open.remote(self._start()))
+
+    def _tell(self, news: News) -> None:
+        self._news = self._ledger.news.remote()
+        for line in news.lines:
+            self._note(line)
+        if news.down and self._revive is not None and (urls := self._revive()):
+            ray.get(self._ledger.open.remote(urls))
 
     def _chunks(self, n: int) -> Iterator[range]:
         # small sets are cut finer, so that every actor has work; whole requests either way
@@ -287,4 +304,10 @@ def _result(task: Any) -> ChunkReport:
         if isinstance(error.cause, SemscaleError):
             raise error.cause from None
         raise
+    except ray.exceptions.RayActorError as error:
+        raise SemscaleError(
+            "the workers that encode this part of the dataset end again and again",
+            found=(str(error).strip() or type(error).__name__).splitlines()[0],
+            hint="too little memory is the usual reason; give the same command again: what is encoded is kept",
+        ) from error
     return report
