@@ -165,7 +165,7 @@ class Courier:
         rest = sorted(set(parcel.places) - set(suspects))
         others = [_Parcel(rest, parcel.suspected)] if rest else []
         if len(suspects) != 1:
-            size = max(1, math.isqrt(len(suspects)))
+            size = 1 if parcel.suspected else max(1, math.isqrt(len(suspects)))
             parts = [suspects[start : start + size] for start in range(0, len(suspects), size)]
             return [*(_Parcel(part, True) for part in parts), *others], None
         if len(parcel.places) > 1:

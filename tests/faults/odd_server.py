@@ -82,7 +82,8 @@ def serve_until_a_replica_ends() -> None:
         members = [child for child in multiprocessing.active_children() if child.name.startswith("clip/")]
         assert members, process_ids()
         multiprocessing.connection.wait([child.sentinel for child in members])
-    os._exit(0)
+        # the kernel ends the others with it; closing the flow would wait for the one that is gone
+        os._exit(0)
 
 
 if __name__ == "__main__":
