@@ -19,6 +19,7 @@ from semscale.encoding.actor import ActorSettings, ChunkReport, RemoteEncoder, t
 from semscale.encoding.gate import News
 from semscale.encoding.identity import EncoderIdentity, read_probe
 from semscale.encoding.ledger import Ledger
+from semscale.encoding.share import Share
 from semscale.encoding.store import EmbeddingStore, Float32
 from semscale.errors import SemscaleError
 
@@ -87,7 +88,7 @@ class Encoder:
         self._chunk = 0
         # what the ledger will not have sent again, and why it is not in the store
         self._bad: dict[bytes, str] = {}
-        self._running: dict[Any, tuple[Any, range]] = {}
+        self._running: dict[Any, tuple[int, range]] = {}
         self._start = urls if callable(urls) else None
         given = () if callable(urls) else tuple(urls)
         stored = [store.keys() for store in self._stores.values()]
@@ -215,25 +216,31 @@ class Encoder:
         progress: Progress | None,
     ) -> Iterator[tuple[range, ChunkReport]]:
         """Let the actors pull chunks of the items 0 to n; reports come in any order, each with its place."""
-        done = 0
-        chunks = self._chunks(n)
-        free = [actor for actor in self._actors for _ in range(_CHUNKS_PER_ACTOR)]
+        done = start = 0
+        free = [index for index in range(len(self._actors)) for _ in range(_CHUNKS_PER_ACTOR)]
+        share = Share(self._chunk_size(n), self.batch_size)
         running = self._running
         while True:
-            while free and (part := next(chunks, None)) is not None:
-                actor = free.pop(0)
+            for index in list(free):
+                if start == n or not (size := share.size(index, n - start)):
+                    continue
+                part = range(start, min(start + size, n))
+                free.remove(index)
+                start = part.stop
                 self._chunk += 1
                 chunk = items(part.start, part.stop)
-                task = getattr(actor, method).remote(self._chunk, self._ledger, *extra, chunk)
-                running[task] = (actor, part)
+                task = getattr(self._actors[index], method).remote(self._chunk, self._ledger, *extra, chunk)
+                share.given(index, len(part))
+                running[task] = (index, part)
             if not running:
                 return
             task = self._next()
-            actor, part = running.pop(task)
+            index, part = running.pop(task)
             report = _result(task)
+            share.finished(index, len(part))
             yield part, report
             done += len(part)
-            free.append(actor)
+            free.append(index)
             if progress:
                 progress(done, n)
 
@@ -257,11 +264,10 @@ class Encoder:
         if news.down and self._revive is not None and (urls := self._revive()):
             ray.get(self._ledger.open.remote(urls))
 
-    def _chunks(self, n: int) -> Iterator[range]:
+    def _chunk_size(self, n: int) -> int:
         # small sets are cut finer, so that every actor has work; whole requests either way
         share = math.ceil(n / (_CHUNKS_PER_ACTOR * len(self._actors)) / self.batch_size)
-        size = self.batch_size * min(_REQUESTS_PER_CHUNK, max(1, share))
-        return (range(start, min(start + size, n)) for start in range(0, n, size))
+        return self.batch_size * min(_REQUESTS_PER_CHUNK, max(1, share))
 
 
 class TooManyBadImagesError(SemscaleError):

@@ -4,6 +4,7 @@ The first argument is a port, the second a JSON object:
 
 - `poison`: pixel value; the model process ends at a picture whose first pixel is grey of this value
 - `log`: file that gets a line for every poisoned request with the number of its pictures
+- `count`: file that gets a line for every request with the number of its pictures
 - `delay`: seconds that a picture takes
 - `answer`: `dimension`, `nan`, `zeros`, `fewer`, `other` (other embeddings) or `renamed` (another model)
 - `replicas`: how many model processes there are
@@ -42,6 +43,9 @@ class OddEncoder(SemscaleEncoder):
             with Path(HOW["log"]).open("a") as log:
                 log.write(f"{len(pixels)}\n")
             os._exit(3)
+        if "count" in HOW:
+            with Path(HOW["count"]).open("a") as count:
+                count.write(f"{len(pixels)}\n")
         time.sleep(HOW.get("delay", 0) * len(pixels))
         return self._odd(super()._encode_images(pixels))
 
