@@ -84,7 +84,7 @@ def test_another_endpoint_takes_over_from_one_that_hangs(
         ("other", "gives other embeddings"),
         ("renamed", "runs another model: some-other-clip"),
         ("dimension", "95 numbers instead of 96"),
-        ("fewer", "embeddings for 1 pictures"),
+        ("fewer", "cannot encode"),
         ("zeros", "an embedding of zeros"),
         ("nan", "not finite"),
     ],
