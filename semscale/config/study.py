@@ -87,6 +87,9 @@ class ServerConfig(_Section):
     replicas: Whole = Field(default=2, ge=1, le=256)
     device: Literal["cpu", "cuda"] = "cpu"
     dtype: Literal["fp32", "fp16", "bf16"] | None = None
+    patience: float = Field(
+        default=120.0, gt=0, description="seconds that all servers may be away before a sweep stops"
+    )
 
     @field_validator("urls")
     @classmethod

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import uuid
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,12 +16,18 @@ import ray
 
 from semscale.datasets.base import Reader
 from semscale.datasets.picture import BadImageError, decode
+from semscale.encoding.identity import EncoderIdentity, Probe
 from semscale.encoding.preprocess import can_prepare, draft_side, prepare, to_ppm, whole
 from semscale.encoding.segment import write_segment
-from semscale.errors import SemscaleError
+from semscale.encoding.store import EmbeddingStore, Kind
 
 if TYPE_CHECKING:
-    from semscale.encoding.client import EncodeClient, Encoded  # jina comes with it, which takes a while to import
+    from semscale.encoding.courier import Courier  # jina comes with it, which takes a while to import
+
+CHUNKS = 4
+"""How many chunks an actor has at a time: two on the wire, so that no replica waits for the next; two being decoded."""
+
+_LANES = 2
 
 
 @dataclass(frozen=True)
@@ -44,43 +51,44 @@ class ActorSettings:
 
     Attributes:
         folder: the store's folder of this encoder.
-        preprocess: open_clip's preprocessing configuration; None sends whole files.
+        identity: the encoder that every server must be.
+        probe: its probe's embeddings, where they are known.
         batch_size: rows per request; None adapts it.
         deadline: seconds that a server has for a call.
-        packed: the servers take packed requests.
-        draft: decode large JPEGs at reduced size.
-        quantum: rows that a server computes at once.
-        patience: seconds to go on trying before the sweep stops.
     """
 
     folder: Path
-    preprocess: Mapping[str, Any] | None
+    identity: EncoderIdentity
+    probe: Probe | None
     batch_size: int | None
     deadline: float
-    packed: bool = False
-    draft: bool = False
-    quantum: int = 32
-    patience: float = 60.0
 
 
 class EncoderActor:
     """Holds one clip-client connection; used through :func:`ray.remote` by :mod:`semscale.encoding.encoder`.
 
-    It connects when it has something to send. Actor i begins with endpoint i and moves on when that fails.
+    It connects when it has something to send, to an endpoint of its own as long as that answers, and else to others.
     """
 
     def __init__(self, index: int, settings: ActorSettings) -> None:
         self.settings = settings
-        self._endpoint = index
-        self._urls: Sequence[str] = ()
-        self._client: EncodeClient | None = None
-        self._wire = asyncio.Semaphore(2)  # while one call's answers come in, the next is computed
+        self._life = uuid.uuid4().hex
+        self._greeting: asyncio.Future[Any] | None = None
+        # to the ledger a lane is an actor of its own, which prefers an endpoint of its own
+        self._lanes = range(index * _LANES, (index + 1) * _LANES)
+        self._couriers: dict[int, Courier] = {}
+        self._free: asyncio.Queue[int] = asyncio.Queue()
+        for lane in self._lanes:
+            self._free.put_nowait(lane)
+        # chunks that an earlier process of this actor, which was killed, may have stored already
+        revived = ray.is_initialized() and ray.get_runtime_context().was_current_actor_reconstructed
+        self._doubtful = CHUNKS if revived else 0
 
     async def encode_images(self, chunk: int, ledger: Any, reader: Reader, places: Sequence[str]) -> ChunkReport:
         """Bring the images at these places into the store, unless they are there or another chunk has them."""
         contents, reasons = await asyncio.to_thread(_read_all, reader, places)
         keys = [None if content is None else hashlib.sha256(content).digest() for content in contents]
-        mine = await _claim(ledger, chunk, keys)
+        mine = await self._claim(ledger, chunk, keys)
         pictures, bad = await asyncio.to_thread(self._decode_all, contents, mine)
         reasons.update(bad)
         sent = await self._encode(ledger, "image", [i for i in mine if i in pictures], pictures, keys, reasons)
@@ -89,7 +97,7 @@ class EncoderActor:
     async def encode_texts(self, chunk: int, ledger: Any, texts: Sequence[str]) -> ChunkReport:
         """Bring these texts into the store, unless they are there or another chunk has them."""
         keys: list[bytes | None] = [text_key(text) for text in texts]
-        mine = await _claim(ledger, chunk, keys)
+        mine = await self._claim(ledger, chunk, keys)
         reasons: dict[int, str] = {}
         sent = await self._encode(ledger, "text", mine, dict(enumerate(texts)), keys, reasons)
         return ChunkReport(keys, [reasons.get(i) for i in range(len(texts))], sent)
@@ -97,10 +105,11 @@ class EncoderActor:
     def _decode_all(
         self, contents: Sequence[bytes | None], mine: Sequence[int]
     ) -> tuple[dict[int, Any], dict[int, str]]:
-        spec = self.settings.preprocess
+        identity = self.settings.identity
+        spec = identity.preprocess
         if spec is not None and not can_prepare(spec):
             spec = None
-        draft = draft_side(spec) if spec is not None and self.settings.draft else None
+        draft = draft_side(spec) if spec is not None and identity.draft else None
         pictures: dict[int, Any] = {}
         bad: dict[int, str] = {}
         for i in mine:
@@ -112,7 +121,7 @@ class EncoderActor:
                     pictures[i] = whole(image, content)
                 else:
                     picture = prepare(image, spec)
-                    pictures[i] = picture if self.settings.packed else to_ppm(picture)
+                    pictures[i] = picture if identity.packed else to_ppm(picture)
             except BadImageError as error:
                 bad[i] = str(error)
         return pictures, bad
@@ -120,19 +129,22 @@ class EncoderActor:
     async def _encode(
         self,
         ledger: Any,
-        kind: str,
+        kind: Kind,
         mine: Sequence[int],
         contents: Mapping[int, Any],
         keys: Sequence[bytes | None],
         reasons: dict[int, str],
     ) -> int:
+        mine = await self._not_stored(kind, mine, keys)
         if not mine:
             return 0
-        async with self._wire:
-            if self._client is None:
-                self._urls = await ledger.endpoints.remote()
-                self._client = self._connect()
-            encoded = await self._send(self._client, [contents[i] for i in mine])
+        lane = await self._free.get()
+        try:
+            if lane not in self._couriers:
+                self._couriers[lane] = self._new_courier(lane)
+            encoded = await self._couriers[lane].send(ledger, [contents[i] for i in mine])
+        finally:
+            self._free.put_nowait(lane)
         good = [j for j, reason in enumerate(encoded.reasons) if reason is None]
         reasons.update({mine[j]: reason for j, reason in enumerate(encoded.reasons) if reason is not None})
         if good:
@@ -141,44 +153,31 @@ class EncoderActor:
             await asyncio.to_thread(write_segment, self.settings.folder / kind, good_keys, rows)
         return encoded.sent
 
-    async def _send(self, client: EncodeClient, contents: Any) -> Encoded:
-        from semscale.encoding.client import ServerUnavailableError
+    def _new_courier(self, lane: int) -> Courier:
+        from semscale.encoding.courier import Courier
 
-        pause, waited, failures = 0.25, 0.0, 0
-        while True:
-            try:
-                return await client.encode(contents)
-            except ServerUnavailableError as error:
-                failures += 1
-                if waited >= self.settings.patience and failures >= len(self._urls):
-                    raise SemscaleError(
-                        "no clip-server answers any more",
-                        where=", ".join(self._urls),
-                        found=str(error),
-                        hint="bring the servers back and give the same command again; what is encoded is kept",
-                    ) from error
-                self._endpoint += 1
-                self._client = client = self._connect()
-                await asyncio.sleep(pause)
-                waited += pause
-                pause = min(2 * pause, 8.0)
+        told = self.settings
+        return Courier(lane, self._life, told.identity, told.probe, told.batch_size, told.deadline)
 
-    def _connect(self) -> EncodeClient:
-        from semscale.encoding.client import EncodeClient
+    async def _claim(self, ledger: Any, chunk: int, keys: Sequence[bytes | None]) -> list[int]:
+        if self._greeting is None:
+            self._greeting = asyncio.gather(*(ledger.hello.remote(lane, self._life) for lane in self._lanes))
+        await self._greeting
+        known = [i for i, key in enumerate(keys) if key is not None]
+        granted = await ledger.claim.remote(chunk, [keys[i] for i in known])
+        return [i for i, yes in zip(known, granted, strict=True) if yes]
 
-        url = self._urls[self._endpoint % len(self._urls)]
-        return EncodeClient(url, self.settings.batch_size, self.settings.deadline, self.settings.quantum)
+    async def _not_stored(self, kind: Kind, mine: Sequence[int], keys: Sequence[bytes | None]) -> Sequence[int]:
+        if not self._doubtful:
+            return mine
+        self._doubtful -= 1
+        store = await asyncio.to_thread(EmbeddingStore, self.settings.folder / kind)
+        return [i for i in mine if (key := keys[i]) is not None and key not in store]
 
 
 def text_key(text: str) -> bytes:
     """Return the store's key of a text: the SHA-256 of its UTF-8 bytes."""
     return hashlib.sha256(text.encode()).digest()
-
-
-async def _claim(ledger: Any, chunk: int, keys: Sequence[bytes | None]) -> list[int]:
-    known = [i for i, key in enumerate(keys) if key is not None]
-    granted = await ledger.claim.remote(chunk, [keys[i] for i in known])
-    return [i for i, yes in zip(known, granted, strict=True) if yes]
 
 
 def _read_all(reader: Reader, places: Sequence[str]) -> tuple[list[bytes | None], dict[int, str]]:
@@ -198,5 +197,6 @@ def _read_all(reader: Reader, places: Sequence[str]) -> tuple[list[bytes | None]
     return contents, {i: one for i, one in enumerate(found) if isinstance(one, str)}
 
 
-# Workers come and go (spot machines, the memory monitor): the actor is started again and its chunk repeated.
-RemoteEncoder = ray.remote(max_restarts=3, max_task_retries=3, max_concurrency=4)(EncoderActor)
+# Workers come and go (spot machines, the memory monitor): the actor is started again and its chunk repeated. However
+# often that happens in a long sweep, a chunk that has cost so many processes is at fault itself.
+RemoteEncoder = ray.remote(max_restarts=-1, max_task_retries=5, max_concurrency=CHUNKS)(EncoderActor)

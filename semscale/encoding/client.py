@@ -19,6 +19,8 @@ import numpy as np
 import numpy.typing as npt
 from clip_client import Client
 from docarray import Document, DocumentArray
+from grpc import RpcError  # type: ignore[import-untyped]
+from jina.excepts import BadServer, BadServerFlow
 
 from semscale.encoding.pace import Pace
 from semscale.encoding.packed import post_packed
@@ -32,10 +34,34 @@ Float32 = npt.NDArray[np.float32]
 _PREFETCH = 1000
 _SMALL_REQUEST = 8
 _REJECTED = "RejectedDocumentsError"
+_NETWORK = ("InternalNetworkError", "EstablishGrpcConnectionError", "AioRpcError", "ConnectionError")
+_NOBODY = "failed to connect"
 
 
 class ServerUnavailableError(ConnectionError):
-    """The clip-server did not answer: refused, lost, or past its deadline."""
+    """The clip-server did not answer: refused, lost, or past its deadline.
+
+    Attributes:
+        reached: the request may have arrived; False if nobody took the connection.
+        late: the deadline passed.
+        found: by document number the embeddings that did come.
+        failed: by document number the reasons that the server gave.
+        suspects: documents that were on the wire and not answered.
+        sent: how many documents went over the wire.
+    """
+
+    def __init__(self, message: str, *, reached: bool = True, late: bool = False) -> None:
+        super().__init__(message)
+        self.reached = reached
+        self.late = late
+        self.found: dict[int, Float32] = {}
+        self.failed: dict[int, str] = {}
+        self.suspects: list[int] = []
+        self.sent = 0
+
+
+class WrongServerError(ConnectionError):
+    """What answers is no server for these documents; the message says why."""
 
 
 @dataclass
@@ -58,6 +84,7 @@ class _Answer:
     found: dict[int, Float32] = field(default_factory=dict)
     failed: dict[int, str] = field(default_factory=dict)
     culprits: set[int] = field(default_factory=set)
+    lost: str = ""
 
 
 class EncodeClient:
@@ -68,10 +95,19 @@ class EncodeClient:
         batch_size: documents per request; None adapts it to the server.
         deadline: seconds that the server has for the requests of one call.
         quantum: rows that the server computes at once.
+        dimension: length of an embedding; other lengths are refused.
     """
 
-    def __init__(self, url: str, batch_size: int | None = None, deadline: float = 120.0, quantum: int = 32) -> None:
+    def __init__(
+        self,
+        url: str,
+        batch_size: int | None = None,
+        deadline: float = 120.0,
+        quantum: int = 32,
+        dimension: int | None = None,
+    ) -> None:
         self.url = url
+        self.dimension = dimension
         self.deadline = deadline
         # pictures, files and texts cost a server differently
         kinds: tuple[type, ...] = (np.ndarray, bytes, str)
@@ -89,7 +125,8 @@ class EncodeClient:
         Decoded pictures, uint8 (height, width, 3), travel packed: only for a server that says so at ``/info``.
 
         Raises:
-            ServerUnavailableError: the server is not there or does not answer in time.
+            ServerUnavailableError: the server is not there or does not answer in time; it carries what did come.
+            WrongServerError: embeddings of another length than asked for, or fewer than documents.
         """
         pace = self._pace[type(contents[0])] if len(contents) else None
         vectors: dict[int, Float32] = {}
@@ -98,7 +135,12 @@ class EncodeClient:
         while pace is not None and start < len(contents):
             call = range(start, min(start + pace.call_rows(), len(contents)))
             begun = time.monotonic()
-            sent += await self._encode_call(call, contents, pace, vectors, reasons)
+            try:
+                sent += await self._encode_call(call, contents, pace, vectors, reasons)
+            except ServerUnavailableError as error:
+                error.found, error.failed, error.sent = vectors, reasons, sent + len(call)
+                error.suspects = [i for i in call if i not in vectors and i not in reasons]
+                raise
             pace.note(len(call), time.monotonic() - begun)
             start = call.stop
         return _collect(len(contents), vectors, reasons, sent)
@@ -110,28 +152,49 @@ class EncodeClient:
         size = pace.request_rows(sum(_n_bytes(document) for document in documents.values()) // len(call))
         sent = 0
         if isinstance(documents[call.start], np.ndarray):
-            found = await self._in_time(post_packed(self.jina, list(documents.values()), size, _PREFETCH))
-            vectors.update({call[place]: row for place, row in found.items()})
+            found: dict[int, Float32] = {}
+            try:
+                await self.in_time(post_packed(self.jina, list(documents.values()), size, _PREFETCH, found))
+            except ValueError as error:
+                raise WrongServerError(str(error)) from error
+            finally:
+                self._take(found, call, vectors)
             sent = len(call)
             # what did not come home is sent once more, each picture in a document that can be named
             documents = {i: to_ppm(picture) for i, picture in documents.items() if i not in vectors}
         pending = list(documents)
         while pending:
             sent += len(pending)
-            answer = await self._post([(i, documents[i]) for i in pending], size)
-            vectors.update(answer.found)
-            reasons.update(answer.failed)
+            answer = _Answer()
+            try:
+                await self._post([(i, documents[i]) for i in pending], size, answer)
+            finally:
+                self._take(answer.found, range(len(contents)), vectors)
+                # in a larger request only those are at fault that the server names
+                final = answer.failed if size == 1 else answer.culprits
+                reasons.update({i: answer.failed[i] for i in final})
             pending = [i for i in pending if i not in answer.found and i not in answer.culprits]
             if answer.culprits:
                 continue  # whose neighbours go again as they are
+            if answer.lost:
+                raise ServerUnavailableError(f"{self.url}: {answer.lost}")
             if size == 1:
+                silent = [i for i in pending if i not in reasons]
+                if silent:
+                    raise WrongServerError(f"it answers {len(silent)} of {len(call)} documents without an embedding")
                 break
             # a server that does not say which document is at fault gets smaller requests, until it stands alone
             size = 1 if size <= _SMALL_REQUEST else _SMALL_REQUEST
         return sent
 
-    async def _post(self, items: Sequence[tuple[int, bytes | str]], request_size: int) -> _Answer:
-        answer = _Answer()
+    def _take(self, found: dict[int, Float32], places: range, vectors: dict[int, Float32]) -> None:
+        """Take over what came, numbered within `places`."""
+        for place, row in found.items():
+            if self.dimension is not None and len(row) != self.dimension:
+                raise WrongServerError(f"it answers embeddings of {len(row)} numbers instead of {self.dimension}")
+            vectors[places[place]] = row
+
+    async def _post(self, items: Sequence[tuple[int, bytes | str]], request_size: int, answer: _Answer) -> None:
         documents = DocumentArray(
             [
                 Document(id=str(i), text=item) if isinstance(item, str) else Document(id=str(i), blob=item)
@@ -147,6 +210,10 @@ class EncodeClient:
 
         def on_error(response: Any) -> None:
             status = response.header.status
+            if status.exception.name in _NETWORK:
+                # the gateway lives, what stands behind it does not
+                answer.lost = _first_line(status.description)
+                return
             for document in response.docs:
                 answer.failed[int(document.id)] = _first_line(status.description)
             if status.exception.name == _REJECTED:
@@ -163,18 +230,25 @@ class EncodeClient:
             prefetch=_PREFETCH,
             parameters={"drop_image_content": True},  # the caller's dict is changed, so a new one every time
         )
-        await self._in_time(call)
-        return answer
+        await self.in_time(call)
 
-    async def _in_time(self, call: Coroutine[Any, Any, T]) -> T:
+    async def in_time(self, call: Coroutine[Any, Any, T]) -> T:
+        """Await something of this connection.
+
+        Raises:
+            ServerUnavailableError: it failed, or took longer than the deadline.
+        """
         try:
             return await asyncio.wait_for(call, timeout=self.deadline)
         except TimeoutError as error:
             self._client = Client(self.url)
-            raise ServerUnavailableError(f"{self.url} gave no answer within {self.deadline:g} s") from error
-        except ConnectionError as error:
+            raise ServerUnavailableError(f"{self.url} gave no answer within {self.deadline:g} s", late=True) from error
+        except (ConnectionError, RpcError, BadServerFlow, BadServer) as error:
             self._client = Client(self.url)
-            raise ServerUnavailableError(f"{self.url} is not reachable") from error
+            reached = _NOBODY not in str(error)
+            state = "was lost amid a request" if reached else "is not reachable"
+            told = "" if isinstance(error, ConnectionError) else f": {_first_line(str(error))}"
+            raise ServerUnavailableError(f"{self.url} {state}{told}", reached=reached) from error
 
 
 def _n_bytes(content: bytes | str | Picture) -> int:

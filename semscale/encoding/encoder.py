@@ -12,12 +12,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from semscale.datasets.base import Dataset
-from semscale.encoding.actor import ActorSettings, ChunkReport, RemoteEncoder, text_key
-from semscale.encoding.identity import EncoderIdentity
+from semscale.encoding.actor import CHUNKS, ActorSettings, ChunkReport, RemoteEncoder, text_key
+from semscale.encoding.gate import News
+from semscale.encoding.identity import EncoderIdentity, read_probe
 from semscale.encoding.ledger import Ledger
 from semscale.encoding.segment import Float32
+from semscale.encoding.share import Share
 from semscale.encoding.store import EmbeddingStore, LostRowsError
 from semscale.errors import SemscaleError
 
@@ -26,8 +29,6 @@ Progress = Callable[[int, int], None]
 _BATCH = 64
 # Two to eight requests in one call keep all replicas busy; more only costs memory.
 _REQUESTS_PER_CHUNK = 4
-# Two chunks on the wire, so that no replica waits for the next one; two being read and decoded.
-_CHUNKS_PER_ACTOR = 4
 # An actor costs a second of its own; one decodes small pictures faster than a CPU's server takes them, while for large
 # ones, or servers with GPUs, half of the CPUs may have to decode.
 _CPUS_PER_ACTOR = 2
@@ -63,6 +64,10 @@ class Encoder:
             per endpoint.
         batch_size: images or texts per request; None adapts it to the servers.
         deadline: seconds that a server has to answer.
+        patience: seconds that all servers may be away before the encoding stops.
+        note: is told in words when servers are waited for or refused.
+        revive: is called while no server answers; starts servers again that have ended and returns the endpoints, or
+            None where that is not its business.
 
     Use as a context manager: the actors end with it. Ray must be initialised.
     """
@@ -76,6 +81,9 @@ class Encoder:
         actors: int | None = None,
         batch_size: int | None = None,
         deadline: float = 120.0,
+        patience: float = 120.0,
+        note: Callable[[str], None] | None = None,
+        revive: Callable[[], Sequence[str] | None] | None = None,
     ) -> None:
         self.identity = identity
         self.batch_size = batch_size or _BATCH
@@ -84,22 +92,20 @@ class Encoder:
         self._chunk = 0
         # what the ledger will not have sent again, and why it is not in the store
         self._bad: dict[bytes, str] = {}
-        self._running: dict[Any, tuple[Any, range]] = {}
+        self._running: dict[Any, tuple[int, range]] = {}
         self._start = urls if callable(urls) else None
         given = () if callable(urls) else tuple(urls)
         stored = [store.keys() for store in self._stores.values()]
-        # every actor may wait for the servers at once, and claims must still get through
-        self._ledger = ray.remote(num_cpus=0, max_concurrency=10_000)(Ledger).remote(stored, given)
+        self._note = note or (lambda line: None)
+        self._revive = revive
+        # Every actor may wait for the servers at once, and claims must still get through. It stays with the driver:
+        # other nodes come and go.
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        ledger = ray.remote(num_cpus=0, max_concurrency=10_000)(Ledger).options(scheduling_strategy=here)
+        self._ledger = ledger.remote(stored, given, patience)
         self._asked = self._ledger.asked.remote() if self._start else None
-        settings = ActorSettings(
-            self._folder,
-            identity.preprocess,
-            batch_size,
-            deadline,
-            packed=identity.packed,
-            draft=identity.draft,
-            quantum=identity.minibatch,
-        )
+        self._news = self._ledger.news.remote()
+        settings = ActorSettings(self._folder, identity, read_probe(store, identity.fingerprint), batch_size, deadline)
         cluster = float(ray.cluster_resources().get("CPU", 1.0))
         endpoints = max(1, len(given))
         count = actors or max(endpoints, min(int(cluster / _CPUS_PER_ACTOR), _MOST_ACTORS_PER_ENDPOINT * endpoints))
@@ -224,43 +230,58 @@ class Encoder:
         progress: Progress | None,
     ) -> Iterator[tuple[range, ChunkReport]]:
         """Let the actors pull chunks of the items 0 to n; reports come in any order, each with its place."""
-        done = 0
-        chunks = self._chunks(n)
-        free = [actor for actor in self._actors for _ in range(_CHUNKS_PER_ACTOR)]
+        done = start = 0
+        free = [index for index in range(len(self._actors)) for _ in range(CHUNKS)]
+        share = Share(self._chunk_size(n), self.batch_size)
         running = self._running
         while True:
-            while free and (part := next(chunks, None)) is not None:
-                actor = free.pop(0)
+            for index in list(free):
+                if start == n or not (size := share.size(index, n - start)):
+                    continue
+                part = range(start, min(start + size, n))
+                free.remove(index)
+                start = part.stop
                 self._chunk += 1
                 chunk = items(part.start, part.stop)
-                task = getattr(actor, method).remote(self._chunk, self._ledger, *extra, chunk)
-                running[task] = (actor, part)
+                task = getattr(self._actors[index], method).remote(self._chunk, self._ledger, *extra, chunk)
+                share.given(index, len(part))
+                running[task] = (index, part)
             if not running:
                 return
             task = self._next()
-            actor, part = running.pop(task)
+            index, part = running.pop(task)
             report = _result(task)
+            share.finished(index, len(part))
             yield part, report
             done += len(part)
-            free.append(actor)
+            free.append(index)
             if progress:
                 progress(done, n)
 
     def _next(self) -> Any:
-        """Return a task that is done; meanwhile start the servers if an actor wants one."""
+        """Return a task that is done; meanwhile start the servers if an actor wants one, and say what goes wrong."""
         while True:
-            waiting = [*([self._asked] if self._asked is not None else []), *self._running]
-            (task, *_), _ = ray.wait(waiting, num_returns=1)
-            if task != self._asked or self._start is None:
+            asked = [self._asked] if self._asked is not None else []
+            (task, *_), _ = ray.wait([*asked, self._news, *self._running], num_returns=1)
+            if task == self._news:
+                self._tell(ray.get(task))
+            elif task == self._asked and self._start is not None:
+                self._asked = None
+                ray.get(self._ledger.open.remote(self._start()))
+            else:
                 return task
-            self._asked = None
-            ray.get(self._ledger.open.remote(self._start()))
 
-    def _chunks(self, n: int) -> Iterator[range]:
+    def _tell(self, news: News) -> None:
+        self._news = self._ledger.news.remote()
+        for line in news.lines:
+            self._note(line)
+        if news.down and self._revive is not None and (urls := self._revive()):
+            ray.get(self._ledger.open.remote(urls))
+
+    def _chunk_size(self, n: int) -> int:
         # small sets are cut finer, so that every actor has work; whole requests either way
-        share = math.ceil(n / (_CHUNKS_PER_ACTOR * len(self._actors)) / self.batch_size)
-        size = self.batch_size * min(_REQUESTS_PER_CHUNK, max(1, share))
-        return (range(start, min(start + size, n)) for start in range(0, n, size))
+        share = math.ceil(n / (CHUNKS * len(self._actors)) / self.batch_size)
+        return self.batch_size * min(_REQUESTS_PER_CHUNK, max(1, share))
 
 
 class TooManyBadImagesError(SemscaleError):
@@ -303,4 +324,10 @@ def _result(task: Any) -> ChunkReport:
         if isinstance(error.cause, SemscaleError):
             raise error.cause from None
         raise
+    except ray.exceptions.RayActorError as error:
+        raise SemscaleError(
+            "the workers that encode this part of the dataset end again and again",
+            found=(str(error).strip() or type(error).__name__).splitlines()[0],
+            hint="too little memory is the usual reason; give the same command again: what is encoded is kept",
+        ) from error
     return report

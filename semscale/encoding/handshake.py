@@ -30,12 +30,20 @@ from semscale.errors import SemscaleError, cannot_write
 _PROBE_TEXT = "a photo of a cat"
 # float16 against float32 of the same weights stays above 0.9999; other weights fall far below
 _PROBE_COSINE = 0.999
+# seconds that other endpoints have to answer when one has
+_STRAGGLER = 5.0
 
 
 def shake_hands(
-    urls: Sequence[str], model: str, store: Path, *, patience: float = 60.0, draft: bool = False
+    urls: Sequence[str],
+    model: str,
+    store: Path,
+    *,
+    patience: float = 60.0,
+    draft: bool = False,
+    notes: list[str] | None = None,
 ) -> EncoderIdentity:
-    """Ask every endpoint who it is, and refuse those that are not the same encoder.
+    """Ask every endpoint who it is, and refuse those that are not the same encoder as the first one that can be used.
 
     Args:
         urls: the endpoints.
@@ -43,38 +51,64 @@ def shake_hands(
         store: root of the embedding store, where the probe's embeddings of earlier handshakes lie.
         patience: seconds to go on trying an endpoint that does not answer.
         draft: let the workers decode large JPEGs at reduced size; such embeddings are kept apart from all others.
+        notes: takes a line for every endpoint that is of no use, for a caller who goes on with the others.
 
     Raises:
         SemscaleError: an endpoint does not answer, runs another model, or gives other embeddings; draft decoding for
-            a server whose preprocessing the workers cannot do.
+            a server whose preprocessing the workers cannot do. With `notes` only if all are of no use.
     """
-    identities = {}
-    for url in urls:
-        info, probe = asyncio.run(_retry(lambda url=url: _interview(url), patience))  # type: ignore[misc]
-        _check_model(url, info, model)
-        identity = EncoderIdentity(
-            model, fingerprint_of(model, info, probe.shape[1], draft), probe.shape[1], info, takes_packed(info), draft
-        )
-        if draft and not can_prepare(identity.preprocess):
-            raise SemscaleError(
-                "draft decoding needs a server whose preprocessing is known",
-                where=url,
-                found="a server that is sent whole files",
-                hint="leave encoding.draft away, or use `semscale serve`",
-            )
-        _check_probe(url, identity, probe, store)
-        identities[url] = identity
-    first = identities[urls[0]]
-    for url, identity in identities.items():
-        if identity.fingerprint != first.fingerprint:
-            raise SemscaleError(
-                "the endpoints do not run the same encoder",
-                where=url,
-                found=identity.fingerprint,
-                expected=f"{first.fingerprint} as at {urls[0]}",
-                hint="start all servers with the same --model and --dtype",
-            )
+    good, bad = asyncio.run(_interview_all(urls, patience))
+    identities: dict[str, EncoderIdentity] = {}
+    refused: dict[str, SemscaleError] = {}
+    for url, (info, probe) in good.items():
+        try:
+            first = next(iter(identities.values()), None)
+            identities[url] = _identify(url, info, probe, model, store, draft, first)
+        except SemscaleError as error:
+            refused[url] = error
+    if not identities:
+        raise next(iter([*refused.values(), *bad.values()]))
+    if notes is not None:
+        notes += [f"{url} is refused: {in_one_line(why)}" for url, why in refused.items()]
+        notes += [f"{url} is left alone for now: {in_one_line(why)}" for url, why in bad.items()]
+    elif refused or bad:
+        raise next(iter([*refused.values(), *bad.values()]))
+    first = next(iter(identities.values()))
     return replace(first, packed=all(identity.packed for identity in identities.values()))
+
+
+async def greet(client: EncodeClient, identity: EncoderIdentity, known: Float32 | None) -> None:
+    """Make sure that a server is this encoder, before anything is sent to it.
+
+    Raises:
+        ServerUnavailableError: it does not answer.
+        SemscaleError: it is another one, or cannot encode.
+    """
+    info, probe = await _question(client)
+    _compare(client.url, info, probe, identity, known)
+
+
+async def confirm(client: EncodeClient, identity: EncoderIdentity, known: Float32 | None) -> None:
+    """Make sure that the server which has just answered is still this encoder; cheaper than :func:`greet`.
+
+    Raises:
+        ServerUnavailableError: it does not answer any more.
+        SemscaleError: it is another one.
+    """
+    if identity.info is None:
+        await greet(client, identity, known)
+        return
+    _compare(client.url, await _info(client), None, identity, None)
+
+
+def in_one_line(error: SemscaleError) -> str:
+    """Return what an error says without its address and advice.
+
+    >>> in_one_line(SemscaleError("the endpoint runs another model", found="a", expected="b"))
+    'the endpoint runs another model: a instead of b'
+    """
+    found = f": {error.found}" if error.found else ""
+    return f"{error.what}{found}" + (f" instead of {error.expected}" if error.expected else "")
 
 
 def ask(url: str, patience: float = 5.0) -> str:
@@ -87,6 +121,79 @@ def ask(url: str, patience: float = 5.0) -> str:
     if info is None:
         return f"a clip-server that does not tell its model, embeddings of {probe.shape[1]} numbers"
     return f"{info['name']} on {info['device']}, {info['dtype']}, embeddings of {probe.shape[1]} numbers"
+
+
+async def _interview_all(
+    urls: Sequence[str], patience: float
+) -> tuple[dict[str, tuple[Mapping[str, Any] | None, Float32]], dict[str, SemscaleError]]:
+    """Ask all at once; when one has answered, the others have a little longer."""
+    asked = {url: asyncio.ensure_future(_retry(lambda url=url: _interview(url), patience)) for url in urls}  # type: ignore[misc]
+    open_ones = set(asked.values())
+    while open_ones:
+        answered = [one for one in asked.values() if one.done() and not one.exception()]
+        done, open_ones = await asyncio.wait(
+            open_ones, timeout=_STRAGGLER if answered else None, return_when=asyncio.FIRST_COMPLETED
+        )
+        if not done:
+            break
+    good, bad = {}, {}
+    for url, one in asked.items():
+        if not one.done():
+            one.cancel()
+            bad[url] = SemscaleError("no clip-server answers", where=url)
+        elif isinstance(error := one.exception(), SemscaleError):
+            bad[url] = error
+        else:
+            good[url] = one.result()
+    return good, bad
+
+
+def _identify(
+    url: str,
+    info: Mapping[str, Any] | None,
+    probe: Float32,
+    model: str,
+    store: Path,
+    draft: bool,
+    first: EncoderIdentity | None,
+) -> EncoderIdentity:
+    _check_model(url, info, model)
+    identity = EncoderIdentity(
+        model, fingerprint_of(model, info, probe.shape[1], draft), probe.shape[1], info, takes_packed(info), draft
+    )
+    if draft and not can_prepare(identity.preprocess):
+        raise SemscaleError(
+            "draft decoding needs a server whose preprocessing is known",
+            where=url,
+            found="a server that is sent whole files",
+            hint="leave encoding.draft away, or use `semscale serve`",
+        )
+    if first is not None and identity.fingerprint != first.fingerprint:
+        raise SemscaleError(
+            "the endpoints do not run the same encoder",
+            where=url,
+            found=identity.fingerprint,
+            expected=first.fingerprint,
+            hint="start all servers with the same --model and --dtype",
+        )
+    _check_probe(url, identity, probe, store)
+    return identity
+
+
+def _compare(
+    url: str,
+    info: Mapping[str, Any] | None,
+    probe: Float32 | None,
+    identity: EncoderIdentity,
+    known: Float32 | None,
+) -> None:
+    _check_model(url, info, identity.model)
+    dimension = identity.dimension if probe is None else probe.shape[1]
+    found = fingerprint_of(identity.model, info, dimension, identity.draft)
+    if found != identity.fingerprint or (identity.packed and not takes_packed(info)):
+        raise SemscaleError("it is another encoder", where=url, found=found, expected=identity.fingerprint)
+    if probe is not None and known is not None:
+        _check_cosine(url, identity, probe, known)
 
 
 async def _retry(call: Callable[[], Any], patience: float) -> Any:
@@ -108,7 +215,11 @@ async def _retry(call: Callable[[], Any], patience: float) -> Any:
 
 
 async def _interview(url: str) -> tuple[Mapping[str, Any] | None, Float32]:
-    client = EncodeClient(url, deadline=60.0)
+    return await _question(EncodeClient(url, deadline=60.0))
+
+
+async def _question(client: EncodeClient) -> tuple[Mapping[str, Any] | None, Float32]:
+    url = client.url
     image = await client.encode([_probe_image()])
     text = await client.encode([_PROBE_TEXT])
     for answer in (image, text):
@@ -136,8 +247,12 @@ async def _info(client: EncodeClient) -> Mapping[str, Any] | None:
     stream = client.jina.post(
         on="/info", inputs=DocumentArray([Document(text="info")]), on_done=on_done, on_error=on_error
     )
-    async for _ in stream:
-        pass
+
+    async def ask_for_it() -> None:
+        async for _ in stream:
+            pass
+
+    await client.in_time(ask_for_it())
     info = answers[0].get("semscale_info") if answers else None
     return json.loads(info) if info else None
 
@@ -179,6 +294,10 @@ def _check_probe(url: str, identity: EncoderIdentity, probe: Float32, store: Pat
             found=" ".join(str(error).split())[:200],
             hint="remove this file if the rows beside it are this model's; the next handshake writes it again",
         ) from error
+    _check_cosine(url, identity, probe, known)
+
+
+def _check_cosine(url: str, identity: EncoderIdentity, probe: Float32, known: Float32) -> None:
     cosine = float((known * probe).sum(axis=1).min()) if known.shape == probe.shape else 0.0
     if cosine < _PROBE_COSINE:
         raise SemscaleError(

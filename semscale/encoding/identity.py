@@ -12,6 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
+Probe = npt.NDArray[np.float32]
+
 # what decides an embedding; the device does not, beyond the tolerance of the probe
 _IDENTITY_KEYS = ("architecture", "weights_sha256", "embedding_dim", "dtype", "preprocess", "context_length")
 
@@ -70,6 +75,15 @@ def fingerprint_of(model: str, info: Mapping[str, Any] | None, dimension: int, d
         identity["draft"] = True
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
     return f"{re.sub(r'[^A-Za-z0-9.-]+', '-', model).strip('-')[-60:]}-{digest}"
+
+
+def read_probe(store: Path, fingerprint: str) -> Probe | None:
+    """Return the probe's embeddings, image and text, float32 [2, dimension], that an encoder gave first."""
+    try:
+        record = json.loads((store / fingerprint / "encoder.json").read_text(encoding="utf-8"))
+        return np.array(record["probe"], dtype=np.float32)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def remember_origin(store: Path, identity: EncoderIdentity, origin: str) -> None:

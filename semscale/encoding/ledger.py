@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from semscale.encoding.gate import Gate
 from semscale.encoding.keys import ABSENT, Keys, KeyTable, as_keys
 
 _STORED = -1
@@ -14,7 +15,7 @@ _STORED = -1
 _RECENT = 50_000
 
 
-class Ledger:
+class Ledger(Gate):
     """Knows what is in the store or claimed; one per sweep, used as a Ray actor.
 
     A claim belongs to a chunk of work and not to an actor, so that a chunk which is repeated after its actor died gets
@@ -22,6 +23,8 @@ class Ledger:
 
     Args:
         stored: the keys that are in the store; one array for each of its kinds.
+        urls: the endpoints; none if they are started when somebody asks.
+        patience: seconds that all endpoints may be down.
 
     >>> old, new = b"o" * 32, b"n" * 32
     >>> ledger = Ledger([[old]])
@@ -31,15 +34,15 @@ class Ledger:
     ([False], [True])
     """
 
-    def __init__(self, stored: Sequence[Sequence[bytes] | Keys], urls: Sequence[str] = ()) -> None:
+    def __init__(
+        self, stored: Sequence[Sequence[bytes] | Keys], urls: Sequence[str] = (), patience: float = 120.0
+    ) -> None:
+        super().__init__(urls, patience)
         self._owner = KeyTable()
         self._recent: dict[bytes, int] = {}
         for keys in stored:
             self._owner.add(as_keys(keys), np.full(len(keys), _STORED))
-        self._urls = tuple(urls)
-        self._asked, self._open = asyncio.Event(), asyncio.Event()
-        if urls:
-            self._open.set()
+        self._asked = asyncio.Event()
 
     def claim(self, chunk: int, keys: Sequence[bytes]) -> list[bool]:
         """Return for every key whether this chunk is to encode it; the first to ask gets it."""
@@ -55,17 +58,11 @@ class Ledger:
             self._recent.clear()
         return answer
 
-    async def endpoints(self) -> Sequence[str]:
-        """Return the endpoints, to an actor that has something to send; waits until there are any."""
-        self._asked.set()
-        await self._open.wait()
-        return self._urls
-
     async def asked(self) -> None:
-        """Return when somebody has asked for the endpoints."""
+        """Return when somebody has something to send."""
         await self._asked.wait()
 
-    async def open(self, urls: Sequence[str]) -> None:
-        """Tell all who wait, and those who will ask, where the servers are."""
-        self._urls = tuple(urls)
-        self._open.set()
+    async def enter(self, index: int, life: str, alone: bool) -> str | Exception:
+        """Take a place at an endpoint, see :class:`Gate`; wakes who waits for :meth:`asked`."""
+        self._asked.set()
+        return await super().enter(index, life, alone)

@@ -19,30 +19,38 @@ from semscale.encoding.preprocess import Picture
 Float32 = npt.NDArray[np.float32]
 
 
-async def post_packed(jina: Any, pictures: Sequence[Picture], rows: int, prefetch: int) -> dict[int, Float32]:
-    """Send pictures of one shape and return the embedding of each by its place; those that failed are missing.
+async def post_packed(
+    jina: Any, pictures: Sequence[Picture], rows: int, prefetch: int, found: dict[int, Float32]
+) -> None:
+    """Send pictures of one shape and collect the embedding of each by its place; those that failed are missing.
 
     Args:
         jina: the asyncio jina client.
         pictures: uint8 (height, width, 3) each.
         rows: pictures per request.
         prefetch: requests in flight.
+        found: takes the embeddings as they come, so that they are not lost with the connection.
 
     Raises:
         ConnectionError: the server is not there.
+        ValueError: a matrix has fewer or more rows than pictures were sent.
     """
     starts = range(0, len(pictures), rows)
     documents = DocumentArray(
         [Document(id=str(start), tensor=np.stack(pictures[start : start + rows])) for start in starts]
     )
-    found: dict[int, Float32] = {}
+    wrong: list[str] = []
 
     def on_done(response: Any) -> None:
         for document in response.docs:
             start, matrix = int(document.id), document.embedding
             expected = min(rows, len(pictures) - start)
             # a server that knows no packed requests may answer anything
-            if isinstance(matrix, np.ndarray) and matrix.ndim == 2 and len(matrix) == expected:
+            if not isinstance(matrix, np.ndarray) or matrix.ndim != 2:
+                continue
+            if len(matrix) != expected:
+                wrong.append(f"it answers {len(matrix)} embeddings for {expected} pictures")
+            else:
                 found.update(zip(range(start, start + expected), matrix.astype(np.float32, copy=False), strict=True))
 
     def on_error(response: Any) -> None:
@@ -53,4 +61,5 @@ async def post_packed(jina: Any, pictures: Sequence[Picture], rows: int, prefetc
     )
     async for _ in stream:
         pass
-    return found
+    if wrong:
+        raise ValueError(wrong[0])

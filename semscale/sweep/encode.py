@@ -78,6 +78,9 @@ def encode_model(
         actors=settings.actors,
         batch_size=settings.batch_size,
         deadline=settings.deadline,
+        patience=study.server.patience,
+        note=report.note,
+        revive=endpoints.revive,
     ) as encoder:
         encoded = []
         for arm in arms:

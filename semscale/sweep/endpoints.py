@@ -6,12 +6,18 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from semscale.config import StudyConfig
 from semscale.encoding.identity import EncoderIdentity, forget_origin, recall_origin, remember_origin
 from semscale.errors import SemscaleError
 from semscale.serving.origin import model_origin
 from semscale.sweep.progress import Reporter
+
+if TYPE_CHECKING:
+    from semscale.serving.launcher import ServerHandle
+
+_MOST_REVIVALS = 3
 
 
 class Endpoints:
@@ -35,6 +41,8 @@ class Endpoints:
         self._stack = ExitStack()
         self._urls: Sequence[str] = ()
         self._identity: EncoderIdentity | None = None
+        self._server: ServerHandle | None = None
+        self._revivals = 0
 
     def __enter__(self) -> Endpoints:
         return self
@@ -72,7 +80,18 @@ class Endpoints:
         from semscale.encoding.handshake import shake_hands  # brings jina along
 
         if self._settings.urls:
-            self._identity = shake_hands(self._settings.urls, self._model, self._store, draft=self._draft)
+            notes: list[str] = []
+            self._identity = shake_hands(
+                self._settings.urls,
+                self._model,
+                self._store,
+                draft=self._draft,
+                patience=self._settings.patience,
+                notes=notes,
+            )
+            for line in notes:
+                self._report.note(line)
+            # also those that are of no use now: the actors ask each of them again before anything is sent
             self._urls = self._settings.urls
             return self._urls
         origin = self._origin()
@@ -93,6 +112,25 @@ class Endpoints:
         if origin and origin == self._origin():
             remember_origin(self._store, found, origin)
         return urls
+
+    def revive(self) -> Sequence[str] | None:
+        """Start our own server again if its process has ended, and return its address; None if there is nothing to do.
+
+        Raises:
+            SemscaleError: it has ended too often, or does not start.
+        """
+        if self._server is None or self._server.is_running():
+            return None
+        self._revivals += 1
+        if self._revivals > _MOST_REVIVALS:
+            raise SemscaleError(
+                f"the clip-server ended {self._revivals} times",
+                where=self._model,
+                hint=f"its log says why: {self._logs / 'clip-server.log'}; what is encoded is kept",
+            )
+        self._report.note(f"the clip-server has ended; starting it again ({self._revivals} of {_MOST_REVIVALS} times)")
+        self._urls = [self._launch()]
+        return self._urls
 
     def _origin(self) -> str | None:
         origin = model_origin(self._model, self._settings.device, self._settings.dtype)
@@ -118,4 +156,5 @@ class Endpoints:
                     log_file=self._logs / "clip-server.log",
                 )
             )
+        self._server = server
         return server.url

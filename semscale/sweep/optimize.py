@@ -166,7 +166,15 @@ def optimize(
         endpoints = stack.enter_context(Endpoints(study, model, store, logs, report))
         identity = endpoints.identity()
         encoder = stack.enter_context(
-            Encoder(identity, endpoints.servers(), store, batch_size=study.encoding.batch_size)
+            Encoder(
+                identity,
+                endpoints.servers(),
+                store,
+                batch_size=study.encoding.batch_size,
+                patience=study.server.patience,
+                note=report.note,
+                revive=endpoints.revive,
+            )
         )
         with report.stage(f"encoding {loaded.name}", len(loaded.samples), "images") as advance:
             encoded = encoder.encode_images(loaded, advance)

@@ -1,0 +1,105 @@
+"""A server of semscale that misbehaves as it is told and is started again when its model process ends; run as a script.
+
+The first argument is a port, the second a JSON object:
+
+- `poison`: pixel value; the model process ends at a picture whose first pixel is grey of this value
+- `log`: file that gets a line for every poisoned request with the number of its pictures
+- `count`: file that gets a line for every request with the number of its pictures
+- `delay`: seconds that a picture takes
+- `answer`: `dimension`, `nan`, `zeros`, `fewer`, `other` (other embeddings) or `renamed` (another model)
+- `replicas`: how many model processes there are
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+os.environ.update(NO_VERSION_CHECK="1", JINA_OPTOUT_TELEMETRY="1")
+
+import numpy as np
+from jina import requests
+
+from semscale.serving import executor
+from semscale.serving.executor import SemscaleEncoder
+from semscale.serving.lifeline import end_children_with_me
+from semscale.serving.model import read_model
+from semscale.serving.plain_flow import PlainFlow, process_ids
+
+PORT = int(sys.argv[1])
+HOW: dict[str, Any] = json.loads(sys.argv[2]) if len(sys.argv) > 2 else {}
+
+
+class OddEncoder(SemscaleEncoder):
+    """The project's executor with a fault."""
+
+    def _encode_images(self, pixels: np.ndarray) -> np.ndarray:
+        if "poison" in HOW and (pixels[:, 0, 0] == HOW["poison"]).all(axis=1).any():
+            with Path(HOW["log"]).open("a") as log:
+                log.write(f"{len(pixels)}\n")
+            os._exit(3)
+        if "count" in HOW:
+            with Path(HOW["count"]).open("a") as count:
+                count.write(f"{len(pixels)}\n")
+        time.sleep(HOW.get("delay", 0) * len(pixels))
+        return self._odd(super()._encode_images(pixels))
+
+    def _encode_texts(self, tokens: Any) -> np.ndarray:
+        return self._odd(super()._encode_texts(tokens))
+
+    def _odd(self, rows: np.ndarray) -> np.ndarray:
+        how = HOW.get("answer")
+        if how == "dimension":
+            return rows[:, :-1].copy()
+        if how == "nan" or how == "zeros":
+            rows[:] = np.nan if how == "nan" else 0.0
+        if how == "fewer":
+            return rows[:-1]
+        if how == "other":
+            return rows[:, ::-1].copy()
+        return rows
+
+    @requests(on="/info")
+    def info(self, docs: Any, **kwargs: Any) -> Any:
+        answer = super().info(docs, **kwargs)
+        if HOW.get("answer") == "renamed":
+            told = json.loads(answer[0].tags[executor.INFO_TAG])
+            answer[0].tags[executor.INFO_TAG] = json.dumps(told | {"name": "some-other-clip"})
+        return answer
+
+
+def serve_until_a_replica_ends() -> None:
+    flow = PlainFlow(protocol="grpc", host="127.0.0.1", port=PORT).add(
+        name="clip",
+        uses=OddEncoder,
+        uses_with={"name": "semscale-mini", "minibatch_size": 64, "num_threads": 1},
+        replicas=HOW.get("replicas", 1),
+        host="127.0.0.1",
+        quiet_error=True,
+    )
+    with flow:
+        members = [child for child in multiprocessing.active_children() if child.name.startswith("clip/")]
+        assert members, process_ids()
+        multiprocessing.connection.wait([child.sentinel for child in members])
+        # the kernel ends the others with it; closing the flow would wait for the one that is gone
+        os._exit(0)
+
+
+if __name__ == "__main__":
+    import multiprocessing.connection
+
+    import torch
+
+    torch.set_num_threads(1)
+    executor.preload(read_model("semscale-mini"), "semscale-mini")
+    end_children_with_me()
+    while True:  # the model is loaded once: starting again takes about a second
+        child = os.fork()
+        if not child:
+            serve_until_a_replica_ends()
+        os.waitpid(child, 0)

@@ -1,0 +1,46 @@
+"""A picture that ends the model process: found, given up with its reason, and nothing else is lost."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from semscale.datasets.registry import load_dataset
+from semscale.encoding.encoder import Encoder
+from semscale.encoding.handshake import shake_hands
+from semscale.encoding.store import EmbeddingStore
+
+GREY = 77
+
+
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_poison_is_isolated_and_its_neighbours_are_encoded(
+    replicas: int, odd_server: Any, pictures: Path, undisturbed: EmbeddingStore, tmp_path: Path
+) -> None:
+    log, folder, store = tmp_path / "poison.log", tmp_path / "mixed", tmp_path / "store"
+    shutil.copytree(pictures, folder)
+    names = ("circle/0123-poison.png", "heart/0444-copy.png")
+    for name in names:
+        Image.new("RGB", (64, 64), (GREY, GREY, GREY)).save(folder / name)
+    dataset = load_dataset(f"folder:{folder}")
+    server = odd_server(poison=GREY, log=str(log), replicas=replicas)
+    identity = shake_hands([server.url], "semscale-mini", store)
+    with Encoder(identity, [server.url], store, batch_size=16) as encoder:
+        encoded = encoder.encode_images(dataset)
+        reason = "the model process ended while it encoded this image"
+        assert encoded.quarantine == dict.fromkeys(names, reason)
+        assert len(encoded.keys) == 600
+        assert np.array_equal(encoder.image_embeddings(encoded.keys), undisturbed.read(encoded.keys))
+        sizes = [int(line) for line in log.read_text().split()]
+        # neither its copy in another dataset nor another try brings it to the server again
+        again = encoder.encode_images(dataset)
+        assert (again.sent, again.quarantine) == (0, encoded.quarantine)
+    assert [int(line) for line in log.read_text().split()] == sizes
+    # a gateway hands a lost request to each of its replicas
+    assert 1 <= sizes.count(1) <= 2 * replicas, sizes
+    assert len(sizes) <= 4 * replicas, sizes
