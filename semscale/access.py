@@ -54,16 +54,16 @@ class Access:
             hint=f"set {TOKEN_VARIABLE}, or name the token's file as server.token_file in the study file",
         )
 
-    def distrust(self, url: str, reason: str) -> SemscaleError:
-        """Return the error for a server whose TLS certificate is not believed."""
+    def distrust(self, url: str, fault: str) -> SemscaleError:
+        """Return the error for a server with which there can be no TLS connection; `fault` is from `tls_fault`."""
         return SemscaleError(
-            "the clip-server's certificate is not trusted",
+            "there is no trusted connection to the clip-server",
             where=url,
-            found=reason,
+            found=fault,
             expected="a certificate for this host name "
-            + ("from server.ca_file" if self.authority else "from a public authority"),
-            hint=f"set {CA_VARIABLE}, or server.ca_file in the study file, to the PEM file of its authority, and use "
-            "the host name that is in the certificate",
+            + ("from the authority in server.ca_file" if self.authority else "from a public authority"),
+            hint=f"name its authority's PEM file in {CA_VARIABLE}, or as server.ca_file in the study file, and use the "
+            "host name that its certificate is for",
         )
 
 
@@ -122,10 +122,14 @@ def _digest(text: str) -> bytes:
 def _checked(text: str, where: str) -> str:
     token = text.strip()
     if not token:
-        raise SemscaleError("the token is empty", where=where, expected="a long random text, as of `openssl rand -hex 32`")
+        raise SemscaleError(
+            "the token is empty", where=where, expected="a long random text, as of `openssl rand -hex 32`"
+        )
     if not all("!" <= character <= "~" for character in token):
         # gRPC carries no other characters in metadata
-        raise SemscaleError("the token cannot be sent", where=where, expected="one word of ASCII letters, digits and signs")
+        raise SemscaleError(
+            "the token cannot be sent", where=where, expected="one word of ASCII letters, digits and signs"
+        )
     return token
 
 
@@ -145,15 +149,17 @@ def _read_authority(path: Path) -> bytes:
     return content
 
 
-def certificate_fault(details: str | None) -> str | None:
-    """Return what gRPC's words say about a certificate that is not believed, or None if they say nothing of it.
+def tls_fault(details: str | None) -> str | None:
+    """Return what gRPC's words say about a TLS connection that cannot be, or None if it is not TLS that fails.
 
-    >>> certificate_fault("Connection refused") is None
+    >>> tls_fault("Connection refused") is None
     True
     """
     text = (details or "").lower()
     if "hostname verification" in text or "is not in peer certificate" in text:
         return "its certificate is for another host name"
-    if "certificate_verify_failed" in text or "certificate verify failed" in text:
+    if "certificate_verify_failed" in text or "bad_signature" in text:
         return "nobody who is trusted has signed its certificate"
+    if "wrong_version_number" in text:
+        return "it does not speak TLS: grpc://, not grpcs://"
     return None

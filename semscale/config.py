@@ -84,6 +84,12 @@ class ServerConfig(_Section):
     replicas: int = Field(default=2, ge=1, le=256)
     device: Literal["cpu", "cuda"] = "cpu"
     dtype: Literal["fp32", "fp16", "bf16"] | None = None
+    token_file: str | None = Field(
+        default=None, description="file with the token that urls want; SEMSCALE_SERVER_TOKEN unless set"
+    )
+    ca_file: str | None = Field(
+        default=None, description="PEM file of a private authority for grpcs://; SEMSCALE_SERVER_CA unless set"
+    )
 
     @field_validator("urls")
     @classmethod

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import ray
 
+from semscale.access import Access
 from semscale.datasets.base import Reader
 from semscale.datasets.picture import BadImageError, decode
 from semscale.encoding.preprocess import can_prepare, draft_side, prepare, to_ppm, whole
@@ -51,6 +52,7 @@ class ActorSettings:
         draft: decode large JPEGs at reduced size.
         quantum: rows that a server computes at once.
         patience: seconds to go on trying before the sweep stops.
+        access: the token to show and the authorities to trust; Ray carries it to actors on other machines.
     """
 
     folder: Path
@@ -61,6 +63,7 @@ class ActorSettings:
     draft: bool = False
     quantum: int = 32
     patience: float = 60.0
+    access: Access | None = None
 
 
 class EncoderActor:
@@ -167,7 +170,8 @@ class EncoderActor:
         from semscale.encoding.client import EncodeClient
 
         url = self._urls[self._endpoint % len(self._urls)]
-        return EncodeClient(url, self.settings.batch_size, self.settings.deadline, self.settings.quantum)
+        settings = self.settings
+        return EncodeClient(url, settings.batch_size, settings.deadline, settings.quantum, settings.access)
 
 
 def text_key(text: str) -> bytes:

@@ -17,9 +17,11 @@ from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from clip_client import Client
 from docarray import Document, DocumentArray
+from jina.excepts import BadServerFlow
 
+from semscale.access import Access, tls_fault
+from semscale.encoding.connection import connect, is_refusal
 from semscale.encoding.pace import Pace
 from semscale.encoding.packed import post_packed
 from semscale.encoding.preprocess import Picture, to_ppm
@@ -68,20 +70,29 @@ class EncodeClient:
         batch_size: documents per request; None adapts it to the server.
         deadline: seconds that the server has for the requests of one call.
         quantum: rows that the server computes at once.
+        access: the token to show and the authorities to trust.
     """
 
-    def __init__(self, url: str, batch_size: int | None = None, deadline: float = 120.0, quantum: int = 32) -> None:
+    def __init__(
+        self,
+        url: str,
+        batch_size: int | None = None,
+        deadline: float = 120.0,
+        quantum: int = 32,
+        access: Access | None = None,
+    ) -> None:
         self.url = url
         self.deadline = deadline
+        self._access = access or Access()
         # pictures, files and texts cost a server differently
         kinds: tuple[type, ...] = (np.ndarray, bytes, str)
         self._pace = {kind: Pace(batch_size, quantum, deadline) for kind in kinds}
-        self._client = Client(url)
+        self._client = connect(url, self._access)
 
-    @property
-    def jina(self) -> Any:
-        """The asyncio jina client beneath, for endpoints that clip-client has no method for."""
-        return self._client._async_client
+    def post(self, endpoint: str, documents: DocumentArray, **options: Any) -> Any:
+        """Send documents to an endpoint that clip-client has no method for; jina's stream of responses."""
+        metadata = self._access.metadata
+        return self._client._async_client.post(on=endpoint, inputs=documents, metadata=metadata, **options)
 
     async def encode(self, contents: Sequence[bytes] | Sequence[str] | Sequence[Picture]) -> Encoded:
         """Encode images (bytes of a picture file), texts (str), or decoded pictures of the size that the model wants.
@@ -90,6 +101,7 @@ class EncodeClient:
 
         Raises:
             ServerUnavailableError: the server is not there or does not answer in time.
+            SemscaleError: it refuses the token, or its certificate is not trusted.
         """
         pace = self._pace[type(contents[0])] if len(contents) else None
         vectors: dict[int, Float32] = {}
@@ -110,7 +122,7 @@ class EncodeClient:
         size = pace.request_rows(sum(_n_bytes(document) for document in documents.values()) // len(call))
         sent = 0
         if isinstance(documents[call.start], np.ndarray):
-            found = await self._in_time(post_packed(self.jina, list(documents.values()), size, _PREFETCH))
+            found = await self._in_time(post_packed(self.post, list(documents.values()), size, _PREFETCH))
             vectors.update({call[place]: row for place, row in found.items()})
             sent = len(call)
             # what did not come home is sent once more, each picture in a document that can be named
@@ -170,10 +182,16 @@ class EncodeClient:
         try:
             return await asyncio.wait_for(call, timeout=self.deadline)
         except TimeoutError as error:
-            self._client = Client(self.url)
+            self._client = connect(self.url, self._access)
             raise ServerUnavailableError(f"{self.url} gave no answer within {self.deadline:g} s") from error
+        except BadServerFlow as error:
+            if is_refusal(error):
+                raise self._access.refusal(self.url) from error
+            raise
         except ConnectionError as error:
-            self._client = Client(self.url)
+            if self.url.startswith("grpcs:") and (fault := tls_fault(str(error))):
+                raise self._access.distrust(self.url, fault) from error
+            self._client = connect(self.url, self._access)
             raise ServerUnavailableError(f"{self.url} is not reachable") from error
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import ray
 
+from semscale.access import Access
 from semscale.datasets.base import Dataset
 from semscale.encoding.actor import ActorSettings, ChunkReport, RemoteEncoder, text_key
 from semscale.encoding.identity import EncoderIdentity
@@ -57,6 +58,7 @@ class Encoder:
         actors: number of actors; two per endpoint unless given.
         batch_size: images or texts per request; None adapts it to the servers.
         deadline: seconds that a server has to answer.
+        access: the token to show and the authorities to trust.
 
     Use as a context manager: the actors end with it. Ray must be initialised.
     """
@@ -70,6 +72,7 @@ class Encoder:
         actors: int | None = None,
         batch_size: int | None = None,
         deadline: float = 120.0,
+        access: Access | None = None,
     ) -> None:
         self.identity = identity
         self.batch_size = batch_size or _BATCH
@@ -93,6 +96,7 @@ class Encoder:
             packed=identity.packed,
             draft=identity.draft,
             quantum=identity.minibatch,
+            access=access,
         )
         count = actors or 2 * max(1, len(given))
         # Half a CPU each while they live (decoding needs it, waiting for the server does not), and never more than

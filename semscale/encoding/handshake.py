@@ -21,6 +21,7 @@ import numpy as np
 from docarray import Document, DocumentArray
 from PIL import Image
 
+from semscale.access import Access, read_access
 from semscale.encoding.client import EncodeClient, Float32, ServerUnavailableError
 from semscale.encoding.identity import EncoderIdentity, fingerprint_of, takes_packed
 from semscale.encoding.preprocess import can_prepare
@@ -32,7 +33,13 @@ _PROBE_COSINE = 0.999
 
 
 def shake_hands(
-    urls: Sequence[str], model: str, store: Path, *, patience: float = 60.0, draft: bool = False
+    urls: Sequence[str],
+    model: str,
+    store: Path,
+    *,
+    patience: float = 60.0,
+    draft: bool = False,
+    access: Access | None = None,
 ) -> EncoderIdentity:
     """Ask every endpoint who it is, and refuse those that are not the same encoder.
 
@@ -42,14 +49,17 @@ def shake_hands(
         store: root of the embedding store, where the probe's embeddings of earlier handshakes lie.
         patience: seconds to go on trying an endpoint that does not answer.
         draft: let the workers decode large JPEGs at reduced size; such embeddings are kept apart from all others.
+        access: the token to show and the authorities to trust; None takes them from the environment.
 
     Raises:
-        SemscaleError: an endpoint does not answer, runs another model, or gives other embeddings; draft decoding for
-            a server whose preprocessing the workers cannot do.
+        SemscaleError: an endpoint does not answer, refuses the token or is not trusted (both said at once), runs
+            another model, or gives other embeddings; draft decoding for a server whose preprocessing the workers
+            cannot do.
     """
     identities = {}
+    access = read_access() if access is None else access
     for url in urls:
-        info, probe = asyncio.run(_retry(lambda url=url: _interview(url), patience))  # type: ignore[misc]
+        info, probe = asyncio.run(_retry(lambda url=url: _interview(url, access), patience))  # type: ignore[misc]
         _check_model(url, info, model)
         identity = EncoderIdentity(
             model, fingerprint_of(model, info, probe.shape[1], draft), probe.shape[1], info, takes_packed(info), draft
@@ -77,12 +87,13 @@ def shake_hands(
 
 
 def ask(url: str, patience: float = 5.0) -> str:
-    """Encode the probe at an endpoint and return in words who answers.
+    """Encode the probe at an endpoint, with the environment's token, and return in words who answers.
 
     Raises:
         SemscaleError: no answer, or an error.
     """
-    info, probe = asyncio.run(_retry(lambda: _interview(url), patience))
+    access = read_access()
+    info, probe = asyncio.run(_retry(lambda: _interview(url, access), patience))
     if info is None:
         return f"a clip-server that does not tell its model, embeddings of {probe.shape[1]} numbers"
     return f"{info['name']} on {info['device']}, {info['dtype']}, embeddings of {probe.shape[1]} numbers"
@@ -106,8 +117,8 @@ async def _retry(call: Callable[[], Any], patience: float) -> Any:
             pause = min(2 * pause, 5.0)
 
 
-async def _interview(url: str) -> tuple[Mapping[str, Any] | None, Float32]:
-    client = EncodeClient(url, deadline=60.0)
+async def _interview(url: str, access: Access) -> tuple[Mapping[str, Any] | None, Float32]:
+    client = EncodeClient(url, deadline=60.0, access=access)
     image = await client.encode([_probe_image()])
     text = await client.encode([_PROBE_TEXT])
     for answer in (image, text):
@@ -132,9 +143,7 @@ async def _info(client: EncodeClient) -> Mapping[str, Any] | None:
     def on_error(response: Any) -> None:
         del response
 
-    stream = client.jina.post(
-        on="/info", inputs=DocumentArray([Document(text="info")]), on_done=on_done, on_error=on_error
-    )
+    stream = client.post("/info", DocumentArray([Document(text="info")]), on_done=on_done, on_error=on_error)
     async for _ in stream:
         pass
     info = answers[0].get("semscale_info") if answers else None

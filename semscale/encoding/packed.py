@@ -7,7 +7,7 @@ fault.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,11 +19,13 @@ from semscale.encoding.preprocess import Picture
 Float32 = npt.NDArray[np.float32]
 
 
-async def post_packed(jina: Any, pictures: Sequence[Picture], rows: int, prefetch: int) -> dict[int, Float32]:
+async def post_packed(
+    post: Callable[..., Any], pictures: Sequence[Picture], rows: int, prefetch: int
+) -> dict[int, Float32]:
     """Send pictures of one shape and return the embedding of each by its place; those that failed are missing.
 
     Args:
-        jina: the asyncio jina client.
+        post: :meth:`semscale.encoding.client.EncodeClient.post`.
         pictures: uint8 (height, width, 3) each.
         rows: pictures per request.
         prefetch: requests in flight.
@@ -48,9 +50,7 @@ async def post_packed(jina: Any, pictures: Sequence[Picture], rows: int, prefetc
     def on_error(response: Any) -> None:
         del response
 
-    stream = jina.post(
-        on="/encode_packed", inputs=documents, on_done=on_done, on_error=on_error, request_size=1, prefetch=prefetch
-    )
+    stream = post("/encode_packed", documents, on_done=on_done, on_error=on_error, request_size=1, prefetch=prefetch)
     async for _ in stream:
         pass
     return found

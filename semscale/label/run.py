@@ -94,7 +94,9 @@ def label(
             stack.enter_context(ray_cluster(study.ray.address))
         endpoints = stack.enter_context(Endpoints(study, request.model, store, logs, report))
         identity = endpoints.identity()
-        encoder = stack.enter_context(Encoder(identity, endpoints.servers(), store, actors=actors))
+        encoder = stack.enter_context(
+            Encoder(identity, endpoints.servers(), store, actors=actors, access=endpoints.access)
+        )
         encoder.encode_texts(request.categories)
         texts = encoder.text_embeddings(request.categories)
         journal = stack.enter_context(Journal(folder, _HEADERS[listing.kind]))

@@ -2,7 +2,8 @@
 
 Events are one JSON object per line on a file descriptor that :mod:`semscale.serving.launcher` hands down:
 `{"event": "progress", "text"}`, `{"event": "ready", "url", "pids": {"server", "gateway", "replicas": []}}`,
-`{"event": "changed", "pids"}` when a process was started again, and `{"event": "error", "what", "where", "found", "expected", "hint"}`.
+`{"event": "changed", "pids"}` when a process was started again, and
+`{"event": "error", "what", "where", "found", "expected", "hint"}`.
 """
 
 from __future__ import annotations

@@ -171,14 +171,16 @@ def build_flow(config: ServeConfig, announcer: Announcer) -> Any:
         _warn_of_visitors(config, port, token is not None)
     if config.metrics_port is not None:
         say(f"metrics of replica 0 at http://{config.host}:{config.metrics_port}, of the next one port higher each")
-    return PlainFlow(
+    flow = PlainFlow(
         protocol="grpc",
         host=config.host,
         port=port,
-        uses=gateway.SemscaleGateway,
-        **({"ssl_certfile": config.tls_cert, "ssl_keyfile": config.tls_key} if config.tls_cert else {}),
         **({"timeout_send": int(config.timeout_send * 1000)} if config.timeout_send else {}),
-    ).add(
+    )
+    # for the gateway alone: options of the Flow reach the replicas as well
+    tls = {"ssl_certfile": config.tls_cert, "ssl_keyfile": config.tls_key} if config.tls_cert else {}
+    flow = flow.config_gateway(uses=gateway.SemscaleGateway, **tls)
+    return flow.add(
         name="clip",
         uses=executor.SemscaleEncoder,
         uses_with=_executor_arguments(config, identity.image_size),

@@ -6,7 +6,7 @@ import json
 from typing import Any
 from urllib.parse import urlsplit
 
-from semscale.access import Access, certificate_fault, read_access
+from semscale.access import Access, tls_fault, read_access
 from semscale.errors import SemscaleError
 from semscale.serving.environment import prepare_environment
 
@@ -45,7 +45,7 @@ def check_server(url: str, timeout: float = 10.0, access: Access | None = None) 
         except grpc.RpcError as error:
             if error.code() == grpc.StatusCode.UNAUTHENTICATED:
                 raise access.refusal(url) from error
-            if secure and (distrust := certificate_fault(error.details())):
+            if secure and (distrust := tls_fault(error.details())):
                 raise access.distrust(url, distrust) from error
             raise SemscaleError(
                 "the clip-server does not answer",
@@ -61,9 +61,7 @@ def _ask(channel: Any, url: str, timeout: float, access: Access) -> dict[str, An
     from jina.proto import jina_pb2, jina_pb2_grpc
     from jina.types.request.data import DataRequest
 
-    status = jina_pb2_grpc.JinaGatewayDryRunRPCStub(channel).dry_run(
-        Empty(), timeout=timeout, metadata=access.metadata
-    )
+    status = jina_pb2_grpc.JinaGatewayDryRunRPCStub(channel).dry_run(Empty(), timeout=timeout, metadata=access.metadata)
     if status.code != jina_pb2.StatusProto.SUCCESS:
         raise SemscaleError("the clip-server has no working executor", where=url, found=status.description)
     request = DataRequest()

@@ -78,7 +78,7 @@ class Supervisor:
             if ended and stop.wait(0.1):
                 return
             for sentinel in ended:
-                self._start_again(by_sentinel[sentinel])  # type: ignore[index]
+                self._start_again(by_sentinel[sentinel])
             for place in starting:
                 if place.begun is not None and place.pod.is_ready.is_set():
                     say(f"{place.title} is back after {time.monotonic() - place.begun:.1f} s")

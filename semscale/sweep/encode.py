@@ -78,6 +78,7 @@ def encode_model(
         actors=settings.actors,
         batch_size=settings.batch_size,
         deadline=settings.deadline,
+        access=endpoints.access,
     ) as encoder:
         encoded = []
         for arm in arms:
