@@ -141,7 +141,7 @@ def _read_authority(path: Path) -> bytes:
             "the file of the certificate authority cannot be read", where=str(path), found=error.strerror
         ) from error
     try:
-        ssl.create_default_context(cadata=content.decode("ascii"))
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=content.decode("ascii"))
     except (ssl.SSLError, UnicodeDecodeError, ValueError) as error:
         raise SemscaleError(
             "not a file of certificates", where=str(path), expected="one or more certificates in PEM"

@@ -6,7 +6,7 @@ import json
 from typing import Any
 from urllib.parse import urlsplit
 
-from semscale.access import Access, tls_fault, read_access
+from semscale.access import Access, read_access, tls_fault
 from semscale.errors import SemscaleError
 from semscale.serving.environment import prepare_environment
 
