@@ -24,9 +24,16 @@ class PlainFlow(Flow):  # type: ignore[misc]
         for _, pods, place in self.places():
             while not pods[place].is_ready.is_set():
                 if pods[place].is_shutdown.wait(0.05) or not pods[place].worker.is_alive():
+                    self.settle()
                     raise SemscaleError(
                         "a process of the server ended while it was starting", hint="the lines above say why"
                     )
+
+    def settle(self) -> None:
+        """Make ready for closing: jina waits a minute for the farewell of a process that was killed and gives none."""
+        for _, pods, place in self.places():
+            if not pods[place].worker.is_alive():
+                pods[place].is_shutdown.set()
 
     def places(self) -> Iterator[tuple[str, list[Any], int]]:
         """List the places of the running Flow that processes fill: what it is called, jina's own list, position there.

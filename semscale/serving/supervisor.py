@@ -55,6 +55,7 @@ class Supervisor:
     """
 
     def __init__(self, flow: PlainFlow, on_change: Callable[[dict[str, Any]], None]) -> None:
+        self._flow = flow
         self._places = [_Place(*found) for found in flow.places()]
         self._on_change = on_change
 
@@ -85,13 +86,12 @@ class Supervisor:
                     place.begun, place.failed_starts = None, 0
 
     def settle(self) -> None:
-        """Make the Flow fit for closing: it waits a minute for the farewell of a process that can give none."""
+        """Make the Flow ready for closing, also while something is being started again."""
         for place in self._places:
             if place.begun is not None and not place.pod.is_ready.is_set():
                 place.pod.worker.kill()  # it has nothing to lose yet, and may not hear a polite signal
                 place.pod.worker.join()
-            if not place.pod.worker.is_alive():
-                place.pod.is_shutdown.set()
+        self._flow.settle()
 
     def _start_again(self, place: _Place) -> None:
         old = place.pod

@@ -255,35 +255,54 @@ def test_a_stop_at_many_moments_after_a_kill_leaves_no_process(tmp_path: Path) -
         assert handle.pids() == []
 
 
-POISON = """
-import os, sys
+OWN_EXECUTOR = """
+import os, signal, sys
 from semscale.serving import executor
 from semscale.serving.__main__ import main
 
-class Deadly(executor.SemscaleEncoder):
-    def _prepare(self, docs):
-        if any(doc.text == "poison" for doc in docs):
-            os._exit(66)
-        return super()._prepare(docs)
+class Own(executor.SemscaleEncoder):
+    def {method}(self, *args, **kwargs):
+        {line}
+        return super().{method}(*args, **kwargs)
 
-executor.SemscaleEncoder = Deadly
-status = main()
-os._exit(status)
+executor.SemscaleEncoder = Own
+os._exit(main())
 """
 
 
-def test_a_deadly_request_is_not_passed_from_replica_to_replica(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def own_executor(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], None]:
+    """Let `launch_server` start an executor that runs a line before one of its methods."""
     start = subprocess.Popen
 
-    def with_poison(command: list[str], **options: object) -> subprocess.Popen[bytes]:
-        return start([sys.executable, "-c", POISON, *command[3:]], **options)  # type: ignore[call-overload,no-any-return]
+    def replace(method: str, line: str) -> None:
+        program = OWN_EXECUTOR.format(method=method, line=line)
 
-    monkeypatch.setattr(subprocess, "Popen", with_poison)
+        def popen(command: list[str], **options: object) -> subprocess.Popen[bytes]:
+            return start([sys.executable, "-c", program, *command[3:]], **options)  # type: ignore[call-overload,no-any-return]
+
+        monkeypatch.setattr(subprocess, "Popen", popen)
+
+    return replace
+
+
+def test_a_deadly_request_is_not_passed_from_replica_to_replica(
+    tmp_path: Path, own_executor: Callable[[str, str], None]
+) -> None:
+    own_executor("_prepare", "if any(doc.text == 'poison' for doc in args[0]): os._exit(66)")
     with launch_server("semscale-mini", replicas=2, num_threads=1, log_file=tmp_path / "server.log") as handle:
         client = EncodeClient(handle.url)
         assert encode(client, ["poison"]) is None
         until(lambda: said(handle, "is back") == 1, "the replica is back")
         assert encode(client, ["harmless"]) is not None
         assert said(handle, "ended with exit status 66; starting it again") == 1
+
+
+def test_a_replica_that_is_killed_while_the_server_starts_ends_the_start(
+    tmp_path: Path, own_executor: Callable[[str, str], None]
+) -> None:
+    own_executor("__init__", "os.kill(os.getpid(), signal.SIGKILL)")
+    begun = time.monotonic()
+    with pytest.raises(SemscaleError, match="a process of the server ended while it was starting"):
+        launch_server("semscale-mini", replicas=2, log_file=tmp_path / "server.log")
+    assert time.monotonic() - begun < LONG
