@@ -128,5 +128,9 @@ def _server(url: str) -> Finding:
     try:
         answer = ask(url)
     except SemscaleError as error:
-        return Finding(url, False, error.found or error.what, "start it with `semscale serve`, and check the address")
+        mend = "start it with `semscale serve`, and check the address"
+        if "no clip-server" not in error.what:
+            mend = error.hint or mend
+        detail = f"{error.what}: {error.found}" if error.found else error.what
+        return Finding(url, False, detail, mend)
     return Finding(url, True, answer)

@@ -20,6 +20,12 @@ from semscale.cli.group import main
 @click.option(
     "--minibatch-size", type=click.IntRange(min=1), help="Rows computed at once.  [16 to 64 on cpu, 64 on cuda]"
 )
+@click.option(
+    "--token-file", metavar="FILE",
+    help="Clients must show the token in this file.  [the token in SEMSCALE_SERVER_TOKEN, if it is set]",
+)  # fmt: skip
+@click.option("--tls-cert", metavar="FILE", help="PEM file of the certificate chain; the server is then grpcs://.")
+@click.option("--tls-key", metavar="FILE", help="PEM file of its private key.")
 @click.option("--metrics-port", type=click.IntRange(1, 65535), help="Prometheus metrics of the executors.")
 def serve(**options: Any) -> None:
     """Start a clip-server for a model.

@@ -87,8 +87,14 @@ class ServerConfig(_Section):
     replicas: Whole = Field(default=2, ge=1, le=256)
     device: Literal["cpu", "cuda"] = "cpu"
     dtype: Literal["fp32", "fp16", "bf16"] | None = None
-    patience: float = Field(
+    patience: Number = Field(
         default=120.0, gt=0, description="seconds that all servers may be away before a sweep stops"
+    )
+    token_file: str | None = Field(
+        default=None, description="file with the token that urls want; SEMSCALE_SERVER_TOKEN unless set"
+    )
+    ca_file: str | None = Field(
+        default=None, description="PEM file of a private authority for grpcs://; SEMSCALE_SERVER_CA unless set"
     )
 
     @field_validator("urls")

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import ray
 
+from semscale.access import Access
 from semscale.datasets.base import Reader
 from semscale.datasets.picture import BadImageError, decode
 from semscale.encoding.identity import EncoderIdentity, Probe
@@ -55,6 +56,7 @@ class ActorSettings:
         probe: its probe's embeddings, where they are known.
         batch_size: rows per request; None adapts it.
         deadline: seconds that a server has for a call.
+        access: the token to show and the authorities to trust; Ray carries it to actors on other machines.
     """
 
     folder: Path
@@ -62,6 +64,7 @@ class ActorSettings:
     probe: Probe | None
     batch_size: int | None
     deadline: float
+    access: Access
 
 
 class EncoderActor:
@@ -157,7 +160,7 @@ class EncoderActor:
         from semscale.encoding.courier import Courier
 
         told = self.settings
-        return Courier(lane, self._life, told.identity, told.probe, told.batch_size, told.deadline)
+        return Courier(lane, self._life, told.identity, told.probe, told.batch_size, told.deadline, told.access)
 
     async def _claim(self, ledger: Any, chunk: int, keys: Sequence[bytes | None]) -> list[int]:
         if self._greeting is None:

@@ -17,11 +17,12 @@ from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from clip_client import Client
 from docarray import Document, DocumentArray
 from grpc import RpcError  # type: ignore[import-untyped]
 from jina.excepts import BadServer, BadServerFlow
 
+from semscale.access import Access, tls_fault
+from semscale.encoding.connection import connect, is_refusal
 from semscale.encoding.pace import Pace
 from semscale.encoding.packed import post_packed
 from semscale.encoding.preprocess import Picture, to_ppm
@@ -96,6 +97,7 @@ class EncodeClient:
         deadline: seconds that the server has for the requests of one call.
         quantum: rows that the server computes at once.
         dimension: length of an embedding; other lengths are refused.
+        access: the token to show and the authorities to trust.
     """
 
     def __init__(
@@ -105,19 +107,21 @@ class EncodeClient:
         deadline: float = 120.0,
         quantum: int = 32,
         dimension: int | None = None,
+        access: Access | None = None,
     ) -> None:
         self.url = url
         self.dimension = dimension
         self.deadline = deadline
+        self._access = access or Access()
         # pictures, files and texts cost a server differently
         kinds: tuple[type, ...] = (np.ndarray, bytes, str)
         self._pace = {kind: Pace(batch_size, quantum, deadline) for kind in kinds}
-        self._client = Client(url)
+        self._client = connect(url, self._access)
 
-    @property
-    def jina(self) -> Any:
-        """The asyncio jina client beneath, for endpoints that clip-client has no method for."""
-        return self._client._async_client
+    def post(self, endpoint: str, documents: DocumentArray, **options: Any) -> Any:
+        """Send documents to an endpoint that clip-client has no method for; jina's stream of responses."""
+        metadata = self._access.metadata
+        return self._client._async_client.post(on=endpoint, inputs=documents, metadata=metadata, **options)
 
     async def encode(self, contents: Sequence[bytes] | Sequence[str] | Sequence[Picture]) -> Encoded:
         """Encode images (bytes of a picture file), texts (str), or decoded pictures of the size that the model wants.
@@ -127,6 +131,7 @@ class EncodeClient:
         Raises:
             ServerUnavailableError: the server is not there or does not answer in time; it carries what did come.
             WrongServerError: embeddings of another length than asked for, or fewer than documents.
+            SemscaleError: it refuses the token, or its certificate is not trusted.
         """
         pace = self._pace[type(contents[0])] if len(contents) else None
         vectors: dict[int, Float32] = {}
@@ -154,7 +159,7 @@ class EncodeClient:
         if isinstance(documents[call.start], np.ndarray):
             found: dict[int, Float32] = {}
             try:
-                await self.in_time(post_packed(self.jina, list(documents.values()), size, _PREFETCH, found))
+                await self.in_time(post_packed(self.post, list(documents.values()), size, _PREFETCH, found))
             except ValueError as error:
                 raise WrongServerError(str(error)) from error
             finally:
@@ -241,10 +246,14 @@ class EncodeClient:
         try:
             return await asyncio.wait_for(call, timeout=self.deadline)
         except TimeoutError as error:
-            self._client = Client(self.url)
+            self._client = connect(self.url, self._access)
             raise ServerUnavailableError(f"{self.url} gave no answer within {self.deadline:g} s", late=True) from error
         except (ConnectionError, RpcError, BadServerFlow, BadServer) as error:
-            self._client = Client(self.url)
+            if isinstance(error, BadServerFlow) and is_refusal(error):
+                raise self._access.refusal(self.url) from error
+            if self.url.startswith("grpcs:") and (fault := tls_fault(str(error))):
+                raise self._access.distrust(self.url, fault) from error
+            self._client = connect(self.url, self._access)
             reached = _NOBODY not in str(error)
             state = "was lost amid a request" if reached else "is not reachable"
             told = "" if isinstance(error, ConnectionError) else f": {_first_line(str(error))}"

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from semscale.access import Access
 from semscale.encoding.client import EncodeClient, Encoded, Float32, ServerUnavailableError, WrongServerError
 from semscale.encoding.handshake import confirm, greet, in_one_line
 from semscale.encoding.identity import EncoderIdentity, Probe
@@ -45,6 +46,7 @@ class Courier:
         probe: its probe's embeddings, where they are known.
         batch_size: documents per request; None adapts it.
         deadline: seconds that a server has for a call.
+        access: the token to show and the authorities to trust.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class Courier:
         probe: Probe | None,
         batch_size: int | None,
         deadline: float,
+        access: Access,
     ) -> None:
         self.index = index
         self.life = life
@@ -62,6 +65,7 @@ class Courier:
         self._probe = probe
         self._batch_size = batch_size
         self._deadline = deadline
+        self._access = access
         self._clients: dict[str, EncodeClient] = {}
         # endpoints that were the right encoder when they were last asked, and have not failed since
         self._known: set[str] = set()
@@ -136,6 +140,8 @@ class Courier:
             return None, error, None
         except WrongServerError as error:
             return None, None, str(error)
+        except SemscaleError as error:
+            return None, None, in_one_line(error)
         try:
             await confirm(self._client(url, _GREETING_SECONDS), self._identity, self._probe)
         except ServerUnavailableError as error:
@@ -151,7 +157,7 @@ class Courier:
         if name not in self._clients:
             identity = self._identity
             self._clients[name] = EncodeClient(
-                url, self._batch_size, deadline, identity.minibatch, dimension=identity.dimension
+                url, self._batch_size, deadline, identity.minibatch, identity.dimension, self._access
             )
         return self._clients[name]
 

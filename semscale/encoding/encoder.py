@@ -14,6 +14,7 @@ import numpy.typing as npt
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from semscale.access import Access
 from semscale.datasets.base import Dataset
 from semscale.encoding.actor import CHUNKS, ActorSettings, ChunkReport, RemoteEncoder, text_key
 from semscale.encoding.gate import News
@@ -68,6 +69,7 @@ class Encoder:
         note: is told in words when servers are waited for or refused.
         revive: is called while no server answers; starts servers again that have ended and returns the endpoints, or
             None where that is not its business.
+        access: the token to show and the authorities to trust.
 
     Use as a context manager: the actors end with it. Ray must be initialised.
     """
@@ -84,6 +86,7 @@ class Encoder:
         patience: float = 120.0,
         note: Callable[[str], None] | None = None,
         revive: Callable[[], Sequence[str] | None] | None = None,
+        access: Access | None = None,
     ) -> None:
         self.identity = identity
         self.batch_size = batch_size or _BATCH
@@ -105,7 +108,8 @@ class Encoder:
         self._ledger = ledger.remote(stored, given, patience)
         self._asked = self._ledger.asked.remote() if self._start else None
         self._news = self._ledger.news.remote()
-        settings = ActorSettings(self._folder, identity, read_probe(store, identity.fingerprint), batch_size, deadline)
+        probe = read_probe(store, identity.fingerprint)
+        settings = ActorSettings(self._folder, identity, probe, batch_size, deadline, access or Access())
         cluster = float(ray.cluster_resources().get("CPU", 1.0))
         endpoints = max(1, len(given))
         count = actors or max(endpoints, min(int(cluster / _CPUS_PER_ACTOR), _MOST_ACTORS_PER_ENDPOINT * endpoints))

@@ -22,6 +22,7 @@ import numpy as np
 from docarray import Document, DocumentArray
 from PIL import Image
 
+from semscale.access import Access, read_access
 from semscale.encoding.client import EncodeClient, Float32, ServerUnavailableError
 from semscale.encoding.identity import EncoderIdentity, fingerprint_of, takes_packed
 from semscale.encoding.preprocess import can_prepare
@@ -42,6 +43,7 @@ def shake_hands(
     patience: float = 60.0,
     draft: bool = False,
     notes: list[str] | None = None,
+    access: Access | None = None,
 ) -> EncoderIdentity:
     """Ask every endpoint who it is, and refuse those that are not the same encoder as the first one that can be used.
 
@@ -52,12 +54,15 @@ def shake_hands(
         patience: seconds to go on trying an endpoint that does not answer.
         draft: let the workers decode large JPEGs at reduced size; such embeddings are kept apart from all others.
         notes: takes a line for every endpoint that is of no use, for a caller who goes on with the others.
+        access: the token to show and the authorities to trust; None takes them from the environment.
 
     Raises:
-        SemscaleError: an endpoint does not answer, runs another model, or gives other embeddings; draft decoding for
-            a server whose preprocessing the workers cannot do. With `notes` only if all are of no use.
+        SemscaleError: an endpoint does not answer, refuses the token or is not trusted (both said at once), runs
+            another model, or gives other embeddings; draft decoding for a server whose preprocessing the workers
+            cannot do. With `notes` only if all are of no use.
     """
-    good, bad = asyncio.run(_interview_all(urls, patience))
+    access = read_access() if access is None else access
+    good, bad = asyncio.run(_interview_all(urls, patience, access))
     identities: dict[str, EncoderIdentity] = {}
     refused: dict[str, SemscaleError] = {}
     for url, (info, probe) in good.items():
@@ -112,22 +117,23 @@ def in_one_line(error: SemscaleError) -> str:
 
 
 def ask(url: str, patience: float = 5.0) -> str:
-    """Encode the probe at an endpoint and return in words who answers.
+    """Encode the probe at an endpoint, with the environment's token, and return in words who answers.
 
     Raises:
         SemscaleError: no answer, or an error.
     """
-    info, probe = asyncio.run(_retry(lambda: _interview(url), patience))
+    access = read_access()
+    info, probe = asyncio.run(_retry(lambda: _interview(url, access), patience))
     if info is None:
         return f"a clip-server that does not tell its model, embeddings of {probe.shape[1]} numbers"
     return f"{info['name']} on {info['device']}, {info['dtype']}, embeddings of {probe.shape[1]} numbers"
 
 
 async def _interview_all(
-    urls: Sequence[str], patience: float
+    urls: Sequence[str], patience: float, access: Access
 ) -> tuple[dict[str, tuple[Mapping[str, Any] | None, Float32]], dict[str, SemscaleError]]:
     """Ask all at once; when one has answered, the others have a little longer."""
-    asked = {url: asyncio.ensure_future(_retry(lambda url=url: _interview(url), patience)) for url in urls}  # type: ignore[misc]
+    asked = {url: asyncio.ensure_future(_retry(lambda url=url: _interview(url, access), patience)) for url in urls}  # type: ignore[misc]
     open_ones = set(asked.values())
     while open_ones:
         answered = [one for one in asked.values() if one.done() and not one.exception()]
@@ -214,8 +220,8 @@ async def _retry(call: Callable[[], Any], patience: float) -> Any:
             pause = min(2 * pause, 5.0)
 
 
-async def _interview(url: str) -> tuple[Mapping[str, Any] | None, Float32]:
-    return await _question(EncodeClient(url, deadline=60.0))
+async def _interview(url: str, access: Access) -> tuple[Mapping[str, Any] | None, Float32]:
+    return await _question(EncodeClient(url, deadline=60.0, access=access))
 
 
 async def _question(client: EncodeClient) -> tuple[Mapping[str, Any] | None, Float32]:
@@ -244,9 +250,7 @@ async def _info(client: EncodeClient) -> Mapping[str, Any] | None:
     def on_error(response: Any) -> None:
         del response
 
-    stream = client.jina.post(
-        on="/info", inputs=DocumentArray([Document(text="info")]), on_done=on_done, on_error=on_error
-    )
+    stream = client.post("/info", DocumentArray([Document(text="info")]), on_done=on_done, on_error=on_error)
 
     async def ask_for_it() -> None:
         async for _ in stream:

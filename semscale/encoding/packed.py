@@ -7,7 +7,7 @@ fault.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,12 +20,12 @@ Float32 = npt.NDArray[np.float32]
 
 
 async def post_packed(
-    jina: Any, pictures: Sequence[Picture], rows: int, prefetch: int, found: dict[int, Float32]
+    post: Callable[..., Any], pictures: Sequence[Picture], rows: int, prefetch: int, found: dict[int, Float32]
 ) -> None:
     """Send pictures of one shape and collect the embedding of each by its place; those that failed are missing.
 
     Args:
-        jina: the asyncio jina client.
+        post: :meth:`semscale.encoding.client.EncodeClient.post`.
         pictures: uint8 (height, width, 3) each.
         rows: pictures per request.
         prefetch: requests in flight.
@@ -56,9 +56,7 @@ async def post_packed(
     def on_error(response: Any) -> None:
         del response
 
-    stream = jina.post(
-        on="/encode_packed", inputs=documents, on_done=on_done, on_error=on_error, request_size=1, prefetch=prefetch
-    )
+    stream = post("/encode_packed", documents, on_done=on_done, on_error=on_error, request_size=1, prefetch=prefetch)
     async for _ in stream:
         pass
     if wrong:

@@ -95,7 +95,15 @@ def label(
         endpoints = stack.enter_context(Endpoints(study, request.model, store, logs, report))
         identity = endpoints.identity()
         encoder = stack.enter_context(
-            Encoder(identity, endpoints.servers(), store, actors=actors, note=report.note, revive=endpoints.revive)
+            Encoder(
+                identity,
+                endpoints.servers(),
+                store,
+                actors=actors,
+                note=report.note,
+                revive=endpoints.revive,
+                access=endpoints.access,
+            )
         )
         encoder.encode_texts(request.categories)
         texts = encoder.text_embeddings(request.categories)

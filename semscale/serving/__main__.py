@@ -25,6 +25,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--threads", dest="num_threads", type=int, help="CPU threads per replica")
     parser.add_argument("--timeout", dest="timeout_send", type=float, help="seconds to wait for a replica")
     parser.add_argument("--metrics-port", type=int, help="Prometheus page of the first replica")
+    parser.add_argument("--token-file", help="file with the token that clients must show")
+    parser.add_argument("--tls-cert", help="PEM file of the certificate chain")
+    parser.add_argument("--tls-key", help="PEM file of its private key")
     parser.add_argument("--status-fd", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--lifeline-fd", type=int, help=argparse.SUPPRESS)
     return parser

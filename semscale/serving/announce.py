@@ -1,7 +1,8 @@
 """What a server says: plain lines for people, and JSON events for the process that started it.
 
 Events are one JSON object per line on a file descriptor that :mod:`semscale.serving.launcher` hands down:
-`{"event": "progress", "text"}`, `{"event": "ready", "url", "pids": {"server", "gateway", "replicas": []}}` and
+`{"event": "progress", "text"}`, `{"event": "ready", "url", "pids": {"server", "gateway", "replicas": []}}`,
+`{"event": "changed", "pids"}` when a process was started again, and
 `{"event": "error", "what", "where", "found", "expected", "hint"}`.
 """
 
@@ -47,6 +48,12 @@ class Announcer:
         say(f"ready at {url}")
         self._send({"event": "ready", "url": url, "pids": pids})
 
+    def changed(self, pids: dict[str, Any]) -> None:
+        """Tell the launcher that a process was started again, which is worth nothing if it does not listen."""
+        if self._status_fd is not None:
+            os.set_blocking(self._status_fd, False)
+            self._send({"event": "changed", "pids": pids})
+
     def error(self, error: SemscaleError) -> None:
         """Say why the server does not start."""
         with contextlib.suppress(OSError, ValueError):
@@ -60,6 +67,9 @@ class Announcer:
             return
         try:
             os.write(self._status_fd, (json.dumps(event) + "\n").encode())
+        except BlockingIOError:
+            # Nobody has read for hundreds of events; a server does not wait for that.
+            pass
         except OSError:
             # The launcher is gone; the watchdog deals with that.
             self._status_fd = None

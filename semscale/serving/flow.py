@@ -14,8 +14,10 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Any
 
+from semscale.access import read_token
 from semscale.errors import SemscaleError
 from semscale.serving.announce import Announcer, say, set_announcer
+from semscale.serving.certificate import check_certificate
 from semscale.serving.environment import available_cores, prepare_environment
 from semscale.serving.lifeline import end_children_with_me, watch_parent
 from semscale.serving.metrics import monitoring_arguments
@@ -41,6 +43,8 @@ class ServeConfig:
         metrics_port: Prometheus page of replica r at this port + r; None: no pages.
         status_fd: file descriptor for events to the process that started the server (see `announce`).
         lifeline_fd: reading end of a pipe; when its other end closes, the server stops.
+        token_file: holds the token that clients must show; None: see :func:`semscale.access.read_token`.
+        tls_cert, tls_key: PEM files of the certificate chain and its private key; None: no TLS.
     """
 
     model: str
@@ -55,6 +59,9 @@ class ServeConfig:
     metrics_port: int | None = None
     status_fd: int | None = None
     lifeline_fd: int | None = None
+    token_file: str | None = None
+    tls_cert: str | None = None
+    tls_key: str | None = None
 
     def __post_init__(self) -> None:
         _expect(self.replicas >= 1, "--replicas", self.replicas, "1 or more")
@@ -86,18 +93,18 @@ def serve(config: ServeConfig) -> int:
     if config.lifeline_fd is not None:
         watch_parent(config.lifeline_fd, on_gone=lambda: _stop_soon(stop))
     flow: Any = None
+    supervisor: Any = None
     try:
         flow = build_flow(config, announcer)
         # Importing jina has put Python's own handler of SIGINT back.
         _on_stop_signals(on_signal)
-        from semscale.serving.plain_flow import process_ids
+        from semscale.serving.supervisor import Supervisor
 
         flow.start()
         starting = False
-        announcer.ready(_url(config.host, flow.port), process_ids())
-        while not stop.wait(0.5):
-            # Python runs its signal handlers in this thread, and only when it wakes: a signal may reach another one.
-            pass
+        supervisor = Supervisor(flow, announcer.changed)
+        announcer.ready(_url(config, flow.port), supervisor.process_ids())
+        supervisor.watch(stop)
         say("stopping")
         return 0
     except KeyboardInterrupt:
@@ -110,6 +117,8 @@ def serve(config: ServeConfig) -> int:
         return 1
     finally:
         starting = False
+        if supervisor is not None:
+            supervisor.settle()
         if flow is not None:
             flow.close()
 
@@ -121,6 +130,8 @@ def build_flow(config: ServeConfig, announcer: Announcer) -> Any:
         SemscaleError: a model or device that cannot be had, or a port that is taken.
     """
     prepare_environment()
+    token = read_token(config.token_file)
+    check_certificate(config.tls_cert, config.tls_key)
     if config.port:
         # Before minutes go into a large model; asked again when it is needed.
         _claim_port(config.host, config.port)
@@ -146,9 +157,10 @@ def build_flow(config: ServeConfig, announcer: Announcer) -> Any:
     warnings.filterwarnings("ignore", category=UserWarning, module=r"clip_server|jina|hubble|pydantic")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        from semscale.serving import executor
+        from semscale.serving import executor, gateway
         from semscale.serving.plain_flow import PlainFlow
 
+    gateway.require_token(token)
     executor.preload(loaded, config.model)
     end_children_with_me()
     for replica in range(config.replicas):
@@ -156,15 +168,19 @@ def build_flow(config: ServeConfig, announcer: Announcer) -> Any:
         logging.getLogger(f"clip/rep-{replica}").addFilter(lambda record: bool(record.getMessage().strip()))
     port = _claim_port(config.host, config.port)
     if config.host not in _LOOPBACK:
-        say(f"warning: every machine that reaches {config.host}:{port} can use this server")
+        _warn_of_visitors(config, port, token is not None)
     if config.metrics_port is not None:
         say(f"metrics of replica 0 at http://{config.host}:{config.metrics_port}, of the next one port higher each")
-    return PlainFlow(
+    flow = PlainFlow(
         protocol="grpc",
         host=config.host,
         port=port,
         **({"timeout_send": int(config.timeout_send * 1000)} if config.timeout_send else {}),
-    ).add(
+    )
+    # for the gateway alone: options of the Flow reach the replicas as well
+    tls = {"ssl_certfile": config.tls_cert, "ssl_keyfile": config.tls_key} if config.tls_cert else {}
+    flow = flow.config_gateway(uses=gateway.SemscaleGateway, **tls)
+    return flow.add(
         name="clip",
         uses=executor.SemscaleEncoder,
         uses_with=_executor_arguments(config, identity.image_size),
@@ -249,9 +265,21 @@ def _claim_port(host: str, port: int) -> int:
         return int(probe.getsockname()[1])
 
 
-def _url(host: str, port: int) -> str:
+def _warn_of_visitors(config: ServeConfig, port: int, guarded: bool) -> None:
+    """Say in one line what a server that other machines reach lacks."""
+    who = "every machine that reaches it can use this server" if not guarded else "its token can be read on the way"
+    ways = [
+        *([] if guarded else ["--token-file or SEMSCALE_SERVER_TOKEN (a token)"]),
+        *([] if config.tls_cert else ["--tls-cert and --tls-key (TLS)"]),
+    ]
+    if ways:
+        say(f"warning: {config.host}:{port}: {who}; see {' and '.join(ways)}")
+
+
+def _url(config: ServeConfig, port: int) -> str:
+    host, scheme = config.host, "grpcs" if config.tls_cert else "grpc"
     name = "127.0.0.1" if host in ("0.0.0.0", "::") else host
-    return f"grpc://[{name}]:{port}" if ":" in name else f"grpc://{name}:{port}"
+    return f"{scheme}://[{name}]:{port}" if ":" in name else f"{scheme}://{name}:{port}"
 
 
 def _expect(fine: bool, where: str, found: object, expected: str) -> None:

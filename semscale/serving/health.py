@@ -6,11 +6,12 @@ import json
 from typing import Any
 from urllib.parse import urlsplit
 
+from semscale.access import Access, read_access, tls_fault
 from semscale.errors import SemscaleError
 from semscale.serving.environment import prepare_environment
 
 
-def check_server(url: str, timeout: float = 10.0) -> dict[str, Any] | None:
+def check_server(url: str, timeout: float = 10.0, access: Access | None = None) -> dict[str, Any] | None:
     """Send an empty request through gateway and executor, then ask the server what it serves.
 
     gRPC's own health service says SERVING with every replica dead; the dry run tells the truth.
@@ -18,27 +19,34 @@ def check_server(url: str, timeout: float = 10.0) -> dict[str, Any] | None:
     Args:
         url: `grpc://host:port`, or `grpcs://host:port` for TLS.
         timeout: seconds for each of the two requests.
+        access: the token to show and the authorities to trust; None takes them from the environment.
 
     Returns:
         The identity of the model: the dict that :mod:`semscale.serving.executor` describes at `/info`; None from a
         stock clip-server, which has no such endpoint.
 
     Raises:
-        SemscaleError: not such a URL, nobody there, no living executor, or no answer in time.
+        SemscaleError: not such a URL, nobody there, no living executor, no answer in time, the token refused, or a
+            certificate that is not trusted.
     """
     prepare_environment()
     import grpc  # type: ignore[import-untyped]
 
+    access = read_access() if access is None else access
     target, secure = _address(url)
     options = [("grpc.enable_http_proxy", 0), ("grpc.max_receive_message_length", -1)]
     if secure:
-        channel = grpc.secure_channel(target, grpc.ssl_channel_credentials(), options=options)
+        channel = grpc.secure_channel(target, grpc.ssl_channel_credentials(access.authority), options=options)
     else:
         channel = grpc.insecure_channel(target, options=options)
     with channel:
         try:
-            return _ask(channel, url, timeout)
+            return _ask(channel, url, timeout, access)
         except grpc.RpcError as error:
+            if error.code() == grpc.StatusCode.UNAUTHENTICATED:
+                raise access.refusal(url) from error
+            if secure and (distrust := tls_fault(error.details())):
+                raise access.distrust(url, distrust) from error
             raise SemscaleError(
                 "the clip-server does not answer",
                 where=url,
@@ -47,20 +55,20 @@ def check_server(url: str, timeout: float = 10.0) -> dict[str, Any] | None:
             ) from error
 
 
-def _ask(channel: Any, url: str, timeout: float) -> dict[str, Any] | None:
+def _ask(channel: Any, url: str, timeout: float, access: Access) -> dict[str, Any] | None:
     from docarray import Document, DocumentArray
     from google.protobuf.empty_pb2 import Empty  # type: ignore[import-untyped]
     from jina.proto import jina_pb2, jina_pb2_grpc
     from jina.types.request.data import DataRequest
 
-    status = jina_pb2_grpc.JinaGatewayDryRunRPCStub(channel).dry_run(Empty(), timeout=timeout)
+    status = jina_pb2_grpc.JinaGatewayDryRunRPCStub(channel).dry_run(Empty(), timeout=timeout, metadata=access.metadata)
     if status.code != jina_pb2.StatusProto.SUCCESS:
         raise SemscaleError("the clip-server has no working executor", where=url, found=status.description)
     request = DataRequest()
     request.header.exec_endpoint = "/info"
     request.data.docs = DocumentArray([Document()])
     stub = jina_pb2_grpc.JinaSingleDataRequestRPCStub(channel)
-    answer = stub.process_single_data(request, timeout=timeout)
+    answer = stub.process_single_data(request, timeout=timeout, metadata=access.metadata)
     if answer.header.status.code == jina_pb2.StatusProto.ERROR or not len(answer.docs):
         return None
     text = answer.docs[0].tags.get("semscale_info")

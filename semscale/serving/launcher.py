@@ -16,6 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from semscale.access import TOKEN_VARIABLE, Access
 from semscale.errors import SemscaleError
 from semscale.serving.health import check_server
 from semscale.serving.processes import living_in_group
@@ -30,17 +31,35 @@ class ServerHandle:
         url: its address, `grpc://127.0.0.1:PORT`.
         info: the identity of its model, as :func:`semscale.serving.health.check_server` returns it.
         log_file: what it has written.
-        roles: process ids by role: `server`, `gateway`, `replicas` (a list in the order of their numbers).
     """
 
-    def __init__(self, process: subprocess.Popen[bytes], lifeline: int, log_file: Path, temporary: bool) -> None:
+    def __init__(
+        self, process: subprocess.Popen[bytes], lifeline: int, status: int, log_file: Path, temporary: bool
+    ) -> None:
         self._process = process
         self._lifeline = lifeline
+        self._status = status
+        self._unread = b""
+        self._roles: dict[str, Any] = {}
         self._temporary_log = temporary
         self.log_file = log_file
         self.url = ""
         self.info: dict[str, Any] = {}
-        self.roles: dict[str, Any] = {}
+
+    @property
+    def roles(self) -> dict[str, Any]:
+        """Process ids by role: `server`, `gateway`, `replicas` (a list in the order of their numbers).
+
+        They change when the server starts a process again; every look gives those of now.
+        """
+        while self._status >= 0 and select.select([self._status], [], [], 0.0)[0]:
+            chunk = os.read(self._status, 65536)
+            if not chunk:
+                break
+            *lines, self._unread = (self._unread + chunk).split(b"\n")
+            for line in lines:
+                self._roles = json.loads(line).get("pids", self._roles)
+        return dict(self._roles)
 
     def pids(self) -> list[int]:
         """List the living processes of the server: itself, gateway and replicas."""
@@ -64,7 +83,8 @@ class ServerHandle:
             self._process.wait()
         if self._lifeline >= 0:
             os.close(self._lifeline)
-            self._lifeline = -1
+            os.close(self._status)
+            self._lifeline = self._status = -1
         if self._temporary_log:
             self.log_file.unlink(missing_ok=True)
 
@@ -92,7 +112,8 @@ def launch_server(
     """Start `python -m semscale.serving` on the loopback address and wait until it answers through its executors.
 
     The server has its own session, so Ctrl-C in the terminal reaches the caller first, who stops the server in good
-    order; it ends by itself when this process is gone, however that happens.
+    order; it ends by itself when this process is gone, however that happens. A replica or gateway that ends is started
+    again by the server.
 
     Args:
         model, replicas, device, dtype, minibatch_size, num_threads: as in :class:`semscale.serving.flow.ServeConfig`.
@@ -130,6 +151,8 @@ def launch_server(
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                # On the loopback address it needs no token, and what is not there cannot leak.
+                env={name: value for name, value in os.environ.items() if name != TOKEN_VARIABLE},
                 pass_fds=(status_in, lifeline_out),
             )
     except BaseException:
@@ -139,18 +162,16 @@ def launch_server(
     finally:
         os.close(status_in)
         os.close(lifeline_out)
-    handle = ServerHandle(process, lifeline_in, path, temporary)
+    handle = ServerHandle(process, lifeline_in, status_out, path, temporary)
     try:
         event = _wait_until_ready(process, status_out, path, ready_timeout, on_progress)
-        handle.url, handle.roles = event["url"], event["pids"]
-        handle.info = check_server(handle.url, timeout=ready_timeout) or {}
+        handle.url, handle._roles = event["url"], event["pids"]
+        handle.info = check_server(handle.url, timeout=ready_timeout, access=Access()) or {}
     except BaseException:
         # The log outlives a failed start: the message points to it.
         handle._temporary_log = False
         handle.stop()
         raise
-    finally:
-        os.close(status_out)
     return handle
 
 

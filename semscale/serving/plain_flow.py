@@ -2,34 +2,45 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
+from collections.abc import Iterator
 from typing import Any
 
 from jina import Flow
-from jina.excepts import RuntimeFailToStart, RuntimeRunForeverEarlyError
 
 from semscale.errors import SemscaleError
+
+_GATEWAY = "gateway"
 
 
 class PlainFlow(Flow):  # type: ignore[misc]
     """A Flow for a server that speaks for itself."""
 
     def _wait_until_all_ready(self) -> None:
-        """Wait for every process in turn; jina's own waiting draws a spinner and panels on the terminal."""
-        try:
-            for _, deployment in self:
-                deployment.wait_start_success()
-        except (RuntimeFailToStart, RuntimeRunForeverEarlyError) as error:
-            raise SemscaleError(
-                "a process of the server ended while it was starting", hint="the lines above say why"
-            ) from error
+        """Wait for every process in turn; jina's own waiting draws a spinner and panels on the terminal.
 
+        It also asks over gRPC, whose threads would be in the way of forking later, and waits for ever for a process
+        that was killed.
+        """
+        for _, pods, place in self.places():
+            while not pods[place].is_ready.is_set():
+                if pods[place].is_shutdown.wait(0.05) or not pods[place].worker.is_alive():
+                    self.settle()
+                    raise SemscaleError(
+                        "a process of the server ended while it was starting", hint="the lines above say why"
+                    )
 
-def process_ids() -> dict[str, Any]:
-    """The process ids of a running Flow of this process: `server`, `gateway` and, in order, `replicas`."""
-    children = {child.name: child.pid for child in multiprocessing.active_children()}
-    replicas = sorted(name for name in children if name.startswith("clip/"))
-    replicas.sort(key=len)
-    gateway = next((pid for name, pid in children.items() if name.startswith("gateway")), None)
-    return {"server": os.getpid(), "gateway": gateway, "replicas": [children[name] for name in replicas]}
+    def settle(self) -> None:
+        """Make ready for closing: jina waits a minute for the farewell of a process that was killed and gives none."""
+        for _, pods, place in self.places():
+            if not pods[place].worker.is_alive():
+                pods[place].is_shutdown.set()
+
+    def places(self) -> Iterator[tuple[str, list[Any], int]]:
+        """List the places of the running Flow that processes fill: what it is called, jina's own list, position there.
+
+        The gateway comes last, and replacing an entry of the list replaces the process that the Flow closes.
+        """
+        for name, deployment in sorted(self, key=lambda entry: entry[0] == _GATEWAY):
+            for shard in deployment.shards.values():
+                for place in range(len(shard._pods)):
+                    yield _GATEWAY if name == _GATEWAY else f"replica {place}", shard._pods, place

@@ -81,6 +81,7 @@ def encode_model(
         patience=study.server.patience,
         note=report.note,
         revive=endpoints.revive,
+        access=endpoints.access,
     ) as encoder:
         encoded = []
         for arm in arms:

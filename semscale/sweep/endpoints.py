@@ -8,6 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from semscale.access import Access, read_access
 from semscale.config import StudyConfig
 from semscale.encoding.identity import EncoderIdentity, forget_origin, recall_origin, remember_origin
 from semscale.errors import SemscaleError
@@ -29,10 +30,18 @@ class Endpoints:
         store: root of the embedding store.
         logs: folder for the log of a server of our own.
         report: says that a server is started.
+
+    Attributes:
+        access: what to show to the servers and whom to trust; nothing for a server of our own, on the loopback address.
+
+    Raises:
+        SemscaleError: the study's token or certificate authority cannot be read.
     """
 
     def __init__(self, study: StudyConfig, model: str, store: Path, logs: Path, report: Reporter) -> None:
         self._settings = study.server
+        settings = study.server
+        self.access = read_access(settings.token_file, settings.ca_file) if settings.urls else Access()
         self._draft = study.encoding.draft
         self._model = model
         self._store = store
@@ -88,6 +97,7 @@ class Endpoints:
                 draft=self._draft,
                 patience=self._settings.patience,
                 notes=notes,
+                access=self.access,
             )
             for line in notes:
                 self._report.note(line)
@@ -96,7 +106,7 @@ class Endpoints:
             return self._urls
         origin = self._origin()
         urls = [self._launch()]
-        found = shake_hands(urls, self._model, self._store, draft=self._draft)
+        found = shake_hands(urls, self._model, self._store, draft=self._draft, access=self.access)
         if self._identity is not None and found.fingerprint != self._identity.fingerprint:
             if origin:
                 forget_origin(self._store, origin)

@@ -1,0 +1,165 @@
+"""What opens a clip-server to its clients: a token, and the certificate authority behind its TLS certificate.
+
+Tokens come from the environment (``SEMSCALE_SERVER_TOKEN``) or from a file, never from a command line, which every user
+of a machine can read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import ssl
+import stat
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from semscale.errors import SemscaleError
+
+TOKEN_VARIABLE = "SEMSCALE_SERVER_TOKEN"
+CA_VARIABLE = "SEMSCALE_SERVER_CA"
+_WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
+
+
+@dataclass(frozen=True)
+class Access:
+    """What a client shows to a server, and which servers it believes.
+
+    Attributes:
+        token: the server's token, or None; it stands in no representation of this object.
+        authority: PEM certificates of the authorities that servers' certificates may come from; None: the public ones.
+
+    >>> Access("s3cret", None)
+    Access(token=***, authority=None)
+    """
+
+    token: str | None = field(default=None, repr=False)
+    authority: bytes | None = None
+
+    def __repr__(self) -> str:
+        token = "***" if self.token else None
+        return f"Access(token={token}, authority={self.authority and f'{len(self.authority)} bytes'})"
+
+    @property
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        """Return the token as gRPC metadata."""
+        return (("authorization", f"Bearer {self.token}"),) if self.token else ()
+
+    def refusal(self, url: str) -> SemscaleError:
+        """Return the error for a server that wants another token than this."""
+        return SemscaleError(
+            "the clip-server refuses the token",
+            where=url,
+            found="another token than the server's" if self.token else "no token",
+            hint=f"set {TOKEN_VARIABLE}, or name the token's file as server.token_file in the study file",
+        )
+
+    def distrust(self, url: str, fault: str) -> SemscaleError:
+        """Return the error for a server with which there can be no TLS connection; `fault` is from `tls_fault`."""
+        return SemscaleError(
+            "there is no trusted connection to the clip-server",
+            where=url,
+            found=fault,
+            expected="a certificate for this host name "
+            + ("from the authority in server.ca_file" if self.authority else "from a public authority"),
+            hint=f"name its authority's PEM file in {CA_VARIABLE}, or as server.ca_file in the study file, and use the "
+            "host name that its certificate is for",
+        )
+
+
+def read_access(token_file: str | Path | None = None, ca_file: str | Path | None = None) -> Access:
+    """Return what this user shows to servers: from these files, else from the environment.
+
+    Raises:
+        SemscaleError: a file or a token that cannot be used.
+    """
+    authority = ca_file or os.environ.get(CA_VARIABLE) or None
+    return Access(read_token(token_file), _read_authority(Path(authority).expanduser()) if authority else None)
+
+
+def read_token(file: str | Path | None = None) -> str | None:
+    """Return the token in a file or, without a file, in ``SEMSCALE_SERVER_TOKEN``; None if there is neither.
+
+    Raises:
+        SemscaleError: the file cannot be read, others can write to it, or what it holds is no token.
+    """
+    if file is None:
+        given = os.environ.get(TOKEN_VARIABLE)
+        return None if given is None else _checked(given, TOKEN_VARIABLE)
+    path = Path(file).expanduser()
+    try:
+        with path.open("rb") as opened:
+            # of the file that is read, which the name need not mean any more a moment later
+            mode = os.fstat(opened.fileno()).st_mode
+            content = opened.read(65536)
+    except OSError as error:
+        raise SemscaleError("the token file cannot be read", where=str(path), found=error.strerror) from error
+    if mode & _WRITABLE_BY_OTHERS:
+        raise SemscaleError(
+            "others can write to the token file",
+            where=str(path),
+            found=stat.filemode(mode),
+            hint=f"chmod 600 {path}",
+        )
+    return _checked(content.decode("latin-1"), str(path))
+
+
+def same_token(given: str, token: str) -> bool:
+    """Compare an `authorization` value, with or without `Bearer`, with the token in constant time.
+
+    >>> same_token("Bearer abc", "abc"), same_token("abc", "abc"), same_token("abd", "abc"), same_token("", "abc")
+    (True, True, False, False)
+    """
+    scheme, _, rest = given.partition(" ")
+    bare = rest.strip() if scheme.lower() == "bearer" else given
+    return hmac.compare_digest(_digest(bare), _digest(token))
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).digest()
+
+
+def _checked(text: str, where: str) -> str:
+    token = text.strip()
+    if not token:
+        raise SemscaleError(
+            "the token is empty", where=where, expected="a long random text, as of `openssl rand -hex 32`"
+        )
+    if not all("!" <= character <= "~" for character in token):
+        # gRPC carries no other characters in metadata
+        raise SemscaleError(
+            "the token cannot be sent", where=where, expected="one word of ASCII letters, digits and signs"
+        )
+    return token
+
+
+def _read_authority(path: Path) -> bytes:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise SemscaleError(
+            "the file of the certificate authority cannot be read", where=str(path), found=error.strerror
+        ) from error
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=content.decode("ascii"))
+    except (ssl.SSLError, UnicodeDecodeError, ValueError) as error:
+        raise SemscaleError(
+            "not a file of certificates", where=str(path), expected="one or more certificates in PEM"
+        ) from error
+    return content
+
+
+def tls_fault(details: str | None) -> str | None:
+    """Return what gRPC's words say about a TLS connection that cannot be, or None if it is not TLS that fails.
+
+    >>> tls_fault("Connection refused") is None
+    True
+    """
+    text = (details or "").lower()
+    if "hostname verification" in text or "is not in peer certificate" in text:
+        return "its certificate is for another host name"
+    if "certificate_verify_failed" in text or "bad_signature" in text:
+        return "nobody who is trusted has signed its certificate"
+    if "wrong_version_number" in text:
+        return "it does not speak TLS: grpc://, not grpcs://"
+    return None

@@ -1,0 +1,306 @@
+"""Processes of a server that are killed: they come back, nobody waits for them, and no result changes."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+
+from semscale.config import StudyConfig, study_from
+from semscale.encoding.client import EncodeClient, ServerUnavailableError
+from semscale.errors import SemscaleError
+from semscale.serving.health import check_server
+from semscale.serving.launcher import ServerHandle, launch_server
+from semscale.sweep.progress import Quiet, Stage
+from semscale.sweep.study import SweepResult, sweep
+
+LONG = 60.0
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerHandle]:
+    log = tmp_path_factory.mktemp("server") / "server.log"
+    with launch_server("semscale-mini", replicas=2, num_threads=1, log_file=log) as handle:
+        yield handle
+    assert handle.pids() == []
+
+
+def until(condition: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + LONG
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {LONG:g} s: {what}"
+
+
+def said(server: ServerHandle, text: str) -> int:
+    return server.log_file.read_text().count(text)
+
+
+def kill_replica(server: ServerHandle, replica: int) -> None:
+    os.kill(server.roles["replicas"][replica], signal.SIGKILL)
+
+
+def encode(client: EncodeClient, texts: list[str]) -> np.ndarray | None:
+    """Encode texts once; None if the server lost them."""
+    try:
+        found = asyncio.run(client.encode(texts))
+    except ServerUnavailableError:
+        return None
+    assert found.reasons == [None] * len(texts)
+    return found.embeddings
+
+
+def test_a_killed_replica_comes_back_where_it_was_and_the_other_answers_meanwhile(server: ServerHandle) -> None:
+    client = EncodeClient(server.url)
+    texts = [f"picture number {number}" for number in range(20)]
+    reference = encode(client, texts)
+    before, gone, back = server.roles, said(server, "replica 1 ended by signal 9"), said(server, "replica 1 is back")
+    kill_replica(server, 1)
+    answers = []
+    while said(server, "replica 1 is back") == back:
+        answers.append(encode(client, texts))
+        assert len(answers) < 10_000
+    # at most the request that was under way when the connection broke
+    assert sum(answer is None for answer in answers) <= 1
+    assert sum(answer is not None for answer in answers) >= 1
+    assert all(np.array_equal(answer, reference) for answer in answers if answer is not None)
+    assert said(server, "replica 1 ended by signal 9 (SIGKILL); starting it again") == gone + 1
+    after = server.roles
+    assert after["replicas"][1] != before["replicas"][1]
+    assert (after["replicas"][0], after["gateway"]) == (before["replicas"][0], before["gateway"])
+    assert sorted([after["server"], after["gateway"], *after["replicas"]]) == server.pids()
+    # requests of one text alternate between the replicas, and both give the same bits
+    assert all(np.array_equal(encode(EncodeClient(server.url, batch_size=1), texts), reference) for _ in range(2))
+
+
+def test_a_killed_gateway_comes_back_where_it_was(server: ServerHandle) -> None:
+    before, back = server.roles, said(server, "gateway is back")
+    os.kill(before["gateway"], signal.SIGKILL)
+    until(lambda: said(server, "gateway is back") > back, "the gateway is back")
+    assert check_server(server.url) is not None
+    assert server.roles["gateway"] != before["gateway"]
+    assert server.roles["replicas"] == before["replicas"]
+
+
+class KillOnce(Quiet):
+    """Calls a function when some images of a dataset have been encoded, and others are under way."""
+
+    def __init__(self, dataset: str, kill: Callable[[], None]) -> None:
+        self._title = f"encoding {dataset}"
+        self._kill = kill
+        self.killed_at: int | None = None
+
+    @contextmanager
+    def stage(self, title: str, total: int | None = None, unit: str = "") -> Iterator[Stage]:
+        def advance(done: int, total: int | None) -> None:
+            if title == self._title and self.killed_at is None and 0 < done < (total or 0):
+                self.killed_at = done
+                self._kill()
+
+        yield advance
+
+
+def make_study(url: str, place: Path) -> StudyConfig:
+    tree = {
+        "datasets": ["shapes"],
+        "strategies": ["templates"],
+        "controls": [],
+        "steps": 3,
+        "store": str(place / "store"),
+        "server": {"urls": [url]},
+    }
+    return study_from(tree)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(
+    server: ServerHandle, ray_session: None, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, SweepResult]:
+    place = tmp_path_factory.mktemp("undisturbed")
+    return place, sweep(make_study(server.url, place), place / "runs" / "one", Quiet())
+
+
+def check_same(place: Path, result: SweepResult, undisturbed: tuple[Path, SweepResult]) -> None:
+    """The same files, the same rows in the store, each once."""
+    place_before, before = undisturbed
+    for name in ("ladders/*.json", "predictions/*.parquet", "steps.parquet", "quarantine.csv"):
+        files = sorted((place_before / "runs" / "one").glob(name))
+        assert files, name
+        for file in files:
+            assert (place / "runs" / "one" / file.relative_to(place_before / "runs" / "one")).read_bytes() == (
+                file.read_bytes()
+            ), file.name
+    own = ["mlflow_run_id"]
+    for mine, theirs in ((result.trials, before.trials), (result.curves, before.curves)):
+        pd.testing.assert_frame_equal(mine.drop(columns=own), theirs.drop(columns=own), check_exact=True)
+    rows = [stored(folder / "store") for folder in (place, place_before)]
+    pd.testing.assert_frame_equal(*rows, check_exact=True)
+    assert not rows[0].duplicated("sha256").any()
+
+
+def stored(store: Path) -> pd.DataFrame:
+    """Every row of every segment, in the order of the keys."""
+    tables = [pq.read_table(path).to_pandas() for path in store.rglob("*.parquet")]
+    rows = pd.concat(tables).sort_values("sha256", ignore_index=True)
+    rows["embedding"] = [np.asarray(row).tobytes() for row in rows["embedding"]]
+    return rows
+
+
+@pytest.mark.parametrize("role", ["replica", "gateway"])
+def test_a_sweep_whose_server_loses_a_process_ends_with_the_same_files(
+    role: str, server: ServerHandle, undisturbed: tuple[Path, SweepResult], tmp_path: Path
+) -> None:
+    back = said(server, " is back")
+
+    def kill() -> None:
+        os.kill(server.roles["replicas"][0] if role == "replica" else server.roles["gateway"], signal.SIGKILL)
+
+    report = KillOnce("shapes", kill)
+    result = sweep(make_study(server.url, tmp_path), tmp_path / "runs" / "one", report)
+    assert report.killed_at is not None
+    until(lambda: said(server, " is back") == back + 1, "the process is back")
+    check_same(tmp_path, result, undisturbed)
+    n_images = len(pd.read_parquet(next((tmp_path / "runs" / "one" / "predictions").glob("*.parquet"))))
+    assert n_images == 1200
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("round_", range(10))
+def test_a_sweep_survives_kills_at_many_moments(
+    round_: int, server: ServerHandle, undisturbed: tuple[Path, SweepResult], tmp_path: Path
+) -> None:
+    roles = np.random.default_rng(round_).permutation(["0", "1", "gateway", "0", "1"])
+    moments = iter(roles)
+
+    class KillOften(Quiet):
+        @contextmanager
+        def stage(self, title: str, total: int | None = None, unit: str = "") -> Iterator[Stage]:
+            def advance(done: int, total: int | None) -> None:
+                if title.startswith("encoding") and (role := next(moments, None)) is not None:
+                    now = server.roles
+                    os.kill(now["gateway"] if role == "gateway" else now["replicas"][int(role)], signal.SIGKILL)
+
+            yield advance
+
+    result = sweep(make_study(server.url, tmp_path), tmp_path / "runs" / "one", KillOften())
+    check_same(tmp_path, result, undisturbed)
+
+
+def kill_until_the_end(handle: ServerHandle, patient: bool) -> int:
+    """Kill replica 0 whenever there is a new one, at once or when it is ready; return how often."""
+    dead, kills = -1, 0
+    deadline = time.monotonic() + 2 * LONG
+    while handle.is_running():
+        assert time.monotonic() < deadline
+        pid = handle.roles["replicas"][0]
+        if pid != dead and (not patient or said(handle, "replica 0 is back") == kills):
+            dead, kills = pid, kills + 1
+            os.kill(pid, signal.SIGKILL)
+    return kills
+
+
+def test_a_replica_that_never_comes_up_stops_the_server(tmp_path: Path) -> None:
+    with launch_server("semscale-mini", replicas=2, num_threads=1, log_file=tmp_path / "server.log") as handle:
+        assert kill_until_the_end(handle, patient=False) == 6  # the first, and five that never were ready
+        assert handle._process.wait(LONG) == 1
+        until(lambda: handle.pids() == [], "all processes have ended")
+        assert said(handle, "error: replica 0 ended 5 times before it was ready; the server stops") == 1
+        with pytest.raises(SemscaleError, match="does not answer"):
+            check_server(handle.url, timeout=1)
+
+
+@pytest.mark.faults
+def test_a_replica_that_ends_too_often_stops_the_server(tmp_path: Path) -> None:
+    with launch_server("semscale-mini", replicas=1, num_threads=1, log_file=tmp_path / "server.log") as handle:
+        assert kill_until_the_end(handle, patient=True) == 21
+        assert handle._process.wait(LONG) == 1
+        assert said(handle, "replica 0 ended 21 times within 60 seconds; the server stops") == 1
+
+
+@pytest.mark.parametrize("role", ["replica", "gateway"])
+def test_a_stop_amid_a_restart_leaves_no_process(role: str, tmp_path: Path) -> None:
+    with launch_server("semscale-mini", replicas=2, num_threads=1, log_file=tmp_path / "server.log") as handle:
+        before = handle.roles
+        dead = before["gateway"] if role == "gateway" else before["replicas"][0]
+        os.kill(dead, signal.SIGKILL)
+        until(lambda: handle.roles != before, "it is started again")
+        # the server alone, as a service manager may do it: the others hear nothing from outside
+        os.kill(before["server"], signal.SIGTERM)
+        assert handle._process.wait(LONG) == 0
+        assert handle.pids() == []
+        assert said(handle, "Traceback") == 0
+
+
+@pytest.mark.faults
+def test_a_stop_at_many_moments_after_a_kill_leaves_no_process(tmp_path: Path) -> None:
+    for round_ in range(12):
+        with launch_server("semscale-mini", replicas=1, num_threads=1, log_file=tmp_path / "server.log") as handle:
+            os.kill(
+                handle.roles["replicas" if round_ % 2 else "gateway"][0] if round_ % 2 else handle.roles["gateway"], 9
+            )
+            select.select([], [], [], 0.03 * round_)  # the moment is what differs
+        assert handle.pids() == []
+
+
+OWN_EXECUTOR = """
+import os, signal, sys
+from semscale.serving import executor
+from semscale.serving.__main__ import main
+
+class Own(executor.SemscaleEncoder):
+    def {method}(self, *args, **kwargs):
+        {line}
+        return super().{method}(*args, **kwargs)
+
+executor.SemscaleEncoder = Own
+os._exit(main())
+"""
+
+
+@pytest.fixture
+def own_executor(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], None]:
+    """Let `launch_server` start an executor that runs a line before one of its methods."""
+    start = subprocess.Popen
+
+    def replace(method: str, line: str) -> None:
+        program = OWN_EXECUTOR.format(method=method, line=line)
+
+        def popen(command: list[str], **options: object) -> subprocess.Popen[bytes]:
+            return start([sys.executable, "-c", program, *command[3:]], **options)  # type: ignore[call-overload,no-any-return]
+
+        monkeypatch.setattr(subprocess, "Popen", popen)
+
+    return replace
+
+
+def test_a_deadly_request_is_not_passed_from_replica_to_replica(
+    tmp_path: Path, own_executor: Callable[[str, str], None]
+) -> None:
+    own_executor("_prepare", "if any(doc.text == 'poison' for doc in args[0]): os._exit(66)")
+    with launch_server("semscale-mini", replicas=2, num_threads=1, log_file=tmp_path / "server.log") as handle:
+        client = EncodeClient(handle.url)
+        assert encode(client, ["poison"]) is None
+        until(lambda: said(handle, "is back") == 1, "the replica is back")
+        assert encode(client, ["harmless"]) is not None
+        assert said(handle, "ended with exit status 66; starting it again") == 1
+
+
+def test_a_replica_that_is_killed_while_the_server_starts_ends_the_start(
+    tmp_path: Path, own_executor: Callable[[str, str], None]
+) -> None:
+    own_executor("__init__", "os.kill(os.getpid(), signal.SIGKILL)")
+    begun = time.monotonic()
+    with pytest.raises(SemscaleError, match="a process of the server ended while it was starting"):
+        launch_server("semscale-mini", replicas=2, log_file=tmp_path / "server.log")
+    assert time.monotonic() - begun < LONG

@@ -1,0 +1,90 @@
+"""`python -m semscale.serving` with arguments of the test's own, and certificates for it."""
+
+from __future__ import annotations
+
+import datetime
+import ipaddress
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from semscale.serving.launcher import ServerHandle, _wait_until_ready
+
+
+@contextmanager
+def serving(folder: Path, *arguments: str, env: dict[str, str] | None = None) -> Iterator[ServerHandle]:
+    """A server on a free port of the loopback address with the bundled model."""
+    log = folder / "server.log"
+    status_out, status_in = os.pipe()
+    lifeline_out, lifeline_in = os.pipe()
+    command = [sys.executable, "-m", "semscale.serving", "--model=semscale-mini", "--port=0", "--threads=1"]
+    command += [f"--status-fd={status_in}", f"--lifeline-fd={lifeline_out}", *arguments]
+    with log.open("ab") as file:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            pass_fds=(status_in, lifeline_out),
+            env=os.environ | (env or {}),
+        )
+    os.close(status_in)
+    os.close(lifeline_out)
+    with ServerHandle(process, lifeline_in, status_out, log, temporary=False) as handle:
+        event = _wait_until_ready(process, status_out, log, 120.0, None)
+        handle.url, handle._roles = event["url"], event["pids"]
+        yield handle
+    assert handle.pids() == []
+
+
+@dataclass(frozen=True)
+class Certificates:
+    """PEM files: an authority, and a certificate with its key that this authority has signed."""
+
+    authority: Path
+    certificate: Path
+    key: Path
+
+
+def make_certificates(folder: Path, name: str = "localhost", address: str | None = "127.0.0.1") -> Certificates:
+    """Make an authority, called like the folder, and let it sign a certificate for a host name, and an address."""
+    folder.mkdir(parents=True, exist_ok=True)
+    now = datetime.datetime.now(datetime.UTC)
+
+    def subject(text: str) -> x509.Name:
+        return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
+
+    def builder(text: str, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
+        return (
+            x509.CertificateBuilder()
+            .subject_name(subject(text))
+            .issuer_name(subject(folder.name))
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - datetime.timedelta(hours=1))
+            .not_valid_after(now + datetime.timedelta(days=1))
+        )
+
+    root, own = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
+    authority = builder(folder.name, root).add_extension(x509.BasicConstraints(ca=True, path_length=None), True)
+    names: list[x509.GeneralName] = [x509.DNSName(name)]
+    if address:
+        names.append(x509.IPAddress(ipaddress.ip_address(address)))
+    certificate = builder(name, own).add_extension(x509.SubjectAlternativeName(names), False)
+    files = Certificates(folder / "ca.pem", folder / "server.pem", folder / "server.key")
+    files.authority.write_bytes(authority.sign(root, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
+    files.certificate.write_bytes(certificate.sign(root, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
+    files.key.write_bytes(
+        own.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    return files

@@ -1,0 +1,259 @@
+"""A real server with TLS and a token: who gets in, who does not, and what the token leaves behind."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+import ray
+from own_server import Certificates, make_certificates, serving
+
+from semscale.access import Access
+from semscale.config import StudyConfig, study_from
+from semscale.encoding.client import EncodeClient
+from semscale.encoding.handshake import shake_hands
+from semscale.errors import SemscaleError
+from semscale.serving.certificate import check_certificate
+from semscale.serving.flow import ServeConfig, _warn_of_visitors
+from semscale.serving.health import check_server
+from semscale.serving.launcher import ServerHandle, launch_server
+from semscale.sweep.progress import Quiet
+from semscale.sweep.study import sweep
+
+TOKEN = "tok-5f1d0c7e9a"
+METHODS = [
+    "/jina.JinaRPC/Call",
+    "/jina.JinaSingleDataRequestRPC/process_single_data",
+    "/jina.JinaGatewayDryRunRPC/dry_run",
+    "/jina.JinaInfoRPC/_status",
+    "/jina.JinaDiscoverEndpointsRPC/endpoint_discovery",
+    "/grpc.health.v1.Health/Check",
+    "/grpc.health.v1.Health/Watch",
+    "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+    "/no.such.Service/method",
+]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("guarded")
+
+
+@pytest.fixture(scope="module")
+def certificates(folder: Path) -> Certificates:
+    # for the name alone: by its address the same server is a wrong host
+    return make_certificates(folder / "authority", "localhost", address=None)
+
+
+@pytest.fixture(scope="module")
+def server(folder: Path, certificates: Certificates) -> Iterator[ServerHandle]:
+    token = folder / "token"
+    token.write_text(TOKEN + "\n")
+    token.chmod(0o600)
+    files = [f"--tls-cert={certificates.certificate}", f"--tls-key={certificates.key}", f"--token-file={token}"]
+    with serving(folder, *files) as handle:
+        yield handle
+
+
+@pytest.fixture
+def url(server: ServerHandle) -> str:
+    assert server.url.startswith("grpcs://127.0.0.1:")
+    return server.url.replace("127.0.0.1", "localhost")
+
+
+@pytest.fixture
+def authority(certificates: Certificates) -> bytes:
+    return certificates.authority.read_bytes()
+
+
+def call(url: str, method: str, authority: bytes, *authorization: str) -> grpc.StatusCode:
+    """Call a method with an empty message and return the status."""
+    credentials = grpc.ssl_channel_credentials(authority)
+    with grpc.secure_channel(url.removeprefix("grpcs://"), credentials) as channel:
+        ask = channel.stream_stream(method)
+        metadata = [("authorization", value) for value in authorization]
+        answers = ask(iter([b""]), metadata=metadata, timeout=30)
+        try:
+            next(answers, None)
+        except grpc.RpcError:
+            pass
+        else:
+            answers.cancel()
+            return grpc.StatusCode.OK
+        return answers.code()
+
+
+@pytest.mark.parametrize(
+    "authorization", [[], ["Bearer wrong"], [""], ["Bearer"], [f"Bearer {TOKEN}", "x"], [TOKEN[:-1]]]
+)
+@pytest.mark.parametrize("method", METHODS)
+def test_no_call_gets_in_without_the_token(
+    url: str, authority: bytes, server: ServerHandle, method: str, authorization: list[str]
+) -> None:
+    before = server.log_file.read_text()
+    assert call(url, method, authority, *authorization) == grpc.StatusCode.UNAUTHENTICATED
+    assert server.log_file.read_text() == before  # requests that are looked into and fail leave a line
+
+
+@pytest.mark.parametrize("authorization", [TOKEN, f"Bearer {TOKEN}", f"bearer {TOKEN}"])
+def test_the_token_opens_bare_and_behind_bearer(url: str, authority: bytes, authorization: str) -> None:
+    assert call(url, "/jina.JinaGatewayDryRunRPC/dry_run", authority, authorization) == grpc.StatusCode.OK
+    assert call(url, "/grpc.health.v1.Health/Check", authority, authorization) == grpc.StatusCode.OK
+    assert call(url, "/no.such.Service/method", authority, authorization) == grpc.StatusCode.UNIMPLEMENTED
+
+
+def test_the_right_token_encodes(url: str, authority: bytes, tmp_path: Path) -> None:
+    access = Access(TOKEN, authority)
+    info = check_server(url, access=access)
+    assert info is not None
+    assert info["name"] == "semscale-mini"
+    identity = shake_hands([url], "semscale-mini", tmp_path, access=access)
+    found = asyncio.run(EncodeClient(url, access=access).encode(["a cat", "a dog"]))
+    assert found.embeddings.shape == (2, identity.dimension)
+    assert found.reasons == [None, None]
+
+
+@pytest.mark.parametrize(("token", "found"), [(None, "no token"), ("wrong-5f1d", "another token")])
+def test_another_token_is_refused_at_once(
+    url: str, authority: bytes, tmp_path: Path, token: str | None, found: str
+) -> None:
+    access = Access(token, authority)
+    begun = time.monotonic()
+    for attempt in (
+        lambda: check_server(url, access=access),
+        lambda: shake_hands([url], "semscale-mini", tmp_path, access=access, patience=600.0),
+        lambda: asyncio.run(EncodeClient(url, access=access).encode(["a cat"])),
+    ):
+        with pytest.raises(SemscaleError, match="refuses the token") as caught:
+            attempt()  # type: ignore[no-untyped-call]
+        assert caught.value.where == url
+        assert found in str(caught.value.found)
+        assert "server.token_file" in str(caught.value.hint)
+        assert "wrong-5f1d" not in str(caught.value)
+    assert time.monotonic() - begun < 60  # and not after the patience of ten minutes
+
+
+def refused_connection(url: str, access: Access, store: Path) -> list[str]:
+    faults = []
+    for attempt in (
+        lambda: check_server(url, access=access),
+        lambda: shake_hands([url], "semscale-mini", store, access=access, patience=600.0),
+    ):
+        with pytest.raises(SemscaleError, match="no trusted connection") as caught:
+            attempt()  # type: ignore[no-untyped-call]
+        faults.append(str(caught.value.found))
+    return faults
+
+
+def test_an_unknown_authority_is_not_trusted(url: str, tmp_path: Path) -> None:
+    other = make_certificates(tmp_path / "another").authority.read_bytes()
+    for access in (Access(TOKEN, other), Access(TOKEN)):
+        assert refused_connection(url, access, tmp_path) == ["nobody who is trusted has signed its certificate"] * 2
+
+
+def test_a_wrong_host_name_is_not_trusted(server: ServerHandle, authority: bytes, tmp_path: Path) -> None:
+    faults = refused_connection(server.url, Access(TOKEN, authority), tmp_path)
+    assert faults == ["its certificate is for another host name"] * 2
+
+
+def test_a_plain_server_called_by_tls_says_so(mini_server: str, authority: bytes, tmp_path: Path) -> None:
+    faults = refused_connection(mini_server.replace("grpc:", "grpcs:"), Access(TOKEN, authority), tmp_path)
+    assert faults == ["it does not speak TLS: grpc://, not grpcs://"] * 2
+
+
+def study_of(url: str, folder: Path, certificates: Certificates, place: Path, **server: Any) -> StudyConfig:
+    return study_from(
+        {
+            "datasets": ["shapes"],
+            "strategies": ["templates"],
+            "controls": [],
+            "steps": 2,
+            "limit": 24,
+            "store": str(place / "store"),
+            "server": {"urls": [url], "ca_file": str(certificates.authority)} | server,
+        }
+    )
+
+
+def test_a_sweep_gets_in_and_leaves_no_token_behind(
+    url: str, server: ServerHandle, folder: Path, certificates: Certificates, tmp_path: Path, ray_session: None
+) -> None:
+    study = study_of(url, folder, certificates, tmp_path, token_file=str(folder / "token"))
+    result = sweep(study, tmp_path / "runs" / "one", Quiet())
+    assert result.images_sent == 24
+    ray_logs = Path(ray._private.worker._global_node.get_session_dir_path()) / "logs"
+    left = [path for place in (tmp_path, ray_logs) for path in place.rglob("*") if path.is_file()] + [server.log_file]
+    assert any(path.name == "mlflow.db" for path in left)
+    assert not [path for path in left if TOKEN.encode() in path.read_bytes()]
+    assert str(folder / "token") in (tmp_path / "runs" / "one" / "study.yaml").read_text()
+
+
+def test_a_sweep_with_another_token_stops_before_it_begins(
+    url: str,
+    folder: Path,
+    certificates: Certificates,
+    tmp_path: Path,
+    ray_session: None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("SEMSCALE_SERVER_TOKEN", "wrong-5f1d")
+    with pytest.raises(SemscaleError, match="refuses the token"):
+        sweep(study_of(url, folder, certificates, tmp_path), tmp_path / "runs" / "one", Quiet())
+
+
+def test_no_process_is_told_the_token_on_its_command_line(server: ServerHandle) -> None:
+    lines = [Path(f"/proc/{pid}/cmdline").read_bytes() for pid in server.pids()]
+    assert len(lines) == 3
+    assert not [line for line in lines if TOKEN.encode() in line]
+
+
+def test_a_gateway_that_is_started_again_still_asks_for_the_token(
+    url: str, authority: bytes, server: ServerHandle
+) -> None:
+    os.kill(server.roles["gateway"], signal.SIGKILL)
+    deadline = time.monotonic() + 60
+    while "gateway is back" not in server.log_file.read_text():
+        assert time.monotonic() < deadline
+    assert call(url, METHODS[0], authority) == grpc.StatusCode.UNAUTHENTICATED
+    assert check_server(url, access=Access(TOKEN, authority)) is not None
+
+
+def test_a_launched_server_stays_plain_whatever_the_environment_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SEMSCALE_SERVER_TOKEN", TOKEN)
+    with launch_server("semscale-mini", replicas=1, log_file=tmp_path / "server.log") as handle:
+        assert check_server(handle.url, access=Access()) is not None
+
+
+def test_certificates_that_cannot_be_served_are_refused_before_the_start(tmp_path: Path) -> None:
+    one, other = make_certificates(tmp_path / "one"), make_certificates(tmp_path / "other")
+    check_certificate(str(one.certificate), str(one.key))
+    check_certificate(None, None)
+    for pair in ((one.certificate, other.key), (one.key, one.key), (tmp_path / "nowhere", one.key)):
+        with pytest.raises(SemscaleError, match="cannot be served"):
+            check_certificate(str(pair[0]), str(pair[1]))
+    with pytest.raises(SemscaleError, match="go together") as caught:
+        check_certificate(str(one.certificate), None)
+    assert caught.value.where == "--tls-key"
+
+
+def test_an_open_door_is_said_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    plain = ServeConfig("semscale-mini", host="0.0.0.0")
+    tls = ServeConfig("semscale-mini", host="0.0.0.0", tls_cert="c", tls_key="k")
+    for config, guarded in ((plain, False), (plain, True), (tls, False), (tls, True)):
+        _warn_of_visitors(config, 51000, guarded)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 3
+    assert all(name in lines[0] for name in ("every machine", "--token-file", "SEMSCALE_SERVER_TOKEN", "--tls-cert"))
+    assert "--tls-cert" in lines[1]
+    assert "--token-file" not in lines[1]
+    assert "--token-file" in lines[2]
+    assert "--tls-cert" not in lines[2]

@@ -1,0 +1,76 @@
+"""Tokens and authorities of clip-servers: where they come from, what is refused, and that they are not shown."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from semscale.access import Access, read_access, read_token
+from semscale.errors import SemscaleError
+
+
+def write(path: Path, text: str, mode: int = 0o600) -> Path:
+    path.write_text(text)
+    path.chmod(mode)
+    return path
+
+
+def test_the_file_comes_before_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SEMSCALE_SERVER_TOKEN", raising=False)
+    assert read_token() is None
+    monkeypatch.setenv("SEMSCALE_SERVER_TOKEN", "of-the-environment")
+    assert read_token() == "of-the-environment"
+    assert read_token(write(tmp_path / "token", "of-the-file\n", 0o640)) == "of-the-file"
+
+
+@pytest.mark.parametrize("mode", [0o620, 0o602, 0o666])
+def test_a_file_that_others_can_write_is_refused(tmp_path: Path, mode: int) -> None:
+    with pytest.raises(SemscaleError, match="others can write") as caught:
+        read_token(write(tmp_path / "token", "planted", mode))
+    assert "planted" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("", "empty"),
+        (" \n", "empty"),
+        ("two words", "cannot be sent"),
+        ("Schlüssel", "cannot be sent"),
+        ("a\0b", "cann"),
+    ],
+)
+def test_what_is_no_token_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, what: str) -> None:
+    with pytest.raises(SemscaleError, match=what):
+        read_token(write(tmp_path / "token", text))
+    if "\0" not in text:
+        monkeypatch.setenv("SEMSCALE_SERVER_TOKEN", text)
+        with pytest.raises(SemscaleError, match=what) as caught:
+            read_token()
+        assert caught.value.where == "SEMSCALE_SERVER_TOKEN"
+
+
+def test_missing_files_are_named(tmp_path: Path) -> None:
+    with pytest.raises(SemscaleError, match="token file cannot be read") as caught:
+        read_access(token_file=tmp_path / "nowhere")
+    assert caught.value.where == str(tmp_path / "nowhere")
+    with pytest.raises(SemscaleError, match="certificate authority cannot be read"):
+        read_access(ca_file=tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    "text", ["", "no certificate", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"]
+)
+def test_an_authority_that_is_none_is_refused(tmp_path: Path, text: str) -> None:
+    with pytest.raises(SemscaleError, match="not a file of certificates"):
+        read_access(ca_file=write(tmp_path / "ca.pem", text))
+
+
+def test_the_token_stands_in_no_representation_and_no_message() -> None:
+    from semscale.encoding.actor import ActorSettings
+
+    access = Access("s3cret-token", b"pem")
+    settings = ActorSettings(Path("store"), None, None, 1.0, access=access)
+    shown = [repr(access), str(access), f"{access}", repr(settings), str(access.refusal("grpc://a:1"))]
+    assert not [text for text in shown if "s3cret" in text]
