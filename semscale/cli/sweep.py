@@ -37,6 +37,10 @@ _PLACES = (
 @main.command()
 @click.argument("study", required=False, type=click.Path(dir_okay=False, path_type=Path), metavar="[STUDY.yaml]")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Run directory.  [semscale-runs/NAME-ID]")
+@click.option(
+    "--resume", type=click.Path(file_okay=False, path_type=Path), metavar="RUN",
+    help="Go on with the study of this run directory.",
+)  # fmt: skip
 @click.option("--dataset", "datasets", multiple=True, metavar="SPEC", help="See `semscale datasets`; repeatable.")
 @click.option(
     "--model", "models", multiple=True, metavar="NAME",
@@ -69,32 +73,78 @@ _PLACES = (
 @dataset_options
 @click.option("--max-bad-fraction", type=float, help="Stop when more images of a dataset cannot be used.  [0.01]")
 @click.option("--quiet", is_flag=True, help="No progress, only the table.")
-def sweep(study: Path | None, out: Path | None, quiet: bool, **options: Any) -> None:
+def sweep(study: Path | None, out: Path | None, resume: Path | None, quiet: bool, **options: Any) -> None:
     """Run a study from images to conclusions.
 
     Encodes what is new, scores every scale step, records every trial in MLflow, and concludes per curve. Without
-    STUDY.yaml it is the quickstart study: the bundled datasets and model. Options change the study; the same command
-    again continues or repeats it, and sends nothing twice.
+    STUDY.yaml it is the quickstart study: the bundled datasets and model. Options change the study. The same command
+    again, or --resume with the run directory, goes on where it stopped, and sends nothing twice.
 
     \b
     semscale sweep --dataset folder:~/photos --model ViT-B-32::laion2b_s34b_b79k
     semscale sweep study.yaml --server grpc://gpu1:51000 --server grpc://gpu2:51000
+    semscale sweep --resume semscale-runs/quickstart-1bfe32d8
     """
     from semscale.sweep.arms import make_arms
 
+    if resume is not None:
+        study, out = _resumed(resume, study, out), resume
     config = _study(study, options)
+    if resume is not None:
+        _check_secrets(config, resume)
     arms = make_arms(config)  # a study that cannot be is refused before the engines are imported
     from rich.console import Console
 
     from semscale.sweep.progress import reporter
     from semscale.sweep.show import show_result
+    from semscale.sweep.study import default_out
     from semscale.sweep.study import sweep as run
 
     console = Console()
     if not console.is_terminal:
         console = Console(width=110)  # a pipe has no width; tables should not wrap in it
-    result = run(config, out, reporter(console, quiet=quiet), arms)
+    out = out or default_out(config)
+    try:
+        result = run(config, out, reporter(console, quiet=quiet), arms)
+    except KeyboardInterrupt:
+        if out.exists():
+            click.echo(f"To go on: semscale sweep --resume {out}", err=True)
+        raise
     show_result(console, result)
+
+
+def _resumed(run: Path, study: Path | None, out: Path | None) -> Path:
+    for option, given in (("STUDY.yaml", study), ("--out", out)):
+        if given is not None:
+            raise SemscaleError(
+                "a run is resumed with its own study and in its own directory",
+                where="--resume",
+                found=f"{option} {given} beside it",
+                hint=f"leave {option} away, or give the study without --resume",
+            )
+    file = run / "study.yaml"
+    if not file.is_file():
+        raise SemscaleError(
+            "not a run directory",
+            where=str(run),
+            found="no study.yaml in it",
+            expected="the directory that a sweep printed as its results",
+        )
+    return file
+
+
+def _check_secrets(config: StudyConfig, run: Path) -> None:
+    """Say what study.yaml does not hold, before something is tried with asterisks in place of a password."""
+    places = {"tracking.uri": config.tracking.uri or "", **{url: url for url in config.server.urls}}
+    places |= {f"datasets.{number}": entry.spec or "" for number, entry in enumerate(config.datasets)}
+    hidden = [place for place, text in places.items() if "://***@" in text or text.endswith("?***")]
+    if hidden:
+        raise SemscaleError(
+            "the run's study file holds no passwords and signatures, and this study needs them",
+            where=str(run / "study.yaml"),
+            found=", ".join(hidden),
+            hint="give --tracking-uri, --server or the first command again; the run directory stays the same",
+        )
 
 
 def _study(path: Path | None, options: dict[str, Any]) -> StudyConfig:

@@ -54,7 +54,7 @@ class Recorder:
         self._places = threading.BoundedSemaphore(_MOST_WAITING)
         self._pool = ThreadPoolExecutor(1 if store.is_file else _THREADS, thread_name_prefix="recorder")
         self._done: dict[str, Future[str]] = {}
-        self._failed = threading.Event()
+        self._error: BaseException | None = None
 
     def __enter__(self) -> Recorder:
         return self
@@ -64,7 +64,9 @@ class Recorder:
     ) -> None:
         if error is not None:
             self._patience.give_up()
-        self._pool.shutdown(wait=True, cancel_futures=error is not None and not isinstance(error, Exception))
+        if error is not None and not isinstance(error, Exception):
+            self._error = self._error or error
+        self._pool.shutdown(wait=True)
 
     def put(self, trial: TrialRecord) -> None:
         """Take a trial to be recorded; waits only while hundreds are waiting already.
@@ -73,20 +75,23 @@ class Recorder:
             SemscaleError: an earlier one could not be recorded.
         """
         while not self._places.acquire(timeout=0.5):
-            self._raise_failure()
-        self._raise_failure()
+            self._raise_error()
+        self._raise_error()
         self._done[trial.key] = self._pool.submit(self._record, trial)
 
     def run_ids(self) -> dict[str, str]:
-        """Return key -> run id of all trials that were put, when all are recorded.
+        """Wait until all trials that were put are recorded, and return their run ids by key.
 
         Raises:
             SemscaleError: the store does not take them, or was away for too long.
         """
+        self._pool.shutdown(wait=True)
+        self._raise_error()
         return {key: future.result() for key, future in self._done.items()}
 
     def _record(self, trial: TrialRecord) -> str:
         try:
+            self._raise_error()  # those behind one that failed are not tried
             client = self._client()
             known = self._known.get(trial.key)
 
@@ -96,8 +101,8 @@ class Recorder:
                 return record_trial(client, self._store, self._study_name, trial, run)
 
             run_id = self._patience.call(once)
-        except BaseException:
-            self._failed.set()
+        except BaseException as error:
+            self._error = self._error or error
             self._patience.give_up()
             raise
         finally:
@@ -110,8 +115,6 @@ class Recorder:
             self._local.client = self._store.client()
         return self._local.client
 
-    def _raise_failure(self) -> None:
-        if self._failed.is_set():
-            for future in self._done.values():
-                if future.done():
-                    future.result()
+    def _raise_error(self) -> None:
+        if self._error is not None:
+            raise self._error
