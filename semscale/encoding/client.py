@@ -256,8 +256,8 @@ class EncodeClient:
             self._client = connect(self.url, self._access)
             reached = _NOBODY not in str(error)
             state = "was lost amid a request" if reached else "is not reachable"
-            told = "" if isinstance(error, ConnectionError) else f": {_first_line(str(error))}"
-            raise ServerUnavailableError(f"{self.url} {state}{told}", reached=reached) from error
+            told = _first_line(str(error)).removeprefix("gRPC error: StatusCode.")
+            raise ServerUnavailableError(f"{self.url} {state}: {told}", reached=reached) from error
 
 
 def _n_bytes(content: bytes | str | Picture) -> int:
