@@ -97,16 +97,15 @@ def sweep(study: StudyConfig, out: Path | None, report: Reporter, arms: Sequence
     store = (Path(study.store) if study.store else default_store()).expanduser().resolve()
     # everything that can be wrong with the study shows here, before anything is started
     arms = make_arms(study) if arms is None else arms
-    directory = RunDirectory(out, study)
-    for arm in arms:
-        for ladder in arm.ladders:
-            directory.write_ladder(ladder)
-            for note in ladder.notes:
-                report.note(f"{ladder.dataset} x {ladder.strategy}: {note}")
-        for line in arm.dataset.notes:
-            report.note(f"{arm.dataset.name}: {line}")
-    tracking = open_store(study.tracking.uri, study.tracking.experiment, out.resolve().parent)
-    with ExitStack() as stack:
+    with RunDirectory(out, study) as directory, ExitStack() as stack:
+        for arm in arms:
+            for ladder in arm.ladders:
+                directory.write_ladder(ladder)
+                for note in ladder.notes:
+                    report.note(f"{ladder.dataset} x {ladder.strategy}: {note}")
+            for line in arm.dataset.notes:
+                report.note(f"{arm.dataset.name}: {line}")
+        tracking = open_store(study.tracking.uri, study.tracking.experiment, out.resolve().parent)
         with report.stage("connecting to Ray" if study.ray.address else "starting Ray"):
             stack.enter_context(ray_cluster(study.ray.address))
         scored, encoded = _encode_and_score(study, arms, store, directory, report)
