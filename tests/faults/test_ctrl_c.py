@@ -35,7 +35,7 @@ def test_a_second_sweep_is_refused_while_the_first_writes(tmp_path: Path) -> Non
     driven = Driven(tmp_path, "grpc://127.0.0.1:9")
     file = tmp_path / "held.yaml"
     file.write_text("name: held\n")
-    with RunDirectory(driven.run, read_study(file)):
+    with RunDirectory(driven.run, read_study(file, {})):
         process = driven.start()
         output, errors = process.communicate(timeout=60)
     assert process.returncode == 1
@@ -43,4 +43,4 @@ def test_a_second_sweep_is_refused_while_the_first_writes(tmp_path: Path) -> Non
     assert str(driven.run) in errors
     # the lock is gone with its owner, though the file is there
     assert (driven.run / ".lock").exists()
-    RunDirectory(driven.run, read_study(file)).close()
+    RunDirectory(driven.run, read_study(file, {})).close()

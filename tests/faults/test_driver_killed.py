@@ -1,4 +1,4 @@
-"""The driver is killed at any moment: `--resume` completes the study, as if nothing had been, and nothing stays behind."""
+"""The driver is killed at any moment: `--resume` completes the study as if nothing had been; nothing stays behind."""
 
 from __future__ import annotations
 
