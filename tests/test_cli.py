@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -106,35 +104,3 @@ def test_quickstart_with_its_own_server_from_nothing_to_table(tmp_path: Path) ->
     assert len(pd.read_parquet(folder / "trials.parquet")) == 2
     assert "Traceback" not in result.stderr
     assert not processes_mentioning(str(folder))
-
-
-def test_ctrl_c_stops_and_leaves_no_process(tmp_path: Path) -> None:
-    process = subprocess.Popen(
-        [*SEMSCALE, "sweep", "--out", str(tmp_path / "run"), "--store", str(tmp_path / "store")],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    try:
-        assert process.stdout is not None
-        for line in process.stdout:
-            if line.startswith("encoding"):
-                break
-        # as a terminal does: to every process of the foreground group
-        os.killpg(process.pid, signal.SIGINT)
-        _, errors = process.communicate(timeout=60)
-    finally:
-        process.kill()
-    assert process.returncode == 130
-    assert "Stopped. The same command again goes on from here." in errors
-    assert not processes_mentioning(str(tmp_path))
-    session = [path for path in Path("/proc").glob("[0-9]*/stat") if _session_of(path) == process.pid]
-    assert not session
-
-
-def _session_of(path: Path) -> int | None:
-    try:
-        return int(path.read_text().rpartition(")")[2].split()[3])
-    except OSError:
-        return None

@@ -11,6 +11,7 @@ import ray
 
 from semscale.errors import SemscaleError
 from semscale.redact import redact
+from semscale.sweep.guard import Guard
 
 _WORKER_ENVIRONMENT = {
     "NO_VERSION_CHECK": "1",
@@ -35,9 +36,10 @@ def ray_cluster(address: str | None) -> Iterator[None]:
         yield
         return
     address = address or os.environ.get("RAY_ADDRESS")
+    guard = None if address else Guard()
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR, "namespace": "semscale"}
     try:
-        if address:
+        if guard is None:
             ray.init(address=address, runtime_env={"env_vars": _WORKER_ENVIRONMENT}, **quiet)
         else:
             # workers of a local cluster inherit them; with a runtime environment each would start half a second later
@@ -45,14 +47,20 @@ def ray_cluster(address: str | None) -> Iterator[None]:
                 os.environ.setdefault(name, value)
             # at least two, so that encoding and its ledger never wait for each other
             cores = max(2, os.cpu_count() or 2)
-            ray.init(
-                address="local",
-                num_cpus=cores,
-                include_dashboard=False,
-                _node_ip_address="127.0.0.1",
-                **quiet,
-            )
-    except Exception as error:  # Ray raises a bare Exception when it does not start in time
+            with guard.marking():
+                ray.init(
+                    address="local",
+                    num_cpus=cores,
+                    include_dashboard=False,
+                    _node_ip_address="127.0.0.1",
+                    **quiet,
+                )
+    except BaseException as error:  # Ray raises a bare Exception when it does not start in time
+        ray.shutdown()
+        if guard is not None:
+            guard.close()
+        if not isinstance(error, Exception):
+            raise
         raise SemscaleError(
             "no Ray cluster answers" if address else "Ray does not start on this machine",
             where=redact(address) if address else None,
@@ -63,6 +71,8 @@ def ray_cluster(address: str | None) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+        if guard is not None:
+            guard.close()
 
 
 def cluster_cpus() -> float:

@@ -76,6 +76,7 @@ class StepTrial(tune.Trainable):
 class _Take(tune.Callback):
     def __init__(self, take: Callable[[Evaluated], None]) -> None:
         self.take = take
+        self.error: SemscaleError | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         # Tune pickles its callbacks for a restore that is never asked for; a terminal cannot be pickled
@@ -84,7 +85,11 @@ class _Take(tune.Callback):
     def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: dict[str, Any], **info: Any) -> None:
         evaluated = result["trial"].take()
         if evaluated is not None:
-            self.take(evaluated)
+            try:
+                self.take(evaluated)
+            except SemscaleError as error:
+                self.error = error  # Tune makes a TuneError of it, with its traceback for words
+                raise
 
 
 def run_grid(
@@ -102,7 +107,7 @@ def run_grid(
         take: is given the trials in any order.
 
     Raises:
-        SemscaleError: a trial failed, also when repeated.
+        SemscaleError: a trial failed, also when repeated; what `take` raises.
     """
     space = {
         "dataset": tune.grid_search(list(dict.fromkeys(scored.dataset for scored in ladders))),
@@ -115,6 +120,7 @@ def run_grid(
     workers = min(math.ceil(images / _IMAGES_PER_WORKER), int(cluster_cpus()))
     references = {scored.key: ray.put(scored) for scored in ladders}
     trainable = tune.with_parameters(StepTrial, ladders=references, titles=dict(titles))
+    taking = _Take(take)
     # Tune insists on a folder for its own state; ours is the store, the run directory and MLflow
     with tempfile.TemporaryDirectory(prefix=".tune-", dir=folder) as scratch:
         tuner = tune.Tuner(
@@ -127,10 +133,15 @@ def run_grid(
                 verbose=0,
                 failure_config=tune.FailureConfig(max_failures=2),
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # nothing to go on from
-                callbacks=[_Take(take)],
+                callbacks=[taking],
             ),
         )
-        results = tuner.fit()
+        try:
+            results = tuner.fit()
+        except Exception:
+            if taking.error is not None:
+                raise taking.error from None
+            raise
     for result in results:
         if result.error is not None:
             raise _failure(result)

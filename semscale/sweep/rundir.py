@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import re
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO
 
 import pandas as pd
 
@@ -20,14 +24,16 @@ LADDER_KEY = (*CURVE_KEY, "order")
 
 
 class RunDirectory:
-    """Where the results of a study lie.
+    """Where the results of a study lie; a context manager, within which no other process writes there.
+
+    What a process that was killed left unfinished is removed.
 
     Args:
         path: the folder; made if missing. The same study may come back to it, another one is refused.
         study: the study that writes here.
 
     Raises:
-        SemscaleError: the folder cannot be written or belongs to another study.
+        SemscaleError: the folder cannot be written, belongs to another study, or another sweep is writing there.
     """
 
     def __init__(self, path: Path, study: StudyConfig) -> None:
@@ -37,6 +43,10 @@ class RunDirectory:
         digest_line = f"# study {study.digest()}: a resolved study file; `semscale sweep study.yaml` repeats it\n"
         try:
             path.mkdir(parents=True, exist_ok=True)
+            self._lock = self._take_lock()
+        except OSError as error:
+            raise self.unwritable(error) from error
+        try:
             if marker.exists():
                 found = marker.read_text(encoding="utf-8").partition("\n")[0]
                 if study.digest() not in found:
@@ -47,9 +57,48 @@ class RunDirectory:
                         expected=f"study {study.digest()}",
                         hint="choose another --out, or remove the directory",
                     )
+            self._remove_leftovers()
             self.write("study.yaml", (digest_line + study.to_yaml()).encode())
         except OSError as error:
+            self.close()
             raise self.unwritable(error) from error
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> RunDirectory:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let other processes write there."""
+        self._lock.close()
+
+    def _take_lock(self) -> BinaryIO:
+        # the system takes the lock back however the process ends, and the file alone says nothing
+        lock = (self.path / ".lock").open("ab")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            lock.close()
+            raise SemscaleError(
+                "another sweep is writing into this run directory",
+                where=str(self.path),
+                hint="wait until it is done and give the same command again, or choose another --out",
+            ) from error
+        except OSError:
+            pass  # a file system without locks: two at once are then the user's affair
+        return lock
+
+    def _remove_leftovers(self) -> None:
+        for partial in self.path.rglob("*.partial"):
+            partial.unlink(missing_ok=True)
+        for folder in self.path.glob(".tune-*"):
+            shutil.rmtree(folder, ignore_errors=True)
 
     def unwritable(self, error: OSError) -> SemscaleError:
         """Return what to say when a file of the run directory cannot be written."""
@@ -82,6 +131,8 @@ class RunDirectory:
             ladder.save(partial)
             os.replace(partial, target)
         except OSError as error:
+            with contextlib.suppress(OSError):
+                partial.unlink(missing_ok=True)
             raise self.unwritable(error) from error
         return target
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import os
 import sqlite3
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mlflow import MlflowClient
+from mlflow.store.tracking import DEFAULT_LOCAL_FILE_AND_ARTIFACT_PATH
+from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
 from semscale.errors import SemscaleError
 from semscale.redact import redact, without
@@ -75,6 +78,8 @@ def open_store(uri: str | None, experiment: str, folder: Path) -> TrackingStore:
         uri = f"sqlite:///{folder.resolve() / 'mlflow.db'}"
         artifacts = (folder.resolve() / "mlartifacts").as_uri()
     try:
+        if uri.startswith("sqlite:///") and "?" not in uri and ":memory:" not in uri:
+            _make_database(Path(uri.removeprefix("sqlite:///")))
         client = MlflowClient(tracking_uri=uri)
         found = client.get_experiment_by_name(experiment)
         if found is None:
@@ -104,3 +109,26 @@ def open_store(uri: str | None, experiment: str, folder: Path) -> TrackingStore:
         with closing(sqlite3.connect(uri.removeprefix("sqlite:///"))) as connection:
             connection.execute("PRAGMA journal_mode=WAL")
     return TrackingStore(uri, identifier, experiment)
+
+
+def _make_database(path: Path) -> None:
+    """Make an empty MLflow database, or nothing: MLflow's dozens of migrations, once cut off, cannot be gone on with.
+
+    Of several processes that come at once, one makes it and the others wait.
+    """
+    if path.exists():
+        return
+    folder = os.open(path.resolve().parent, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(folder, fcntl.LOCK_EX)
+        if path.exists():
+            return
+        partial = path.resolve().with_name(f"{path.name}.partial")
+        for file in (partial, partial.with_name(f"{partial.name}-journal")):
+            file.unlink(missing_ok=True)
+        store = SqlAlchemyStore(f"sqlite:///{partial}", DEFAULT_LOCAL_FILE_AND_ARTIFACT_PATH)
+        store.engine.dispose()
+        os.replace(partial, path)
+    finally:
+        os.close(folder)

@@ -1,0 +1,46 @@
+"""Ctrl-C ends a sweep soon, whatever it is at: it says how to go on, and leaves no process and no half file."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+from driven import TRIALS, Driven
+
+from semscale.config import read_study
+from semscale.sweep.rundir import RunDirectory
+
+
+def test_ctrl_c_amid_everything_and_then_to_the_end(tmp_path: Path) -> None:
+    driven = Driven(tmp_path)
+    log = driven.run / "logs" / "clip-server.log"
+    moments = {
+        "starting the server": log.exists,
+        "encoding": lambda: any(tmp_path.glob("store/*/image/*.parquet")),
+        "trials": lambda: driven.recorded() > 1,
+    }
+    for moment, ripe in moments.items():
+        status, errors = driven.end_when(ripe, signal.SIGINT)  # fails after 20 s
+        assert status == 130, (moment, errors)
+        assert f"semscale sweep --resume {driven.run}" in errors
+        assert "Traceback" not in errors
+        assert not driven.living(), moment
+        assert not [path for path in driven.run.rglob("*") if path.suffix == ".partial" or ".tune" in path.name]
+    assert 0 < driven.recorded() < TRIALS
+    assert driven.finish() == (0, 0)
+    assert driven.outcome()
+
+
+def test_a_second_sweep_is_refused_while_the_first_writes(tmp_path: Path) -> None:
+    driven = Driven(tmp_path, "grpc://127.0.0.1:9")
+    file = tmp_path / "held.yaml"
+    file.write_text("name: held\n")
+    with RunDirectory(driven.run, read_study(file, {})):
+        process = driven.start()
+        output, errors = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert errors.startswith("Error: another sweep is writing into this run directory"), output + errors
+    assert str(driven.run) in errors
+    # the lock is gone with its owner, though the file is there
+    assert (driven.run / ".lock").exists()
+    RunDirectory(driven.run, read_study(file, {})).close()
