@@ -25,7 +25,9 @@ from semscale.sweep.progress import Reporter
 from semscale.sweep.rundir import RunDirectory, slug
 from semscale.sweep.score import ScoredLadder, score_arm
 from semscale.sweep.trials import TrialContext, places_of, run_trials
+from semscale.tracking.patience import Patience
 from semscale.tracking.records import (
+    delete_double_runs,
     finish_curve_run,
     finish_study_run,
     known_trials,
@@ -178,22 +180,23 @@ def _try_and_conclude(
     client = tracking.client()
     name = directory.path.resolve().name
     key = _study_key(name, study, scored)
+    patience = Patience(tracking.uri, report.note)
     # everything that workers write under exists before the first worker starts
-    study_run = start_study_run(client, tracking, key, name)
+    study_run = patience.call(start_study_run, client, tracking, key, name)
     runs, places = {}, {}
     for ladder in scored:
         if ladder.curve not in runs:
             curve_key = f"{key}/{slug(*ladder.curve)}"
             model = f" / {ladder.model}" if len(study.models) > 1 else ""
             title = f"{ladder.dataset}{model} / {ladder.strategy}"
-            run = start_curve_run(client, tracking, curve_key, study_run, ladder.columns, title)
+            run = patience.call(start_curve_run, client, tracking, curve_key, study_run, ladder.columns, title)
             runs[ladder.curve] = run
             places[ladder.curve] = (run.info.run_id, curve_key, title)
     context = TrialContext(
         curve_runs=places,
         tracking=tracking,
         study_name=name,
-        known=known_trials(client, tracking, name),
+        known=patience.call(known_trials, client, tracking, name),
     )
     with report.stage("trials", len(places_of(scored)), "trials") as advance:
         trials = run_trials(scored, context, directory.path, advance, report.note)
@@ -202,20 +205,22 @@ def _try_and_conclude(
         found = conclude_study(scored, arms, study.margin / 100, run_ids)
         for done, curve in enumerate(runs, start=1):
             row = {str(name): value for name, value in _rows(found.curves, curve).iloc[0].items()}
-            finish_curve_run(client, runs[curve], row, _rows(trials, curve), _rows(found.steps, curve))
+            tables = _rows(trials, curve), _rows(found.steps, curve)
+            patience.call(finish_curve_run, client, runs[curve], row, *tables)
             advance(done, len(runs))
         # an image that no model could use is one image
         quarantined = len(
             {(arm.arm.dataset.name, file) for one in encoded for arm in one.arms for file in arm.images.quarantine}
         )
         artifacts = _write_results(study, directory, trials, found)
-        finish_study_run(
-            client,
-            study_run,
-            params=_study_params(study, found.curves, encoded),
-            metrics={"trials": len(trials), "curves": len(found.curves), "quarantined": quarantined},
-            files={file: (directory.path / file).read_bytes() for file in artifacts},
-        )
+        params = _study_params(study, found.curves, encoded)
+        metrics = {"trials": len(trials), "curves": len(found.curves), "quarantined": quarantined}
+        files = {file: (directory.path / file).read_bytes() for file in artifacts}
+        patience.call(finish_study_run, client, study_run, params=params, metrics=metrics, files=files)
+        if patience.repeated:
+            curves = {curve_key: run_id for run_id, curve_key, _ in places.values()}
+            for kind, kept in (("curve", curves), ("study", {key: study_run.info.run_id})):
+                patience.call(delete_double_runs, client, tracking, name, kind, kept)
     return SweepResult(
         directory=directory.path,
         trials=trials,

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 
 from semscale.errors import SemscaleError
 from semscale.redact import redact, without
@@ -98,9 +99,15 @@ def open_store(uri: str | None, experiment: str, folder: Path) -> TrackingStore:
             "MLflow's store cannot be opened",
             where=redact(uri),
             found=without(str(error) or type(error).__name__, uri)[:_MOST_WORDS],
-            hint="check --tracking-uri; without it the runs go to mlflow.db beside the run directory",
+            hint=_hint(error),
         ) from error
     if uri.startswith("sqlite:///"):
         with closing(sqlite3.connect(uri.removeprefix("sqlite:///"))) as connection:
             connection.execute("PRAGMA journal_mode=WAL")
     return TrackingStore(uri, identifier, experiment)
+
+
+def _hint(error: Exception) -> str:
+    if isinstance(error, MlflowException) and error.get_http_status_code() in (401, 403):
+        return "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD (or MLFLOW_TRACKING_TOKEN) to what it takes"
+    return "check --tracking-uri; without it the runs go to mlflow.db beside the run directory"
