@@ -69,7 +69,7 @@ class Patience:
                 return work(*args, **kwargs)
             except (MlflowException, requests.RequestException, OSError) as error:
                 waited = time.monotonic() - start
-                if not _passes(error) or waited >= self._seconds or self._stop.is_set():
+                if not passes(error) or waited >= self._seconds or self._stop.is_set():
                     raise self._failure(error, waited) from error
                 self.repeated = True
                 if self._waiting.acquire(blocking=False):  # one voice for all threads
@@ -99,7 +99,8 @@ class Patience:
         return without(lines[0] if lines else type(error).__name__, self._secret_uri)[:300]
 
 
-def _passes(error: Exception) -> bool:
+def passes(error: Exception) -> bool:
+    """Tell whether a store that fails in this way may be well again soon."""
     if any(words in str(error) for words in _LASTING):
         return False
     if isinstance(error, MlflowException):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sqlite3
+import time
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +16,10 @@ from mlflow.exceptions import MlflowException
 
 from semscale.errors import SemscaleError
 from semscale.redact import redact, without
+from semscale.tracking.patience import passes
 
 _MOST_WORDS = 300
+_ATTEMPTS = 3
 
 
 @dataclass(frozen=True)
@@ -76,22 +79,7 @@ def open_store(uri: str | None, experiment: str, folder: Path) -> TrackingStore:
         uri = f"sqlite:///{folder.resolve() / 'mlflow.db'}"
         artifacts = (folder.resolve() / "mlartifacts").as_uri()
     try:
-        client = MlflowClient(tracking_uri=uri)
-        found = client.get_experiment_by_name(experiment)
-        if found is None:
-            # without its kind the UI takes the experiment for one of prompts and traces
-            identifier = client.create_experiment(
-                experiment, artifact_location=artifacts, tags={"mlflow.experimentKind": "custom_model_development"}
-            )
-        elif found.lifecycle_stage == "deleted":
-            raise SemscaleError(
-                "the MLflow experiment is deleted",
-                where=redact(uri),
-                found=experiment,
-                hint="restore it in MLflow, or choose another name under tracking.experiment",
-            )
-        else:
-            identifier = found.experiment_id
+        identifier = _experiment(MlflowClient(tracking_uri=uri), experiment, artifacts, redact(uri))
     except SemscaleError:
         raise
     except Exception as error:  # SQLAlchemy, database drivers that are missing, URLs: each raises its own kind
@@ -105,6 +93,30 @@ def open_store(uri: str | None, experiment: str, folder: Path) -> TrackingStore:
         with closing(sqlite3.connect(uri.removeprefix("sqlite:///"))) as connection:
             connection.execute("PRAGMA journal_mode=WAL")
     return TrackingStore(uri, identifier, experiment)
+
+
+def _experiment(client: Any, experiment: str, artifacts: str | None, where: str) -> str:
+    for attempt in range(_ATTEMPTS):
+        try:
+            found = client.get_experiment_by_name(experiment)
+            if found is None:
+                # without its kind the UI takes the experiment for one of prompts and traces
+                tags = {"mlflow.experimentKind": "custom_model_development"}
+                return str(client.create_experiment(experiment, artifact_location=artifacts, tags=tags))
+            break
+        except MlflowException as error:
+            # the answer was lost, or another sweep made it meanwhile: then it is there now
+            if attempt == _ATTEMPTS - 1 or not (passes(error) or error.error_code == "RESOURCE_ALREADY_EXISTS"):
+                raise
+            time.sleep(1)
+    if found.lifecycle_stage == "deleted":
+        raise SemscaleError(
+            "the MLflow experiment is deleted",
+            where=where,
+            found=experiment,
+            hint="restore it in MLflow, or choose another name under tracking.experiment",
+        )
+    return str(found.experiment_id)
 
 
 def _hint(error: Exception) -> str:

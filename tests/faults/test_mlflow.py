@@ -18,8 +18,9 @@ from semscale.config import study_from
 from semscale.errors import SemscaleError
 from semscale.sweep.progress import Quiet
 from semscale.sweep.study import sweep
+from semscale.tracking.patience import Patience
 from semscale.tracking.recorder import Recorder
-from semscale.tracking.records import TrialRecord, known_trials
+from semscale.tracking.records import TrialRecord, finish_study_run, known_trials, start_study_run
 from semscale.tracking.runs import is_finished
 from semscale.tracking.store import TrackingStore, open_store
 
@@ -103,6 +104,26 @@ def test_an_answer_that_is_lost_doubles_nothing(call: str, relay: Any) -> None:
     assert relay.faults == [call]
     assert len(lines) == 1
     check_trials(store, range(1, 4))
+
+
+@pytest.mark.parametrize("call", ["runs/create", "runs/log-batch", "runs/update", "a.txt"])
+def test_a_study_whose_answer_is_lost_is_one_run(call: str, relay: Any) -> None:
+    store = open_store(relay.url, f"study {call}", Path())
+    relay.lose = {call}
+    client, patience = store.client(), Patience(store.uri, print)
+    run = patience.call(start_study_run, client, store, "study/1", "study")
+    patience.call(finish_study_run, client, run, params={"a": 1}, metrics={"trials": 3}, files={"a.txt": b"text"})
+    assert relay.faults == [call]
+    (found,) = client.search_runs([store.experiment_id])
+    assert (found.info.run_id, found.info.status, found.data.params) == (run.info.run_id, "FINISHED", {"a": "1"})
+    assert [point.value for point in client.get_metric_history(run.info.run_id, "trials")] == [3]
+
+
+def test_an_experiment_whose_making_is_not_answered_is_found(relay: Any) -> None:
+    relay.lose = {"experiments/create"}
+    store = open_store(relay.url, "not answered", Path())
+    assert relay.faults == ["experiments/create"]
+    assert open_store(relay.url, "not answered", Path()) == store
 
 
 def test_a_request_that_is_carried_out_late_leaves_no_second_run(relay: Any) -> None:
@@ -198,7 +219,8 @@ class Outages(Quiet):
             threading.Timer(self._seconds, back).start()
 
 
-@pytest.mark.parametrize("seconds", [0.0, pytest.param(30.0, marks=pytest.mark.faults)])
+@pytest.mark.faults
+@pytest.mark.parametrize("seconds", [0.0, 30.0])
 def test_outages_amid_a_sweep_cost_no_run_and_hold_up_no_encoding(
     seconds: float, running: Any, mini_server: str, ray_session: None, tmp_path: Path
 ) -> None:
