@@ -267,7 +267,7 @@ def _soak(place: Path, options: argparse.Namespace) -> int:
                 "servers": sum(map(Server.memory, servers)),
                 "driver": psutil.Process().memory_info().rss / 2**20,
             }
-            memory.append({who: round(size) for who, size in figures.items()})
+            memory.append({who: round(size, 1) for who, size in figures.items()})
             print(f"{name}: {time.monotonic() - start:.0f} s, {told}, MiB {memory[-1]}", flush=True)
     finally:
         if saboteur.is_alive():
