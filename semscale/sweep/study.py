@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +27,7 @@ from semscale.sweep.score import ScoredLadder, score_arm
 from semscale.sweep.trials import TrialContext, places_of, run_trials
 from semscale.tracking.patience import Patience
 from semscale.tracking.records import (
+    delete_double_runs,
     finish_curve_run,
     finish_study_run,
     known_trials,
@@ -179,24 +179,23 @@ def _try_and_conclude(
     client = tracking.client()
     name = directory.path.resolve().name
     key = _study_key(name, study, scored)
-    # everything that workers write under exists before the first worker starts
     patience = Patience(tracking.uri, report.note)
-    study_run = patience.call(lambda failures: start_study_run(client, tracking, key, name))
+    # everything that workers write under exists before the first worker starts
+    study_run = patience.call(start_study_run, client, tracking, key, name)
     runs, places = {}, {}
     for ladder in scored:
         if ladder.curve not in runs:
             curve_key = f"{key}/{slug(*ladder.curve)}"
             model = f" / {ladder.model}" if len(study.models) > 1 else ""
             title = f"{ladder.dataset}{model} / {ladder.strategy}"
-            start = partial(start_curve_run, client, tracking, curve_key, study_run, ladder.columns, title)
-            run = patience.call(_regardless(start))
+            run = patience.call(start_curve_run, client, tracking, curve_key, study_run, ladder.columns, title)
             runs[ladder.curve] = run
             places[ladder.curve] = (run.info.run_id, curve_key, title)
     context = TrialContext(
         curve_runs=places,
         tracking=tracking,
         study_name=name,
-        known=patience.call(lambda failures: known_trials(client, tracking, name)),
+        known=patience.call(known_trials, client, tracking, name),
     )
     with report.stage("trials", len(places_of(scored)), "trials") as advance:
         trials = run_trials(scored, context, directory.path, advance, report.note)
@@ -205,21 +204,22 @@ def _try_and_conclude(
         found = conclude_study(scored, arms, study.margin / 100, run_ids)
         for done, curve in enumerate(runs, start=1):
             row = {str(name): value for name, value in _rows(found.curves, curve).iloc[0].items()}
-            finish = partial(finish_curve_run, curve=row, trials=_rows(trials, curve), steps=_rows(found.steps, curve))
-            _finish(client, runs[curve], finish, patience)
+            tables = _rows(trials, curve), _rows(found.steps, curve)
+            patience.call(finish_curve_run, client, runs[curve], row, *tables)
             advance(done, len(runs))
         # an image that no model could use is one image
         quarantined = len(
             {(arm.arm.dataset.name, file) for one in encoded for arm in one.arms for file in arm.images.quarantine}
         )
         artifacts = _write_results(study, directory, trials, found)
-        finish = partial(
-            finish_study_run,
-            params=_study_params(study, found.curves, encoded),
-            metrics={"trials": len(trials), "curves": len(found.curves), "quarantined": quarantined},
-            files={file: (directory.path / file).read_bytes() for file in artifacts},
-        )
-        _finish(client, study_run, finish, patience)
+        params = _study_params(study, found.curves, encoded)
+        metrics = {"trials": len(trials), "curves": len(found.curves), "quarantined": quarantined}
+        files = {file: (directory.path / file).read_bytes() for file in artifacts}
+        patience.call(finish_study_run, client, study_run, params=params, metrics=metrics, files=files)
+        if patience.repeated:
+            curves = {curve_key: run_id for run_id, curve_key, _ in places.values()}
+            for kind, kept in (("curve", curves), ("study", {key: study_run.info.run_id})):
+                patience.call(delete_double_runs, client, tracking, name, kind, kept)
     return SweepResult(
         directory=directory.path,
         trials=trials,
@@ -230,15 +230,6 @@ def _try_and_conclude(
         quarantined=quarantined,
         ui_command=tracking.ui_command(),
     )
-
-
-def _regardless(work: Callable[[], Any]) -> Callable[[int], Any]:
-    return lambda failures: work()
-
-
-def _finish(client: Any, run: Any, finish: Callable[[Any, Any], None], patience: Patience) -> None:
-    # after a fault nobody knows what the store has of the run, so it is asked
-    patience.call(lambda failures: finish(client, client.get_run(run.info.run_id) if failures else run))
 
 
 def _write_results(study: StudyConfig, directory: RunDirectory, trials: pd.DataFrame, found: Conclusions) -> list[str]:

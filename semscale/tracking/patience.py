@@ -6,7 +6,7 @@ import errno
 import threading
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import requests
 from mlflow.exceptions import MlflowException
@@ -19,7 +19,14 @@ Note = Callable[[str], None]
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 10.0
 # what goes by: nobody there, a locked database, a server that restarts or asks for fewer requests
-_PASSING = {"TEMPORARILY_UNAVAILABLE", "INTERNAL_ERROR", "REQUEST_LIMIT_EXCEEDED", "RESOURCE_EXHAUSTED", "ABORTED"}
+_PASSING = {
+    "TEMPORARILY_UNAVAILABLE",
+    "INTERNAL_ERROR",
+    "DEADLINE_EXCEEDED",
+    "REQUEST_LIMIT_EXCEEDED",
+    "RESOURCE_EXHAUSTED",
+    "ABORTED",
+}
 _LASTING = ("disk is full", "readonly database", "unable to open database")
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 
@@ -33,6 +40,9 @@ class Patience:
         seconds: how long a single call may be repeated.
 
     Use :meth:`give_up` from another thread to end all waiting at once.
+
+    Attributes:
+        repeated: whether any call had to be repeated, so that the store may have more than was told.
     """
 
     def __init__(self, uri: str, note: Note, seconds: float = 300.0) -> None:
@@ -41,26 +51,27 @@ class Patience:
         self._seconds = seconds
         self._stop = threading.Event()
         self._waiting = threading.Lock()
+        self.repeated = False
 
     def give_up(self) -> None:
         """Let every call fail that would have to wait."""
         self._stop.set()
 
-    def call(self, work: Callable[[int], T]) -> T:
-        """Return what the work returns; it is told how many times it has failed.
+    def call(self, work: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+        """Return what ``work(*args, **kwargs)`` returns, once it succeeds.
 
         Raises:
             SemscaleError: the store does not take it, or is away for too long.
         """
-        start, pause, failures = time.monotonic(), _FIRST_PAUSE, 0
+        start, pause = time.monotonic(), _FIRST_PAUSE
         while True:
             try:
-                return work(failures)
+                return work(*args, **kwargs)
             except (MlflowException, requests.RequestException, OSError) as error:
                 waited = time.monotonic() - start
-                if not _passes(error) or waited >= self._seconds or self._stop.is_set():
+                if not passes(error) or waited >= self._seconds or self._stop.is_set():
                     raise self._failure(error, waited) from error
-                failures += 1
+                self.repeated = True
                 if self._waiting.acquire(blocking=False):  # one voice for all threads
                     try:
                         self._note(
@@ -88,7 +99,8 @@ class Patience:
         return without(lines[0] if lines else type(error).__name__, self._secret_uri)[:300]
 
 
-def _passes(error: Exception) -> bool:
+def passes(error: Exception) -> bool:
+    """Tell whether a store that fails in this way may be well again soon."""
     if any(words in str(error) for words in _LASTING):
         return False
     if isinstance(error, MlflowException):

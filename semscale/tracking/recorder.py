@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Any
 
 from semscale.tracking.patience import Note, Patience
-from semscale.tracking.records import TrialRecord, create_trial, record_trial
+from semscale.tracking.records import TrialRecord, create_trial, delete_double_runs, record_trial
 from semscale.tracking.store import TrackingStore
 
 # with a server several requests are under way at a time; a file has one writer
@@ -87,7 +87,11 @@ class Recorder:
         """
         self._pool.shutdown(wait=True)
         self._raise_error()
-        return {key: future.result() for key, future in self._done.items()}
+        found = {key: future.result() for key, future in self._done.items()}
+        if self._patience.repeated:
+            client = self._store.client()
+            self._patience.call(delete_double_runs, client, self._store, self._study_name, "trial", found)
+        return found
 
     def _record(self, trial: TrialRecord) -> str:
         try:
@@ -95,12 +99,16 @@ class Recorder:
             client = self._client()
             known = self._known.get(trial.key)
 
-            def once(failures: int) -> str:
+            again = False
+
+            def attempt() -> str:
+                nonlocal again
+                ask, again = again, True
                 # after a fault nobody knows what the store has of it, so it is asked
-                run = None if failures else known or create_trial(client, self._store, self._study_name, trial)
+                run = None if ask else known or create_trial(client, self._store, self._study_name, trial)
                 return record_trial(client, self._store, self._study_name, trial, run)
 
-            run_id = self._patience.call(once)
+            run_id = self._patience.call(attempt)
         except BaseException as error:
             self._error = self._error or error
             self._patience.give_up()

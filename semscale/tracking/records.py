@@ -10,7 +10,15 @@ from typing import Any
 import pandas as pd
 
 from semscale.report.figures import CurveLine, curves_png
-from semscale.tracking.runs import complete_run, create_run, find_or_create_run, find_runs, is_finished, metric_name
+from semscale.tracking.runs import (
+    complete_run,
+    create_run,
+    delete_doubles,
+    find_or_create_run,
+    find_runs,
+    is_finished,
+    metric_name,
+)
 from semscale.tracking.store import TrackingStore
 
 Row = Mapping[str, Any]
@@ -60,6 +68,7 @@ def finish_study_run(
     client: Any, run: Any, params: Mapping[str, Any], metrics: Mapping[str, float], files: Mapping[str, bytes]
 ) -> None:
     """Fill the study's run with its settings, its totals and the files of the run directory."""
+    run = client.get_run(run.info.run_id)  # as it is now: an attempt that failed may have written to it
     complete_run(client, run, params=params, metrics={(name, 0): value for name, value in metrics.items()}, files=files)
 
 
@@ -80,6 +89,7 @@ def finish_curve_run(client: Any, run: Any, curve: Row, trials: pd.DataFrame, st
         trials: its rows of trials.parquet; the mean over orders is drawn.
         steps: its rows of steps.parquet, by rising scale.
     """
+    run = client.get_run(run.info.run_id)  # as it is now: an attempt that failed may have written to it
     if is_finished(run):
         return
     means = trials.groupby("scale")[list(_TRIAL_METRICS)].mean()
@@ -104,6 +114,11 @@ def finish_curve_run(client: Any, run: Any, curve: Row, trials: pd.DataFrame, st
         "steps.csv": steps.to_csv(index=False).encode(),
     }
     complete_run(client, run, params=params, metrics=points, files=files)
+
+
+def delete_double_runs(client: Any, store: TrackingStore, study_name: str, kind: str, kept: Mapping[str, str]) -> None:
+    """Delete the runs of a kind that a fault of the store has left beside those of this sweep, key -> run id."""
+    delete_doubles(client, store.experiment_id, {"kind": kind, "study": study_name}, kept)
 
 
 @dataclass(frozen=True)

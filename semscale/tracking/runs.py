@@ -69,12 +69,30 @@ def find_runs(client: Any, experiment_id: str, tags: Mapping[str, str]) -> dict[
         experiment_id: the experiment to look in.
         tags: what the runs must have.
     """
+    return {run.data.tags[KEY]: run for run in _runs(client, experiment_id, tags)}
+
+
+def delete_doubles(client: Any, experiment_id: str, tags: Mapping[str, str], kept: Mapping[str, str]) -> None:
+    """Delete what came of requests to make a run that seemed to be lost, and were carried out later.
+
+    Args:
+        client: an MlflowClient.
+        experiment_id: the experiment to look in.
+        tags: what the runs must have.
+        kept: key -> id of the runs that hold the results; others with one of these keys are deleted.
+    """
+    for run in _runs(client, experiment_id, tags):
+        if kept.get(run.data.tags[KEY], run.info.run_id) != run.info.run_id:
+            client.delete_run(run.info.run_id)
+
+
+def _runs(client: Any, experiment_id: str, tags: Mapping[str, str]) -> list[Any]:
     filters = " and ".join(f"tags.{name} = {_quoted(value)}" for name, value in tags.items())
-    found: dict[str, Any] = {}
+    found: list[Any] = []
     token = None
     while True:
         page = client.search_runs([experiment_id], filters, max_results=_RUNS_PER_PAGE, page_token=token)
-        found |= {run.data.tags[KEY]: run for run in page if KEY in run.data.tags}
+        found += [run for run in page if KEY in run.data.tags]
         token = page.token
         if not token:
             return found

@@ -6,19 +6,23 @@ import fcntl
 import logging
 import os
 import sqlite3
+import time
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 from mlflow.store.tracking import DEFAULT_LOCAL_FILE_AND_ARTIFACT_PATH
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
 from semscale.errors import SemscaleError
 from semscale.redact import redact, without
+from semscale.tracking.patience import passes
 
 _MOST_WORDS = 300
+_ATTEMPTS = 3
 
 
 @dataclass(frozen=True)
@@ -80,22 +84,7 @@ def open_store(uri: str | None, experiment: str, folder: Path) -> TrackingStore:
     try:
         if uri.startswith("sqlite:///") and "?" not in uri and ":memory:" not in uri:
             _make_database(Path(uri.removeprefix("sqlite:///")))
-        client = MlflowClient(tracking_uri=uri)
-        found = client.get_experiment_by_name(experiment)
-        if found is None:
-            # without its kind the UI takes the experiment for one of prompts and traces
-            identifier = client.create_experiment(
-                experiment, artifact_location=artifacts, tags={"mlflow.experimentKind": "custom_model_development"}
-            )
-        elif found.lifecycle_stage == "deleted":
-            raise SemscaleError(
-                "the MLflow experiment is deleted",
-                where=redact(uri),
-                found=experiment,
-                hint="restore it in MLflow, or choose another name under tracking.experiment",
-            )
-        else:
-            identifier = found.experiment_id
+        identifier = _experiment(MlflowClient(tracking_uri=uri), experiment, artifacts, redact(uri))
     except SemscaleError:
         raise
     except Exception as error:  # SQLAlchemy, database drivers that are missing, URLs: each raises its own kind
@@ -103,7 +92,7 @@ def open_store(uri: str | None, experiment: str, folder: Path) -> TrackingStore:
             "MLflow's store cannot be opened",
             where=redact(uri),
             found=without(str(error) or type(error).__name__, uri)[:_MOST_WORDS],
-            hint="check --tracking-uri; without it the runs go to mlflow.db beside the run directory",
+            hint=_hint(error),
         ) from error
     if uri.startswith("sqlite:///"):
         with closing(sqlite3.connect(uri.removeprefix("sqlite:///"))) as connection:
@@ -132,3 +121,33 @@ def _make_database(path: Path) -> None:
         os.replace(partial, path)
     finally:
         os.close(folder)
+
+
+def _experiment(client: Any, experiment: str, artifacts: str | None, where: str) -> str:
+    for attempt in range(_ATTEMPTS):
+        try:
+            found = client.get_experiment_by_name(experiment)
+            if found is None:
+                # without its kind the UI takes the experiment for one of prompts and traces
+                tags = {"mlflow.experimentKind": "custom_model_development"}
+                return str(client.create_experiment(experiment, artifact_location=artifacts, tags=tags))
+            break
+        except MlflowException as error:
+            # the answer was lost, or another sweep made it meanwhile: then it is there now
+            if attempt == _ATTEMPTS - 1 or not (passes(error) or error.error_code == "RESOURCE_ALREADY_EXISTS"):
+                raise
+            time.sleep(1)
+    if found.lifecycle_stage == "deleted":
+        raise SemscaleError(
+            "the MLflow experiment is deleted",
+            where=where,
+            found=experiment,
+            hint="restore it in MLflow, or choose another name under tracking.experiment",
+        )
+    return str(found.experiment_id)
+
+
+def _hint(error: Exception) -> str:
+    if isinstance(error, MlflowException) and error.get_http_status_code() in (401, 403):
+        return "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD (or MLFLOW_TRACKING_TOKEN) to what it takes"
+    return "check --tracking-uri; without it the runs go to mlflow.db beside the run directory"

@@ -13,7 +13,6 @@ The first argument is a port, the second a JSON object:
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import sys
 import time
@@ -29,7 +28,7 @@ from semscale.serving import executor
 from semscale.serving.executor import SemscaleEncoder
 from semscale.serving.lifeline import end_children_with_me
 from semscale.serving.model import read_model
-from semscale.serving.plain_flow import PlainFlow, process_ids
+from semscale.serving.plain_flow import PlainFlow
 
 PORT = int(sys.argv[1])
 HOW: dict[str, Any] = json.loads(sys.argv[2]) if len(sys.argv) > 2 else {}
@@ -83,9 +82,9 @@ def serve_until_a_replica_ends() -> None:
         quiet_error=True,
     )
     with flow:
-        members = [child for child in multiprocessing.active_children() if child.name.startswith("clip/")]
-        assert members, process_ids()
-        multiprocessing.connection.wait([child.sentinel for child in members])
+        members = [pods[place].worker for name, pods, place in flow.places() if name.startswith("replica")]
+        assert len(members) == HOW.get("replicas", 1)
+        multiprocessing.connection.wait([member.sentinel for member in members])
         # the kernel ends the others with it; closing the flow would wait for the one that is gone
         os._exit(0)
 
