@@ -31,6 +31,7 @@ def alone(mini_server: str, tmp_path_factory: pytest.TempPathFactory) -> Driven:
     return driven
 
 
+@pytest.mark.faults
 def test_a_driver_killed_amid_encoding_and_again_amid_trials(alone: Driven, mini_server: str, tmp_path: Path) -> None:
     images, texts = alone.stored()
     driven = Driven(tmp_path, mini_server)

@@ -43,4 +43,5 @@ def test_poison_is_isolated_and_its_neighbours_are_encoded(
     assert [int(line) for line in log.read_text().split()] == sizes
     # a gateway hands a lost request to each of its replicas
     assert 1 <= sizes.count(1) <= 2 * replicas, sizes
-    assert len(sizes) <= 4 * replicas, sizes
+    # all 16, once more if nobody knows whether they arrived, a part of 4, and twice the image alone
+    assert len(sizes) <= 5 * replicas, sizes

@@ -29,9 +29,8 @@ def alone(mini_server: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize(
-    "mode", ["actor", *(pytest.param(mode, marks=pytest.mark.faults) for mode in ("encode", "trial"))]
-)
+@pytest.mark.faults
+@pytest.mark.parametrize("mode", ["actor", "encode", "trial"])
 def test_losing_workers_costs_no_result(mode: str, alone: Path, mini_server: str, tmp_path: Path) -> None:
     run(mode, tmp_path, mini_server)
     for file in ("trials.parquet", "curves.parquet", "steps.parquet"):

@@ -10,6 +10,7 @@ from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
+from urllib.parse import urlsplit
 
 import numpy as np
 
@@ -44,8 +45,9 @@ def url_name(url: str) -> str:
     >>> url_name("https://ann:secret@host/1.jpg?key=abc")
     'https://***@host/1.jpg?ad29e345'
     """
-    base, mark, query = redact(url).partition("?")
-    return base + (mark and f"?{hashlib.sha256(query.encode()).hexdigest()[:8]}")
+    urlsplit(url)  # which raises for what is no URL
+    base, mark, query = url.partition("?")
+    return redact(base) + (mark and f"?{hashlib.sha256(query.encode()).hexdigest()[:8]}")
 
 
 def clean_path(text: str) -> str:
