@@ -18,6 +18,7 @@ def check(result: dict[str, object], printed: str) -> None:
     ]
 
 
+@pytest.mark.benchmark
 def test_the_quick_comparison_prints_its_table(ray_session: None, capsys: pytest.CaptureFixture[str]) -> None:
     check(ray_data.main(["--quick"]), capsys.readouterr().out)
 

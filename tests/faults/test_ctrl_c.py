@@ -5,12 +5,14 @@ from __future__ import annotations
 import signal
 from pathlib import Path
 
+import pytest
 from driven import TRIALS, Driven
 
 from semscale.config import read_study
 from semscale.sweep.rundir import RunDirectory
 
 
+@pytest.mark.faults
 def test_ctrl_c_amid_everything_and_then_to_the_end(tmp_path: Path) -> None:
     driven = Driven(tmp_path)
     log = driven.run / "logs" / "clip-server.log"

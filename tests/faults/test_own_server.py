@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 import psutil
+import pytest
 
 from semscale.config import study_from
 from semscale.encoding.store import EmbeddingStore
@@ -47,6 +48,7 @@ class KillsTheServer(Quiet):
         self.lines.append(text)
 
 
+@pytest.mark.faults
 def test_the_sweep_starts_its_own_server_again(mini_server: str, ray_session: None, tmp_path: Path) -> None:
     tree = {"datasets": ["shapes"], "strategies": ["templates"], "controls": [], "steps": 3}
     encoding = {"batch_size": 16}

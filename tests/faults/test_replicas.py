@@ -157,7 +157,7 @@ def stored(store: Path) -> pd.DataFrame:
     return rows
 
 
-@pytest.mark.parametrize("role", ["replica", "gateway"])
+@pytest.mark.parametrize("role", ["replica", pytest.param("gateway", marks=pytest.mark.faults)])
 def test_a_sweep_whose_server_loses_a_process_ends_with_the_same_files(
     role: str, server: ServerHandle, undisturbed: tuple[Path, SweepResult], tmp_path: Path
 ) -> None:

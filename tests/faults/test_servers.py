@@ -49,6 +49,7 @@ def test_a_server_that_is_killed_and_comes_back_is_waited_for(
     assert notes[0].startswith(f"waiting for {server.url} (1 s of 120 s)...")
 
 
+@pytest.mark.faults
 def test_a_server_that_stays_away_stops_the_encoding_and_what_is_encoded_is_kept(
     odd_server: Any, identity: EncoderIdentity, dataset: Dataset, mini_server: str, tmp_path: Path
 ) -> None:

@@ -65,6 +65,7 @@ def test_trials_are_recorded_once_each_and_found_again(store: TrackingStore, rec
     assert len(client.search_runs([store.experiment_id], "tags.kind = 'trial'")) == 3
 
 
+@pytest.mark.faults
 def test_a_locked_database_is_waited_for(store: TrackingStore, tmp_path: Path) -> None:
     spoken = threading.Event()
     lines: list[str] = []
