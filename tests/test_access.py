@@ -69,8 +69,10 @@ def test_an_authority_that_is_none_is_refused(tmp_path: Path, text: str) -> None
 
 def test_the_token_stands_in_no_representation_and_no_message() -> None:
     from semscale.encoding.actor import ActorSettings
+    from semscale.encoding.identity import EncoderIdentity
 
     access = Access("s3cret-token", b"pem")
-    settings = ActorSettings(Path("store"), None, None, 1.0, access=access)
+    identity = EncoderIdentity("m", "f", 2, None)
+    settings = ActorSettings(Path("store"), identity, None, None, 1.0, access)
     shown = [repr(access), str(access), f"{access}", repr(settings), str(access.refusal("grpc://a:1"))]
     assert not [text for text in shown if "s3cret" in text]
