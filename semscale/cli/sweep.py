@@ -68,7 +68,10 @@ _PLACES = (
 @click.option("--actors", type=click.IntRange(min=1), help="Encoder actors.  [one for every two CPUs]")
 @click.option("--ray-address", metavar="ADDRESS", help="Ray cluster to use; without it Ray runs on this machine.")
 @click.option("--tracking-uri", metavar="URI", help="MLflow server.  [mlflow.db beside the run directory]")
-@click.option("--store", metavar="DIR", help="Embedding store.  [SEMSCALE_STORE or ~/.cache/semscale/embeddings]")
+@click.option(
+    "--store", metavar="DIR",
+    help="Embedding store, also s3://BUCKET/PREFIX.  [SEMSCALE_STORE or ~/.cache/semscale/embeddings]",
+)  # fmt: skip
 @click.option("--limit", type=click.IntRange(min=1), help="At most this many images per dataset.")
 @dataset_options
 @click.option("--max-bad-fraction", type=float, help="Stop when more images of a dataset cannot be used.  [0.01]")

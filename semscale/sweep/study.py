@@ -13,7 +13,8 @@ from typing import Any
 import pandas as pd
 
 from semscale.config import StudyConfig
-from semscale.encoding.encoder import TooManyBadImagesError
+from semscale.encoding.folder import Folder, cache_folder
+from semscale.encoding.quarantine import TooManyBadImagesError
 from semscale.encoding.store import LostRowsError
 from semscale.report.page import write_report
 from semscale.sweep.arms import Arm, make_arms
@@ -67,12 +68,9 @@ class SweepResult:
     ui_command: str
 
 
-def default_store() -> Path:
-    """Return the embedding store of this user: ``SEMSCALE_STORE``, or a folder of the XDG cache."""
-    if folder := os.environ.get("SEMSCALE_STORE"):
-        return Path(folder)
-    cache = os.environ.get("XDG_CACHE_HOME")
-    return (Path(cache) if cache else Path.home() / ".cache") / "semscale" / "embeddings"
+def embedding_store(given: str | None = None) -> Folder:
+    """Return the embedding store: the given one, ``SEMSCALE_STORE``, or a folder of this user's cache."""
+    return Folder.of(given or os.environ.get("SEMSCALE_STORE") or cache_folder() / "embeddings")
 
 
 def default_out(study: StudyConfig) -> Path:
@@ -96,7 +94,7 @@ def sweep(study: StudyConfig, out: Path | None, report: Reporter, arms: Sequence
         SemscaleError: for anything that the user can mend.
     """
     out = out or default_out(study)
-    store = (Path(study.store) if study.store else default_store()).expanduser().resolve()
+    store = embedding_store(study.store)
     # everything that can be wrong with the study shows here, before anything is started
     arms = make_arms(study) if arms is None else arms
     with RunDirectory(out, study) as directory, ExitStack() as stack:
@@ -115,7 +113,7 @@ def sweep(study: StudyConfig, out: Path | None, report: Reporter, arms: Sequence
 
 
 def _encode_and_score(
-    study: StudyConfig, arms: Sequence[Arm], store: Path, directory: RunDirectory, report: Reporter
+    study: StudyConfig, arms: Sequence[Arm], store: Folder, directory: RunDirectory, report: Reporter
 ) -> tuple[list[ScoredLadder], list[EncodedModel]]:
     scored: list[ScoredLadder] = []
     encoded: list[EncodedModel] = []
@@ -137,7 +135,7 @@ def _encode_and_score(
 
 
 def _encode_and_score_model(
-    study: StudyConfig, model: str, arms: Sequence[Arm], store: Path, directory: RunDirectory, report: Reporter
+    study: StudyConfig, model: str, arms: Sequence[Arm], store: Folder, directory: RunDirectory, report: Reporter
 ) -> tuple[list[ScoredLadder], list[EncodedModel]]:
     """Bring what a model says into the store and score it, again when stored rows turn out to be damaged."""
     attempts: list[EncodedModel] = []
