@@ -64,6 +64,11 @@ class Folder:
         return shown(where) if self.is_remote else where
 
     @property
+    def name(self) -> str:
+        """The last part of the path."""
+        return (self.inner or self.root).rstrip("/").rpartition("/")[2]
+
+    @property
     def is_remote(self) -> bool:
         """Whether it lies in an object store."""
         return "://" in self.root

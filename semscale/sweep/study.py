@@ -16,6 +16,7 @@ from semscale.config import StudyConfig
 from semscale.encoding.folder import Folder, cache_folder
 from semscale.encoding.quarantine import TooManyBadImagesError
 from semscale.encoding.store import LostRowsError
+from semscale.errors import SemscaleError
 from semscale.report.page import write_report
 from semscale.sweep.arms import Arm, make_arms
 from semscale.sweep.cluster import ray_cluster
@@ -48,7 +49,7 @@ class SweepResult:
     """What a sweep leaves behind.
 
     Attributes:
-        directory: the run directory.
+        folder: the run directory.
         trials: one row per trial.
         curves: one row per curve.
         conclusions: all tables of stage 4, the curves among them.
@@ -58,7 +59,7 @@ class SweepResult:
         ui_command: the line that opens the MLflow UI.
     """
 
-    directory: Path
+    folder: Folder
     trials: pd.DataFrame
     curves: pd.DataFrame
     conclusions: Conclusions
@@ -66,6 +67,11 @@ class SweepResult:
     texts_sent: int
     quarantined: int
     ui_command: str
+
+    @property
+    def directory(self) -> Path:
+        """The run directory on this machine."""
+        return self.folder.local
 
 
 def embedding_store(given: str | None = None) -> Folder:
@@ -78,7 +84,9 @@ def default_out(study: StudyConfig) -> Path:
     return DEFAULT_RUNS / f"{study.name}-{study.digest()}"
 
 
-def sweep(study: StudyConfig, out: Path | None, report: Reporter, arms: Sequence[Arm] | None = None) -> SweepResult:
+def sweep(
+    study: StudyConfig, out: Path | Folder | None, report: Reporter, arms: Sequence[Arm] | None = None
+) -> SweepResult:
     """Carry a study out from beginning to end.
 
     Whatever an earlier attempt finished is found again: embeddings in the store, runs in MLflow by their key, files
@@ -93,7 +101,14 @@ def sweep(study: StudyConfig, out: Path | None, report: Reporter, arms: Sequence
     Raises:
         SemscaleError: for anything that the user can mend.
     """
-    out = out or default_out(study)
+    out = Folder.of(out or default_out(study))
+    if out.is_remote and study.tracking.uri is None:
+        raise SemscaleError(
+            "MLflow's database cannot lie in an object store",
+            where=str(out),
+            expected="an MLflow server for the runs when the results go there",
+            hint="give --tracking-uri URI, or an --out on this machine",
+        )
     store = embedding_store(study.store)
     # everything that can be wrong with the study shows here, before anything is started
     arms = make_arms(study) if arms is None else arms
@@ -105,7 +120,7 @@ def sweep(study: StudyConfig, out: Path | None, report: Reporter, arms: Sequence
                     report.note(f"{ladder.dataset} x {ladder.strategy}: {note}")
             for line in arm.dataset.notes:
                 report.note(f"{arm.dataset.name}: {line}")
-        tracking = open_store(study.tracking.uri, study.tracking.experiment, out.resolve().parent)
+        tracking = open_store(study.tracking.uri, study.tracking.experiment, out.local.parent, study.tracking.artifacts)
         with report.stage("connecting to Ray" if study.ray.address else "starting Ray"):
             stack.enter_context(ray_cluster(study.ray.address))
         scored, encoded = _encode_and_score(study, arms, store, directory, report)
@@ -175,7 +190,7 @@ def _try_and_conclude(
     report: Reporter,
 ) -> SweepResult:
     client = tracking.client()
-    name = directory.path.resolve().name
+    name = directory.folder.name
     key = _study_key(name, study, scored)
     patience = Patience(tracking.uri, report.note)
     # everything that workers write under exists before the first worker starts
@@ -212,14 +227,14 @@ def _try_and_conclude(
         artifacts = _write_results(study, directory, trials, found)
         params = _study_params(study, found.curves, encoded)
         metrics = {"trials": len(trials), "curves": len(found.curves), "quarantined": quarantined}
-        files = {file: (directory.path / file).read_bytes() for file in artifacts}
+        files = {file: directory.written(file) for file in artifacts}
         patience.call(finish_study_run, client, study_run, params=params, metrics=metrics, files=files)
         if patience.repeated:
             curves = {curve_key: run_id for run_id, curve_key, _ in places.values()}
             for kind, kept in (("curve", curves), ("study", {key: study_run.info.run_id})):
                 patience.call(delete_double_runs, client, tracking, name, kind, kept)
     return SweepResult(
-        directory=directory.path,
+        folder=directory.folder,
         trials=trials,
         curves=found.curves,
         conclusions=found,
