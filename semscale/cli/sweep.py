@@ -107,9 +107,10 @@ def sweep(study: Path | None, out: Path | None, resume: Path | None, quiet: bool
     try:
         result = run(config, out, reporter(console, quiet=quiet), arms)
     except KeyboardInterrupt:
-        if out.exists():
-            click.echo(f"To go on: semscale sweep --resume {out}", err=True)
-        raise
+        if not out.exists():
+            raise
+        click.echo(err=True)  # closes the line on which the terminal shows ^C
+        raise click.Abort(f"semscale sweep --resume {out}") from None
     show_result(console, result)
 
 

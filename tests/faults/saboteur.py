@@ -146,7 +146,8 @@ class Saboteur(threading.Thread):
         while not self._over.wait(0.02) and time.monotonic() < deadline:
             if self.stages.now.startswith(stage):
                 self._over.wait(self.random.uniform(0.0, 1.0))
-                return True
+                if self.stages.now.startswith(stage):
+                    return True
         return False
 
     def _replica(self) -> bool:
