@@ -108,9 +108,10 @@ def sweep(study: Path | None, out: str | None, resume: str | None, quiet: bool, 
     try:
         result = run(config, folder, reporter(console, quiet=quiet), arms)
     except KeyboardInterrupt:
-        if folder.local.exists():
-            click.echo(f"To go on: semscale sweep --resume {out or default_out(config)}", err=True)
-        raise
+        if not folder.local.exists():
+            raise
+        click.echo(err=True)  # closes the line on which the terminal shows ^C
+        raise click.Abort(f"semscale sweep --resume {out or default_out(config)}") from None
     show_result(console, result)
 
 

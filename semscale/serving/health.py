@@ -6,7 +6,7 @@ import json
 from typing import Any
 from urllib.parse import urlsplit
 
-from semscale.access import Access, read_access, tls_fault
+from semscale.access import Access, read_access, tls_fault, wants_tls
 from semscale.errors import SemscaleError
 from semscale.serving.environment import prepare_environment
 
@@ -26,8 +26,8 @@ def check_server(url: str, timeout: float = 10.0, access: Access | None = None) 
         stock clip-server, which has no such endpoint.
 
     Raises:
-        SemscaleError: not such a URL, nobody there, no living executor, no answer in time, the token refused, or a
-            certificate that is not trusted.
+        SemscaleError: not such a URL, nobody there, no living executor, no answer in time, the token refused, a
+            certificate that is not trusted, or TLS where none was asked for.
     """
     prepare_environment()
     import grpc  # type: ignore[import-untyped]
@@ -47,6 +47,8 @@ def check_server(url: str, timeout: float = 10.0, access: Access | None = None) 
                 raise access.refusal(url) from error
             if secure and (distrust := tls_fault(error.details())):
                 raise access.distrust(url, distrust) from error
+            if wants_tls(url, error.details()):
+                raise access.plain(url) from error
             raise SemscaleError(
                 "the clip-server does not answer",
                 where=url,
