@@ -13,17 +13,18 @@ from typing import Any
 import pandas as pd
 
 from semscale.config import StudyConfig
-from semscale.encoding.encoder import TooManyBadImagesError
+from semscale.encoding.lacking import TooManyBadImagesError
 from semscale.encoding.store import LostRowsError
 from semscale.report.page import write_report
 from semscale.sweep.arms import Arm, make_arms
-from semscale.sweep.cluster import ray_cluster
+from semscale.sweep.cluster import check_shared, in_ray_job, ray_address, ray_cluster
 from semscale.sweep.conclude import Conclusions, conclude_study
-from semscale.sweep.encode import EncodedModel, encode_model
+from semscale.sweep.encode import EncodedModel, encode_model, write_work
 from semscale.sweep.endpoints import Endpoints
 from semscale.sweep.progress import Reporter
 from semscale.sweep.rundir import RunDirectory, slug
 from semscale.sweep.score import ScoredLadder, score_arm
+from semscale.sweep.stored import StoredModel
 from semscale.sweep.trials import TrialContext, places_of, run_trials
 from semscale.tracking.patience import Patience
 from semscale.tracking.records import (
@@ -55,6 +56,7 @@ class SweepResult:
         texts_sent: texts likewise.
         quarantined: images that could not be used.
         ui_command: the line that opens the MLflow UI.
+        work: a row per endpoint, node and actor that encoded something on this occasion.
     """
 
     directory: Path
@@ -65,6 +67,7 @@ class SweepResult:
     texts_sent: int
     quarantined: int
     ui_command: str
+    work: pd.DataFrame
 
 
 def default_store() -> Path:
@@ -75,12 +78,54 @@ def default_store() -> Path:
     return (Path(cache) if cache else Path.home() / ".cache") / "semscale" / "embeddings"
 
 
-def default_out(study: StudyConfig) -> Path:
+def store_of(study: StudyConfig) -> Path:
+    """Return the root of the embedding store that a study uses."""
+    return (Path(study.store) if study.store else default_store()).expanduser().resolve()
+
+
+def default_runs() -> Path:
+    """Return the folder of the run directories: ``SEMSCALE_RUNS``, or ``semscale-runs`` in the working directory.
+
+    A Ray job's working directory is a copy that goes with the job, so there it is the one in the home directory.
+    """
+    if folder := os.environ.get("SEMSCALE_RUNS"):
+        return Path(folder).expanduser()
+    return Path.home() / DEFAULT_RUNS if in_ray_job() else DEFAULT_RUNS
+
+
+def default_out(study: StudyConfig, runs: Path | None = None) -> Path:
     """Return the run directory of a study; the same study always gets the same one, another study another."""
-    return DEFAULT_RUNS / f"{study.name}-{study.digest()}"
+    return (runs.expanduser() if runs else default_runs()) / f"{study.name}-{study.digest()}"
 
 
-def sweep(study: StudyConfig, out: Path | None, report: Reporter, arms: Sequence[Arm] | None = None) -> SweepResult:
+def begin(
+    study: StudyConfig, arms: Sequence[Arm], store: Path, directory: RunDirectory, report: Reporter, stack: ExitStack
+) -> None:
+    """Write the ladders and connect to Ray for as long as the stack is open; the stages can follow.
+
+    Raises:
+        SemscaleError: no Ray, or nodes that do not share the store.
+    """
+    for arm in arms:
+        for ladder in arm.ladders:
+            directory.write_ladder(ladder)
+            for note in ladder.notes:
+                report.note(f"{ladder.dataset} x {ladder.strategy}: {note}")
+        for line in arm.dataset.notes:
+            report.note(f"{arm.dataset.name}: {line}")
+    with report.stage("connecting to Ray" if study.ray.address or ray_address() else "starting Ray"):
+        stack.enter_context(ray_cluster(study.ray.address))
+        check_shared(store)
+
+
+def sweep(
+    study: StudyConfig,
+    out: Path | None,
+    report: Reporter,
+    arms: Sequence[Arm] | None = None,
+    *,
+    stored: bool = False,
+) -> SweepResult:
     """Carry a study out from beginning to end.
 
     Whatever an earlier attempt finished is found again: embeddings in the store, runs in MLflow by their key, files
@@ -91,60 +136,59 @@ def sweep(study: StudyConfig, out: Path | None, report: Reporter, arms: Sequence
         out: run directory; :func:`default_out` unless given.
         report: shows the progress.
         arms: of :func:`semscale.sweep.arms.make_arms`; made here unless given.
+        stored: everything must be in the store already; no server is asked or started.
 
     Raises:
         SemscaleError: for anything that the user can mend.
     """
     out = out or default_out(study)
-    store = (Path(study.store) if study.store else default_store()).expanduser().resolve()
+    store = store_of(study)
     # everything that can be wrong with the study shows here, before anything is started
     arms = make_arms(study) if arms is None else arms
     with RunDirectory(out, study) as directory, ExitStack() as stack:
-        for arm in arms:
-            for ladder in arm.ladders:
-                directory.write_ladder(ladder)
-                for note in ladder.notes:
-                    report.note(f"{ladder.dataset} x {ladder.strategy}: {note}")
-            for line in arm.dataset.notes:
-                report.note(f"{arm.dataset.name}: {line}")
         tracking = open_store(study.tracking.uri, study.tracking.experiment, out.resolve().parent)
-        with report.stage("connecting to Ray" if study.ray.address else "starting Ray"):
-            stack.enter_context(ray_cluster(study.ray.address))
-        scored, encoded = _encode_and_score(study, arms, store, directory, report)
+        begin(study, arms, store, directory, report, stack)
+        scored, encoded = _encode_and_score(study, arms, store, directory, report, stored)
         return _try_and_conclude(study, arms, scored, encoded, tracking, directory, report)
 
 
 def _encode_and_score(
-    study: StudyConfig, arms: Sequence[Arm], store: Path, directory: RunDirectory, report: Reporter
+    study: StudyConfig, arms: Sequence[Arm], store: Path, directory: RunDirectory, report: Reporter, stored: bool
 ) -> tuple[list[ScoredLadder], list[EncodedModel]]:
     scored: list[ScoredLadder] = []
     encoded: list[EncodedModel] = []
     quarantine: list[tuple[str, str, str]] = []
     for model in study.models:
         try:
-            ladders, parts = _encode_and_score_model(study, model, arms, store, directory, report)
+            ladders, parts = _encode_and_score_model(study, model, arms, store, directory, report, stored)
         except TooManyBadImagesError as error:
-            bad = [(error.dataset, file, reason) for file, reason in error.quarantine.items()]
-            directory.write_quarantine([*quarantine, *bad])
+            directory.write_quarantine([*quarantine, *error.rows()])
             raise
         scored += ladders
         encoded += parts
-        for arm in parts[-1].arms:
-            name = arm.arm.dataset.name
-            quarantine += [(name, file, reason) for file, reason in arm.images.quarantine.items()]
+        quarantine += parts[-1].quarantine()
         directory.write_quarantine(quarantine)
     return scored, encoded
 
 
 def _encode_and_score_model(
-    study: StudyConfig, model: str, arms: Sequence[Arm], store: Path, directory: RunDirectory, report: Reporter
+    study: StudyConfig,
+    model: str,
+    arms: Sequence[Arm],
+    store: Path,
+    directory: RunDirectory,
+    report: Reporter,
+    stored: bool,
 ) -> tuple[list[ScoredLadder], list[EncodedModel]]:
     """Bring what a model says into the store and score it, again when stored rows turn out to be damaged."""
     attempts: list[EncodedModel] = []
     for left in range(_MOST_ATTEMPTS - 1, -1, -1):
         try:
-            with Endpoints(study, model, store, directory.path / "logs", report) as endpoints:
-                attempts.append(encode_model(study, model, arms, endpoints, store, report))
+            if stored:
+                attempts.append(encode_model(study, model, arms, StoredModel(study, model, store), store, report))
+            else:
+                with Endpoints(study, model, store, directory.path / "logs", report) as endpoints:
+                    attempts.append(encode_model(study, model, arms, endpoints, store, report))
             return _score_model(study, model, attempts[-1], directory, report), attempts
         except LostRowsError as error:
             if not left:
@@ -208,9 +252,7 @@ def _try_and_conclude(
             patience.call(finish_curve_run, client, runs[curve], row, *tables)
             advance(done, len(runs))
         # an image that no model could use is one image
-        quarantined = len(
-            {(arm.arm.dataset.name, file) for one in encoded for arm in one.arms for file in arm.images.quarantine}
-        )
+        quarantined = len({row[:2] for one in encoded for row in one.quarantine()})
         artifacts = _write_results(study, directory, trials, found)
         params = _study_params(study, found.curves, encoded)
         metrics = {"trials": len(trials), "curves": len(found.curves), "quarantined": quarantined}
@@ -229,6 +271,7 @@ def _try_and_conclude(
         texts_sent=sum(one.texts_sent for one in encoded),
         quarantined=quarantined,
         ui_command=tracking.ui_command(),
+        work=write_work(directory, encoded),
     )
 
 
