@@ -21,6 +21,7 @@ from semscale.encoding.identity import EncoderIdentity, Probe
 from semscale.encoding.preprocess import can_prepare, draft_side, prepare, to_ppm, whole
 from semscale.encoding.segment import write_segment
 from semscale.encoding.store import EmbeddingStore, Kind
+from semscale.encoding.work import Work
 from semscale.errors import SemscaleError
 
 if TYPE_CHECKING:
@@ -35,6 +36,9 @@ _MOST_PROCESSES = 6
 # an answer may be lost on its way to the driver, which then asks again
 _REMEMBERED = 4 * CHUNKS
 
+NOT_STORED = "is not in the store"
+"""The reason for an item that would have to be sent by an actor that may not send."""
+
 
 @dataclass(frozen=True)
 class ChunkReport:
@@ -44,11 +48,13 @@ class ChunkReport:
         keys: per item the SHA-256 of its content; None where it could not be read.
         reasons: per item None, or why it is not in the store.
         sent: how many documents went over the wire.
+        work: which endpoints encoded them.
     """
 
     keys: list[bytes | None]
     reasons: list[str | None]
     sent: int
+    work: tuple[Work, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -62,6 +68,7 @@ class ActorSettings:
         batch_size: rows per request; None adapts it.
         deadline: seconds that a server has for a call.
         access: the token to show and the authorities to trust; Ray carries it to actors on other machines.
+        send: whether there is anybody to send to; else what is not in the store stays away, as `NOT_STORED`.
     """
 
     folder: Folder
@@ -70,6 +77,7 @@ class ActorSettings:
     batch_size: int | None
     deadline: float
     access: Access
+    send: bool = True
 
 
 class EncoderActor:
@@ -80,6 +88,7 @@ class EncoderActor:
 
     def __init__(self, index: int, settings: ActorSettings) -> None:
         self.settings = settings
+        self._index = index
         self._life = uuid.uuid4().hex
         self._greeting: asyncio.Future[Any] | None = None
         # to the ledger a lane is an actor of its own, which prefers an endpoint of its own
@@ -113,16 +122,16 @@ class EncoderActor:
         mine = await self._claim(ledger, "image", chunk, keys, again)
         pictures, bad = await asyncio.to_thread(self._decode_all, contents, mine)
         reasons.update(bad)
-        sent = await self._encode(ledger, "image", [i for i in mine if i in pictures], pictures, keys, reasons)
-        return ChunkReport(keys, [reasons.get(i) for i in range(len(places))], sent)
+        done = await self._encode(ledger, "image", [i for i in mine if i in pictures], pictures, keys, reasons)
+        return ChunkReport(keys, [reasons.get(i) for i in range(len(places))], *done)
 
     async def _encode_texts(self, chunk: int, ledger: Any, texts: Sequence[str]) -> ChunkReport:
         again = await self._begin(ledger, chunk)
         keys: list[bytes | None] = [text_key(text) for text in texts]
         mine = await self._claim(ledger, "text", chunk, keys, again)
         reasons: dict[int, str] = {}
-        sent = await self._encode(ledger, "text", mine, dict(enumerate(texts)), keys, reasons)
-        return ChunkReport(keys, [reasons.get(i) for i in range(len(texts))], sent)
+        done = await self._encode(ledger, "text", mine, dict(enumerate(texts)), keys, reasons)
+        return ChunkReport(keys, [reasons.get(i) for i in range(len(texts))], *done)
 
     def _decode_all(
         self, contents: Sequence[bytes | None], mine: Sequence[int]
@@ -156,9 +165,12 @@ class EncoderActor:
         contents: Mapping[int, Any],
         keys: Sequence[bytes | None],
         reasons: dict[int, str],
-    ) -> int:
+    ) -> tuple[int, tuple[Work, ...]]:
+        if not self.settings.send:
+            reasons.update(dict.fromkeys(mine, NOT_STORED))
+            return 0, ()
         if not mine:
-            return 0
+            return 0, ()
         lane = await self._free.get()
         try:
             if lane not in self._couriers:
@@ -172,7 +184,9 @@ class EncoderActor:
             rows = np.ascontiguousarray(encoded.embeddings[good])
             good_keys = [key for key in (keys[mine[j]] for j in good) if key is not None]
             await asyncio.to_thread(write_segment, self.settings.folder / kind, good_keys, rows)
-        return encoded.sent
+        node, index = _node(), self._index
+        work = [Work(call.endpoint, node, index, kind, call.documents, call.seconds) for call in encoded.calls]
+        return encoded.sent, tuple(work)
 
     def _new_courier(self, lane: int) -> Courier:
         from semscale.encoding.courier import Courier
@@ -209,6 +223,11 @@ class EncoderActor:
 def text_key(text: str) -> bytes:
     """Return the store's key of a text: the SHA-256 of its UTF-8 bytes."""
     return hashlib.sha256(text.encode()).digest()
+
+
+def _node() -> str:
+    node_id: str = ray.get_runtime_context().get_node_id()
+    return f"{ray.util.get_node_ip_address()} {node_id[:6]}"
 
 
 def _read_all(reader: Reader, places: Sequence[str]) -> tuple[list[bytes | None], dict[int, str]]:

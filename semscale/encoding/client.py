@@ -26,6 +26,7 @@ from semscale.encoding.connection import connect, is_refusal
 from semscale.encoding.pace import Pace
 from semscale.encoding.packed import post_packed
 from semscale.encoding.preprocess import Picture, to_ppm
+from semscale.encoding.work import Call
 
 T = TypeVar("T")
 Float32 = npt.NDArray[np.float32]
@@ -73,11 +74,13 @@ class Encoded:
         embeddings: float32 [n, dimension], unit length; rows of failed documents are zero.
         reasons: per document None, or why the server could not encode it.
         sent: how many documents went over the wire, repeats included.
+        calls: which endpoints encoded them.
     """
 
     embeddings: Float32
     reasons: list[str | None]
     sent: int
+    calls: list[Call] = field(default_factory=list)
 
 
 @dataclass

@@ -16,15 +16,16 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from semscale.access import Access
 from semscale.datasets.base import Dataset
-from semscale.encoding.actor import CHUNKS, ActorSettings, ChunkReport, RemoteEncoder, text_key
+from semscale.encoding.actor import CHUNKS, NOT_STORED, ActorSettings, ChunkReport, RemoteEncoder, text_key
 from semscale.encoding.folder import Folder
 from semscale.encoding.gate import News
 from semscale.encoding.identity import EncoderIdentity, read_probe
+from semscale.encoding.lacking import NotStoredError, TooManyBadImagesError, check_bad
 from semscale.encoding.ledger import Ledger
-from semscale.encoding.quarantine import TooManyBadImagesError, check_bad
 from semscale.encoding.segment import Float32
 from semscale.encoding.share import Share
 from semscale.encoding.store import EmbeddingStore, LostRowsError
+from semscale.encoding.work import WorkLog
 from semscale.errors import SemscaleError
 
 Progress = Callable[[int, int], None]
@@ -61,7 +62,7 @@ class Encoder:
     Args:
         identity: the encoder behind the endpoints, from :func:`semscale.encoding.handshake.shake_hands`.
         urls: the endpoints, or a function that starts servers and returns them; it is called when there is something
-            to send, and not at all when everything is in the store.
+            to send, and not at all when everything is in the store. None sends nothing: everything must be stored.
         store: root of the embedding store, which all nodes of the cluster must see.
         actors: number of actors; unless given one for every two CPUs of the cluster, at least one and at most eight
             per endpoint.
@@ -79,7 +80,7 @@ class Encoder:
     def __init__(
         self,
         identity: EncoderIdentity,
-        urls: Sequence[str] | Callable[[], Sequence[str]],
+        urls: Sequence[str] | Callable[[], Sequence[str]] | None,
         store: Path | Folder,
         *,
         actors: int | None = None,
@@ -96,11 +97,12 @@ class Encoder:
         self._folder = root / identity.fingerprint
         self._stores = {kind: EmbeddingStore(self._folder / kind) for kind in ("image", "text")}
         self._chunk = 0
+        self.work = WorkLog()
         # what the ledger will not have sent again, and why it is not in the store
         self._bad: dict[bytes, str] = {}
         self._running: dict[Any, tuple[int, range]] = {}
         self._start = urls if callable(urls) else None
-        given = () if callable(urls) else tuple(urls)
+        given = () if callable(urls) or urls is None else tuple(urls)
         stored = [store.keys() for store in self._stores.values()]
         self._note = note or (lambda line: None)
         self._revive = revive
@@ -112,14 +114,17 @@ class Encoder:
         self._asked = self._ledger.asked.remote() if self._start else None
         self._news = self._ledger.news.remote()
         probe = read_probe(root, identity.fingerprint)
-        settings = ActorSettings(self._folder, identity, probe, batch_size, deadline, access or Access())
+        send = urls is not None
+        settings = ActorSettings(self._folder, identity, probe, batch_size, deadline, access or Access(), send)
         cluster = float(ray.cluster_resources().get("CPU", 1.0))
         endpoints = max(1, len(given))
         count = actors or max(endpoints, min(int(cluster / _CPUS_PER_ACTOR), _MOST_ACTORS_PER_ENDPOINT * endpoints))
         # Half a CPU each while they live (decoding needs it, waiting for the server does not), and never more than
         # half the cluster, or actors that find no place would be waited for.
         cpus = min(0.5, cluster / (2 * count))
-        self._actors = [RemoteEncoder.options(num_cpus=cpus).remote(index, settings) for index in range(count)]
+        # over all nodes: each has its own disk, network and decoders
+        remote = RemoteEncoder.options(num_cpus=cpus, scheduling_strategy="SPREAD")
+        self._actors = [remote.remote(index, settings) for index in range(count)]
 
     def __enter__(self) -> Encoder:
         return self
@@ -149,6 +154,7 @@ class Encoder:
 
         Raises:
             TooManyBadImagesError: more than `most_bad`, or not one image could be used.
+            NotStoredError: nothing may be sent, and images are not in the store.
             LostRowsError: what was stored is damaged already.
             SemscaleError: no server answers.
         """
@@ -159,28 +165,31 @@ class Encoder:
         keys = np.zeros(len(samples), dtype="V32")
         known = np.zeros(len(samples), dtype=np.bool_)
         reasons: dict[int, str] = {}
+        lacking: list[str] = []
         sent = 0
         for part, report in self._run("encode_images", len(samples), (reader,), samples.places, progress):
             for i, key, reason in zip(part, report.keys, report.reasons, strict=True):
                 if key is not None:
                     keys[i], known[i] = key, True
-                if reason is not None:
+                if reason == NOT_STORED:
+                    lacking.append(samples[i].file)
+                elif reason is not None:
                     reasons[i] = reason
             sent += report.sent
             if most_bad is not None and len(rejected) + len(reasons) > most_bad:
                 check_bad(dataset, rejected | _by_file(dataset, reasons), most_bad)
+        if lacking:
+            raise NotStoredError(f"images of {dataset.name}", str(self._folder), lacking, len(samples))
         stored = self._stores["image"]
-        damaged = stored.refresh()
+        stored.refresh()
         # a copy of a bad image is as bad as the one that was sent
         self._bad.update({keys[i].tobytes(): reason for i, reason in reasons.items() if known[i]})
         missing = [i for i in np.flatnonzero(~(known & stored.holds(keys))).tolist() if i not in reasons]
         for i in missing:
             reasons[i] = self._bad.get(keys[i].tobytes(), "was not stored")
         lost = [i for i in missing if known[i] and keys[i].tobytes() not in self._bad]
-        if damaged and lost:  # they are no bad images, and belong into no quarantine
+        if lost:  # they are no bad images, and belong into no quarantine
             raise LostRowsError(stored.folder, len(lost))
-        if lost:
-            raise _not_here(self._folder, len(lost))
         good = np.ones(len(samples), dtype=np.bool_)
         good[list(reasons)] = False
         positions = np.flatnonzero(good)
@@ -201,17 +210,23 @@ class Encoder:
             refused: takes the texts that cannot be encoded, with the reason, for a caller who can go on without them.
 
         Raises:
+            NotStoredError: nothing may be sent, and texts are not in the store.
             SemscaleError: a text cannot be encoded, and `refused` is not given: a study cannot go on without it.
         """
         unique = list(dict.fromkeys(texts))
+        lacking: list[str] = []
         sent = 0
         for part, report in self._run("encode_texts", len(unique), (), lambda a, b: unique[a:b], progress):
             for i, reason in zip(part, report.reasons, strict=True):
-                if reason is not None and refused is None:
+                if reason == NOT_STORED:
+                    lacking.append(unique[i])
+                elif reason is not None and refused is None:
                     raise SemscaleError("a category text cannot be encoded", where=repr(unique[i]), found=reason)
-                if reason is not None:
+                elif reason is not None:
                     self._bad[text_key(unique[i])] = reason
             sent += report.sent
+        if lacking:
+            raise NotStoredError("category texts", str(self._folder), lacking, len(unique))
         stored = self._stores["text"]
         if stored.refresh():
             lost = sum(key not in stored and key not in self._bad for key in map(text_key, unique))
@@ -261,6 +276,7 @@ class Encoder:
             index, part = running.pop(task)
             report = _result(task)
             share.finished(index, len(part))
+            self.work.add(report.work)
             yield part, report
             done += len(part)
             free.append(index)
@@ -291,16 +307,6 @@ class Encoder:
         # small sets are cut finer, so that every actor has work; whole requests either way
         share = math.ceil(n / (CHUNKS * len(self._actors)) / self.batch_size)
         return self.batch_size * min(_REQUESTS_PER_CHUNK, max(1, share))
-
-
-def _not_here(folder: Folder, n: int) -> SemscaleError:
-    return SemscaleError(
-        "rows that were encoded are not in the embedding store here",
-        where=str(folder),
-        found=f"{n} rows are missing",
-        expected="one store for all nodes of the Ray cluster",
-        hint="give a --store that every node sees: a shared folder, or s3://bucket/prefix",
-    )
 
 
 def _by_file(dataset: Dataset, reasons: Mapping[int, str]) -> dict[str, str]:
