@@ -66,7 +66,8 @@ _OPTIONS = (
         "servers",
         multiple=True,
         metavar="URL",
-        help="grpc://host:port of a running clip-server; repeatable. Without it the sweep starts its own.",
+        help="grpc://host:port of a running clip-server, or a name that stands for many; or file:PATH with an address "
+        "per line, which may change meanwhile. Repeatable; without it the sweep starts its own.",
     ),
     click.option("--replicas", type=click.IntRange(min=1), help="Replicas of the sweep's own server.  [2]"),
     click.option("--device", type=click.Choice(["cpu", "cuda"]), help="Device of the sweep's own server.  [cpu]"),

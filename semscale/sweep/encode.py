@@ -89,6 +89,10 @@ class Servers(Protocol):
         """Start servers again that have ended, where that is its business."""
         ...
 
+    def watch(self) -> Callable[[], Sequence[str]] | None:
+        """Return the function that tells where the servers are by now; None where that cannot change."""
+        ...
+
 
 def write_work(directory: RunDirectory, encoded: Sequence[EncodedModel]) -> pd.DataFrame:
     """Return who encoded what on this occasion, over all models, and keep it beside the logs if there was anything."""
@@ -120,6 +124,7 @@ def encode_model(
         note=report.note,
         revive=endpoints.revive,
         access=endpoints.access,
+        watch=endpoints.watch(),
     ) as encoder:
         encoded = []
         for arm in arms:

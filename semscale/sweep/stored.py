@@ -68,6 +68,10 @@ class StoredModel:
         """Return None: there is nothing to start."""
         return
 
+    def watch(self) -> None:
+        """Return None: nobody comes."""
+        return
+
     def _read(self, path: Path) -> EncoderIdentity | None:
         try:
             record = json.loads(path.read_text(encoding="utf-8"))
