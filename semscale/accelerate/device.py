@@ -1,4 +1,4 @@
-"""Scores of images on a device with torch, and which images are so near a tie that only the kernel's own bits decide."""
+"""Scores of images on a device with torch, and which of them are so near a tie that only the kernel's bits decide."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class DeviceLadder:
 
     @property
     def row_bytes(self) -> int:
-        """Return how much memory an image takes on the device, about: its similarities, its state, and what is in work."""
+        """Return about how many bytes an image takes on the device: its similarities, its state, what is in work."""
         arrays = 9 + self._needs.best + 2 * self._needs.sums + 2 * self._needs.exp_sums + self._needs.minima
         return 4 * (self._plan.widest + arrays * self._plan.n_classes)
 

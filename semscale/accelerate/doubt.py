@@ -1,13 +1,13 @@
 """How far a class score from a device can be from the float32 kernel's, for every aggregation.
 
-Both products compute a cosine s = x.t with an error of at most e = gamma_d ||x|| ||t|| (:func:`kernel_bound`), so the two
-differ by at most 2 e. From there, with u the unit roundoff of float32, n the categories of a class, and g = ||x|| max ||t||,
-which no cosine exceeds but for rounding:
+Both products compute a cosine s = x.t with an error of at most e = gamma_d ||x|| ||t|| (:func:`kernel_bound`), so the
+two differ by at most 2 e. From there, with u the unit roundoff of float32, n the categories of a class, and
+g = ||x|| max ||t||, which no cosine exceeds but for rounding:
 
 - `max`, and the smallest cosine, are cosines themselves: 2 e.
-- `mean-similarity`, `mean-embedding`: w times a sum of n cosines, w the same on both sides. The sums' arguments differ by
-  2 e each; either summation adds gamma_(n-1) n g, the weight a rounding: w n (2 e + 2 gamma_(n+2) g). w n is 1 for the
-  mean, and n / ||sum of t|| for the mean embedding.
+- `mean-similarity`, `mean-embedding`: w times a sum of n cosines, w the same on both sides. The sums' arguments differ
+  by 2 e each; either summation adds gamma_(n-1) n g, the weight a rounding: w n (2 e + 2 gamma_(n+2) g). w n is 1 for
+  the mean, and n / ||sum of t|| for the mean embedding.
 - `top-k-mean`: the j-th largest of n numbers moves by no more than the numbers do, so it is a mean of k: the same
   with k in place of n.
 - `logsumexp`: log(sum of exp(t s)) / t moves by no more than the cosines do, since its derivatives are positive and

@@ -55,8 +55,6 @@ def equal_bits(images: Float32, texts: Float32, steps: Sequence[Step]) -> EqualB
         if all(same(rng.permutation(width), whole) for width in widths):
             return EqualBits(of_rows=True, of_columns=True)
         return EqualBits(
-            of_rows=all(
-                same(np.arange(width), np.matmul(images, texts[:width].T)) for width in widths
-            ),
+            of_rows=all(same(np.arange(width), np.matmul(images, texts[:width].T)) for width in widths),
             of_columns=False,
         )

@@ -49,9 +49,7 @@ def repeated_texts(plan: LadderPlan, texts: Float32) -> NDArray[np.bool_]:
     return found
 
 
-def device_layers(
-    plan: LadderPlan, again: NDArray[np.bool_], device: torch.device
-) -> list[list[DeviceLayer]]:
+def device_layers(plan: LadderPlan, again: NDArray[np.bool_], device: torch.device) -> list[list[DeviceLayer]]:
     """Return the layers of each step on a device; `again` is bool[m], which texts cannot win against an earlier one."""
 
     def placed(layer: Layer, start: int, stop: int) -> DeviceLayer:

@@ -20,7 +20,7 @@ _PLACES = (
     ("strategies", "--strategy", ("strategies",)),
     ("controls", "--control", ("controls",)),
     ("orders", "--order", ("orders",)),
-    ("aggregation", "--aggregation", ("aggregation",)),
+    ("aggregations", "--aggregation", ("aggregation",)),
     ("steps", "--steps", ("steps",)),
     ("limit", "--limit", ("limit",)),
     ("store", "--store", ("store",)),
@@ -28,6 +28,7 @@ _PLACES = (
     ("servers", "--server", ("server", "urls")),
     ("replicas", "--replicas", ("server", "replicas")),
     ("device", "--device", ("server", "device")),
+    ("scoring_device", "--scoring-device", ("scoring", "device")),
     ("actors", "--actors", ("encoding", "actors")),
     ("ray_address", "--ray-address", ("ray", "address")),
     ("tracking_uri", "--tracking-uri", ("tracking", "uri")),
@@ -56,8 +57,9 @@ _PLACES = (
     "--order", "orders", multiple=True, type=click.IntRange(min=0), help="Order of categories; repeatable.  [0]"
 )
 @click.option(
-    "--aggregation", metavar="NAME", help="max, mean-embedding, mean-similarity, logsumexp, top-3-mean.  [max]"
-)
+    "--aggregation", "aggregations", multiple=True, metavar="NAME",
+    help="max, mean-embedding, mean-similarity, logsumexp, top-3-mean; repeatable.  [max]",
+)  # fmt: skip
 @click.option("--steps", type=click.IntRange(min=1), help="Scale steps.  [12]")
 @click.option(
     "--server", "servers", multiple=True, metavar="URL",
@@ -65,6 +67,10 @@ _PLACES = (
 )  # fmt: skip
 @click.option("--replicas", type=click.IntRange(min=1), help="Replicas of the sweep's own server.  [2]")
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), help="Device of the sweep's own server.  [cpu]")
+@click.option(
+    "--scoring-device", metavar="DEVICE",
+    help="Where ladders are scored, with the same results: cpu, cuda, cuda:N, auto.  [cpu]",
+)  # fmt: skip
 @click.option("--actors", type=click.IntRange(min=1), help="Encoder actors.  [one for every two CPUs]")
 @click.option("--ray-address", metavar="ADDRESS", help="Ray cluster to use; without it Ray runs on this machine.")
 @click.option("--tracking-uri", metavar="URI", help="MLflow server.  [mlflow.db beside the run directory]")

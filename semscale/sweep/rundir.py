@@ -18,9 +18,9 @@ from semscale.categories.ladder import Ladder
 from semscale.config import StudyConfig
 from semscale.errors import SemscaleError, cannot_write
 
-# what identifies a curve; with `order` a ladder, and with `scale` a trial
-CURVE_KEY = ("dataset", "model", "strategy")
-LADDER_KEY = (*CURVE_KEY, "order")
+# what identifies a curve; with `order` a scored ladder, and with `scale` a trial
+CURVE_KEY = ("dataset", "model", "strategy", "aggregation")
+LADDER_KEY = ("dataset", "model", "strategy", "order", "aggregation")
 
 
 class RunDirectory:

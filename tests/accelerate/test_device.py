@@ -6,15 +6,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from semscale.accelerate import DeviceScores, score_on_device
-from semscale.accelerate.doubt import cosine_reach, reach_of
-from semscale.accelerate.independence import EqualBits, equal_bits
-from semscale.errors import SemscaleError
+from semscale.accelerate.doubt import reach_of
 from semscale.scoring import AGGREGATIONS, score_aggregations
 from semscale.scoring.aggregations import rule_of
 from semscale.scoring.plan import plan_ladder
