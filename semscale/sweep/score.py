@@ -15,6 +15,7 @@ import ray
 from threadpoolctl import threadpool_limits
 
 from semscale.categories.ladder import FlatLadder, Ladder
+from semscale.errors import SemscaleError
 from semscale.scoring.kernel import LadderScores, block_ranges, join_scores, score_aggregations
 from semscale.sweep.place import Place
 from semscale.sweep.rundir import LADDER_KEY
@@ -137,7 +138,7 @@ def score_arm(
         pending.append((ladder, flat, texts, tasks))
     scored = []
     for ladder, flat, texts, tasks in pending:
-        parts: list[_Part] = ray.get(tasks)
+        parts = _parts(tasks)
         tally.on_device += sum(part.on_device for part in parts)
         tally.again += sum(part.again for part in parts)
         scored += [
@@ -167,6 +168,15 @@ class _Part:
     scores: Mapping[str, LadderScores]
     on_device: int = 0
     again: int = 0
+
+
+def _parts(tasks: Sequence[Any]) -> list[_Part]:
+    try:
+        return list(ray.get(list(tasks)))
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, SemscaleError):
+            raise error.cause from None  # a device that a worker has not, and not its traceback
+        raise
 
 
 def _start(
