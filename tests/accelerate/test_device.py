@@ -138,6 +138,20 @@ def test_where_rows_depend_on_their_place_whole_blocks_are_scored_again(monkeypa
     assert 0 < found.again < 5 * BLOCK
 
 
+def test_a_ceiling_that_alone_hinges_on_a_tie() -> None:
+    rng = np.random.default_rng(12)
+    images = unit(np.ones(64) + 0.1 * rng.standard_normal((8 * BLOCK, 64)))
+    far = unit(rng.standard_normal((1, 64)))
+    # the best of the true class and the worst of the other one are nearly the same text, the other's best is clear
+    texts = np.concatenate([far, -unit(np.ones((1, 64))), far, unit(np.ones((1, 64)))])
+    texts[2] += np.float32(6e-8) * np.tile(np.array([1, -1], dtype=np.float32), 32)
+    case = {"images": images, "texts": texts, "class_index": np.array([0, 0, 1, 1], np.int32)}
+    case |= {"step_ends": np.array([4]), "true_class": np.zeros(len(images), np.int32)}
+    found = assert_same(case, ("max",))
+    assert found.again == len(images)
+    assert 0 < found.scores["max"].ceiling.mean() < 1
+
+
 def test_ranges_of_blocks_join_to_the_whole() -> None:
     case = case_of(6, 4 * BLOCK + 7, 8, 3, 32, 1e-2, True, 0.1)
     whole = score_aggregations(**case, block=BLOCK)  # type: ignore[arg-type]
