@@ -98,7 +98,9 @@ def test_runs_say_their_aggregation_where_there_are_several(
     assert run.data.tags["semscale_key"].endswith("/digits__semscale-mini__templates-fixed/o=0/s=1")
 
 
-def test_each_is_compared_with_the_first_on_the_same_images(several: SweepResult, alone: dict[str, SweepResult]) -> None:
+def test_each_is_compared_with_the_first_on_the_same_images(
+    several: SweepResult, alone: dict[str, SweepResult]
+) -> None:
     found = pd.read_parquet(several.directory / "aggregations.parquet")
     assert len(found) == CURVES * (len(NAMES) - 1) * (STEPS + 1)
     assert set(found["against"]) == {"max"}
