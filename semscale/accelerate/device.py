@@ -82,6 +82,14 @@ class DeviceLadder:
         arrays = 9 + self._needs.best + 2 * self._needs.sums + 2 * self._needs.exp_sums + self._needs.minima
         return 4 * (self._plan.widest + arrays * self._plan.n_classes)
 
+    def multiplies_in_full_float32(self, rows: int) -> bool:
+        """Return whether a product of as many images keeps the last bit of its numbers, which the bounds need."""
+        last_bit = 1 + 2.0**-23
+        left, right = (torch.zeros((n, self._texts.shape[1]), device=self._device) for n in (rows, self._plan.widest))
+        left[:, 0], right[:, 0] = last_bit, 1
+        with _full_float32():
+            return bool((torch.mm(left, right.T) == last_bit).all())
+
     def score(self, images: Float32, true_class: Int32) -> Part:
         """Score float32[rows, d] images of true classes int32[rows]."""
         with _full_float32(), torch.inference_mode():

@@ -83,7 +83,8 @@ def score_on_device(
         device: a torch device: `cpu`, `cuda`, `cuda:1`, ...
 
     Raises:
-        SemscaleError: torch is not installed, the device is not there or has too little memory; an unknown aggregation.
+        SemscaleError: torch is not installed; the device is not there, has too little memory or rounds more than
+            float32; an unknown aggregation.
         ValueError: as the kernel.
 
     >>> images = np.eye(2, dtype=np.float32)
@@ -119,6 +120,12 @@ def score_on_device(
     bits = equal_bits(np.ascontiguousarray(images[start : start + block]), texts, plan.steps)
     ladder = _on_device(plan, texts, aggregations, device, confidence, ceiling, logit_scale, bits.of_columns)
     blocks = 1 if device == "cpu" else max(1, min(_MOST_BLOCKS, _MOST_BYTES // (ladder.row_bytes * block)))
+    if not ladder.multiplies_in_full_float32(blocks * block):
+        raise SemscaleError(
+            "the scoring device does not multiply in full float32, so its scores would be of no use",
+            found=f"device {device}",
+            hint="look for TF32 in this machine's environment variables, or score on the device cpu",
+        )
     parts = [
         _scored(ladder, images, true_class, first, min(first + blocks * block, end))
         for first in range(start, end, blocks * block)
