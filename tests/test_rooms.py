@@ -30,6 +30,7 @@ ROOMS: dict[str, set[str]] = {
         "tracking",
         "report",
         "analysis",
+        "accelerate",
         "scoring",
         "encoding",
         "serving",

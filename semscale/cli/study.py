@@ -22,7 +22,7 @@ _PLACES = (
     ("strategies", "--strategy", ("strategies",)),
     ("controls", "--control", ("controls",)),
     ("orders", "--order", ("orders",)),
-    ("aggregation", "--aggregation", ("aggregation",)),
+    ("aggregations", "--aggregation", ("aggregation",)),
     ("steps", "--steps", ("steps",)),
     ("limit", "--limit", ("limit",)),
     ("store", "--store", ("store",)),
@@ -30,6 +30,7 @@ _PLACES = (
     ("servers", "--server", ("server", "urls")),
     ("replicas", "--replicas", ("server", "replicas")),
     ("device", "--device", ("server", "device")),
+    ("scoring_device", "--scoring-device", ("scoring", "device")),
     ("actors", "--actors", ("encoding", "actors")),
     ("ray_address", "--ray-address", ("ray", "address")),
     ("tracking_uri", "--tracking-uri", ("tracking", "uri")),
@@ -58,7 +59,11 @@ _OPTIONS = (
         "--order", "orders", multiple=True, type=click.IntRange(min=0), help="Order of categories; repeatable.  [0]"
     ),
     click.option(
-        "--aggregation", metavar="NAME", help="max, mean-embedding, mean-similarity, logsumexp, top-3-mean.  [max]"
+        "--aggregation",
+        "aggregations",
+        multiple=True,
+        metavar="NAME",
+        help="max, mean-embedding, mean-similarity, logsumexp, top-3-mean; repeatable.  [max]",
     ),
     click.option("--steps", type=click.IntRange(min=1), help="Scale steps.  [12]"),
     click.option(
@@ -71,6 +76,11 @@ _OPTIONS = (
     ),
     click.option("--replicas", type=click.IntRange(min=1), help="Replicas of the sweep's own server.  [2]"),
     click.option("--device", type=click.Choice(["cpu", "cuda"]), help="Device of the sweep's own server.  [cpu]"),
+    click.option(
+        "--scoring-device",
+        metavar="DEVICE",
+        help="Where ladders are scored, with the same results: cpu, cuda, cuda:N, auto.  [cpu]",
+    ),
     click.option("--actors", type=click.IntRange(min=1), help="Encoder actors.  [one for every two CPUs]"),
     click.option("--ray-address", metavar="ADDRESS", help="Ray cluster to use; without it Ray runs on this machine."),
     click.option("--tracking-uri", metavar="URI", help="MLflow server.  [mlflow.db beside the run directory]"),

@@ -19,9 +19,9 @@ from semscale.encoding.folder import Folder
 from semscale.errors import SemscaleError, cannot_write
 from semscale.locks import take_lock
 
-# what identifies a curve; with `order` a ladder, and with `scale` a trial
-CURVE_KEY = ("dataset", "model", "strategy")
-LADDER_KEY = (*CURVE_KEY, "order")
+# what identifies a curve; with `order` a scored ladder, and with `scale` a trial
+CURVE_KEY = ("dataset", "model", "strategy", "aggregation")
+LADDER_KEY = ("dataset", "model", "strategy", "order", "aggregation")
 
 
 class RunDirectory:

@@ -23,9 +23,10 @@ from semscale.sweep.cluster import check_shared, in_ray_job, ray_address, ray_cl
 from semscale.sweep.conclude import Conclusions, conclude_study
 from semscale.sweep.encode import EncodedModel, encode_model, write_work
 from semscale.sweep.endpoints import Endpoints
+from semscale.sweep.place import check_device, scoring_place
 from semscale.sweep.progress import Reporter
-from semscale.sweep.rundir import RunDirectory, slug
-from semscale.sweep.score import ScoredLadder, score_arm
+from semscale.sweep.rundir import CURVE_KEY, RunDirectory, slug
+from semscale.sweep.score import CurveKey, LadderKey, ScoredLadder, Tally, score_arm
 from semscale.sweep.stored import StoredModel
 from semscale.sweep.trials import TrialContext, places_of, run_trials
 from semscale.tracking.patience import Patience
@@ -158,9 +159,11 @@ def sweep(
     store = embedding_store(study.store)
     # everything that can be wrong with the study shows here, before anything is started
     arms = make_arms(study) if arms is None else arms
+    check_device(study.scoring.device, study.ray.address)
     with RunDirectory(out, study) as directory, ExitStack() as stack:
         tracking = open_store(study.tracking.uri, study.tracking.experiment, out.local.parent, study.tracking.artifacts)
         begin(study, arms, store, directory, report, stack)
+        scoring_place(study.scoring.device)  # a cluster without the GPUs that are asked for is refused at once
         scored, encoded = _encode_and_score(study, arms, store, directory, report, stored)
         return _try_and_conclude(study, arms, scored, encoded, tracking, directory, report)
 
@@ -215,13 +218,22 @@ def _score_model(
 ) -> list[ScoredLadder]:
     scored: list[ScoredLadder] = []
     total = sum(len(arm.arm.ladders) for arm in encoded.arms)
+    place, tally = scoring_place(study.scoring.device), Tally()
     with report.stage("scoring", total, "ladders") as advance:
         for arm in encoded.arms:
-            for ladder in score_arm(arm, model, study.aggregation):
-                directory.write_table(f"predictions/{slug(*ladder.key)}.parquet", ladder.predictions())
+            for ladder in score_arm(arm, model, study.aggregations, place, tally):
+                directory.write_table(f"predictions/{slug(*_named(study, ladder.key))}.parquet", ladder.predictions())
                 scored.append(ladder)
-                advance(len(scored), total)
+                advance(len(scored) // len(study.aggregations), total)
+    if tally.on_device:
+        share = 100 * tally.again / tally.on_device
+        report.note(f"scoring on {study.scoring.device}: {share:.1f} % of the images near a tie, scored again")
     return scored
+
+
+def _named(study: StudyConfig, key: LadderKey | CurveKey) -> tuple[str | int, ...]:
+    """Return what names a curve or a ladder in keys and files: the aggregation, which is last, if there are several."""
+    return key if len(study.aggregations) > 1 else key[:-1]
 
 
 def _try_and_conclude(
@@ -242,9 +254,10 @@ def _try_and_conclude(
     runs, places = {}, {}
     for ladder in scored:
         if ladder.curve not in runs:
-            curve_key = f"{key}/{slug(*ladder.curve)}"
+            curve_key = f"{key}/{slug(*_named(study, ladder.curve))}"
             model = f" / {ladder.model}" if len(study.models) > 1 else ""
-            title = f"{ladder.dataset}{model} / {ladder.strategy}"
+            aggregation = f" / {ladder.aggregation}" if len(study.aggregations) > 1 else ""
+            title = f"{ladder.dataset}{model} / {ladder.strategy}{aggregation}"
             run = patience.call(start_curve_run, client, tracking, curve_key, study_run, ladder.columns, title)
             runs[ladder.curve] = run
             places[ladder.curve] = (run.info.run_id, curve_key, title)
@@ -299,9 +312,8 @@ def _write_results(study: StudyConfig, directory: RunDirectory, trials: pd.DataF
     return ["study.yaml", *tables, "quarantine.csv", "report.html"]
 
 
-def _rows(table: pd.DataFrame, curve: tuple[str, str, str]) -> pd.DataFrame:
-    dataset, model, strategy = curve
-    return table[(table["dataset"] == dataset) & (table["model"] == model) & (table["strategy"] == strategy)]
+def _rows(table: pd.DataFrame, curve: CurveKey) -> pd.DataFrame:
+    return table[(table[list(CURVE_KEY)] == list(curve)).all(axis=1)]
 
 
 def _study_key(name: str, study: StudyConfig, scored: Sequence[ScoredLadder]) -> str:
@@ -316,6 +328,7 @@ def _study_params(study: StudyConfig, curves: pd.DataFrame, encoded: Sequence[En
         "models": ", ".join(study.models),
         "strategies": ", ".join(entry.label for entry in study.strategies),
         "controls": ", ".join(study.controls),
-        **{name: getattr(study, name) for name in ("steps", "scales", "orders", "aggregation", "limit", "margin")},
+        "aggregation": ", ".join(study.aggregations),
+        **{name: getattr(study, name) for name in ("steps", "scales", "orders", "limit", "margin")},
         "encoders": ", ".join(dict.fromkeys(one.identity.fingerprint for one in encoded)),
     }
