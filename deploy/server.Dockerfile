@@ -29,10 +29,11 @@ RUN useradd --uid 10001 --user-group --create-home --shell /usr/sbin/nologin sem
     && install -d -o 10001 -g 10001 /home/semscale/weights
 USER 10001:10001
 WORKDIR /home/semscale
-# weights from a hub are kept here
+# weights from a hub are kept here; jina wants a folder to write to, which the home of a read-only container is not
 ENV HF_HOME=/home/semscale/weights \
-    NO_VERSION_CHECK=1 \
-    JINA_OPTOUT_TELEMETRY=1
+    JINA_HUB_ROOT=/tmp/.jina \
+    JINA_OPTOUT_TELEMETRY=1 \
+    NO_VERSION_CHECK=1
 
 EXPOSE 51000
 HEALTHCHECK --interval=30s --timeout=15s --start-period=300s --retries=3 \

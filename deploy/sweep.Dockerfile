@@ -25,7 +25,9 @@ COPY --chown=1000:100 semscale semscale
 COPY --chown=1000:100 ray_jobs ray_jobs
 RUN pip install --no-deps -c constraints.txt . && rm -rf build
 
+# jina wants a folder to write to, which the home of a read-only container is not
 ENV DO_NOT_TRACK=true \
+    JINA_HUB_ROOT=/tmp/.jina \
     JINA_OPTOUT_TELEMETRY=1 \
     MLFLOW_DISABLE_TELEMETRY=true \
     NO_VERSION_CHECK=1 \
