@@ -50,7 +50,7 @@ ROOMS: dict[str, set[str]] = {
         "datasets",
         "config",
     },
-    "cli": {"bench", "sweep", "label", "doctor", "replay", "serving", "categories", "datasets", "config"},
+    "cli": {"bench", "sweep", "label", "doctor", "replay", "encoding", "serving", "categories", "datasets", "config"},
 }
 SHARED = {"errors", "redact", "access"}
 CORE = ("categories", "scoring", "analysis", "replay")

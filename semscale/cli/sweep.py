@@ -36,11 +36,8 @@ _PLACES = (
 
 @main.command()
 @click.argument("study", required=False, type=click.Path(dir_okay=False, path_type=Path), metavar="[STUDY.yaml]")
-@click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Run directory.  [semscale-runs/NAME-ID]")
-@click.option(
-    "--resume", type=click.Path(file_okay=False, path_type=Path), metavar="RUN",
-    help="Go on with the study of this run directory.",
-)  # fmt: skip
+@click.option("--out", metavar="DIR", help="Run directory, also s3://BUCKET/PREFIX.  [semscale-runs/NAME-ID]")
+@click.option("--resume", metavar="RUN", help="Go on with the study of this run directory.")
 @click.option("--dataset", "datasets", multiple=True, metavar="SPEC", help="See `semscale datasets`; repeatable.")
 @click.option(
     "--model", "models", multiple=True, metavar="NAME",
@@ -68,12 +65,15 @@ _PLACES = (
 @click.option("--actors", type=click.IntRange(min=1), help="Encoder actors.  [one for every two CPUs]")
 @click.option("--ray-address", metavar="ADDRESS", help="Ray cluster to use; without it Ray runs on this machine.")
 @click.option("--tracking-uri", metavar="URI", help="MLflow server.  [mlflow.db beside the run directory]")
-@click.option("--store", metavar="DIR", help="Embedding store.  [SEMSCALE_STORE or ~/.cache/semscale/embeddings]")
+@click.option(
+    "--store", metavar="DIR",
+    help="Embedding store, also s3://BUCKET/PREFIX.  [SEMSCALE_STORE or ~/.cache/semscale/embeddings]",
+)  # fmt: skip
 @click.option("--limit", type=click.IntRange(min=1), help="At most this many images per dataset.")
 @dataset_options
 @click.option("--max-bad-fraction", type=float, help="Stop when more images of a dataset cannot be used.  [0.01]")
 @click.option("--quiet", is_flag=True, help="No progress, only the table.")
-def sweep(study: Path | None, out: Path | None, resume: Path | None, quiet: bool, **options: Any) -> None:
+def sweep(study: Path | None, out: str | None, resume: str | None, quiet: bool, **options: Any) -> None:
     """Run a study from images to conclusions.
 
     Encodes what is new, scores every scale step, records every trial in MLflow, and concludes per curve. Without
@@ -95,6 +95,7 @@ def sweep(study: Path | None, out: Path | None, resume: Path | None, quiet: bool
     arms = make_arms(config)  # a study that cannot be is refused before the engines are imported
     from rich.console import Console
 
+    from semscale.encoding.folder import Folder
     from semscale.sweep.progress import reporter
     from semscale.sweep.show import show_result
     from semscale.sweep.study import default_out
@@ -103,17 +104,19 @@ def sweep(study: Path | None, out: Path | None, resume: Path | None, quiet: bool
     console = Console()
     if not console.is_terminal:
         console = Console(width=110)  # a pipe has no width; tables should not wrap in it
-    out = out or default_out(config)
+    folder = Folder.of(out or default_out(config))
     try:
-        result = run(config, out, reporter(console, quiet=quiet), arms)
+        result = run(config, folder, reporter(console, quiet=quiet), arms)
     except KeyboardInterrupt:
-        if out.exists():
-            click.echo(f"To go on: semscale sweep --resume {out}", err=True)
+        if folder.local.exists():
+            click.echo(f"To go on: semscale sweep --resume {out or default_out(config)}", err=True)
         raise
     show_result(console, result)
 
 
-def _resumed(run: Path, study: Path | None, out: Path | None) -> Path:
+def _resumed(run: str, study: Path | None, out: str | None) -> Path:
+    from semscale.sweep.rundir import study_file
+
     for option, given in (("STUDY.yaml", study), ("--out", out)):
         if given is not None:
             raise SemscaleError(
@@ -122,18 +125,10 @@ def _resumed(run: Path, study: Path | None, out: Path | None) -> Path:
                 found=f"{option} {given} beside it",
                 hint=f"leave {option} away, or give the study without --resume",
             )
-    file = run / "study.yaml"
-    if not file.is_file():
-        raise SemscaleError(
-            "not a run directory",
-            where=str(run),
-            found="no study.yaml in it",
-            expected="the directory that a sweep printed as its results",
-        )
-    return file
+    return study_file(run)
 
 
-def _check_secrets(config: StudyConfig, run: Path) -> None:
+def _check_secrets(config: StudyConfig, run: str) -> None:
     """Say what study.yaml does not hold, before something is tried with asterisks in place of a password."""
     places = {"tracking.uri": config.tracking.uri or "", **{url: url for url in config.server.urls}}
     places |= {f"datasets.{number}": entry.spec or "" for number, entry in enumerate(config.datasets)}
@@ -141,7 +136,7 @@ def _check_secrets(config: StudyConfig, run: Path) -> None:
     if hidden:
         raise SemscaleError(
             "the run's study file holds no passwords and signatures, and this study needs them",
-            where=str(run / "study.yaml"),
+            where=f"{run}/study.yaml",
             found=", ".join(hidden),
             hint="give --tracking-uri, --server or the first command again; the run directory stays the same",
         )

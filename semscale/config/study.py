@@ -128,6 +128,9 @@ class TrackingConfig(_Section):
 
     uri: str | None = None
     experiment: str = "semscale"
+    artifacts: str | None = Field(
+        default=None, description="where a new experiment keeps its files, such as s3://bucket/prefix"
+    )
 
 
 class RayConfig(_Section):

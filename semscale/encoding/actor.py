@@ -8,7 +8,6 @@ import uuid
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +16,7 @@ import ray
 from semscale.access import Access
 from semscale.datasets.base import Reader
 from semscale.datasets.picture import BadImageError, decode
+from semscale.encoding.folder import Folder
 from semscale.encoding.identity import EncoderIdentity, Probe
 from semscale.encoding.preprocess import can_prepare, draft_side, prepare, to_ppm, whole
 from semscale.encoding.segment import write_segment
@@ -59,7 +59,7 @@ class ActorSettings:
         access: the token to show and the authorities to trust; Ray carries it to actors on other machines.
     """
 
-    folder: Path
+    folder: Folder
     identity: EncoderIdentity
     probe: Probe | None
     batch_size: int | None

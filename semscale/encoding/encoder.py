@@ -17,9 +17,11 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from semscale.access import Access
 from semscale.datasets.base import Dataset
 from semscale.encoding.actor import CHUNKS, ActorSettings, ChunkReport, RemoteEncoder, text_key
+from semscale.encoding.folder import Folder
 from semscale.encoding.gate import News
 from semscale.encoding.identity import EncoderIdentity, read_probe
 from semscale.encoding.ledger import Ledger
+from semscale.encoding.quarantine import TooManyBadImagesError, check_bad
 from semscale.encoding.segment import Float32
 from semscale.encoding.share import Share
 from semscale.encoding.store import EmbeddingStore, LostRowsError
@@ -60,7 +62,7 @@ class Encoder:
         identity: the encoder behind the endpoints, from :func:`semscale.encoding.handshake.shake_hands`.
         urls: the endpoints, or a function that starts servers and returns them; it is called when there is something
             to send, and not at all when everything is in the store.
-        store: root of the embedding store.
+        store: root of the embedding store, which all nodes of the cluster must see.
         actors: number of actors; unless given one for every two CPUs of the cluster, at least one and at most eight
             per endpoint.
         batch_size: images or texts per request; None adapts it to the servers.
@@ -78,7 +80,7 @@ class Encoder:
         self,
         identity: EncoderIdentity,
         urls: Sequence[str] | Callable[[], Sequence[str]],
-        store: Path,
+        store: Path | Folder,
         *,
         actors: int | None = None,
         batch_size: int | None = None,
@@ -90,7 +92,8 @@ class Encoder:
     ) -> None:
         self.identity = identity
         self.batch_size = batch_size or _BATCH
-        self._folder = store / identity.fingerprint
+        root = Folder.of(store)
+        self._folder = root / identity.fingerprint
         self._stores = {kind: EmbeddingStore(self._folder / kind) for kind in ("image", "text")}
         self._chunk = 0
         # what the ledger will not have sent again, and why it is not in the store
@@ -108,7 +111,7 @@ class Encoder:
         self._ledger = ledger.remote(stored, given, patience)
         self._asked = self._ledger.asked.remote() if self._start else None
         self._news = self._ledger.news.remote()
-        probe = read_probe(store, identity.fingerprint)
+        probe = read_probe(root, identity.fingerprint)
         settings = ActorSettings(self._folder, identity, probe, batch_size, deadline, access or Access())
         cluster = float(ray.cluster_resources().get("CPU", 1.0))
         endpoints = max(1, len(given))
@@ -151,7 +154,7 @@ class Encoder:
         """
         samples = dataset.samples
         rejected = dict(dataset.rejected)
-        _check_bad(dataset, rejected, most_bad)
+        check_bad(dataset, rejected, most_bad)
         reader = ray.put(dataset.reader)
         keys = np.zeros(len(samples), dtype="V32")
         known = np.zeros(len(samples), dtype=np.bool_)
@@ -165,7 +168,7 @@ class Encoder:
                     reasons[i] = reason
             sent += report.sent
             if most_bad is not None and len(rejected) + len(reasons) > most_bad:
-                _check_bad(dataset, rejected | _by_file(dataset, reasons), most_bad)
+                check_bad(dataset, rejected | _by_file(dataset, reasons), most_bad)
         stored = self._stores["image"]
         damaged = stored.refresh()
         # a copy of a bad image is as bad as the one that was sent
@@ -176,11 +179,13 @@ class Encoder:
         lost = [i for i in missing if known[i] and keys[i].tobytes() not in self._bad]
         if damaged and lost:  # they are no bad images, and belong into no quarantine
             raise LostRowsError(stored.folder, len(lost))
+        if lost:
+            raise _not_here(self._folder, len(lost))
         good = np.ones(len(samples), dtype=np.bool_)
         good[list(reasons)] = False
         positions = np.flatnonzero(good)
         quarantine = rejected | _by_file(dataset, reasons)
-        _check_bad(dataset, quarantine, most_bad)
+        check_bad(dataset, quarantine, most_bad)
         if not len(positions):
             raise TooManyBadImagesError(dataset.name, quarantine, len(samples) + len(rejected))
         return EncodedImages(positions, keys[positions], quarantine, sent)
@@ -288,33 +293,14 @@ class Encoder:
         return self.batch_size * min(_REQUESTS_PER_CHUNK, max(1, share))
 
 
-class TooManyBadImagesError(SemscaleError):
-    """More images of a dataset cannot be used than the study allows.
-
-    Args:
-        dataset: its name.
-        quarantine: file -> reason, as far as known.
-        n_images: how many images the dataset has.
-        most: how many bad ones were allowed.
-    """
-
-    def __init__(self, dataset: str, quarantine: Mapping[str, str], n_images: int, most: int = 0) -> None:
-        self.dataset = dataset
-        self.quarantine = dict(quarantine)
-        first = [f"{file}: {reason}" for file, reason in list(self.quarantine.items())[:5]]
-        count = f"{len(self.quarantine)} of {n_images}"
-        super().__init__(
-            "too many images of the dataset cannot be used",
-            where=dataset,
-            found="; ".join([f"{count} so far", *first]) if first else "no images",
-            expected=f"at most {most} (max_bad_fraction)",
-            hint="mend or remove them (semscale datasets check lists them all), or raise max_bad_fraction",
-        )
-
-
-def _check_bad(dataset: Dataset, quarantine: Mapping[str, str], most: int | None) -> None:
-    if most is not None and len(quarantine) > most:
-        raise TooManyBadImagesError(dataset.name, quarantine, len(dataset.samples) + len(dataset.rejected), most)
+def _not_here(folder: Folder, n: int) -> SemscaleError:
+    return SemscaleError(
+        "rows that were encoded are not in the embedding store here",
+        where=str(folder),
+        found=f"{n} rows are missing",
+        expected="one store for all nodes of the Ray cluster",
+        hint="give a --store that every node sees: a shared folder, or s3://bucket/prefix",
+    )
 
 
 def _by_file(dataset: Dataset, reasons: Mapping[int, str]) -> dict[str, str]:

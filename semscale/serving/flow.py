@@ -24,6 +24,9 @@ from semscale.serving.metrics import monitoring_arguments
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _PATIENCE = 20.0
+# jina's clients, the gateway among them, ping every 10 s; gRPC's servers take pings that carry no data for an attack
+# and close the connection after a few, amid a long request or after minutes of rest, unless they are told not to count
+_GRPC_OPTIONS = {"grpc.http2.max_ping_strikes": 0}
 
 
 @dataclass(frozen=True)
@@ -175,6 +178,7 @@ def build_flow(config: ServeConfig, announcer: Announcer) -> Any:
         protocol="grpc",
         host=config.host,
         port=port,
+        grpc_server_options=_GRPC_OPTIONS,
         **({"timeout_send": int(config.timeout_send * 1000)} if config.timeout_send else {}),
     )
     # for the gateway alone: options of the Flow reach the replicas as well

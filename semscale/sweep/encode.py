@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from semscale.config import StudyConfig
 from semscale.datasets.duplicates import duplicate_notes
 from semscale.encoding.encoder import EncodedImages, Encoder
+from semscale.encoding.folder import Folder
 from semscale.encoding.identity import EncoderIdentity
 from semscale.encoding.segment import Float32
 from semscale.sweep.arms import Arm
@@ -62,7 +62,7 @@ def _most_bad(study: StudyConfig, arm: Arm) -> int:
 
 
 def encode_model(
-    study: StudyConfig, model: str, arms: Sequence[Arm], endpoints: Endpoints, store: Path, report: Reporter
+    study: StudyConfig, model: str, arms: Sequence[Arm], endpoints: Endpoints, store: Folder, report: Reporter
 ) -> EncodedModel:
     """Encode what is not in the store yet; Ray must be initialised.
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from semscale.access import Access, read_access
 from semscale.config import StudyConfig
+from semscale.encoding.folder import Folder
 from semscale.encoding.identity import EncoderIdentity, forget_origin, recall_origin, remember_origin
 from semscale.errors import SemscaleError
 from semscale.serving.origin import model_origin
@@ -38,7 +39,7 @@ class Endpoints:
         SemscaleError: the study's token or certificate authority cannot be read.
     """
 
-    def __init__(self, study: StudyConfig, model: str, store: Path, logs: Path, report: Reporter) -> None:
+    def __init__(self, study: StudyConfig, model: str, store: Folder, logs: Path, report: Reporter) -> None:
         self._settings = study.server
         settings = study.server
         self.access = read_access(settings.token_file, settings.ca_file) if settings.urls else Access()

@@ -46,8 +46,8 @@ def show_result(console: Console, result: SweepResult) -> None:
         f"{len(result.trials)} trials, {len(result.curves)} curves; "
         f"sent to the server: {result.images_sent} images, {result.texts_sent} texts",
         *([f"{result.quarantined} images in quarantine.csv"] if result.quarantined else []),
-        f"results  {result.directory}",
-        f"report   {result.directory / 'report.html'}",
+        f"results  {result.folder}",
+        f"report   {result.folder / 'report.html'}",
         f"MLflow   {result.ui_command}",
     ]
     for line in lines:

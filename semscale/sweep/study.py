@@ -13,8 +13,10 @@ from typing import Any
 import pandas as pd
 
 from semscale.config import StudyConfig
-from semscale.encoding.encoder import TooManyBadImagesError
+from semscale.encoding.folder import Folder, cache_folder
+from semscale.encoding.quarantine import TooManyBadImagesError
 from semscale.encoding.store import LostRowsError
+from semscale.errors import SemscaleError
 from semscale.report.page import write_report
 from semscale.sweep.arms import Arm, make_arms
 from semscale.sweep.cluster import ray_cluster
@@ -47,7 +49,7 @@ class SweepResult:
     """What a sweep leaves behind.
 
     Attributes:
-        directory: the run directory.
+        folder: the run directory.
         trials: one row per trial.
         curves: one row per curve.
         conclusions: all tables of stage 4, the curves among them.
@@ -57,7 +59,7 @@ class SweepResult:
         ui_command: the line that opens the MLflow UI.
     """
 
-    directory: Path
+    folder: Folder
     trials: pd.DataFrame
     curves: pd.DataFrame
     conclusions: Conclusions
@@ -66,13 +68,15 @@ class SweepResult:
     quarantined: int
     ui_command: str
 
+    @property
+    def directory(self) -> Path:
+        """The run directory on this machine."""
+        return self.folder.local
 
-def default_store() -> Path:
-    """Return the embedding store of this user: ``SEMSCALE_STORE``, or a folder of the XDG cache."""
-    if folder := os.environ.get("SEMSCALE_STORE"):
-        return Path(folder)
-    cache = os.environ.get("XDG_CACHE_HOME")
-    return (Path(cache) if cache else Path.home() / ".cache") / "semscale" / "embeddings"
+
+def embedding_store(given: str | None = None) -> Folder:
+    """Return the embedding store: the given one, ``SEMSCALE_STORE``, or a folder of this user's cache."""
+    return Folder.of(given or os.environ.get("SEMSCALE_STORE") or cache_folder() / "embeddings")
 
 
 def default_out(study: StudyConfig) -> Path:
@@ -80,7 +84,9 @@ def default_out(study: StudyConfig) -> Path:
     return DEFAULT_RUNS / f"{study.name}-{study.digest()}"
 
 
-def sweep(study: StudyConfig, out: Path | None, report: Reporter, arms: Sequence[Arm] | None = None) -> SweepResult:
+def sweep(
+    study: StudyConfig, out: Path | Folder | None, report: Reporter, arms: Sequence[Arm] | None = None
+) -> SweepResult:
     """Carry a study out from beginning to end.
 
     Whatever an earlier attempt finished is found again: embeddings in the store, runs in MLflow by their key, files
@@ -95,8 +101,15 @@ def sweep(study: StudyConfig, out: Path | None, report: Reporter, arms: Sequence
     Raises:
         SemscaleError: for anything that the user can mend.
     """
-    out = out or default_out(study)
-    store = (Path(study.store) if study.store else default_store()).expanduser().resolve()
+    out = Folder.of(out or default_out(study))
+    if out.is_remote and study.tracking.uri is None:
+        raise SemscaleError(
+            "MLflow's database cannot lie in an object store",
+            where=str(out),
+            expected="an MLflow server for the runs when the results go there",
+            hint="give --tracking-uri URI, or an --out on this machine",
+        )
+    store = embedding_store(study.store)
     # everything that can be wrong with the study shows here, before anything is started
     arms = make_arms(study) if arms is None else arms
     with RunDirectory(out, study) as directory, ExitStack() as stack:
@@ -107,7 +120,7 @@ def sweep(study: StudyConfig, out: Path | None, report: Reporter, arms: Sequence
                     report.note(f"{ladder.dataset} x {ladder.strategy}: {note}")
             for line in arm.dataset.notes:
                 report.note(f"{arm.dataset.name}: {line}")
-        tracking = open_store(study.tracking.uri, study.tracking.experiment, out.resolve().parent)
+        tracking = open_store(study.tracking.uri, study.tracking.experiment, out.local.parent, study.tracking.artifacts)
         with report.stage("connecting to Ray" if study.ray.address else "starting Ray"):
             stack.enter_context(ray_cluster(study.ray.address))
         scored, encoded = _encode_and_score(study, arms, store, directory, report)
@@ -115,7 +128,7 @@ def sweep(study: StudyConfig, out: Path | None, report: Reporter, arms: Sequence
 
 
 def _encode_and_score(
-    study: StudyConfig, arms: Sequence[Arm], store: Path, directory: RunDirectory, report: Reporter
+    study: StudyConfig, arms: Sequence[Arm], store: Folder, directory: RunDirectory, report: Reporter
 ) -> tuple[list[ScoredLadder], list[EncodedModel]]:
     scored: list[ScoredLadder] = []
     encoded: list[EncodedModel] = []
@@ -137,7 +150,7 @@ def _encode_and_score(
 
 
 def _encode_and_score_model(
-    study: StudyConfig, model: str, arms: Sequence[Arm], store: Path, directory: RunDirectory, report: Reporter
+    study: StudyConfig, model: str, arms: Sequence[Arm], store: Folder, directory: RunDirectory, report: Reporter
 ) -> tuple[list[ScoredLadder], list[EncodedModel]]:
     """Bring what a model says into the store and score it, again when stored rows turn out to be damaged."""
     attempts: list[EncodedModel] = []
@@ -177,7 +190,7 @@ def _try_and_conclude(
     report: Reporter,
 ) -> SweepResult:
     client = tracking.client()
-    name = directory.path.resolve().name
+    name = directory.folder.name
     key = _study_key(name, study, scored)
     patience = Patience(tracking.uri, report.note)
     # everything that workers write under exists before the first worker starts
@@ -214,14 +227,14 @@ def _try_and_conclude(
         artifacts = _write_results(study, directory, trials, found)
         params = _study_params(study, found.curves, encoded)
         metrics = {"trials": len(trials), "curves": len(found.curves), "quarantined": quarantined}
-        files = {file: (directory.path / file).read_bytes() for file in artifacts}
+        files = {file: directory.written(file) for file in artifacts}
         patience.call(finish_study_run, client, study_run, params=params, metrics=metrics, files=files)
         if patience.repeated:
             curves = {curve_key: run_id for run_id, curve_key, _ in places.values()}
             for kind, kept in (("curve", curves), ("study", {key: study_run.info.run_id})):
                 patience.call(delete_double_runs, client, tracking, name, kind, kept)
     return SweepResult(
-        directory=directory.path,
+        folder=directory.folder,
         trials=trials,
         curves=found.curves,
         conclusions=found,
