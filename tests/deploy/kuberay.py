@@ -1,4 +1,4 @@
-"""The fields of KubeRay's `ray.io/v1` that deploy/ uses, after its API reference (KubeRay 1.6); pods are Kubernetes' own.
+"""The fields of KubeRay's `ray.io/v1` that deploy/ uses, after its API reference (1.6); pods are Kubernetes' own.
 
 Nothing may stand in a manifest that does not stand here: an API server drops fields that it does not know without a
 word. So a new field is looked up first.
@@ -27,9 +27,7 @@ _METADATA = _object(
 RAY_CLUSTER_SPEC = _object(
     ["headGroupSpec"],
     rayVersion={"type": "string", "pattern": r"^\d+\.\d+\.\d+$"},
-    authOptions=_object(
-        ["mode"], mode={"enum": ["disabled", "token"]}, secretName={"type": "string"}
-    ),
+    authOptions=_object(["mode"], mode={"enum": ["disabled", "token"]}, secretName={"type": "string"}),
     headGroupSpec=_object(
         ["template"],
         rayStartParams=_START_PARAMS,

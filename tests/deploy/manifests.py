@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import copy
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +18,7 @@ OVERLAYS = ("local", "gpu")
 
 Document = dict[str, Any]
 
-_PLURALS = {"Namespace"}  # kinds that lie in no namespace
+_OF_THE_CLUSTER = {"Namespace"}  # kinds that lie in no namespace
 
 
 def pins() -> dict[str, str]:
@@ -39,7 +39,7 @@ def _build(folder: Path) -> list[Document]:
     documents: list[Document] = []
     for name in recipe["resources"]:
         path = folder / name
-        documents += _build(path) if path.is_dir() else [copy.deepcopy(d) for d in yaml.safe_load_all(path.read_text())]
+        documents += _build(path) if path.is_dir() else _read(path)
     for entry in recipe.get("patches", []):
         target = entry["target"]
         hit = [n for n, d in enumerate(documents) if (d["kind"], name_of(d)) == (target["kind"], target["name"])]
@@ -47,9 +47,14 @@ def _build(folder: Path) -> list[Document]:
         patch = yaml.safe_load((folder / entry["path"]).read_text())
         documents[hit[0]] = jsonpatch.apply_patch(documents[hit[0]], patch)
     for document in documents:
-        if document["kind"] not in _PLURALS:
+        if document["kind"] not in _OF_THE_CLUSTER:
             document["metadata"]["namespace"] = recipe["namespace"]
     return documents
+
+
+def _read(path: Path) -> list[Document]:
+    # what anchors share is one object in Python, and a patch of one place would change the others
+    return [json.loads(json.dumps(document)) for document in yaml.safe_load_all(path.read_text(encoding="utf-8"))]
 
 
 def name_of(document: Document) -> str:

@@ -15,10 +15,10 @@ from typing import Any
 import click
 import pytest
 import yaml
+from manifests import DEPLOY, strings
 from ray.autoscaler._private.util import prepare_config, validate_config
 from ray.autoscaler.sdk import get_docker_host_mount_location
 
-from manifests import DEPLOY, strings
 from semscale.cli import main
 
 CLOUDS = ("aws", "gcp")
@@ -71,9 +71,8 @@ def test_every_gpu_node_starts_a_clip_server(cluster: dict[str, Any]) -> None:
 
 
 def test_tokens_come_from_files_and_are_wanted(cluster: dict[str, Any]) -> None:
-    assert cluster["file_mounts"] == {
-        f"/home/ray/secrets/{name}": f"deploy/secrets/{name}" for name in ("ray_token", "clip_token")
-    }
+    tokens = {f"/home/ray/secrets/{name}": f"deploy/secrets/{name}" for name in ("ray_token", "clip_token")}
+    assert cluster["file_mounts"] == tokens | {"/home/ray/endpoints.py": "deploy/cluster/endpoints.py"}
     options = " ".join(cluster["docker"]["run_options"])
     assert "RAY_AUTH_MODE=token" in options
     assert "RAY_AUTH_TOKEN_PATH=/home/ray/secrets/ray_token" in options

