@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -97,3 +98,17 @@ def strings(tree: Any) -> Iterator[str]:
 def images(text: str) -> set[str]:
     """Return what stands as `image:` or FROM in a file."""
     return set(re.findall(r"(?:^FROM|image:)\s+[\"']?([^\s\"'}]+)", text, flags=re.MULTILINE))
+
+
+def check_entry_point(words: list[str]) -> None:
+    """Assert that what a job runs is `python ray_jobs/NAME.py OPTIONS`, here or in the image, maybe within a shell."""
+    from semscale.cli import main
+
+    if words[:2] == ["bash", "-c"]:
+        words = shlex.split(re.sub(r"\$\(.*?\)", "", words[2]))
+    assert words[0] == "python", words
+    script = Path(words[1].removeprefix("/home/ray/semscale/"))
+    assert script.parent == Path("ray_jobs")
+    if (ROOT / "ray_jobs").exists():
+        assert (ROOT / script).exists(), script
+        main.commands[script.stem].make_context(script.stem, words[2:])

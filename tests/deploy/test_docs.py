@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import doctest
+import importlib.util
 import re
 import runpy
 import shlex
@@ -12,7 +14,7 @@ from pathlib import Path
 import click
 import pytest
 import yaml
-from manifests import DEPLOY, ROOT
+from manifests import DEPLOY, ROOT, check_entry_point
 
 from semscale.cli import main
 from semscale.config import study_from
@@ -45,17 +47,6 @@ def parse(group: click.Command, words: list[str]) -> None:
     group.make_context(group.name, words)
 
 
-def entry(words: list[str]) -> None:
-    """Check what a job runs: `python ray_jobs/NAME.py OPTIONS`, maybe within a shell."""
-    if words[:2] == ["bash", "-c"]:
-        words = shlex.split(re.sub(r"\$\(.*?\)", "", words[2]))
-    assert words[0] == "python", words
-    path = ROOT / re.sub(r"^/home/ray/semscale/", "", words[1])
-    assert path.parent.name == "ray_jobs"
-    if path.parent.exists():
-        assert path.exists(), path
-
-
 @pytest.mark.parametrize("line", commands("semscale"))
 def test_semscale_has_these_options(line: str) -> None:
     parse(main, shlex.split(line)[1:])
@@ -74,7 +65,7 @@ def test_ray_has_these_options(line: str) -> None:
                 words[words.index("--runtime-env") + 1] if "--runtime-env" in words else "ray_jobs/runtime_env.yaml"
             )
             assert runtime == "ray_jobs/runtime_env.yaml"
-            entry(words[words.index("--") + 1 :])
+            check_entry_point(words[words.index("--") + 1 :])
         return
     parse(ray, words[1:])
     for word in words:
@@ -185,6 +176,18 @@ def test_scores_have_the_bytes_that_the_estimate_takes() -> None:
     owners, ends = np.arange(4, dtype=np.int32), np.array([4])
     scores = score_aggregations(rows, rows, owners, ends, owners, ("max",), confidence=True, ceiling=True)["max"]
     assert sum(array.nbytes for array in vars(scores).values()) == 21 * 4
+
+
+@pytest.mark.parametrize("name", ["estimate.py", "cluster/endpoints.py"])
+def test_examples_in_the_programs_are_true(name: str) -> None:
+    spec = importlib.util.spec_from_file_location("program", DEPLOY / name)
+    assert spec is not None
+    assert spec.loader is not None
+    program = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(program)
+    result = doctest.testmod(program)
+    assert result.attempted > 0
+    assert result.failed == 0
 
 
 def test_another_number_changes_the_estimate_and_an_unknown_name_is_refused() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ import kubernetes_validate
 import pytest
 import yaml
 from kuberay import SCHEMAS
-from manifests import KUBERNETES, OVERLAYS, Document, built, name_of, of_kind, pod_templates, strings
+from manifests import KUBERNETES, OVERLAYS, Document, built, check_entry_point, name_of, of_kind, pod_templates, strings
 
 from semscale.cli import main
 from semscale.config import study_from
@@ -222,6 +223,7 @@ def test_servers_and_probes_are_commands_of_this_version(documents: list[Documen
         assert semscale == "semscale"
         assert main.commands[name].make_context(name, words)
     assert {line[1] for line in lines} == {"serve", "health"}
+    check_entry_point(shlex.split(of_kind(documents, "RayJob")["sweep"]["spec"]["entrypoint"]))
 
 
 def test_the_studies_are_valid_and_name_services_that_are_there(documents: list[Document]) -> None:
