@@ -1,6 +1,18 @@
 """The command line: parse, call, print. Imports of the heavy engines stay inside the commands."""
 
-from semscale.cli import bench, categories, datasets, examine, label, replay, serve, sweep
+from semscale.cli import bench, categories, datasets, examine, label, replay, serve, stages, submit, sweep
 from semscale.cli.group import main
 
-__all__ = ["bench", "categories", "datasets", "examine", "label", "main", "replay", "serve", "sweep"]
+__all__ = [
+    "bench",
+    "categories",
+    "datasets",
+    "examine",
+    "label",
+    "main",
+    "replay",
+    "serve",
+    "stages",
+    "submit",
+    "sweep",
+]

@@ -106,9 +106,11 @@ class ServerConfig(_Section):
                 complete = parts.scheme in ("grpc", "grpcs") and bool(parts.hostname) and bool(parts.port)
             except ValueError:
                 complete = False
-            if not complete:
+            if not complete and not (url.startswith("file:") and len(url) > len("file:")):
                 # clip-client takes a URL without a port for port 80, without a word
-                raise ValueError(f"{shown(url)!r} is not of the form grpc://host:port (or grpcs://host:port)")
+                raise ValueError(
+                    f"{shown(url)!r} is not of the form grpc://host:port (or grpcs://host:port, or file:PATH)"
+                )
         return urls
 
 

@@ -9,6 +9,7 @@ alone in a request which lost the server is tried once more, and then given up w
 from __future__ import annotations
 
 import math
+import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from semscale.access import Access
 from semscale.encoding.client import EncodeClient, Encoded, Float32, ServerUnavailableError, WrongServerError
 from semscale.encoding.handshake import confirm, greet, in_one_line
 from semscale.encoding.identity import EncoderIdentity, Probe
+from semscale.encoding.work import Call
 from semscale.errors import SemscaleError
 
 _GREETING_SECONDS = 60.0
@@ -83,6 +85,7 @@ class Courier:
         rows = np.zeros((len(contents), self._identity.dimension), dtype=np.float32)
         reasons: list[str | None] = [None] * len(contents)
         sent = losses = given_up = 0
+        calls: list[Call] = []
         parcels = deque([_Parcel(list(range(len(contents))))])
         while parcels:
             parcel = parcels.popleft()
@@ -90,6 +93,7 @@ class Courier:
             if isinstance(url, Exception):
                 raise url
             greeted = parcel.suspected or url not in self._known
+            begun = time.monotonic()
             encoded, lost, refused = await self._try(ledger, url, greeted, [contents[i] for i in parcel.places])
             await ledger.leave.remote(
                 self.index, self.life, url, refused or (str(lost) if lost else None), bool(refused)
@@ -97,6 +101,7 @@ class Courier:
             if encoded is not None:
                 _take_over(parcel.places, encoded, rows, reasons)
                 sent += encoded.sent
+                calls.append(Call(url, len(parcel.places), time.monotonic() - begun))
                 continue
             self._known.discard(url)
             losses += lost is not None and lost.reached
@@ -113,7 +118,7 @@ class Courier:
                     found=str(lost),
                     hint="its log says why; give the same command again: what is encoded is kept",
                 )
-        return Encoded(rows, reasons, sent)
+        return Encoded(rows, reasons, sent, calls)
 
     async def _try(
         self, ledger: Any, url: str, greeted: bool, contents: Sequence[Any]

@@ -2,40 +2,28 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import ray
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from semscale.access import Access
 from semscale.datasets.base import Dataset
-from semscale.encoding.actor import CHUNKS, ActorSettings, ChunkReport, RemoteEncoder, text_key
+from semscale.encoding.actor import NOT_STORED, ActorSettings, text_key
 from semscale.encoding.folder import Folder
-from semscale.encoding.gate import News
 from semscale.encoding.identity import EncoderIdentity, read_probe
-from semscale.encoding.ledger import Ledger
-from semscale.encoding.quarantine import TooManyBadImagesError, check_bad
+from semscale.encoding.lacking import NotStoredError, TooManyBadImagesError, check_bad
+from semscale.encoding.pool import Pool, Progress
 from semscale.encoding.segment import Float32
-from semscale.encoding.share import Share
 from semscale.encoding.store import EmbeddingStore, LostRowsError
+from semscale.encoding.work import WorkLog
 from semscale.errors import SemscaleError
 
-Progress = Callable[[int, int], None]
-
 _BATCH = 64
-# Two to eight requests in one call keep all replicas busy; more only costs memory.
-_REQUESTS_PER_CHUNK = 4
-# An actor costs a second of its own; one decodes small pictures faster than a CPU's server takes them, while for large
-# ones, or servers with GPUs, half of the CPUs may have to decode.
-_CPUS_PER_ACTOR = 2
-_MOST_ACTORS_PER_ENDPOINT = 8
 
 
 @dataclass(frozen=True)
@@ -61,7 +49,7 @@ class Encoder:
     Args:
         identity: the encoder behind the endpoints, from :func:`semscale.encoding.handshake.shake_hands`.
         urls: the endpoints, or a function that starts servers and returns them; it is called when there is something
-            to send, and not at all when everything is in the store.
+            to send, and not at all when everything is in the store. None sends nothing: everything must be stored.
         store: root of the embedding store, which all nodes of the cluster must see.
         actors: number of actors; unless given one for every two CPUs of the cluster, at least one and at most eight
             per endpoint.
@@ -72,6 +60,7 @@ class Encoder:
         revive: is called while no server answers; starts servers again that have ended and returns the endpoints, or
             None where that is not its business.
         access: the token to show and the authorities to trust.
+        watch: returns the endpoints of the moment, and is called every few seconds; None where they do not change.
 
     Use as a context manager: the actors end with it. Ray must be initialised.
     """
@@ -79,7 +68,7 @@ class Encoder:
     def __init__(
         self,
         identity: EncoderIdentity,
-        urls: Sequence[str] | Callable[[], Sequence[str]],
+        urls: Sequence[str] | Callable[[], Sequence[str]] | None,
         store: Path | Folder,
         *,
         actors: int | None = None,
@@ -89,37 +78,29 @@ class Encoder:
         note: Callable[[str], None] | None = None,
         revive: Callable[[], Sequence[str] | None] | None = None,
         access: Access | None = None,
+        watch: Callable[[], Sequence[str]] | None = None,
     ) -> None:
         self.identity = identity
         self.batch_size = batch_size or _BATCH
         root = Folder.of(store)
         self._folder = root / identity.fingerprint
         self._stores = {kind: EmbeddingStore(self._folder / kind) for kind in ("image", "text")}
-        self._chunk = 0
         # what the ledger will not have sent again, and why it is not in the store
         self._bad: dict[bytes, str] = {}
-        self._running: dict[Any, tuple[int, range]] = {}
-        self._start = urls if callable(urls) else None
-        given = () if callable(urls) else tuple(urls)
-        stored = [store.keys() for store in self._stores.values()]
-        self._note = note or (lambda line: None)
-        self._revive = revive
-        # Every actor may wait for the servers at once, and claims must still get through. It stays with the driver:
-        # other nodes come and go.
-        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-        ledger = ray.remote(num_cpus=0, max_concurrency=10_000)(Ledger).options(scheduling_strategy=here)
-        self._ledger = ledger.remote(stored, given, patience)
-        self._asked = self._ledger.asked.remote() if self._start else None
-        self._news = self._ledger.news.remote()
         probe = read_probe(root, identity.fingerprint)
-        settings = ActorSettings(self._folder, identity, probe, batch_size, deadline, access or Access())
-        cluster = float(ray.cluster_resources().get("CPU", 1.0))
-        endpoints = max(1, len(given))
-        count = actors or max(endpoints, min(int(cluster / _CPUS_PER_ACTOR), _MOST_ACTORS_PER_ENDPOINT * endpoints))
-        # Half a CPU each while they live (decoding needs it, waiting for the server does not), and never more than
-        # half the cluster, or actors that find no place would be waited for.
-        cpus = min(0.5, cluster / (2 * count))
-        self._actors = [RemoteEncoder.options(num_cpus=cpus).remote(index, settings) for index in range(count)]
+        send = urls is not None
+        settings = ActorSettings(self._folder, identity, probe, batch_size, deadline, access or Access(), send)
+        stored = [store.keys() for store in self._stores.values()]
+        self._pool = Pool(settings, stored, urls, actors, self.batch_size, patience, note, revive, watch)
+
+    @property
+    def work(self) -> WorkLog:
+        """Who encoded what so far."""
+        return self._pool.work
+
+    def wait_for_actors(self) -> None:
+        """Return when all actors have started; who measures begins then."""
+        self._pool.wait()
 
     def __enter__(self) -> Encoder:
         return self
@@ -131,11 +112,7 @@ class Encoder:
 
     def close(self) -> None:
         """End the actors at once; what they stored stays."""
-        for task in self._running:  # amid their work after a fault: without this Ray would announce retries
-            ray.cancel(task)
-        for actor in [*self._actors, self._ledger]:
-            ray.kill(actor)
-        self._actors = []
+        self._pool.close()
 
     def encode_images(
         self, dataset: Dataset, progress: Progress | None = None, most_bad: int | None = None
@@ -149,6 +126,7 @@ class Encoder:
 
         Raises:
             TooManyBadImagesError: more than `most_bad`, or not one image could be used.
+            NotStoredError: nothing may be sent, and images are not in the store.
             LostRowsError: what was stored is damaged already.
             SemscaleError: no server answers.
         """
@@ -159,28 +137,31 @@ class Encoder:
         keys = np.zeros(len(samples), dtype="V32")
         known = np.zeros(len(samples), dtype=np.bool_)
         reasons: dict[int, str] = {}
+        lacking: list[str] = []
         sent = 0
-        for part, report in self._run("encode_images", len(samples), (reader,), samples.places, progress):
+        for part, report in self._pool.run("encode_images", len(samples), (reader,), samples.places, progress):
             for i, key, reason in zip(part, report.keys, report.reasons, strict=True):
                 if key is not None:
                     keys[i], known[i] = key, True
-                if reason is not None:
+                if reason == NOT_STORED:
+                    lacking.append(samples[i].file)
+                elif reason is not None:
                     reasons[i] = reason
             sent += report.sent
             if most_bad is not None and len(rejected) + len(reasons) > most_bad:
                 check_bad(dataset, rejected | _by_file(dataset, reasons), most_bad)
+        if lacking:
+            raise NotStoredError(f"images of {dataset.name}", str(self._folder), lacking, len(samples))
         stored = self._stores["image"]
-        damaged = stored.refresh()
+        stored.refresh()
         # a copy of a bad image is as bad as the one that was sent
         self._bad.update({keys[i].tobytes(): reason for i, reason in reasons.items() if known[i]})
         missing = [i for i in np.flatnonzero(~(known & stored.holds(keys))).tolist() if i not in reasons]
         for i in missing:
             reasons[i] = self._bad.get(keys[i].tobytes(), "was not stored")
         lost = [i for i in missing if known[i] and keys[i].tobytes() not in self._bad]
-        if damaged and lost:  # they are no bad images, and belong into no quarantine
+        if lost:  # they are no bad images, and belong into no quarantine
             raise LostRowsError(stored.folder, len(lost))
-        if lost:
-            raise _not_here(self._folder, len(lost))
         good = np.ones(len(samples), dtype=np.bool_)
         good[list(reasons)] = False
         positions = np.flatnonzero(good)
@@ -201,17 +182,23 @@ class Encoder:
             refused: takes the texts that cannot be encoded, with the reason, for a caller who can go on without them.
 
         Raises:
+            NotStoredError: nothing may be sent, and texts are not in the store.
             SemscaleError: a text cannot be encoded, and `refused` is not given: a study cannot go on without it.
         """
         unique = list(dict.fromkeys(texts))
+        lacking: list[str] = []
         sent = 0
-        for part, report in self._run("encode_texts", len(unique), (), lambda a, b: unique[a:b], progress):
+        for part, report in self._pool.run("encode_texts", len(unique), (), lambda a, b: unique[a:b], progress):
             for i, reason in zip(part, report.reasons, strict=True):
-                if reason is not None and refused is None:
+                if reason == NOT_STORED:
+                    lacking.append(unique[i])
+                elif reason is not None and refused is None:
                     raise SemscaleError("a category text cannot be encoded", where=repr(unique[i]), found=reason)
-                if reason is not None:
+                elif reason is not None:
                     self._bad[text_key(unique[i])] = reason
             sent += report.sent
+        if lacking:
+            raise NotStoredError("category texts", str(self._folder), lacking, len(unique))
         stored = self._stores["text"]
         if stored.refresh():
             lost = sum(key not in stored and key not in self._bad for key in map(text_key, unique))
@@ -230,94 +217,6 @@ class Encoder:
         """Return unit-length rows [len(texts), dimension] of stored texts."""
         return self._stores["text"].read([text_key(text) for text in texts])
 
-    def _run(
-        self,
-        method: str,
-        n: int,
-        extra: tuple[Any, ...],
-        items: Callable[[int, int], list[str]],
-        progress: Progress | None,
-    ) -> Iterator[tuple[range, ChunkReport]]:
-        """Let the actors pull chunks of the items 0 to n; reports come in any order, each with its place."""
-        done = start = 0
-        free = [index for index in range(len(self._actors)) for _ in range(CHUNKS)]
-        share = Share(self._chunk_size(n), self.batch_size)
-        running = self._running
-        while True:
-            for index in list(free):
-                if start == n or not (size := share.size(index, n - start)):
-                    continue
-                part = range(start, min(start + size, n))
-                free.remove(index)
-                start = part.stop
-                self._chunk += 1
-                chunk = items(part.start, part.stop)
-                task = getattr(self._actors[index], method).remote(self._chunk, self._ledger, *extra, chunk)
-                share.given(index, len(part))
-                running[task] = (index, part)
-            if not running:
-                return
-            task = self._next()
-            index, part = running.pop(task)
-            report = _result(task)
-            share.finished(index, len(part))
-            yield part, report
-            done += len(part)
-            free.append(index)
-            if progress:
-                progress(done, n)
-
-    def _next(self) -> Any:
-        """Return a task that is done; meanwhile start the servers if an actor wants one, and say what goes wrong."""
-        while True:
-            asked = [self._asked] if self._asked is not None else []
-            (task, *_), _ = ray.wait([*asked, self._news, *self._running], num_returns=1)
-            if task == self._news:
-                self._tell(ray.get(task))
-            elif task == self._asked and self._start is not None:
-                self._asked = None
-                ray.get(self._ledger.open.remote(self._start()))
-            else:
-                return task
-
-    def _tell(self, news: News) -> None:
-        self._news = self._ledger.news.remote()
-        for line in news.lines:
-            self._note(line)
-        if news.down and self._revive is not None and (urls := self._revive()):
-            ray.get(self._ledger.open.remote(urls))
-
-    def _chunk_size(self, n: int) -> int:
-        # small sets are cut finer, so that every actor has work; whole requests either way
-        share = math.ceil(n / (CHUNKS * len(self._actors)) / self.batch_size)
-        return self.batch_size * min(_REQUESTS_PER_CHUNK, max(1, share))
-
-
-def _not_here(folder: Folder, n: int) -> SemscaleError:
-    return SemscaleError(
-        "rows that were encoded are not in the embedding store here",
-        where=str(folder),
-        found=f"{n} rows are missing",
-        expected="one store for all nodes of the Ray cluster",
-        hint="give a --store that every node sees: a shared folder, or s3://bucket/prefix",
-    )
-
 
 def _by_file(dataset: Dataset, reasons: Mapping[int, str]) -> dict[str, str]:
     return {dataset.samples[i].file: reasons[i] for i in sorted(reasons)}
-
-
-def _result(task: Any) -> ChunkReport:
-    try:
-        report: ChunkReport = ray.get(task)
-    except ray.exceptions.RayTaskError as error:
-        if isinstance(error.cause, SemscaleError):
-            raise error.cause from None
-        raise
-    except ray.exceptions.RayActorError as error:
-        raise SemscaleError(
-            "the workers that encode this part of the dataset end again and again",
-            found=(str(error).strip() or type(error).__name__).splitlines()[0],
-            hint="too little memory is the usual reason; give the same command again: what is encoded is kept",
-        ) from error
-    return report

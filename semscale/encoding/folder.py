@@ -60,8 +60,10 @@ class Folder:
         return Folder(self.root, f"{self.inner}/{name}" if self.inner else name)
 
     def __str__(self) -> str:
-        where = f"{self.root.rstrip('/')}/{self.inner}" if self.inner else self.root
-        return shown(where) if self.is_remote else where
+        if self.is_remote:
+            return shown("/".join(part for part in (self.root.rstrip("/"), self.inner) if part))
+        here = Path.cwd()
+        return str(self.local.relative_to(here) if self.local.is_relative_to(here) else self.local)
 
     @property
     def name(self) -> str:

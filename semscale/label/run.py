@@ -104,6 +104,7 @@ def label(
                 note=report.note,
                 revive=endpoints.revive,
                 access=endpoints.access,
+                watch=endpoints.watch(),
             )
         )
         encoder.encode_texts(request.categories)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-from semscale.access import Access, read_access, tls_fault
+from semscale.access import Access, read_access, tls_fault, wants_tls
 from semscale.errors import SemscaleError
 from semscale.serving.environment import prepare_environment
 
@@ -32,8 +32,8 @@ def check_server(url: str, timeout: float = 10.0, access: Access | None = None) 
         stock clip-server, which has no such endpoint.
 
     Raises:
-        SemscaleError: not such a URL, nobody there, no living executor, no answer in time, the token refused, or a
-            certificate that is not trusted.
+        SemscaleError: not such a URL, nobody there, no living executor, no answer in time, the token refused, a
+            certificate that is not trusted, or TLS where none was asked for.
     """
     access = read_access() if access is None else access
     return _with_channel(url, access, lambda channel: _ask(channel, url, timeout, access))
@@ -72,6 +72,8 @@ def _with_channel(url: str, access: Access, question: Callable[[Any], _T]) -> _T
                 raise access.refusal(url) from error
             if secure and (distrust := tls_fault(error.details())):
                 raise access.distrust(url, distrust) from error
+            if wants_tls(url, error.details()):
+                raise access.plain(url) from error
             raise SemscaleError(
                 "the clip-server does not answer",
                 where=url,

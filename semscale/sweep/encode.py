@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
+import pandas as pd
+
+from semscale.access import Access
 from semscale.config import StudyConfig
 from semscale.datasets.duplicates import duplicate_notes
 from semscale.encoding.encoder import EncodedImages, Encoder
@@ -13,8 +17,8 @@ from semscale.encoding.folder import Folder
 from semscale.encoding.identity import EncoderIdentity
 from semscale.encoding.segment import Float32
 from semscale.sweep.arms import Arm
-from semscale.sweep.endpoints import Endpoints
 from semscale.sweep.progress import Reporter
+from semscale.sweep.rundir import RunDirectory
 
 
 @dataclass(frozen=True)
@@ -49,20 +53,58 @@ class EncodedModel:
         arms: the encoded arms in the study's order.
         images_sent: images that went to the servers on this occasion.
         texts_sent: texts likewise.
+        work: a row per endpoint, node and actor that sent them.
     """
 
     identity: EncoderIdentity
     arms: list[EncodedArm]
     images_sent: int
     texts_sent: int
+    work: pd.DataFrame
+
+    def quarantine(self) -> list[tuple[str, str, str]]:
+        """Return dataset, file and reason of the images that cannot be used."""
+        found = [(arm.arm.dataset.name, arm.images.quarantine) for arm in self.arms]
+        return [(name, file, reason) for name, images in found for file, reason in images.items()]
 
 
 def _most_bad(study: StudyConfig, arm: Arm) -> int:
     return math.floor(study.max_bad_fraction * (len(arm.dataset.samples) + len(arm.dataset.rejected)))
 
 
+class Servers(Protocol):
+    """Who encodes; see :class:`semscale.sweep.endpoints.Endpoints`."""
+
+    access: Access
+
+    def identity(self) -> EncoderIdentity:
+        """Return which encoder it is."""
+        ...
+
+    def servers(self) -> Sequence[str] | Callable[[], Sequence[str]] | None:
+        """Return the addresses, or what starts servers and returns them; None where there are none."""
+        ...
+
+    def revive(self) -> Sequence[str] | None:
+        """Start servers again that have ended, where that is its business."""
+        ...
+
+    def watch(self) -> Callable[[], Sequence[str]] | None:
+        """Return the function that tells where the servers are by now; None where that cannot change."""
+        ...
+
+
+def write_work(directory: RunDirectory, encoded: Sequence[EncodedModel]) -> pd.DataFrame:
+    """Return who encoded what on this occasion, over all models, and keep it beside the logs if there was anything."""
+    tables = [one.work.assign(model=one.identity.model) for one in encoded]
+    work = pd.concat(tables, ignore_index=True)
+    if len(work):  # another occasion's file stays as it is when everything is in the store
+        directory.write("logs/encoding.csv", work.to_csv(index=False).encode())
+    return work
+
+
 def encode_model(
-    study: StudyConfig, model: str, arms: Sequence[Arm], endpoints: Endpoints, store: Folder, report: Reporter
+    study: StudyConfig, model: str, arms: Sequence[Arm], endpoints: Servers, store: Folder, report: Reporter
 ) -> EncodedModel:
     """Encode what is not in the store yet; Ray must be initialised.
 
@@ -82,6 +124,7 @@ def encode_model(
         note=report.note,
         revive=endpoints.revive,
         access=endpoints.access,
+        watch=endpoints.watch(),
     ) as encoder:
         encoded = []
         for arm in arms:
@@ -97,4 +140,5 @@ def encode_model(
         texts = list(dict.fromkeys(text for arm in arms for ladder in arm.ladders for text in ladder.flatten().texts))
         with report.stage("encoding categories", len(texts), "texts") as advance:
             texts_sent = encoder.encode_texts(texts, advance)
-    return EncodedModel(identity, encoded, sum(arm.images.sent for arm in encoded), texts_sent)
+        work = encoder.work.table()
+    return EncodedModel(identity, encoded, sum(arm.images.sent for arm in encoded), texts_sent, work)

@@ -19,14 +19,21 @@ from semscale.errors import SemscaleError
 _ONE_PATH = {"folder": os.path.isdir, "zip": os.path.isfile, "tar": os.path.isfile, "table": os.path.isfile}
 _MINI = "semscale-mini"
 
+Missing = Callable[[str, Callable[[str], bool]], bool]
 
-def unknown_names(study: Mapping[str, Any]) -> Iterator[Fault]:
+
+def unknown_names(study: Mapping[str, Any], *, elsewhere: bool = False) -> Iterator[Fault]:
     """Find datasets, models, strategies and controls that do not exist, in a tree that may be wrong in other ways.
 
     Nothing is listed, downloaded or loaded; a model other than the bundled one costs the import of open_clip.
+
+    Args:
+        study: the tree.
+        elsewhere: the study is for other machines: absolute paths, which are theirs, are taken as they are.
     """
-    yield from _each(study, "datasets", "spec", _dataset)
-    yield from _each(study, "strategies", "strategy", _strategy)
+    is_missing = partial(_is_missing, elsewhere)
+    yield from _each(study, "datasets", "spec", partial(_dataset, is_missing))
+    yield from _each(study, "strategies", "strategy", partial(_strategy, is_missing))
     yield from _each(study, "controls", "", _control)
     server = study.get("server")
     # what a stock clip-server runs is known under any name that the user gives
@@ -45,7 +52,11 @@ def _each(
                 yield (key, number, *(part for part in location if part)), message
 
 
-def _dataset(entry: Mapping[str, Any]) -> Iterator[Fault]:
+def _is_missing(elsewhere: bool, path: str, exists: Callable[[str], bool]) -> bool:
+    return not (elsewhere and path.startswith(("/", "~"))) and not exists(os.path.expanduser(path))
+
+
+def _dataset(is_missing: Missing, entry: Mapping[str, Any]) -> Iterator[Fault]:
     spec: str = entry["spec"]
     scheme, _, path = spec.partition(":")
     if spec in BUNDLED:
@@ -57,19 +68,19 @@ def _dataset(entry: Mapping[str, Any]) -> Iterator[Fault]:
         known = [*BUNDLED, *(f"{name}:..." for name in schemes())]
         yield ("spec",), f"unknown dataset {quoted(spec)}; {nearest(spec if not path else f'{scheme}:...', known)}"
         return
-    if scheme in _ONE_PATH and "://" not in path and not _ONE_PATH[scheme](os.path.expanduser(path)):
+    if scheme in _ONE_PATH and "://" not in path and is_missing(path, _ONE_PATH[scheme]):
         kind = "folder" if scheme == "folder" else "file"
         yield ("spec",), f"the {kind} {quoted(path)} does not exist"
     images, classes, rule = entry.get("images"), entry.get("classes"), entry.get("class_from")
-    if isinstance(images, str) and "://" not in images and not os.path.exists(os.path.expanduser(images)):
+    if isinstance(images, str) and "://" not in images and is_missing(images, os.path.exists):
         yield ("images",), f"{quoted(images)} does not exist"
-    if isinstance(classes, str) and not os.path.isfile(os.path.expanduser(classes)):
+    if isinstance(classes, str) and is_missing(classes, os.path.isfile):
         yield ("classes",), f"the file {quoted(classes)} does not exist"
     if isinstance(rule, str):
         yield from _complaint(("class_from",), lambda: compile_rule(rule))
 
 
-def _strategy(entry: Mapping[str, Any]) -> Iterator[Fault]:
+def _strategy(is_missing: Missing, entry: Mapping[str, Any]) -> Iterator[Fault]:
     name, options = entry["strategy"], entry.get("options")
     if name not in strategy_names():
         yield ("strategy",), f"unknown strategy {quoted(name)}; {nearest(name, strategy_names())}"
@@ -80,7 +91,7 @@ def _strategy(entry: Mapping[str, Any]) -> Iterator[Fault]:
     for key in map(str, options):
         yield from _complaint(("options", key), partial(check_options, strategy, {key: None}))
     path = options.get("path")
-    if "path" in strategy.options and isinstance(path, str) and not os.path.isfile(os.path.expanduser(path)):
+    if "path" in strategy.options and isinstance(path, str) and is_missing(path, os.path.isfile):
         yield ("options", "path"), f"the file {quoted(path)} does not exist"
 
 

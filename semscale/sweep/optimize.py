@@ -175,6 +175,8 @@ def optimize(
                 patience=study.server.patience,
                 note=report.note,
                 revive=endpoints.revive,
+                access=endpoints.access,
+                watch=endpoints.watch(),
             )
         )
         with report.stage(f"encoding {loaded.name}", len(loaded.samples), "images") as advance:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import re
 import shutil
@@ -18,6 +17,7 @@ from semscale.categories.ladder import Ladder
 from semscale.config import StudyConfig
 from semscale.encoding.folder import Folder
 from semscale.errors import SemscaleError, cannot_write
+from semscale.locks import take_lock
 
 # what identifies a curve; with `order` a ladder, and with `scale` a trial
 CURVE_KEY = ("dataset", "model", "strategy")
@@ -87,19 +87,14 @@ class RunDirectory:
         self._lock.close()
 
     def _take_lock(self) -> BinaryIO:
-        # the system takes the lock back however the process ends, and the file alone says nothing
         lock = (self.path / ".lock").open("ab")
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+        if not take_lock(lock):
             lock.close()
             raise SemscaleError(
                 "another sweep is writing into this run directory",
                 where=str(self.folder),
                 hint="wait until it is done and give the same command again, or choose another --out",
-            ) from error
-        except OSError:
-            pass  # a file system without locks: two at once are then the user's affair
+            )
         return lock
 
     def _remove_leftovers(self) -> None:

@@ -10,6 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from semscale.redact import printable
+from semscale.sweep.fill import Filled
+from semscale.sweep.show_work import show_work
 from semscale.sweep.study import SweepResult
 
 
@@ -41,6 +43,7 @@ def show_result(console: Console, result: SweepResult) -> None:
         )
     console.print()
     console.print(table)
+    show_work(console, result.work)
     console.print()
     lines = [
         f"{len(result.trials)} trials, {len(result.curves)} curves; "
@@ -49,6 +52,20 @@ def show_result(console: Console, result: SweepResult) -> None:
         f"results  {result.folder}",
         f"report   {result.folder / 'report.html'}",
         f"MLflow   {result.ui_command}",
+    ]
+    for line in lines:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def show_filled(console: Console, filled: Filled) -> None:
+    """Print what filling the store came to."""
+    show_work(console, filled.work)
+    console.print()
+    lines = [
+        f"sent to the server: {filled.images_sent} images, {filled.texts_sent} texts",
+        *([f"{filled.quarantined} images in quarantine.csv"] if filled.quarantined else []),
+        f"run      {filled.folder}",
+        f"store    {filled.store}",
     ]
     for line in lines:
         console.print(line, highlight=False, markup=False, soft_wrap=True)

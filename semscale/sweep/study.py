@@ -14,18 +14,19 @@ import pandas as pd
 
 from semscale.config import StudyConfig
 from semscale.encoding.folder import Folder, cache_folder
-from semscale.encoding.quarantine import TooManyBadImagesError
+from semscale.encoding.lacking import TooManyBadImagesError
 from semscale.encoding.store import LostRowsError
 from semscale.errors import SemscaleError
 from semscale.report.page import write_report
 from semscale.sweep.arms import Arm, make_arms
-from semscale.sweep.cluster import ray_cluster
+from semscale.sweep.cluster import check_shared, in_ray_job, ray_address, ray_cluster
 from semscale.sweep.conclude import Conclusions, conclude_study
-from semscale.sweep.encode import EncodedModel, encode_model
+from semscale.sweep.encode import EncodedModel, encode_model, write_work
 from semscale.sweep.endpoints import Endpoints
 from semscale.sweep.progress import Reporter
 from semscale.sweep.rundir import RunDirectory, slug
 from semscale.sweep.score import ScoredLadder, score_arm
+from semscale.sweep.stored import StoredModel
 from semscale.sweep.trials import TrialContext, places_of, run_trials
 from semscale.tracking.patience import Patience
 from semscale.tracking.records import (
@@ -57,6 +58,7 @@ class SweepResult:
         texts_sent: texts likewise.
         quarantined: images that could not be used.
         ui_command: the line that opens the MLflow UI.
+        work: a row per endpoint, node and actor that encoded something on this occasion.
     """
 
     folder: Folder
@@ -67,6 +69,7 @@ class SweepResult:
     texts_sent: int
     quarantined: int
     ui_command: str
+    work: pd.DataFrame
 
     @property
     def directory(self) -> Path:
@@ -79,13 +82,55 @@ def embedding_store(given: str | None = None) -> Folder:
     return Folder.of(given or os.environ.get("SEMSCALE_STORE") or cache_folder() / "embeddings")
 
 
-def default_out(study: StudyConfig) -> Path:
-    """Return the run directory of a study; the same study always gets the same one, another study another."""
-    return DEFAULT_RUNS / f"{study.name}-{study.digest()}"
+def default_runs() -> Path:
+    """Return the folder of the run directories: ``semscale-runs`` in the working directory.
+
+    A Ray job's working directory is a copy that goes with the job, so there it is the one in the home directory.
+    """
+    return Path.home() / DEFAULT_RUNS if in_ray_job() else DEFAULT_RUNS
+
+
+def out_of(study: StudyConfig, out: str | Path | Folder | None = None, runs: str | None = None) -> Folder:
+    """Return the run directory of a study; the same study always gets the same one, another study another.
+
+    Args:
+        study: the study.
+        out: the run directory itself, if it is given.
+        runs: the folder of the run directories; ``SEMSCALE_RUNS`` or :func:`default_runs` unless given.
+    """
+    if out is not None:
+        return Folder.of(out)
+    return Folder.of(runs or os.environ.get("SEMSCALE_RUNS") or default_runs()) / f"{study.name}-{study.digest()}"
+
+
+def begin(
+    study: StudyConfig, arms: Sequence[Arm], store: Folder, directory: RunDirectory, report: Reporter, stack: ExitStack
+) -> None:
+    """Write the ladders and connect to Ray for as long as the stack is open; the stages can follow.
+
+    Raises:
+        SemscaleError: no Ray, or nodes that do not share the store.
+    """
+    for arm in arms:
+        for ladder in arm.ladders:
+            directory.write_ladder(ladder)
+            for note in ladder.notes:
+                report.note(f"{ladder.dataset} x {ladder.strategy}: {note}")
+        for line in arm.dataset.notes:
+            report.note(f"{arm.dataset.name}: {line}")
+    with report.stage("connecting to Ray" if study.ray.address or ray_address() else "starting Ray"):
+        stack.enter_context(ray_cluster(study.ray.address))
+        if not store.is_remote:
+            check_shared(store.local)
 
 
 def sweep(
-    study: StudyConfig, out: Path | Folder | None, report: Reporter, arms: Sequence[Arm] | None = None
+    study: StudyConfig,
+    out: Path | Folder | None,
+    report: Reporter,
+    arms: Sequence[Arm] | None = None,
+    *,
+    stored: bool = False,
 ) -> SweepResult:
     """Carry a study out from beginning to end.
 
@@ -94,14 +139,15 @@ def sweep(
 
     Args:
         study: the validated study.
-        out: run directory; :func:`default_out` unless given.
+        out: run directory; :func:`out_of` says which unless given.
         report: shows the progress.
         arms: of :func:`semscale.sweep.arms.make_arms`; made here unless given.
+        stored: everything must be in the store already; no server is asked or started.
 
     Raises:
         SemscaleError: for anything that the user can mend.
     """
-    out = Folder.of(out or default_out(study))
+    out = out_of(study, out)
     if out.is_remote and study.tracking.uri is None:
         raise SemscaleError(
             "MLflow's database cannot lie in an object store",
@@ -113,51 +159,49 @@ def sweep(
     # everything that can be wrong with the study shows here, before anything is started
     arms = make_arms(study) if arms is None else arms
     with RunDirectory(out, study) as directory, ExitStack() as stack:
-        for arm in arms:
-            for ladder in arm.ladders:
-                directory.write_ladder(ladder)
-                for note in ladder.notes:
-                    report.note(f"{ladder.dataset} x {ladder.strategy}: {note}")
-            for line in arm.dataset.notes:
-                report.note(f"{arm.dataset.name}: {line}")
         tracking = open_store(study.tracking.uri, study.tracking.experiment, out.local.parent, study.tracking.artifacts)
-        with report.stage("connecting to Ray" if study.ray.address else "starting Ray"):
-            stack.enter_context(ray_cluster(study.ray.address))
-        scored, encoded = _encode_and_score(study, arms, store, directory, report)
+        begin(study, arms, store, directory, report, stack)
+        scored, encoded = _encode_and_score(study, arms, store, directory, report, stored)
         return _try_and_conclude(study, arms, scored, encoded, tracking, directory, report)
 
 
 def _encode_and_score(
-    study: StudyConfig, arms: Sequence[Arm], store: Folder, directory: RunDirectory, report: Reporter
+    study: StudyConfig, arms: Sequence[Arm], store: Folder, directory: RunDirectory, report: Reporter, stored: bool
 ) -> tuple[list[ScoredLadder], list[EncodedModel]]:
     scored: list[ScoredLadder] = []
     encoded: list[EncodedModel] = []
     quarantine: list[tuple[str, str, str]] = []
     for model in study.models:
         try:
-            ladders, parts = _encode_and_score_model(study, model, arms, store, directory, report)
+            ladders, parts = _encode_and_score_model(study, model, arms, store, directory, report, stored)
         except TooManyBadImagesError as error:
-            bad = [(error.dataset, file, reason) for file, reason in error.quarantine.items()]
-            directory.write_quarantine([*quarantine, *bad])
+            directory.write_quarantine([*quarantine, *error.rows()])
             raise
         scored += ladders
         encoded += parts
-        for arm in parts[-1].arms:
-            name = arm.arm.dataset.name
-            quarantine += [(name, file, reason) for file, reason in arm.images.quarantine.items()]
+        quarantine += parts[-1].quarantine()
         directory.write_quarantine(quarantine)
     return scored, encoded
 
 
 def _encode_and_score_model(
-    study: StudyConfig, model: str, arms: Sequence[Arm], store: Folder, directory: RunDirectory, report: Reporter
+    study: StudyConfig,
+    model: str,
+    arms: Sequence[Arm],
+    store: Folder,
+    directory: RunDirectory,
+    report: Reporter,
+    stored: bool,
 ) -> tuple[list[ScoredLadder], list[EncodedModel]]:
     """Bring what a model says into the store and score it, again when stored rows turn out to be damaged."""
     attempts: list[EncodedModel] = []
     for left in range(_MOST_ATTEMPTS - 1, -1, -1):
         try:
-            with Endpoints(study, model, store, directory.path / "logs", report) as endpoints:
-                attempts.append(encode_model(study, model, arms, endpoints, store, report))
+            if stored:
+                attempts.append(encode_model(study, model, arms, StoredModel(study, model, store), store, report))
+            else:
+                with Endpoints(study, model, store, directory.path / "logs", report) as endpoints:
+                    attempts.append(encode_model(study, model, arms, endpoints, store, report))
             return _score_model(study, model, attempts[-1], directory, report), attempts
         except LostRowsError as error:
             if not left:
@@ -221,9 +265,7 @@ def _try_and_conclude(
             patience.call(finish_curve_run, client, runs[curve], row, *tables)
             advance(done, len(runs))
         # an image that no model could use is one image
-        quarantined = len(
-            {(arm.arm.dataset.name, file) for one in encoded for arm in one.arms for file in arm.images.quarantine}
-        )
+        quarantined = len({row[:2] for one in encoded for row in one.quarantine()})
         artifacts = _write_results(study, directory, trials, found)
         params = _study_params(study, found.curves, encoded)
         metrics = {"trials": len(trials), "curves": len(found.curves), "quarantined": quarantined}
@@ -242,6 +284,7 @@ def _try_and_conclude(
         texts_sent=sum(one.texts_sent for one in encoded),
         quarantined=quarantined,
         ui_command=tracking.ui_command(),
+        work=write_work(directory, encoded),
     )
 
 

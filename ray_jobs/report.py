@@ -1,0 +1,7 @@
+"""The report of a run directory again: `python ray_jobs/report.py RUN`, as `semscale report`."""
+
+import sys
+
+from semscale.cli import main
+
+main(["report", *sys.argv[1:]], prog_name="semscale")

@@ -1,0 +1,7 @@
+"""A whole study as a Ray job: `python ray_jobs/sweep.py STUDY.yaml [OPTIONS]`, with the options of `semscale sweep`."""
+
+import sys
+
+from semscale.cli import main
+
+main(["sweep", *sys.argv[1:]], prog_name="semscale")
