@@ -73,6 +73,8 @@ def fingerprint_of(model: str, info: Mapping[str, Any] | None, dimension: int, d
     identity: dict[str, Any] = {"model": model, "embedding_dim": dimension, "server": "stock"}
     if info is not None:
         identity = {key: info.get(key) for key in _IDENTITY_KEYS}
+    if info is not None and info.get("compiled"):
+        identity["compiled"] = True
     if draft:
         identity["draft"] = True
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
