@@ -39,4 +39,4 @@ EXPOSE 51000
 HEALTHCHECK --interval=30s --timeout=15s --start-period=300s --retries=3 \
     CMD ["semscale", "health", "grpc://127.0.0.1:51000", "--timeout", "12"]
 ENTRYPOINT ["semscale"]
-CMD ["serve", "--host", "0.0.0.0", "--device", "cuda"]
+CMD ["serve", "--host", "0.0.0.0", "--gpus", "all"]

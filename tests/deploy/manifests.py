@@ -6,6 +6,7 @@ import json
 import re
 import shlex
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,13 @@ def pins() -> dict[str, str]:
 
 def built(overlay: str) -> list[Document]:
     """Return the documents of an overlay, as far as kustomize is used here: resources, namespace, JSON patches."""
-    return _build(KUBERNETES / "overlays" / overlay)
+    documents: list[Document] = json.loads(_built(overlay))
+    return documents
+
+
+@cache
+def _built(overlay: str) -> str:
+    return json.dumps(_build(KUBERNETES / "overlays" / overlay))
 
 
 def _build(folder: Path) -> list[Document]:

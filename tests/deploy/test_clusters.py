@@ -20,6 +20,7 @@ from ray.autoscaler._private.util import prepare_config, validate_config
 from ray.autoscaler.sdk import get_docker_host_mount_location
 
 from semscale.cli import main
+from semscale.encoding.addresses import Addresses
 
 CLOUDS = ("aws", "gcp")
 
@@ -63,7 +64,7 @@ def test_every_gpu_node_starts_a_clip_server(cluster: dict[str, Any]) -> None:
     image = words.index("REGISTRY/semscale-server:0.1.0")
     name, *options = words[image + 1 :]
     context = main.commands[name].make_context(name, options)
-    assert context.params["device"] == "cuda"
+    assert context.params["gpus"] == "all"
     assert {"--gpus", "--read-only", "--cap-drop", "--restart"} <= set(words[:image])
     # Ray puts mounted files there before a node's own commands run
     host = get_docker_host_mount_location(cluster["cluster_name"])
@@ -106,6 +107,7 @@ def test_endpoints_are_those_of_living_nodes_with_a_server(ray_session: None, tm
     assert urls == [f"grpc://{node['NodeManagerAddress']}:51000"]
     namespace["write"](file, urls)
     assert file.read_text() == f"{urls[0]}\n"
+    assert Addresses([f"file:{file}"]).now() == tuple(urls), "what the study reads again while it runs"
     done = subprocess.run(
         [sys.executable, str(script), str(file), "--once"],
         capture_output=True, text=True, timeout=120, check=False,

@@ -119,6 +119,9 @@ def test_the_study_for_a_cluster_is_valid() -> None:
     (text,) = re.findall(r"```yaml\n(.*?)```", README, flags=re.DOTALL)
     study = study_from(yaml.safe_load(text))
     clusters = [(DEPLOY / "cluster" / f"{name}.yaml").read_text() for name in ("aws", "gcp")]
+    (entry,) = study.server.urls
+    (command,) = [line for line in commands("ray") if "endpoints.py" in line]
+    assert command.endswith(f' {entry.removeprefix("file:")}"'), "the file that endpoints.py writes"
     for cluster in clusters:
         assert f"--model {study.models[0]} " in cluster
         assert f"{study.server.token_file}: deploy/secrets/clip_token" in cluster
