@@ -1,4 +1,4 @@
-"""``semscale serve``: start a clip-server."""
+"""``semscale serve`` and ``semscale health``: start a clip-server, and ask whether one encodes."""
 
 from __future__ import annotations
 
@@ -46,3 +46,26 @@ def serve(**options: Any) -> None:
     from semscale.serving.flow import serve as run
 
     sys.exit(run(ServeConfig(**options)))
+
+
+@main.command()
+@click.argument("url", metavar="URL")
+@click.option("--timeout", default=10.0, show_default=True, type=click.FloatRange(min=0.1), help="Seconds to wait.")
+@click.option(
+    "--token-file", metavar="FILE",
+    help="File with the server's token.  [the token in SEMSCALE_SERVER_TOKEN, if it is set]",
+)  # fmt: skip
+def health(url: str, timeout: float, token_file: str | None) -> None:
+    """Ask a clip-server to encode one short text.
+
+    Exit status 0 when it does, 1 with the reason when not: the probe of a container or of a load balancer. gRPC's own
+    health service says SERVING while every replica is dead.
+
+    \b
+    semscale health grpc://127.0.0.1:51000 --timeout 5
+    """
+    from semscale.access import read_access
+    from semscale.serving.health import probe_server
+
+    dimension = probe_server(url, timeout, read_access(token_file))
+    click.echo(f"{url} encodes, dimension {dimension}")

@@ -23,7 +23,7 @@ from clip_client import Client
 from docarray import Document, DocumentArray
 
 from semscale.errors import SemscaleError
-from semscale.serving.health import check_server
+from semscale.serving.health import check_server, probe_server
 from semscale.serving.launcher import ServerHandle, launch_server
 from semscale.serving.processes import living_in_group
 
@@ -183,6 +183,20 @@ def test_every_process_listens_on_loopback_only(server: ServerHandle) -> None:
     # 127.0.0.1 in the byte order of /proc, as IPv4 and mapped into IPv6.
     assert addresses <= {"0100007F", "0000000000000000FFFF00000100007F"}
     assert addresses
+
+
+def test_a_server_whose_replicas_hang_is_not_healthy_until_they_go_on(server: ServerHandle) -> None:
+    replicas = server.roles["replicas"]
+    for pid in replicas:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        with pytest.raises(SemscaleError, match="does not answer") as caught:
+            probe_server(server.url, timeout=1)
+    finally:
+        for pid in replicas:
+            os.kill(pid, signal.SIGCONT)
+    assert "DEADLINE_EXCEEDED" in str(caught.value.found)
+    assert probe_server(server.url, timeout=30) == 48
 
 
 def test_start_that_fails_says_why_in_the_models_words(tmp_path: Path) -> None:
