@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from semscale.cli.group import main
-from semscale.cli.options import dataset_entry, dataset_options, key_values
+from semscale.cli.options import dataset_entry, dataset_options, encoder_option, key_values
 
 
 @main.command()
@@ -79,6 +79,7 @@ def ladder(
     help="Whose texts are tried; repeatable.  [templates-fixed, image-picture, prompts]",
 )  # fmt: skip
 @dataset_options
+@encoder_option
 @click.option(
     "--server", "servers", multiple=True, metavar="URL",
     help="grpc://host:port of a running clip-server; repeatable. Without it one is started.",
