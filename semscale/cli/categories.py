@@ -110,11 +110,11 @@ def optimize(dataset: str, strategies: tuple[str, ...], store: str | None, out: 
 
     from rich.console import Console
 
+    from semscale.encoding.folder import embedding_store
     from semscale.sweep.optimize import STRATEGIES
     from semscale.sweep.optimize import optimize as run
     from semscale.sweep.progress import reporter
     from semscale.sweep.show_optimized import show_optimized
-    from semscale.sweep.study import embedding_store
 
     as_json = options.pop("as_json")
     how = dataset_entry(options)

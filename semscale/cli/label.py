@@ -62,12 +62,12 @@ def label(
     """
     from rich.console import Console
 
+    from semscale.encoding.folder import embedding_store
     from semscale.label.categories import read_categories, split_categories
     from semscale.label.request import Request
     from semscale.label.run import label as run
     from semscale.label.show import show_labelled
     from semscale.sweep.progress import reporter
-    from semscale.sweep.study import embedding_store
 
     if categories is not None and categories_file is None:
         names, notes = split_categories(categories)

@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from semscale.config import StudyConfig
-from semscale.encoding.folder import Folder, cache_folder
+from semscale.encoding.folder import Folder, embedding_store
 from semscale.encoding.lacking import TooManyBadImagesError
 from semscale.encoding.store import LostRowsError
 from semscale.errors import SemscaleError
@@ -76,11 +76,6 @@ class SweepResult:
     def directory(self) -> Path:
         """The run directory on this machine."""
         return self.folder.local
-
-
-def embedding_store(given: str | None = None) -> Folder:
-    """Return the embedding store: the given one, ``SEMSCALE_STORE``, or a folder of this user's cache."""
-    return Folder.of(given or os.environ.get("SEMSCALE_STORE") or cache_folder() / "embeddings")
 
 
 def default_runs() -> Path:
