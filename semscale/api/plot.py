@@ -12,7 +12,7 @@ from semscale.categories.registry import control_names
 from semscale.report.figures import CurveLine, curves_png, curves_svg
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Plot:
     """A picture that a notebook shows.
 
@@ -32,6 +32,9 @@ class Plot:
         else:
             path.write_bytes(curves_png(self.lines, self.title))
         return path
+
+    def __repr__(self) -> str:
+        return f"<Plot of {len(self.lines)} curves: {self.title}>"
 
     def _repr_png_(self) -> bytes:
         return curves_png(self.lines, self.title)
@@ -54,7 +57,7 @@ def plot(predictions: pd.DataFrame, *, title: str | None = None, margin: float =
         label = " / ".join(value for name, value in curve.key.items() if name not in same) or curve.key["strategy"]
         control = curve.key["strategy"] in control_names()
         if not control:
-            scale = "?" if found.critical_scale is None else found.critical_scale
+            scale = "not shown" if found.critical_scale is None else found.critical_scale
             label += f": {found.trend}, critical scale {scale} [{found.critical_low}, {found.critical_high}]"
         table = found.steps
         lines.append(

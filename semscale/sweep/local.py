@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -77,20 +78,26 @@ class LocalModel:
         """
         if self._loaded is None:
             origin = self._origin()
-            try:
-                from semscale.serving.local import ModelHere
-            except ModuleNotFoundError as error:
-                raise SemscaleError(
-                    "encoding in this process needs open_clip and torch",
-                    where="encoder: local",
-                    found=f"no module {error.name}",
-                    hint='pip install "semscale[server]", or name servers with --server',
-                ) from error
             self._report.note(f"loading {self._model}")
-            loaded = ModelHere(self._model, self._settings.device, self._settings.dtype)
+            with warnings.catch_warnings():
+                # in a notebook tqdm, which comes with the hub's client, asks for widgets that nothing here needs
+                warnings.filterwarnings("ignore", message="IProgress not found")
+                loaded = self._read()
             self._identity = self._identify(loaded, origin)
             self._loaded = loaded
         return self._loaded
+
+    def _read(self) -> ModelHere:
+        try:
+            from semscale.serving.local import ModelHere
+        except ModuleNotFoundError as error:
+            raise SemscaleError(
+                "encoding in this process needs open_clip and torch",
+                where="encoder: local",
+                found=f"no module {error.name}",
+                hint='pip install "semscale[server]", or name servers with --server',
+            ) from error
+        return ModelHere(self._model, self._settings.device, self._settings.dtype)
 
     def _identify(self, loaded: ModelHere, origin: str | None) -> EncoderIdentity:
         info, draft = loaded.info, self._draft
