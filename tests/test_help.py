@@ -24,7 +24,7 @@ ALL = dict(commands(main))
 
 
 def examples(command: click.Command) -> list[str]:
-    return re.findall(r"^(semscale .+?)(?:  .*)?$", command.help or "", flags=re.MULTILINE)
+    return re.findall(r"^ *(semscale .+?)(?:  .*)?$", command.help or "", flags=re.MULTILINE)
 
 
 @pytest.mark.parametrize("path", ALL, ids=" ".join)

@@ -11,8 +11,8 @@ import pytest
 import torch
 from docarray import Document, DocumentArray
 
-from semscale.serving.executor import SemscaleEncoder
 from semscale.serving.encoder import MAX_TEXT_CHARACTERS
+from semscale.serving.executor import SemscaleEncoder
 from semscale.serving.intake import RejectedDocumentsError
 
 MakeImage = Callable[..., bytes]
