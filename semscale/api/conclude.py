@@ -147,7 +147,7 @@ def curves_of(predictions: pd.DataFrame) -> Iterator[Curve]:
             wide = rows.set_index(["order", "image", "scale"])["correct"].unstack("scale").unstack("order")
         except ValueError:  # something stands there twice
             wide = pd.DataFrame([None])
-        if bool(wide.isna().any(axis=None)):
+        if wide.isna().to_numpy().any():
             raise SemscaleError(
                 "a curve needs the same images, each once, at every step and in every order",
                 where=" / ".join(named.values()),

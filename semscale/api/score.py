@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -83,7 +84,7 @@ def _tables(
     tables = []
     for aggregation, found in scores.items():
         for k, step in enumerate(ladder.steps):
-            named = {
+            named: dict[str, Any] = {
                 "dataset": dataset.name,
                 "model": encoder.model,
                 "strategy": ladder.strategy,
@@ -92,7 +93,7 @@ def _tables(
                 "scale": flat.scales[k],
                 "n_categories": step.n_categories,
             }
-            answers = {
+            answers: dict[str, Any] = {
                 "category": texts[found.predicted_category[:, k]],
                 "predicted_class": classes[found.predicted_class[:, k]],
                 "correct": found.true_rank[:, k] == 0,

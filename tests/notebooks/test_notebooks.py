@@ -16,7 +16,7 @@ def outputs(notebook: nbformat.NotebookNode) -> str:
     shown = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     return "\n".join(
         output.get("text", "")
-        + "\n".join(str(value) for kind, value in output.get("data", {}).items() if "text" in kind)
+        + "\n".join(str(value) for kind, value in sorted(output.get("data", {}).items()) if "text" in kind)
         for output in shown
     )
 
