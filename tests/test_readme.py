@@ -87,7 +87,7 @@ def test_python_prints_what_is_shown(code: str, shown: str, tmp_path: Path, monk
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
         exec(compile(code, "README.md", "exec"), {})
-    assert [line.rstrip() for line in printed.getvalue().strip().splitlines()] == shown.rstrip().splitlines()
+    assert [line.rstrip() for line in printed.getvalue().splitlines()] == shown.splitlines()
 
 
 def test_every_block_is_of_a_kind_that_a_test_looks_at() -> None:

@@ -42,6 +42,13 @@ def trials(predictions: pd.DataFrame) -> pd.DataFrame:
         A row per ladder, aggregation and step: ``dataset``, ``model``, ``strategy``, ``order``, ``aggregation``,
         ``scale``, ``n_categories``, ``n_images``, ``n_correct``, ``accuracy`` with Wilson's 95 % interval ``ci_low``
         and ``ci_high`` (shares, not percent), ``mean_margin`` (cosine).
+
+    >>> import semscale
+    >>> digits = semscale.load_dataset("digits", per_class=2)
+    >>> ladders = [semscale.ladder(digits, name, steps=3) for name in ("templates", "random-words")]
+    >>> predictions = semscale.score(digits, ladders)
+    >>> trials(predictions)[["strategy", "scale", "n_categories", "n_images"]].values.tolist()[2:4]
+    [['templates', 3, 30, 20], ['random-words', 1, 10, 20]]
     """
     keys = ["dataset", "model", "strategy", "order", "aggregation", "scale", "n_categories"]
     groups = predictions.groupby(keys, sort=False, observed=True)
@@ -69,6 +76,13 @@ def conclude(predictions: pd.DataFrame, *, margin: float = 0.5) -> pd.DataFrame:
 
     Raises:
         SemscaleError: the orders or steps of a curve have different images.
+
+    >>> import semscale
+    >>> digits = semscale.load_dataset("digits", per_class=2)
+    >>> ladders = [semscale.ladder(digits, name, steps=3) for name in ("templates", "random-words")]
+    >>> predictions = semscale.score(digits, ladders)
+    >>> conclude(predictions)[["strategy", "n_images", "trend"]].values.tolist()
+    [['templates', 20, 'flat'], ['random-words', 20, 'flat']]
     """
     rows = [
         {**curve.key, "n_images": found.n_images, **summary_columns(found)}
@@ -86,6 +100,13 @@ def steps(predictions: pd.DataFrame, *, margin: float = 0.5) -> pd.DataFrame:
 
     Raises:
         SemscaleError: the orders or steps of a curve have different images.
+
+    >>> import semscale
+    >>> digits = semscale.load_dataset("digits", per_class=2)
+    >>> ladders = [semscale.ladder(digits, name, steps=3) for name in ("templates", "random-words")]
+    >>> predictions = semscale.score(digits, ladders)
+    >>> steps(predictions)[["strategy", "scale", "change"]].values.tolist()[0]
+    ['templates', 1, 0.0]
     """
     tables = [found.steps.assign(**curve.key) for curve, found in summaries(predictions, margin)]
     table = pd.concat(tables, ignore_index=True)
@@ -102,6 +123,13 @@ def compare(predictions: pd.DataFrame, strategy: str, control: str) -> pd.DataFr
 
     Raises:
         SemscaleError: one of both is not in the table, or they differ in images or scales.
+
+    >>> import semscale
+    >>> digits = semscale.load_dataset("digits", per_class=2)
+    >>> ladders = [semscale.ladder(digits, name, steps=3) for name in ("templates", "random-words")]
+    >>> predictions = semscale.score(digits, ladders)
+    >>> compare(predictions, "templates", "random-words")["scale"].tolist()
+    [<NA>, 1, 2, 3]
     """
     chosen = predictions[predictions["strategy"].isin([strategy, control])]
     curves = {(c.key["dataset"], c.key["model"], c.key["aggregation"], c.key["strategy"]): c for c in curves_of(chosen)}

@@ -63,7 +63,7 @@ class Encoder:
 
     >>> encoder = Encoder("semscale-mini")
     >>> encoder.texts(["cat", "dog"]).shape
-    (2, 64)
+    (2, 96)
     """
 
     def __init__(

@@ -50,6 +50,11 @@ def plot(predictions: pd.DataFrame, *, title: str | None = None, margin: float =
 
     Raises:
         SemscaleError: the orders or steps of a curve have different images.
+
+    >>> import semscale
+    >>> digits = semscale.load_dataset("digits", per_class=2)
+    >>> plot(semscale.score(digits, semscale.ladder(digits, "templates", steps=3)))
+    <Plot of 1 curves: digits / semscale-mini / templates>
     """
     same = {name: str(predictions[name].iloc[0]) for name in CURVE if predictions[name].nunique() == 1}
     lines = []

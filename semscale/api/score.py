@@ -45,6 +45,12 @@ def score(
 
     Raises:
         SemscaleError: the ladder is of other classes, the aggregation is unknown, or what the encoder says.
+
+    >>> import semscale
+    >>> digits = semscale.load_dataset("digits", per_class=2)
+    >>> predictions = score(digits, semscale.ladder(digits, "templates", steps=3))
+    >>> predictions[["scale", "true_class", "category", "correct"]].head(2).values.tolist()
+    [[1, 'eight', 'eight', True], [1, 'seven', 'seven', True]]
     """
     several = [ladders] if isinstance(ladders, Ladder) else list(ladders)
     names = [aggregation] if isinstance(aggregation, str) else list(aggregation)

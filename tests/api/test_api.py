@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import doctest
+import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -150,6 +152,13 @@ def test_a_sweep_from_python_is_the_study(tmp_path: Path, predictions: pd.DataFr
     assert run.work["endpoint"].tolist() == ["this process"]
     with pytest.raises(SemscaleError, match="stepz"):
         semscale.sweep(stepz=3)
+
+
+@pytest.mark.parametrize("name", ["encoder", "ladder", "score", "conclude", "plot"])
+def test_examples_of_the_docstrings_run(name: str) -> None:
+    result = doctest.testmod(importlib.import_module(f"semscale.api.{name}"))
+    assert result.attempted > 0
+    assert not result.failed
 
 
 def test_import_is_light_and_names_are_there() -> None:
