@@ -1,4 +1,4 @@
-"""Stage 1 as a Ray job, the store filled ahead: `python ray_jobs/encode.py STUDY.yaml [OPTIONS]`, as `semscale encode`."""
+"""Stage 1 as a Ray job, which fills the store: `python ray_jobs/encode.py STUDY.yaml [OPTIONS]`; see `semscale encode`."""
 
 import sys
 

@@ -32,7 +32,8 @@ def processes_mentioning(word: str) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "command", [[], ["sweep"], ["serve"], ["ladder"], ["optimize"], ["label"], ["replay"], ["doctor"], ["bench"]]
+    "command",
+    [[], ["sweep"], ["serve"], ["ladder"], ["optimize"], ["label"], ["replay"], ["doctor"], ["bench"], ["submit"]],
 )
 def test_help_is_there(command: list[str]) -> None:
     result = run(*command, "--help")

@@ -58,7 +58,7 @@ def test_store_is_filled_and_nothing_else_is_done(parts: Parts) -> None:
 
 def test_study_from_the_store_alone_is_the_study(parts: Parts, mini_server: str, tmp_path: Path) -> None:
     assert (parts.scored.images_sent, parts.scored.texts_sent) == (0, 0)
-    whole = sweep(make_study(mini_server, tmp_path / "store"), tmp_path / "whole", Quiet())
+    whole = sweep(make_study(mini_server, tmp_path / "store"), parts.run.parent / "whole", Quiet())
     pd.testing.assert_frame_equal(
         whole.trials.drop(columns="mlflow_run_id"), parts.scored.trials.drop(columns="mlflow_run_id"), check_exact=True
     )
@@ -75,16 +75,15 @@ def test_study_from_the_store_alone_is_the_study(parts: Parts, mini_server: str,
     ],
 )
 @pytest.mark.usefixtures("ray_session")
-def test_what_the_store_lacks_is_named(
-    parts: Parts, tmp_path: Path, changes: dict[str, Any], what: str, found: str | None
-) -> None:
+def test_what_the_store_lacks_is_named(parts: Parts, changes: dict[str, Any], what: str, found: str | None) -> None:
     assert parts.study.store
     study = make_study("", Path(parts.study.store), **changes)
+    run = parts.run.parent / study.digest()
     with pytest.raises(SemscaleError, match=what) as error:
-        sweep(study, tmp_path / "run", Quiet(), stored=True)
+        sweep(study, run, Quiet(), stored=True)
     assert found is None or found in str(error.value)
     assert "semscale encode" in str(error.value)
-    assert not (tmp_path / "run" / "logs").exists()  # no server was started
+    assert not (run / "logs").exists()  # no server was started
 
 
 def test_report_is_the_same_again(parts: Parts) -> None:
