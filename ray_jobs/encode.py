@@ -1,4 +1,4 @@
-"""Stage 1 as a Ray job, which fills the store: `python ray_jobs/encode.py STUDY.yaml [OPTIONS]`; see `semscale encode`."""
+"""Stage 1 as a Ray job: `python ray_jobs/encode.py STUDY.yaml [OPTIONS]` fills the store; see `semscale encode`."""
 
 import sys
 
