@@ -1,4 +1,7 @@
-"""Stage 1 as a Ray job: `python ray_jobs/encode.py STUDY.yaml [OPTIONS]` fills the store; see `semscale encode`."""
+"""Stage 1 as a Ray job, the store filled ahead: `python ray_jobs/encode.py STUDY.yaml [OPTIONS]`.
+
+It takes the options of `semscale encode`.
+"""
 
 import sys
 

@@ -1,4 +1,7 @@
-"""Stages 2 to 4 as a Ray job, from the store: `python ray_jobs/score.py STUDY.yaml [OPTIONS]`; see `semscale score`."""
+"""Stages 2 to 4 as a Ray job, from the store alone: `python ray_jobs/score.py STUDY.yaml [OPTIONS]`.
+
+It takes the options of `semscale score`.
+"""
 
 import sys
 

@@ -9,10 +9,12 @@ from __future__ import annotations
 import hashlib
 import hmac
 import os
+import socket
 import ssl
 import stat
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from semscale.errors import SemscaleError
 
@@ -64,6 +66,17 @@ class Access:
             + ("from the authority in server.ca_file" if self.authority else "from a public authority"),
             hint=f"name its authority's PEM file in {CA_VARIABLE}, or as server.ca_file in the study file, and use the "
             "host name that its certificate is for",
+        )
+
+    def plain(self, url: str) -> SemscaleError:
+        """Return the error for a server that is called without TLS and speaks nothing else."""
+        return SemscaleError(
+            "there is no connection to the clip-server",
+            where=url,
+            found="it speaks TLS",
+            expected="grpcs://, not grpc://",
+            hint=f"name the authority of its certificate in {CA_VARIABLE}, or as server.ca_file in the study file, "
+            "unless it is a public one",
         )
 
 
@@ -163,3 +176,21 @@ def tls_fault(details: str | None) -> str | None:
     if "wrong_version_number" in text:
         return "it does not speak TLS: grpc://, not grpcs://"
     return None
+
+
+def wants_tls(url: str, details: str | None, timeout: float = 3.0) -> bool:
+    """Whether there is a TLS server at a ``grpc://`` address, where gRPC's words allow for that.
+
+    To gRPC a server that takes the connection and hangs up is like one that is just starting, so it is asked for TLS.
+    """
+    parts = urlsplit(url)
+    if parts.scheme != "grpc" or "socket closed" not in (details or "").lower():
+        return False
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # nothing is sent to it
+    try:
+        with socket.create_connection((parts.hostname or "", parts.port or 0), timeout) as connection:
+            context.wrap_socket(connection).close()
+    except (OSError, ValueError):
+        return False
+    return True

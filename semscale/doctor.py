@@ -110,16 +110,21 @@ def _model() -> Finding:
 
 
 def _store(store: str | None) -> Finding:
-    from semscale.sweep.study import default_store
+    from semscale.sweep.study import embedding_store
 
-    folder = Path(store).expanduser() if store else default_store()
+    place = embedding_store(store)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=folder):
-            pass
+        place.local.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=place.local, suffix=".partial") as file:
+            name = os.path.basename(file.name)
+            place.push(name)
+        if place.is_remote:
+            place.remove(name)
     except OSError as error:
-        return Finding("store", False, f"{folder}: {error.strerror}", "choose a writable folder with --store")
-    return Finding("store", True, f"{folder} is writable")
+        return Finding("store", False, f"{place}: {error.strerror}", "choose a writable folder with --store")
+    except SemscaleError as error:
+        return Finding("store", False, f"{place}: {error.found}", error.hint or "")
+    return Finding("store", True, f"{place} is writable")
 
 
 def _server(url: str) -> Finding:

@@ -12,6 +12,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -71,6 +72,39 @@ def _mlflow(kind: str, store: str, folder: Path) -> Iterator[str]:
 def mlflow_process() -> Callable[[str, str, Path], AbstractContextManager[str]]:
     """Start `mlflow ui` or `mlflow server` on a store; gives its address and ends it with the context."""
     return _mlflow
+
+
+@pytest.fixture(scope="session")
+def s3_address() -> Iterator[str]:
+    """The address of a real S3 server on this machine."""
+    with closing(socket.socket()) as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        for _ in range(240):
+            with closing(socket.socket()) as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            time.sleep(0.25)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.terminate()
+        server.wait(30)
+
+
+@pytest.fixture(scope="module")
+def s3(s3_address: str) -> Iterator[Any]:
+    """fsspec's file system on that server, which is reached through the environment as any other."""
+    import fsspec
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ENDPOINT_URL", s3_address)
+        patch.setenv("AWS_ACCESS_KEY_ID", "AKIATESTKEY")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "hidden-key")
+        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        yield fsspec.filesystem("s3", skip_instance_cache=True)
 
 
 @pytest.fixture(scope="session")

@@ -54,6 +54,10 @@ def test_all_mistakes_come_in_one_message_with_lines(tmp_path: Path) -> None:
         ({"orders": [1, 1]}, "more than once"),
         ({"strategies": ["custom", {"strategy": "custom", "options": {}}]}, "custom stands here more than once"),
         ({"aggregation": "top-0-mean"}, "top-k-mean"),
+        ({"aggregation": ["max", "min"]}, "top-k-mean"),
+        ({"aggregation": ["max", "max"]}, "more than once"),
+        ({"aggregation": []}, "at least one"),
+        ({"aggregation": ["max", 3]}, "or a list of names"),
         ({"aggregation": "top-0-mean"}, "or top-k-mean such as top-3-mean"),
     ],
 )
@@ -97,6 +101,21 @@ def test_password_in_a_wrong_url_is_not_repeated() -> None:
 def test_every_aggregation_of_the_kernel_can_be_asked_for() -> None:
     for name in (*AGGREGATIONS, "top-10-mean"):
         assert study_from({"aggregation": name}).aggregation == name
+
+
+def test_several_aggregations_are_another_study_and_one_in_a_list_is_not(tmp_path: Path) -> None:
+    one = study_from({"aggregation": "logsumexp"})
+    assert study_from({"aggregation": ["logsumexp"]}) == one
+    assert one.aggregations == ("logsumexp",)
+    several = study_from({"aggregation": ["logsumexp", "max"]})
+    assert several.aggregations == ("logsumexp", "max")
+    assert len({study.digest() for study in (one, several, study_from({}))}) == 3
+    assert load_study(write(tmp_path, several.to_yaml())) == several
+
+
+def test_the_quickstart_study_keeps_its_name() -> None:
+    # runs of earlier versions are found by it
+    assert study_from({}).digest() == "1bfe32d8"
 
 
 def test_signatures_and_passwords_of_datasets_reach_no_study_file() -> None:

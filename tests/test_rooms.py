@@ -12,7 +12,7 @@ import semscale
 
 ROOT = Path(semscale.__file__).parent
 
-# a room -> the rooms it may import; errors, redact and access belong to all
+# a room -> the rooms it may import; errors, redact, access and locks belong to all
 ROOMS: dict[str, set[str]] = {
     "config": set(),
     "datasets": set(),
@@ -30,6 +30,7 @@ ROOMS: dict[str, set[str]] = {
         "tracking",
         "report",
         "analysis",
+        "accelerate",
         "scoring",
         "encoding",
         "serving",
@@ -50,9 +51,9 @@ ROOMS: dict[str, set[str]] = {
         "datasets",
         "config",
     },
-    "cli": {"bench", "sweep", "label", "doctor", "replay", "serving", "categories", "datasets", "config"},
+    "cli": {"bench", "sweep", "label", "doctor", "replay", "encoding", "serving", "categories", "datasets", "config"},
 }
-SHARED = {"errors", "redact", "access"}
+SHARED = {"errors", "redact", "access", "locks"}
 CORE = ("categories", "scoring", "analysis", "replay")
 ENGINES = {"ray", "mlflow", "jina", "clip_client", "clip_server", "torch", "docarray", "open_clip"}
 MOST_LINES = 350

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from semscale.accelerate.find import find_device
 from semscale.accelerate.resolve import ExactRows, resolve, rows_are_independent
-from semscale.errors import SemscaleError
 from semscale.scoring.checks import check_finite
 from semscale.scoring.kernel import BLOCK, LadderScores, join_scores, score_aggregations
 from semscale.scoring.plan import Float32, Int32, LadderPlan, plan_ladder
@@ -121,16 +121,9 @@ def bfloat16_is_fast(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
 
 
 def _screen(texts: Float32, plan: LadderPlan, device: str) -> Screen:
-    try:
-        import torch
+    find_device(device)
+    from semscale.accelerate.screen import Screen
 
-        from semscale.accelerate.screen import Screen
-    except ImportError as error:
-        raise SemscaleError(
-            "screening needs torch", found=str(error), hint="pip install 'semscale[server]', or score without screening"
-        ) from error
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise SemscaleError("there is no GPU that torch can use", found=f"device {device}", hint="use the device cpu")
     return Screen(texts, plan.steps, device)
 
 

@@ -33,7 +33,6 @@ from typing import Any, cast
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the server has it
 
 import numpy as np
-import ray
 import torch
 from clip_client import Client
 from docarray import Document, DocumentArray
@@ -209,7 +208,7 @@ def files_table(dataset: Dataset, rounds: int, folder: Path) -> dict[str, Any]:
             identity = shake_hands([server.url], MODEL, store)
             encoder = stack.enter_context(Encoder(identity, [server.url], store))
             # the actors' start is a fixed cost of a sweep and not one of an image
-            ray.get([actor.__ray_ready__.remote() for actor in encoder._actors])
+            encoder.wait_for_actors()
 
             def work() -> None:
                 encoder.encode_images(dataset)

@@ -29,13 +29,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from semscale.accelerate import bfloat16_is_fast, predict_screened
+from semscale.accelerate import DeviceScores, bfloat16_is_fast, predict_screened, score_on_device
 from semscale.bench.machine import cpu_model
 from semscale.scoring.kernel import AGGREGATIONS, BLOCK, LadderScores, score_aggregations
 from semscale.scoring.threads import thread_count
 
 Float32 = NDArray[np.float32]
 SCREENED = "max, predictions, screened in bfloat16"
+EVERYTHING = "max, predictions, ranks, margins, confidences, ceiling"
+ON_GPU = f"{EVERYTHING}, on a GPU"
 TOGETHER = "all five, predictions, ranks, margins"
 
 
@@ -144,10 +146,17 @@ class Case:
         for name in AGGREGATIONS:
             ways[f"{name}, predictions, ranks, margins"] = partial(self.score, name)
         ways[TOGETHER] = lambda: self.score(*AGGREGATIONS)
-        ways["max, predictions, ranks, margins, confidences, ceiling"] = self.everything
+        ways[EVERYTHING] = self.everything
+        if _sees_a_gpu():
+            ways[ON_GPU] = partial(self.on_device, "cuda")
         return ways
 
-    def everything(self) -> object:
+    def on_device(self, device: str) -> DeviceScores:
+        """Ask a device what the sweep asks, near ties scored again included."""
+        case = (self.images, self.texts, self.owners, self.ends, self.true_class)
+        return score_on_device(*case, ("max",), device=device, confidence=True, ceiling=True)
+
+    def everything(self) -> dict[str, LadderScores]:
         """Ask what the sweep asks."""
         return self.score("max", confidence=True, ceiling=True)
 
@@ -169,6 +178,8 @@ def measure(quick: bool, rounds: int = 3, images: int | None = None, cpu: bool =
     case.bare()  # the first touch of memory is nobody's time, nor is the import of torch
     if SCREENED in ways:
         Case(replace(sizes, images=BLOCK)).screened()
+    if ON_GPU in ways:
+        Case(replace(sizes, images=BLOCK)).on_device("cuda")
     for _ in range(rounds):
         bare.append(seconds(case.bare, cpu))
         for way, work in ways.items():
@@ -187,9 +198,28 @@ def measure(quick: bool, rounds: int = 3, images: int | None = None, cpu: bool =
         "gflops": 2e-9 * case.sizes.images * case.sizes.dim * len(case.texts) / statistics.median(bare),
         "rows": [_row(way, taken[way], bare, ways[way]) for way in ways],
         "screened": None if SCREENED not in ways else _ratio(taken[SCREENED], taken["max, predictions"]),
+        "on_gpu": None
+        if ON_GPU not in ways
+        else _ratio(taken[ON_GPU], taken[EVERYTHING]) | device_agreement(case, "cuda"),
         "together": _ratio(taken[TOGETHER], taken["max, predictions, ranks, margins"]),
         "growth": growth(QUICK_GROWTH if quick else GROWTH, rounds, cpu),
     }
+
+
+def _sees_a_gpu() -> bool:
+    if not importlib.util.find_spec("torch"):
+        return False
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def device_agreement(case: Case, device: str) -> dict[str, float]:
+    """Return the share of predictions and ranks that are the kernel's, and of images that it scored again."""
+    found, expected = case.on_device(device), case.everything()["max"]
+    mine = found.scores["max"]
+    same = (mine.predicted_category == expected.predicted_category) & (mine.true_rank == expected.true_rank)
+    return {"agreement": float(same.mean()), "again": found.again / max(1, found.on_device)}
 
 
 def growth(base: Sizes, rounds: int, cpu: bool) -> list[dict[str, Any]]:
@@ -217,7 +247,7 @@ def _ratio(taken: list[float], base: list[float]) -> dict[str, float]:
 
 def _row(way: str, taken: list[float], bare: list[float], work: Callable[[], object]) -> dict[str, Any]:
     # tracemalloc sees numpy's memory, not torch's
-    peak = None if way == SCREENED else peak_megabytes(work)
+    peak = None if way in (SCREENED, ON_GPU) else peak_megabytes(work)
     return {"way": way, "seconds": statistics.median(taken), "peak_mb": peak} | _ratio(taken, bare)
 
 
@@ -249,6 +279,11 @@ def markdown(result: dict[str, Any]) -> str:
         lines += [
             f"Screening in bfloat16: {_spread(result['screened'])} times `max` with predictions in float32.",
             f"Screened predictions equal to the kernel's: {100 * result['screened_agreement']:.3f} %.",
+        ]
+    if gpu := result["on_gpu"]:
+        lines += [
+            f"On a GPU: {_spread(gpu)} times the same on the CPU, with {100 * gpu['again']:.1f} % of the images scored "
+            f"again; predictions and ranks equal to the kernel's: {100 * gpu['agreement']:.3f} %.",
         ]
     lines += ["", "| growth | x time (lowest to highest) | peak memory beyond inputs, MB |", "|---|---|---|"]
     lines += [f"| {row['case']} | {_spread(row)} | {row['peak_mb']:.0f} |" for row in result["growth"]]

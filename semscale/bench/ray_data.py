@@ -79,7 +79,7 @@ def measure(quick: bool, rounds: int | None = None) -> dict[str, Any]:
                 def start() -> Encoder:
                     encoder = Encoder(identity, [server.url], store, actors=ACTORS)
                     if kind == "ready":
-                        ray.get([actor.__ray_ready__.remote() for actor in encoder._actors])
+                        encoder.wait_for_actors()
                     return encoder
 
                 started = start() if kind == "ready" else None

@@ -131,6 +131,12 @@ BENCHMARKS: dict[str, tuple[Measure, ...]] = {
             most=0.5,
             lacking="no AMX here, without which it does not pay",
         ),
+        Measure(
+            "a GPU against the CPU, near ties scored again",
+            lambda result: _spread(result["on_gpu"]),
+            form=".3f",
+            lacking="no GPU",
+        ),
         Measure("all five aggregations against `max`", lambda result: _spread(result["together"]), most=2.5),
         *(
             Measure(f"time with twice the {what}", partial(_growth, f"{what} x 2"), most=2.1)

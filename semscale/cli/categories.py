@@ -83,7 +83,10 @@ def ladder(
     "--server", "servers", multiple=True, metavar="URL",
     help="grpc://host:port of a running clip-server; repeatable. Without it one is started.",
 )  # fmt: skip
-@click.option("--store", metavar="DIR", help="Embedding store.  [SEMSCALE_STORE or ~/.cache/semscale/embeddings]")
+@click.option(
+    "--store", metavar="DIR",
+    help="Embedding store, also s3://BUCKET/PREFIX.  [SEMSCALE_STORE or ~/.cache/semscale/embeddings]",
+)  # fmt: skip
 @click.option("--limit", type=click.IntRange(min=1), help="At most this many images.")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Of the halves.")
 @click.option(
@@ -110,12 +113,12 @@ def optimize(dataset: str, strategies: tuple[str, ...], store: str | None, out: 
     from semscale.sweep.optimize import optimize as run
     from semscale.sweep.progress import reporter
     from semscale.sweep.show_optimized import show_optimized
-    from semscale.sweep.study import default_store
+    from semscale.sweep.study import embedding_store
 
     as_json = options.pop("as_json")
     how = dataset_entry(options)
     console = Console(stderr=as_json)
-    place = (Path(store) if store else default_store()).expanduser().resolve()
+    place = embedding_store(store)
     result = run(
         dataset, strategies=strategies or STRATEGIES, store=place, report=reporter(console), how=how, **options
     )

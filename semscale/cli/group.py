@@ -28,8 +28,9 @@ class _Group(click.Group):
         except SemscaleError as error:
             click.echo(f"Error: {printable(str(error))}", err=True)
             status = 1
-        except (click.Abort, KeyboardInterrupt):
-            click.echo("Stopped. The same command again goes on from here.", err=True)
+        except (click.Abort, KeyboardInterrupt) as error:
+            # a command that knows a shorter way says so in its Abort
+            click.echo(f"Stopped. {str(error) or 'The same command again'} goes on from here.", err=True)
             status = 130
         except Exception:
             # a fault of ours: all of it is shown, except for passwords in the addresses that it speaks of

@@ -27,7 +27,10 @@ from semscale.cli.group import main
     "--out", type=click.Path(file_okay=False, path_type=Path), metavar="DIR",
     help="Folder of the results.  [semscale-labels/NAME-ID]",
 )  # fmt: skip
-@click.option("--store", metavar="DIR", help="Embedding store.  [SEMSCALE_STORE or ~/.cache/semscale/embeddings]")
+@click.option(
+    "--store", metavar="DIR",
+    help="Embedding store, also s3://BUCKET/PREFIX.  [SEMSCALE_STORE or ~/.cache/semscale/embeddings]",
+)  # fmt: skip
 @click.option("--limit", type=click.IntRange(min=1), help="Only the first so many.")
 @click.option("--quiet", is_flag=True, help="No progress, only the table.")
 def label(
@@ -61,7 +64,7 @@ def label(
     from semscale.label.run import label as run
     from semscale.label.show import show_labelled
     from semscale.sweep.progress import reporter
-    from semscale.sweep.study import default_store
+    from semscale.sweep.study import embedding_store
 
     if categories is not None and categories_file is None:
         names, notes = split_categories(categories)
@@ -73,7 +76,7 @@ def label(
     report = reporter(console, quiet=quiet)
     for line in notes:
         report.note(line)
-    place = (Path(store) if store else default_store()).expanduser().resolve()
+    place = embedding_store(store)
     request = Request(given, names, model, column, limit)
     result = run(request, out, report, place, servers, stats)
     # a narrow window wraps lines, which is easier to read than cells cut short

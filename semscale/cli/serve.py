@@ -1,4 +1,4 @@
-"""``semscale serve``: start a clip-server."""
+"""``semscale serve`` and ``semscale health``: start a clip-server, and ask whether one encodes."""
 
 from __future__ import annotations
 
@@ -14,12 +14,18 @@ from semscale.cli.group import main
 @click.option("--model", default="semscale-mini", show_default=True, help="As for sweep.")
 @click.option("--replicas", default=1, show_default=True, type=click.IntRange(min=1))
 @click.option("--device", default="cpu", show_default=True, type=click.Choice(["cpu", "cuda"]))
+@click.option(
+    "--gpus", metavar="LIST",
+    help="all, or numbers and UUIDs with commas: a replica for each of these GPUs, which sees no other.",
+)  # fmt: skip
+@click.option("--per-gpu", default=1, show_default=True, type=click.IntRange(min=1), help="Replicas for each GPU.")
 @click.option("--dtype", type=click.Choice(["fp32", "fp16", "bf16"]), help="[fp32 on cpu, fp16 on cuda]")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Interface to listen on.")
 @click.option("--port", default=51000, show_default=True, type=click.IntRange(0, 65535), help="0 takes a free one.")
 @click.option(
-    "--minibatch-size", type=click.IntRange(min=1), help="Rows computed at once.  [16 to 64 on cpu, 64 on cuda]"
+    "--minibatch-size", type=click.IntRange(min=1), help="Rows computed at once.  [16 to 64 on cpu, 256 on cuda]"
 )
+@click.option("--compile", "compiled", is_flag=True, help="Compile the model first: a minute's start, faster on GPUs.")
 @click.option(
     "--token-file", metavar="FILE",
     help="Clients must show the token in this file.  [the token in SEMSCALE_SERVER_TOKEN, if it is set]",
@@ -33,9 +39,33 @@ def serve(**options: Any) -> None:
     A jina Flow with the project's executor, over gRPC; stays until Ctrl-C.
 
     \b
-    semscale serve --model ViT-B-32::laion2b_s34b_b79k --device cuda --replicas 2 --port 51000
+    semscale serve --replicas 2 --port 51000
+    semscale serve --model ViT-B-32::laion2b_s34b_b79k --gpus all --per-gpu 2
     """
     from semscale.serving.flow import ServeConfig
     from semscale.serving.flow import serve as run
 
     sys.exit(run(ServeConfig(**options)))
+
+
+@main.command()
+@click.argument("url", metavar="URL")
+@click.option("--timeout", default=10.0, show_default=True, type=click.FloatRange(min=0.1), help="Seconds to wait.")
+@click.option(
+    "--token-file", metavar="FILE",
+    help="File with the server's token.  [the token in SEMSCALE_SERVER_TOKEN, if it is set]",
+)  # fmt: skip
+def health(url: str, timeout: float, token_file: str | None) -> None:
+    """Ask a clip-server to encode one short text.
+
+    Exit status 0 when it does, 1 with the reason when not: the probe of a container or of a load balancer. gRPC's own
+    health service says SERVING while every replica is dead.
+
+    \b
+    semscale health grpc://127.0.0.1:51000 --timeout 5
+    """
+    from semscale.access import read_access
+    from semscale.serving.health import probe_server
+
+    dimension = probe_server(url, timeout, read_access(token_file))
+    click.echo(f"{url} encodes, dimension {dimension}")

@@ -20,7 +20,7 @@ _STUDY = click.argument(
 @place_options
 @study_options
 @click.option("--quiet", is_flag=True, help="No progress, only the counts.")
-def encode(study: Path | None, out: Path | None, runs: Path | None, quiet: bool, **options: Any) -> None:
+def encode(study: Path | None, out: str | None, runs: str | None, quiet: bool, **options: Any) -> None:
     """Encode a study's images and texts and stop there.
 
     Fills the embedding store, so that `semscale sweep` with the same study, or `semscale score` where no server is,
@@ -36,10 +36,10 @@ def encode(study: Path | None, out: Path | None, runs: Path | None, quiet: bool,
     from semscale.sweep.fill import fill_store
     from semscale.sweep.progress import reporter
     from semscale.sweep.show import show_filled
-    from semscale.sweep.study import default_out
+    from semscale.sweep.study import out_of
 
     console = console_of()
-    show_filled(console, fill_store(config, out or default_out(config, runs), reporter(console, quiet=quiet), arms))
+    show_filled(console, fill_store(config, out_of(config, out, runs), reporter(console, quiet=quiet), arms))
 
 
 @main.command()
@@ -47,7 +47,7 @@ def encode(study: Path | None, out: Path | None, runs: Path | None, quiet: bool,
 @place_options
 @study_options
 @click.option("--quiet", is_flag=True, help="No progress, only the table.")
-def score(study: Path | None, out: Path | None, runs: Path | None, quiet: bool, **options: Any) -> None:
+def score(study: Path | None, out: str | None, runs: str | None, quiet: bool, **options: Any) -> None:
     """Run a study whose embeddings are all in the store.
 
     Everything of `semscale sweep` but the servers: none is asked or started. What the store lacks is said.
@@ -61,16 +61,15 @@ def score(study: Path | None, out: Path | None, runs: Path | None, quiet: bool, 
     arms = make_arms(config)
     from semscale.sweep.progress import reporter
     from semscale.sweep.show import show_result
-    from semscale.sweep.study import default_out, sweep
+    from semscale.sweep.study import out_of, sweep
 
     console = console_of()
-    out = out or default_out(config, runs)
-    show_result(console, sweep(config, out, reporter(console, quiet=quiet), arms, stored=True))
+    show_result(console, sweep(config, out_of(config, out, runs), reporter(console, quiet=quiet), arms, stored=True))
 
 
 @main.command()
-@click.argument("run", type=click.Path(file_okay=False, path_type=Path), metavar="RUN")
-def report(run: Path) -> None:
+@click.argument("run", metavar="RUN")
+def report(run: str) -> None:
     """Write the report.html of a finished run directory again, from its tables.
 
     \b

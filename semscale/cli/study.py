@@ -22,7 +22,7 @@ _PLACES = (
     ("strategies", "--strategy", ("strategies",)),
     ("controls", "--control", ("controls",)),
     ("orders", "--order", ("orders",)),
-    ("aggregation", "--aggregation", ("aggregation",)),
+    ("aggregations", "--aggregation", ("aggregation",)),
     ("steps", "--steps", ("steps",)),
     ("limit", "--limit", ("limit",)),
     ("store", "--store", ("store",)),
@@ -30,6 +30,7 @@ _PLACES = (
     ("servers", "--server", ("server", "urls")),
     ("replicas", "--replicas", ("server", "replicas")),
     ("device", "--device", ("server", "device")),
+    ("scoring_device", "--scoring-device", ("scoring", "device")),
     ("actors", "--actors", ("encoding", "actors")),
     ("ray_address", "--ray-address", ("ray", "address")),
     ("tracking_uri", "--tracking-uri", ("tracking", "uri")),
@@ -58,7 +59,11 @@ _OPTIONS = (
         "--order", "orders", multiple=True, type=click.IntRange(min=0), help="Order of categories; repeatable.  [0]"
     ),
     click.option(
-        "--aggregation", metavar="NAME", help="max, mean-embedding, mean-similarity, logsumexp, top-3-mean.  [max]"
+        "--aggregation",
+        "aggregations",
+        multiple=True,
+        metavar="NAME",
+        help="max, mean-embedding, mean-similarity, logsumexp, top-3-mean; repeatable.  [max]",
     ),
     click.option("--steps", type=click.IntRange(min=1), help="Scale steps.  [12]"),
     click.option(
@@ -66,14 +71,24 @@ _OPTIONS = (
         "servers",
         multiple=True,
         metavar="URL",
-        help="grpc://host:port of a running clip-server; repeatable. Without it the sweep starts its own.",
+        help="grpc://host:port of a running clip-server, or a name that stands for many; or file:PATH with an address "
+        "per line, which may change meanwhile. Repeatable; without it the sweep starts its own.",
     ),
     click.option("--replicas", type=click.IntRange(min=1), help="Replicas of the sweep's own server.  [2]"),
     click.option("--device", type=click.Choice(["cpu", "cuda"]), help="Device of the sweep's own server.  [cpu]"),
+    click.option(
+        "--scoring-device",
+        metavar="DEVICE",
+        help="Where ladders are scored, with the same results: cpu, cuda, cuda:N, auto.  [cpu]",
+    ),
     click.option("--actors", type=click.IntRange(min=1), help="Encoder actors.  [one for every two CPUs]"),
     click.option("--ray-address", metavar="ADDRESS", help="Ray cluster to use; without it Ray runs on this machine."),
     click.option("--tracking-uri", metavar="URI", help="MLflow server.  [mlflow.db beside the run directory]"),
-    click.option("--store", metavar="DIR", help="Embedding store.  [SEMSCALE_STORE or ~/.cache/semscale/embeddings]"),
+    click.option(
+        "--store",
+        metavar="DIR",
+        help="Embedding store, also s3://BUCKET/PREFIX.  [SEMSCALE_STORE or ~/.cache/semscale/embeddings]",
+    ),
     click.option("--limit", type=click.IntRange(min=1), help="At most this many images per dataset."),
     dataset_options,
     click.option("--max-bad-fraction", type=float, help="Stop when more images of a dataset cannot be used.  [0.01]"),
@@ -82,10 +97,11 @@ _OPTIONS = (
 
 def place_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add `out` and `runs`: where the results go."""
-    folder = click.Path(file_okay=False, path_type=Path)
     runs = "Folder of the run directories.  [SEMSCALE_RUNS or semscale-runs; in a Ray job ~/semscale-runs]"
-    function = click.option("--runs", type=folder, metavar="DIR", help=runs)(function)
-    return click.option("--out", type=folder, metavar="DIR", help="Run directory.  [RUNS/NAME-ID]")(function)
+    function = click.option("--runs", metavar="DIR", help=runs)(function)
+    return click.option("--out", metavar="DIR", help="Run directory, also s3://BUCKET/PREFIX.  [RUNS/NAME-ID]")(
+        function
+    )
 
 
 def console_of() -> Console:

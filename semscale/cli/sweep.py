@@ -18,14 +18,11 @@ if TYPE_CHECKING:
 @main.command()
 @click.argument("study", required=False, type=click.Path(dir_okay=False, path_type=Path), metavar="[STUDY.yaml]")
 @place_options
-@click.option(
-    "--resume", type=click.Path(file_okay=False, path_type=Path), metavar="RUN",
-    help="Go on with the study of this run directory.",
-)  # fmt: skip
+@click.option("--resume", metavar="RUN", help="Go on with the study of this run directory.")
 @study_options
 @click.option("--quiet", is_flag=True, help="No progress, only the table.")
 def sweep(
-    study: Path | None, out: Path | None, runs: Path | None, resume: Path | None, quiet: bool, **options: Any
+    study: Path | None, out: str | None, runs: str | None, resume: str | None, quiet: bool, **options: Any
 ) -> None:
     """Run a study from images to conclusions.
 
@@ -48,21 +45,24 @@ def sweep(
     arms = make_arms(config)  # a study that cannot be is refused before the engines are imported
     from semscale.sweep.progress import reporter
     from semscale.sweep.show import show_result
-    from semscale.sweep.study import default_out
+    from semscale.sweep.study import out_of
     from semscale.sweep.study import sweep as run
 
     console = console_of()
-    out = out or default_out(config, runs)
+    folder = out_of(config, out, runs)
     try:
-        result = run(config, out, reporter(console, quiet=quiet), arms)
+        result = run(config, folder, reporter(console, quiet=quiet), arms)
     except KeyboardInterrupt:
-        if out.exists():
-            click.echo(f"To go on: semscale sweep --resume {out}", err=True)
-        raise
+        if not folder.local.exists():
+            raise
+        click.echo(err=True)  # closes the line on which the terminal shows ^C
+        raise click.Abort(f"semscale sweep --resume {folder}") from None
     show_result(console, result)
 
 
-def _resumed(run: Path, study: Path | None, out: Path | None) -> Path:
+def _resumed(run: str, study: Path | None, out: str | None) -> Path:
+    from semscale.sweep.rundir import study_file
+
     for option, given in (("STUDY.yaml", study), ("--out", out)):
         if given is not None:
             raise SemscaleError(
@@ -71,18 +71,10 @@ def _resumed(run: Path, study: Path | None, out: Path | None) -> Path:
                 found=f"{option} {given} beside it",
                 hint=f"leave {option} away, or give the study without --resume",
             )
-    file = run / "study.yaml"
-    if not file.is_file():
-        raise SemscaleError(
-            "not a run directory",
-            where=str(run),
-            found="no study.yaml in it",
-            expected="the directory that a sweep printed as its results",
-        )
-    return file
+    return study_file(run)
 
 
-def _check_secrets(config: StudyConfig, run: Path) -> None:
+def _check_secrets(config: StudyConfig, run: str) -> None:
     """Say what study.yaml does not hold, before something is tried with asterisks in place of a password."""
     places = {"tracking.uri": config.tracking.uri or "", **{url: url for url in config.server.urls}}
     places |= {f"datasets.{number}": entry.spec or "" for number, entry in enumerate(config.datasets)}
@@ -90,7 +82,7 @@ def _check_secrets(config: StudyConfig, run: Path) -> None:
     if hidden:
         raise SemscaleError(
             "the run's study file holds no passwords and signatures, and this study needs them",
-            where=str(run / "study.yaml"),
+            where=f"{run}/study.yaml",
             found=", ".join(hidden),
             hint="give --tracking-uri, --server or the first command again; the run directory stays the same",
         )

@@ -1,11 +1,19 @@
 """The study file: one YAML file describes the grid of trials; typed, validated, with all its faults in one message."""
 
 from semscale.config.load import load_study, read_study, study_from
-from semscale.config.study import DatasetConfig, EncodingConfig, ServerConfig, StrategyConfig, StudyConfig
+from semscale.config.study import (
+    DatasetConfig,
+    EncodingConfig,
+    ScoringConfig,
+    ServerConfig,
+    StrategyConfig,
+    StudyConfig,
+)
 
 __all__ = [
     "DatasetConfig",
     "EncodingConfig",
+    "ScoringConfig",
     "ServerConfig",
     "StrategyConfig",
     "StudyConfig",

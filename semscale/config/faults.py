@@ -40,6 +40,7 @@ _WORDS = {
 }
 # a value that fits none of several types would be reported once for each of them
 _UNIONS = {
+    "aggregation": "expected the name of an aggregation such as max, or a list of names",
     "scales": "expected linear, exponential, or a list of whole numbers such as [1, 2, 4]",
     "classes": "expected a mapping of labels to names, a list of names, or the path of a file with either",
 }

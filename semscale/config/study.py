@@ -106,9 +106,11 @@ class ServerConfig(_Section):
                 complete = parts.scheme in ("grpc", "grpcs") and bool(parts.hostname) and bool(parts.port)
             except ValueError:
                 complete = False
-            if not complete:
+            if not complete and not (url.startswith("file:") and len(url) > len("file:")):
                 # clip-client takes a URL without a port for port 80, without a word
-                raise ValueError(f"{shown(url)!r} is not of the form grpc://host:port (or grpcs://host:port)")
+                raise ValueError(
+                    f"{shown(url)!r} is not of the form grpc://host:port (or grpcs://host:port, or file:PATH)"
+                )
         return urls
 
 
@@ -123,11 +125,30 @@ class EncodingConfig(_Section):
     draft: Switch = Field(default=False, description="decode large JPEGs at reduced size: faster, other embeddings")
 
 
+class ScoringConfig(_Section):
+    """Where ladders are scored; nothing here changes a prediction."""
+
+    device: str = Field(
+        default="cpu", description="cpu, cuda (a task on every GPU of the cluster), cuda:N (in this process), or auto"
+    )
+
+    @field_validator("device")
+    @classmethod
+    def _known_device(cls, value: str) -> str:
+        # torch:cpu is what a GPU does, done without one; for tests
+        if not re.fullmatch(r"cpu|torch:cpu|auto|cuda(:\d{1,3})?", value):
+            raise ValueError(f"expected cpu, cuda, cuda:N such as cuda:0, or auto (found {shown(value)!r})")
+        return value
+
+
 class TrackingConfig(_Section):
     """Where MLflow keeps the runs: a tracking server, or mlflow.db beside the run directories."""
 
     uri: str | None = None
     experiment: str = "semscale"
+    artifacts: str | None = Field(
+        default=None, description="where a new experiment keeps its files, such as s3://bucket/prefix"
+    )
 
 
 class RayConfig(_Section):
@@ -152,8 +173,9 @@ class StudyConfig(_Section):
     steps: Whole = Field(default=12, ge=1, le=10_000)
     scales: Literal["linear", "exponential"] | tuple[Whole, ...] = "linear"
     orders: tuple[Whole, ...] = (0,)
-    aggregation: str = Field(
-        default="max", description="max, mean-embedding, mean-similarity, logsumexp or top-k-mean such as top-3-mean"
+    aggregation: str | tuple[str, ...] = Field(
+        default="max",
+        description="max, mean-embedding, mean-similarity, logsumexp or top-k-mean such as top-3-mean; or a list",
     )
     limit: Whole | None = Field(default=None, ge=1, description="at most this many images per dataset")
     max_bad_fraction: Number = Field(
@@ -162,6 +184,7 @@ class StudyConfig(_Section):
     margin: Number = Field(default=0.5, ge=0, le=100, description="points; smaller gains do not count")
     server: ServerConfig = ServerConfig()
     encoding: EncodingConfig = EncodingConfig()
+    scoring: ScoringConfig = ScoringConfig()
     tracking: TrackingConfig = TrackingConfig()
     ray: RayConfig = RayConfig()
     store: str | None = Field(default=None, description="folder of the embedding store")
@@ -195,11 +218,18 @@ class StudyConfig(_Section):
 
     @field_validator("aggregation")
     @classmethod
-    def _known_aggregation(cls, value: str) -> str:
+    def _known_aggregations(cls, value: str | tuple[str, ...]) -> str | tuple[str, ...]:
         names = ("max", "mean-embedding", "mean-similarity", "logsumexp")
-        if value not in names and not re.fullmatch(r"top-[1-9]\d{0,2}-mean", value):
-            raise ValueError(f"expected {', '.join(names)} or top-k-mean such as top-3-mean")
-        return value
+        given = (value,) if isinstance(value, str) else value
+        if not given:
+            raise ValueError("at least one is needed, or the grid of trials is empty")
+        for name in given:
+            if name not in names and not re.fullmatch(r"top-[1-9]\d{0,2}-mean", name):
+                raise ValueError(f"expected {', '.join(names)} or top-k-mean such as top-3-mean")
+        if len(set(given)) < len(given):
+            raise ValueError("an aggregation stands here more than once")
+        # a list of one is the same study as the name alone
+        return given[0] if len(given) == 1 else given
 
     @field_validator("scales")
     @classmethod
@@ -215,9 +245,14 @@ class StudyConfig(_Section):
             raise ValueError("; ".join(found))
         return self
 
+    @property
+    def aggregations(self) -> tuple[str, ...]:
+        """Return the aggregations, one or several."""
+        return (self.aggregation,) if isinstance(self.aggregation, str) else self.aggregation
+
     def digest(self) -> str:
         """Return 8 hex digits that name everything which can change a result, and nothing else."""
-        aside = {"name", "server", "encoding", "tracking", "ray", "store", "max_bad_fraction"}
+        aside = {"name", "server", "encoding", "scoring", "tracking", "ray", "store", "max_bad_fraction"}
         result = self.model_dump(mode="json", exclude=aside)
         if self.encoding.draft:
             result["draft"] = True

@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,11 +16,13 @@ import ray
 from semscale.access import Access
 from semscale.datasets.base import Reader
 from semscale.datasets.picture import BadImageError, decode
+from semscale.encoding.folder import Folder
 from semscale.encoding.identity import EncoderIdentity, Probe
 from semscale.encoding.preprocess import can_prepare, draft_side, prepare, to_ppm, whole
 from semscale.encoding.segment import write_segment
 from semscale.encoding.store import EmbeddingStore, Kind
 from semscale.encoding.work import Work
+from semscale.errors import SemscaleError
 
 if TYPE_CHECKING:
     from semscale.encoding.courier import Courier  # jina comes with it, which takes a while to import
@@ -30,6 +31,10 @@ CHUNKS = 4
 """How many chunks an actor has at a time: two on the wire, so that no replica waits for the next; two being decoded."""
 
 _LANES = 2
+# Workers come and go (spot machines, the memory monitor). A chunk that has cost so many processes is at fault itself.
+_MOST_PROCESSES = 6
+# an answer may be lost on its way to the driver, which then asks again
+_REMEMBERED = 4 * CHUNKS
 
 NOT_STORED = "is not in the store"
 """The reason for an item that would have to be sent by an actor that may not send."""
@@ -66,7 +71,7 @@ class ActorSettings:
         send: whether there is anybody to send to; else what is not in the store stays away, as `NOT_STORED`.
     """
 
-    folder: Path
+    folder: Folder
     identity: EncoderIdentity
     probe: Probe | None
     batch_size: int | None
@@ -92,24 +97,38 @@ class EncoderActor:
         self._free: asyncio.Queue[int] = asyncio.Queue()
         for lane in self._lanes:
             self._free.put_nowait(lane)
-        # chunks that an earlier process of this actor, which was killed, may have stored already
-        revived = ray.is_initialized() and ray.get_runtime_context().was_current_actor_reconstructed
-        self._doubtful = CHUNKS if revived else 0
+        self._chunks: dict[int, asyncio.Future[ChunkReport]] = {}
 
     async def encode_images(self, chunk: int, ledger: Any, reader: Reader, places: Sequence[str]) -> ChunkReport:
         """Bring the images at these places into the store, unless they are there or another chunk has them."""
+        return await self._once(chunk, lambda: self._encode_images(chunk, ledger, reader, places))
+
+    async def encode_texts(self, chunk: int, ledger: Any, texts: Sequence[str]) -> ChunkReport:
+        """Bring these texts into the store, unless they are there or another chunk has them."""
+        return await self._once(chunk, lambda: self._encode_texts(chunk, ledger, texts))
+
+    async def _once(self, chunk: int, work: Callable[[], Coroutine[Any, Any, ChunkReport]]) -> ChunkReport:
+        """Do the work of a chunk, or wait for what does it already: Ray repeats a call whose connection was lost."""
+        if chunk not in self._chunks:
+            self._chunks[chunk] = asyncio.ensure_future(work())
+            for old in list(self._chunks)[:-_REMEMBERED]:
+                del self._chunks[old]
+        return await self._chunks[chunk]
+
+    async def _encode_images(self, chunk: int, ledger: Any, reader: Reader, places: Sequence[str]) -> ChunkReport:
+        again = await self._begin(ledger, chunk)
         contents, reasons = await asyncio.to_thread(_read_all, reader, places)
         keys = [None if content is None else hashlib.sha256(content).digest() for content in contents]
-        mine = await self._claim(ledger, chunk, keys)
+        mine = await self._claim(ledger, "image", chunk, keys, again)
         pictures, bad = await asyncio.to_thread(self._decode_all, contents, mine)
         reasons.update(bad)
         done = await self._encode(ledger, "image", [i for i in mine if i in pictures], pictures, keys, reasons)
         return ChunkReport(keys, [reasons.get(i) for i in range(len(places))], *done)
 
-    async def encode_texts(self, chunk: int, ledger: Any, texts: Sequence[str]) -> ChunkReport:
-        """Bring these texts into the store, unless they are there or another chunk has them."""
+    async def _encode_texts(self, chunk: int, ledger: Any, texts: Sequence[str]) -> ChunkReport:
+        again = await self._begin(ledger, chunk)
         keys: list[bytes | None] = [text_key(text) for text in texts]
-        mine = await self._claim(ledger, chunk, keys)
+        mine = await self._claim(ledger, "text", chunk, keys, again)
         reasons: dict[int, str] = {}
         done = await self._encode(ledger, "text", mine, dict(enumerate(texts)), keys, reasons)
         return ChunkReport(keys, [reasons.get(i) for i in range(len(texts))], *done)
@@ -147,7 +166,6 @@ class EncoderActor:
         keys: Sequence[bytes | None],
         reasons: dict[int, str],
     ) -> tuple[int, tuple[Work, ...]]:
-        mine = await self._not_stored(kind, mine, keys)
         if not self.settings.send:
             reasons.update(dict.fromkeys(mine, NOT_STORED))
             return 0, ()
@@ -176,18 +194,28 @@ class EncoderActor:
         told = self.settings
         return Courier(lane, self._life, told.identity, told.probe, told.batch_size, told.deadline, told.access)
 
-    async def _claim(self, ledger: Any, chunk: int, keys: Sequence[bytes | None]) -> list[int]:
+    async def _begin(self, ledger: Any, chunk: int) -> bool:
+        """Return whether an earlier process, which is lost, had this chunk and may have stored some of it."""
         if self._greeting is None:
             self._greeting = asyncio.gather(*(ledger.hello.remote(lane, self._life) for lane in self._lanes))
         await self._greeting
+        processes: int = await ledger.begin.remote(chunk, self._life)
+        if processes > _MOST_PROCESSES:
+            raise SemscaleError(
+                "the workers that encode this part of the dataset end again and again",
+                found=f"{_MOST_PROCESSES} processes in a row",
+                hint="too little memory is the usual reason; give the same command again: what is encoded is kept",
+            )
+        return processes > 1
+
+    async def _claim(
+        self, ledger: Any, kind: Kind, chunk: int, keys: Sequence[bytes | None], again: bool
+    ) -> Sequence[int]:
         known = [i for i, key in enumerate(keys) if key is not None]
         granted = await ledger.claim.remote(chunk, [keys[i] for i in known])
-        return [i for i, yes in zip(known, granted, strict=True) if yes]
-
-    async def _not_stored(self, kind: Kind, mine: Sequence[int], keys: Sequence[bytes | None]) -> Sequence[int]:
-        if not self._doubtful:
+        mine = [i for i, yes in zip(known, granted, strict=True) if yes]
+        if not (again and mine):
             return mine
-        self._doubtful -= 1
         store = await asyncio.to_thread(EmbeddingStore, self.settings.folder / kind)
         return [i for i in mine if (key := keys[i]) is not None and key not in store]
 
@@ -219,6 +247,7 @@ def _read_all(reader: Reader, places: Sequence[str]) -> tuple[list[bytes | None]
     return contents, {i: one for i, one in enumerate(found) if isinstance(one, str)}
 
 
-# Workers come and go (spot machines, the memory monitor): the actor is started again and its chunk repeated. However
-# often that happens in a long sweep, a chunk that has cost so many processes is at fault itself.
-RemoteEncoder = ray.remote(max_restarts=-1, max_task_retries=5, max_concurrency=CHUNKS)(EncoderActor)
+# However often workers and nodes are lost, the actor is started again and its chunks are repeated. Until Ray notices
+# that a node is gone, which takes it a quarter of a minute, every attempt to reach an actor there fails and would be
+# counted: so the limit is set by what a chunk has cost, in the ledger.
+RemoteEncoder = ray.remote(max_restarts=-1, max_task_retries=-1, max_concurrency=CHUNKS)(EncoderActor)

@@ -21,7 +21,7 @@ from docarray import Document, DocumentArray
 from grpc import RpcError  # type: ignore[import-untyped]
 from jina.excepts import BadServer, BadServerFlow
 
-from semscale.access import Access, tls_fault
+from semscale.access import Access, tls_fault, wants_tls
 from semscale.encoding.connection import connect, is_refusal
 from semscale.encoding.pace import Pace
 from semscale.encoding.packed import post_packed
@@ -134,7 +134,7 @@ class EncodeClient:
         Raises:
             ServerUnavailableError: the server is not there or does not answer in time; it carries what did come.
             WrongServerError: embeddings of another length than asked for, or fewer than documents.
-            SemscaleError: it refuses the token, or its certificate is not trusted.
+            SemscaleError: it refuses the token, its certificate is not trusted, or it wants TLS.
         """
         pace = self._pace[type(contents[0])] if len(contents) else None
         vectors: dict[int, Float32] = {}
@@ -256,6 +256,8 @@ class EncodeClient:
                 raise self._access.refusal(self.url) from error
             if self.url.startswith("grpcs:") and (fault := tls_fault(str(error))):
                 raise self._access.distrust(self.url, fault) from error
+            if await asyncio.to_thread(wants_tls, self.url, str(error)):
+                raise self._access.plain(self.url) from error
             self._client = connect(self.url, self._access)
             reached = _NOBODY not in str(error)
             state = "was lost amid a request" if reached else "is not reachable"

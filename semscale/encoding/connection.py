@@ -16,14 +16,17 @@ from clip_client import Client
 from jina.serve.networking.utils import get_grpc_channel
 
 from semscale.access import Access
+from semscale.encoding.addresses import certificate_name
 
-_authorities: dict[str, bytes | None] = {}
+# by address: the authorities, and the name in the certificate where that is another one
+_trust: dict[str, tuple[bytes | None, str | None]] = {}
 
 
 def connect(url: str, access: Access) -> Any:
     """Return a clip-client for `grpc://host:port` or `grpcs://host:port`; nothing is sent yet."""
     parts = urlsplit(url)
-    _authorities[f"{parts.hostname}:{parts.port}"] = access.authority
+    url, name = parts._replace(fragment="").geturl(), certificate_name(url)
+    _trust[f"{parts.hostname}:{parts.port}"] = access.authority, name
     jina_grpc.get_grpc_channel = _channel
     return Client(url, credential={"Authorization": access.metadata[0][1]} if access.metadata else {})
 
@@ -34,5 +37,8 @@ def is_refusal(error: BaseException) -> bool:
     return isinstance(cause, grpc.RpcError) and cause.code() == grpc.StatusCode.UNAUTHENTICATED
 
 
-def _channel(address: str, **options: Any) -> Any:
-    return get_grpc_channel(address, root_certificates=_authorities.get(address), **options)
+def _channel(address: str, options: Any = None, **others: Any) -> Any:
+    authority, name = _trust.get(address, (None, None))
+    if name is not None:
+        options = [*(options or []), ("grpc.ssl_target_name_override", name), ("grpc.default_authority", name)]
+    return get_grpc_channel(address, options=options, root_certificates=authority, **others)

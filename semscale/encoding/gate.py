@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -50,6 +51,13 @@ class Gate:
         self._waiting = 0
         self._lines: list[str] = []
         self._spoken = float("-inf")
+        self._empty_since: float | None = None
+
+    async def update(self, urls: Sequence[str]) -> None:
+        """Tell which endpoints there are by now; none at all is waited out like endpoints that do not answer."""
+        new, gone = self._roster.update(urls)
+        self._empty_since = None if urls else self._empty_since or time.monotonic()
+        self._lines += [f"new server {url}" for url in new] + [f"server {url} is gone" for url in gone]
 
     async def open(self, urls: Sequence[str]) -> None:
         """Tell where the servers are, to all who wait and all who will ask; also when they have moved."""
@@ -108,11 +116,11 @@ class Gate:
         """Return as soon as there is something for the driver."""
         while True:
             now = time.monotonic()
-            down = self._roster.down_for(now) if self._waiting else None
+            down = self._down_for(now) if self._waiting else None
             lines, self._lines = self._lines, []
             if down is not None and down >= _SILENT and now - self._spoken >= _EVERY:
                 self._spoken = now
-                where = ", ".join(self._roster.urls)
+                where = ", ".join(self._roster.urls) or "a server"
                 lines.append(f"waiting for {where} ({down:.0f} s of {self._patience:g} s)...")
                 return News(lines, down=True)
             if lines:
@@ -123,15 +131,16 @@ class Gate:
         now = time.monotonic()
         if not self._opened:
             return None
-        if not self._roster.urls:
+        if not self._roster.urls and self._empty_since is None:
             return self._nobody_left()
-        down = self._roster.down_for(now)
+        down = self._down_for(now)
         if down is not None and down >= self._patience:
             return self._gone(down)
         if alone and index in self._wants_alone:
             url: str | None = self._wants_alone[index]
         else:
-            url = self._roster.pick(index, now)
+            load = Counter(place for who, (place, _) in self._inside.items() if who != index)
+            url = self._roster.pick(index, now, load)
         if url is None or url not in self._roster.urls:
             self._wants_alone.pop(index, None)
             return None
@@ -145,6 +154,9 @@ class Gate:
         self._inside[index] = (url, alone)
         return url
 
+    def _down_for(self, now: float) -> float | None:
+        return self._roster.down_for(now) if self._empty_since is None else now - self._empty_since
+
     def _nobody_left(self) -> SemscaleError:
         return SemscaleError(
             "no clip-server is left that runs the right encoder",
@@ -156,7 +168,7 @@ class Gate:
     def _gone(self, down: float) -> SemscaleError:
         return SemscaleError(
             "no clip-server answers any more",
-            where=", ".join(self._roster.urls),
-            found=f"no answer for {down:.0f} s: {self._roster.found()}",
+            where=", ".join(self._roster.urls) or None,
+            found=f"no answer for {down:.0f} s: {self._roster.found() or 'there is no server'}",
             hint="bring the servers back and give the same command again; what is encoded is kept",
         )

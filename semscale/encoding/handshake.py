@@ -24,7 +24,8 @@ from PIL import Image
 
 from semscale.access import Access, read_access
 from semscale.encoding.client import EncodeClient, Float32, ServerUnavailableError
-from semscale.encoding.identity import EncoderIdentity, fingerprint_of, takes_packed
+from semscale.encoding.folder import Folder
+from semscale.encoding.identity import EncoderIdentity, fingerprint_of, record_of, takes_packed
 from semscale.encoding.preprocess import can_prepare
 from semscale.errors import SemscaleError, cannot_write
 
@@ -38,7 +39,7 @@ _STRAGGLER = 5.0
 def shake_hands(
     urls: Sequence[str],
     model: str,
-    store: Path,
+    store: Path | Folder,
     *,
     patience: float = 60.0,
     draft: bool = False,
@@ -159,7 +160,7 @@ def _identify(
     info: Mapping[str, Any] | None,
     probe: Float32,
     model: str,
-    store: Path,
+    store: Path | Folder,
     draft: bool,
     first: EncoderIdentity | None,
 ) -> EncoderIdentity:
@@ -272,9 +273,9 @@ def _check_model(url: str, info: Mapping[str, Any] | None, model: str) -> None:
         )
 
 
-def _check_probe(url: str, identity: EncoderIdentity, probe: Float32, store: Path) -> None:
-    folder = store / identity.fingerprint
-    path = folder / "encoder.json"
+def _check_probe(url: str, identity: EncoderIdentity, probe: Float32, store: Path | Folder) -> None:
+    place = Folder.of(store) / identity.fingerprint
+    folder, path = place.local, record_of(place)
     if not path.exists():
         record = {"model": identity.model, "info": identity.info, "draft": identity.draft, "probe": probe.tolist()}
         partial = folder / f"encoder.{os.getpid()}.partial"
@@ -288,6 +289,7 @@ def _check_probe(url: str, identity: EncoderIdentity, probe: Float32, store: Pat
             raise cannot_write(
                 "the embedding store", folder, error, hint="free some space, or use --store DIR"
             ) from error
+        place.push(path.name)
         return
     try:
         known = np.array(json.loads(path.read_text(encoding="utf-8"))["probe"], dtype=np.float32)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,6 +13,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from semscale.encoding.folder import Folder
+from semscale.errors import SemscaleError
 
 Probe = npt.NDArray[np.float32]
 
@@ -71,22 +73,30 @@ def fingerprint_of(model: str, info: Mapping[str, Any] | None, dimension: int, d
     identity: dict[str, Any] = {"model": model, "embedding_dim": dimension, "server": "stock"}
     if info is not None:
         identity = {key: info.get(key) for key in _IDENTITY_KEYS}
+    if info is not None and info.get("compiled"):
+        identity["compiled"] = True
     if draft:
         identity["draft"] = True
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
     return f"{re.sub(r'[^A-Za-z0-9.-]+', '-', model).strip('-')[-60:]}-{digest}"
 
 
-def read_probe(store: Path, fingerprint: str) -> Probe | None:
+def read_probe(store: Path | Folder, fingerprint: str) -> Probe | None:
     """Return the probe's embeddings, image and text, float32 [2, dimension], that an encoder gave first."""
     try:
-        record = json.loads((store / fingerprint / "encoder.json").read_text(encoding="utf-8"))
+        record = json.loads(record_of(Folder.of(store) / fingerprint).read_text(encoding="utf-8"))
         return np.array(record["probe"], dtype=np.float32)
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
-def remember_origin(store: Path, identity: EncoderIdentity, origin: str) -> None:
+def record_of(folder: Folder) -> Path:
+    """Return the file that tells which encoder the rows of a folder are of, brought here if it is elsewhere."""
+    folder.pull("encoder.json")
+    return folder.local / "encoder.json"
+
+
+def remember_origin(store: Path | Folder, identity: EncoderIdentity, origin: str) -> None:
     """Write down which encoder comes of a model's files, so that :func:`recall_origin` needs no server.
 
     The note lies in the encoder's own folder, beside the record of its handshake, and goes with it.
@@ -96,31 +106,34 @@ def remember_origin(store: Path, identity: EncoderIdentity, origin: str) -> None
         identity: from the handshake with a server that was started on these files.
         origin: digest of everything that decides what such a server loads.
     """
-    note = store / identity.fingerprint / f"origin-{origin}"
-    with contextlib.suppress(OSError):  # a store that cannot be written says so when the first rows are
-        note.touch()
+    folder, name = Folder.of(store) / identity.fingerprint, f"origin-{origin}"
+    with contextlib.suppress(OSError, SemscaleError):  # a store that cannot be written says so with the first rows
+        (folder.local / name).touch()
+        folder.push(name)
 
 
-def recall_origin(store: Path, model: str, origin: str, draft: bool = False) -> EncoderIdentity | None:
+def recall_origin(store: Path | Folder, model: str, origin: str, draft: bool = False) -> EncoderIdentity | None:
     """Return the encoder that a server gave on these files before; None unless that is beyond doubt."""
-    notes = list(store.glob(f"*/origin-{origin}"))
+    place = Folder.of(store)
+    notes = place.find(f"*/origin-{origin}")
     if len(notes) != 1:
         return None
-    folder = notes[0].parent
+    fingerprint = notes[0].partition("/")[0]
     try:
-        record = json.loads((folder / "encoder.json").read_text(encoding="utf-8"))
+        record = json.loads(record_of(place / fingerprint).read_text(encoding="utf-8"))
         info, dimension = record["info"], len(record["probe"][0])
     except (OSError, ValueError, KeyError, IndexError, TypeError):
         return None
     if not info or info.get("name") != model or info.get("embedding_dim") != dimension:
         return None
-    if fingerprint_of(model, info, dimension, draft) != folder.name:
+    if fingerprint_of(model, info, dimension, draft) != fingerprint:
         return None
-    return EncoderIdentity(model, folder.name, dimension, info, takes_packed(info), draft)
+    return EncoderIdentity(model, fingerprint, dimension, info, takes_packed(info), draft)
 
 
-def forget_origin(store: Path, origin: str) -> None:
+def forget_origin(store: Path | Folder, origin: str) -> None:
     """Remove what was written down of a model's files."""
-    for note in store.glob(f"*/origin-{origin}"):
+    place = Folder.of(store)
+    for note in place.find(f"*/origin-{origin}"):
         with contextlib.suppress(OSError):
-            os.remove(note)
+            place.remove(note)

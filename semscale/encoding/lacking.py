@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
+from semscale.datasets.base import Dataset
 from semscale.errors import SemscaleError
 
 _SHOWN = 5
@@ -38,6 +38,12 @@ class TooManyBadImagesError(SemscaleError):
         return [(self.dataset, file, reason) for file, reason in self.quarantine.items()]
 
 
+def check_bad(dataset: Dataset, quarantine: Mapping[str, str], most: int | None) -> None:
+    """Raise TooManyBadImagesError when more images than `most` cannot be used; None allows any number."""
+    if most is not None and len(quarantine) > most:
+        raise TooManyBadImagesError(dataset.name, quarantine, len(dataset.samples) + len(dataset.rejected), most)
+
+
 class NotStoredError(SemscaleError):
     """What a study needs is not in the store, and there is no server to ask.
 
@@ -48,11 +54,11 @@ class NotStoredError(SemscaleError):
         n: how many of the kind the study has.
     """
 
-    def __init__(self, what: str, folder: Path, names: Sequence[str], n: int) -> None:
+    def __init__(self, what: str, folder: str, names: Sequence[str], n: int) -> None:
         first = ", ".join(map(repr, names[:_SHOWN])) + (", ..." if len(names) > _SHOWN else "")
         super().__init__(
             f"the embedding store lacks {what}",
-            where=str(folder),
+            where=folder,
             found=f"{len(names)} of {n} are not in it: {first}",
             hint="encode them first, with the same --store: semscale encode STUDY, or semscale sweep STUDY",
         )

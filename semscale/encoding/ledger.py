@@ -32,6 +32,8 @@ class Ledger(Gate):
     [False, True, False]
     >>> ledger.claim(1, [new]), ledger.claim(0, [new])
     ([False], [True])
+    >>> ledger.begin(0, "a process"), ledger.begin(0, "a process"), ledger.begin(0, "the next one")
+    (1, 1, 2)
     """
 
     def __init__(
@@ -40,9 +42,16 @@ class Ledger(Gate):
         super().__init__(urls, patience)
         self._owner = KeyTable()
         self._recent: dict[bytes, int] = {}
+        self._begun: dict[int, tuple[str, int]] = {}
         for keys in stored:
             self._owner.add(as_keys(keys), np.full(len(keys), _STORED))
         self._asked = asyncio.Event()
+
+    def begin(self, chunk: int, life: str) -> int:
+        """Return how many processes have begun with this chunk, this one included."""
+        last, processes = self._begun.get(chunk, ("", 0))
+        self._begun[chunk] = life, processes + (life != last)
+        return self._begun[chunk][1]
 
     def claim(self, chunk: int, keys: Sequence[bytes]) -> list[bool]:
         """Return for every key whether this chunk is to encode it; the first to ask gets it."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 _FIRST_REST = 0.25
@@ -49,16 +49,34 @@ class Roster:
         """Return the endpoints that are not refused."""
         return tuple(self._endpoints)
 
-    def pick(self, preferred: int, now: float) -> str | None:
-        """Return the endpoint to ask, the one of this number if it can be; None while all are left alone.
+    def update(self, urls: Sequence[str]) -> tuple[list[str], list[str]]:
+        """Have these endpoints from now on, and return which of them are new and which are gone.
 
-        An endpoint that failed is handed to one caller, and then rests again until it has answered.
+        What is known of those that stay is kept. One that was refused stays so until it has been away from the list:
+        then another server may have taken its address.
+        """
+        gone = [url for url in (*self._endpoints, *self.refused) if url not in urls]
+        self.refused = {url: why for url, why in self.refused.items() if url not in gone}
+        new = [url for url in urls if url not in self._endpoints and url not in self.refused]
+        self._endpoints = {url: self._endpoints.get(url) or _Endpoint() for url in urls if url not in self.refused}
+        return new, gone
+
+    def pick(self, preferred: int, now: float, load: Mapping[str, int] | None = None) -> str | None:
+        """Return the endpoint to ask; None while all are left alone.
+
+        It is the one with the least load, and of several the one of this number or those behind it. An endpoint that
+        failed is handed to one caller, and then rests again until it has answered.
+
+        Args:
+            preferred: the caller's number.
+            now: the time.
+            load: how many callers are at each endpoint.
         """
         urls = self.urls
         if not urls:
             return None
-        start = preferred % len(urls)
-        order = [*urls[start:], *urls[:start]]
+        start, load = preferred % len(urls), load or {}
+        order = sorted([*urls[start:], *urls[:start]], key=lambda url: load.get(url, 0))
         longest = _LONGEST_REST if self.down_for(now) is None else _LONGEST_REST_OF_ALL
         for url in order:
             endpoint = self._endpoints[url]

@@ -20,6 +20,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from semscale.encoding.folder import Folder
 from semscale.encoding.keys import Keys
 from semscale.errors import SemscaleError, cannot_write
 
@@ -40,17 +41,18 @@ class DamagedSegmentError(Exception):
         self.reason = reason
 
 
-def write_segment(folder: Path, keys: Sequence[bytes], embeddings: Float32) -> Path:
+def write_segment(folder: Path | Folder, keys: Sequence[bytes], embeddings: Float32) -> Path:
     """Add rows to a store, all or none.
 
     Args:
-        folder: the store's folder.
+        folder: the store's folder, here or in an object store.
         keys: SHA-256 digests, one per row.
         embeddings: unit-length float32 rows [len(keys), dimension].
 
     Raises:
         SemscaleError: the folder cannot be written, or the disk is full.
     """
+    place = Folder.of(folder)
     rows = np.ascontiguousarray(embeddings, dtype=np.float32)
     table = pa.table(
         {
@@ -58,10 +60,10 @@ def write_segment(folder: Path, keys: Sequence[bytes], embeddings: Float32) -> P
             "embedding": pa.FixedSizeListArray.from_arrays(pa.array(rows.reshape(-1)), rows.shape[1]),
         }
     ).replace_schema_metadata({"keys": _digest(np.array(list(keys), dtype="S32")), "rows": _digest(rows)})
-    path = folder / f"{uuid.uuid4().hex}.parquet"
+    path = place.local / f"{uuid.uuid4().hex}.parquet"
     partial = path.with_suffix(".partial")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         # float noise does not compress
         pq.write_table(table, partial, compression="NONE", use_dictionary=False, write_page_checksum=True)
         os.replace(partial, path)
@@ -70,10 +72,11 @@ def write_segment(folder: Path, keys: Sequence[bytes], embeddings: Float32) -> P
             partial.unlink(missing_ok=True)
         raise cannot_write(
             "the embedding store",
-            folder,
+            path.parent,
             error,
             hint="free some space, or choose another folder with --store; the same command goes on with what is stored",
         ) from error
+    place.push(path.name)
     return path
 
 

@@ -1,7 +1,8 @@
 """The embedding store: rows addressed by the SHA-256 of what they encode, kept in immutable Parquet segments.
 
 Layout: ``<root>/<encoder fingerprint>/<image|text>/<segment>.parquet``, see :mod:`semscale.encoding.segment`. A segment
-is written beside its place and renamed into it, so that a reader or a second sweep sees all of it or nothing. One that
+is written beside its place and renamed into it, or put into the object store at once (:mod:`semscale.encoding.folder`),
+so that a reader or a second sweep sees all of it or nothing. One that
 is damaged is set aside as ``.damaged``, whenever that shows, and its rows are encoded again. Whatever is in the store
 is never encoded again, by any study; deleting the folder is always safe.
 """
@@ -9,7 +10,6 @@ is never encoded again, by any study; deleting the folder is always safe.
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -17,6 +17,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from semscale.encoding.folder import Folder
 from semscale.encoding.keys import ABSENT, Keys, KeyTable, as_keys
 from semscale.encoding.segment import DamagedSegmentError, Float32, read_keys, read_rows, remove_leftovers
 from semscale.errors import SemscaleError
@@ -55,16 +56,20 @@ class EmbeddingStore:
     """The rows of one encoder and one kind of content.
 
     Args:
-        folder: ``<root>/<fingerprint>/<kind>``; made when the first segment is written.
+        folder: ``<root>/<fingerprint>/<kind>``, here or in an object store; made when the first segment is written.
+
+    Attributes:
+        folder: where the segments lie on this machine.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path | Folder) -> None:
+        self._place = Folder.of(folder)
+        self.folder = self._place.local
         self._table = KeyTable()
         self._segments: list[Path] = []
         self._seen: set[Path] = set()
         self._unusable: set[Path] = set()
-        remove_leftovers(folder)
+        remove_leftovers(self.folder)
         self.refresh()
 
     def __len__(self) -> int:
@@ -88,6 +93,7 @@ class EmbeddingStore:
         Raises:
             SemscaleError: the folder cannot be read.
         """
+        self._place.pull("*.parquet")
         keys: list[Keys] = []
         places: list[npt.NDArray[np.int64]] = []
         damaged = 0
@@ -95,7 +101,7 @@ class EmbeddingStore:
             if path in self._seen or path in self._unusable:
                 continue
             try:
-                column = read_keys(path)
+                column = self._keys(path)
             except FileNotFoundError:
                 continue  # another sweep has just set it aside
             except DamagedSegmentError as error:
@@ -125,7 +131,8 @@ class EmbeddingStore:
             try:
                 return self._gather(places)
             except DamagedSegmentError as error:
-                self._set_aside(error)
+                if not self._renewed(error.path):
+                    self._set_aside(error)
             except FileNotFoundError as error:
                 _log.warning("segment %s is gone", error.filename)
             # another sweep may have had the same rows, or may have stored them again by now
@@ -134,6 +141,25 @@ class EmbeddingStore:
             places = self._table.get(wanted)
             if (places == ABSENT).any():
                 raise LostRowsError(self.folder, int((places == ABSENT).sum()))
+
+    def _keys(self, path: Path) -> Keys:
+        try:
+            return read_keys(path)
+        except DamagedSegmentError:
+            if not self._renewed(path):
+                raise
+            return read_keys(path)
+
+    def _renewed(self, path: Path) -> bool:
+        """Whether only the copy of an object was damaged; it is replaced."""
+        if not self._place.is_remote:
+            return False
+        self._place.pull_again(path.name)
+        try:
+            read_keys(path)
+        except (DamagedSegmentError, FileNotFoundError):
+            return False
+        return True
 
     def _gather(self, places: npt.NDArray[np.int64]) -> Float32:
         segments, rows = places // _ROWS, places % _ROWS
@@ -151,6 +177,6 @@ class EmbeddingStore:
         _log.warning("damaged segment %s, its rows are encoded again: %s", error.path, error.reason)
         self._unusable.add(error.path)
         try:
-            os.replace(error.path, damaged)
+            self._place.rename(error.path.name, damaged.name)
         except OSError as failed:  # another sweep was faster, or the store is read-only; it is not used again here
             _log.warning("it cannot be set aside as %s: %s", damaged.name, failed.strerror)

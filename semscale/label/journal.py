@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import fcntl
 import io
 import os
 import zipfile
@@ -18,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semscale.errors import SemscaleError
+from semscale.locks import take_lock
 
 RESULTS, QUARANTINE, STATISTICS = "results.csv", "quarantine.csv", "stats.csv"
 _STATE = "results.csv.state"
@@ -196,14 +196,8 @@ def _open(path: Path) -> BinaryIO:
 
 
 def _lock(file: BinaryIO, path: Path) -> None:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        # a file system without locks says something else; two at once are then the user's affair
-        mine = not isinstance(error, BlockingIOError)
-    else:
-        # whoever had the lock may just have given the file its final name
-        mine = path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat())
+    # whoever had the lock may just have given the file its final name
+    mine = take_lock(file) and path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat())
     if not mine:
         raise SemscaleError(
             "another process is labelling into this folder",

@@ -13,6 +13,7 @@ import pandas as pd
 
 from semscale.config import study_from
 from semscale.encoding.encoder import Encoder
+from semscale.encoding.folder import Folder
 from semscale.errors import SemscaleError
 from semscale.label.embed import embed
 from semscale.label.journal import QUARANTINE, RESULTS, STATISTICS, Journal, Mark, write_whole
@@ -62,7 +63,7 @@ def label(
     request: Request,
     out: Path | None,
     report: Reporter,
-    store: Path,
+    store: Folder,
     servers: Sequence[str] = (),
     stats: bool = False,
     window: int = WINDOW,
@@ -103,6 +104,7 @@ def label(
                 note=report.note,
                 revive=endpoints.revive,
                 access=endpoints.access,
+                watch=endpoints.watch(),
             )
         )
         encoder.encode_texts(request.categories)

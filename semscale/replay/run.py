@@ -61,7 +61,9 @@ def replay(paths: Sequence[Path], margin: float = MARGIN) -> Replay:
 
 
 def _family(ladder: ReplayLadder, source: Source, several_models: bool) -> str:
-    return f"{ladder.family} ({source.model})" if several_models and source.model else ladder.family
+    model = source.model if several_models else ""
+    beside = ", ".join(filter(None, (model, source.aggregation)))
+    return f"{ladder.family} ({beside})" if beside else ladder.family
 
 
 def _step_row(answer: Rescored) -> Row:

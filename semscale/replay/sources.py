@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,11 +20,13 @@ class Source:
     Attributes:
         ladder, predictions: its two files.
         model: the model in the name of a run directory's predictions file, else "".
+        aggregation: the aggregation in that name, of a study with several, else "".
     """
 
     ladder: Path
     predictions: Path
     model: str = ""
+    aggregation: str = ""
 
 
 def find_sources(paths: Sequence[Path]) -> list[Source]:
@@ -73,15 +76,19 @@ def _walk(top: Path) -> Iterator[Source]:
 
 
 def _run_directory(top: Path) -> Iterator[Source]:
-    """Pair predictions/DATASET__MODEL__STRATEGY__ORDER.parquet with ladders/DATASET__STRATEGY__ORDER.json."""
+    """Pair predictions/DATASET__MODEL__STRATEGY__ORDER.parquet with ladders/DATASET__STRATEGY__ORDER.json.
+
+    Where a study has several aggregations, theirs stands after the order, which is a number.
+    """
     ladders = sorted((top / "ladders").glob("*.json"))
     for predictions in sorted((top / "predictions").glob("*.parquet")):
+        before, _, last = predictions.stem.rpartition("__")
+        stem, aggregation = (predictions.stem, "") if re.fullmatch(r"\d+", last) else (before, last)
         for ladder in ladders:
             dataset, *arm = ladder.stem.rsplit("__", 2)
             head, tail = f"{dataset}__", "".join(f"__{part}" for part in arm)
-            stem = predictions.stem
             if stem.startswith(head) and stem.endswith(tail) and len(stem) > len(head) + len(tail):
-                yield Source(ladder, predictions, stem[len(head) : -len(tail) or None])
+                yield Source(ladder, predictions, stem[len(head) : -len(tail) or None], aggregation)
                 break
         else:
             raise SemscaleError(

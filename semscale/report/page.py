@@ -13,6 +13,7 @@ import semscale
 from semscale.report.figures import CurveLine, curves_svg
 
 _SIGNIFICANT = 0.05
+_CURVE = ("dataset", "model", "strategy", "aggregation")
 
 
 def write_report(
@@ -45,11 +46,8 @@ def write_report(
         figures=_figures(curves, steps),
         curves=rows,
         controls=controls[controls["scale"].isna()].to_dict("records") if len(controls) else [],
-        across=across[across["scale"] == across.groupby(["model", "strategy"])["scale"].transform("max")].to_dict(
-            "records"
-        )
-        if len(across)
-        else [],
+        across=_at_the_last_scale(across),
+        several=curves["aggregation"].nunique() > 1,
         trials=trials.to_dict("records"),
         study_file=str(directory / "study.yaml"),
         version=semscale.__version__,
@@ -64,13 +62,14 @@ def write_report(
 def sentence(curve: dict[Any, Any], controls: pd.DataFrame) -> str:
     """Say the answer of one curve in one sentence: a gain only where it holds against its null, and against what.
 
-    >>> curve = {"dataset": "pets", "strategy": "templates", "model": "m", "baseline": 0.9, "peak_p": 0.001,
-    ...          "peak_change": 0.02, "peak_scale": 3, "final_change": 0.01, "final_change_low": 0.004,
+    >>> curve = {"dataset": "pets", "strategy": "templates", "model": "m", "aggregation": "max", "baseline": 0.9,
+    ...          "peak_p": 0.001, "peak_change": 0.02, "peak_scale": 3, "final_change": 0.01, "final_change_low": 0.004,
     ...          "final_change_high": 0.016, "trend": "rise-plateau"}
     >>> sentence(curve, pd.DataFrame()).partition(": ")[2]
     'improves by 2.0 points at scale 3 (p = 0.001), in the end +1.0 points [0.4, 1.6]; trend rise-plateau.'
     """
-    head = f"{curve['dataset']} x {curve['strategy']} ({curve['model']}, {100 * curve['baseline']:.1f} %)"
+    aggregation = "" if curve["aggregation"] == "max" else f", {curve['aggregation']}"
+    head = f"{curve['dataset']} x {curve['strategy']} ({curve['model']}{aggregation}, {100 * curve['baseline']:.1f} %)"
     if curve["peak_p"] < _SIGNIFICANT:
         gain = f"improves by {100 * curve['peak_change']:.1f} points at scale {curve['peak_scale']}"
     else:
@@ -85,12 +84,8 @@ def sentence(curve: dict[Any, Any], controls: pd.DataFrame) -> str:
 def _beyond_controls(curve: dict[Any, Any], controls: pd.DataFrame) -> str:
     if not len(controls):
         return ""
-    mine = controls[
-        (controls["dataset"] == curve["dataset"])
-        & (controls["model"] == curve["model"])
-        & (controls["strategy"] == curve["strategy"])
-        & controls["scale"].isna()
-    ]
+    same = (controls[list(_CURVE)] == [curve[name] for name in _CURVE]).all(axis=1)
+    mine = controls[same & controls["scale"].isna()]
     parts = []
     for row in mine.to_dict("records"):
         if row["low"] > 0 or row["high"] < 0:
@@ -102,15 +97,23 @@ def _beyond_controls(curve: dict[Any, Any], controls: pd.DataFrame) -> str:
     return "; at equal counts " + ", ".join(parts) if parts else ""
 
 
+def _at_the_last_scale(across: pd.DataFrame) -> list[dict[Any, Any]]:
+    if not len(across):
+        return []
+    last = across.groupby(list(_CURVE[1:]))["scale"].transform("max")
+    return across[across["scale"] == last].to_dict("records")
+
+
 def _interval(low: float, high: float) -> str:
     return f"[{100 * low:.1f}, {100 * high:.1f}]"
 
 
 def _figures(curves: pd.DataFrame, steps: pd.DataFrame) -> list[dict[str, Any]]:
-    roles = {(row["dataset"], row["model"], row["strategy"]): row["role"] for row in curves.to_dict("records")}
+    roles = {tuple(row[name] for name in _CURVE): row["role"] for row in curves.to_dict("records")}
+    several = curves["aggregation"].nunique() > 1
     figures = []
-    for (dataset, model), rows in steps.groupby(["dataset", "model"], sort=False):
-        title = f"{dataset}, {model}"
+    for (dataset, model, aggregation), rows in steps.groupby(["dataset", "model", "aggregation"], sort=False):
+        title = f"{dataset}, {model}, {aggregation}" if several else f"{dataset}, {model}"
         lines = [
             CurveLine(
                 str(strategy),
@@ -118,7 +121,7 @@ def _figures(curves: pd.DataFrame, steps: pd.DataFrame) -> list[dict[str, Any]]:
                 step["accuracy"],
                 step["band_low"],
                 step["band_high"],
-                control=roles[dataset, model, strategy] == "control",
+                control=roles[dataset, model, strategy, aggregation] == "control",
             )
             for strategy, step in rows.groupby("strategy", sort=False)
         ]

@@ -39,11 +39,11 @@ class ScaledSums:
     needs = Needs(sums=True)
 
     def __init__(self, weights: Float32) -> None:
-        self._weights = weights
+        self.weights = weights
 
     def class_scores(self, running: Running, step: int, out: Float32) -> None:
         """Write the weighted sums."""
-        np.multiply(running.sums[: len(out)], self._weights[step], out=out)
+        np.multiply(running.sums[: len(out)], self.weights[step], out=out)
 
 
 def mean_embedding(plan: LadderPlan, texts: Float32) -> ScaledSums:
@@ -81,36 +81,40 @@ class LogSumExp:
     needs = Needs(exp_sums=True)
 
     def __init__(self, logit_scale: float) -> None:
-        self._scale = np.float32(logit_scale)
+        self.scale = np.float32(logit_scale)
 
     def class_scores(self, running: Running, step: int, out: Float32) -> None:
         """Write the scores, from maxima and sums."""
         np.log(running.exp_sums[: len(out)], out=out)
-        out /= self._scale
+        out /= self.scale
         out += running.maxima[: len(out)]
 
 
 class TopMean:
-    """The score of a class is the mean of the k best cosines of its categories, of all where it has fewer."""
+    """The score of a class is the mean of the k best cosines of its categories, of all where it has fewer.
+
+    Attributes:
+        kept: how many of the best count; a class never has more than it has in the end, however large k is.
+        counts: int64[S, n_classes], the categories of each class.
+        weights: float32[S, n_classes], one through how many count.
+    """
 
     def __init__(self, plan: LadderPlan, k: int) -> None:
-        counts = plan.class_counts
-        # A class never has more than it has in the end, however large k is.
-        self._kept = min(k, int(counts.max()))
-        self.needs = Needs(best=self._kept)
-        self._counts = counts
-        self._weights = (1 / np.minimum(counts, self._kept)).astype(np.float32)
+        self.counts = plan.class_counts
+        self.kept = min(k, int(self.counts.max()))
+        self.needs = Needs(best=self.kept)
+        self.weights = (1 / np.minimum(self.counts, self.kept)).astype(np.float32)
 
     def class_scores(self, running: Running, step: int, out: Float32) -> None:
         """Write the means of the best."""
-        counts = self._counts[step]
+        counts = self.counts[step]
         np.copyto(out, running.maxima[: len(out)])
-        for place, others in enumerate(running.others[: self._kept - 1], start=1):
+        for place, others in enumerate(running.others[: self.kept - 1], start=1):
             if (there := counts > place).all():
                 out += others[: len(out)]
             elif there.any():
                 out[:, there] += others[: len(out), there]
-        out *= self._weights[step]
+        out *= self.weights[step]
 
 
 CLASS_SCORES = ("mean-embedding", "mean-similarity", "logsumexp", "top-3-mean")

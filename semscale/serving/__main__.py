@@ -28,6 +28,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--token-file", help="file with the token that clients must show")
     parser.add_argument("--tls-cert", help="PEM file of the certificate chain")
     parser.add_argument("--tls-key", help="PEM file of its private key")
+    parser.add_argument("--compile", dest="compiled", action="store_true", help="compile the model first")
+    parser.add_argument("--gpus", help="all, or numbers and UUIDs with commas")
+    parser.add_argument("--per-gpu", type=int, default=1, help="replicas per GPU")
     parser.add_argument("--status-fd", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--lifeline-fd", type=int, help=argparse.SUPPRESS)
     return parser

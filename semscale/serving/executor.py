@@ -11,6 +11,7 @@ Endpoints (gRPC, docarray documents, as in clip-server):
       {"name", "architecture", "weights_sha256", "embedding_dim", "image_size": [h, w], "context_length",
        "logit_scale", "preprocess": {"size": [h, w], "mode", "interpolation", "resize_mode", "mean": [], "std": []},
        "dtype", "device", "device_name", "minibatch_size", "fixed_shapes": true, "packed": true,
+       ("compiled": true,)
        "versions": {"semscale", "torch", "open_clip"}}
 
 A document that cannot be processed (a damaged image, an empty text) fails its request, and only that: the status of
@@ -40,11 +41,16 @@ from semscale.errors import SemscaleError
 from semscale.serving.announce import announcer, say
 from semscale.serving.encoder import BatchEncoder
 from semscale.serving.environment import available_cores
+from semscale.serving.gpus import claim_gpu
 from semscale.serving.intake import Intake, Work
+from semscale.serving.merge import Merger
 from semscale.serving.model import LoadedModel, read_model
 from semscale.serving.packed import unpack
 
 INFO_TAG = "semscale_info"
+
+# minibatches that small requests are merged into: enough to fill them, and the first in the row is not kept long
+_MERGED = 4
 
 _preloaded: dict[str, LoadedModel] = {}
 
@@ -65,6 +71,9 @@ class SemscaleEncoder(CLIPEncoder):  # type: ignore[misc]
         access_paths: where in the documents images and texts are looked for.
         dtype: `fp32`, `fp16` or `bf16`; by default fp32 on CPU and fp16 on CUDA.
         num_threads: CPU threads of the model; by default the cores divided by the replicas.
+        compiled: compile the model, see :class:`semscale.serving.encoder.BatchEncoder`.
+        gpus: the server's GPUs, of which this replica takes its own.
+        per_gpu: replicas that share one.
         kwargs: what jina hands to every executor.
 
     Raises:
@@ -80,6 +89,9 @@ class SemscaleEncoder(CLIPEncoder):  # type: ignore[misc]
         access_paths: str = "@r",
         dtype: str | None = None,
         num_threads: int | None = None,
+        compiled: bool = False,
+        gpus: list[str] | None = None,
+        per_gpu: int = 1,
         **kwargs: Any,
     ) -> None:
         # Past CLIPEncoder's own constructor: its model loader does not work with open_clip 3.
@@ -88,22 +100,27 @@ class SemscaleEncoder(CLIPEncoder):  # type: ignore[misc]
         torch.set_num_threads(num_threads or max(1, available_cores() // replicas))
         self._replica = replica = _replica_number(getattr(self.runtime_args, "name", None))
         try:
+            gpu = f", GPU {claim_gpu(gpus, replica, per_gpu)}" if gpus else ""
             loaded = (_preloaded.get(name) or read_model(name)).placed(device, dtype, replica)
         except SemscaleError as error:
             # jina only logs what a constructor raises; whoever started the server has to hear it.
             announcer().error(error)
             raise
         self._access_paths = access_paths
-        self._encoder = BatchEncoder(loaded, minibatch_size)
+        self._encoder = BatchEncoder(loaded, minibatch_size, compiled)
+        self._compiled = compiled
         self._identity = loaded.identity
         self._intake = Intake(self._encoder, max(1, num_worker_preprocess))
         self._prepare_pool = ThreadPoolExecutor(2, thread_name_prefix="prepare")
         # One thread computes: two would share the same cores, and torch keeps a pool per calling thread.
         self._model_thread = ThreadPoolExecutor(1, thread_name_prefix="model")
+        most = _MERGED * minibatch_size
+        self._images = Merger[NDArray[np.uint8]](self._encode_images, np.concatenate, self._model_thread, most)
+        self._texts = Merger[torch.Tensor](self._encode_texts, _joined, self._model_thread, most)
         self.tracer: Any = self.tracer or NoOpTracer()
         say(
             f"replica {replica}: {loaded.identity.name} runs on {loaded.identity.device} "
-            f"({loaded.identity.device_name}), {loaded.identity.dtype}, {torch.get_num_threads()} threads"
+            f"({loaded.identity.device_name}{gpu}), {loaded.identity.dtype}, {torch.get_num_threads()} threads"
         )
 
     @requests(on="/encode")  # type: ignore[untyped-decorator]
@@ -130,10 +147,9 @@ class SemscaleEncoder(CLIPEncoder):  # type: ignore[misc]
     @requests(on="/encode_packed")  # type: ignore[untyped-decorator]
     async def encode_packed(self, docs: DocumentArray, **kwargs: Any) -> DocumentArray:
         """Replace the tensor of every document, many pictures in one array, by the matrix of their embeddings."""
-        loop = asyncio.get_running_loop()
         with self._reported():
             for doc, pixels in zip(docs, unpack(docs, self._encoder.reader.size), strict=True):
-                doc.embedding = await loop.run_in_executor(self._model_thread, self._encode_images, pixels)
+                doc.embedding = await self._images.run(pixels, len(pixels))
                 doc.tensor = None
         return docs
 
@@ -158,6 +174,7 @@ class SemscaleEncoder(CLIPEncoder):  # type: ignore[misc]
             "minibatch_size": self._encoder.minibatch_size,
             "fixed_shapes": True,
             "packed": True,
+            **({"compiled": True} if self._compiled else {}),
             "versions": {
                 "semscale": _version("semscale"),
                 "torch": _version("torch"),
@@ -182,11 +199,11 @@ class SemscaleEncoder(CLIPEncoder):  # type: ignore[misc]
             # Decoding the next request overlaps with computing this one.
             work = await loop.run_in_executor(self._prepare_pool, self._prepare, docs)
             if work.pixels is not None:
-                rows = await loop.run_in_executor(self._model_thread, self._encode_images, work.pixels)
+                rows = await self._images.run(work.pixels, len(work.pixels))
                 for doc, row in zip(work.images, rows, strict=True):
                     doc.embedding = row
             if work.tokens is not None:
-                rows = await loop.run_in_executor(self._model_thread, self._encode_texts, work.tokens)
+                rows = await self._texts.run(work.tokens, len(work.tokens))
                 for doc, place in zip(work.texts, work.token_rows, strict=True):
                     doc.embedding = rows[place]
 
@@ -220,6 +237,10 @@ class SemscaleEncoder(CLIPEncoder):  # type: ignore[misc]
             self.tracer.start_as_current_span("txt_minibatch_encoding"),
         ):
             return _finite(self._encoder.encode_tokens(tokens))
+
+
+def _joined(tokens: Sequence[torch.Tensor]) -> torch.Tensor:
+    return torch.cat(list(tokens))
 
 
 def _finite(embeddings: NDArray[np.float32]) -> NDArray[np.float32]:

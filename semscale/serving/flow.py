@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 import signal
 import socket
 import threading
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import FrameType
 from typing import Any
 
@@ -24,6 +23,9 @@ from semscale.serving.metrics import monitoring_arguments
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _PATIENCE = 20.0
+# jina's clients, the gateway among them, ping every 10 s; gRPC's servers take pings that carry no data for an attack
+# and close the connection after a few, amid a long request or after minutes of rest, unless they are told not to count
+_GRPC_OPTIONS = {"grpc.http2.max_ping_strikes": 0}
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,9 @@ class ServeConfig:
         status_fd: file descriptor for events to the process that started the server (see `announce`).
         lifeline_fd: reading end of a pipe; when its other end closes, the server stops.
         token_file: holds the token that clients must show; None: see :func:`semscale.access.read_token`.
+        compiled: compile the model with ``torch.compile``.
+        gpus: `all`, or numbers and UUIDs of GPUs; each gets `per_gpu` replicas, and `replicas` is then their number.
+        per_gpu: replicas per GPU.
         tls_cert, tls_key: PEM files of the certificate chain and its private key; None: no TLS.
     """
 
@@ -62,8 +67,12 @@ class ServeConfig:
     token_file: str | None = None
     tls_cert: str | None = None
     tls_key: str | None = None
+    compiled: bool = False
+    gpus: str | None = None
+    per_gpu: int = 1
 
     def __post_init__(self) -> None:
+        _expect(self.per_gpu >= 1, "--per-gpu", self.per_gpu, "1 or more")
         _expect(self.replicas >= 1, "--replicas", self.replicas, "1 or more")
         _expect(0 <= self.port <= 65535, "--port", self.port, "0 to 65535")
         _expect(
@@ -139,9 +148,16 @@ def build_flow(config: ServeConfig, announcer: Announcer) -> Any:
     import torch
 
     from semscale.serving.devices import pick_device
+    from semscale.serving.gpus import choose_gpus, visible_gpus
     from semscale.serving.model import read_model, resolve_dtype
 
+    gpus: list[str] = []
+    if config.gpus is not None:
+        gpus = choose_gpus(config.gpus, visible_gpus())
+        config = replace(config, device="cuda", replicas=len(gpus) * config.per_gpu)
     pick_device(config.device)
+    if config.device == "cuda" and not gpus:
+        gpus = visible_gpus()
     resolve_dtype(config.dtype, config.device)
     # A single thread leaves no OpenMP pool behind; a forked replica could not use the parent's.
     torch.set_num_threads(1)
@@ -175,6 +191,7 @@ def build_flow(config: ServeConfig, announcer: Announcer) -> Any:
         protocol="grpc",
         host=config.host,
         port=port,
+        grpc_server_options=_GRPC_OPTIONS,
         **({"timeout_send": int(config.timeout_send * 1000)} if config.timeout_send else {}),
     )
     # for the gateway alone: options of the Flow reach the replicas as well
@@ -183,13 +200,12 @@ def build_flow(config: ServeConfig, announcer: Announcer) -> Any:
     return flow.add(
         name="clip",
         uses=executor.SemscaleEncoder,
-        uses_with=_executor_arguments(config, identity.image_size),
+        uses_with=_executor_arguments(config, identity.image_size, gpus),
         replicas=config.replicas,
         host="127.0.0.1",
         # A large model may take minutes to reach a GPU.
         timeout_ready=-1,
         quiet_error=True,
-        **_spread_over_gpus(config),
         **monitoring_arguments(config.metrics_port, config.replicas, config.host),
     )
 
@@ -215,15 +231,15 @@ def minibatch_rows(device: str, image_size: tuple[int, int]) -> int:
     as many rows, is not kept waiting; of smaller pictures it takes up to 64 before the cost of a call vanishes.
 
     >>> minibatch_rows("cpu", (224, 224)), minibatch_rows("cpu", (40, 40)), minibatch_rows("cuda:1", (224, 224))
-    (16, 64, 64)
+    (16, 64, 256)
     """
     if device.startswith("cuda"):
-        return 64
+        return 256
     rows = 16 * 224 * 224 // max(1, image_size[0] * image_size[1])
     return 16 if rows < 32 else 32 if rows < 64 else 64
 
 
-def _executor_arguments(config: ServeConfig, image_size: tuple[int, int]) -> dict[str, Any]:
+def _executor_arguments(config: ServeConfig, image_size: tuple[int, int], gpus: list[str]) -> dict[str, Any]:
     threads = config.num_threads or max(1, available_cores() // config.replicas)
     return {
         "name": config.model,
@@ -232,20 +248,10 @@ def _executor_arguments(config: ServeConfig, image_size: tuple[int, int]) -> dic
         "minibatch_size": config.minibatch_size or minibatch_rows(config.device, image_size),
         "num_threads": threads,
         "num_worker_preprocess": min(8, threads),
+        "compiled": config.compiled,
+        "gpus": gpus or None,
+        "per_gpu": config.per_gpu,
     }
-
-
-def _spread_over_gpus(config: ServeConfig) -> dict[str, Any]:
-    """Let jina give each replica its own GPU (`CUDA_VISIBLE_DEVICES=RR`) where it can count them.
-
-    It counts with nvidia-smi and leaves the literal `RR` in place without it; then, and where devices are named by
-    UUID, the replicas take the GPUs in turn themselves (:func:`semscale.serving.devices.pick_device`).
-    """
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
-    by_number = not visible or all(part.strip().isdigit() for part in visible.split(","))
-    if config.device != "cuda" or config.replicas == 1 or not by_number or shutil.which("nvidia-smi") is None:
-        return {}
-    return {"env": {"CUDA_VISIBLE_DEVICES": f"RR{visible.replace(' ', '')}"}}
 
 
 def _claim_port(host: str, port: int) -> int:

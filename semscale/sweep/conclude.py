@@ -16,9 +16,8 @@ from semscale.analysis.control import compare_with_control
 from semscale.analysis.curve import CurveSummary, conclude
 from semscale.sweep.arms import Arm
 from semscale.sweep.rundir import CURVE_KEY
+from semscale.sweep.score import CurveKey as Curve
 from semscale.sweep.score import ScoredLadder
-
-Curve = tuple[str, str, str]
 
 
 @dataclass(frozen=True)
@@ -30,8 +29,10 @@ class Conclusions:
         steps: steps.parquet, a row per curve and scale, with intervals, bands and tests.
         controls: controls.parquet, a row per curve, control and scale: the paired difference at equal counts; the
             row without a scale is the mean over all steps after the first.
-        across: across.parquet, a row per model, strategy and scale: the mean change over datasets.
+        across: across.parquet, a row per model, strategy, aggregation and scale: the mean change over datasets.
         additions: additions.parquet, a row per curve and added category: its effect over the orders.
+        aggregations: aggregations.parquet, a row per curve of another than the study's first aggregation and scale:
+            the paired difference to the first; the row without a scale is the mean over all steps after the first.
     """
 
     curves: pd.DataFrame
@@ -39,10 +40,12 @@ class Conclusions:
     controls: pd.DataFrame
     across: pd.DataFrame
     additions: pd.DataFrame
+    aggregations: pd.DataFrame
 
     def tables(self) -> dict[str, pd.DataFrame]:
         """Return the tables by file name; those that this study has nothing for are left out."""
-        named = {name: getattr(self, name) for name in ("curves", "steps", "controls", "across", "additions")}
+        names = ("curves", "steps", "controls", "across", "additions", "aggregations")
+        named = {name: getattr(self, name) for name in names}
         return {f"{name}.parquet": table for name, table in named.items() if len(table)}
 
 
@@ -55,7 +58,7 @@ def conclude_study(
         ladders: the scored ladders of all curves and orders.
         arms: the datasets, which know the controls of their strategies.
         margin: gains below this do not count, as a fraction.
-        curve_runs: MLflow run id by (dataset, model, strategy).
+        curve_runs: MLflow run id by (dataset, model, strategy, aggregation).
     """
     orders: dict[Curve, list[ScoredLadder]] = {}
     for scored in ladders:
@@ -75,7 +78,7 @@ def conclude_study(
                 _row(
                     orders[curve],
                     summary,
-                    "control" if curve[:1] + curve[2:] in labels else "strategy",
+                    "control" if (curve[0], curve[2]) in labels else "strategy",
                     curve_runs[curve],
                 )
                 for curve, summary in summaries.items()
@@ -85,6 +88,7 @@ def conclude_study(
         controls=controls,
         across=_over_datasets(steps),
         additions=_additions(orders, correct),
+        aggregations=_against_the_first(orders, correct),
     )
 
 
@@ -92,7 +96,6 @@ def _row(mine: Sequence[ScoredLadder], summary: CurveSummary, role: str, run_id:
     first = mine[0]
     return {
         **dict(zip(CURVE_KEY, first.curve, strict=True)),
-        "aggregation": first.aggregation,
         "n_images": summary.n_images,
         "n_classes": len(first.ladder.classes),
         "n_orders": summary.n_orders,
@@ -132,26 +135,52 @@ def _against_controls(
         for (strategy, control), label in arm.controls.items()
     }
     tables = []
-    for (dataset, model, strategy), mine in orders.items():
+    for curve, mine in orders.items():
+        dataset, model, strategy, aggregation = curve
         for (of_dataset, of_strategy, _), label in pairs.items():
-            control = (dataset, model, label)
+            control = (dataset, model, label, aggregation)
             if (of_dataset, of_strategy) != (dataset, strategy) or len(mine[0].flat.scales) < 2:
                 continue
-            found = compare_with_control(mine[0].flat.scales, correct[dataset, model, strategy], correct[control])
-            mean = {"scale": None, "difference": found.difference, "low": found.low, "high": found.high, "p": found.p}
-            table = pd.concat([pd.DataFrame([mean]).astype({"scale": "Int64"}), found.steps.astype({"scale": "Int64"})])
-            place = {"dataset": dataset, "model": model, "strategy": strategy, "control": label}
-            tables.append(table.assign(**place)[[*place, *(name for name in table.columns)]])
+            place = {**dict(zip(CURVE_KEY, curve, strict=True)), "control": label}
+            tables.append(_paired(mine[0].flat.scales, correct[curve], correct[control], place))
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+
+
+def _against_the_first(
+    orders: Mapping[Curve, Sequence[ScoredLadder]], correct: Mapping[Curve, npt.NDArray[np.bool_]]
+) -> pd.DataFrame:
+    first: dict[tuple[str, str, str], str] = {}
+    tables = []
+    for curve, mine in orders.items():
+        dataset, model, strategy, aggregation = curve
+        base = first.setdefault((dataset, model, strategy), aggregation)
+        if base != aggregation and len(mine[0].flat.scales) > 1:
+            place = {**dict(zip(CURVE_KEY, curve, strict=True)), "against": base}
+            other = correct[dataset, model, strategy, base]
+            tables.append(_paired(mine[0].flat.scales, correct[curve], other, place))
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+
+
+def _paired(
+    scales: Sequence[int], mine: npt.NDArray[np.bool_], other: npt.NDArray[np.bool_], place: Mapping[str, str]
+) -> pd.DataFrame:
+    """Return the paired difference of two curves on the same images: a row for the mean, then one per scale.
+
+    With several orders each side draws its own, so for two aggregations of the same orders the intervals are wide.
+    """
+    found = compare_with_control(scales, mine, other)
+    mean = {"scale": None, "difference": found.difference, "low": found.low, "high": found.high, "p": found.p}
+    table = pd.concat([pd.DataFrame([mean]).astype({"scale": "Int64"}), found.steps.astype({"scale": "Int64"})])
+    return table.assign(**place)[[*place, *table.columns]]
 
 
 def _over_datasets(steps: pd.DataFrame) -> pd.DataFrame:
     tables = []
-    for place, mine in steps.groupby(["model", "strategy"], sort=False):
+    for place, mine in steps.groupby(list(CURVE_KEY[1:]), sort=False):
         if mine["dataset"].nunique() > 1 and mine["scale"].nunique() > 1:
             table = summarise_datasets(mine)
-            table.insert(0, "model", str(place[0]))
-            table.insert(1, "strategy", str(place[1]))
+            for position, (name, value) in enumerate(zip(CURVE_KEY[1:], place, strict=True)):
+                table.insert(position, name, str(value))
             tables.append(table)
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 

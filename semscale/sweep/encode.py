@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 import pandas as pd
@@ -14,6 +13,7 @@ from semscale.access import Access
 from semscale.config import StudyConfig
 from semscale.datasets.duplicates import duplicate_notes
 from semscale.encoding.encoder import EncodedImages, Encoder
+from semscale.encoding.folder import Folder
 from semscale.encoding.identity import EncoderIdentity
 from semscale.encoding.segment import Float32
 from semscale.sweep.arms import Arm
@@ -89,6 +89,10 @@ class Servers(Protocol):
         """Start servers again that have ended, where that is its business."""
         ...
 
+    def watch(self) -> Callable[[], Sequence[str]] | None:
+        """Return the function that tells where the servers are by now; None where that cannot change."""
+        ...
+
 
 def write_work(directory: RunDirectory, encoded: Sequence[EncodedModel]) -> pd.DataFrame:
     """Return who encoded what on this occasion, over all models, and keep it beside the logs if there was anything."""
@@ -100,7 +104,7 @@ def write_work(directory: RunDirectory, encoded: Sequence[EncodedModel]) -> pd.D
 
 
 def encode_model(
-    study: StudyConfig, model: str, arms: Sequence[Arm], endpoints: Servers, store: Path, report: Reporter
+    study: StudyConfig, model: str, arms: Sequence[Arm], endpoints: Servers, store: Folder, report: Reporter
 ) -> EncodedModel:
     """Encode what is not in the store yet; Ray must be initialised.
 
@@ -120,6 +124,7 @@ def encode_model(
         note=report.note,
         revive=endpoints.revive,
         access=endpoints.access,
+        watch=endpoints.watch(),
     ) as encoder:
         encoded = []
         for arm in arms:

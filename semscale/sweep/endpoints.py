@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import TYPE_CHECKING
 
 from semscale.access import Access, read_access
 from semscale.config import StudyConfig
+from semscale.encoding.addresses import Addresses
+from semscale.encoding.folder import Folder
 from semscale.encoding.identity import EncoderIdentity, forget_origin, recall_origin, remember_origin
 from semscale.errors import SemscaleError
 from semscale.serving.origin import model_origin
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
     from semscale.serving.launcher import ServerHandle
 
 _MOST_REVIVALS = 3
+_LOOK_EVERY = 1.0
 
 
 class Endpoints:
@@ -38,11 +42,12 @@ class Endpoints:
         SemscaleError: the study's token or certificate authority cannot be read.
     """
 
-    def __init__(self, study: StudyConfig, model: str, store: Path, logs: Path, report: Reporter) -> None:
+    def __init__(self, study: StudyConfig, model: str, store: Folder, logs: Path, report: Reporter) -> None:
         self._settings = study.server
         settings = study.server
         self.access = read_access(settings.token_file, settings.ca_file) if settings.urls else Access()
         self._draft = study.encoding.draft
+        self._addresses = Addresses(settings.urls)
         self._model = model
         self._store = store
         self._logs = logs
@@ -90,8 +95,9 @@ class Endpoints:
 
         if self._settings.urls:
             notes: list[str] = []
+            urls = self._some_addresses()
             self._identity = shake_hands(
-                self._settings.urls,
+                urls,
                 self._model,
                 self._store,
                 draft=self._draft,
@@ -102,8 +108,8 @@ class Endpoints:
             for line in notes:
                 self._report.note(line)
             # also those that are of no use now: the actors ask each of them again before anything is sent
-            self._urls = self._settings.urls
-            return self._urls
+            self._urls = urls
+            return urls
         origin = self._origin()
         urls = [self._launch()]
         found = shake_hands(urls, self._model, self._store, draft=self._draft, access=self.access)
@@ -121,6 +127,41 @@ class Endpoints:
         # files that changed while the server was reading them are not known
         if origin and origin == self._origin():
             remember_origin(self._store, found, origin)
+        return urls
+
+    def watch(self) -> Callable[[], Sequence[str]] | None:
+        """Return the function that tells where the study's servers are by now; None where that cannot change."""
+        if not self._addresses.can_change:
+            return None
+        problems: set[str] = set()
+
+        def now() -> Sequence[str]:
+            try:
+                return self._addresses.now()
+            except SemscaleError as error:  # amid the work a bad line costs a note; what was there before still holds
+                if str(error) not in problems:
+                    problems.add(str(error))
+                    self._report.note(" ".join(str(error).split()))
+                return self._addresses.last()
+
+        return now
+
+    def _some_addresses(self) -> Sequence[str]:
+        """Return the addresses that the study names, waiting as long as its patience for the first one."""
+        begun, said = time.monotonic(), False
+        while not (urls := self._addresses.now()):
+            waited = time.monotonic() - begun
+            if waited > self._settings.patience:
+                raise SemscaleError(
+                    "there is no clip-server",
+                    where=", ".join(self._settings.urls),
+                    found=f"no address for {waited:.0f} s",
+                    hint="start servers and write their addresses there, and give the same command again",
+                )
+            if not said:
+                self._report.note(f"waiting for an address in {', '.join(self._settings.urls)}...")
+                said = True
+            time.sleep(_LOOK_EVERY)
         return urls
 
     def revive(self) -> Sequence[str] | None:

@@ -15,7 +15,7 @@ from semscale.analysis.intervals import wilson_interval
 from semscale.report.confusion import confusion_png
 from semscale.scoring.metrics import TrialMetrics, trial_metrics
 from semscale.scoring.statistics import category_statistics
-from semscale.sweep.score import ScoredLadder
+from semscale.sweep.score import LadderKey, ScoredLadder
 
 
 @dataclass(frozen=True)
@@ -24,14 +24,14 @@ class Evaluated:
 
     Attributes:
         k: index of the step.
-        ladder: dataset, model, strategy and order.
+        ladder: dataset, model, strategy, order and aggregation.
         row: the row of trials.parquet, without the MLflow run id.
         class_accuracy: accuracy by class; empty where no files were asked for.
         files: artifact name -> content.
     """
 
     k: int
-    ladder: tuple[str, str, str, int]
+    ladder: LadderKey
     row: dict[str, Any]
     class_accuracy: dict[str, float] = field(default_factory=dict)
     files: dict[str, bytes] = field(default_factory=dict)
@@ -44,7 +44,6 @@ def evaluate_step(scored: ScoredLadder, k: int) -> dict[str, Any]:
     first, now = scored.right[:, 0], scored.right[:, k]
     return {
         **scored.columns,
-        "aggregation": scored.aggregation,
         "scale": int(scored.flat.scales[k]),
         "n_categories": scored.ladder.steps[k].n_categories,
         "n_images": len(scored.true_class),

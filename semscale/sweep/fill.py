@@ -10,13 +10,14 @@ from pathlib import Path
 import pandas as pd
 
 from semscale.config import StudyConfig
+from semscale.encoding.folder import Folder
 from semscale.encoding.lacking import TooManyBadImagesError
 from semscale.sweep.arms import Arm, make_arms
 from semscale.sweep.encode import EncodedModel, encode_model, write_work
 from semscale.sweep.endpoints import Endpoints
 from semscale.sweep.progress import Reporter
 from semscale.sweep.rundir import RunDirectory
-from semscale.sweep.study import begin, default_out, store_of
+from semscale.sweep.study import begin, embedding_store, out_of
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Filled:
     """What filling the store came to.
 
     Attributes:
-        directory: the run directory, with the ladders and the quarantine.
+        folder: the run directory, with the ladders and the quarantine.
         store: root of the embedding store.
         images_sent: images that went to the servers on this occasion.
         texts_sent: texts likewise.
@@ -32,31 +33,33 @@ class Filled:
         work: a row per endpoint, node and actor that sent them.
     """
 
-    directory: Path
-    store: Path
+    folder: Folder
+    store: Folder
     images_sent: int
     texts_sent: int
     quarantined: int
     work: pd.DataFrame
 
 
-def fill_store(study: StudyConfig, out: Path | None, report: Reporter, arms: Sequence[Arm] | None = None) -> Filled:
+def fill_store(
+    study: StudyConfig, out: Path | Folder | None, report: Reporter, arms: Sequence[Arm] | None = None
+) -> Filled:
     """Encode everything that a study needs and is not in the store; nothing is scored or recorded.
 
     Args:
         study: the validated study.
-        out: run directory, which a sweep of the same study goes on in; :func:`default_out` unless given.
+        out: run directory, which a sweep of the same study goes on in; :func:`out_of` says which unless given.
         report: shows the progress.
         arms: of :func:`semscale.sweep.arms.make_arms`; made here unless given.
 
     Raises:
         SemscaleError: for anything that the user can mend.
     """
-    store = store_of(study)
+    store = embedding_store(study.store)
     arms = make_arms(study) if arms is None else arms
     encoded: list[EncodedModel] = []
     quarantine: list[tuple[str, str, str]] = []
-    with RunDirectory(out or default_out(study), study) as directory, ExitStack() as stack:
+    with RunDirectory(out_of(study, out), study) as directory, ExitStack() as stack:
         begin(study, arms, store, directory, report, stack)
         for model in study.models:
             try:
@@ -69,7 +72,7 @@ def fill_store(study: StudyConfig, out: Path | None, report: Reporter, arms: Seq
             directory.write_quarantine(quarantine)
         work = write_work(directory, encoded)
     return Filled(
-        directory=directory.path,
+        folder=directory.folder,
         store=store,
         images_sent=sum(one.images_sent for one in encoded),
         texts_sent=sum(one.texts_sent for one in encoded),

@@ -1,4 +1,4 @@
-"""The trials as a Ray Tune grid of dataset x model x strategy x order x scale."""
+"""The trials as a Ray Tune grid of dataset x model x strategy x order x aggregation x scale."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ from semscale.errors import SemscaleError
 from semscale.redact import shown
 from semscale.sweep.cluster import cluster_cpus
 from semscale.sweep.evaluate import Evaluated, evaluate_trial
-from semscale.sweep.score import ScoredLadder
+from semscale.sweep.rundir import LADDER_KEY
+from semscale.sweep.score import LadderKey, ScoredLadder
 
-Place = tuple[tuple[str, str, str, int], int]
+Place = tuple[LadderKey, int]
 
 # what a worker evaluates in the time that another one takes to start
 _IMAGES_PER_WORKER = 500_000
@@ -60,7 +61,7 @@ class StepTrial(tune.Trainable):
 
     def step(self) -> dict[str, Any]:
         """Evaluate the trial; all of it is Tune's result."""
-        key = tuple(self._config[name] for name in ("dataset", "model", "strategy", "order"))
+        key = tuple(self._config[name] for name in LADDER_KEY)
         if self._last[0] != key:  # unpacking it takes as long as evaluating a step
             reference = self._ladders.get(key)
             self._last = (key, ray.get(reference) if reference is not None else None)
@@ -114,6 +115,7 @@ def run_grid(
         "model": tune.grid_search(list(dict.fromkeys(scored.model for scored in ladders))),
         "strategy": tune.grid_search(list(dict.fromkeys(scored.strategy for scored in ladders))),
         "order": tune.grid_search(list(dict.fromkeys(scored.order for scored in ladders))),
+        "aggregation": tune.grid_search(list(dict.fromkeys(scored.aggregation for scored in ladders))),
         "scale": tune.grid_search(sorted({scale for scored in ladders for scale in scored.flat.scales})),
     }
     images = sum(len(scored.true_class) * len(scored.flat.scales) for scored in ladders)
@@ -154,7 +156,7 @@ def _failure(result: Any) -> SemscaleError:
     config = result.config or {}
     return SemscaleError(
         "a trial failed",
-        where=" / ".join(f"{name} {config.get(name)}" for name in ("dataset", "strategy", "order", "scale")),
+        where=" / ".join(f"{name} {config.get(name)}" for name in (*LADDER_KEY, "scale") if name != "model"),
         found=shown((str(result.error).strip() or type(result.error).__name__).splitlines()[-1]),
         hint="give the same command again: what is finished is kept",
     )

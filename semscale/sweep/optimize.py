@@ -21,6 +21,7 @@ from semscale.config import study_from
 from semscale.datasets.base import Dataset
 from semscale.datasets.registry import load_dataset
 from semscale.encoding.encoder import Encoder
+from semscale.encoding.folder import Folder
 from semscale.errors import SemscaleError
 from semscale.scoring.kernel import score_ladder
 from semscale.sweep.cluster import ray_cluster
@@ -118,7 +119,7 @@ def optimize(
     model: str,
     strategies: Sequence[str],
     report: Reporter,
-    store: Path,
+    store: Folder,
     servers: Sequence[str] = (),
     how: Mapping[str, Any] | None = None,
     limit: int | None = None,
@@ -174,6 +175,8 @@ def optimize(
                 patience=study.server.patience,
                 note=report.note,
                 revive=endpoints.revive,
+                access=endpoints.access,
+                watch=endpoints.watch(),
             )
         )
         with report.stage(f"encoding {loaded.name}", len(loaded.samples), "images") as advance:

@@ -8,45 +8,48 @@ import pandas as pd
 import pyarrow as pa
 
 from semscale.config import load_study
+from semscale.encoding.folder import Folder
 from semscale.errors import SemscaleError, cannot_write
 from semscale.report.page import write_report
+from semscale.sweep.rundir import study_file
 
 _NEEDED = ("trials", "curves", "steps")
 # a study may have nothing for these
 _OPTIONAL = ("controls", "across")
 
 
-def rewrite_report(run: Path) -> Path:
+def rewrite_report(where: str) -> Folder:
     """Write ``report.html`` of a finished run again, as this version of semscale writes it.
 
+    Args:
+        where: the run directory, also in an object store.
+
     Returns:
-        The path of the file.
+        Where the file is.
 
     Raises:
         SemscaleError: not a run directory, an unfinished run, or a table that cannot be read.
     """
-    marker = run / "study.yaml"
-    if not marker.is_file():
-        raise SemscaleError(
-            "not a run directory",
-            where=str(run),
-            found="no study.yaml in it" if run.is_dir() else "no such folder",
-            expected="the directory that a sweep printed as its results",
-        )
+    marker = study_file(where)
+    folder = Folder.of(where)
+    folder.pull("*.parquet")
+    run = folder.local
     missing = [name for name in _NEEDED if not (run / f"{name}.parquet").is_file()]
     if missing:
         raise SemscaleError(
             "the run is not finished",
-            where=str(run),
+            where=str(folder),
             found="no " + ", ".join(f"{name}.parquet" for name in missing),
-            hint=f"semscale sweep --resume {run}",
+            hint=f"semscale sweep --resume {where}",
         )
     name = load_study(marker).name
     tables = {table: _read(run / f"{table}.parquet") for table in (*_NEEDED, *_OPTIONAL)}
     try:
-        return write_report(run, name, *(tables[table] for table in (*_NEEDED, *_OPTIONAL)))
+        written = write_report(run, name, *(tables[table] for table in (*_NEEDED, *_OPTIONAL)))
     except OSError as error:
         raise cannot_write("the report", run, error, hint="free some space, or see to the folder's rights") from error
+    folder.push(written.name)
+    return folder / written.name
 
 
 def _read(path: Path) -> pd.DataFrame:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import re
 import shutil
@@ -16,11 +15,13 @@ import pandas as pd
 
 from semscale.categories.ladder import Ladder
 from semscale.config import StudyConfig
+from semscale.encoding.folder import Folder
 from semscale.errors import SemscaleError, cannot_write
+from semscale.locks import take_lock
 
-# what identifies a curve; with `order` a ladder, and with `scale` a trial
-CURVE_KEY = ("dataset", "model", "strategy")
-LADDER_KEY = (*CURVE_KEY, "order")
+# what identifies a curve; with `order` a scored ladder, and with `scale` a trial
+CURVE_KEY = ("dataset", "model", "strategy", "aggregation")
+LADDER_KEY = ("dataset", "model", "strategy", "order", "aggregation")
 
 
 class RunDirectory:
@@ -29,15 +30,21 @@ class RunDirectory:
     What a process that was killed left unfinished is removed.
 
     Args:
-        path: the folder; made if missing. The same study may come back to it, another one is refused.
+        where: the folder, also in an object store; made if missing. The same study may come back to it, another one is
+            refused. The lock keeps out only what runs on the same machine, or shares its file system.
         study: the study that writes here.
+
+    Attributes:
+        folder: the folder.
+        path: the same on this machine.
 
     Raises:
         SemscaleError: the folder cannot be written, belongs to another study, or another sweep is writing there.
     """
 
-    def __init__(self, path: Path, study: StudyConfig) -> None:
-        self.path = path
+    def __init__(self, where: Path | Folder, study: StudyConfig) -> None:
+        self.folder = Folder.of(where)
+        self.path = path = self.folder.local
         self.study = study
         marker = path / "study.yaml"
         digest_line = f"# study {study.digest()}: a resolved study file; `semscale sweep study.yaml` repeats it\n"
@@ -47,12 +54,13 @@ class RunDirectory:
         except OSError as error:
             raise self.unwritable(error) from error
         try:
+            self.folder.pull(marker.name)
             if marker.exists():
                 found = marker.read_text(encoding="utf-8").partition("\n")[0]
                 if study.digest() not in found:
                     raise SemscaleError(
                         "the run directory belongs to another study",
-                        where=str(path),
+                        where=str(self.folder),
                         found=found.removeprefix("# ").partition(":")[0],
                         expected=f"study {study.digest()}",
                         hint="choose another --out, or remove the directory",
@@ -79,19 +87,14 @@ class RunDirectory:
         self._lock.close()
 
     def _take_lock(self) -> BinaryIO:
-        # the system takes the lock back however the process ends, and the file alone says nothing
         lock = (self.path / ".lock").open("ab")
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+        if not take_lock(lock):
             lock.close()
             raise SemscaleError(
                 "another sweep is writing into this run directory",
-                where=str(self.path),
+                where=str(self.folder),
                 hint="wait until it is done and give the same command again, or choose another --out",
-            ) from error
-        except OSError:
-            pass  # a file system without locks: two at once are then the user's affair
+            )
         return lock
 
     def _remove_leftovers(self) -> None:
@@ -117,7 +120,14 @@ class RunDirectory:
             with contextlib.suppress(OSError):
                 partial.unlink(missing_ok=True)
             raise self.unwritable(error) from error
+        self.folder.push(name)
         return target
+
+    def written(self, name: str) -> bytes:
+        """Return a file that another part has written whole into :attr:`path`, and keep it where the others are."""
+        content = (self.path / name).read_bytes()
+        self.folder.push(name)
+        return content
 
     def write_table(self, name: str, table: pd.DataFrame) -> Path:
         """Write a table as Parquet."""
@@ -125,7 +135,8 @@ class RunDirectory:
 
     def write_ladder(self, ladder: Ladder) -> Path:
         """Write the category sets of one dataset, strategy and order."""
-        target = self.path / "ladders" / f"{slug(ladder.dataset, ladder.strategy, ladder.order)}.json"
+        name = f"ladders/{slug(ladder.dataset, ladder.strategy, ladder.order)}.json"
+        target = self.path / name
         partial = target.with_name(target.name + ".partial")
         try:
             ladder.save(partial)
@@ -134,12 +145,32 @@ class RunDirectory:
             with contextlib.suppress(OSError):
                 partial.unlink(missing_ok=True)
             raise self.unwritable(error) from error
+        self.folder.push(name)
         return target
 
     def write_quarantine(self, rows: Sequence[tuple[str, str, str]]) -> Path:
         """Write the images that are out of all arms: dataset, file, reason."""
         table = pd.DataFrame(rows, columns=["dataset", "file", "reason"]).drop_duplicates()
         return self.write("quarantine.csv", table.to_csv(index=False).encode())
+
+
+def study_file(run: str) -> Path:
+    """Return the study file of a run directory, brought here if that lies in an object store.
+
+    Raises:
+        SemscaleError: it is no run directory, or cannot be read.
+    """
+    folder = Folder.of(run)
+    folder.pull("study.yaml")
+    file = folder.local / "study.yaml"
+    if not file.is_file():
+        raise SemscaleError(
+            "not a run directory",
+            where=str(folder),
+            found="no study.yaml in it",
+            expected="the directory that a sweep printed as its results",
+        )
+    return file
 
 
 def slug(*parts: object) -> str:

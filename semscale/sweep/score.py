@@ -1,8 +1,9 @@
-"""Stage 2: predictions of every step of every ladder, as Ray tasks over whole blocks of images."""
+"""Stage 2: predictions of every step of every ladder under every aggregation, as Ray tasks over blocks of images."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -14,14 +15,17 @@ import ray
 from threadpoolctl import threadpool_limits
 
 from semscale.categories.ladder import FlatLadder, Ladder
+from semscale.errors import SemscaleError
 from semscale.scoring.kernel import LadderScores, block_ranges, join_scores, score_aggregations
-from semscale.sweep.cluster import cluster_cpus
+from semscale.sweep.place import Place
 from semscale.sweep.rundir import LADDER_KEY
 
 if TYPE_CHECKING:
     from semscale.sweep.encode import EncodedArm  # brings clip-client along, which trial workers do not need
 
 Int32 = npt.NDArray[np.int32]
+CurveKey = tuple[str, str, str, str]
+LadderKey = tuple[str, str, str, int, str]
 
 # multiplications of a ladder that take a tenth of a second, while a worker takes one to start
 _SMALL = 5_000_000_000
@@ -29,7 +33,7 @@ _SMALL = 5_000_000_000
 
 @dataclass(frozen=True)
 class ScoredLadder:
-    """The predictions of one dataset x model x strategy x order at every step, and what a trial needs beside them.
+    """Predictions of one dataset x model x strategy x order x aggregation at every step, and what a trial needs of it.
 
     Attributes:
         dataset, model, strategy, order, aggregation: which curve it belongs to.
@@ -56,14 +60,14 @@ class ScoredLadder:
     texts: Any
 
     @property
-    def key(self) -> tuple[str, str, str, int]:
-        """Return dataset, model, strategy and order."""
-        return self.dataset, self.model, self.strategy, self.order
+    def key(self) -> LadderKey:
+        """Return dataset, model, strategy, order and aggregation."""
+        return self.dataset, self.model, self.strategy, self.order, self.aggregation
 
     @property
-    def curve(self) -> tuple[str, str, str]:
-        """Return the curve that it belongs to: dataset, model and strategy."""
-        return self.dataset, self.model, self.strategy
+    def curve(self) -> CurveKey:
+        """Return the curve that it belongs to: dataset, model, strategy and aggregation."""
+        return self.dataset, self.model, self.strategy, self.aggregation
 
     @property
     def columns(self) -> dict[str, Any]:
@@ -101,8 +105,26 @@ class ScoredLadder:
         return pd.DataFrame(columns)
 
 
-def score_arm(encoded: EncodedArm, model: str, aggregation: str) -> list[ScoredLadder]:
-    """Score all ladders of a dataset; the image embeddings go into the object store once."""
+@dataclass
+class Tally:
+    """How many rows of predictions a device made, and how many of them the CPU made again because of near ties."""
+
+    on_device: int = 0
+    again: int = 0
+
+
+def score_arm(
+    encoded: EncodedArm, model: str, aggregations: Sequence[str], place: Place, tally: Tally
+) -> list[ScoredLadder]:
+    """Score all ladders of a dataset under all aggregations; the image embeddings go into the object store once.
+
+    Args:
+        encoded: the dataset, with embeddings.
+        model: its name.
+        aggregations: one product serves them all.
+        place: where it is done.
+        tally: is added to.
+    """
     logit_scale = encoded.encoder.identity.logit_scale
     dataset = encoded.arm.dataset
     samples = dataset.samples.pick(encoded.images.positions)
@@ -112,41 +134,73 @@ def score_arm(encoded: EncodedArm, model: str, aggregation: str) -> list[ScoredL
     for ladder in encoded.arm.ladders:
         flat = ladder.flatten()
         texts = ray.put(encoded.text_embeddings(flat.texts))
-        tasks = _start(images, texts, flat, true_class, aggregation, logit_scale)
+        tasks = _start(images, texts, flat, true_class, tuple(aggregations), logit_scale, place)
         pending.append((ladder, flat, texts, tasks))
-    return [
-        ScoredLadder(
-            dataset=dataset.name,
-            model=model,
-            strategy=ladder.strategy,
-            order=ladder.order,
-            aggregation=aggregation,
-            ladder=ladder,
-            flat=flat,
-            files=files,
-            true_class=true_class,
-            scores=join_scores(ray.get(tasks)),
-            images=images,
-            texts=texts,
-        )
-        for ladder, flat, texts, tasks in pending
-    ]
+    scored = []
+    for ladder, flat, texts, tasks in pending:
+        parts = _parts(tasks)
+        tally.on_device += sum(part.on_device for part in parts)
+        tally.again += sum(part.again for part in parts)
+        scored += [
+            ScoredLadder(
+                dataset=dataset.name,
+                model=model,
+                strategy=ladder.strategy,
+                order=ladder.order,
+                aggregation=aggregation,
+                ladder=ladder,
+                flat=flat,
+                files=files,
+                true_class=true_class,
+                scores=join_scores([part.scores[aggregation] for part in parts]),
+                images=images,
+                texts=texts,
+            )
+            for aggregation in aggregations
+        ]
+    return scored
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Scores of a range of images by aggregation, and what the tally counts."""
+
+    scores: Mapping[str, LadderScores]
+    on_device: int = 0
+    again: int = 0
+
+
+def _parts(tasks: Sequence[Any]) -> list[_Part]:
+    try:
+        return list(ray.get(list(tasks)))
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, SemscaleError):
+            raise error.cause from None  # a device that a worker has not, and not its traceback
+        raise
 
 
 def _start(
-    images: Any, texts: Any, flat: FlatLadder, true_class: Int32, aggregation: str, logit_scale: float
+    images: Any,
+    texts: Any,
+    flat: FlatLadder,
+    true_class: Int32,
+    aggregations: tuple[str, ...],
+    logit_scale: float,
+    place: Place,
 ) -> list[Any]:
-    """Return references of the parts of a ladder's scores; small ones are computed at once."""
+    """Return references of the parts of a ladder's scores; small ones are computed at once, without a device."""
     pictures = ray.get(images)
     n, dimension = pictures.shape
-    here = n * dimension * len(flat.texts) <= _SMALL
-    with threadpool_limits(1) if here else nullcontext():  # as in a worker, so that where it is makes no difference
+    small = place.device != "cpu" and n * dimension * len(flat.texts) <= _SMALL
+    device = None if small else place.device
+    remotely = _score_remotely.options(**place.options) if place.options else _score_remotely
+    here = small or place.here
+    with threadpool_limits(1) if small else nullcontext():  # as in a worker, so that where it is makes no difference
         return [
-            ray.put(_score_range(pictures, ray.get(texts), *what))
-            if here
-            else _score_remotely.remote(images, texts, *what)
-            for start, stop in _shares(n)
-            for what in [(flat.class_index, flat.step_ends, true_class, start, stop, aggregation, logit_scale)]
+            ray.put(_score_range(pictures, ray.get(texts), *what)) if here else remotely.remote(images, texts, *what)
+            # the cuts fall between blocks, so they change no result
+            for start, stop in block_ranges(n, place.tasks)
+            for what in [(flat.class_index, flat.step_ends, true_class, start, stop, aggregations, logit_scale, device)]
         ]
 
 
@@ -158,29 +212,32 @@ def _score_range(
     true_class: Int32,
     start: int,
     stop: int,
-    aggregation: str,
+    aggregations: tuple[str, ...],
     logit_scale: float,
-) -> LadderScores:
+    device: str | None,
+) -> _Part:
     # The embeddings are read-only views of the object store. Ray gives a task of one CPU OMP_NUM_THREADS=1, which the
     # product and the strips keep to.
-    return score_aggregations(
-        images,
-        texts,
-        class_index,
-        step_ends,
-        true_class,
-        (aggregation,),
-        start=start,
-        stop=stop,
-        confidence=True,
-        ceiling=True,
-        logit_scale=logit_scale,
-    )[aggregation]
+    if device == "auto":
+        device = "cuda" if _torch_sees_a_gpu() else None
+    options: dict[str, Any] = {
+        "start": start, "stop": stop, "confidence": True, "ceiling": True, "logit_scale": logit_scale,
+    }  # fmt: skip
+    ladder = (images, texts, class_index, step_ends, true_class, aggregations)
+    if device is None:
+        return _Part(score_aggregations(*ladder, **options))
+    from semscale.accelerate.ladder import score_on_device
+
+    found = score_on_device(*ladder, device=device, **options)
+    return _Part(found.scores, found.on_device, found.again)
 
 
 _score_remotely = ray.remote(max_retries=3)(_score_range)
 
 
-def _shares(n: int) -> list[tuple[int, int]]:
-    # twice as many tasks as CPUs evens out slow ones; the cuts fall between blocks, so they change no result
-    return block_ranges(n, 2 * int(cluster_cpus()))
+def _torch_sees_a_gpu() -> bool:
+    try:
+        import torch
+    except ImportError:
+        return False
+    return torch.cuda.is_available()

@@ -11,28 +11,24 @@ from rich.text import Text
 
 from semscale.redact import printable
 from semscale.sweep.fill import Filled
+from semscale.sweep.rundir import CURVE_KEY
 from semscale.sweep.show_work import show_work
 from semscale.sweep.study import SweepResult
 
 
 def show_result(console: Console, result: SweepResult) -> None:
     """Print one line per curve, then the counts and the places of the results."""
-    several_models = result.curves["model"].nunique() > 1
+    several = {name: result.curves[name].nunique() > 1 for name in ("model", "aggregation")}
+    shown = [name for name in CURVE_KEY if several.get(name, True)]
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("dataset", overflow="fold")
-    if several_models:
-        table.add_column("model")
-    table.add_column("strategy", overflow="fold")
+    for name in shown:
+        table.add_column(name, overflow="ellipsis" if name == "model" else "fold")
     for title in ("images", "baseline", "peak @ scale", "change", "p", "critical"):
         table.add_column(title, justify="right", no_wrap=True)
     table.add_column("trend", min_width=7)
     for curve in result.curves.to_dict("records"):
-        cells = [curve["dataset"], curve["model"], curve["strategy"]] if several_models else [
-            curve["dataset"],
-            curve["strategy"],
-        ]  # fmt: skip
         table.add_row(
-            *(Text(printable(str(cell))) for cell in cells),
+            *(Text(printable(str(curve[name]))) for name in shown),
             str(curve["n_images"]),
             f"{100 * curve['baseline']:.2f} %",
             f"{100 * curve['peak']:.2f} % @ {curve['peak_scale']}",
@@ -49,8 +45,8 @@ def show_result(console: Console, result: SweepResult) -> None:
         f"{len(result.trials)} trials, {len(result.curves)} curves; "
         f"sent to the server: {result.images_sent} images, {result.texts_sent} texts",
         *([f"{result.quarantined} images in quarantine.csv"] if result.quarantined else []),
-        f"results  {result.directory}",
-        f"report   {result.directory / 'report.html'}",
+        f"results  {result.folder}",
+        f"report   {result.folder / 'report.html'}",
         f"MLflow   {result.ui_command}",
     ]
     for line in lines:
@@ -64,7 +60,7 @@ def show_filled(console: Console, filled: Filled) -> None:
     lines = [
         f"sent to the server: {filled.images_sent} images, {filled.texts_sent} texts",
         *([f"{filled.quarantined} images in quarantine.csv"] if filled.quarantined else []),
-        f"run      {filled.directory}",
+        f"run      {filled.folder}",
         f"store    {filled.store}",
     ]
     for line in lines:

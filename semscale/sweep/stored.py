@@ -7,7 +7,8 @@ from pathlib import Path
 
 from semscale.access import Access
 from semscale.config import StudyConfig
-from semscale.encoding.identity import EncoderIdentity, fingerprint_of, recall_origin, takes_packed
+from semscale.encoding.folder import Folder
+from semscale.encoding.identity import EncoderIdentity, fingerprint_of, recall_origin, record_of, takes_packed
 from semscale.errors import SemscaleError
 from semscale.serving.origin import model_origin
 
@@ -21,7 +22,7 @@ class StoredModel:
         store: root of the embedding store.
     """
 
-    def __init__(self, study: StudyConfig, model: str, store: Path) -> None:
+    def __init__(self, study: StudyConfig, model: str, store: Folder) -> None:
         self.access = Access()
         self._server = study.server
         self._draft = study.encoding.draft
@@ -41,7 +42,8 @@ class StoredModel:
             known = recall_origin(self._store, self._model, f"{origin}-draft" if self._draft else origin, self._draft)
             if known is not None:
                 return known
-        found = [one for path in sorted(self._store.glob("*/encoder.json")) if (one := self._read(path)) is not None]
+        folders = [name.partition("/")[0] for name in self._store.find("*/encoder.json")]
+        found = [one for name in folders if (one := self._read(record_of(self._store / name))) is not None]
         wanted = self._server.dtype
         if wanted is not None and len(found) > 1:
             found = [one for one in found if one.info is None or one.info.get("dtype") == wanted]
@@ -64,6 +66,10 @@ class StoredModel:
 
     def revive(self) -> None:
         """Return None: there is nothing to start."""
+        return
+
+    def watch(self) -> None:
+        """Return None: nobody comes."""
         return
 
     def _read(self, path: Path) -> EncoderIdentity | None:

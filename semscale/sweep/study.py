@@ -13,17 +13,20 @@ from typing import Any
 import pandas as pd
 
 from semscale.config import StudyConfig
+from semscale.encoding.folder import Folder, cache_folder
 from semscale.encoding.lacking import TooManyBadImagesError
 from semscale.encoding.store import LostRowsError
+from semscale.errors import SemscaleError
 from semscale.report.page import write_report
 from semscale.sweep.arms import Arm, make_arms
 from semscale.sweep.cluster import check_shared, in_ray_job, ray_address, ray_cluster
 from semscale.sweep.conclude import Conclusions, conclude_study
 from semscale.sweep.encode import EncodedModel, encode_model, write_work
 from semscale.sweep.endpoints import Endpoints
+from semscale.sweep.place import check_device, scoring_place
 from semscale.sweep.progress import Reporter
-from semscale.sweep.rundir import RunDirectory, slug
-from semscale.sweep.score import ScoredLadder, score_arm
+from semscale.sweep.rundir import CURVE_KEY, RunDirectory, slug
+from semscale.sweep.score import CurveKey, LadderKey, ScoredLadder, Tally, score_arm
 from semscale.sweep.stored import StoredModel
 from semscale.sweep.trials import TrialContext, places_of, run_trials
 from semscale.tracking.patience import Patience
@@ -48,7 +51,7 @@ class SweepResult:
     """What a sweep leaves behind.
 
     Attributes:
-        directory: the run directory.
+        folder: the run directory.
         trials: one row per trial.
         curves: one row per curve.
         conclusions: all tables of stage 4, the curves among them.
@@ -59,7 +62,7 @@ class SweepResult:
         work: a row per endpoint, node and actor that encoded something on this occasion.
     """
 
-    directory: Path
+    folder: Folder
     trials: pd.DataFrame
     curves: pd.DataFrame
     conclusions: Conclusions
@@ -69,37 +72,40 @@ class SweepResult:
     ui_command: str
     work: pd.DataFrame
 
-
-def default_store() -> Path:
-    """Return the embedding store of this user: ``SEMSCALE_STORE``, or a folder of the XDG cache."""
-    if folder := os.environ.get("SEMSCALE_STORE"):
-        return Path(folder)
-    cache = os.environ.get("XDG_CACHE_HOME")
-    return (Path(cache) if cache else Path.home() / ".cache") / "semscale" / "embeddings"
+    @property
+    def directory(self) -> Path:
+        """The run directory on this machine."""
+        return self.folder.local
 
 
-def store_of(study: StudyConfig) -> Path:
-    """Return the root of the embedding store that a study uses."""
-    return (Path(study.store) if study.store else default_store()).expanduser().resolve()
+def embedding_store(given: str | None = None) -> Folder:
+    """Return the embedding store: the given one, ``SEMSCALE_STORE``, or a folder of this user's cache."""
+    return Folder.of(given or os.environ.get("SEMSCALE_STORE") or cache_folder() / "embeddings")
 
 
 def default_runs() -> Path:
-    """Return the folder of the run directories: ``SEMSCALE_RUNS``, or ``semscale-runs`` in the working directory.
+    """Return the folder of the run directories: ``semscale-runs`` in the working directory.
 
     A Ray job's working directory is a copy that goes with the job, so there it is the one in the home directory.
     """
-    if folder := os.environ.get("SEMSCALE_RUNS"):
-        return Path(folder).expanduser()
     return Path.home() / DEFAULT_RUNS if in_ray_job() else DEFAULT_RUNS
 
 
-def default_out(study: StudyConfig, runs: Path | None = None) -> Path:
-    """Return the run directory of a study; the same study always gets the same one, another study another."""
-    return (runs.expanduser() if runs else default_runs()) / f"{study.name}-{study.digest()}"
+def out_of(study: StudyConfig, out: str | Path | Folder | None = None, runs: str | None = None) -> Folder:
+    """Return the run directory of a study; the same study always gets the same one, another study another.
+
+    Args:
+        study: the study.
+        out: the run directory itself, if it is given.
+        runs: the folder of the run directories; ``SEMSCALE_RUNS`` or :func:`default_runs` unless given.
+    """
+    if out is not None:
+        return Folder.of(out)
+    return Folder.of(runs or os.environ.get("SEMSCALE_RUNS") or default_runs()) / f"{study.name}-{study.digest()}"
 
 
 def begin(
-    study: StudyConfig, arms: Sequence[Arm], store: Path, directory: RunDirectory, report: Reporter, stack: ExitStack
+    study: StudyConfig, arms: Sequence[Arm], store: Folder, directory: RunDirectory, report: Reporter, stack: ExitStack
 ) -> None:
     """Write the ladders and connect to Ray for as long as the stack is open; the stages can follow.
 
@@ -115,12 +121,13 @@ def begin(
             report.note(f"{arm.dataset.name}: {line}")
     with report.stage("connecting to Ray" if study.ray.address or ray_address() else "starting Ray"):
         stack.enter_context(ray_cluster(study.ray.address))
-        check_shared(store)
+        if not store.is_remote:
+            check_shared(store.local)
 
 
 def sweep(
     study: StudyConfig,
-    out: Path | None,
+    out: Path | Folder | None,
     report: Reporter,
     arms: Sequence[Arm] | None = None,
     *,
@@ -133,7 +140,7 @@ def sweep(
 
     Args:
         study: the validated study.
-        out: run directory; :func:`default_out` unless given.
+        out: run directory; :func:`out_of` says which unless given.
         report: shows the progress.
         arms: of :func:`semscale.sweep.arms.make_arms`; made here unless given.
         stored: everything must be in the store already; no server is asked or started.
@@ -141,19 +148,28 @@ def sweep(
     Raises:
         SemscaleError: for anything that the user can mend.
     """
-    out = out or default_out(study)
-    store = store_of(study)
+    out = out_of(study, out)
+    if out.is_remote and study.tracking.uri is None:
+        raise SemscaleError(
+            "MLflow's database cannot lie in an object store",
+            where=str(out),
+            expected="an MLflow server for the runs when the results go there",
+            hint="give --tracking-uri URI, or an --out on this machine",
+        )
+    store = embedding_store(study.store)
     # everything that can be wrong with the study shows here, before anything is started
     arms = make_arms(study) if arms is None else arms
+    check_device(study.scoring.device, study.ray.address)
     with RunDirectory(out, study) as directory, ExitStack() as stack:
-        tracking = open_store(study.tracking.uri, study.tracking.experiment, out.resolve().parent)
+        tracking = open_store(study.tracking.uri, study.tracking.experiment, out.local.parent, study.tracking.artifacts)
         begin(study, arms, store, directory, report, stack)
+        scoring_place(study.scoring.device)  # a cluster without the GPUs that are asked for is refused at once
         scored, encoded = _encode_and_score(study, arms, store, directory, report, stored)
         return _try_and_conclude(study, arms, scored, encoded, tracking, directory, report)
 
 
 def _encode_and_score(
-    study: StudyConfig, arms: Sequence[Arm], store: Path, directory: RunDirectory, report: Reporter, stored: bool
+    study: StudyConfig, arms: Sequence[Arm], store: Folder, directory: RunDirectory, report: Reporter, stored: bool
 ) -> tuple[list[ScoredLadder], list[EncodedModel]]:
     scored: list[ScoredLadder] = []
     encoded: list[EncodedModel] = []
@@ -175,7 +191,7 @@ def _encode_and_score_model(
     study: StudyConfig,
     model: str,
     arms: Sequence[Arm],
-    store: Path,
+    store: Folder,
     directory: RunDirectory,
     report: Reporter,
     stored: bool,
@@ -202,13 +218,22 @@ def _score_model(
 ) -> list[ScoredLadder]:
     scored: list[ScoredLadder] = []
     total = sum(len(arm.arm.ladders) for arm in encoded.arms)
+    place, tally = scoring_place(study.scoring.device), Tally()
     with report.stage("scoring", total, "ladders") as advance:
         for arm in encoded.arms:
-            for ladder in score_arm(arm, model, study.aggregation):
-                directory.write_table(f"predictions/{slug(*ladder.key)}.parquet", ladder.predictions())
+            for ladder in score_arm(arm, model, study.aggregations, place, tally):
+                directory.write_table(f"predictions/{slug(*_named(study, ladder.key))}.parquet", ladder.predictions())
                 scored.append(ladder)
-                advance(len(scored), total)
+                advance(len(scored) // len(study.aggregations), total)
+    if tally.on_device:
+        share = 100 * tally.again / tally.on_device
+        report.note(f"scoring on {study.scoring.device}: {share:.1f} % of the images near a tie, scored again")
     return scored
+
+
+def _named(study: StudyConfig, key: LadderKey | CurveKey) -> tuple[str | int, ...]:
+    """Return what names a curve or a ladder in keys and files: the aggregation, which is last, if there are several."""
+    return key if len(study.aggregations) > 1 else key[:-1]
 
 
 def _try_and_conclude(
@@ -221,7 +246,7 @@ def _try_and_conclude(
     report: Reporter,
 ) -> SweepResult:
     client = tracking.client()
-    name = directory.path.resolve().name
+    name = directory.folder.name
     key = _study_key(name, study, scored)
     patience = Patience(tracking.uri, report.note)
     # everything that workers write under exists before the first worker starts
@@ -229,9 +254,10 @@ def _try_and_conclude(
     runs, places = {}, {}
     for ladder in scored:
         if ladder.curve not in runs:
-            curve_key = f"{key}/{slug(*ladder.curve)}"
+            curve_key = f"{key}/{slug(*_named(study, ladder.curve))}"
             model = f" / {ladder.model}" if len(study.models) > 1 else ""
-            title = f"{ladder.dataset}{model} / {ladder.strategy}"
+            aggregation = f" / {ladder.aggregation}" if len(study.aggregations) > 1 else ""
+            title = f"{ladder.dataset}{model} / {ladder.strategy}{aggregation}"
             run = patience.call(start_curve_run, client, tracking, curve_key, study_run, ladder.columns, title)
             runs[ladder.curve] = run
             places[ladder.curve] = (run.info.run_id, curve_key, title)
@@ -256,14 +282,14 @@ def _try_and_conclude(
         artifacts = _write_results(study, directory, trials, found)
         params = _study_params(study, found.curves, encoded)
         metrics = {"trials": len(trials), "curves": len(found.curves), "quarantined": quarantined}
-        files = {file: (directory.path / file).read_bytes() for file in artifacts}
+        files = {file: directory.written(file) for file in artifacts}
         patience.call(finish_study_run, client, study_run, params=params, metrics=metrics, files=files)
         if patience.repeated:
             curves = {curve_key: run_id for run_id, curve_key, _ in places.values()}
             for kind, kept in (("curve", curves), ("study", {key: study_run.info.run_id})):
                 patience.call(delete_double_runs, client, tracking, name, kind, kept)
     return SweepResult(
-        directory=directory.path,
+        folder=directory.folder,
         trials=trials,
         curves=found.curves,
         conclusions=found,
@@ -286,9 +312,8 @@ def _write_results(study: StudyConfig, directory: RunDirectory, trials: pd.DataF
     return ["study.yaml", *tables, "quarantine.csv", "report.html"]
 
 
-def _rows(table: pd.DataFrame, curve: tuple[str, str, str]) -> pd.DataFrame:
-    dataset, model, strategy = curve
-    return table[(table["dataset"] == dataset) & (table["model"] == model) & (table["strategy"] == strategy)]
+def _rows(table: pd.DataFrame, curve: CurveKey) -> pd.DataFrame:
+    return table[(table[list(CURVE_KEY)] == list(curve)).all(axis=1)]
 
 
 def _study_key(name: str, study: StudyConfig, scored: Sequence[ScoredLadder]) -> str:
@@ -303,6 +328,7 @@ def _study_params(study: StudyConfig, curves: pd.DataFrame, encoded: Sequence[En
         "models": ", ".join(study.models),
         "strategies": ", ".join(entry.label for entry in study.strategies),
         "controls": ", ".join(study.controls),
-        **{name: getattr(study, name) for name in ("steps", "scales", "orders", "aggregation", "limit", "margin")},
+        "aggregation": ", ".join(study.aggregations),
+        **{name: getattr(study, name) for name in ("steps", "scales", "orders", "limit", "margin")},
         "encoders": ", ".join(dict.fromkeys(one.identity.fingerprint for one in encoded)),
     }

@@ -12,7 +12,7 @@ import pandas as pd
 from semscale.sweep.evaluate import Evaluated, evaluate_trial, trial_name
 from semscale.sweep.progress import Stage
 from semscale.sweep.rundir import LADDER_KEY
-from semscale.sweep.score import ScoredLadder
+from semscale.sweep.score import CurveKey, ScoredLadder
 from semscale.tracking.recorder import Recorder
 from semscale.tracking.records import TrialRecord
 from semscale.tracking.runs import is_finished
@@ -24,13 +24,13 @@ class TrialContext:
     """Where trials are recorded.
 
     Attributes:
-        curve_runs: MLflow run id, key and title of each curve, by (dataset, model, strategy).
+        curve_runs: MLflow run id, key and title of each curve, by (dataset, model, strategy, aggregation).
         tracking: where the runs go.
         study_name: for the tag that filters by study.
         known: run by key of the trials that an earlier sweep recorded, or began to.
     """
 
-    curve_runs: Mapping[tuple[str, str, str], tuple[str, str, str]]
+    curve_runs: Mapping[CurveKey, tuple[str, str, str]]
     tracking: TrackingStore
     study_name: str
     known: Mapping[str, Any] = field(default_factory=dict)
@@ -79,7 +79,7 @@ def run_trials(
         SemscaleError: a trial failed, also when repeated; MLflow does not take the results.
     """
     places = places_of(ladders)
-    by_key = {scored.key: scored for scored in ladders}
+    by_key: dict[tuple[Any, ...], ScoredLadder] = {scored.key: scored for scored in ladders}
     rows: list[dict[str, Any]] = []
     taken: set[tuple[object, int]] = set()
     done = 0
@@ -113,7 +113,7 @@ def run_trials(
             run_grid(ladders, {(scored.key, k): context.title(scored, k) for scored, k in places}, folder, take)
     run_ids = recorder.run_ids()
     for row in rows:
-        scored = by_key[row["dataset"], row["model"], row["strategy"], row["order"]]
+        scored = by_key[tuple(row[name] for name in LADDER_KEY)]
         if "mlflow_run_id" not in row:
             row["mlflow_run_id"] = run_ids[context.key(scored, scored.flat.scales.index(row["scale"]))]
     table = pd.DataFrame(rows)

@@ -24,7 +24,7 @@ from semscale.tracking.store import TrackingStore
 Row = Mapping[str, Any]
 
 # what identifies a curve, in the order of its run's name
-CURVE_COLUMNS = ("dataset", "model", "strategy")
+CURVE_COLUMNS = ("dataset", "model", "strategy", "aggregation")
 _TRIAL_METRICS = (
     "accuracy",
     "ci_low",
@@ -37,7 +37,7 @@ _TRIAL_METRICS = (
     "ceiling",
     "n_correct",
 )
-_TRIAL_PARAMS = (*CURVE_COLUMNS, "order", "aggregation", "scale", "n_categories", "n_images", "n_classes")
+_TRIAL_PARAMS = (*CURVE_COLUMNS, "order", "scale", "n_categories", "n_images", "n_classes")
 _CURVE_METRICS = (
     "baseline",
     "peak",
@@ -106,7 +106,7 @@ def finish_curve_run(client: Any, run: Any, curve: Row, trials: pd.DataFrame, st
     line = CurveLine(
         str(curve["strategy"]), steps["scale"].tolist(), steps["accuracy"], steps["band_low"], steps["band_high"]
     )
-    kept = (*CURVE_COLUMNS, "aggregation", "n_images", "n_classes", "n_orders", "role", "best_form", "trend")
+    kept = (*CURVE_COLUMNS, "n_images", "n_classes", "n_orders", "role", "best_form", "trend")
     params = {name: curve[name] for name in kept}
     files = {
         "curve.png": curves_png([line], f"{curve['dataset']}, {curve['model']}"),

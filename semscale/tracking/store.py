@@ -18,7 +18,7 @@ from mlflow.store.tracking import DEFAULT_LOCAL_FILE_AND_ARTIFACT_PATH
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
 from semscale.errors import SemscaleError
-from semscale.redact import redact, without
+from semscale.redact import redact, shown, without
 from semscale.tracking.patience import passes
 
 _MOST_WORDS = 300
@@ -59,7 +59,7 @@ class TrackingStore:
         return f"open {redact(self.uri)} in a browser"
 
 
-def open_store(uri: str | None, experiment: str, folder: Path) -> TrackingStore:
+def open_store(uri: str | None, experiment: str, folder: Path, artifacts: str | None = None) -> TrackingStore:
     """Make or find the store and the experiment.
 
     The driver does this before any worker starts: several processes that open a fresh sqlite file at once lose all but
@@ -70,21 +70,25 @@ def open_store(uri: str | None, experiment: str, folder: Path) -> TrackingStore:
         uri: MLflow tracking URI; None for ``mlflow.db`` and ``mlartifacts`` in the folder.
         experiment: name of the experiment.
         folder: where the sqlite file goes when no URI is given.
+        artifacts: where the experiment's files go; unless given beside the sqlite file, or where the server keeps them.
 
     Raises:
-        SemscaleError: the store cannot be opened.
+        SemscaleError: the store cannot be opened, or the experiment keeps its files elsewhere.
     """
+    asked = artifacts
     # table creation is no news, and errors are ours to tell
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
-    artifacts: str | None = None
     if uri is None:
         folder.mkdir(parents=True, exist_ok=True)
         uri = f"sqlite:///{folder.resolve() / 'mlflow.db'}"
-        artifacts = (folder.resolve() / "mlartifacts").as_uri()
+        artifacts = artifacts or (folder.resolve() / "mlartifacts").as_uri()
     try:
         if uri.startswith("sqlite:///") and "?" not in uri and ":memory:" not in uri:
             _make_database(Path(uri.removeprefix("sqlite:///")))
-        identifier = _experiment(MlflowClient(tracking_uri=uri), experiment, artifacts, redact(uri))
+        client = MlflowClient(tracking_uri=uri)
+        identifier = _experiment(client, experiment, artifacts, redact(uri))
+        if asked is not None:
+            _check_artifacts(client, identifier, asked)
     except SemscaleError:
         raise
     except Exception as error:  # SQLAlchemy, database drivers that are missing, URLs: each raises its own kind
@@ -145,6 +149,18 @@ def _experiment(client: Any, experiment: str, artifacts: str | None, where: str)
             hint="restore it in MLflow, or choose another name under tracking.experiment",
         )
     return str(found.experiment_id)
+
+
+def _check_artifacts(client: Any, identifier: str, asked: str) -> None:
+    found = client.get_experiment(identifier)
+    if found.artifact_location.rstrip("/") != asked.rstrip("/"):
+        raise SemscaleError(
+            "the MLflow experiment keeps its files elsewhere",
+            where=found.name,
+            found=shown(found.artifact_location),
+            expected=shown(asked),
+            hint="an experiment keeps its place for ever; choose another name under tracking.experiment",
+        )
 
 
 def _hint(error: Exception) -> str:

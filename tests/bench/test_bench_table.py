@@ -24,6 +24,7 @@ def spread(middle: float, low: float, high: float) -> dict[str, float]:
 KERNEL: dict[str, Any] = {
     "rows": [{"way": "max, predictions", "peak_mb": 28.4, **spread(1.031, 1.02, 1.044)}],
     "screened": None,
+    "on_gpu": None,
     "together": spread(2.71, 2.6, 2.8),
     "growth": [{"case": f"{what} x 2", **spread(2.1, 2.0, 2.2)} for what in ("images", "classes", "steps")],
 }
@@ -71,6 +72,9 @@ def test_kernel_rows_are_held_against_their_targets() -> None:
 def test_a_figure_that_this_machine_cannot_have_is_not_measured() -> None:
     row = rows("kernel", KERNEL)["screening in bfloat16 against float32"]
     assert (row.found, row.met) == ("not measured: no AMX here, without which it does not pay", None)
+    gpu = "a GPU against the CPU, near ties scored again"
+    assert rows("kernel", KERNEL)[gpu].found == "not measured: no GPU"
+    assert rows("kernel", KERNEL | {"on_gpu": spread(0.11, 0.1, 0.12)})[gpu].found == "0.110 (0.100 to 0.120)"
     row = rows("encode", ENCODE)["server's rate against bare open_clip, ViT-B-32"]
     assert (row.found, row.met) == ("not measured: only at full size", None)
     assert rows("datasets", DATASETS)["reading parquet, rate against bare Pillow"].found == "not measured"

@@ -10,13 +10,13 @@ import subprocess
 import sys
 import tarfile
 import threading
-import time
 import zipfile
 from collections.abc import Iterator
 from contextlib import closing
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import fsspec
 import numpy as np
@@ -112,30 +112,10 @@ def web(stored: Path) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def bucket(stored: Path) -> Iterator[str]:
-    with closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
-        patch.setenv("AWS_ACCESS_KEY_ID", "AKIATESTKEY")
-        patch.setenv("AWS_SECRET_ACCESS_KEY", "hidden-key")
-        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        try:
-            for _ in range(240):
-                with closing(socket.socket()) as probe:
-                    if probe.connect_ex(("127.0.0.1", port)) == 0:
-                        break
-                time.sleep(0.25)
-            store = fsspec.filesystem("s3")
-            store.mkdir("flowers")
-            store.put(f"{stored}/", "flowers/", recursive=True)
-            yield "s3://flowers"
-        finally:
-            server.terminate()
-            server.wait(30)
+def bucket(stored: Path, s3: Any) -> str:
+    s3.mkdir("flowers")
+    s3.put(f"{stored}/", "flowers/", recursive=True)
+    return "s3://flowers"
 
 
 @pytest.fixture

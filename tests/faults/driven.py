@@ -34,6 +34,22 @@ encoding: {batch_size: 4, actors: 1}
 """
 
 
+def marked(mark: str) -> list[str]:
+    """Return the command lines of all processes that have this ``NAME=value`` in their environment."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if mark.encode() in (folder / "environ").read_bytes().split(b"\0"):
+                found.append((folder / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+    return found
+
+
+def stored_rows(store: Path, kind: str) -> tuple[int, int]:
+    """Return how many rows a store has of ``image`` or ``text``, and how many of them are there already."""
+    keys = [bytes(key) for path in store.glob(f"*/{kind}/*.parquet") for key in read_keys(path)]
+    return len(keys), len(keys) - len(set(keys))
+
+
 @dataclass
 class Driven:
     """A folder with a study, its run directory and its store; every process of it is known by a mark."""
@@ -96,20 +112,15 @@ class Driven:
 
     def living(self) -> list[str]:
         """Return the command lines of all processes that the sweep has started, however indirectly."""
-        found = []
-        for folder in Path("/proc").glob("[0-9]*"):
-            with suppress(OSError):
-                if self.mark.encode() in (folder / "environ").read_bytes().split(b"\0"):
-                    found.append((folder / "cmdline").read_bytes().replace(b"\0", b" ").decode())
-        return found
+        return marked(self.mark)
 
     def stored(self) -> tuple[int, int]:
         """Return how many images and texts are in the store; none is there twice."""
         counts = []
         for kind in ("image", "text"):
-            keys = [bytes(key) for path in self.folder.glob(f"store/*/{kind}/*.parquet") for key in read_keys(path)]
-            assert len(keys) == len(set(keys))
-            counts.append(len(keys))
+            rows, doubled = stored_rows(self.folder / "store", kind)
+            assert not doubled
+            counts.append(rows)
         return counts[0], counts[1]
 
     def recorded(self) -> int:

@@ -3,26 +3,25 @@
     python -m tests.faults.soak --minutes 30
 
 Two servers of semscale, an MLflow server and a local Ray stay for the whole time; each loop has a fresh store, run
-directory and experiment. The last lines say how many loops and faults there were, what was lost or doubled (status 1
-if anything was), and the memory of the servers and of this process after each loop.
+directory and experiment. After a bit of the store was flipped the same sweep follows once more, which must restore the
+row. The last lines say how many loops and faults of each kind there were, what was lost or doubled, and the memory of
+the servers and of this process. Status 1 if anything was lost, doubled or different, or if memory grew.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import random
+import shutil
 import signal
-import socket
+import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
+import uuid
 from collections import Counter
-from collections.abc import Callable
-from contextlib import closing
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,17 +29,19 @@ os.environ.update(NO_VERSION_CHECK="1", JINA_OPTOUT_TELEMETRY="1", RAY_USAGE_STA
 
 import pandas as pd
 import psutil
+import yaml
 from mlflow import MlflowClient
 
 from semscale.config import study_from
-from semscale.encoding.store import EmbeddingStore
 from semscale.errors import SemscaleError
 from semscale.sweep.cluster import ray_cluster
-from semscale.sweep.progress import Quiet
-from semscale.sweep.study import sweep
+from semscale.sweep.progress import Reporter
+from semscale.sweep.study import SweepResult, sweep
 
 sys.path.insert(0, str(Path(__file__).parent))
+from driven import marked, stored_rows
 from mlflow_server import MlflowServer
+from saboteur import Saboteur, Server, Stages, free_port
 
 STUDY: dict[str, Any] = {
     "name": "soak",
@@ -48,240 +49,243 @@ STUDY: dict[str, Any] = {
     "strategies": ["templates"],
     "controls": ["duplicates"],
     "steps": 4,
-    "encoding": {"batch_size": 16},
+    "encoding": {"batch_size": 16, "deadline": 15.0},
 }
 IMAGES = 896 + 1200
+RUNS = {"study": 1, "curve": 4, "trial": 16}
+
+# of fewer loops the thirds say nothing
+_LOOPS_TO_JUDGE_MEMORY = 12
+_GROWTH, _GROWTH_MIB = 1.10, 30.0
 
 
-def free_port() -> int:
-    with closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+@dataclass
+class Totals:
+    """What the soak has come to."""
+
+    loops: int = 0
+    sweeps: int = 0
+    trials: int = 0
+    images_sent: int = 0
+    texts_sent: int = 0
+    lost: int = 0
+    doubled: int = 0
+    wrong: list[str] = field(default_factory=list)
+    memory: dict[str, list[float]] = field(default_factory=lambda: {"servers": [], "driver": []})
+
+    def remember_memory(self, servers: list[Server]) -> str:
+        sizes = [server.memory() for server in servers]
+        if all(size is not None for size in sizes):
+            self.memory["servers"].append(sum(size for size in sizes if size is not None))
+        self.memory["driver"].append(psutil.Process().memory_info().rss / 2**20)
+        return ", ".join(f"{who} {found[-1]:.0f}" for who, found in self.memory.items() if found)
+
+    def judge_memory(self) -> list[str]:
+        """Say how it was at the start, in the middle and at the end, and note where it grew."""
+        lines = []
+        for who, found in self.memory.items():
+            if not found:
+                continue
+            third = max(1, len(found) // 3)
+            parts = [statistics.median(part) for part in (found[:third], found[third : 2 * third], found[-third:])]
+            told = f"{who}: {found[0]:.0f} MiB first; " + ", ".join(f"{part:.0f}" for part in parts)
+            lines.append(f"memory of the {told} in the three thirds; {found[-1]:.0f} last; {max(found):.0f} at most")
+            if len(found) >= _LOOPS_TO_JUDGE_MEMORY and parts[2] > _GROWTH * parts[1] + _GROWTH_MIB:
+                self.wrong.append(f"the memory of the {who} grows")
+        return lines
 
 
-class Server:
-    """`semscale serve` on a port of its own, in a session of its own."""
+@dataclass
+class Bench:
+    """The servers and the places of the soak."""
 
-    def __init__(self, folder: Path) -> None:
-        self.port = free_port()
-        self.url = f"grpc://127.0.0.1:{self.port}"
-        self._log = folder / f"server-{self.port}.log"
-        self.start()
+    place: Path
+    servers: list[Server]
+    mlflow: MlflowServer
 
-    def start(self) -> None:
-        command = [sys.executable, "-m", "semscale", "serve", "--replicas", "2", "--port", str(self.port)]
-        with self._log.open("a") as log:
-            self.process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+    def study(self, name: str) -> dict[str, Any]:
+        return {
+            **STUDY,
+            "server": {"urls": [server.url for server in self.servers]},
+            "store": str(self.place / name / "store"),
+            "tracking": {"uri": self.mlflow.url, "experiment": name},
+        }
 
-    def signal(self, number: int) -> None:
-        os.killpg(self.process.pid, number)
-
-    def kill(self) -> None:
-        if self.process.poll() is None:
-            self.signal(signal.SIGKILL)
-        self.process.wait(20)
-
-    def replicas(self) -> list[psutil.Process]:
-        """The processes that hold models: the largest ones below the first."""
-        below = psutil.Process(self.process.pid).children(recursive=True)
-        return sorted(below, key=lambda process: process.memory_info().rss)[-2:]
-
-    def memory(self) -> float:
-        """MiB of all its processes, shared pages counted once."""
-        try:
-            first = psutil.Process(self.process.pid)
-            return sum(one.memory_full_info().pss for one in (first, *first.children(recursive=True))) / 2**20
-        except psutil.Error:
-            return float("nan")
-
-
-class Saboteur(threading.Thread):
-    """Strikes every so many seconds until it is told to stop; a fault is mended before the next one."""
-
-    def __init__(self, servers: list[Server], mlflow: MlflowServer, every: tuple[float, float], seed: int) -> None:
-        super().__init__(daemon=True)
-        self.store: Path | None = None
-        self.struck: Counter[str] = Counter()
-        self.missed: Counter[str] = Counter()
-        self._servers, self._mlflow, self._every = servers, mlflow, every
-        self._random = random.Random(seed)
-        self._over = threading.Event()
-
-    def stop(self) -> None:
-        self._over.set()
-        self.join()
-
-    def run(self) -> None:
-        faults: list[Callable[[], bool]] = [
-            self.replica, self.server, self.actor, self.stopped_server, self.mlflow, self.bit,
-        ]  # fmt: skip
-        order: list[Callable[[], bool]] = []
-        while not self._over.wait(self._random.uniform(*self._every)):
-            order = order or self._random.sample(faults, len(faults))  # each once before any comes again
-            fault = order.pop()
+    def sweep(self, name: str, report: Reporter) -> SweepResult:
+        while True:  # a sweep does not begin without MLflow; it only goes on without
+            self.mlflow.wait()
             try:
-                hit = fault()
-            except (psutil.Error, ProcessLookupError):  # what was to be struck had just ended
-                hit = False
-            (self.struck if hit else self.missed)[fault.__name__] += 1
-            print(f"  {time.strftime('%H:%M:%S')} {fault.__name__}{'' if hit else ': nothing to strike'}", flush=True)
+                return sweep(study_from(self.study(name)), self.place / name / "run", report)
+            except SemscaleError as error:
+                if "MLflow's store cannot be opened" not in str(error):
+                    raise
 
-    def replica(self) -> bool:
-        self._random.choice(self._random.choice(self._servers).replicas()).kill()
-        return True
+    def kill_a_driver(self, name: str, saboteur: Saboteur) -> None:
+        """Begin the sweep in a process of its own with a Ray of its own, and kill it amid something."""
+        folder = self.place / name
+        folder.mkdir()
+        (folder / "study.yaml").write_text(yaml.safe_dump(self.study(name)))
+        command = [sys.executable, "-m", "semscale", "sweep", "--quiet", str(folder / "study.yaml")]
+        mark = uuid.uuid4().hex
+        with (self.place / "drivers.log").open("a") as log:
+            process = subprocess.Popen(
+                [*command, "--out", str(folder / "run")],
+                stdout=log,
+                stderr=log,
+                env=os.environ | {"SOAK_DRIVER": mark},
+                start_new_session=True,
+            )
+        pattern = saboteur.random.choice(["run", "store/*/image/*.parquet", "run/predictions/*", "run/trials.parquet"])
+        give_up = time.monotonic() + 60
+        while process.poll() is None and not any(folder.glob(pattern)) and time.monotonic() < give_up:
+            time.sleep(0.02)
+        time.sleep(saboteur.random.uniform(0.0, 2.0))
+        process.send_signal(signal.SIGKILL)
+        status = process.wait(20)
+        while left := marked(f"SOAK_DRIVER={mark}"):
+            assert time.monotonic() < give_up + 20, left
+            time.sleep(0.1)
+        print(f"  driver killed once there was {pattern}, status {status}", flush=True)
+        saboteur.wants_driver.clear()
 
-    def server(self) -> bool:
-        server = self._random.choice(self._servers)
-        server.kill()
-        self._over.wait(5)
-        server.start()
-        return True
-
-    def actor(self) -> bool:
-        below = psutil.Process().children(recursive=True)
-        actors = [one for one in below if "ray::EncoderActor" in " ".join(one.cmdline())]
-        if actors:
-            self._random.choice(actors).kill()
-        return bool(actors)
-
-    def stopped_server(self) -> bool:
-        server = self._random.choice(self._servers)
-        server.signal(signal.SIGSTOP)
-        self._over.wait(10)
-        server.signal(signal.SIGCONT)
-        return True
-
-    def mlflow(self) -> bool:
-        self._mlflow.kill()
-        self._over.wait(5)
-        self._mlflow.start()
-        return True
-
-    def bit(self) -> bool:
-        segments = sorted(self.store.glob("*/*/*.parquet")) if self.store else []
-        if not segments:
-            return False
-        path = self._random.choice(segments)
-        with path.open("r+b") as file:
-            place = path.stat().st_size // 2
-            file.seek(place)
-            byte = file.read(1)[0]
-            file.seek(place)
-            file.write(bytes([byte ^ (1 << self._random.randrange(8))]))
-        return True
-
-
-def remains(folder: Path, uri: str, experiment: str) -> dict[str, Any]:
-    """What a sweep leaves behind and every sweep must leave alike, and what of it is lost or doubled."""
-    run = folder / "run"
-    tables = {}
-    for name in ("trials", "curves", "steps"):
-        table = pd.read_parquet(run / f"{name}.parquet")
-        tables[name] = table.drop(columns=[column for column in table.columns if "run_id" in column])
-    client = MlflowClient(uri)
-    runs = client.search_runs([client.get_experiment_by_name(experiment).experiment_id])
-    kinds = Counter(one.data.tags["kind"] for one in runs)
-    points = Counter(
-        len(client.get_metric_history(one.info.run_id, "accuracy")) for one in runs if one.data.tags["kind"] == "trial"
-    )
-    return {
-        "tables": tables,
-        "predictions": {path.name: path.read_bytes() for path in sorted((run / "predictions").iterdir())},
-        "runs": kinds,
-        "unfinished": sum(one.info.status != "FINISHED" for one in runs),
-        "points": points,
-        "images": sum(len(EmbeddingStore(path)) for path in (folder / "store").glob("*/image")),
-    }
+    def remains(self, name: str) -> dict[str, Any]:
+        """What a sweep leaves behind, and every sweep must leave alike."""
+        self.mlflow.wait()
+        folder, client = self.place / name, MlflowClient(self.mlflow.url)
+        tables = {}
+        for table in ("trials", "curves", "steps"):
+            found = pd.read_parquet(folder / "run" / f"{table}.parquet")
+            tables[table] = found.drop(columns=[column for column in found.columns if "run_id" in column])
+        experiment = client.get_experiment_by_name(name)
+        assert experiment is not None
+        runs = client.search_runs([experiment.experiment_id], max_results=1000)
+        points: Counter[str] = Counter()
+        for run in runs:
+            history = client.get_metric_history(run.info.run_id, "accuracy")
+            points[run.data.tags["semscale_key"].partition("/")[2]] += len(history)
+        return {
+            "tables": tables,
+            "predictions": {path.name: path.read_bytes() for path in sorted((folder / "run/predictions").iterdir())},
+            "runs": Counter(run.data.tags["kind"] for run in runs),
+            "unfinished": sum(run.info.status != "FINISHED" for run in runs),
+            "points": points,
+            "stored": {kind: stored_rows(folder / "store", kind) for kind in ("image", "text")},
+        }
 
 
-def differences(ours: dict[str, Any], theirs: dict[str, Any]) -> list[str]:
-    """Name what is not as it was without faults."""
-    found = [name for name in theirs["tables"] if not ours["tables"][name].equals(theirs["tables"][name])]
-    return found + [
-        f"{name}: {ours[name]} instead of {theirs[name]}" if name != "predictions" else name
-        for name in ("predictions", "runs", "unfinished", "points", "images")
-        if ours[name] != theirs[name]
+def compare(ours: dict[str, Any], theirs: dict[str, Any], totals: Totals) -> list[str]:
+    """Name what is not as it was without faults; what is too little or too much goes into the totals."""
+    wrong = [
+        f"the table {name}" for name in theirs["tables"] if not ours["tables"][name].equals(theirs["tables"][name])
     ]
+    if ours["predictions"] != theirs["predictions"]:
+        wrong.append("the predictions")
+    counted = {
+        **{f"runs of kind {kind}": (ours["runs"][kind], n) for kind, n in RUNS.items()},
+        "finished runs": (sum(RUNS.values()) - ours["unfinished"], sum(RUNS.values())),
+        "trials in the table": (len(ours["tables"]["trials"]), RUNS["trial"]),
+        "points": (ours["points"].total(), theirs["points"].total()),
+        **{f"stored rows, {kind}": (ours["stored"][kind][0], n) for kind, (n, _) in theirs["stored"].items()},
+    }
+    for what, (found, expected) in counted.items():
+        totals.lost += max(0, expected - found)
+        totals.doubled += max(0, found - expected)
+        if found != expected:
+            wrong.append(f"{what}: {found} instead of {expected}")
+    doubled = sum(twice for _, twice in ours["stored"].values())
+    totals.doubled += doubled
+    if doubled:
+        wrong.append(f"{doubled} rows are stored twice")
+    return wrong
+
+
+def one_loop(bench: Bench, name: str, saboteur: Saboteur, undisturbed: dict[str, Any], totals: Totals) -> str:
+    """Run the sweep until no bit has flipped since it began; return what it sent, in words."""
+    folder = bench.place / name
+    before = saboteur.struck.total()
+    if saboteur.wants_driver.is_set():
+        bench.kill_a_driver(name, saboteur)
+    saboteur.store = folder / "store"
+    images = texts = again = 0
+    try:
+        while True:
+            bits = saboteur.struck["bit flipped"]
+            result = bench.sweep(name, saboteur.stages)
+            totals.sweeps += 1
+            images, texts = images + result.images_sent, texts + result.texts_sent
+            saboteur.stages.now = ""
+            if saboteur.struck["bit flipped"] == bits:
+                break
+            again += 1
+    finally:
+        saboteur.store = None
+    found = bench.remains(name)
+    wrong = compare(found, undisturbed, totals)
+    if saboteur.struck.total() == before and not folder.joinpath("study.yaml").exists() and images != IMAGES:
+        wrong.append(f"{images} images sent without any fault")
+    totals.wrong += [f"{name}: {line}" for line in wrong]
+    totals.images_sent, totals.texts_sent = totals.images_sent + images, totals.texts_sent + texts
+    totals.trials += len(found["tables"]["trials"])
+    shutil.rmtree(folder, ignore_errors=True)
+    return f"{images} images and {texts} texts sent" + (f", {again} times more for a bit" if again else "")
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--minutes", type=float, default=30.0)
+    parser.add_argument("--minutes", type=float, default=30.0, help="no loop begins later, the start included")
     parser.add_argument("--every", type=float, nargs=2, default=(20.0, 40.0), metavar=("LEAST", "MOST"))
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
+    start = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="soak-", ignore_cleanup_errors=True) as place, ray_cluster(None):
-        return _soak(Path(place), options)
+        return _soak(Path(place), options, start)
 
 
-def _soak(place: Path, options: argparse.Namespace) -> int:
-    servers = [Server(place) for _ in range(2)]
+def _soak(place: Path, options: argparse.Namespace, start: float) -> int:
     mlflow = MlflowServer(free_port(), place / "mlflow")
     mlflow.start()
-
-    def one(name: str, saboteur: Saboteur | None) -> dict[str, Any]:
-        folder = place / name
-        if saboteur:
-            saboteur.store = folder / "store"
-        tree = {
-            **STUDY,
-            "server": {"urls": [server.url for server in servers]},
-            "store": str(folder / "store"),
-            "tracking": {"uri": mlflow.url, "experiment": name},
-        }
-        while True:  # a sweep does not begin without MLflow; it only goes on without
-            mlflow.wait()
-            try:
-                result = sweep(study_from(tree), folder / "run", Quiet())
-                break
-            except SemscaleError as error:
-                if "MLflow's store cannot be opened" not in str(error):
-                    raise
-        if saboteur:
-            saboteur.store = None
-        mlflow.wait()
-        return remains(folder, mlflow.url, name) | {"sent": result.images_sent}
-
-    saboteur = Saboteur(servers, mlflow, tuple(options.every), options.seed)
-    wrong: list[str] = []
-    memory: list[dict[str, float]] = []
-    loops = 0
+    bench = Bench(place, [Server(place) for _ in range(2)], mlflow)
+    saboteur = Saboteur(bench.servers, mlflow, tuple(options.every), options.seed)
+    totals = Totals()
     try:
-        mlflow.wait()
-        undisturbed = one("undisturbed", None)
-        assert undisturbed["images"] == undisturbed["sent"] == IMAGES
+        first = bench.sweep("undisturbed", Stages())
+        undisturbed = bench.remains("undisturbed")
+        assert first.images_sent == undisturbed["stored"]["image"][0] == IMAGES
+        assert undisturbed["runs"] == RUNS
+        print(f"undisturbed after {time.monotonic() - start:.0f} s", flush=True)
         saboteur.start()
-        end = time.monotonic() + 60 * options.minutes
-        while time.monotonic() < end:
-            name = f"loop-{loops:03}"
-            start, bits = time.monotonic(), saboteur.struck["bit"]
+        while time.monotonic() < start + 60 * options.minutes:
+            name, begun = f"loop-{totals.loops:03}", time.monotonic()
             try:
-                found = one(name, saboteur)
-                if saboteur.struck["bit"] > bits:
-                    # a segment damaged after its last reading lacks until the next sweep encodes it again
-                    found["images"] = undisturbed["images"]
-                wrong += [f"{name}: {line}" for line in differences(found, undisturbed)]
-                told = f"{found['sent']} images sent"
+                told = one_loop(bench, name, saboteur, undisturbed, totals)
             except Exception as error:
-                wrong.append(f"{name}: {error}")
+                totals.wrong.append(f"{name}: {type(error).__name__}: {error}")
                 told = f"ended with {error}"
-            loops += 1
-            figures = {
-                "servers": sum(map(Server.memory, servers)),
-                "driver": psutil.Process().memory_info().rss / 2**20,
-            }
-            memory.append({who: round(size, 1) for who, size in figures.items()})
-            print(f"{name}: {time.monotonic() - start:.0f} s, {told}, MiB {memory[-1]}", flush=True)
+            totals.loops += 1
+            memory = totals.remember_memory(bench.servers)
+            print(f"{name}: {time.monotonic() - begun:.0f} s, {told}; MiB: {memory}", flush=True)
     finally:
         if saboteur.is_alive():
             saboteur.stop()
         mlflow.kill()
-        for server in servers:
-            server.signal(signal.SIGCONT) if server.process.poll() is None else None
+        for server in bench.servers:
             server.kill()
-    print(json.dumps({"loops": loops, "faults": saboteur.struck, "missed": saboteur.missed, "memory": memory}))
-    print("\n".join(wrong) or "nothing lost, nothing doubled, nothing different")
-    return 1 if wrong else 0
+    return _conclude(saboteur, totals, time.monotonic() - start)
+
+
+def _conclude(saboteur: Saboteur, totals: Totals, seconds: float) -> int:
+    struck = saboteur.struck
+    print(f"{totals.loops} loops, {totals.sweeps} sweeps in {seconds / 60:.1f} minutes; {struck.total()} faults:")
+    for name in saboteur.faults:
+        print(f"  {name}: {struck[name]}" + (f" (missed {saboteur.missed[name]})" if saboteur.missed[name] else ""))
+    print(f"{totals.trials} trials, {totals.images_sent} images and {totals.texts_sent} texts sent")
+    print("\n".join(totals.judge_memory()))
+    untried = [name for name in saboteur.faults if not struck[name]]
+    if untried and struck.total() >= 2 * len(saboteur.faults):
+        totals.wrong.append(f"never tried: {', '.join(untried)}")
+    print("\n".join(totals.wrong))
+    print(f"{totals.lost} lost, {totals.doubled} doubled, {len(totals.wrong)} wrong")
+    return 1 if totals.wrong or totals.lost or totals.doubled or not totals.loops else 0
 
 
 if __name__ == "__main__":

@@ -12,6 +12,14 @@ from semscale.config import read_study
 from semscale.sweep.rundir import RunDirectory
 
 
+def test_ctrl_c_while_ray_starts_says_in_one_line_how_to_go_on(tmp_path: Path) -> None:
+    driven = Driven(tmp_path, "grpc://127.0.0.1:9")
+    status, errors = driven.end_when((driven.run / "ladders").exists, signal.SIGINT)
+    assert status == 130, errors
+    assert errors.strip() == f"Stopped. semscale sweep --resume {driven.run} goes on from here."
+    assert not driven.living()
+
+
 @pytest.mark.faults
 def test_ctrl_c_amid_everything_and_then_to_the_end(tmp_path: Path) -> None:
     driven = Driven(tmp_path)

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from mlflow import MlflowClient
 
+from semscale.encoding.segment import read_keys
 from semscale.encoding.store import EmbeddingStore
 
 
@@ -48,3 +49,10 @@ def test_losing_workers_costs_no_result(mode: str, alone: Path, mini_server: str
     assert Counter(tags["kind"] for tags in runs) == {"study": 1, "curve": 2, "trial": 12}
     (folder,) = (tmp_path / "store").glob("*/image")
     assert len(EmbeddingStore(folder)) == 1200
+    # what a lost process had stored is not encoded again
+    assert sum(len(read_keys(path)) for path in folder.glob("*.parquet")) == 1200
+
+
+@pytest.mark.faults
+def test_losing_a_node_amid_scoring_changes_no_bit(tmp_path: Path) -> None:
+    assert "EQUAL 48" in run("score", tmp_path, "grpc://127.0.0.1:9")

@@ -6,58 +6,89 @@ import os
 import signal
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
 os.environ.update(NO_VERSION_CHECK="1", JINA_OPTOUT_TELEMETRY="1", RAY_USAGE_STATS_ENABLED="0")
 
+import numpy as np
 import psutil
 import ray
 from ray.cluster_utils import Cluster
 from rich.console import Console
 
-from semscale.config import study_from
+from semscale.config import StudyConfig, study_from
+from semscale.encoding.actor import text_key
+from semscale.encoding.encoder import EncodedImages
+from semscale.encoding.segment import write_segment
+from semscale.encoding.store import EmbeddingStore
+from semscale.sweep import grid
 from semscale.sweep import study as sweep
+from semscale.sweep.arms import make_arms
+from semscale.sweep.encode import EncodedArm
 from semscale.sweep.progress import Lines
+from semscale.sweep.score import ScoredLadder, score_arm
 
 MODE, FOLDER, URL = sys.argv[1], Path(sys.argv[2]), sys.argv[3]
 
 
+def at_work(title: str, below: psutil.Process) -> list[psutil.Process]:
+    """Return the Ray workers of a node, or of all, that do something; Ray puts it into their titles."""
+    found = []
+    for process in below.children(recursive=True):
+        try:
+            if title in " ".join(process.cmdline()):
+                found.append(process)
+        except psutil.Error:  # ended meanwhile
+            continue
+    return found
+
+
 class Saboteur(Lines):
-    """Strikes once, amid the stage that the mode names."""
+    """Strikes once, amid the stage that the mode names, when there is something to strike."""
 
     def __init__(self) -> None:
         super().__init__(Console(), every=0.0)
-        self.struck = False
+        self.begun = False
 
     def note(self, text: str) -> None:
         super().note(text)
-        if not self.struck and MODE != "none" and text.startswith(STAGES[MODE]) and "done" not in text:
-            self.struck = True
-            STRIKES[MODE]()
+        if not self.begun and text.startswith(STAGES.get(MODE, "never")) and "done" not in text:
+            self.begun = True
+            # not in this thread: losing a node takes seconds, during which the work goes on
+            threading.Thread(target=strike).start()
 
 
-def kill_an_actor() -> None:
-    victims = [p for p in psutil.Process().children(recursive=True) if "ray::EncoderActor" in " ".join(p.cmdline())]
-    victims[0].send_signal(signal.SIGKILL)
-    print("STRUCK an actor", flush=True)
-
-
-def lose_the_node() -> None:
-    # not in this thread: losing a node takes seconds, during which the work goes on
-    threading.Thread(target=cluster.remove_node, args=(second, False)).start()
-    print("STRUCK a node", flush=True)
+def strike() -> None:
+    node = psutil.Process(second.all_processes["raylet"][0].process.pid)
+    title = TITLES[MODE]
+    for _ in range(3000):
+        if victims := at_work(title, node):
+            break
+        time.sleep(0.01)
+    else:
+        return
+    if MODE == "actor":
+        victims[0].send_signal(signal.SIGKILL)
+    else:
+        for process in [node, *node.children(recursive=True)]:  # as when the machine is gone: all of it at once
+            process.send_signal(signal.SIGKILL)
+        cluster.remove_node(second, allow_graceful=False)
+    print("STRUCK", MODE, flush=True)
 
 
 STAGES = {"actor": "encoding shapes", "encode": "encoding shapes", "trial": "trials"}
-STRIKES: dict[str, Any] = {"actor": kill_an_actor, "encode": lose_the_node, "trial": lose_the_node}
+TITLES = {
+    "actor": "ray::EncoderActor",
+    "encode": "ray::EncoderActor.encode_images",
+    "score": "ray::_score_range",
+    "trial": "ray::StepTrial",
+}
 
-if __name__ == "__main__":
-    nodes = {"include_dashboard": False, "object_store_memory": 200_000_000}
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, **nodes})
-    second = cluster.add_node(num_cpus=2, object_store_memory=200_000_000)
-    ray.init(address=cluster.address, log_to_driver=False, namespace="semscale")
-    config = study_from(
+
+def study(**more: Any) -> StudyConfig:
+    return study_from(
         {
             "name": "faults",
             "datasets": ["shapes"],
@@ -67,9 +98,64 @@ if __name__ == "__main__":
             "server": {"urls": [URL]},
             "encoding": {"batch_size": 16, "actors": 4},
             "store": str(FOLDER / "store"),
+            **more,
         }
     )
-    result = sweep.sweep(config, FOLDER / "run", Saboteur())
-    print("SENT", result.images_sent, flush=True)
+
+
+class RandomRows:
+    """Stands for the encoder behind 48,000 images and 864 texts, with random rows: they take seconds to score."""
+
+    class identity:  # noqa: N801
+        logit_scale = 100.0
+
+    def __init__(self) -> None:
+        templates = [f"{{c}} number {i}" for i in range(72)]
+        strategy = {"strategy": "custom", "options": {"templates": templates}}
+        config = study(strategies=[strategy], controls=[], orders=list(range(8)), steps=3, scales=[1, 2, 72])
+        (arm,) = make_arms(config)
+        texts = list(dict.fromkeys(text for ladder in arm.ladders for text in ladder.flatten().texts))
+        positions = np.tile(np.arange(len(arm.dataset.samples)), 40)
+        keys = [text_key(f"image {i}") for i in range(len(positions))]
+        numbers = np.random.default_rng(0)
+        for kind, names in (("image", keys), ("text", list(map(text_key, texts)))):
+            rows = numbers.standard_normal((len(names), 512), dtype=np.float32)
+            write_segment(FOLDER / kind, names, rows / np.linalg.norm(rows, axis=1, keepdims=True))
+        images = EncodedImages(positions, np.array(keys, dtype="V32"), {}, 0)
+        self.arm = EncodedArm(arm, images, self)  # type: ignore[arg-type]
+
+    def image_embeddings(self, keys: Any) -> Any:
+        return EmbeddingStore(FOLDER / "image").read(keys)
+
+    def text_embeddings(self, texts: Any) -> Any:
+        return EmbeddingStore(FOLDER / "text").read([text_key(text) for text in texts])
+
+    def score(self) -> list[bytes]:
+        """Return every bit of the scores of all ladders."""
+        found: list[ScoredLadder] = score_arm(self.arm, "random", "max")
+        return [array.tobytes() for one in found for array in vars(one.scores).values()]
+
+
+def main() -> None:
+    if MODE == "score":
+        rows = RandomRows()
+        undisturbed = rows.score()
+        striking = threading.Thread(target=strike)
+        striking.start()
+        assert rows.score() == undisturbed
+        striking.join()
+        print("EQUAL", len(undisturbed), flush=True)
+    else:
+        print("SENT", sweep.sweep(study(), FOLDER / "run", Saboteur()).images_sent, flush=True)
+
+
+if __name__ == "__main__":
+    nodes = {"include_dashboard": False, "object_store_memory": 400_000_000}
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, **nodes})
+    second = cluster.add_node(num_cpus=2, object_store_memory=400_000_000)
+    ray.init(address=cluster.address, log_to_driver=False, namespace="semscale")
+    # of such a small study the trials would be one worker's work
+    grid._IMAGES_PER_WORKER = 1000
+    main()
     ray.shutdown()
     cluster.shutdown()

@@ -57,6 +57,20 @@ def test_several_models_are_told_apart(tmp_path: Path) -> None:
     }
 
 
+def test_several_aggregations_are_told_apart(tmp_path: Path) -> None:
+    folder = run_directory(tmp_path, ["mini", "ViT__B"]) / "predictions"
+    for file in list(folder.iterdir()):
+        for name in ("max", "top-3-mean"):
+            (folder / f"{file.stem}__{name}.parquet").write_bytes(file.read_bytes())
+        file.unlink()
+    sources = find_sources([tmp_path])
+    assert {(source.model, source.aggregation) for source in sources} == {
+        (model, aggregation) for model in ("mini", "ViT__B") for aggregation in ("max", "top-3-mean")
+    }
+    assert all(source.predictions.stem.split("__")[-2] == source.ladder.stem[-1] for source in sources)
+    assert {row["family"] for row in replay([tmp_path]).curves} >= {"templates order 1 (mini, top-3-mean)"}
+
+
 def test_predictions_of_a_run_without_their_ladder(tmp_path: Path) -> None:
     run_directory(tmp_path, ["mini"])
     (tmp_path / "ladders" / "pets__templates__1.json").unlink()

@@ -18,6 +18,7 @@ def tables(dataset: str) -> tuple[pd.DataFrame, ...]:
             "dataset": dataset,
             "model": "m",
             "strategy": ["a", "a", "b", "b"],
+            "aggregation": "max",
             "order": 0,
             "scale": [1, 2, 1, 2],
             "n_categories": [4, 8, 4, 8],
@@ -34,6 +35,7 @@ def tables(dataset: str) -> tuple[pd.DataFrame, ...]:
             "dataset": dataset,
             "model": "m",
             "strategy": ["a", "b"],
+            "aggregation": "max",
             "role": ["strategy", "control"],
             "n_images": 20,
             "baseline": 0.5,
@@ -58,6 +60,7 @@ def tables(dataset: str) -> tuple[pd.DataFrame, ...]:
             "dataset": dataset,
             "model": "m",
             "strategy": "a",
+            "aggregation": "max",
             "control": "b",
             "scale": pd.array([None, 1, 2], dtype="Int64"),
             "difference": [0.5, 0.0, 0.5],
@@ -78,6 +81,20 @@ def test_report_says_every_curve_and_needs_nothing_from_outside(tmp_path: Path) 
     assert 'src="http' not in page
     assert 'href="http' not in page
     assert page.count("<tr>") == (1 + 2) + (1 + 1) + (1 + 4)
+
+
+def test_several_aggregations_have_a_figure_and_a_column_each(tmp_path: Path) -> None:
+    first, second = tables("pets"), [table.assign(aggregation="logsumexp") for table in tables("pets")]
+    second[3]["difference"] = -0.25
+    both = [pd.concat(pair, ignore_index=True) for pair in zip(first[:4], second, strict=False)]
+    page = write_report(tmp_path, "study", *both, pd.DataFrame()).read_text(encoding="utf-8")
+    assert page.count("<svg") == 2
+    assert page.count("<td>logsumexp</td>") == 2 + 1 + 4
+    better, worse = (line for line in page.splitlines() if "at equal counts" in line)
+    assert "pets x a (m, 50.0 %)" in better
+    assert "50.0 points better than b" in better
+    assert "pets x a (m, logsumexp, 50.0 %)" in worse
+    assert "logsumexp" not in write_report(tmp_path, "study", *first).read_text(encoding="utf-8")
 
 
 def test_names_from_data_are_escaped(tmp_path: Path) -> None:

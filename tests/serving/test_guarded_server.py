@@ -14,9 +14,11 @@ from typing import Any
 import grpc
 import pytest
 import ray
+from click.testing import CliRunner
 from own_server import Certificates, make_certificates, serving
 
 from semscale.access import Access
+from semscale.cli import main
 from semscale.config import StudyConfig, study_from
 from semscale.encoding.client import EncodeClient, ServerUnavailableError
 from semscale.encoding.handshake import shake_hands
@@ -148,13 +150,13 @@ def test_another_token_is_refused_at_once(
     assert time.monotonic() - begun < 60  # and not after the patience of ten minutes
 
 
-def refused_connection(url: str, access: Access, store: Path) -> list[str]:
+def refused_connection(url: str, access: Access, store: Path, match: str = "no trusted connection") -> list[str]:
     faults = []
     for attempt in (
         lambda: check_server(url, access=access),
         lambda: shake_hands([url], "semscale-mini", store, access=access, patience=600.0),
     ):
-        with pytest.raises(SemscaleError, match="no trusted connection") as caught:
+        with pytest.raises(SemscaleError, match=match) as caught:
             attempt()  # type: ignore[no-untyped-call]
         faults.append(str(caught.value.found))
     return faults
@@ -174,6 +176,15 @@ def test_a_wrong_host_name_is_not_trusted(server: ServerHandle, authority: bytes
 def test_a_plain_server_called_by_tls_says_so(mini_server: str, authority: bytes, tmp_path: Path) -> None:
     faults = refused_connection(mini_server.replace("grpc:", "grpcs:"), Access(TOKEN, authority), tmp_path)
     assert faults == ["it does not speak TLS: grpc://, not grpcs://"] * 2
+
+
+def test_a_server_with_tls_called_plainly_says_so(server: ServerHandle, tmp_path: Path) -> None:
+    begun = time.monotonic()
+    faults = refused_connection(
+        server.url.replace("grpcs:", "grpc:"), Access(TOKEN), tmp_path, "there is no connection"
+    )
+    assert faults == ["it speaks TLS"] * 2
+    assert time.monotonic() - begun < 60  # and not after the patience of ten minutes
 
 
 def study_of(url: str, folder: Path, certificates: Certificates, place: Path, **server: Any) -> StudyConfig:
@@ -201,6 +212,28 @@ def test_a_sweep_gets_in_and_leaves_no_token_behind(
     assert any(path.name == "mlflow.db" for path in left)
     assert not [path for path in left if TOKEN.encode() in path.read_bytes()]
     assert str(folder / "token") in (tmp_path / "runs" / "one" / "study.yaml").read_text()
+
+
+def test_labelling_gets_in_with_token_and_authority_from_the_environment(
+    url: str,
+    folder: Path,
+    certificates: Certificates,
+    tmp_path: Path,
+    ray_session: None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (tmp_path / "words.txt").write_text("a circle\na square\nthe digit three\n")
+    command = ["label", str(tmp_path / "words.txt"), "--categories", "circle,square,three", "--server", url, "--quiet"]
+    command += ["--out", str(tmp_path / "out"), "--store", str(tmp_path / "store")]
+    monkeypatch.setenv("SEMSCALE_SERVER_CA", str(certificates.authority))
+    refused = CliRunner().invoke(main, command)
+    assert refused.exit_code == 1
+    assert "refuses the token" in refused.stderr
+    monkeypatch.setenv("SEMSCALE_SERVER_TOKEN", TOKEN)
+    assert CliRunner().invoke(main, command).exit_code == 0
+    labels = [line.rpartition(",")[2] for line in (tmp_path / "out" / "results.csv").read_text().splitlines()]
+    assert labels == ["label", "circle", "square", "three"]
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and TOKEN.encode() in path.read_bytes()]
 
 
 def test_a_sweep_with_another_token_stops_before_it_begins(

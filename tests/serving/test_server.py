@@ -8,17 +8,22 @@ import select
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import grpc  # type: ignore[import-untyped]
 import numpy as np
+import psutil
 import pytest
 from clip_client import Client
 from docarray import Document, DocumentArray
 
 from semscale.errors import SemscaleError
-from semscale.serving.health import check_server
+from semscale.serving.health import check_server, probe_server
 from semscale.serving.launcher import ServerHandle, launch_server
 from semscale.serving.processes import living_in_group
 
@@ -53,6 +58,39 @@ def test_handle_knows_its_processes_and_model(server: ServerHandle, tiny_model: 
     assert len(server.roles["replicas"]) == 2
     assert server.info == check_server(server.url)
     assert (server.info["name"], server.info["device"]) == (str(tiny_model), "cpu")
+
+
+def test_pings_do_not_cost_the_connection(server: ServerHandle) -> None:
+    # clip-client and the gateway ping every 10 s; gRPC pings once a second at most, and its servers bear two pings
+    roles = server.roles
+    ports = [
+        each.laddr.port
+        for process in [roles["gateway"], *roles["replicas"]]
+        for each in psutil.Process(process).net_connections("tcp")
+        if each.status == psutil.CONN_LISTEN
+    ]
+    assert int(server.url.rpartition(":")[2]) in ports
+    assert len(ports) >= 3
+    options = [
+        ("grpc.keepalive_time_ms", 1000),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.max_pings_without_data", 0),
+    ]
+    ready, lost = {port: threading.Event() for port in ports}, threading.Event()
+
+    def watch(port: int, state: Any) -> None:
+        if state is grpc.ChannelConnectivity.READY:
+            ready[port].set()
+        elif ready[port].is_set():
+            lost.set()
+
+    with ExitStack() as stack:
+        for port in ports:
+            channel = stack.enter_context(grpc.insecure_channel(f"127.0.0.1:{port}", options=options))
+            channel.subscribe(partial(watch, port), try_to_connect=True)
+            stack.callback(ready[port].clear)
+        assert all(event.wait(20) for event in ready.values())
+        assert not lost.wait(5), "a connection was closed after some pings"
 
 
 def test_log_says_what_runs_where(server: ServerHandle) -> None:
@@ -145,6 +183,20 @@ def test_every_process_listens_on_loopback_only(server: ServerHandle) -> None:
     # 127.0.0.1 in the byte order of /proc, as IPv4 and mapped into IPv6.
     assert addresses <= {"0100007F", "0000000000000000FFFF00000100007F"}
     assert addresses
+
+
+def test_a_server_whose_replicas_hang_is_not_healthy_until_they_go_on(server: ServerHandle) -> None:
+    replicas = server.roles["replicas"]
+    for pid in replicas:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        with pytest.raises(SemscaleError, match="does not answer") as caught:
+            probe_server(server.url, timeout=1)
+    finally:
+        for pid in replicas:
+            os.kill(pid, signal.SIGCONT)
+    assert "DEADLINE_EXCEEDED" in str(caught.value.found)
+    assert probe_server(server.url, timeout=30) == 48
 
 
 def test_start_that_fails_says_why_in_the_models_words(tmp_path: Path) -> None:

@@ -42,10 +42,10 @@ def test_tasks_over_ranges_join_to_the_scores_of_one_pass() -> None:
     true = rng.integers(0, 20, len(images)).astype(np.int32)
     held = ray.put(images), ray.put(texts)
     tasks = [
-        _score_remotely.remote(*held, owners, ends, true, start, stop, "max", 100.0)
+        _score_remotely.remote(*held, owners, ends, true, start, stop, ("max",), 100.0, None)
         for start, stop in block_ranges(len(images), 3)
     ]
-    joined = join_scores(ray.get(tasks))
+    joined = join_scores([part.scores["max"] for part in ray.get(tasks)])
     whole = score_aggregations(images, texts, owners, ends, true, ("max",), confidence=True, ceiling=True)["max"]
     for name in ("predicted_category", "predicted_class", "true_rank", "margin", "confidence", "ceiling"):
         assert getattr(joined, name).tobytes() == getattr(whole, name).tobytes(), name

@@ -284,23 +284,6 @@ def test_orders_share_the_texts_and_pool_into_one_curve(mini_server: str, place:
     assert (result.trials["ceiling"] >= result.trials["accuracy"]).all()
 
 
-@pytest.mark.parametrize("aggregation", ["mean-similarity", "logsumexp", "top-2-mean"])
-def test_other_aggregations_agree_on_the_class_names(
-    aggregation: str, mini_server: str, place: Path, first: SweepResult
-) -> None:
-    study = make_study(
-        mini_server,
-        place / "store",
-        datasets=["digits"],
-        strategies=["templates"],
-        controls=[],
-        aggregation=aggregation,
-    )
-    result = sweep(study, place / "runs" / aggregation, Quiet())
-    same = first.trials.query("dataset == 'digits' and strategy == 'templates' and scale == 1")
-    assert result.trials.query("scale == 1")["n_correct"].tolist() == same["n_correct"].tolist()
-
-
 def test_a_ladder_file_and_own_templates_are_strategies(mini_server: str, place: Path, first: SweepResult) -> None:
     file = first.directory / "ladders" / "digits__templates__0.json"
     strategies = [

@@ -1,0 +1,99 @@
+"""An embedding store in a real object store: what one machine has encoded, another finds."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from semscale.encoding.folder import Folder
+from semscale.encoding.handshake import shake_hands
+from semscale.encoding.identity import forget_origin, read_probe, recall_origin, remember_origin
+from semscale.encoding.segment import write_segment
+from semscale.encoding.store import EmbeddingStore
+from semscale.errors import SemscaleError
+from tests.encoding.test_store import keys, rows
+
+
+@pytest.fixture(scope="module")
+def bucket(s3: Any) -> str:
+    s3.mkdir("embeddings")
+    return "embeddings"
+
+
+@pytest.fixture
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Be on a machine of this name from now on: it has a cache of its own."""
+
+    def be_on(name: str) -> None:
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / name))
+
+    be_on("first")
+    return be_on
+
+
+def test_a_folder_is_the_same_for_every_way_of_writing_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert Folder.of("store") == Folder.of(tmp_path / "store") == Folder.of(f"file://{tmp_path}/store")
+    assert Folder.of("store").local == tmp_path / "store"
+    assert (Folder.of("s3://bucket/store/") / "a").root == "s3://bucket/store"
+    assert pickle.loads(pickle.dumps(Folder.of("s3://b/c") / "d")) == Folder("s3://b/c", "d")
+
+
+def test_what_one_machine_stores_another_reads(bucket: str, s3: Any, machine: Any) -> None:
+    folder = Folder.of(f"s3://{bucket}/two/image")
+    write_segment(folder, keys(5, "a"), rows(5, 1))
+    machine("second")
+    assert not folder.local.exists()
+    store = EmbeddingStore(folder)
+    assert np.array_equal(store.read(keys(5, "a")), rows(5, 1))
+    write_segment(folder, keys(3, "b"), rows(3, 2))
+    machine("first")
+    again = EmbeddingStore(folder)
+    assert len(again) == 8
+    assert np.array_equal(again.read(keys(3, "b")), rows(3, 2))
+    assert len(s3.ls(f"{bucket}/two/image")) == 2
+
+
+def test_a_damaged_copy_is_replaced_and_a_damaged_object_set_aside(bucket: str, s3: Any, machine: Any) -> None:
+    folder = Folder.of(f"s3://{bucket}/damaged/image")
+    path = write_segment(folder, keys(40), rows(40))
+    good = path.read_bytes()
+    at = good.index(rows(40)[7].tobytes())
+    bad = bytes([*good[:at], good[at] ^ 1, *good[at + 1 :]])
+    path.write_bytes(bad)
+    assert np.array_equal(EmbeddingStore(folder).read(keys(40)), rows(40))
+    store = EmbeddingStore(folder)
+    path.write_bytes(bad)
+    assert np.array_equal(store.read(keys(40)), rows(40))
+    assert path.read_bytes() == good
+
+    s3.pipe(f"{bucket}/damaged/image/{path.name}", bad)
+    machine("second")
+    assert len(EmbeddingStore(folder)) == 0
+    assert [name.rpartition(".")[2] for name in s3.ls(f"{bucket}/damaged/image")] == ["damaged"]
+
+
+def test_a_segment_that_cannot_be_sent_is_not_kept_here_either(machine: Any, s3: Any) -> None:
+    folder = Folder.of("s3://no-such-bucket/store/image")
+    with pytest.raises(SemscaleError, match="cannot be written") as caught:
+        write_segment(folder, keys(2), rows(2))
+    assert caught.value.where == "s3://no-such-bucket/store/image"
+    assert not list(folder.local.iterdir())
+
+
+def test_the_record_of_the_encoder_travels(mini_server: str, bucket: str, s3: Any, machine: Any) -> None:
+    root = Folder.of(f"s3://{bucket}/records")
+    identity = shake_hands([mini_server], "semscale-mini", root)
+    remember_origin(root, identity, "abc")
+    machine("second")
+    assert recall_origin(root, "semscale-mini", "abc") == identity
+    probe = read_probe(root, identity.fingerprint)
+    assert probe is not None and probe.shape == (2, identity.dimension)  # noqa: PT018
+    assert shake_hands([mini_server], "semscale-mini", root) == identity
+    forget_origin(root, "abc")
+    machine("third")
+    assert recall_origin(root, "semscale-mini", "abc") is None

@@ -1,0 +1,34 @@
+"""``semscale health``: the probe of containers says 0 only when the server really encodes."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+from click.testing import CliRunner, Result
+
+from semscale.cli import main
+
+
+def health(url: str, *options: str) -> Result:
+    return CliRunner().invoke(main, ["health", url, *options])
+
+
+def test_a_server_that_encodes_is_healthy(mini_server: str) -> None:
+    result = health(mini_server)
+    assert (result.exit_code, result.stdout) == (0, f"{mini_server} encodes, dimension 96\n")
+
+
+def test_nobody_there_is_status_1_and_one_message() -> None:
+    with socket.socket() as taken:  # bound and not listening: nobody else gets the port meanwhile
+        taken.bind(("127.0.0.1", 0))
+        result = health(f"grpc://127.0.0.1:{taken.getsockname()[1]}", "--timeout", "2")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("Error: the clip-server does not answer")
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:51000", "127.0.0.1:51000", "grpc://127.0.0.1"])
+def test_what_is_no_address_is_status_1(url: str) -> None:
+    result = health(url)
+    assert result.exit_code == 1
+    assert "not the address of a clip-server" in result.stderr
