@@ -17,7 +17,7 @@ from semscale.errors import SemscaleError
 from semscale.sweep.fill import Filled, fill_store
 from semscale.sweep.progress import Quiet
 from semscale.sweep.rewrite import rewrite_report
-from semscale.sweep.study import SweepResult, default_out, sweep
+from semscale.sweep.study import SweepResult, out_of, sweep
 
 Studies = Callable[..., StudyConfig]
 
@@ -89,7 +89,7 @@ def test_what_the_store_lacks_is_named(parts: Parts, changes: dict[str, Any], wh
 def test_report_is_the_same_again(parts: Parts) -> None:
     first = (parts.run / "report.html").read_bytes()
     (parts.run / "report.html").unlink()
-    assert rewrite_report(parts.run).read_bytes() == first
+    assert rewrite_report(str(parts.run)).local.read_bytes() == first
 
 
 def test_report_of_what_is_no_finished_run_says_so(parts: Parts, tmp_path: Path) -> None:
@@ -112,10 +112,10 @@ def test_runs_lie_where_they_outlive_a_job(monkeypatch: pytest.MonkeyPatch, tmp_
     name = f"one-{study.digest()}"
     monkeypatch.delenv("SEMSCALE_RUNS", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert default_out(study) == Path("semscale-runs") / name
+    assert out_of(study).local == Path("semscale-runs") / name
     # as Ray sets it in a job, whose working directory is a copy that goes with it
     monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
-    assert default_out(study) == tmp_path / "semscale-runs" / name
+    assert out_of(study).local == tmp_path / "semscale-runs" / name
     monkeypatch.setenv("SEMSCALE_RUNS", "~/shared")
-    assert default_out(study) == tmp_path / "shared" / name
-    assert default_out(study, tmp_path / "given") == tmp_path / "given" / name
+    assert out_of(study).local == tmp_path / "shared" / name
+    assert out_of(study, runs=str(tmp_path / "given")).local == tmp_path / "given" / name
