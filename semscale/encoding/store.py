@@ -164,11 +164,12 @@ class EmbeddingStore:
     def _gather(self, places: npt.NDArray[np.int64]) -> Float32:
         segments, rows = places // _ROWS, places % _ROWS
         result: Float32 | None = None
-        for segment in np.unique(segments):
-            matrix = read_rows(self._segments[segment])
+        # sorted once: a look at all places for every segment would take for ever with thousands of segments
+        order = np.argsort(segments, kind="stable")
+        for here in np.split(order, np.flatnonzero(np.diff(segments[order])) + 1) if len(order) else ():
+            matrix = read_rows(self._segments[segments[here[0]]])
             if result is None:
                 result = np.empty((len(places), matrix.shape[1]), dtype=np.float32)
-            here = segments == segment
             result[here] = matrix[rows[here]]
         return np.empty((0, 0), dtype=np.float32) if result is None else result
 
