@@ -26,6 +26,7 @@ Kind = Literal["image", "text"]
 
 # a row's place is its segment's number times this plus its number within the segment
 _ROWS = 1 << 32
+_AT_ONCE = 1 << 16
 
 _log = logging.getLogger(__name__)
 
@@ -96,7 +97,7 @@ class EmbeddingStore:
         self._place.pull("*.parquet")
         keys: list[Keys] = []
         places: list[npt.NDArray[np.int64]] = []
-        damaged = 0
+        damaged = new = 0
         for path in sorted(self.folder.glob("*.parquet")):
             if path in self._seen or path in self._unusable:
                 continue
@@ -112,6 +113,11 @@ class EmbeddingStore:
             keys.append(column)
             places.append(len(self._segments) * _ROWS + np.arange(len(column)))
             self._segments.append(path)
+            new += len(column)
+            # in parts: sorting millions of keys at once takes several times their memory
+            if new >= max(_AT_ONCE, len(self._table) // 4):
+                self._table.add(np.concatenate(keys), np.concatenate(places))
+                keys, places, new = [], [], 0
         if keys:
             self._table.add(np.concatenate(keys), np.concatenate(places))
         return damaged
