@@ -170,7 +170,7 @@ class Encoder:
         check_bad(dataset, quarantine, most_bad)
         if not len(positions):
             raise TooManyBadImagesError(dataset.name, quarantine, len(samples) + len(rejected))
-        return EncodedImages(positions, keys[positions], quarantine, sent)
+        return EncodedImages(positions, keys if good.all() else keys[positions], quarantine, sent)
 
     def encode_texts(
         self, texts: Sequence[str], progress: Progress | None = None, refused: dict[str, str] | None = None
