@@ -205,8 +205,9 @@ def _lines(
 def _band(domain: Sequence[float] | None = None) -> Spec:
     scale: Spec = {"zero": False, **({"domain": list(domain)} if domain else {})}
     return {
-        "mark": {"type": "area", "opacity": 0.12, "tooltip": None},
+        "mark": {"type": "area", "tooltip": None},
         "encoding": {
+            "opacity": {"condition": {"test": "datum.c", "value": 0.07}, "value": 0.13},
             "y": {"field": "l", "type": "quantitative", "scale": scale},
             "y2": {"field": "h"},
         },

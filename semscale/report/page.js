@@ -17,6 +17,7 @@
       .then((result) => {
         views.set(place.id, result.view);
         place.dataset.ready = "yes";
+        performance.mark(`drawn ${place.id}`);
         if (spec.params && hidden.size) return result.view.signal("shown", shown(spec)).runAsync();
       });
   }

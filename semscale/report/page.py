@@ -54,7 +54,6 @@ def write_report(
     ours = [curve for curve in rows if curve["role"] != "control"]
     models = curves["model"].nunique() > 1
     answers = [answer(curve, steps, controls, several=models) for curve in ours]
-    # controls share the page's colours, but are not asked what they found
     panels = _panels(curves, steps)
     several = curves["aggregation"].nunique() > 1
     colors = series_colors(curves)
@@ -72,6 +71,7 @@ def write_report(
         controls=controls[controls["scale"].isna()].to_dict("records") if len(controls) else [],
         across=_at_the_last_scale(across),
         several=several,
+        models=models,
         trials=trials.head(_MOST_TRIALS).to_dict("records"),
         n_trials=len(trials),
         quarantine=evidence.quarantine.head(_MOST_QUARANTINED).to_dict("records"),
