@@ -1,4 +1,4 @@
-"""Figures as PNG bytes or SVG text, drawn without pyplot so that nothing is kept between calls."""
+"""Figures as PNG bytes, drawn without pyplot so that nothing is kept between calls."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
-from matplotlib import rc_context
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
