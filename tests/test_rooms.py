@@ -24,7 +24,7 @@ ROOMS: dict[str, set[str]] = {
     "serving": set(),
     "training": {"serving", "datasets", "categories", "scoring"},
     "encoding": {"datasets"},
-    "report": {"analysis"},
+    "report": {"analysis", "scoring"},
     "tracking": {"analysis", "report"},
     "sweep": {
         "tracking",

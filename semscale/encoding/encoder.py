@@ -118,16 +118,17 @@ class Encoder:
         check_bad(dataset, dataset.rejected, most_bad)
         reader = ray.put(dataset.reader)
         found = Found.nothing(dataset)
-        lacking: list[str] = []
+        lacking: list[int] = []
         for part, report in self._pool.run("encode_images", len(samples), (reader,), samples.places, progress):
             for i, key, reason in zip(part, report.keys, report.reasons, strict=True):
                 if reason == NOT_STORED:
-                    lacking.append(samples[i].file)
+                    lacking.append(i)
                 found.note(i, key, None if reason == NOT_STORED else reason)
             found.sent += report.sent
             found.check(most_bad)
         if lacking:
-            raise NotStoredError(f"images of {dataset.name}", str(self._folder), lacking, len(samples))
+            files = [samples[i].file for i in sorted(lacking)]
+            raise NotStoredError(f"images of {dataset.name}", str(self._folder), files, len(samples))
         return found.settle(self._stores["image"], self._bad, most_bad)
 
     def encode_texts(
@@ -145,19 +146,19 @@ class Encoder:
             SemscaleError: a text cannot be encoded, and `refused` is not given: a study cannot go on without it.
         """
         unique = list(dict.fromkeys(texts))
-        lacking: list[str] = []
+        lacking: list[int] = []
         sent = 0
         for part, report in self._pool.run("encode_texts", len(unique), (), lambda a, b: unique[a:b], progress):
             for i, reason in zip(part, report.reasons, strict=True):
                 if reason == NOT_STORED:
-                    lacking.append(unique[i])
+                    lacking.append(i)
                 elif reason is not None and refused is None:
                     raise SemscaleError("a category text cannot be encoded", where=repr(unique[i]), found=reason)
                 elif reason is not None:
                     self._bad[text_key(unique[i])] = reason
             sent += report.sent
         if lacking:
-            raise NotStoredError("category texts", str(self._folder), lacking, len(unique))
+            raise NotStoredError("category texts", str(self._folder), [unique[i] for i in sorted(lacking)], len(unique))
         stored = self._stores["text"]
         if stored.refresh():
             lost = sum(key not in stored and key not in self._bad for key in map(text_key, unique))

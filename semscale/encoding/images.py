@@ -100,4 +100,5 @@ class Found:
         check_bad(self.dataset, quarantine, most_bad)
         if not len(positions):
             raise TooManyBadImagesError(self.dataset.name, quarantine, len(samples) + len(self.dataset.rejected))
-        return EncodedImages(positions, self.keys[positions], dict(quarantine), self.sent)
+        keys = self.keys if good.all() else self.keys[positions]  # a copy of millions is no small thing
+        return EncodedImages(positions, keys, dict(quarantine), self.sent)

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import pandas as pd
-import pyarrow as pa
-
 from semscale.config import load_study
 from semscale.encoding.folder import Folder
 from semscale.errors import SemscaleError, cannot_write
 from semscale.report.page import write_report
+from semscale.sweep.results import read_evidence, read_table
 from semscale.sweep.rundir import study_file
 
 _NEEDED = ("trials", "curves", "steps")
 # a study may have nothing for these
 _OPTIONAL = ("controls", "across")
+_BESIDE = ("*.parquet", "*.json", "quarantine.csv", "ladders/*.json")
 
 
 def rewrite_report(where: str) -> Folder:
@@ -32,7 +29,8 @@ def rewrite_report(where: str) -> Folder:
     """
     marker = study_file(where)
     folder = Folder.of(where)
-    folder.pull("*.parquet")
+    for pattern in _BESIDE:
+        folder.pull(pattern)
     run = folder.local
     missing = [name for name in _NEEDED if not (run / f"{name}.parquet").is_file()]
     if missing:
@@ -42,25 +40,15 @@ def rewrite_report(where: str) -> Folder:
             found="no " + ", ".join(f"{name}.parquet" for name in missing),
             hint=f"semscale sweep --resume {where}",
         )
-    name = load_study(marker).name
-    tables = {table: _read(run / f"{table}.parquet") for table in (*_NEEDED, *_OPTIONAL)}
+    study = load_study(marker)
+    tables = [read_table(run / f"{table}.parquet") for table in (*_NEEDED, *_OPTIONAL)]
+    for table in tables:
+        if len(table) and "aggregation" not in table:  # of a semscale that knew one per study
+            table["aggregation"] = study.aggregations[0]
+    evidence = read_evidence(run, study)
     try:
-        written = write_report(run, name, *(tables[table] for table in (*_NEEDED, *_OPTIONAL)))
+        written = write_report(run, study.name, *tables, evidence)
     except OSError as error:
         raise cannot_write("the report", run, error, hint="free some space, or see to the folder's rights") from error
     folder.push(written.name)
     return folder / written.name
-
-
-def _read(path: Path) -> pd.DataFrame:
-    if not path.is_file():
-        return pd.DataFrame()
-    try:
-        return pd.read_parquet(path)
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise SemscaleError(
-            "a table of the run cannot be read",
-            where=str(path),
-            found=str(error).splitlines()[0],
-            hint=f"remove it and give: semscale sweep --resume {path.parent}",
-        ) from error

@@ -17,13 +17,13 @@ from semscale.encoding.folder import Folder, embedding_store
 from semscale.encoding.lacking import TooManyBadImagesError
 from semscale.encoding.store import LostRowsError
 from semscale.errors import SemscaleError
-from semscale.report.page import write_report
 from semscale.sweep.arms import Arm, make_arms
 from semscale.sweep.cluster import check_shared, in_ray_job, ray_address, ray_cluster
 from semscale.sweep.conclude import Conclusions, conclude_study
 from semscale.sweep.encode import EncodedModel, encode_model, write_work
 from semscale.sweep.place import check_device, scoring_place
 from semscale.sweep.progress import Reporter
+from semscale.sweep.results import write_results
 from semscale.sweep.rundir import CURVE_KEY, RunDirectory, slug
 from semscale.sweep.score import CurveKey, LadderKey, ScoredLadder, Tally, score_arm
 from semscale.sweep.stored import StoredModel
@@ -283,7 +283,7 @@ def _try_and_conclude(
             advance(done, len(runs))
         # an image that no model could use is one image
         quarantined = len({row[:2] for one in encoded for row in one.quarantine()})
-        artifacts = _write_results(study, directory, trials, found)
+        artifacts = write_results(study, directory, trials, found, scored, encoded)
         params = _study_params(study, found.curves, encoded)
         metrics = {"trials": len(trials), "curves": len(found.curves), "quarantined": quarantined}
         files = {file: directory.written(file) for file in artifacts}
@@ -303,17 +303,6 @@ def _try_and_conclude(
         ui_command=tracking.ui_command(),
         work=write_work(directory, encoded),
     )
-
-
-def _write_results(study: StudyConfig, directory: RunDirectory, trials: pd.DataFrame, found: Conclusions) -> list[str]:
-    tables = {"trials.parquet": trials, **found.tables()}
-    for name, table in tables.items():
-        directory.write_table(name, table)
-    try:
-        write_report(directory.path, study.name, trials, found.curves, found.steps, found.controls, found.across)
-    except OSError as error:
-        raise directory.unwritable(error) from error
-    return ["study.yaml", *tables, "quarantine.csv", "report.html"]
 
 
 def _rows(table: pd.DataFrame, curve: CurveKey) -> pd.DataFrame:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import json
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -20,6 +22,7 @@ from semscale.datasets.registry import load_dataset
 from semscale.errors import SemscaleError
 from semscale.sweep.arms import make_arms
 from semscale.sweep.progress import Quiet, reporter
+from semscale.sweep.rewrite import rewrite_report
 from semscale.sweep.study import SweepResult, sweep
 
 pytestmark = pytest.mark.usefixtures("ray_session")
@@ -150,6 +153,42 @@ def test_run_directory_has_the_files_of_the_design(second: SweepResult) -> None:
         right = (predictions[str(step.n_categories)].map(owner) == predictions["true_class"]).mean()
         trial = second.trials.query("dataset == 'digits' and strategy == 'templates' and scale == @step.scale")
         assert right == pytest.approx(trial["accuracy"].item())
+
+
+def test_evidence_agrees_with_the_trials(second: SweepResult) -> None:
+    folder = second.directory
+    tables = {name: pd.read_parquet(folder / f"{name}.parquet") for name in ("flips", "winners", "confusions", "map")}
+    curve = ["dataset", "strategy", "scale"]
+    trials = second.trials.set_index(curve)
+    assert {key[:2] for key in tables["winners"].set_index(curve).index} == {
+        (row["dataset"], row["strategy"]) for row in second.curves.to_dict("records") if row["role"] == "strategy"
+    }
+    for key, rows in tables["winners"].groupby(curve):
+        trial = trials.loc[key]
+        assert rows[["images", "right", "gained", "lost"]].sum().tolist() == [
+            LIMIT, trial["n_correct"], trial["gained"], trial["lost"]
+        ]  # fmt: skip
+    for key, rows in tables["flips"].groupby([*curve, "direction"]):
+        assert rows["n"].unique().tolist() == [len(rows)] == [trials.loc[key[:3]][key[3]]]
+    for key, rows in tables["confusions"].groupby(curve):
+        right = rows[rows["true_class"] == rows["predicted_class"]]
+        assert right[["before", "after"]].sum().tolist() == [
+            trials.loc[(*key[:2], s)]["n_correct"] for s in (1, key[2])
+        ]
+        assert rows[["before", "after"]].sum().tolist() == [LIMIT, LIMIT]
+    assert tables["map"].groupby(["dataset", "kind"]).size()["shapes", "image"] == LIMIT
+    assert tables["map"][["x", "y"]].notna().all(axis=None)
+
+
+def test_report_shows_images_and_surroundings_and_is_the_same_again(second: SweepResult) -> None:
+    page = (second.directory / "report.html").read_bytes()
+    pictures = pd.read_parquet(second.directory / "thumbnails.parquet")["picture"]
+    assert len(pictures)
+    assert all(base64.b64encode(picture) in page for picture in pictures)
+    weights = json.loads((second.directory / "environment.json").read_text())["models"]["semscale-mini"]
+    assert weights["weights_sha256"].encode() in page
+    assert b"grpc://127.0.0.1:" in page
+    assert rewrite_report(str(second.directory)).local.read_bytes() == page
 
 
 def test_results_do_not_depend_on_actors_batches_or_replicas(first: SweepResult, mini_server: str, place: Path) -> None:

@@ -1,0 +1,98 @@
+"""The answer of each curve in one sentence: a gain only where it holds against its null, and against which controls."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+CURVE = ("dataset", "model", "strategy", "aggregation")
+SIGNIFICANT = 0.05
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One sentence in three parts.
+
+    Attributes:
+        head: which curve.
+        verdict: `up`, `down` or `none`: what is sure.
+        change: the change in points with its interval.
+        rest: where, what follows, and how it compares with the controls.
+    """
+
+    head: str
+    verdict: str
+    change: str
+    rest: str
+
+    def __str__(self) -> str:
+        """Return the sentence."""
+        return f"{self.head}: {self.change} {self.rest}."
+
+
+def answer(curve: Mapping[Any, Any], steps: pd.DataFrame, controls: pd.DataFrame, *, several: bool = False) -> Answer:
+    """Say what a curve found.
+
+    A gain is given at the critical scale, with the simultaneous interval of the curve's changes, so that the choice of
+    the scale is paid for. Whether there is one at all is the permutation test of the peak.
+
+    Args:
+        curve: a row of curves.parquet.
+        steps: steps.parquet.
+        controls: controls.parquet; may be empty.
+        several: the study has several models, so that the model is named.
+
+    >>> curve = {"dataset": "pets", "strategy": "wordnet", "model": "m", "aggregation": "max", "baseline": 0.9,
+    ...          "peak_p": 0.001, "peak_scale": 4, "critical_scale": 4, "final_change_high": 0.02}
+    >>> steps = pd.DataFrame({"dataset": "pets", "strategy": "wordnet", "model": "m", "aggregation": "max",
+    ...                       "scale": [1, 2, 4, 8], "change": [0, 0.01, 0.018, 0.017],
+    ...                       "change_band_low": [0, 0, 0.009, 0.008], "change_band_high": [0, 0.02, 0.027, 0.026]})
+    >>> str(answer(curve, steps, pd.DataFrame()))
+    'pets x wordnet: +1.8 points [0.9, 2.7] by scale 4, no further gain (p = 0.001).'
+    """
+    names = [curve["dataset"], curve["strategy"]]
+    names += [curve["model"]] if several else []
+    names += [] if curve["aggregation"] == "max" else [curve["aggregation"]]
+    mine = _of(steps, curve).set_index("scale").sort_index()
+    last = int(mine.index[-1])
+    critical = last if pd.isna(curve["critical_scale"]) else int(curve["critical_scale"])
+    p = f"(p = {curve['peak_p']:.3f})" if curve["peak_p"] >= 0.0005 else "(p < 0.001)"
+    if curve["peak_p"] < SIGNIFICANT and curve["peak_scale"] > 1:
+        scale = critical if critical > 1 else int(curve["peak_scale"])
+        further = "the last one tried" if scale == last else "no further gain"
+        verdict, rest = "up", f"by scale {scale}, {further} {p}"
+    elif curve["final_change_high"] < 0:
+        scale, verdict, rest = last, "down", f"at scale {last}; no scale is better than the class names"
+    else:
+        scale, verdict = int(curve["peak_scale"]), "none"
+        best = f"at its best, scale {scale}" if scale > 1 else "at every scale, at most"
+        rest = f"{best}: not distinguishable from chance {p}"
+    against = _against_controls(curve, controls)
+    rest += f"; {against}" if against else ""
+    return Answer(" x ".join(map(str, names)), verdict, _change(mine.loc[scale]), rest)
+
+
+def _change(step: pd.Series[Any]) -> str:
+    low, high = 100 * step["change_band_low"], 100 * step["change_band_high"]
+    return f"{100 * step['change']:+.1f} points [{low:.1f}, {high:.1f}]"
+
+
+def _against_controls(curve: Mapping[Any, Any], controls: pd.DataFrame) -> str:
+    if not len(controls):
+        return ""
+    mine = _of(controls, curve)
+    parts = []
+    for row in mine[mine["scale"].isna()].to_dict("records"):
+        if row["low"] > 0 or row["high"] < 0:
+            word = "better" if row["low"] > 0 else "worse"
+            parts.append(f"{100 * abs(row['difference']):.1f} points {word} than {row['control']}")
+        else:
+            parts.append(f"not distinguishable from {row['control']}")
+    return "at equal counts " + ", ".join(parts) if parts else ""
+
+
+def _of(table: pd.DataFrame, curve: Mapping[Any, Any]) -> pd.DataFrame:
+    return table[(table[list(CURVE)] == [curve[name] for name in CURVE]).all(axis=1)]
