@@ -1,4 +1,4 @@
-"""Charts of the report as Vega-Lite specifications; colours are the page's own, so they follow light, dark and print."""
+"""Charts of the report as Vega-Lite specifications; colours are the page's own and follow light, dark and print."""
 
 from __future__ import annotations
 
@@ -228,7 +228,13 @@ def _points(size: int = 42) -> Spec:
         "params": [
             {
                 "name": "near",
-                "select": {"type": "point", "on": "pointerover", "nearest": True, "clear": "pointerout", "toggle": False},
+                "select": {
+                    "type": "point",
+                    "on": "pointerover",
+                    "nearest": True,
+                    "clear": "pointerout",
+                    "toggle": False,
+                },
             }
         ],
         "mark": {"type": "point", "filled": True, "opacity": 1},

@@ -128,7 +128,11 @@ def _charts(
     figures: list[dict[str, Any]] = []
     ours = curves[curves["role"] != "control"]
     for number, (title, rows) in enumerate(panels):
-        mine = ours[(ours[["dataset", "model", "aggregation"]] == rows.iloc[0][["dataset", "model", "aggregation"]].tolist()).all(axis=1)]
+        mine = ours[
+            (
+                ours[["dataset", "model", "aggregation"]] == rows.iloc[0][["dataset", "model", "aggregation"]].tolist()
+            ).all(axis=1)
+        ]
         critical = dict(zip(mine["strategy"], mine["critical_scale"], strict=True))
         figures.append({"id": f"curve{number}", "title": title, "spec": curve_chart(rows, critical, colors)})
     small: list[dict[str, Any]] = []

@@ -51,9 +51,7 @@ def write_results(
     ladders = {(one.dataset, one.strategy): one.ladder for one in scored if one.order == study.orders[0]}
     read = read_evidence(directory.path, study, list(ladders.values()))
     try:
-        write_report(
-            directory.path, study.name, trials, found.curves, found.steps, found.controls, found.across, read
-        )
+        write_report(directory.path, study.name, trials, found.curves, found.steps, found.controls, found.across, read)
     except OSError as error:
         raise directory.unwritable(error) from error
     return ["study.yaml", *tables, "quarantine.csv", "environment.json", "report.html"]

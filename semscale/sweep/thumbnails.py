@@ -43,7 +43,9 @@ def thumbnails_of(flips: pd.DataFrame, encoded: Sequence[EncodedModel]) -> pd.Da
     for dataset, rows in wanted.groupby("dataset", sort=False):
         arm = arms[str(dataset)]
         samples = arm.arm.dataset.samples.pick(arm.images.positions[rows["row"].to_numpy()])
-        work += [(index, arm.arm.dataset.reader, place) for index, place in zip(rows.index, samples.places(), strict=True)]
+        work += [
+            (index, arm.arm.dataset.reader, place) for index, place in zip(rows.index, samples.places(), strict=True)
+        ]
     with ThreadPoolExecutor(_READS) as pool:
         found = dict(zip((index for index, _, _ in work), pool.map(lambda job: thumbnail(*job[1:]), work), strict=True))
     table = wanted[["dataset", "file"]].assign(picture=[found[index] for index in wanted.index])

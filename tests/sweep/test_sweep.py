@@ -172,7 +172,9 @@ def test_evidence_agrees_with_the_trials(second: SweepResult) -> None:
         assert rows["n"].unique().tolist() == [len(rows)] == [trials.loc[key[:3]][key[3]]]
     for key, rows in tables["confusions"].groupby(curve):
         right = rows[rows["true_class"] == rows["predicted_class"]]
-        assert right[["before", "after"]].sum().tolist() == [trials.loc[(*key[:2], s)]["n_correct"] for s in (1, key[2])]
+        assert right[["before", "after"]].sum().tolist() == [
+            trials.loc[(*key[:2], s)]["n_correct"] for s in (1, key[2])
+        ]
         assert rows[["before", "after"]].sum().tolist() == [LIMIT, LIMIT]
     assert tables["map"].groupby(["dataset", "kind"]).size()["shapes", "image"] == LIMIT
     assert tables["map"][["x", "y"]].notna().all(axis=None)
