@@ -104,7 +104,9 @@ def test_report_opens_without_an_error(
     assert page.locator(".answers li").count() == len(result.curves.query("role == 'strategy'"))
     assert page.locator(".pictures img").count() > 0
     assert not errors
+    page.set_viewport_size({"width": 1280, "height": 1120})  # answers and curves
     take_picture(page, "report.png")
+    page.set_viewport_size({"width": 1280, "height": 800})
     page.emulate_media(color_scheme="dark")
     page.evaluate("document.getElementById('changes').scrollIntoView()")
     take_picture(page, "report-dark.png")
