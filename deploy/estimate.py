@@ -62,7 +62,6 @@ FORMULAS = (
     ("driver", "GB of the driver: keys, names", "images * (12 + 2 * 40 + 73 + 90) / 1e9"),
     ("scores", "GB of the driver: scores", "ladders * images * steps * 21 / 1e9"),
     ("predictions", "GB of the driver: a predictions file", "images * (steps + 1) * 8 / 1e9"),
-    ("confusion", "GB of a trial: its confusion plot", "classes**2 * 28 / 1e9"),
     ("encode_cost", "dollars to encode", "node_hours * price_node + segments * price_put"),
     ("score_cost", "dollars to score", "score_hours * price_core"),
     ("store_cost", "dollars a month to keep", "store * price_gb_month"),

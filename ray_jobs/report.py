@@ -1,4 +1,4 @@
-"""The report of a run directory again: `python ray_jobs/report.py RUN`, as `semscale report`."""
+"""The report of a run directory again: `python ray_jobs/report.py RUN`; see `semscale report`."""
 
 import sys
 

@@ -1,3 +1,68 @@
-"""semscale: what happens to a CLIP model's labelling accuracy when every class gets more equivalent category texts."""
+"""Measures what happens to a CLIP model's labelling accuracy when every class gets more category texts.
+
+From Python the four stages are::
+
+    import semscale
+
+    digits = semscale.load_dataset("digits", per_class=40)
+    ladder = semscale.ladder(digits, "templates", steps=8)
+    predictions = semscale.score(digits, ladder, semscale.Encoder("semscale-mini"))
+    semscale.conclude(predictions)
+    semscale.plot(predictions)
+
+and ``semscale.sweep("study.yaml")`` does what the command does. Nothing is imported before it is used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from semscale.api.conclude import compare, conclude, steps, trials
+    from semscale.api.encoder import Encoder
+    from semscale.api.ladder import ladder, texts
+    from semscale.api.plot import plot
+    from semscale.api.score import score
+    from semscale.datasets.registry import load_dataset
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "Encoder",
+    "__version__",
+    "compare",
+    "conclude",
+    "ladder",
+    "load_dataset",
+    "plot",
+    "score",
+    "steps",
+    "texts",
+    "trials",
+]
+
+_MODULES = {
+    "Encoder": "semscale.api.encoder",
+    "compare": "semscale.api.conclude",
+    "conclude": "semscale.api.conclude",
+    "ladder": "semscale.api.ladder",
+    "load_dataset": "semscale.datasets.registry",
+    "plot": "semscale.api.plot",
+    "score": "semscale.api.score",
+    "steps": "semscale.api.conclude",
+    "texts": "semscale.api.ladder",
+    "trials": "semscale.api.conclude",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "sweep":  # the package, which can be called
+        return importlib.import_module("semscale.sweep")
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_MODULES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, "sweep"})

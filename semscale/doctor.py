@@ -110,7 +110,7 @@ def _model() -> Finding:
 
 
 def _store(store: str | None) -> Finding:
-    from semscale.sweep.study import embedding_store
+    from semscale.encoding.folder import embedding_store
 
     place = embedding_store(store)
     try:

@@ -83,6 +83,7 @@ def test_digest_changes_with_results_and_not_with_machines() -> None:
     assert study_from({"steps": 3}).digest() != study.digest()
     assert study_from({"encoding": {"actors": 7}, "server": {"replicas": 5}}).digest() == study.digest()
     assert study_from({"encoding": {"draft": True}}).digest() != study.digest()
+    assert study_from({"encoder": "local"}).digest() == study.digest()
 
 
 def test_passwords_do_not_reach_the_resolved_study() -> None:
@@ -137,3 +138,10 @@ def test_a_dataset_entry_says_how_it_is_read() -> None:
     assert dataset.classes == {"3": "cat", "x": None}
     assert study_from({"datasets": [entry]}).digest() != study_from({"datasets": [entry | {"seed": 1}]}).digest()
     assert study_from({"max_bad_fraction": 0.5}).digest() == study_from({}).digest()
+
+
+def test_a_study_is_encoded_by_servers_or_in_this_process() -> None:
+    with pytest.raises(SemscaleError, match="names servers"):
+        study_from({"encoder": "local", "server": {"urls": ["grpc://gpu:51000"]}})
+    with pytest.raises(SemscaleError, match="'server' or 'local'"):
+        study_from({"encoder": "gpu"})

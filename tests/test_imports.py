@@ -40,6 +40,7 @@ def loaded(*arguments: str, cwd: Path) -> set[str]:
         ["ladder", "digits", "--strategy", "templates-fixed", "--steps", "2"],
         ["sweep", "--steps", "1000"],
         ["sweep", "study.yaml"],
+        ["submit", "study.yaml"],
     ],
 )
 def test_commands_without_engines_import_none(arguments: list[str], tmp_path: Path) -> None:

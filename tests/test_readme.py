@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import re
 import shlex
+import tomllib
+from itertools import pairwise
 from pathlib import Path
 
 import click
@@ -11,6 +15,7 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
+import semscale
 from semscale.cli import main
 from semscale.config import study_from
 
@@ -69,3 +74,71 @@ def test_outputs_of_quick_commands_are_what_they_print(name: str) -> None:
     assert shown
     printed = CliRunner(env={"COLUMNS": "110"}).invoke(main, shlex.split(shown[1])).stdout
     assert [line.rstrip() for line in printed.strip().splitlines()] == shown[2].rstrip().splitlines()
+
+
+def python_blocks() -> list[tuple[str, str]]:
+    """Return the Python blocks, and what is shown under each as its output."""
+    return re.findall(r"```python\n(.*?)```\n(?:\n?```text\n(.*?)```)?", README, flags=re.DOTALL)
+
+
+@pytest.mark.parametrize(("code", "shown"), python_blocks())
+def test_python_prints_what_is_shown(code: str, shown: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        exec(compile(code, "README.md", "exec"), {})
+    assert [line.rstrip() for line in printed.getvalue().strip().splitlines()] == shown.rstrip().splitlines()
+
+
+def test_every_block_is_of_a_kind_that_a_test_looks_at() -> None:
+    assert set(re.findall(r"^```(\w*)$", README, flags=re.MULTILINE)) - {""} <= {"bash", "yaml", "text", "python"}
+    programs = {part.split()[0] for block in blocks("bash") for part in re.split(r"\n|&&", block) if part.strip()}
+    # semscale and what is in tests/deploy are parsed; these set up, or are tools of the development
+    known = {
+        "semscale",
+        "pip",
+        "git",
+        "cd",
+        ".",
+        "python",
+        "python3",
+        "pytest",
+        "ruff",
+        "mypy",
+        "(umask",
+        "docker",
+        "kubectl",
+        "ray",
+    }
+    assert programs <= known | {"#"}, programs - known
+
+
+@pytest.mark.parametrize("line", [line for block in blocks("bash") for line in block.splitlines() if "pytest" in line])
+def test_markers_and_paths_given_to_pytest_exist(line: str) -> None:
+    words = shlex.split(line.partition("  #")[0])
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        settings = tomllib.load(file)["tool"]["pytest"]["ini_options"]
+    markers = {marker.partition(":")[0] for marker in settings["markers"]}
+    assert {word for flag, word in pairwise(words) if flag == "-m" and word != "pytest"} <= markers
+    assert all((ROOT / word).exists() for word in words if word.startswith("tests"))
+
+
+@pytest.mark.parametrize("page", sorted([*ROOT.glob("*.md"), *ROOT.glob(".readme/*.md"), *ROOT.glob("deploy/*.md")]))
+def test_local_links_of_every_page_lead_somewhere(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", text):
+        if not re.match(r"\w+:", target):
+            assert (page.parent / target).exists(), target
+
+
+def test_changes_and_citation_are_of_this_version() -> None:
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        project = tomllib.load(file)["project"]
+    assert semscale.__version__ == project["version"]
+    changes = (ROOT / ".readme" / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert re.search(r"^## (\S+)", changes, flags=re.MULTILINE)[1] == project["version"]  # type: ignore[index]
+    citation = yaml.safe_load((ROOT / ".readme" / "CITATION.cff").read_text(encoding="utf-8"))
+    assert {"cff-version", "message", "title", "authors", "version", "license"} <= citation.keys()
+    assert (citation["version"], citation["license"]) == (project["version"], project["license"])
+    (study,) = citation["references"]
+    assert study["identifiers"][0]["value"] == "arXiv:2503.12617"

@@ -24,7 +24,7 @@ ROOMS: dict[str, set[str]] = {
     "serving": set(),
     "training": {"serving", "datasets", "categories", "scoring"},
     "encoding": {"datasets"},
-    "report": {"analysis"},
+    "report": {"analysis", "scoring"},
     "tracking": {"analysis", "report"},
     "sweep": {
         "tracking",
@@ -51,6 +51,7 @@ ROOMS: dict[str, set[str]] = {
         "datasets",
         "config",
     },
+    "api": {"sweep", "report", "analysis", "scoring", "encoding", "categories", "datasets", "config"},
     "cli": {"bench", "sweep", "label", "doctor", "replay", "encoding", "serving", "categories", "datasets", "config"},
 }
 SHARED = {"errors", "redact", "access", "locks"}

@@ -73,6 +73,10 @@ def _encode(model: str, result: Result) -> Found | None:
     return None if table is None else _spread(_one(table["rows"], way="server, packed"), "rate_ratio", "low", "high")
 
 
+def _scale(endpoints: int, result: Result) -> Found | None:
+    return _spread(next((row for row in result["endpoints"] if row["endpoints"] == endpoints), None))
+
+
 def _kernel(way: str, result: Result) -> Found | None:
     return _spread(_one(result["rows"], way=way))
 
@@ -149,6 +153,25 @@ BENCHMARKS: dict[str, tuple[Measure, ...]] = {
             lambda result: _spread(result, "ms_per_trial", "ms_per_trial_low", "ms_per_trial_high"),
             most=60,
             form=".0f",
+        ),
+    ),
+    "scale": (
+        *(
+            Measure(
+                f"{endpoints} endpoints that wait, share of what they could do",
+                partial(_scale, endpoints),
+                least=0.9,
+                lacking=_FULL,
+            )
+            for endpoints in (4, 16)
+        ),
+        Measure("one of four endpoints four times slower, share", lambda result: _spread(result["uneven"]), least=0.9),
+        Measure("processor time per image, ms", lambda result: Found(result["limit"]["processor_ms"])),
+        Measure(
+            "the driver's memory at its highest, bytes per image",
+            lambda result: Found(result["bytes_per_image"]["driver"]) if result["bytes_per_image"] else None,
+            form=".0f",
+            lacking=_FULL,
         ),
     ),
     "datasets": (

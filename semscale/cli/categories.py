@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from semscale.cli.group import main
-from semscale.cli.options import dataset_entry, dataset_options, key_values
+from semscale.cli.options import dataset_entry, dataset_options, encoder_option, key_values
 
 
 @main.command()
@@ -79,6 +79,7 @@ def ladder(
     help="Whose texts are tried; repeatable.  [templates-fixed, image-picture, prompts]",
 )  # fmt: skip
 @dataset_options
+@encoder_option
 @click.option(
     "--server", "servers", multiple=True, metavar="URL",
     help="grpc://host:port of a running clip-server; repeatable. Without it one is started.",
@@ -109,11 +110,11 @@ def optimize(dataset: str, strategies: tuple[str, ...], store: str | None, out: 
 
     from rich.console import Console
 
+    from semscale.encoding.folder import embedding_store
     from semscale.sweep.optimize import STRATEGIES
     from semscale.sweep.optimize import optimize as run
     from semscale.sweep.progress import reporter
     from semscale.sweep.show_optimized import show_optimized
-    from semscale.sweep.study import embedding_store
 
     as_json = options.pop("as_json")
     how = dataset_entry(options)

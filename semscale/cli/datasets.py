@@ -33,6 +33,9 @@ def datasets(context: click.Context) -> None:
 
     PATH is a local path or any that fsspec knows: s3://, gs://, https://. A rule (--class-from), a column (--label)
     or a mapping of names (--classes) tells the classes where folders do not.
+
+    \b
+    semscale datasets check folder:~/photos
     """
     if context.invoked_subcommand is None:
         click.echo(context.get_help())

@@ -17,6 +17,9 @@ def doctor(servers: tuple[str, ...], store: str | None) -> None:
 
     Looks at versions, WordNet, device, servers (by a dry run) and the store. Every line says ok or what to do; the
     exit status is 1 if a line that sweeps need is not ok.
+
+    \b
+    semscale doctor --server grpc://gpu1:51000
     """
     from semscale.doctor import examine, show_findings
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from semscale.cli.group import main
+from semscale.cli.options import encoder_option
 
 
 @main.command()
@@ -18,6 +19,7 @@ from semscale.cli.group import main
 )  # fmt: skip
 @click.option("--stats", is_flag=True, help="Also write stats.csv.")
 @click.option("--model", default="semscale-mini", show_default=True, metavar="NAME", help="As for sweep.")
+@encoder_option
 @click.option(
     "--server", "servers", multiple=True, metavar="URL",
     help="grpc://host:port of a running clip-server; repeatable. Without it one is started.",
@@ -39,6 +41,7 @@ def label(
     categories_file: Path | None,
     stats: bool,
     model: str,
+    encoder: str | None,
     servers: tuple[str, ...],
     column: str | None,
     out: Path | None,
@@ -59,12 +62,12 @@ def label(
     """
     from rich.console import Console
 
+    from semscale.encoding.folder import embedding_store
     from semscale.label.categories import read_categories, split_categories
     from semscale.label.request import Request
     from semscale.label.run import label as run
     from semscale.label.show import show_labelled
     from semscale.sweep.progress import reporter
-    from semscale.sweep.study import embedding_store
 
     if categories is not None and categories_file is None:
         names, notes = split_categories(categories)
@@ -78,6 +81,6 @@ def label(
         report.note(line)
     place = embedding_store(store)
     request = Request(given, names, model, column, limit)
-    result = run(request, out, report, place, servers, stats)
+    result = run(request, out, report, place, servers, stats, encoder=encoder or "server")
     # a narrow window wraps lines, which is easier to read than cells cut short
     show_labelled(Console(width=max(Console().width, 100)), result)

@@ -28,6 +28,12 @@ _DATASET = {
     "per_class": click.option("--per-class", type=click.IntRange(min=1), help="At most this many images per class."),
 }
 
+encoder_option = click.option(
+    "--encoder",
+    type=click.Choice(["server", "local"]),
+    help="local: encode in this process, without a clip-server; the results are the same.  [server]",
+)
+
 
 def dataset_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options that say how a dataset is read; they arrive together, by name."""

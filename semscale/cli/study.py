@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from semscale.cli.options import dataset_entry, dataset_options
+from semscale.cli.options import dataset_entry, dataset_options, encoder_option
 from semscale.errors import SemscaleError
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ _PLACES = (
     ("limit", "--limit", ("limit",)),
     ("store", "--store", ("store",)),
     ("max_bad_fraction", "--max-bad-fraction", ("max_bad_fraction",)),
+    ("encoder", "--encoder", ("encoder",)),
     ("servers", "--server", ("server", "urls")),
     ("replicas", "--replicas", ("server", "replicas")),
     ("device", "--device", ("server", "device")),
@@ -66,6 +67,7 @@ _OPTIONS = (
         help="max, mean-embedding, mean-similarity, logsumexp, top-3-mean; repeatable.  [max]",
     ),
     click.option("--steps", type=click.IntRange(min=1), help="Scale steps.  [12]"),
+    encoder_option,
     click.option(
         "--server",
         "servers",

@@ -182,6 +182,9 @@ class StudyConfig(_Section):
         default=0.01, ge=0, lt=1, description="stop when a larger share of a dataset's images cannot be used"
     )
     margin: Number = Field(default=0.5, ge=0, le=100, description="points; smaller gains do not count")
+    encoder: Literal["server", "local"] = Field(
+        default="server", description="server: clip-servers; local: this process, without one; the results are the same"
+    )
     server: ServerConfig = ServerConfig()
     encoding: EncodingConfig = EncodingConfig()
     scoring: ScoringConfig = ScoringConfig()
@@ -252,7 +255,7 @@ class StudyConfig(_Section):
 
     def digest(self) -> str:
         """Return 8 hex digits that name everything which can change a result, and nothing else."""
-        aside = {"name", "server", "encoding", "scoring", "tracking", "ray", "store", "max_bad_fraction"}
+        aside = {"name", "encoder", "server", "encoding", "scoring", "tracking", "ray", "store", "max_bad_fraction"}
         result = self.model_dump(mode="json", exclude=aside)
         if self.encoding.draft:
             result["draft"] = True
@@ -279,6 +282,8 @@ def contradictions(tree: Mapping[str, Any]) -> Iterator[tuple[tuple[str | int, .
     several = isinstance(models, (list, tuple)) and len(models) > 1
     if isinstance(server, Mapping) and server.get("urls") and several:
         yield ("server", "urls"), "serve one model; give a study with several models no urls, or one model"
+    if isinstance(server, Mapping) and server.get("urls") and tree.get("encoder") == "local":
+        yield ("encoder",), "is local, and the study names servers; leave one of both away"
     # a resolved study file has both, the steps as they were
     default = StudyConfig.model_fields["steps"].default
     if isinstance(scales, (list, tuple)) and isinstance(steps, int) and steps not in (default, len(scales)):

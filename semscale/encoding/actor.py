@@ -6,7 +6,6 @@ import asyncio
 import hashlib
 import uuid
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,10 +14,11 @@ import ray
 
 from semscale.access import Access
 from semscale.datasets.base import Reader
-from semscale.datasets.picture import BadImageError, decode
 from semscale.encoding.folder import Folder
 from semscale.encoding.identity import EncoderIdentity, Probe
-from semscale.encoding.preprocess import can_prepare, draft_side, prepare, to_ppm, whole
+from semscale.encoding.keys import text_key
+from semscale.encoding.pictures import decode_all, read_all
+from semscale.encoding.preprocess import to_ppm
 from semscale.encoding.segment import write_segment
 from semscale.encoding.store import EmbeddingStore, Kind
 from semscale.encoding.work import Work
@@ -117,10 +117,10 @@ class EncoderActor:
 
     async def _encode_images(self, chunk: int, ledger: Any, reader: Reader, places: Sequence[str]) -> ChunkReport:
         again = await self._begin(ledger, chunk)
-        contents, reasons = await asyncio.to_thread(_read_all, reader, places)
+        contents, reasons = await asyncio.to_thread(read_all, reader, places)
         keys = [None if content is None else hashlib.sha256(content).digest() for content in contents]
         mine = await self._claim(ledger, "image", chunk, keys, again)
-        pictures, bad = await asyncio.to_thread(self._decode_all, contents, mine)
+        pictures, bad = await asyncio.to_thread(self._decode, contents, mine)
         reasons.update(bad)
         done = await self._encode(ledger, "image", [i for i in mine if i in pictures], pictures, keys, reasons)
         return ChunkReport(keys, [reasons.get(i) for i in range(len(places))], *done)
@@ -133,29 +133,11 @@ class EncoderActor:
         done = await self._encode(ledger, "text", mine, dict(enumerate(texts)), keys, reasons)
         return ChunkReport(keys, [reasons.get(i) for i in range(len(texts))], *done)
 
-    def _decode_all(
-        self, contents: Sequence[bytes | None], mine: Sequence[int]
-    ) -> tuple[dict[int, Any], dict[int, str]]:
-        identity = self.settings.identity
-        spec = identity.preprocess
-        if spec is not None and not can_prepare(spec):
-            spec = None
-        draft = draft_side(spec) if spec is not None and identity.draft else None
-        pictures: dict[int, Any] = {}
-        bad: dict[int, str] = {}
-        for i in mine:
-            content = contents[i]
-            assert content is not None  # only read files are claimed
-            try:
-                image = decode(content, draft)
-                if spec is None:
-                    pictures[i] = whole(image, content)
-                else:
-                    picture = prepare(image, spec)
-                    pictures[i] = picture if identity.packed else to_ppm(picture)
-            except BadImageError as error:
-                bad[i] = str(error)
-        return pictures, bad
+    def _decode(self, contents: Sequence[bytes | None], mine: Sequence[int]) -> tuple[dict[int, Any], dict[int, str]]:
+        pictures, bad = decode_all(self.settings.identity, contents, mine)
+        if self.settings.identity.packed:
+            return pictures, bad
+        return {i: one if isinstance(one, bytes) else to_ppm(one) for i, one in pictures.items()}, bad
 
     async def _encode(
         self,
@@ -220,31 +202,9 @@ class EncoderActor:
         return [i for i in mine if (key := keys[i]) is not None and key not in store]
 
 
-def text_key(text: str) -> bytes:
-    """Return the store's key of a text: the SHA-256 of its UTF-8 bytes."""
-    return hashlib.sha256(text.encode()).digest()
-
-
 def _node() -> str:
     node_id: str = ray.get_runtime_context().get_node_id()
     return f"{ray.util.get_node_ip_address()} {node_id[:6]}"
-
-
-def _read_all(reader: Reader, places: Sequence[str]) -> tuple[list[bytes | None], dict[int, str]]:
-    def read(place: str) -> bytes | str:
-        try:
-            return reader.read(place)
-        except OSError as error:
-            return f"cannot be read: {error.strerror or error}"
-
-    parallel = getattr(reader, "parallel", 1)
-    if parallel > 1:
-        with ThreadPoolExecutor(parallel) as threads:
-            found = list(threads.map(read, places))
-    else:
-        found = [read(place) for place in places]
-    contents = [one if isinstance(one, bytes) else None for one in found]
-    return contents, {i: one for i, one in enumerate(found) if isinstance(one, str)}
 
 
 # However often workers and nodes are lost, the actor is started again and its chunks are repeated. Until Ray notices

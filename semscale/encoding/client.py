@@ -26,6 +26,7 @@ from semscale.encoding.connection import connect, is_refusal
 from semscale.encoding.pace import Pace
 from semscale.encoding.packed import post_packed
 from semscale.encoding.preprocess import Picture, to_ppm
+from semscale.encoding.unit import to_unit
 from semscale.encoding.work import Call
 
 T = TypeVar("T")
@@ -281,12 +282,7 @@ def _collect(n: int, vectors: dict[int, Float32], reasons: dict[int, str], sent:
             verdicts[i] = f"the server answered {len(vector)} numbers instead of {dimension}"
         else:
             embeddings[i] = vector
-    lengths = np.linalg.norm(embeddings.astype(np.float64), axis=1)
-    for i in np.flatnonzero(~np.isfinite(lengths) | (lengths == 0.0)).tolist():
-        kind = "of zeros" if lengths[i] == 0.0 else "that is not finite"
-        verdicts[i] = verdicts[i] or f"the server answered an embedding {kind}"
-        embeddings[i], lengths[i] = 0.0, 1.0
-    embeddings /= lengths.astype(np.float32)[:, None]
+    to_unit(embeddings, verdicts, "the server answered")
     return Encoded(embeddings, verdicts, sent)
 
 

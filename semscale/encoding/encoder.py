@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -13,10 +12,12 @@ import ray
 
 from semscale.access import Access
 from semscale.datasets.base import Dataset
-from semscale.encoding.actor import NOT_STORED, ActorSettings, text_key
+from semscale.encoding.actor import NOT_STORED, ActorSettings
 from semscale.encoding.folder import Folder
 from semscale.encoding.identity import EncoderIdentity, read_probe
-from semscale.encoding.lacking import NotStoredError, TooManyBadImagesError, check_bad
+from semscale.encoding.images import EncodedImages, Found
+from semscale.encoding.keys import text_key
+from semscale.encoding.lacking import NotStoredError, check_bad
 from semscale.encoding.pool import Pool, Progress
 from semscale.encoding.segment import Float32
 from semscale.encoding.store import EmbeddingStore, LostRowsError
@@ -24,23 +25,6 @@ from semscale.encoding.work import WorkLog
 from semscale.errors import SemscaleError
 
 _BATCH = 64
-
-
-@dataclass(frozen=True)
-class EncodedImages:
-    """The images of a dataset that are in the store, and those that cannot be used.
-
-    Attributes:
-        positions: int64[n], indices into the dataset's samples, ascending.
-        keys: V32[n], per position the SHA-256 of the image file.
-        quarantine: file -> reason for all other samples, and for what the listing refused.
-        sent: documents sent to the servers on this occasion.
-    """
-
-    positions: npt.NDArray[np.int64]
-    keys: npt.NDArray[np.void]
-    quarantine: dict[str, str]
-    sent: int
 
 
 class Encoder:
@@ -131,45 +115,21 @@ class Encoder:
             SemscaleError: no server answers.
         """
         samples = dataset.samples
-        rejected = dict(dataset.rejected)
-        check_bad(dataset, rejected, most_bad)
+        check_bad(dataset, dataset.rejected, most_bad)
         reader = ray.put(dataset.reader)
-        keys = np.zeros(len(samples), dtype="V32")
-        known = np.zeros(len(samples), dtype=np.bool_)
-        reasons: dict[int, str] = {}
-        lacking: list[str] = []
-        sent = 0
+        found = Found.nothing(dataset)
+        lacking: list[int] = []
         for part, report in self._pool.run("encode_images", len(samples), (reader,), samples.places, progress):
             for i, key, reason in zip(part, report.keys, report.reasons, strict=True):
-                if key is not None:
-                    keys[i], known[i] = key, True
                 if reason == NOT_STORED:
-                    lacking.append(samples[i].file)
-                elif reason is not None:
-                    reasons[i] = reason
-            sent += report.sent
-            if most_bad is not None and len(rejected) + len(reasons) > most_bad:
-                check_bad(dataset, rejected | _by_file(dataset, reasons), most_bad)
+                    lacking.append(i)
+                found.note(i, key, None if reason == NOT_STORED else reason)
+            found.sent += report.sent
+            found.check(most_bad)
         if lacking:
-            raise NotStoredError(f"images of {dataset.name}", str(self._folder), lacking, len(samples))
-        stored = self._stores["image"]
-        stored.refresh()
-        # a copy of a bad image is as bad as the one that was sent
-        self._bad.update({keys[i].tobytes(): reason for i, reason in reasons.items() if known[i]})
-        missing = [i for i in np.flatnonzero(~(known & stored.holds(keys))).tolist() if i not in reasons]
-        for i in missing:
-            reasons[i] = self._bad.get(keys[i].tobytes(), "was not stored")
-        lost = [i for i in missing if known[i] and keys[i].tobytes() not in self._bad]
-        if lost:  # they are no bad images, and belong into no quarantine
-            raise LostRowsError(stored.folder, len(lost))
-        good = np.ones(len(samples), dtype=np.bool_)
-        good[list(reasons)] = False
-        positions = np.flatnonzero(good)
-        quarantine = rejected | _by_file(dataset, reasons)
-        check_bad(dataset, quarantine, most_bad)
-        if not len(positions):
-            raise TooManyBadImagesError(dataset.name, quarantine, len(samples) + len(rejected))
-        return EncodedImages(positions, keys[positions], quarantine, sent)
+            files = [samples[i].file for i in sorted(lacking)]
+            raise NotStoredError(f"images of {dataset.name}", str(self._folder), files, len(samples))
+        return found.settle(self._stores["image"], self._bad, most_bad)
 
     def encode_texts(
         self, texts: Sequence[str], progress: Progress | None = None, refused: dict[str, str] | None = None
@@ -186,19 +146,19 @@ class Encoder:
             SemscaleError: a text cannot be encoded, and `refused` is not given: a study cannot go on without it.
         """
         unique = list(dict.fromkeys(texts))
-        lacking: list[str] = []
+        lacking: list[int] = []
         sent = 0
         for part, report in self._pool.run("encode_texts", len(unique), (), lambda a, b: unique[a:b], progress):
             for i, reason in zip(part, report.reasons, strict=True):
                 if reason == NOT_STORED:
-                    lacking.append(unique[i])
+                    lacking.append(i)
                 elif reason is not None and refused is None:
                     raise SemscaleError("a category text cannot be encoded", where=repr(unique[i]), found=reason)
                 elif reason is not None:
                     self._bad[text_key(unique[i])] = reason
             sent += report.sent
         if lacking:
-            raise NotStoredError("category texts", str(self._folder), lacking, len(unique))
+            raise NotStoredError("category texts", str(self._folder), [unique[i] for i in sorted(lacking)], len(unique))
         stored = self._stores["text"]
         if stored.refresh():
             lost = sum(key not in stored and key not in self._bad for key in map(text_key, unique))
@@ -216,7 +176,3 @@ class Encoder:
     def text_embeddings(self, texts: Sequence[str]) -> Float32:
         """Return unit-length rows [len(texts), dimension] of stored texts."""
         return self._stores["text"].read([text_key(text) for text in texts])
-
-
-def _by_file(dataset: Dataset, reasons: Mapping[int, str]) -> dict[str, str]:
-    return {dataset.samples[i].file: reasons[i] for i in sorted(reasons)}

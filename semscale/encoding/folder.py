@@ -196,3 +196,8 @@ class Folder:
             found=plain_reason(error),
             hint="check the bucket, the network and the keys in the environment; what is there already is kept",
         )
+
+
+def embedding_store(given: str | None = None) -> Folder:
+    """Return the embedding store: the given one, ``SEMSCALE_STORE``, or a folder of this user's cache."""
+    return Folder.of(given or os.environ.get("SEMSCALE_STORE") or cache_folder() / "embeddings")

@@ -8,10 +8,7 @@ fixed probe text are encoded at every handshake and compared with the first ones
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import io
 import json
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -20,18 +17,15 @@ from typing import Any
 
 import numpy as np
 from docarray import Document, DocumentArray
-from PIL import Image
 
 from semscale.access import Access, read_access
 from semscale.encoding.client import EncodeClient, Float32, ServerUnavailableError
 from semscale.encoding.folder import Folder
-from semscale.encoding.identity import EncoderIdentity, fingerprint_of, record_of, takes_packed
+from semscale.encoding.identity import EncoderIdentity, fingerprint_of, takes_packed
 from semscale.encoding.preprocess import can_prepare
-from semscale.errors import SemscaleError, cannot_write
+from semscale.encoding.probe import PROBE_TEXT, check_cosine, check_probe, probe_image
+from semscale.errors import SemscaleError
 
-_PROBE_TEXT = "a photo of a cat"
-# float16 against float32 of the same weights stays above 0.9999; other weights fall far below
-_PROBE_COSINE = 0.999
 # seconds that other endpoints have to answer when one has
 _STRAGGLER = 5.0
 
@@ -183,7 +177,7 @@ def _identify(
             expected=first.fingerprint,
             hint="start all servers with the same --model and --dtype",
         )
-    _check_probe(url, identity, probe, store)
+    check_probe(url, identity, probe, store)
     return identity
 
 
@@ -200,7 +194,7 @@ def _compare(
     if found != identity.fingerprint or (identity.packed and not takes_packed(info)):
         raise SemscaleError("it is another encoder", where=url, found=found, expected=identity.fingerprint)
     if probe is not None and known is not None:
-        _check_cosine(url, identity, probe, known)
+        check_cosine(url, identity, probe, known)
 
 
 async def _retry(call: Callable[[], Any], patience: float) -> Any:
@@ -227,8 +221,8 @@ async def _interview(url: str, access: Access) -> tuple[Mapping[str, Any] | None
 
 async def _question(client: EncodeClient) -> tuple[Mapping[str, Any] | None, Float32]:
     url = client.url
-    image = await client.encode([_probe_image()])
-    text = await client.encode([_PROBE_TEXT])
+    image = await client.encode([probe_image()])
+    text = await client.encode([PROBE_TEXT])
     for answer in (image, text):
         if answer.reasons[0] is not None:
             raise SemscaleError("the clip-server cannot encode", where=url, found=answer.reasons[0])
@@ -271,55 +265,3 @@ def _check_model(url: str, info: Mapping[str, Any] | None, model: str) -> None:
             expected=model,
             hint=f"sweep with --model {info['name']}, or start the server with --model {model}",
         )
-
-
-def _check_probe(url: str, identity: EncoderIdentity, probe: Float32, store: Path | Folder) -> None:
-    place = Folder.of(store) / identity.fingerprint
-    folder, path = place.local, record_of(place)
-    if not path.exists():
-        record = {"model": identity.model, "info": identity.info, "draft": identity.draft, "probe": probe.tolist()}
-        partial = folder / f"encoder.{os.getpid()}.partial"
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            partial.write_text(json.dumps(record), encoding="utf-8")
-            os.replace(partial, path)
-        except OSError as error:
-            with contextlib.suppress(OSError):
-                partial.unlink(missing_ok=True)
-            raise cannot_write(
-                "the embedding store", folder, error, hint="free some space, or use --store DIR"
-            ) from error
-        place.push(path.name)
-        return
-    try:
-        known = np.array(json.loads(path.read_text(encoding="utf-8"))["probe"], dtype=np.float32)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise SemscaleError(
-            "the record of the encoder cannot be read",
-            where=str(path),
-            found=" ".join(str(error).split())[:200],
-            hint="remove this file if the rows beside it are this model's; the next handshake writes it again",
-        ) from error
-    _check_cosine(url, identity, probe, known)
-
-
-def _check_cosine(url: str, identity: EncoderIdentity, probe: Float32, known: Float32) -> None:
-    cosine = float((known * probe).sum(axis=1).min()) if known.shape == probe.shape else 0.0
-    if cosine < _PROBE_COSINE:
-        raise SemscaleError(
-            "the endpoint gives other embeddings than those in the store",
-            where=url,
-            found=f"cosine {cosine:.4f} between its probe and that of {identity.fingerprint}",
-            expected=f"at least {_PROBE_COSINE}",
-            hint="give the right --model name, or remove the store's folder if it is out of date",
-        )
-
-
-def _probe_image() -> bytes:
-    # smooth gradients and one edge: unlike a flat picture, every model sees something in it
-    ramp = np.linspace(0, 255, 64, dtype=np.float64)
-    pixels = np.stack([np.tile(ramp, (64, 1)), np.tile(ramp[:, None], (1, 64)), np.full((64, 64), 64.0)], axis=-1)
-    pixels[16:40, 20:52] = (230, 90, 20)
-    buffer = io.BytesIO()
-    Image.fromarray(pixels.astype(np.uint8)).save(buffer, format="PNG")
-    return buffer.getvalue()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -23,6 +24,11 @@ def as_keys(digests: Sequence[bytes] | Keys | npt.NDArray[np.void]) -> Keys:
     if isinstance(digests, np.ndarray):
         return digests.view("S32")
     return np.array(list(digests), dtype="S32")
+
+
+def text_key(text: str) -> bytes:
+    """Return the store's key of a text: the SHA-256 of its UTF-8 bytes."""
+    return hashlib.sha256(text.encode()).digest()
 
 
 class KeyTable:

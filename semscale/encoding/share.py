@@ -7,12 +7,16 @@ import time
 from collections import Counter
 from collections.abc import Callable
 
+# an actor's last share is given in about so many chunks
+_PARTS = 4
+
 
 class Share:
     """Cuts a piece of work into chunks so that all actors end at about the same time.
 
     Actors pull, so a fast one gets more by itself; what a slow one still has when the others are done is waited for.
-    It is therefore given no more than it can finish, at its rate so far, by the time that everybody is done.
+    It is therefore given no more than it can finish, at its rate so far, by the time that everybody is done, and
+    that in ever smaller chunks: those of one actor may go to servers of different speed, and the slowest ends last.
 
     Args:
         chunk: items of a full chunk.
@@ -29,7 +33,7 @@ class Share:
     (None, None)
     >>> share.given(0, 256)
     >>> share.size(0, 300), share.size(1, 300), share.size(1, 50_000)
-    (192, 0, 256)
+    (64, 0, 256)
     """
 
     def __init__(self, chunk: int, least: int, clock: Callable[[], float] = time.monotonic) -> None:
@@ -64,10 +68,9 @@ class Share:
         everything = left + sum(self._waiting.values())
         seconds = everything / sum(rates.values())
         affordable = rates[actor] * seconds - self._waiting[actor]
-        if affordable >= self._chunk:
-            return self._chunk
         if affordable >= self._least:
-            return math.floor(affordable / self._least) * self._least
+            part = math.floor(affordable / _PARTS / self._least) * self._least
+            return min(self._chunk, max(self._least, part))
         # somebody has to do what is left
         busy = any(count for one, count in self._waiting.items() if one != actor)
         return 0 if busy else self._least

@@ -26,6 +26,7 @@ Kind = Literal["image", "text"]
 
 # a row's place is its segment's number times this plus its number within the segment
 _ROWS = 1 << 32
+_AT_ONCE = 1 << 16
 
 _log = logging.getLogger(__name__)
 
@@ -96,7 +97,7 @@ class EmbeddingStore:
         self._place.pull("*.parquet")
         keys: list[Keys] = []
         places: list[npt.NDArray[np.int64]] = []
-        damaged = 0
+        damaged = new = 0
         for path in sorted(self.folder.glob("*.parquet")):
             if path in self._seen or path in self._unusable:
                 continue
@@ -112,6 +113,11 @@ class EmbeddingStore:
             keys.append(column)
             places.append(len(self._segments) * _ROWS + np.arange(len(column)))
             self._segments.append(path)
+            new += len(column)
+            # in parts: sorting millions of keys at once takes several times their memory
+            if new >= max(_AT_ONCE, len(self._table) // 4):
+                self._table.add(np.concatenate(keys), np.concatenate(places))
+                keys, places, new = [], [], 0
         if keys:
             self._table.add(np.concatenate(keys), np.concatenate(places))
         return damaged
@@ -164,11 +170,12 @@ class EmbeddingStore:
     def _gather(self, places: npt.NDArray[np.int64]) -> Float32:
         segments, rows = places // _ROWS, places % _ROWS
         result: Float32 | None = None
-        for segment in np.unique(segments):
-            matrix = read_rows(self._segments[segment])
+        # sorted once: a look at all places for every segment would take for ever with thousands of segments
+        order = np.argsort(segments, kind="stable")
+        for here in np.split(order, np.flatnonzero(np.diff(segments[order])) + 1) if len(order) else ():
+            matrix = read_rows(self._segments[segments[here[0]]])
             if result is None:
                 result = np.empty((len(places), matrix.shape[1]), dtype=np.float32)
-            here = segments == segment
             result[here] = matrix[rows[here]]
         return np.empty((0, 0), dtype=np.float32) if result is None else result
 

@@ -164,6 +164,9 @@ class Journal:
 def csv_bytes(rows: Iterable[Sequence[str]]) -> bytes:
     """Return rows as a CSV file has them.
 
+    Names and texts stay as they are, also with a sign before them that a spreadsheet takes for a formula's: whoever
+    joins the file with the input must find them again.
+
     >>> csv_bytes([("file", "label"), ("a, b.png", "cat")])
     b'file,label\\n"a, b.png",cat\\n'
     """

@@ -12,7 +12,6 @@ from tempfile import TemporaryDirectory
 import pandas as pd
 
 from semscale.config import study_from
-from semscale.encoding.encoder import Encoder
 from semscale.encoding.folder import Folder
 from semscale.errors import SemscaleError
 from semscale.label.embed import embed
@@ -23,8 +22,8 @@ from semscale.label.resume import link, resume
 from semscale.scoring.statistics import CategoryStatistics
 from semscale.scoring.tally import RunningStatistics, nearest_category
 from semscale.sweep.cluster import ray_cluster
-from semscale.sweep.endpoints import Endpoints
 from semscale.sweep.progress import Reporter
+from semscale.sweep.who import open_encoder, who_encodes
 
 WINDOW = 2048
 """Items between two writes; nothing in the files depends on it."""
@@ -68,6 +67,7 @@ def label(
     stats: bool = False,
     window: int = WINDOW,
     actors: int | None = None,
+    encoder: str = "server",
 ) -> Labelled:
     """Label every item with the category whose embedding has the highest cosine with its own.
 
@@ -82,40 +82,39 @@ def label(
         stats: also write `stats.csv`.
         window: items between two writes.
         actors: encoder actors; one for every two CPUs unless given.
+        encoder: ``server``, or ``local`` for a model in this process.
 
     Raises:
         SemscaleError: for anything that the user can mend, and when not one item could be labelled.
     """
-    study = study_from({"models": [request.model], "server": {"urls": list(servers)}})
+    study = study_from(
+        {
+            "models": [request.model],
+            "encoder": encoder,
+            "server": {"urls": list(servers)},
+            "encoding": {"actors": actors},
+        }
+    )
     listing = request.open()
     folder = out or request.default_out(listing)
     with ExitStack() as stack:
         logs = Path(stack.enter_context(TemporaryDirectory(prefix="semscale-label-")))
-        with report.stage("starting Ray"):
-            stack.enter_context(ray_cluster(study.ray.address))
-        endpoints = stack.enter_context(Endpoints(study, request.model, store, logs, report))
-        identity = endpoints.identity()
-        encoder = stack.enter_context(
-            Encoder(
-                identity,
-                endpoints.servers(),
-                store,
-                actors=actors,
-                note=report.note,
-                revive=endpoints.revive,
-                access=endpoints.access,
-                watch=endpoints.watch(),
-            )
-        )
-        encoder.encode_texts(request.categories)
-        texts = encoder.text_embeddings(request.categories)
+        if study.encoder == "server":
+            with report.stage("starting Ray"):
+                stack.enter_context(ray_cluster(study.ray.address))
+        who = who_encodes(study, request.model, store, logs, report)
+        stack.enter_context(who)
+        rows = open_encoder(study, who, store, report)
+        stack.enter_context(rows)
+        rows.encode_texts(request.categories)
+        texts = rows.text_embeddings(request.categories)
         journal = stack.enter_context(Journal(folder, _HEADERS[listing.kind]))
         statistics = RunningStatistics(texts)
-        listing, mark = resume(request, listing, identity.fingerprint, journal, statistics, report)
+        listing, mark = resume(request, listing, rows.identity.fingerprint, journal, statistics, report)
         before, sent, bad = mark.done, 0, list[tuple[str, str]]()
         with report.stage(f"labelling {listing.title}", unit=f"{listing.kind}s") as advance:
             for items in _windows(listing.items, window):
-                found = embed(encoder, listing, items, _from(mark.done - before, advance))
+                found = embed(rows, listing, items, _from(mark.done - before, advance))
                 winners = nearest_category(found.rows, texts)
                 statistics.add(found.rows, winners)
                 names = [request.categories[winner] for winner in winners.tolist()]

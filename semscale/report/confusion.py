@@ -18,43 +18,56 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont
 from PIL import Image, ImageDraw, ImageFont
 
+from semscale.scoring.confusion import Confusion
+
 # above this many classes the cells are too small for numbers and names
 _MOST_LABELLED = 30
 _DPI = 100
 _COLORS = "Blues"
 
 
-def confusion_png(confusion: npt.NDArray[np.int64], classes: Sequence[str], title: str) -> bytes:
+def confusion_png(confusion: Confusion, classes: Sequence[str], title: str) -> bytes:
     """Draw a confusion matrix, rows = true class, columns = predicted class, coloured by the row's share.
 
     Args:
-        confusion: counts [n_classes, n_classes].
+        confusion: images by true and predicted class.
         classes: class names in the order of the rows.
         title: one line above the figure.
     """
     frame = _frame(tuple(classes))
     picture = frame.empty.copy()
-    totals = confusion.sum(axis=1, keepdims=True)
-    share = np.divide(confusion, totals, out=np.zeros(confusion.shape), where=totals > 0)
     left, top, right, bottom = frame.cells
     size = (right - left, bottom - top)
+    share = _shares(confusion, min(size))
     colors = colormaps[_COLORS](share, bytes=True)[..., :3]
-    # more cells than pixels are averaged, or most of them would be left out
-    way = Image.Resampling.NEAREST if len(classes) <= min(size) else Image.Resampling.BOX
-    picture.paste(Image.fromarray(np.ascontiguousarray(colors)).resize(size, way), (left, top))
+    cells = Image.fromarray(np.ascontiguousarray(colors)).resize(size, Image.Resampling.NEAREST)
+    picture.paste(cells, (left, top))
     draw = ImageDraw.Draw(picture)
     if len(classes) <= _MOST_LABELLED:
         font = _font(7)
-        for row, column in zip(*np.nonzero(confusion), strict=True):
+        for row, column, count in zip(confusion.true, confusion.predicted, confusion.count, strict=True):
             middle = (left + (column + 0.5) * size[0] / len(classes), top + (row + 0.5) * size[1] / len(classes))
             color = "white" if share[row, column] > 0.6 else "black"
-            draw.text(middle, str(confusion[row, column]), fill=color, font=font, anchor="mm")
+            draw.text(middle, str(count), fill=color, font=font, anchor="mm")
     _write_title(draw, title, frame)
     buffer = io.BytesIO()
     # the frame's colour bar has all colours of the cells; a byte per pixel is half the time, a third of the room
     few = picture.quantize(palette=frame.palette, dither=Image.Dither.NONE)
     few.save(buffer, format="PNG", compress_level=3)
     return buffer.getvalue()
+
+
+def _shares(confusion: Confusion, most: int) -> npt.NDArray[np.float64]:
+    """Return the share of each cell in its row; of more classes than pixels, some make a row and a column together."""
+    n = confusion.n_classes
+    share = confusion.count / confusion.of_class()[confusion.true]
+    side = min(n, most)
+    shares = np.zeros((side, side))
+    # whole numbers: every class falls into one block
+    rows, columns = (place.astype(np.int64) * side // n for place in (confusion.true, confusion.predicted))
+    np.add.at(shares, (rows, columns), share)
+    width = np.bincount(np.arange(n) * side // n, minlength=side)
+    return np.asarray(shares / width[:, None])
 
 
 class _Frame:
@@ -71,7 +84,8 @@ class _Frame:
         side = min(3.2 + 0.28 * n, 12.0)
         figure = Figure(figsize=(side + 0.8, side), dpi=_DPI, layout="tight")
         axes = figure.subplots()
-        cells = axes.imshow(np.zeros((n, n)), cmap=_COLORS, vmin=0.0, vmax=1.0)
+        extent = (-0.5, n - 0.5, n - 0.5, -0.5)
+        cells = axes.imshow(np.zeros((1, 1)), cmap=_COLORS, vmin=0.0, vmax=1.0, extent=extent)
         axes.set_title(" ", fontsize=10)  # keeps the place
         axes.set_xlabel("predicted class")
         axes.set_ylabel("true class")

@@ -40,6 +40,16 @@ def curves_png(lines: Sequence[CurveLine], title: str) -> bytes:
     return _png(_curves(lines, title))
 
 
+def curves_svg(lines: Sequence[CurveLine], title: str) -> str:
+    """Draw accuracy against scale as an SVG element that can stand inside an HTML page."""
+    buffer = io.StringIO()
+    # without a date and with a salt of its own the same curves give the same bytes
+    with rc_context({"svg.hashsalt": title}):
+        _curves(lines, title).savefig(buffer, format="svg", metadata={"Date": None})
+    text = buffer.getvalue()
+    return text[text.index("<svg") :]
+
+
 def _curves(lines: Sequence[CurveLine], title: str) -> Figure:
     figure = Figure(figsize=(6.4, 4.0), dpi=100, layout="tight")
     axes = figure.subplots()

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semscale.scoring.calibration import expected_calibration_error
+from semscale.scoring.confusion import Confusion
 from semscale.scoring.plan import Float32, Int32
 
 
@@ -24,7 +25,7 @@ class TrialMetrics:
         balanced_accuracy: mean of the per-class accuracy over the classes that have images.
         mean_margin: mean of the true class's score less the best other score, in cosine.
         per_class_accuracy: float64[c], share of right predictions among a class's images; nan without images.
-        confusion: int64[c, c], images by true class (row) and predicted class (column).
+        confusion: images by true and predicted class.
         calibration_error: expected calibration error of the softmax, see
             :func:`semscale.scoring.calibration.expected_calibration_error`; nan without confidences.
     """
@@ -37,7 +38,7 @@ class TrialMetrics:
     balanced_accuracy: float
     mean_margin: float
     per_class_accuracy: NDArray[np.float64]
-    confusion: NDArray[np.int64]
+    confusion: Confusion
     calibration_error: float
 
 
@@ -65,7 +66,7 @@ def trial_metrics(
 
     >>> predicted, true = np.array([0, 1, 1], np.int32), np.array([0, 1, 0], np.int32)
     >>> metrics = trial_metrics(predicted, true, np.array([0, 0, 1]), np.array([0.1, 0.2, -0.1]), 2)
-    >>> metrics.n_correct, metrics.confusion.tolist(), round(metrics.macro_f1, 3)
+    >>> metrics.n_correct, metrics.confusion.dense().tolist(), round(metrics.macro_f1, 3)
     (2, [[1, 1], [0, 1]], 0.667)
     """
     n = len(true_class)
@@ -74,10 +75,8 @@ def trial_metrics(
             "expected one or more images with a prediction, rank and margin each, but got lengths "
             f"{len(predicted_class)}, {n}, {len(true_rank)}, {len(margin)}"
         )
-    cells = true_class.astype(np.int64) * n_classes + predicted_class
-    confusion = np.bincount(cells, minlength=n_classes**2).reshape(n_classes, n_classes).astype(np.int64)
-    right = np.diagonal(confusion)
-    of_class, as_class = confusion.sum(axis=1), confusion.sum(axis=0)
+    confusion = Confusion.of(true_class, predicted_class, n_classes)
+    right, of_class, as_class = confusion.right(), confusion.of_class(), confusion.as_class()
     occurs = (of_class + as_class) > 0
     with np.errstate(invalid="ignore"):
         per_class = right / of_class

@@ -13,6 +13,9 @@ from semscale.serving.pixels import PixelReader
 
 Embeddings = NDArray[np.float32]
 
+# Tokenisers cut a text at some 77 tokens; a text as long as a book is a mistake and costs seconds to tokenise.
+MAX_TEXT_CHARACTERS = 20_000
+
 
 class BatchEncoder:
     """Encode pixels and texts so that a result does not depend on what else was in the request.
@@ -80,3 +83,16 @@ class BatchEncoder:
             return batch
         # from pinned memory the copy runs beside the minibatch before
         return batch.pin_memory().to(self._device, non_blocking=True)
+
+
+def text_fault(text: str) -> str | None:
+    """Say why a text cannot be encoded; None if it can.
+
+    >>> text_fault("  "), text_fault("a dog")
+    ('the text is empty', None)
+    """
+    if not text.strip():
+        return "the text is empty"
+    if len(text) > MAX_TEXT_CHARACTERS:
+        return f"a text of {len(text)} characters is longer than {MAX_TEXT_CHARACTERS}"
+    return None

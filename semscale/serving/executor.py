@@ -25,7 +25,6 @@ import json
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import numpy as np
@@ -39,6 +38,7 @@ from opentelemetry.trace import NoOpTracer
 
 from semscale.errors import SemscaleError
 from semscale.serving.announce import announcer, say
+from semscale.serving.describe import describe
 from semscale.serving.encoder import BatchEncoder
 from semscale.serving.environment import available_cores
 from semscale.serving.gpus import claim_gpu
@@ -170,17 +170,7 @@ class SemscaleEncoder(CLIPEncoder):  # type: ignore[misc]
     @requests(on="/info")  # type: ignore[untyped-decorator]
     def info(self, docs: DocumentArray, **kwargs: Any) -> DocumentArray:
         """Answer one document whose tag `semscale_info` tells model, weights, preprocessing, device and versions."""
-        described = self._identity.to_json() | {
-            "minibatch_size": self._encoder.minibatch_size,
-            "fixed_shapes": True,
-            "packed": True,
-            **({"compiled": True} if self._compiled else {}),
-            "versions": {
-                "semscale": _version("semscale"),
-                "torch": _version("torch"),
-                "open_clip": _version("open_clip_torch"),
-            },
-        }
+        described = describe(self._identity, self._encoder.minibatch_size, self._compiled)
         answer = Document(tags={INFO_TAG: json.dumps(described)})
         if len(docs):
             answer.id = docs[0].id
@@ -257,10 +247,3 @@ def _replica_number(name: str | None) -> int:
     """
     tail = (name or "").rpartition("rep-")[2]
     return int(tail) if tail.isdigit() else 0
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "unknown"

@@ -17,6 +17,7 @@ from semscale.access import read_token
 from semscale.errors import SemscaleError
 from semscale.serving.announce import Announcer, say, set_announcer
 from semscale.serving.certificate import check_certificate
+from semscale.serving.describe import minibatch_rows
 from semscale.serving.environment import available_cores, prepare_environment
 from semscale.serving.lifeline import end_children_with_me, watch_parent
 from semscale.serving.metrics import monitoring_arguments
@@ -222,21 +223,6 @@ def _stop_soon(stop: threading.Event) -> None:
     timer = threading.Timer(_PATIENCE, os._exit, args=(1,))
     timer.daemon = True
     timer.start()
-
-
-def minibatch_rows(device: str, image_size: tuple[int, int]) -> int:
-    """Return how many rows a model computes at once unless somebody says otherwise.
-
-    On a CPU 16 pictures of 224 pixels keep the cores as busy as more would, and a request of one picture, filled up to
-    as many rows, is not kept waiting; of smaller pictures it takes up to 64 before the cost of a call vanishes.
-
-    >>> minibatch_rows("cpu", (224, 224)), minibatch_rows("cpu", (40, 40)), minibatch_rows("cuda:1", (224, 224))
-    (16, 64, 256)
-    """
-    if device.startswith("cuda"):
-        return 256
-    rows = 16 * 224 * 224 // max(1, image_size[0] * image_size[1])
-    return 16 if rows < 32 else 32 if rows < 64 else 64
 
 
 def _executor_arguments(config: ServeConfig, image_size: tuple[int, int], gpus: list[str]) -> dict[str, Any]:

@@ -13,10 +13,7 @@ from docarray import Document
 from numpy.typing import NDArray
 from PIL import Image
 
-from semscale.serving.encoder import BatchEncoder
-
-# Tokenisers cut a text at some 77 tokens; a text as long as a book is a mistake and costs seconds to tokenise.
-MAX_TEXT_CHARACTERS = 20_000
+from semscale.serving.encoder import BatchEncoder, text_fault
 
 
 class RejectedDocumentsError(ValueError):
@@ -119,11 +116,7 @@ def find_fault(doc: Document) -> str | None:
     'the text is empty'
     """
     if doc.text:
-        if not doc.text.strip():
-            return "the text is empty"
-        if len(doc.text) > MAX_TEXT_CHARACTERS:
-            return f"a text of {len(doc.text)} characters is longer than {MAX_TEXT_CHARACTERS}"
-        return None
+        return text_fault(doc.text)
     if doc.blob or doc.tensor is not None:
         return None
     if doc.uri:

@@ -12,7 +12,7 @@ import pandas as pd
 
 from semscale.analysis.across import summarise_datasets
 from semscale.analysis.additions import addition_effects
-from semscale.analysis.control import compare_with_control
+from semscale.analysis.columns import difference_table, summary_columns
 from semscale.analysis.curve import CurveSummary, conclude
 from semscale.sweep.arms import Arm
 from semscale.sweep.rundir import CURVE_KEY
@@ -98,29 +98,8 @@ def _row(mine: Sequence[ScoredLadder], summary: CurveSummary, role: str, run_id:
         **dict(zip(CURVE_KEY, first.curve, strict=True)),
         "n_images": summary.n_images,
         "n_classes": len(first.ladder.classes),
-        "n_orders": summary.n_orders,
-        "baseline": summary.baseline,
-        "baseline_ci_low": summary.baseline_low,
-        "baseline_ci_high": summary.baseline_high,
-        "peak": summary.peak,
-        "peak_scale": summary.peak_scale,
-        "peak_change": summary.peak_change,
-        "peak_change_corrected": summary.peak_change_corrected,
-        "peak_p": summary.peak_p,
-        "final": summary.final,
-        "final_change": summary.final_change,
-        "final_change_low": summary.final_low,
-        "final_change_high": summary.final_high,
-        "critical_scale": summary.critical_scale,
-        "critical_low": summary.critical_low,
-        "critical_high": summary.critical_high,
+        **summary_columns(summary),
         "ceiling": float(np.mean([scored.ceiling[:, -1].mean() for scored in mine])),
-        "best_form": summary.shapes.best,
-        "asymptote": summary.shapes.asymptote,
-        "asymptote_low": summary.shapes.asymptote_low,
-        "asymptote_high": summary.shapes.asymptote_high,
-        "cochran_p": summary.cochran_p,
-        "trend": summary.trend,
         "role": role,
         "mlflow_run_id": run_id,
     }
@@ -164,13 +143,7 @@ def _against_the_first(
 def _paired(
     scales: Sequence[int], mine: npt.NDArray[np.bool_], other: npt.NDArray[np.bool_], place: Mapping[str, str]
 ) -> pd.DataFrame:
-    """Return the paired difference of two curves on the same images: a row for the mean, then one per scale.
-
-    With several orders each side draws its own, so for two aggregations of the same orders the intervals are wide.
-    """
-    found = compare_with_control(scales, mine, other)
-    mean = {"scale": None, "difference": found.difference, "low": found.low, "high": found.high, "p": found.p}
-    table = pd.concat([pd.DataFrame([mean]).astype({"scale": "Int64"}), found.steps.astype({"scale": "Int64"})])
+    table = difference_table(scales, mine, other)
     return table.assign(**place)[[*place, *table.columns]]
 
 

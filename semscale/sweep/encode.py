@@ -1,24 +1,28 @@
-"""Stage 1: bring every image and every text of a study into the store, through one model's servers."""
+"""Stage 1: bring every image and every text of a study into the store, by one model."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from semscale.access import Access
 from semscale.config import StudyConfig
 from semscale.datasets.duplicates import duplicate_notes
-from semscale.encoding.encoder import EncodedImages, Encoder
 from semscale.encoding.folder import Folder
 from semscale.encoding.identity import EncoderIdentity
+from semscale.encoding.images import EncodedImages
 from semscale.encoding.segment import Float32
 from semscale.sweep.arms import Arm
 from semscale.sweep.progress import Reporter
 from semscale.sweep.rundir import RunDirectory
+from semscale.sweep.who import Servers, open_encoder
+
+if TYPE_CHECKING:
+    from semscale.sweep.local import LocalModel
+    from semscale.sweep.who import AnyEncoder
 
 
 @dataclass(frozen=True)
@@ -33,7 +37,7 @@ class EncodedArm:
 
     arm: Arm
     images: EncodedImages
-    encoder: Encoder
+    encoder: AnyEncoder
 
     def image_embeddings(self) -> Float32:
         """Return the images' unit rows [n_images, dimension] in the order of ``images.positions``."""
@@ -72,28 +76,6 @@ def _most_bad(study: StudyConfig, arm: Arm) -> int:
     return math.floor(study.max_bad_fraction * (len(arm.dataset.samples) + len(arm.dataset.rejected)))
 
 
-class Servers(Protocol):
-    """Who encodes; see :class:`semscale.sweep.endpoints.Endpoints`."""
-
-    access: Access
-
-    def identity(self) -> EncoderIdentity:
-        """Return which encoder it is."""
-        ...
-
-    def servers(self) -> Sequence[str] | Callable[[], Sequence[str]] | None:
-        """Return the addresses, or what starts servers and returns them; None where there are none."""
-        ...
-
-    def revive(self) -> Sequence[str] | None:
-        """Start servers again that have ended, where that is its business."""
-        ...
-
-    def watch(self) -> Callable[[], Sequence[str]] | None:
-        """Return the function that tells where the servers are by now; None where that cannot change."""
-        ...
-
-
 def write_work(directory: RunDirectory, encoded: Sequence[EncodedModel]) -> pd.DataFrame:
     """Return who encoded what on this occasion, over all models, and keep it beside the logs if there was anything."""
     tables = [one.work.assign(model=one.identity.model) for one in encoded]
@@ -104,28 +86,19 @@ def write_work(directory: RunDirectory, encoded: Sequence[EncodedModel]) -> pd.D
 
 
 def encode_model(
-    study: StudyConfig, model: str, arms: Sequence[Arm], endpoints: Servers, store: Folder, report: Reporter
+    study: StudyConfig,
+    model: str,
+    arms: Sequence[Arm],
+    endpoints: Servers | LocalModel,
+    store: Folder,
+    report: Reporter,
 ) -> EncodedModel:
-    """Encode what is not in the store yet; Ray must be initialised.
+    """Encode what is not in the store yet; where servers do it Ray must be initialised.
 
     Raises:
         SemscaleError: an endpoint is missing or another encoder, or a text cannot be encoded.
     """
-    identity = endpoints.identity()
-    settings = study.encoding
-    with Encoder(
-        identity,
-        endpoints.servers(),
-        store,
-        actors=settings.actors,
-        batch_size=settings.batch_size,
-        deadline=settings.deadline,
-        patience=study.server.patience,
-        note=report.note,
-        revive=endpoints.revive,
-        access=endpoints.access,
-        watch=endpoints.watch(),
-    ) as encoder:
+    with open_encoder(study, endpoints, store, report) as encoder:
         encoded = []
         for arm in arms:
             name = arm.dataset.name
@@ -141,4 +114,4 @@ def encode_model(
         with report.stage("encoding categories", len(texts), "texts") as advance:
             texts_sent = encoder.encode_texts(texts, advance)
         work = encoder.work.table()
-    return EncodedModel(identity, encoded, sum(arm.images.sent for arm in encoded), texts_sent, work)
+    return EncodedModel(encoder.identity, encoded, sum(arm.images.sent for arm in encoded), texts_sent, work)

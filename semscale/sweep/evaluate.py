@@ -78,7 +78,7 @@ def evaluate_trial(scored: ScoredLadder, k: int, title: str | None) -> Evaluated
     classes = scored.ladder.classes
     accuracy = dict(zip(classes, metrics.per_class_accuracy.tolist(), strict=True))
     table = pd.DataFrame(
-        {"class": classes, "n_images": metrics.confusion.sum(axis=1), "accuracy": metrics.per_class_accuracy}
+        {"class": classes, "n_images": metrics.confusion.of_class(), "accuracy": metrics.per_class_accuracy}
     )
     categories = {name: list(texts) for name, texts in scored.ladder.steps[k].categories.items()}
     heading = f"{trial_name(title, row)}: {100 * row['accuracy']:.1f} %"

@@ -10,14 +10,14 @@ from pathlib import Path
 import pandas as pd
 
 from semscale.config import StudyConfig
-from semscale.encoding.folder import Folder
+from semscale.encoding.folder import Folder, embedding_store
 from semscale.encoding.lacking import TooManyBadImagesError
 from semscale.sweep.arms import Arm, make_arms
 from semscale.sweep.encode import EncodedModel, encode_model, write_work
-from semscale.sweep.endpoints import Endpoints
 from semscale.sweep.progress import Reporter
 from semscale.sweep.rundir import RunDirectory
-from semscale.sweep.study import begin, embedding_store, out_of
+from semscale.sweep.study import begin, out_of
+from semscale.sweep.who import who_encodes
 
 
 @dataclass(frozen=True)
@@ -60,11 +60,11 @@ def fill_store(
     encoded: list[EncodedModel] = []
     quarantine: list[tuple[str, str, str]] = []
     with RunDirectory(out_of(study, out), study) as directory, ExitStack() as stack:
-        begin(study, arms, store, directory, report, stack)
+        begin(study, arms, store, directory, report, stack, ray=study.encoder == "server")
         for model in study.models:
             try:
-                with Endpoints(study, model, store, directory.path / "logs", report) as endpoints:
-                    encoded.append(encode_model(study, model, arms, endpoints, store, report))
+                with who_encodes(study, model, store, directory.path / "logs", report) as who:
+                    encoded.append(encode_model(study, model, arms, who, store, report))
             except TooManyBadImagesError as error:
                 directory.write_quarantine([*quarantine, *error.rows()])
                 raise

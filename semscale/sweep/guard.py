@@ -20,6 +20,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 _VARIABLE = "SEMSCALE_GUARDED_BY"
+# else Ray's processes write their titles over their environment, and with it over the mark
+_KEEP_ENVIRONMENT = "SPT_NOENV"
 _LONGEST, _PAUSE, _QUIET_LOOKS = 5.0, 0.05, 3
 
 
@@ -45,11 +47,17 @@ class Guard:
     @contextmanager
     def marking(self) -> Iterator[None]:
         """Let processes that are started meanwhile, and all that they start, inherit the mark by their environment."""
-        os.environ[_VARIABLE] = self._mark
+        marks = {_VARIABLE: self._mark, _KEEP_ENVIRONMENT: "1"}
+        before = {name: os.environ.get(name) for name in marks}
+        os.environ.update(marks)
         try:
             yield
         finally:
-            os.environ.pop(_VARIABLE, None)
+            for name, value in before.items():
+                if value is None:
+                    del os.environ[name]
+                else:
+                    os.environ[name] = value
 
     def close(self) -> None:
         """End what has not ended yet, and wait until that is done; it is safe to call it twice."""

@@ -20,13 +20,12 @@ from semscale.categories.pool import Place, make_pool, pool_ladder
 from semscale.config import study_from
 from semscale.datasets.base import Dataset
 from semscale.datasets.registry import load_dataset
-from semscale.encoding.encoder import Encoder
 from semscale.encoding.folder import Folder
 from semscale.errors import SemscaleError
 from semscale.scoring.kernel import score_ladder
 from semscale.sweep.cluster import ray_cluster
-from semscale.sweep.endpoints import Endpoints
 from semscale.sweep.progress import Reporter
+from semscale.sweep.who import open_encoder, who_encodes
 
 Float32 = npt.NDArray[np.float32]
 
@@ -124,6 +123,7 @@ def optimize(
     how: Mapping[str, Any] | None = None,
     limit: int | None = None,
     seed: int = 0,
+    encoder: str | None = None,
 ) -> Optimized:
     """Choose a category set on one half of the images and measure it on the other.
 
@@ -141,6 +141,7 @@ def optimize(
         how: more about the dataset, as :func:`semscale.datasets.registry.load_dataset` takes it.
         limit: at most this many images.
         seed: of the halves.
+        encoder: ``server`` unless given, or ``local`` for a model in this process.
 
     Raises:
         SemscaleError: for anything that the user can mend.
@@ -149,6 +150,7 @@ def optimize(
         {
             "datasets": [{"spec": dataset, **(how or {})}],
             "models": [model],
+            "encoder": encoder or "server",
             "server": {"urls": list(servers)},
             "limit": limit,
         }
@@ -162,28 +164,18 @@ def optimize(
     everything = list(dict.fromkeys([*loaded.classes, *offered]))
     with ExitStack() as stack:
         logs = Path(stack.enter_context(TemporaryDirectory(prefix="semscale-optimize-")))
-        with report.stage("starting Ray"):
-            stack.enter_context(ray_cluster(study.ray.address))
-        endpoints = stack.enter_context(Endpoints(study, model, store, logs, report))
-        identity = endpoints.identity()
-        encoder = stack.enter_context(
-            Encoder(
-                identity,
-                endpoints.servers(),
-                store,
-                batch_size=study.encoding.batch_size,
-                patience=study.server.patience,
-                note=report.note,
-                revive=endpoints.revive,
-                access=endpoints.access,
-                watch=endpoints.watch(),
-            )
-        )
+        if study.encoder == "server":
+            with report.stage("starting Ray"):
+                stack.enter_context(ray_cluster(study.ray.address))
+        who = who_encodes(study, model, store, logs, report)
+        stack.enter_context(who)
+        rows = open_encoder(study, who, store, report)
+        stack.enter_context(rows)
         with report.stage(f"encoding {loaded.name}", len(loaded.samples), "images") as advance:
-            encoded = encoder.encode_images(loaded, advance)
+            encoded = rows.encode_images(loaded, advance)
         with report.stage("encoding categories", len(everything), "texts") as advance:
-            encoder.encode_texts(everything, advance)
-        images, texts = encoder.image_embeddings(encoded.keys), encoder.text_embeddings(everything)
+            rows.encode_texts(everything, advance)
+        images, texts = rows.image_embeddings(encoded.keys), rows.text_embeddings(everything)
     with report.stage("choosing"):
         vectors = dict(zip(everything, texts, strict=True))
         return _choose(loaded, encoded.positions, model, strategies, pool, images, vectors, seed)

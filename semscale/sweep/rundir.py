@@ -167,7 +167,7 @@ def study_file(run: str) -> Path:
         raise SemscaleError(
             "not a run directory",
             where=str(folder),
-            found="no study.yaml in it",
+            found="no study.yaml in it" if folder.is_remote or folder.local.is_dir() else "no such folder",
             expected="the directory that a sweep printed as its results",
         )
     return file

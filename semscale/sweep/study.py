@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from semscale.config import StudyConfig
-from semscale.encoding.folder import Folder, cache_folder
+from semscale.encoding.folder import Folder, embedding_store
 from semscale.encoding.lacking import TooManyBadImagesError
 from semscale.encoding.store import LostRowsError
 from semscale.errors import SemscaleError
@@ -21,7 +21,6 @@ from semscale.sweep.arms import Arm, make_arms
 from semscale.sweep.cluster import check_shared, in_ray_job, ray_address, ray_cluster
 from semscale.sweep.conclude import Conclusions, conclude_study
 from semscale.sweep.encode import EncodedModel, encode_model, write_work
-from semscale.sweep.endpoints import Endpoints
 from semscale.sweep.place import check_device, scoring_place
 from semscale.sweep.progress import Reporter
 from semscale.sweep.results import write_results
@@ -29,6 +28,7 @@ from semscale.sweep.rundir import CURVE_KEY, RunDirectory, slug
 from semscale.sweep.score import CurveKey, LadderKey, ScoredLadder, Tally, score_arm
 from semscale.sweep.stored import StoredModel
 from semscale.sweep.trials import TrialContext, places_of, run_trials
+from semscale.sweep.who import who_encodes
 from semscale.tracking.patience import Patience
 from semscale.tracking.records import (
     delete_double_runs,
@@ -78,11 +78,6 @@ class SweepResult:
         return self.folder.local
 
 
-def embedding_store(given: str | None = None) -> Folder:
-    """Return the embedding store: the given one, ``SEMSCALE_STORE``, or a folder of this user's cache."""
-    return Folder.of(given or os.environ.get("SEMSCALE_STORE") or cache_folder() / "embeddings")
-
-
 def default_runs() -> Path:
     """Return the folder of the run directories: ``semscale-runs`` in the working directory.
 
@@ -105,9 +100,16 @@ def out_of(study: StudyConfig, out: str | Path | Folder | None = None, runs: str
 
 
 def begin(
-    study: StudyConfig, arms: Sequence[Arm], store: Folder, directory: RunDirectory, report: Reporter, stack: ExitStack
+    study: StudyConfig,
+    arms: Sequence[Arm],
+    store: Folder,
+    directory: RunDirectory,
+    report: Reporter,
+    stack: ExitStack,
+    *,
+    ray: bool = True,
 ) -> None:
-    """Write the ladders and connect to Ray for as long as the stack is open; the stages can follow.
+    """Write the ladders and, if `ray`, connect to Ray for as long as the stack is open; the stages can follow.
 
     Raises:
         SemscaleError: no Ray, or nodes that do not share the store.
@@ -119,6 +121,8 @@ def begin(
                 report.note(f"{ladder.dataset} x {ladder.strategy}: {note}")
         for line in arm.dataset.notes:
             report.note(f"{arm.dataset.name}: {line}")
+    if not ray:
+        return
     with report.stage("connecting to Ray" if study.ray.address or ray_address() else "starting Ray"):
         stack.enter_context(ray_cluster(study.ray.address))
         if not store.is_remote:
@@ -203,8 +207,8 @@ def _encode_and_score_model(
             if stored:
                 attempts.append(encode_model(study, model, arms, StoredModel(study, model, store), store, report))
             else:
-                with Endpoints(study, model, store, directory.path / "logs", report) as endpoints:
-                    attempts.append(encode_model(study, model, arms, endpoints, store, report))
+                with who_encodes(study, model, store, directory.path / "logs", report) as who:
+                    attempts.append(encode_model(study, model, arms, who, store, report))
             return _score_model(study, model, attempts[-1], directory, report), attempts
         except LostRowsError as error:
             if not left:

@@ -71,7 +71,7 @@ def run_trials(
     Args:
         ladders: the scored ladders of all curves.
         context: where they are recorded.
-        folder: the run directory, where Tune's own state lies while it runs; with several nodes a shared one.
+        folder: the run directory, where Tune's own state lies while it runs; other nodes need not see it.
         stage: is told how many trials are done.
         note: says that MLflow is waited for.
 

@@ -52,6 +52,13 @@ DATASETS = {
     "listing": {"samples_per_second": 123456.7, "mib_beyond": 12.3},
 }
 
+SCALE = {
+    "endpoints": [{"endpoints": n, **spread(0.95, 0.9, 0.99)} for n in (1, 4)],
+    "uneven": spread(0.89, 0.8, 0.9),
+    "limit": {"processor_ms": 0.25},
+    "bytes_per_image": {"driver": 151.4, "ledger": 80.0},
+}
+
 
 def rows(name: str, result: dict[str, Any]) -> dict[str, Row]:
     found = rows_of(name, Outcome(1.0, result=result))
@@ -89,6 +96,14 @@ def test_met_looks_at_the_median_and_not_at_its_rounded_form() -> None:
     assert next(iter(rows("encode", ENCODE).values())).met is True
     (trial,) = rows("trials", TRIALS).values()
     assert (trial.found, trial.met) == ("41 (40 to 44)", True)
+
+
+def test_scale_is_told_for_the_endpoints_that_ran() -> None:
+    found = list(rows("scale", SCALE).values())
+    assert [row.met for row in found] == [True, None, False, None, None]
+    assert found[0].found == "0.95 (0.90 to 0.99)"
+    assert found[1].found == "not measured: only at full size"
+    assert [row.found for row in found[3:]] == ["0.25", "151"]
 
 
 def test_compressed_tars_and_listings_have_no_target() -> None:

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+import requests
 from conftest import Jobs
 from ray_nodes import ROOT
 from result_files import results_of
@@ -80,23 +81,23 @@ def test_failing_study_is_a_failing_job_that_says_why(jobs: Jobs, local: dict[st
 
 
 @pytest.mark.parametrize(
-    ("environment", "found"),
+    ("environment", "found", "status"),
     [
-        ({"RAY_AUTH_TOKEN": "0" * 32}, "another token"),
-        ({"RAY_AUTH_MODE": "disabled", "RAY_AUTH_TOKEN": ""}, "no token"),
+        ({"RAY_AUTH_TOKEN": "0" * 32}, "another token", 403),
+        ({"RAY_AUTH_MODE": "disabled", "RAY_AUTH_TOKEN": ""}, "no token", 401),
     ],
 )
 def test_wrong_and_missing_tokens_are_refused(
-    jobs: Jobs, local: dict[str, object], environment: dict[str, str], found: str
+    jobs: Jobs, local: dict[str, object], environment: dict[str, str], found: str, status: int
 ) -> None:
     before = len(jobs.nodes.get("/api/jobs/"))
     done = jobs.submit("small.yaml", **environment)
     assert done.returncode == 1
     assert f"found:    {found}" in done.stderr
     assert "Traceback" not in done.stderr
-    bare = jobs.run("ray", "job", "submit", "--address", jobs.nodes.address, "--", "true", **environment)
-    assert bare.returncode != 0
-    assert "uthentication" in bare.stderr
+    headers = {"Authorization": f"Bearer {environment['RAY_AUTH_TOKEN']}"} if environment["RAY_AUTH_TOKEN"] else {}
+    bare = requests.post(f"{jobs.nodes.address}/api/jobs/", json={"entrypoint": "true"}, headers=headers, timeout=30)
+    assert bare.status_code == status
     assert len(jobs.nodes.get("/api/jobs/")) == before
 
 

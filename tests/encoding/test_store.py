@@ -30,6 +30,19 @@ def test_rows_come_back_bit_for_bit_in_the_asked_order(tmp_path: Path) -> None:
     assert np.array_equal(store.read(wanted), expected)
 
 
+def test_many_segments_are_taken_in_parts_and_read_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("semscale.encoding.store._AT_ONCE", 7)
+    values, names = rows(60), keys(60)
+    for start in range(0, 60, 3):
+        write_segment(tmp_path, names[start : start + 3], values[start : start + 3])
+    write_segment(tmp_path, names[10:30], values[10:30])  # another sweep had some of them as well
+    store = EmbeddingStore(tmp_path)
+    assert store.keys().tolist() == sorted(names)
+    order = np.random.default_rng(1).integers(0, 60, 200)
+    assert np.array_equal(store.read([names[i] for i in order]), values[order])
+    assert store.read([]).size == 0
+
+
 def test_rows_written_later_are_seen_after_a_refresh(tmp_path: Path) -> None:
     store = EmbeddingStore(tmp_path / "not-there-yet")
     assert len(store) == 0

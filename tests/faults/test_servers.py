@@ -161,7 +161,7 @@ def test_load_follows_speed(
     tmp_path: Path,
 ) -> None:
     counts = [tmp_path / "fast", tmp_path / "slow"]
-    fast, slow = (odd_server(delay=delay, count=str(count)) for delay, count in zip((0.002, 0.02), counts, strict=True))
+    fast, slow = (odd_server(delay=delay, count=str(count)) for delay, count in zip((0.002, 0.1), counts, strict=True))
     shake_hands([fast.url, slow.url], "semscale-mini", tmp_path / "store")
     with Encoder(identity, [fast.url, slow.url], tmp_path / "store", batch_size=8) as encoder:
         check(encoder, encoder.encode_images(dataset), undisturbed)

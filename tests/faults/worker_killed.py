@@ -27,8 +27,9 @@ from semscale.sweep import grid
 from semscale.sweep import study as sweep
 from semscale.sweep.arms import make_arms
 from semscale.sweep.encode import EncodedArm
+from semscale.sweep.place import scoring_place
 from semscale.sweep.progress import Lines
-from semscale.sweep.score import ScoredLadder, score_arm
+from semscale.sweep.score import ScoredLadder, Tally, score_arm
 
 MODE, FOLDER, URL = sys.argv[1], Path(sys.argv[2]), sys.argv[3]
 
@@ -132,7 +133,7 @@ class RandomRows:
 
     def score(self) -> list[bytes]:
         """Return every bit of the scores of all ladders."""
-        found: list[ScoredLadder] = score_arm(self.arm, "random", "max")
+        found: list[ScoredLadder] = score_arm(self.arm, "random", ("max",), scoring_place("cpu"), Tally())
         return [array.tobytes() for one in found for array in vars(one.scores).values()]
 
 

@@ -6,12 +6,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pytest
 from PIL import Image
 
 from semscale.report.answers import answer
 from semscale.report.confusion import confusion_png
 from semscale.report.figures import CurveLine, curves_png
 from semscale.report.page import write_report
+from semscale.scoring.confusion import Confusion
 
 NASTY = "<script>alert('x')</script>--><b>"
 
@@ -161,11 +163,20 @@ def test_same_curves_give_the_same_picture() -> None:
     assert curves_png([line], "t") == curves_png([line], "t")
 
 
-def test_confusion_is_drawn_for_few_and_for_many_classes() -> None:
-    for n in (2, 45):
-        confusion = np.eye(n, dtype=np.int64) * 3
-        confusion[0] = 0  # a class without images
-        assert confusion_png(confusion, [f"class {i} {NASTY}" for i in range(n)], "t").startswith(b"\x89PNG")
+def counted(matrix: Any) -> Confusion:
+    true, predicted = np.nonzero(matrix)
+    times = np.asarray(matrix)[true, predicted]
+    return Confusion.of(np.repeat(true, times), np.repeat(predicted, times), len(matrix))
+
+
+@pytest.mark.parametrize("n", [2, 45, 30_000])
+def test_confusion_is_drawn_for_few_and_for_many_classes(n: int) -> None:
+    everywhere = np.arange(1, n, dtype=np.int32)  # the first is a class without images
+    confusion = Confusion.of(everywhere, everywhere, n)
+    png = confusion_png(confusion, [f"class {i} {NASTY}" for i in range(n)], "t")
+    picture = np.asarray(shown(png))
+    middle = picture[picture.shape[0] // 4 : -picture.shape[0] // 4, picture.shape[1] // 4 : -picture.shape[1] // 4]
+    assert (middle.mean(axis=2) < 200).any()  # the diagonal can be seen
 
 
 def shown(png: bytes) -> Image.Image:
@@ -174,7 +185,7 @@ def shown(png: bytes) -> Image.Image:
 
 def test_confusions_of_the_same_classes_show_their_own_counts() -> None:
     first, second = np.array([[3, 0], [1, 2]]), np.array([[3, 0], [2, 1]])
-    pictures = [np.asarray(shown(confusion_png(c, ["a", "b"], "t"))) for c in (first, second, first)]
+    pictures = [np.asarray(shown(confusion_png(counted(c), ["a", "b"], "t"))) for c in (first, second, first)]
     assert np.array_equal(pictures[0], pictures[2])
     rows = np.flatnonzero((pictures[0] != pictures[1]).any(axis=(1, 2)))
     assert len(rows)
@@ -184,6 +195,6 @@ def test_confusions_of_the_same_classes_show_their_own_counts() -> None:
 
 def test_a_long_title_stays_inside_the_picture() -> None:
     title = "a dataset / a-model-with-a-long-name / a-strategy / o=12 / s=12: 92.5 %"
-    pictures = [shown(confusion_png(np.eye(2, dtype=int), ["a", "b"], t)) for t in (title, " ")]
+    pictures = [shown(confusion_png(counted(np.eye(2, dtype=int)), ["a", "b"], t)) for t in (title, " ")]
     changed = np.flatnonzero((np.asarray(pictures[0]) != np.asarray(pictures[1])).any(axis=(0, 2)))
     assert 0 < changed.min() < changed.max() < pictures[0].width - 1

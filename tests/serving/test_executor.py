@@ -11,8 +11,9 @@ import pytest
 import torch
 from docarray import Document, DocumentArray
 
+from semscale.serving.encoder import MAX_TEXT_CHARACTERS
 from semscale.serving.executor import SemscaleEncoder
-from semscale.serving.intake import MAX_TEXT_CHARACTERS, RejectedDocumentsError
+from semscale.serving.intake import RejectedDocumentsError
 
 MakeImage = Callable[..., bytes]
 

@@ -1,0 +1,159 @@
+"""What predictions say: per step, per curve, and against a control."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from semscale.analysis.columns import difference_table, summary_columns
+from semscale.analysis.curve import CurveSummary
+from semscale.analysis.curve import conclude as conclude_curve
+from semscale.analysis.intervals import wilson_interval
+from semscale.errors import SemscaleError
+
+CURVE = ("dataset", "model", "strategy", "aggregation")
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One curve of a table of predictions.
+
+    Attributes:
+        key: its columns.
+        scales: the S scales, rising.
+        images: int64[n], numbers of the images.
+        correct: bool[O, n, S], for O orders.
+    """
+
+    key: dict[str, str]
+    scales: list[int]
+    images: npt.NDArray[np.int64]
+    correct: npt.NDArray[np.bool_]
+
+
+def trials(predictions: pd.DataFrame) -> pd.DataFrame:
+    """Return the accuracy of every trial of :func:`semscale.score`'s table.
+
+    Returns:
+        A row per ladder, aggregation and step: ``dataset``, ``model``, ``strategy``, ``order``, ``aggregation``,
+        ``scale``, ``n_categories``, ``n_images``, ``n_correct``, ``accuracy`` with Wilson's 95 % interval ``ci_low``
+        and ``ci_high`` (shares, not percent), ``mean_margin`` (cosine).
+    """
+    keys = ["dataset", "model", "strategy", "order", "aggregation", "scale", "n_categories"]
+    groups = predictions.groupby(keys, sort=False, observed=True)
+    table = groups.agg(n_images=("correct", "size"), n_correct=("correct", "sum"), mean_margin=("margin", "mean"))
+    table = table.reset_index()
+    low, high = wilson_interval(table["n_correct"].to_numpy(), table["n_images"].to_numpy())
+    table.insert(9, "accuracy", table["n_correct"] / table["n_images"])
+    table.insert(10, "ci_low", low)
+    table.insert(11, "ci_high", high)
+    return table
+
+
+def conclude(predictions: pd.DataFrame, *, margin: float = 0.5) -> pd.DataFrame:
+    """Return what each curve of :func:`semscale.score`'s table says.
+
+    Args:
+        predictions: the table.
+        margin: gains of fewer points do not count.
+
+    Returns:
+        A row per curve, the columns of a study's ``curves.parquet``: ``dataset``, ``model``, ``strategy``,
+        ``aggregation``, ``n_images``, ``n_orders``; ``baseline`` (class names alone), ``peak`` and ``final`` as shares,
+        with changes and intervals; ``peak_p`` under the permutation null; ``critical_scale`` (missing where
+        no scale can be told) with its interval ``critical_low`` and ``critical_high``; the fitted form; ``trend``.
+
+    Raises:
+        SemscaleError: the orders or steps of a curve have different images.
+    """
+    rows = [
+        {**curve.key, "n_images": found.n_images, **summary_columns(found)}
+        for curve, found in summaries(predictions, margin)
+    ]
+    return pd.DataFrame(rows).astype({"critical_scale": "Int64"})  # none where no scale is surely enough
+
+
+def steps(predictions: pd.DataFrame, *, margin: float = 0.5) -> pd.DataFrame:
+    """Return what each curve says at each scale.
+
+    Returns:
+        A row per curve and scale, the columns of a study's ``steps.parquet``: ``accuracy`` with its interval and the
+        simultaneous band of the curve, ``change`` against scale 1 with intervals and tests.
+
+    Raises:
+        SemscaleError: the orders or steps of a curve have different images.
+    """
+    tables = [found.steps.assign(**curve.key) for curve, found in summaries(predictions, margin)]
+    table = pd.concat(tables, ignore_index=True)
+    return table[[*CURVE, *(name for name in table.columns if name not in CURVE)]]
+
+
+def compare(predictions: pd.DataFrame, strategy: str, control: str) -> pd.DataFrame:
+    """Return the paired difference of a strategy to a control, at equal counts and on the same images.
+
+    Returns:
+        A row per dataset, model, aggregation and scale: ``difference`` of the accuracies (shares) with its 95 %
+        interval ``low`` and ``high``, ``p``, and more; the row without a scale is the mean over all steps after the
+        first.
+
+    Raises:
+        SemscaleError: one of both is not in the table, or they differ in images or scales.
+    """
+    chosen = predictions[predictions["strategy"].isin([strategy, control])]
+    curves = {(c.key["dataset"], c.key["model"], c.key["aggregation"], c.key["strategy"]): c for c in curves_of(chosen)}
+    tables = []
+    for (dataset, model, aggregation, name), arm in curves.items():
+        other = curves.get((dataset, model, aggregation, control))
+        if name != strategy or other is None:
+            continue
+        if arm.scales != other.scales or not np.array_equal(arm.images, other.images):
+            raise SemscaleError(
+                "the strategy and its control differ in images or scales",
+                where=f"{strategy} and {control} on {dataset}",
+                found=f"scales {arm.scales} and {other.scales}",
+                hint="make the control with of=STRATEGY and the same steps, and score both on the same dataset",
+            )
+        table = difference_table(arm.scales, arm.correct, other.correct)
+        place = {"dataset": dataset, "model": model, "strategy": strategy, "control": control}
+        tables.append(table.assign(**place, aggregation=aggregation)[[*place, "aggregation", *table.columns]])
+    if not tables:
+        raise SemscaleError(
+            "the table has not both on one dataset",
+            where=f"{strategy} and {control}",
+            found=", ".join(map(str, predictions["strategy"].unique())),
+        )
+    return pd.concat(tables, ignore_index=True)
+
+
+def summaries(predictions: pd.DataFrame, margin: float) -> Iterator[tuple[Curve, CurveSummary]]:
+    """Conclude curve by curve; the margin in points."""
+    for curve in curves_of(predictions):
+        yield curve, conclude_curve(curve.scales, curve.correct, margin=margin / 100)
+
+
+def curves_of(predictions: pd.DataFrame) -> Iterator[Curve]:
+    """Cut a table of predictions into its curves.
+
+    Raises:
+        SemscaleError: the orders or steps of a curve have different images.
+    """
+    for key, rows in predictions.groupby(list(CURVE), sort=False, observed=True):
+        named = dict(zip(CURVE, map(str, key), strict=True))
+        try:
+            wide = rows.set_index(["order", "image", "scale"])["correct"].unstack("scale").unstack("order")
+        except ValueError:  # something stands there twice
+            wide = pd.DataFrame([None])
+        if bool(wide.isna().any(axis=None)):
+            raise SemscaleError(
+                "a curve needs the same images, each once, at every step and in every order",
+                where=" / ".join(named.values()),
+                hint="put each dataset, model, strategy and order into the table once",
+            )
+        scales = sorted(int(scale) for scale in rows["scale"].unique())
+        orders = sorted(int(order) for order in rows["order"].unique())
+        marks = np.stack([np.stack([wide[scale, order] for scale in scales], axis=1) for order in orders])
+        yield Curve(named, scales, wide.index.to_numpy(dtype=np.int64), marks.astype(np.bool_))
