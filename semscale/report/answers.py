@@ -72,12 +72,13 @@ def answer(curve: Mapping[Any, Any], steps: pd.DataFrame, controls: pd.DataFrame
         rest = f"{best}: not distinguishable from chance {p}"
     against = _against_controls(curve, controls)
     rest += f"; {against}" if against else ""
-    return Answer(" x ".join(map(str, names)), verdict, _change(mine.loc[scale]), rest)
+    return Answer(" x ".join(map(str, names)), verdict, _change(mine, scale), rest)
 
 
-def _change(step: pd.Series[Any]) -> str:
-    low, high = 100 * step["change_band_low"], 100 * step["change_band_high"]
-    return f"{100 * step['change']:+.1f} points [{low:.1f}, {high:.1f}]"
+def _change(steps: pd.DataFrame, scale: int) -> str:
+    names = ("change", "change_band_low", "change_band_high")
+    change, low, high = (100 * float(steps[name].loc[scale]) for name in names)
+    return f"{change:+.1f} points [{low:.1f}, {high:.1f}]"
 
 
 def _against_controls(curve: Mapping[Any, Any], controls: pd.DataFrame) -> str:

@@ -1,4 +1,4 @@
-"""Charts of the report as Vega-Lite specifications; colours are the page's own, so they follow light, dark and print."""
+"""Charts of the report as Vega-Lite specifications; colours are the page's own and follow light, dark and print."""
 
 from __future__ import annotations
 

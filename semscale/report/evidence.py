@@ -1,4 +1,4 @@
-"""What the report shows beside the tables of numbers: images that flipped, categories, confusions, maps, surroundings."""
+"""What the report shows beside the tables of numbers: flipped images, categories, confusions, maps, surroundings."""
 
 from __future__ import annotations
 

@@ -17,6 +17,8 @@
       .then((result) => {
         views.set(place.id, result.view);
         place.dataset.ready = "yes";
+        // the figure has a name; what an SVG's parts are called would only be in the way
+        place.querySelector("svg").setAttribute("aria-hidden", "true");
         performance.mark(`drawn ${place.id}`);
         if (spec.params && hidden.size) return result.view.signal("shown", shown(spec)).runAsync();
       });

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -65,7 +66,7 @@ def _joined(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
 
 
 def _placed(table: pd.DataFrame, ladder: ScoredLadder, k: int) -> pd.DataFrame:
-    place: Mapping[str, object] = {**dict(zip(CURVE_KEY, ladder.curve, strict=True)), "scale": ladder.flat.scales[k]}
+    place: dict[str, Any] = {**dict(zip(CURVE_KEY, ladder.curve, strict=True)), "scale": ladder.flat.scales[k]}
     return table.assign(**place)[[*place, *table.columns]]
 
 

@@ -45,9 +45,10 @@ def rewrite_report(where: str) -> Folder:
     for table in tables:
         if len(table) and "aggregation" not in table:  # of a semscale that knew one per study
             table["aggregation"] = study.aggregations[0]
+    trials, curves, steps, controls, across = tables
     evidence = read_evidence(run, study)
     try:
-        written = write_report(run, study.name, *tables, evidence)
+        written = write_report(run, study.name, trials, curves, steps, controls, across, evidence)
     except OSError as error:
         raise cannot_write("the report", run, error, hint="free some space, or see to the folder's rights") from error
     folder.push(written.name)

@@ -97,8 +97,20 @@ def test_report_opens_without_an_error(
     page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
     page.goto(f"file://{result.directory / 'report.html'}")
     expect(page.get_by_role("heading", name="Answers")).to_be_visible()
-    assert page.locator("figure svg").count() == 2
-    assert page.locator("table").first.locator("tr").count() == 1 + len(result.curves)
+    expect(page.locator("body[data-charts=drawn]")).to_be_attached()
+    assert page.locator(".chart svg").count() == 2 + 2 + 2  # curves, small multiples, maps
+    rows = page.get_by_role("region", name="Table of curves").locator("tr")
+    assert rows.count() == 1 + len(result.curves)
+    assert page.locator(".answers li").count() == len(result.curves.query("role == 'strategy'"))
+    assert page.locator(".pictures img").count() > 0
     assert not errors
-    page.locator("figure").first.scroll_into_view_if_needed()
+    page.set_viewport_size({"width": 1280, "height": 1120})  # answers and curves
     take_picture(page, "report.png")
+    page.set_viewport_size({"width": 1280, "height": 800})
+    page.emulate_media(color_scheme="dark")
+    page.evaluate("document.getElementById('changes').scrollIntoView()")
+    take_picture(page, "report-dark.png")
+    page.emulate_media(color_scheme="light")
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.evaluate("document.getElementById('curves').scrollIntoView()")
+    take_picture(page, "report-phone.png")
