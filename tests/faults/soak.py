@@ -55,6 +55,7 @@ IMAGES = 896 + 1200
 RUNS = {"study": 1, "curve": 4, "trial": 16}
 
 _LEAST_LOOPS = 2
+_MOST_LOOPS_WITHOUT_FAULT = 8
 # of fewer loops the thirds say nothing
 _LOOPS_TO_JUDGE_MEMORY = 12
 _GROWTH, _GROWTH_MIB = 1.10, 30.0
@@ -255,7 +256,11 @@ def _soak(place: Path, options: argparse.Namespace, start: float) -> int:
         assert undisturbed["runs"] == RUNS
         print(f"undisturbed after {time.monotonic() - start:.0f} s", flush=True)
         saboteur.start()
-        while totals.loops < _LEAST_LOOPS or time.monotonic() < start + 60 * options.minutes:
+        while (
+            totals.loops < _LEAST_LOOPS
+            or time.monotonic() < start + 60 * options.minutes
+            or (not saboteur.struck and totals.loops < _MOST_LOOPS_WITHOUT_FAULT)
+        ):
             name, begun = f"loop-{totals.loops:03}", time.monotonic()
             try:
                 told = one_loop(bench, name, saboteur, undisturbed, totals)
