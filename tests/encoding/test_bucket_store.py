@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from test_store import keys, rows
 
 from semscale.encoding.folder import Folder
 from semscale.encoding.handshake import shake_hands
@@ -15,7 +16,6 @@ from semscale.encoding.identity import forget_origin, read_probe, recall_origin,
 from semscale.encoding.segment import write_segment
 from semscale.encoding.store import EmbeddingStore
 from semscale.errors import SemscaleError
-from tests.encoding.test_store import keys, rows
 
 
 @pytest.fixture(scope="module")

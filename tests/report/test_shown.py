@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from PIL import Image
+from test_page import NASTY, tables, words
 
 from semscale.report.evidence import CategorySet, Evidence
 from semscale.report.page import write_report
-from tests.report.test_page import NASTY, tables, words
 
 CURVE = {"model": "m", "strategy": "a", "aggregation": "max", "scale": 2}
 
