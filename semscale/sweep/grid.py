@@ -23,6 +23,8 @@ Place = tuple[LadderKey, int]
 
 # what a worker evaluates in the time that another one takes to start
 _IMAGES_PER_WORKER = 500_000
+# of one trial: until Ray has noticed that a node is lost, it may be sent there several times
+_MOST_FAILURES = 6
 
 
 class Parcel:
@@ -133,7 +135,7 @@ def run_grid(
                 name="trials",
                 storage_path=str(Path(scratch).resolve()),
                 verbose=0,
-                failure_config=tune.FailureConfig(max_failures=2),
+                failure_config=tune.FailureConfig(max_failures=_MOST_FAILURES),
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # nothing to go on from
                 callbacks=[taking],
             ),

@@ -16,7 +16,7 @@ def test_ctrl_c_while_ray_starts_says_in_one_line_how_to_go_on(tmp_path: Path) -
     driven = Driven(tmp_path, "grpc://127.0.0.1:9")
     status, errors = driven.end_when((driven.run / "ladders").exists, signal.SIGINT)
     assert status == 130, errors
-    assert errors.strip() == f"Stopped. semscale sweep --resume {driven.run} goes on from here."
+    assert errors.strip() == "Stopped. semscale sweep --resume run goes on from here."
     assert not driven.living()
 
 
@@ -32,7 +32,7 @@ def test_ctrl_c_amid_everything_and_then_to_the_end(tmp_path: Path) -> None:
     for moment, ripe in moments.items():
         status, errors = driven.end_when(ripe, signal.SIGINT)  # fails after 20 s
         assert status == 130, (moment, errors)
-        assert f"semscale sweep --resume {driven.run}" in errors
+        assert "semscale sweep --resume run" in errors
         assert "Traceback" not in errors
         assert not driven.living(), moment
         assert not [path for path in driven.run.rglob("*") if path.suffix == ".partial" or ".tune" in path.name]
@@ -50,7 +50,7 @@ def test_a_second_sweep_is_refused_while_the_first_writes(tmp_path: Path) -> Non
         output, errors = process.communicate(timeout=60)
     assert process.returncode == 1
     assert errors.startswith("Error: another sweep is writing into this run directory"), output + errors
-    assert str(driven.run) in errors
+    assert "where:    run\n" in errors
     # the lock is gone with its owner, though the file is there
     assert (driven.run / ".lock").exists()
     RunDirectory(driven.run, read_study(file, {})).close()
