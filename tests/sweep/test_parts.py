@@ -112,7 +112,8 @@ def test_runs_lie_where_they_outlive_a_job(monkeypatch: pytest.MonkeyPatch, tmp_
     name = f"one-{study.digest()}"
     monkeypatch.delenv("SEMSCALE_RUNS", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert out_of(study).local == Path("semscale-runs") / name
+    assert out_of(study).local == Path.cwd() / "semscale-runs" / name
+    assert str(out_of(study)) == f"semscale-runs/{name}"
     # as Ray sets it in a job, whose working directory is a copy that goes with it
     monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
     assert out_of(study).local == tmp_path / "semscale-runs" / name
