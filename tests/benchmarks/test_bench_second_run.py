@@ -20,6 +20,7 @@ def check(result: dict[str, object], printed: str, trials: int) -> None:
     assert all(0 < again["ray_start"] < again["seconds"] for again in repeats)
 
 
+@pytest.mark.benchmark
 def test_the_quick_benchmark_prints_its_table(capsys: pytest.CaptureFixture[str]) -> None:
     result = second_run.main(["--quick"])
     check(result, capsys.readouterr().out, trials=4)
