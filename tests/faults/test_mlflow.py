@@ -136,6 +136,7 @@ def test_a_request_that_is_carried_out_late_leaves_no_second_run(relay: Any) -> 
     assert len(deleted) == 1  # so there was a second one
 
 
+@pytest.mark.faults
 def test_a_server_that_is_killed_amid_recording_is_waited_for(running: Any) -> None:
     store = open_store(running.url, "killed", Path())
     lines: list[str] = []

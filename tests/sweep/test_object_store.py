@@ -40,6 +40,7 @@ def semscale(folder: Path, machine: str, *arguments: str) -> str:
     return done.stdout
 
 
+@pytest.mark.cluster
 def test_another_machine_goes_on_with_a_study_in_an_object_store(s3: Any, tmp_path: Path, mini_server: str) -> None:
     s3.mkdir("far")
     (tmp_path / "study.yaml").write_text(STUDY)
