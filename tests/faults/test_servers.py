@@ -28,6 +28,7 @@ def check(encoder: Encoder, encoded: EncodedImages, undisturbed: EmbeddingStore)
     assert np.array_equal(encoder.image_embeddings(encoded.keys), undisturbed.read(encoded.keys))
 
 
+@pytest.mark.faults
 def test_a_server_that_is_killed_and_comes_back_is_waited_for(
     odd_server: Any, identity: EncoderIdentity, dataset: Dataset, undisturbed: EmbeddingStore, tmp_path: Path
 ) -> None:

@@ -51,11 +51,11 @@ def test_published_study_is_kept_with_the_outputs_of_the_study() -> None:
     assert not any(output.output_type == "error" for cell in notebook.cells for output in cell.get("outputs", []))
 
 
-# kernels start anew, with pandas, torch and the model; the longer two need only run where somebody waits for it
+# kernels start anew, with pandas, torch and the model; they need only run where somebody waits for it
 @pytest.mark.parametrize(
     "name",
     [
-        "own_dataset.ipynb",
+        pytest.param("own_dataset.ipynb", marks=pytest.mark.benchmark),
         pytest.param("quickstart.ipynb", marks=pytest.mark.benchmark),
         pytest.param("critical_scale.ipynb", marks=pytest.mark.benchmark),
     ],
