@@ -35,8 +35,8 @@ class Encoder:
         urls: the endpoints, or a function that starts servers and returns them; it is called when there is something
             to send, and not at all when everything is in the store. None sends nothing: everything must be stored.
         store: root of the embedding store, which all nodes of the cluster must see.
-        actors: number of actors; unless given one for every two CPUs of the cluster, at least one and at most eight
-            per endpoint.
+        actors: number of actors; unless given one for every two CPUs of the cluster, at least one per endpoint, and at
+            most eight per endpoint where no more can come.
         batch_size: images or texts per request; None adapts it to the servers.
         deadline: seconds that a server has to answer.
         patience: seconds that all servers may be away before the encoding stops.

@@ -37,7 +37,8 @@ class Pool:
         settings: what every actor is told.
         stored: the keys that are in the store; one array for each of its kinds.
         urls: the endpoints, or the function that starts servers and returns them; None where nothing may be sent.
-        actors: how many; None: one for every two CPUs, at least one and at most eight per endpoint.
+        actors: how many; None: one for every two CPUs, at least one per endpoint, and at most eight per endpoint where
+            no more can come.
         batch_size: documents per request that chunks are cut for.
         patience, note, revive, watch: as for :class:`semscale.encoding.encoder.Encoder`.
 
