@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -25,6 +26,10 @@ Place = tuple[LadderKey, int]
 _IMAGES_PER_WORKER = 500_000
 # of one trial: until Ray has noticed that a node is lost, it may be sent there several times
 _MOST_FAILURES = 6
+# Tune bears lost workers, but not the loss of an answer that lay on their node, nor that of a worker which was about to
+# take over its next trial: its experiment ends, and another one does what is left.
+_LOST = (ray.exceptions.RayActorError, ray.exceptions.ObjectLostError)
+_MOST_FRUITLESS = 3
 
 
 class Parcel:
@@ -71,14 +76,16 @@ class StepTrial(tune.Trainable):
         # ladders may differ in length, and controls between datasets; the grid is a full product
         found = None
         if scored is not None and self._config["scale"] in scored.flat.scales:
-            k = scored.flat.scales.index(self._config["scale"])
-            found = evaluate_trial(scored, k, self._titles[scored.key, k])
+            place = scored.key, scored.flat.scales.index(self._config["scale"])
+            if place in self._titles:
+                found = evaluate_trial(scored, place[1], self._titles[place])
         return {"trial": Parcel(found), tune.result.DONE: True}
 
 
 class _Take(tune.Callback):
     def __init__(self, take: Callable[[Evaluated], None]) -> None:
         self.take = take
+        self.taken: set[Place] = set()
         self.error: SemscaleError | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -93,6 +100,7 @@ class _Take(tune.Callback):
             except SemscaleError as error:
                 self.error = error  # Tune makes a TuneError of it, with its traceback for words
                 raise
+            self.taken.add((evaluated.ladder, evaluated.k))
 
 
 def run_grid(
@@ -123,13 +131,39 @@ def run_grid(
     images = sum(len(scored.true_class) * len(scored.flat.scales) for scored in ladders)
     workers = min(math.ceil(images / _IMAGES_PER_WORKER), int(cluster_cpus()))
     references = {scored.key: ray.put(scored) for scored in ladders}
-    trainable = tune.with_parameters(StepTrial, ladders=references, titles=dict(titles))
     taking = _Take(take)
+    fruitless = 0
+    while True:
+        before = len(taking.taken)
+        left = {place: title for place, title in titles.items() if place not in taking.taken}
+        trainable = tune.with_parameters(StepTrial, ladders=references, titles=left)
+        try:
+            failed = next((result for result in _fit(trainable, space, workers, folder, taking) if result.error), None)
+            if failed is None:
+                return
+            if not isinstance(failed.error, _LOST):
+                raise _failure(failed)
+        except Exception as error:
+            if taking.error is not None:
+                raise taking.error from None
+            if not isinstance(error.__cause__, _LOST):
+                raise
+        gc.collect()  # of the experiment that ended: what it has reserved in the cluster is given back with it
+        fruitless = 0 if len(taking.taken) > before else fruitless + 1
+        if fruitless > _MOST_FRUITLESS:
+            raise SemscaleError(
+                "the workers that evaluate the trials are lost again and again",
+                found=f"{fruitless} times in a row without a result",
+                hint="too little memory is the usual reason; give the same command again: what is finished is kept",
+            )
+
+
+def _fit(trainable: Any, space: Mapping[str, Any], workers: int, folder: Path, taking: _Take) -> Any:
     # Tune insists on a folder for its own state; ours is the store, the run directory and MLflow
     with tempfile.TemporaryDirectory(prefix=".tune-", dir=folder) as scratch:
-        tuner = tune.Tuner(
+        return tune.Tuner(
             tune.with_resources(trainable, {"cpu": 1}),
-            param_space=space,
+            param_space=dict(space),
             tune_config=tune.TuneConfig(reuse_actors=True, max_concurrent_trials=workers),
             run_config=tune.RunConfig(
                 name="trials",
@@ -139,16 +173,7 @@ def run_grid(
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # nothing to go on from
                 callbacks=[taking],
             ),
-        )
-        try:
-            results = tuner.fit()
-        except Exception:
-            if taking.error is not None:
-                raise taking.error from None
-            raise
-    for result in results:
-        if result.error is not None:
-            raise _failure(result)
+        ).fit()
 
 
 def _failure(result: Any) -> SemscaleError:

@@ -31,9 +31,10 @@ def alone(mini_server: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.faults
-@pytest.mark.parametrize("mode", ["actor", "encode", "trial"])
+@pytest.mark.parametrize("mode", ["actor", "encode", "trial", "result"])
 def test_losing_workers_costs_no_result(mode: str, alone: Path, mini_server: str, tmp_path: Path) -> None:
-    run(mode, tmp_path, mini_server)
+    lines = run(mode, tmp_path, mini_server)
+    assert mode != "result" or lines.count("EXPERIMENT") > 1  # else no answer was lost
     for file in ("trials.parquet", "curves.parquet", "steps.parquet"):
         ours, theirs = (pd.read_parquet(folder / "run" / file) for folder in (tmp_path, alone))
         loose = [name for name in ours.columns if "run_id" in name or "seconds" in name]

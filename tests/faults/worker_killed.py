@@ -73,9 +73,7 @@ def strike() -> None:
     if MODE == "actor":
         victims[0].send_signal(signal.SIGKILL)
     else:
-        for process in [node, *node.children(recursive=True)]:  # as when the machine is gone: all of it at once
-            process.send_signal(signal.SIGKILL)
-        cluster.remove_node(second, allow_graceful=False)
+        lose_node()
     print("STRUCK", MODE, flush=True)
 
 
@@ -102,6 +100,35 @@ def study(**more: Any) -> StudyConfig:
             **more,
         }
     )
+
+
+def strike_at_results() -> None:
+    """Lose the node when its workers have answered and nobody has fetched the answers, which are no small ones."""
+    take, struck = grid._Take.on_trial_result, threading.Event()
+
+    def slowly(self: grid._Take, iteration: int, trials: Any, trial: Any, result: dict[str, Any], **info: Any) -> None:
+        take(self, iteration, trials, trial, result, **info)
+        if not struck.is_set():
+            struck.set()
+            time.sleep(3.0)  # the other workers answer meanwhile, and this thread is the one that would fetch it
+            lose_node()
+            print("STRUCK", MODE, flush=True)
+
+    fit = grid._fit
+
+    def counted(*arguments: Any) -> Any:
+        print("EXPERIMENT", flush=True)
+        return fit(*arguments)
+
+    grid._Take.on_trial_result, grid._fit = slowly, counted  # type: ignore[method-assign]
+
+
+def lose_node() -> None:
+    """End all of the second node at once, as when the machine is gone."""
+    node = psutil.Process(second.all_processes["raylet"][0].process.pid)
+    for process in [node, *node.children(recursive=True)]:
+        process.send_signal(signal.SIGKILL)
+    cluster.remove_node(second, allow_graceful=False)
 
 
 class RandomRows:
@@ -151,12 +178,16 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    nodes = {"include_dashboard": False, "object_store_memory": 400_000_000}
+    # from so many bytes on, answers stay where they were made until they are fetched
+    small = {"_system_config": {"max_direct_call_object_size": 1000}} if MODE == "result" else {}
+    nodes = {"include_dashboard": False, "object_store_memory": 400_000_000, **small}
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, **nodes})
     second = cluster.add_node(num_cpus=2, object_store_memory=400_000_000)
     ray.init(address=cluster.address, log_to_driver=False, namespace="semscale")
     # of such a small study the trials would be one worker's work
     grid._IMAGES_PER_WORKER = 1000
+    if MODE == "result":
+        strike_at_results()
     main()
     ray.shutdown()
     cluster.shutdown()
