@@ -29,9 +29,10 @@ def compare(runs: tuple[str, ...], as_json: bool) -> None:
     from semscale.comparison.compare import compare as run
     from semscale.comparison.show import show_compared
     from semscale.sweep.console import open_console
+    from semscale.sweep.progress import reporter
 
-    with only_json(as_json):
-        found = run(runs)
+    with only_json(as_json), reporter(open_console(stderr=True)).stage("reading runs", unit="curves") as advance:
+        found = run(runs, advance)
     if as_json:
         print_json(found.to_json())
     else:

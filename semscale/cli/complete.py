@@ -1,4 +1,4 @@
-"""What the shell offers after a word has been begun: names of what there is. Asked for by every press of the tab key."""
+"""What the shell offers when the tab key is pressed: names of what there is, of the kind that an option takes."""
 
 from __future__ import annotations
 

@@ -29,13 +29,17 @@ def replay(paths: tuple[Path, ...], out: Path | None, form: str, as_json: bool) 
     from semscale.replay.run import replay as run
     from semscale.replay.show import as_json as document
     from semscale.replay.show import check_ending, show_replay, write_tables
+    from semscale.replay.sources import find_sources
     from semscale.sweep.console import open_console
+    from semscale.sweep.progress import reporter
 
     if out is not None:
         check_ending(out)
     as_json = as_json or form == "json"
     with only_json(as_json):
-        result = run(paths)
+        total = len(find_sources(paths))
+        with reporter(open_console(stderr=True)).stage("re-scoring", total, "curves") as advance:
+            result = run(paths, progress=advance)
     if as_json:
         click.echo(document(result))
     else:

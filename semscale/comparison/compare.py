@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from string import ascii_uppercase
 from typing import Any
@@ -62,7 +62,7 @@ class Compared:
         }
 
 
-def compare(places: Sequence[str]) -> Compared:
+def compare(places: Sequence[str], progress: Callable[[int, int], None] = lambda done, total: None) -> Compared:
     """Put finished studies side by side.
 
     Curves of the same name are compared: dataset and strategy, with the model where a study has several, and the
@@ -77,6 +77,7 @@ def compare(places: Sequence[str]) -> Compared:
 
     Args:
         places: two or more run directories, also in object stores.
+        progress: is told how many of all curves are read.
 
     Raises:
         SemscaleError: fewer than two runs or one twice, or what :func:`semscale.comparison.runs.read_run` and
@@ -89,9 +90,13 @@ def compare(places: Sequence[str]) -> Compared:
     if twice:
         raise SemscaleError("a run stands here twice", found=twice[0], expected="different run directories")
     named = [_named(run, _name_columns(runs)) for run in runs]
-    answers = [
-        {name: read_answers(run, curve) for name, curve in mine.items()} for run, mine in zip(runs, named, strict=True)
-    ]
+    answers: list[dict[str, Answers]] = []
+    total = sum(map(len, named))
+    for run, mine in zip(runs, named, strict=True):
+        answers.append({})
+        for name, curve in mine.items():
+            answers[-1][name] = read_answers(run, curve)
+            progress(sum(map(len, answers)), total)
     comparisons = [
         row
         for other in range(1, len(runs))
