@@ -169,8 +169,8 @@ def _rows(runs: Sequence[FinishedRun], named: Sequence[dict[str, Row]]) -> Itera
         for run, mine in zip(runs, named, strict=True):
             if name not in mine:
                 continue
-            steps = _steps(run, mine[name]).set_index("scale")
-            at_peak = steps.loc[mine[name]["peak_scale"]]
+            steps = _steps(run, mine[name])
+            (at_peak,) = steps[steps["scale"] == mine[name]["peak_scale"]].to_dict("records")
             yield {
                 "run": run.letter,
                 "curve": name,
