@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 import urllib.request
 from contextlib import closing
 from pathlib import Path
@@ -103,5 +104,8 @@ def test_mlflow_answers_and_is_gone_afterwards(tmp_path: Path, end: signal.Signa
         _, errors = process.communicate(timeout=60)
     assert process.returncode == (0 if end != signal.SIGKILL else -signal.SIGKILL), errors
     assert "Traceback" not in errors
-    if end != signal.SIGKILL:
-        assert not mentioning(str(tmp_path / "mlflow.db"))
+    give_up = time.monotonic() + 30
+    # whoever is killed leaves that to its guard, which is no child of the test's
+    while end == signal.SIGKILL and mentioning(str(tmp_path / "mlflow.db")) and time.monotonic() < give_up:
+        time.sleep(0.1)
+    assert not mentioning(str(tmp_path / "mlflow.db"))
