@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 # what `--json` prints of a study
 RESULT_KEYS = (
-    "run, report, mlflow (places), trials, images_sent, texts_sent, quarantined (counts), curves (rows of "
-    "curves.parquet)"
+    "run, report (places), mlflow (what opens it), trials, images_sent, texts_sent, quarantined (counts), curves (rows "
+    "of curves.parquet)"
 )
 # parameter, option and key in the study file
 _PLACES = (

@@ -91,7 +91,7 @@ def _files(run: FinishedRun, curve: dict[Any, Any], order: int) -> tuple[Ladder,
     parts = (curve["dataset"], curve["model"], curve["strategy"], order, *beside)
     predictions = f"predictions/{slug(*parts)}.parquet"
     for name in (ladder, predictions):
-        run.folder.pull(name)
+        run.folder.pull_again(name)
         if not (run.folder.local / name).is_file():
             raise SemscaleError(
                 "a file of the run is missing",

@@ -58,8 +58,8 @@ def read_run(where: str, letter: str) -> FinishedRun:
     """
     marker = study_file(where)
     folder = Folder.of(where)
-    for pattern in ("*.parquet", "environment.json"):
-        folder.pull(pattern)
+    for name in (*(f"{name}.parquet" for name in _COLUMNS), "environment.json"):
+        folder.pull_again(name)  # a copy may be of before the last sweep
     missing = [name for name in _COLUMNS if not (folder.local / f"{name}.parquet").is_file()]
     if missing:
         raise SemscaleError(

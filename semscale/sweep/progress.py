@@ -77,10 +77,10 @@ class Lines:
             spoken = now
             rate = done / max(now - start, 1e-9)
             if total is None:
-                self.note(f"{title}: {done} {unit}, {rate:.0f}/s")
+                self.note(f"{title}: {done} {unit}, {_number(rate)}/s")
                 return
             left = (total - done) / rate if rate else 0.0
-            self.note(f"{title}: {done}/{total} {unit}, {rate:.0f}/s, {left:.0f} s left")
+            self.note(f"{title}: {done}/{total} {unit}, {_number(rate)}/s, {left:.0f} s left")
 
         yield advance
         seconds = time.monotonic() - start
@@ -115,7 +115,7 @@ class Bars:
 
             def advance(done: int, total: int | None) -> None:
                 elapsed = bar.tasks[0].elapsed or 0.0
-                rate = f"{done / elapsed:.0f} {unit}/s" if elapsed > 0 else ""
+                rate = f"{_number(done / elapsed)} {unit}/s" if elapsed > 0 else ""
                 bar.update(task, completed=done, total=total, rate=rate)
 
             yield advance
@@ -125,3 +125,12 @@ class Bars:
     def note(self, text: str) -> None:
         """Print the line above the bars."""
         self.console.print(printable(text), highlight=False, markup=False, soft_wrap=True)
+
+
+def _number(rate: float) -> str:
+    """Return a rate; large models and trials have less than one a second.
+
+    >>> _number(0.25), _number(1234.5)
+    ('0.2', '1234')
+    """
+    return f"{rate:.0f}" if rate >= 10 else f"{rate:.1f}"

@@ -275,6 +275,23 @@ def test_compare_refuses_what_is_no_whole_run(
     assert "Traceback" not in done.stderr
 
 
+def test_compare_reads_runs_from_an_object_store(
+    alone: dict[str, SweepResult], s3: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    here = compared(alone["max"], alone["logsumexp"])
+    s3.mkdir("beside")
+    s3.put(f"{alone['max'].directory}/", "beside/run/", recursive=True)
+    places = ["s3://beside/run", str(alone["logsumexp"].directory)]
+    done = CliRunner().invoke(main, ["compare", *places, "--json"])
+    assert done.exit_code == 0, done.stderr
+    assert json.loads(done.stdout)["comparisons"] == here["comparisons"]
+    s3.pipe_file("beside/run/steps.parquet", b"PAR1")  # what is there counts, not the copy that is here now
+    done = CliRunner().invoke(main, ["compare", *places])
+    assert "s3://beside/run/steps.parquet" in done.stderr
+    assert "a table of the run cannot be read" in done.stderr
+
+
 def test_compare_wants_two_different_runs(alone: dict[str, SweepResult], tmp_path: Path) -> None:
     run = str(alone["max"].directory)
     assert CliRunner().invoke(main, ["compare", run]).exit_code == 2

@@ -18,6 +18,7 @@ from mlflow import MlflowClient
 
 from semscale.categories.files import read_ladder
 from semscale.cli import main
+from semscale.comparison.compare import compare
 from semscale.config import StudyConfig, study_from
 from semscale.datasets.registry import load_dataset
 from semscale.errors import SemscaleError
@@ -331,6 +332,15 @@ def test_orders_share_the_texts_and_pool_into_one_curve(mini_server: str, place:
     means = result.trials.groupby("scale")["accuracy"].mean()
     assert result.conclusions.steps["accuracy"].tolist() == pytest.approx(means.tolist())
     assert len(result.conclusions.additions) == 11
+    # with several orders a difference is still on the same images, and has no two-by-two table
+    rows = compare([str(run.directory) for run in (first, result)]).comparisons
+    assert [(row["scale"], row["other_scale"]) for row in rows[:2]] == [(1, 1), (STEPS, STEPS)]
+    for row in rows:
+        assert row["paired"]
+        assert row["gained"] is row["lost"] is None
+        assert row["low"] < row["difference"] < row["high"]
+        assert row["other_accuracy"] == pytest.approx(means[row["other_scale"]])
+    assert rows[0]["difference"] == 0
     assert (result.trials["ceiling"] >= result.trials["accuracy"]).all()
 
 
