@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pty
+import re
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from click.shell_completion import BashComplete, get_completion_class
 from click.testing import CliRunner
+from rich.console import Console
 
 from semscale.cli import main
+from semscale.sweep.progress import Bars, Lines
 
 ESCAPE = "\x1b"
 CHECK = ["datasets", "check", "shapes", "--per-class", "2"]
@@ -128,6 +133,31 @@ def test_no_color_wins_over_force_color(words: list[str]) -> None:
     assert ESCAPE not in plain.output
     forced = CliRunner(env={"FORCE_COLOR": "1"}).invoke(main, words)
     assert (ESCAPE in forced.output) == (words != ["--help"])
+
+
+def test_a_stage_that_has_nothing_to_count_says_that_it_goes_on() -> None:
+    said, heard = io.StringIO(), threading.Event()
+
+    class Heard(Lines):
+        def note(self, text: str) -> None:
+            super().note(text)
+            heard.set()
+
+    with Heard(Console(file=said), silence=0.01).stage("starting"):
+        assert heard.wait(60)
+    assert said.getvalue().startswith("starting: 0 s so far\n")
+    assert said.getvalue().splitlines()[-1].startswith("starting: done, ")
+
+
+def test_bars_count_with_rate_and_time_left_and_lines_with_slow_rates() -> None:
+    said = io.StringIO()
+    with Bars(Console(file=said, force_terminal=True, width=110)).stage("trials", 4, "trials") as advance:
+        advance(1, 4)
+    assert re.search(r"trials .* 4/4 .* trials/s 0:00:00 0:00:\d\d", re.sub(r"\x1b\[[\d;?]*\w", "", said.getvalue()))
+    said = io.StringIO()
+    with Lines(Console(file=said, width=110), every=0).stage("trials", 4, "trials") as advance:
+        advance(1, 4)
+    assert re.match(r"trials: 1/4 trials, [\d.]+/s, \d+ s left\ntrials: done, 1 trials, ", said.getvalue())
 
 
 def test_help_says_the_exit_statuses() -> None:

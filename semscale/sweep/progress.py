@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -56,11 +57,18 @@ class Quiet:
 
 
 class Lines:
-    """One line when a stage begins, every few seconds, and when it ends; for logs and pipes."""
+    """A line every few seconds as a stage goes on, and when it ends; for logs and pipes.
 
-    def __init__(self, console: Console, every: float = 5.0) -> None:
+    Args:
+        console: where to.
+        every: seconds between two lines that count.
+        silence: seconds after which a stage that has nothing to count says that it goes on.
+    """
+
+    def __init__(self, console: Console, every: float = 5.0, silence: float = 30.0) -> None:
         self.console = console
         self.every = every
+        self.silence = silence
 
     @contextmanager
     def stage(self, title: str, total: int | None = None, unit: str = "") -> Iterator[Stage]:
@@ -82,7 +90,22 @@ class Lines:
             left = (total - done) / rate if rate else 0.0
             self.note(f"{title}: {done}/{total} {unit}, {_number(rate)}/s, {left:.0f} s left")
 
-        yield advance
+        def reassure() -> None:
+            nonlocal spoken
+            while not over.wait(self.silence):
+                now = time.monotonic()
+                if now - spoken >= self.silence:
+                    spoken = now
+                    self.note(f"{title}: {now - start:.0f} s so far")
+
+        over = threading.Event()
+        watch = threading.Thread(target=reassure, daemon=True)
+        watch.start()
+        try:
+            yield advance
+        finally:
+            over.set()
+            watch.join()
         seconds = time.monotonic() - start
         counted = f"{last} {unit}, " if last else ""
         self.note(f"{title}: done, {counted}{seconds:.1f} s")
