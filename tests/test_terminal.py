@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import pty
 import re
@@ -158,6 +159,15 @@ def test_bars_count_with_rate_and_time_left_and_lines_with_slow_rates() -> None:
     with Lines(Console(file=said, width=110), every=0).stage("trials", 4, "trials") as advance:
         advance(1, 4)
     assert re.match(r"trials: 1/4 trials, [\d.]+/s, \d+ s left\ntrials: done, 1 trials, ", said.getvalue())
+
+
+def test_datasets_are_listed() -> None:
+    shown = json.loads(CliRunner().invoke(main, ["datasets", "list", "--json"]).stdout)
+    assert shown["bundled"][1] == {"name": "shapes", "images": 1200, "classes": 12, "domain": "shape"}
+    assert {"folder", "zip", "hf"} <= set(shown["schemes"])
+    plain = CliRunner().invoke(main, ["datasets", "list"]).stdout
+    assert "shapes    1,200 images of 12 classes; domain: shape" in plain
+    assert "folder: " in plain
 
 
 def test_help_says_the_exit_statuses() -> None:

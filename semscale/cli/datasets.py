@@ -43,6 +43,30 @@ def datasets(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
+@datasets.command("list")
+@json_option("bundled (name, images, classes, domain), schemes (how other specs begin)")
+def list_datasets(as_json: bool) -> None:
+    """Name the bundled datasets, and how the specs of others begin.
+
+    \b
+    semscale datasets list
+    """
+    from semscale.datasets.bundled import BUNDLED
+    from semscale.datasets.registry import load_dataset, schemes
+
+    found = [load_dataset(name) for name in BUNDLED]
+    if as_json:
+        bundled = [
+            {"name": one.name, "images": len(one.samples), "classes": len(one.classes), "domain": one.domain}
+            for one in found
+        ]
+        print_json({"bundled": bundled, "schemes": schemes()})
+        return
+    for one in found:
+        click.echo(f"{one.name:<8} {len(one.samples):>6,} images of {len(one.classes)} classes; domain: {one.domain}")
+    click.echo(" ".join(f"{scheme}:" for scheme in schemes()))
+
+
 @datasets.command()
 @click.argument("spec", shell_complete=specs)
 @dataset_options

@@ -49,9 +49,10 @@ def show_compared(console: Console, found: Compared) -> None:
 
 def _title(paired: bool, n_tests: int) -> str:
     if not paired:
-        return "differences in points, of different images (95 % interval of two samples)"
+        return "differences in points, the later run less the first, of different images (95 % interval of two samples)"
     tests = f"Holm over {n_tests} tests" if n_tests > 1 else "one test"
-    return f"differences in points, on the same images (95 % interval, exact McNemar; {tests})"
+    test = f"95 % interval, exact McNemar; {tests}"
+    return f"differences in points, the later run less the first, on the same images ({test})"
 
 
 def _images(row: Row) -> str:
