@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import re
@@ -19,6 +20,8 @@ from mlflow import MlflowClient
 from rich.console import Console
 from scipy.stats import binomtest
 
+from semscale.analysis.columns import summary_columns
+from semscale.analysis.curve import conclude
 from semscale.analysis.intervals import wilson_interval
 from semscale.analysis.paired import change_interval
 from semscale.categories.files import read_ladder
@@ -145,19 +148,35 @@ def test_replay_counts_the_same(several: SweepResult) -> None:
         assert row["correct"] == ours[row["dataset"], strategy, aggregation, row["n_categories"]]
 
 
+CURVE = {"dataset": "digits", "model": "semscale-mini", "strategy": "templates-fixed", "aggregation": "max"}
+
+
 @pytest.fixture(scope="module")
-def fewer(mini_server: str, place: Path, several: SweepResult) -> SweepResult:
-    """A study of fewer images and steps."""
-    tree: dict[str, Any] = {
-        "datasets": ["digits"],
-        "strategies": ["templates-fixed"],
-        "controls": [],
-        "steps": 2,
-        "limit": 30,
-        "server": {"urls": [mini_server]},
-        "store": str(place / "store"),
-    }
-    return sweep(study_from(tree), place / "fewer", Quiet())
+def fewer(alone: dict[str, SweepResult], place: Path) -> Path:
+    """A run cut to its first 30 digits and two steps of one curve, with tables as a study makes them."""
+    run = Path(shutil.copytree(alone["max"].directory, place / "fewer"))
+    predictions = run / "predictions" / "digits__semscale-mini__templates-fixed__0.parquet"
+    table = pd.read_parquet(predictions).iloc[:30, :4]
+    table.assign(file=["other.png", *table["file"][1:]]).to_parquet(predictions)
+    file = run / "ladders" / "digits__templates-fixed__0.json"
+    ladder = read_ladder(file)
+    dataclasses.replace(ladder, steps=ladder.steps[:2], provenance={}).save(file)
+    marks = np.stack([right(run, "digits x templates-fixed", column) for column in (0, 1)], axis=1)
+    found = conclude([1, 2], marks)
+    trials = [{**CURVE, "order": 0, "scale": s, "n_correct": n} for s, n in zip((1, 2), marks.sum(axis=0), strict=True)]
+    curve = {**CURVE, "role": "strategy", "n_images": 30, **summary_columns(found)}
+    for name, table in {"trials": trials, "curves": [curve], "steps": found.steps.assign(**CURVE)}.items():
+        pd.DataFrame(table).to_parquet(run / f"{name}.parquet")
+    return run
+
+
+def right(run: Path, curve: str, column: int) -> npt.NDArray[np.bool_]:
+    """Return which images of a curve are right at a step, from its two files alone, in the order of the files."""
+    dataset, strategy = curve.split(" x ")
+    ladder = read_ladder(run / "ladders" / f"{dataset}__{strategy}__0.json")
+    table = pd.read_parquet(run / "predictions" / f"{dataset}__semscale-mini__{strategy}__0.parquet")
+    owner = {text: name for name, texts in ladder.steps[column].categories.items() for text in texts}
+    return np.asarray(table.iloc[:, 2 + column].map(owner) == table["true_class"])
 
 
 def compared(*runs: SweepResult | Path) -> Any:
@@ -165,15 +184,6 @@ def compared(*runs: SweepResult | Path) -> Any:
     done = CliRunner().invoke(main, ["compare", *places, "--json"])
     assert done.exit_code == 0, done.stderr
     return json.loads(done.stdout)
-
-
-def right(run: SweepResult, curve: str, column: int) -> npt.NDArray[np.bool_]:
-    """Return which images of a curve are right at a step, from its two files alone, in the order of the files."""
-    dataset, strategy = curve.split(" x ")
-    ladder = read_ladder(run.directory / "ladders" / f"{dataset}__{strategy}__0.json")
-    table = pd.read_parquet(run.directory / "predictions" / f"{dataset}__semscale-mini__{strategy}__0.parquet")
-    owner = {text: name for name, texts in ladder.steps[column].categories.items() for text in texts}
-    return np.asarray(table.iloc[:, 2 + column].map(owner) == table["true_class"])
 
 
 def test_compare_is_the_paired_difference_where_the_images_are_the_same(alone: dict[str, SweepResult]) -> None:
@@ -191,7 +201,9 @@ def test_compare_is_the_paired_difference_where_the_images_are_the_same(alone: d
     for row in rows:
         assert row["paired"]
         assert row["same_sets"]
-        before, after = (right(run, row["curve"], row[s] - 1) for run, s in ((first, "scale"), (other, "other_scale")))
+        before, after = (
+            right(run.directory, row["curve"], row[s] - 1) for run, s in ((first, "scale"), (other, "other_scale"))
+        )
         gained, lost = int((after & ~before).sum()), int((before & ~after).sum())
         assert (row["gained"], row["lost"], row["common_images"]) == (gained, lost, LIMIT)
         assert row["difference"] == pytest.approx((gained - lost) / LIMIT)
@@ -206,7 +218,7 @@ def test_compare_is_the_paired_difference_where_the_images_are_the_same(alone: d
     assert min(row["p_holm"] for row in rows) == pytest.approx(min(1.0, worst * len(tested)))
 
 
-def test_compare_of_other_images_says_so_and_pairs_nothing(alone: dict[str, SweepResult], fewer: SweepResult) -> None:
+def test_compare_of_other_images_says_so_and_pairs_nothing(alone: dict[str, SweepResult], fewer: Path) -> None:
     found = compared(alone["max"], fewer, alone["logsumexp"])
     rows = [row for row in found["comparisons"] if row["other_run"] == "B"]
     assert [(row["at"], row["paired"], row["p"], row["p_holm"]) for row in rows] == [
@@ -214,18 +226,17 @@ def test_compare_of_other_images_says_so_and_pairs_nothing(alone: dict[str, Swee
     ]
     assert (rows[1]["scale"], rows[1]["other_scale"]) == (2, 2)
     sides = []
-    for run, column in ((alone["max"], 1), (fewer, 1)):
-        marks = right(run, "digits x templates-fixed", column)
+    for run in (alone["max"].directory, fewer):
+        marks = right(run, "digits x templates-fixed", 1)
         sides.append((marks.mean(), *map(float, wilson_interval(marks.sum(), len(marks)))))
     (p1, low1, high1), (p2, low2, high2) = sides
     assert rows[1]["difference"] == pytest.approx(p2 - p1)
     assert rows[1]["low"] == pytest.approx(p2 - p1 - np.hypot(p2 - low2, high1 - p1))
     assert rows[1]["high"] == pytest.approx(p2 - p1 + np.hypot(high2 - p2, p1 - low1))
-    names = [set(pd.read_parquet(next((run.directory / "predictions").glob("digits__*")))["file"]) for run in
-             (alone["max"], fewer)]  # fmt: skip
-    assert rows[0]["common_images"] == len(names[0] & names[1])
+    assert rows[0]["common_images"] == 29
     assert (rows[0]["images"], rows[0]["other_images"]) == (LIMIT, 30)
-    assert found["differs"]["limit"] == {"A": str(LIMIT), "B": "30", "C": str(LIMIT)}
+    counts = {run: text.partition(",")[0] for run, text in found["differs"]["images of digits"].items()}
+    assert counts == {"A": str(LIMIT), "B": "30", "C": str(LIMIT)}
     # the third is compared with the first as if the second were not there
     assert len([row for row in found["comparisons"] if row["other_run"] == "C"]) == 3 * CURVES
     assert found["alone"] == {"A": [], "B": [], "C": []}
@@ -241,14 +252,14 @@ def test_compare_names_the_aggregation_where_a_study_has_several(
     assert len(found["alone"]["A"]) == CURVES * 2
 
 
-def test_compare_prints_tables(alone: dict[str, SweepResult], fewer: SweepResult) -> None:
+def test_compare_prints_tables(alone: dict[str, SweepResult], fewer: Path) -> None:
     done = CliRunner().invoke(main, ["compare", *(str(run.directory) for run in (alone["max"], alone["logsumexp"]))])
     assert done.exit_code == 0, done.stderr
     for part in ("the same: ", "digits x templates-fixed", "on the same images", "p Holm"):
         assert part in done.stdout
     assert re.search(r"^aggregation +max +logsumexp$", done.stdout, flags=re.MULTILINE)
     assert "reading runs: done" in done.stderr
-    done = CliRunner().invoke(main, ["compare", *(str(run.directory) for run in (alone["max"], fewer))])
+    done = CliRunner().invoke(main, ["compare", str(alone["max"].directory), str(fewer)])
     assert re.search(r"digits: not the same images in A \(50\) and B \(30\); \d+ are in both", done.stdout)
 
 
