@@ -54,9 +54,9 @@ def examine(servers: Sequence[str], store: str | None) -> list[Finding]:
 
 def show_findings(findings: Sequence[Finding]) -> None:
     """Print the findings as a table of ok / not ok lines."""
-    from rich.console import Console
+    from semscale.sweep.console import open_console
 
-    console = Console()
+    console = open_console()
     width = max(len(finding.title) for finding in findings)
     for finding in findings:
         mark = "[green]ok    [/green]" if finding.ok else "[red]not ok[/red]"

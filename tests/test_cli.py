@@ -73,21 +73,23 @@ def test_user_mistakes_print_without_a_traceback(arguments: list[str], words: st
 
 
 def test_ladder_prints_and_writes_the_sets(tmp_path: Path) -> None:
-    shown = run("ladder", "shapes", "--steps", "2")
-    assert "circle" in shown.stdout
+    shown = json.loads(run("ladder", "digits", "--strategy", "templates-fixed", "--steps", "2", "--json").stdout)
     written = run(
         "ladder", "digits", "--strategy", "templates-fixed", "--steps", "2", "--out", str(tmp_path / "l.json")
     )
     assert written.returncode == 0
     ladder = json.loads((tmp_path / "l.json").read_text())
     assert ladder["steps"][1]["categories"]["six"] == ["six", "sixes"]
+    assert shown == ladder
 
 
 def test_doctor_names_what_is_wrong(mini_server: str, tmp_path: Path) -> None:
-    good = run("doctor", "--server", mini_server, "--store", str(tmp_path / "store"))
+    good = run("doctor", "--server", mini_server, "--store", str(tmp_path / "store"), "--json")
     assert good.returncode == 0
-    assert f"{mini_server}" in good.stdout
-    assert "semscale-mini on cpu" in good.stdout
+    document = json.loads(good.stdout)
+    assert document["passes"]
+    (server,) = [row for row in document["findings"] if row["title"] == mini_server]
+    assert "semscale-mini on cpu" in server["detail"]
     bad = run("doctor", "--server", "grpc://127.0.0.1:9", "--store", "/proc/nowhere")
     assert bad.returncode == 1
     assert bad.stdout.count("not ok") >= 2

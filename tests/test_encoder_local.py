@@ -28,8 +28,16 @@ def test_encode_fills_the_store_of_a_study(tmp_path: Path) -> None:
     work = pd.read_csv(tmp_path / "run" / "logs" / "encoding.csv")
     assert work["endpoint"].tolist() == ["this process"]
     assert work[["images", "texts"]].to_numpy().tolist() == [[100, 30]]
-    again = invoke("encode", *STUDY, "--encoder", "local", "--out", str(tmp_path / "run"), folder=tmp_path)
+    again = invoke("encode", *STUDY, "--encoder", "local", "--out", str(tmp_path / "run"), "--json", folder=tmp_path)
     assert "loading" not in again.output
+    assert json.loads(again.stdout) == {
+        "run": str(tmp_path / "run"),
+        "store": str(tmp_path / "store"),
+        "images_sent": 0,
+        "texts_sent": 0,
+        "quarantined": 0,
+    }
+    assert "encoding digits: done, 100 images" in again.stderr
 
 
 @pytest.fixture

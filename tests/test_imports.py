@@ -41,6 +41,8 @@ def loaded(*arguments: str, cwd: Path) -> set[str]:
         ["sweep", "--steps", "1000"],
         ["sweep", "study.yaml"],
         ["submit", "study.yaml"],
+        ["compare", "nowhere", "else"],
+        ["ui", "nowhere"],
     ],
 )
 def test_commands_without_engines_import_none(arguments: list[str], tmp_path: Path) -> None:

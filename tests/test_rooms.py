@@ -38,6 +38,7 @@ ROOMS: dict[str, set[str]] = {
         "datasets",
         "config",
     },
+    "comparison": {"sweep", "analysis", "encoding", "categories", "config"},
     "label": {"sweep", "encoding", "scoring", "datasets", "config"},
     "doctor": {"sweep", "encoding", "categories", "serving"},
     "bench": {
@@ -52,7 +53,19 @@ ROOMS: dict[str, set[str]] = {
         "config",
     },
     "api": {"sweep", "report", "analysis", "scoring", "encoding", "categories", "datasets", "config"},
-    "cli": {"bench", "sweep", "label", "doctor", "replay", "encoding", "serving", "categories", "datasets", "config"},
+    "cli": {
+        "bench",
+        "sweep",
+        "comparison",
+        "label",
+        "doctor",
+        "replay",
+        "encoding",
+        "serving",
+        "categories",
+        "datasets",
+        "config",
+    },
 }
 SHARED = {"errors", "redact", "access", "locks"}
 CORE = ("categories", "scoring", "analysis", "replay")

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from rich.console import Console
 
 from semscale.config import study_from
 from semscale.datasets.base import Dataset
 from semscale.encoding.folder import embedding_store
 from semscale.encoding.segment import Float32
 from semscale.errors import SemscaleError
+from semscale.sweep.console import open_console
 from semscale.sweep.progress import Quiet, Reporter, reporter
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ class Encoder:
             },
             where="Encoder",
         )
-        self._report: Reporter = reporter(Console()) if progress else Quiet()
+        self._report: Reporter = reporter(open_console()) if progress else Quiet()
         self._stack = ExitStack()
         self._opened: AnyEncoder | None = None
         # a notebook ends without closing anything

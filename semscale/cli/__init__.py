@@ -1,11 +1,27 @@
 """The command line: parse, call, print. Imports of the heavy engines stay inside the commands."""
 
-from semscale.cli import bench, categories, datasets, examine, label, replay, serve, stages, submit, sweep
+from semscale.cli import (
+    bench,
+    categories,
+    compare,
+    completion,
+    datasets,
+    examine,
+    label,
+    replay,
+    serve,
+    stages,
+    submit,
+    sweep,
+    ui,
+)
 from semscale.cli.group import main
 
 __all__ = [
     "bench",
     "categories",
+    "compare",
+    "completion",
     "datasets",
     "examine",
     "label",
@@ -15,4 +31,5 @@ __all__ = [
     "stages",
     "submit",
     "sweep",
+    "ui",
 ]

@@ -10,6 +10,7 @@ import click
 
 from semscale.bench.table import BENCHMARKS
 from semscale.cli.group import main
+from semscale.cli.output import json_option
 
 
 @main.command()
@@ -18,7 +19,7 @@ from semscale.cli.group import main
 @click.option(
     "--out", type=click.Path(file_okay=False, path_type=Path), help="Also write bench.md and bench.json here."
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option("as in bench.json")
 def bench(quick: bool, only: tuple[str, ...], out: Path | None, as_json: bool) -> None:
     """Measure what semscale costs, and hold it against the targets.
 
@@ -30,17 +31,16 @@ def bench(quick: bool, only: tuple[str, ...], out: Path | None, as_json: bool) -
     semscale bench --out bench
     semscale bench --quick --only kernel --only study
     """
-    from rich.console import Console
-
     from semscale.bench.machine import describe, load
     from semscale.bench.run import Outcome, run_benchmark
     from semscale.bench.table import document, markdown
     from semscale.bench.write import make_folder, write
+    from semscale.sweep.console import open_console
     from semscale.sweep.progress import reporter
 
     if out is not None:
         make_folder(out)
-    console = Console(stderr=True)
+    console = open_console(stderr=True)
     report = reporter(console)
     machine, start = describe(), load()
     outcomes: dict[str, Outcome] = {}

@@ -7,16 +7,19 @@ from typing import Any
 
 import click
 
+from semscale.cli.complete import all_strategies, datasets, models, orders
+from semscale.cli.complete import strategies as strategies_
 from semscale.cli.group import main
 from semscale.cli.options import dataset_entry, dataset_options, encoder_option, key_values
+from semscale.cli.output import json_option, only_json, print_json
 
 
 @main.command()
-@click.argument("dataset")
-@click.option("--strategy", default="templates", show_default=True)
+@click.argument("dataset", shell_complete=datasets)
+@click.option("--strategy", default="templates", show_default=True, metavar="NAME", shell_complete=all_strategies)
 @click.option("--steps", default=12, show_default=True, type=click.IntRange(min=1))
 @click.option("--scales", default="linear", show_default=True, type=click.Choice(["linear", "exponential"]))
-@click.option("--order", default=0, show_default=True, type=click.IntRange(min=0))
+@click.option("--order", default=0, show_default=True, type=click.IntRange(min=0), shell_complete=orders)
 @click.option("--option", "options", multiple=True, metavar="KEY=VALUE", help="For the strategy; VALUE may be YAML.")
 @click.option(
     "--short", default="stop", show_default=True, type=click.Choice(["stop", "stay"]), help="When texts run out."
@@ -26,6 +29,7 @@ from semscale.cli.options import dataset_entry, dataset_options, encoder_option,
 )
 @dataset_options
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write the ladder as JSON.")
+@json_option("dataset, strategy, order, classes, steps, provenance, notes, as in a ladder file")
 def ladder(
     dataset: str,
     strategy: str,
@@ -36,6 +40,7 @@ def ladder(
     short: Any,
     shared: Any,
     out: Path | None,
+    as_json: bool,
     **how: Any,
 ) -> None:
     """Show or write the category sets of a dataset.
@@ -46,8 +51,15 @@ def ladder(
     """
     from semscale.categories.ladder import build_ladder
     from semscale.datasets.registry import load_dataset
+    from semscale.redact import shown
+    from semscale.sweep.console import open_console
+    from semscale.sweep.progress import reporter
+    from semscale.sweep.show_ladder import show_ladder
 
-    loaded = load_dataset(dataset, **dataset_entry(how))
+    console = open_console()
+    # in a pipe there is nobody who waits
+    with reporter(open_console(stderr=True), quiet=not console.is_terminal).stage(f"listing {shown(dataset)}"):
+        loaded = load_dataset(dataset, **dataset_entry(how))
     made = build_ladder(
         loaded.name,
         loaded.classes,
@@ -62,20 +74,21 @@ def ladder(
     )
     if out is not None:
         made.save(out)
-        click.echo(f"{out}: {len(made.steps)} steps, {made.steps[-1].n_categories} categories at the last")
+        click.echo(f"{out}: {len(made.steps)} steps, {made.steps[-1].n_categories} categories at the last", err=as_json)
+    if as_json:
+        print_json(made.to_json())
+    if out is not None or as_json:
         return
-    from rich.console import Console
-
-    from semscale.sweep.show_ladder import show_ladder
-
-    show_ladder(Console(), made)
+    show_ladder(console, made)
 
 
 @main.command()
-@click.argument("dataset")
-@click.option("--model", default="semscale-mini", show_default=True, metavar="NAME", help="As for sweep.")
+@click.argument("dataset", shell_complete=datasets)
 @click.option(
-    "--strategy", "strategies", multiple=True, metavar="NAME",
+    "--model", default="semscale-mini", show_default=True, metavar="NAME", shell_complete=models, help="As for sweep."
+)
+@click.option(
+    "--strategy", "strategies", multiple=True, metavar="NAME", shell_complete=strategies_,
     help="Whose texts are tried; repeatable.  [templates-fixed, image-picture, prompts]",
 )  # fmt: skip
 @dataset_options
@@ -93,8 +106,10 @@ def ladder(
 @click.option(
     "--out", type=click.Path(dir_okay=False, path_type=Path), help="Write the chosen set, for the strategy `file`."
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, and the progress to standard error.")
-def optimize(dataset: str, strategies: tuple[str, ...], store: str | None, out: Path | None, **options: Any) -> None:
+@json_option("dataset, model, strategies, seed, rounds, held_out (percent, points), ladder, and counts")
+def optimize(
+    dataset: str, strategies: tuple[str, ...], store: str | None, out: Path | None, as_json: bool, **options: Any
+) -> None:
     """Choose a category set for a dataset, and measure what it gains.
 
     Starts from the class names and adds the text (the same template for every class) that makes most images right, as
@@ -106,27 +121,23 @@ def optimize(dataset: str, strategies: tuple[str, ...], store: str | None, out: 
     semscale optimize shapes --strategy templates-fixed --strategy prompts --out shapes.json
     semscale optimize folder:photos --domain flower --model ViT-B-32::laion2b_s34b_b79k
     """
-    import json
-
-    from rich.console import Console
-
     from semscale.encoding.folder import embedding_store
+    from semscale.sweep.console import open_console
     from semscale.sweep.optimize import STRATEGIES
     from semscale.sweep.optimize import optimize as run
     from semscale.sweep.progress import reporter
     from semscale.sweep.show_optimized import show_optimized
 
-    as_json = options.pop("as_json")
     how = dataset_entry(options)
-    console = Console(stderr=as_json)
+    console = open_console(stderr=as_json)
     place = embedding_store(store)
-    result = run(
-        dataset, strategies=strategies or STRATEGIES, store=place, report=reporter(console), how=how, **options
-    )
+    with only_json(as_json):
+        result = run(
+            dataset, strategies=strategies or STRATEGIES, store=place, report=reporter(console), how=how, **options
+        )
     if out is not None:
         result.ladder.save(out)
     if as_json:
-        click.echo(json.dumps(result.to_json(), indent=1, ensure_ascii=False))
+        print_json(result.to_json())
     else:
-        # a narrow window wraps lines, which is easier to read than cells cut short
-        show_optimized(Console(width=max(Console().width, 100)), result, out)
+        show_optimized(open_console(least=100), result, out)

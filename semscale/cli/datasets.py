@@ -8,8 +8,10 @@ from typing import Any
 
 import click
 
+from semscale.cli.complete import all_strategies, specs
 from semscale.cli.group import main
 from semscale.cli.options import dataset_entry, dataset_options
+from semscale.cli.output import json_option, only_json, print_json
 from semscale.redact import redact
 
 
@@ -41,8 +43,32 @@ def datasets(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
+@datasets.command("list")
+@json_option("bundled (name, images, classes, domain), schemes (how other specs begin)")
+def list_datasets(as_json: bool) -> None:
+    """Name the bundled datasets, and how the specs of others begin.
+
+    \b
+    semscale datasets list
+    """
+    from semscale.datasets.bundled import BUNDLED
+    from semscale.datasets.registry import load_dataset, schemes
+
+    found = [load_dataset(name) for name in BUNDLED]
+    if as_json:
+        bundled = [
+            {"name": one.name, "images": len(one.samples), "classes": len(one.classes), "domain": one.domain}
+            for one in found
+        ]
+        print_json({"bundled": bundled, "schemes": schemes()})
+        return
+    for one in found:
+        click.echo(f"{one.name:<8} {len(one.samples):>6,} images of {len(one.classes)} classes; domain: {one.domain}")
+    click.echo(" ".join(f"{scheme}:" for scheme in schemes()))
+
+
 @datasets.command()
-@click.argument("spec")
+@click.argument("spec", shell_complete=specs)
 @dataset_options
 @click.option("--limit", type=click.IntRange(min=1), help="At most this many images.")
 @click.option("--seed", type=click.IntRange(min=0), help="Of a cut, and of what the sheet shows.  [0]")
@@ -50,11 +76,16 @@ def datasets(context: click.Context) -> None:
 @click.option("--quarantine", type=click.Path(dir_okay=False, path_type=Path), help="Write what cannot be used: CSV.")
 @click.option("--sheet", type=click.Path(dir_okay=False, path_type=Path), help="Write a contact sheet: PNG.")
 @click.option("--per-class-on-sheet", default=3, show_default=True, type=click.IntRange(1, 12), help="Images in a row.")
-@click.option("--strategy", metavar="NAME", help="Whose categories stand on the sheet.  [templates, or the study's]")
+@click.option(
+    "--strategy",
+    metavar="NAME",
+    shell_complete=all_strategies,
+    help="Whose categories stand on the sheet.  [templates, or the study's]",
+)
 @click.option("--steps", type=click.IntRange(min=1), help="Scale steps of these categories.  [12, or the study's]")
 @click.option("--all", "everything", is_flag=True, help="List all classes, not only the first 40.")
 @click.option("--threads", type=click.IntRange(1, 256), help="Images decoded at a time.  [one per processor]")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, and the progress to standard error.")
+@json_option("datasets (what is in each), passes (whether a sweep would go on)")
 def check(spec: str, **options: Any) -> None:
     """Read every image of a dataset and say what is there.
 
@@ -67,25 +98,22 @@ def check(spec: str, **options: Any) -> None:
     semscale datasets check folder:~/photos --domain flower --quarantine bad.csv
     semscale datasets check study.yaml
     """
-    import json
-
-    from rich.console import Console
-
     from semscale.cli.checking import draw, plan_check, write_quarantine
     from semscale.cli.show_check import show_check
     from semscale.datasets.check import examine
     from semscale.datasets.registry import load_dataset
     from semscale.datasets.sheet import MOST_CLASSES
+    from semscale.sweep.console import open_console
     from semscale.sweep.progress import reporter
 
     as_json, quarantine = options["as_json"], options["quarantine"]
     plan = plan_check(spec, dataset_entry(options), options)
-    console, report = Console(), reporter(Console(stderr=True))
+    console, report = open_console(), reporter(open_console(stderr=True))
     documents: list[dict[str, Any]] = []
     bad: list[tuple[str, str, str]] = []
     passes = True
     for entry in plan.entries:
-        with report.stage(f"listing {redact(entry['spec'])}"):
+        with report.stage(f"listing {redact(entry['spec'])}"), only_json(as_json):
             dataset = load_dataset(**entry)
         # made before the images are read: a wrong strategy should not cost that time
         ladder = plan.ladder(dataset)
@@ -109,5 +137,5 @@ def check(spec: str, **options: Any) -> None:
     if options["sheet"] is None and not as_json:
         click.echo("with --sheet FILE.png: a few images of each class beside its categories")
     if as_json:
-        click.echo(json.dumps({"datasets": documents, "passes": passes}, indent=1, ensure_ascii=False))
+        print_json({"datasets": documents, "passes": passes})
     sys.exit(0 if passes else 1)

@@ -39,7 +39,16 @@ class _Group(click.Group):
         sys.exit(status if isinstance(status, int) else 0)
 
 
-@click.group(cls=_Group, context_settings=_CONTEXT)
+_EPILOG = """\b
+Exit status: 0 done
+             1 a mistake that the message explains, or a check that does not pass
+             2 wrong usage
+             130 stopped by Ctrl-C; what was done is kept
+
+NO_COLOR in the environment leaves only plain text. `semscale COMMAND --help` has examples."""
+
+
+@click.group(cls=_Group, context_settings=_CONTEXT, epilog=_EPILOG)
 @click.version_option(semscale.__version__, prog_name="semscale")
 def main() -> None:
     """Measure what happens to a CLIP model's labelling accuracy when every class gets more category texts.
@@ -51,5 +60,7 @@ def main() -> None:
     semscale optimize DATASET         which categories are worth having?
     semscale label IMAGES --categories "cat,dog"
     semscale replay PATH              re-score what others published
+    semscale compare RUN RUN          finished studies side by side
+    semscale ui                       the newest study in MLflow
     semscale doctor                   is everything in place?
     """

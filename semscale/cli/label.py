@@ -6,19 +6,23 @@ from pathlib import Path
 
 import click
 
+from semscale.cli.complete import models, specs
 from semscale.cli.group import main
 from semscale.cli.options import encoder_option
+from semscale.cli.output import json_option, only_json, print_json
 
 
 @main.command()
-@click.argument("given", metavar="INPUT")
+@click.argument("given", metavar="INPUT", shell_complete=specs)
 @click.option("--categories", metavar="LIST", help='Comma-separated: "cat,dog,bird"; quotes protect commas.')
 @click.option(
     "--categories-file", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
     help=".txt with a category per line, .json list, or first column of a .csv.",
 )  # fmt: skip
 @click.option("--stats", is_flag=True, help="Also write stats.csv.")
-@click.option("--model", default="semscale-mini", show_default=True, metavar="NAME", help="As for sweep.")
+@click.option(
+    "--model", default="semscale-mini", show_default=True, metavar="NAME", shell_complete=models, help="As for sweep."
+)
 @encoder_option
 @click.option(
     "--server", "servers", multiple=True, metavar="URL",
@@ -35,6 +39,10 @@ from semscale.cli.options import encoder_option
 )  # fmt: skip
 @click.option("--limit", type=click.IntRange(min=1), help="Only the first so many.")
 @click.option("--quiet", is_flag=True, help="No progress, only the table.")
+@json_option(
+    "kind, labelled, unusable, before, sent (counts), results, statistics, quarantine (files), categories (rows of "
+    "stats.csv)"
+)
 def label(
     given: str,
     categories: str | None,
@@ -48,6 +56,7 @@ def label(
     store: str | None,
     limit: int | None,
     quiet: bool,
+    as_json: bool,
 ) -> None:
     """Label images or texts, each with the category whose embedding has the highest cosine with its own.
 
@@ -60,13 +69,12 @@ def label(
     semscale label photos.zip --categories "cat,dog,bird" --stats
     semscale label reviews.csv --column review --categories-file topics.txt --server grpc://gpu1:51000
     """
-    from rich.console import Console
-
     from semscale.encoding.folder import embedding_store
     from semscale.label.categories import read_categories, split_categories
     from semscale.label.request import Request
     from semscale.label.run import label as run
     from semscale.label.show import show_labelled
+    from semscale.sweep.console import open_console
     from semscale.sweep.progress import reporter
 
     if categories is not None and categories_file is None:
@@ -75,12 +83,14 @@ def label(
         names, notes = read_categories(categories_file)
     else:
         raise click.UsageError("give the categories with --categories or with --categories-file")
-    console = Console()
-    report = reporter(console, quiet=quiet)
+    report = reporter(open_console(stderr=as_json), quiet=quiet)
     for line in notes:
         report.note(line)
     place = embedding_store(store)
     request = Request(given, names, model, column, limit)
-    result = run(request, out, report, place, servers, stats, encoder=encoder or "server")
-    # a narrow window wraps lines, which is easier to read than cells cut short
-    show_labelled(Console(width=max(Console().width, 100)), result)
+    with only_json(as_json):
+        result = run(request, out, report, place, servers, stats, encoder=encoder or "server")
+    if as_json:
+        print_json(result.to_json())
+        return
+    show_labelled(open_console(least=100), result)

@@ -7,13 +7,15 @@ from pathlib import Path
 import click
 
 from semscale.cli.group import main
+from semscale.cli.output import json_option, only_json
 
 
 @main.command()
 @click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="PATH [PATH ...]")
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Also write the steps: .csv or .parquet.")
 @click.option("--format", "form", default="table", show_default=True, type=click.Choice(["table", "json"]))
-def replay(paths: tuple[Path, ...], out: Path | None, form: str) -> None:
+@json_option("steps, curves (rows; percent and points), as with --format json")
+def replay(paths: tuple[Path, ...], out: Path | None, form: str, as_json: bool) -> None:
     """Re-score predictions that others published.
 
     PATH holds ladder.json and predictions.parquet, or is a run directory, or a folder of such folders. Every predicted
@@ -24,19 +26,24 @@ def replay(paths: tuple[Path, ...], out: Path | None, form: str) -> None:
     semscale replay published/ --out rescored.csv
     semscale replay semscale-runs/quickstart --format json
     """
-    from rich.console import Console
-
     from semscale.replay.run import replay as run
-    from semscale.replay.show import as_json, check_ending, show_replay, write_tables
+    from semscale.replay.show import as_json as document
+    from semscale.replay.show import check_ending, show_replay, write_tables
+    from semscale.replay.sources import find_sources
+    from semscale.sweep.console import open_console
+    from semscale.sweep.progress import reporter
 
     if out is not None:
         check_ending(out)
-    result = run(paths)
-    if form == "json":
-        click.echo(as_json(result))
+    as_json = as_json or form == "json"
+    with only_json(as_json):
+        total = len(find_sources(paths))
+        with reporter(open_console(stderr=True)).stage("re-scoring", total, "curves") as advance:
+            result = run(paths, progress=advance)
+    if as_json:
+        click.echo(document(result))
     else:
-        # a narrow window wraps lines, which is easier to read than cells cut short
-        show_replay(Console(width=max(Console().width, 120)), result)
+        show_replay(open_console(least=120), result)
     if out is not None:
         steps, curves = write_tables(result, out)
-        click.echo(f"steps   {steps}\ncurves  {curves}", err=form == "json")
+        click.echo(f"steps   {steps}\ncurves  {curves}", err=as_json)

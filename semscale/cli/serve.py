@@ -7,11 +7,13 @@ from typing import Any
 
 import click
 
+from semscale.cli.complete import models
 from semscale.cli.group import main
+from semscale.cli.output import json_option, only_json, print_json
 
 
 @main.command()
-@click.option("--model", default="semscale-mini", show_default=True, help="As for sweep.")
+@click.option("--model", default="semscale-mini", show_default=True, shell_complete=models, help="As for sweep.")
 @click.option("--replicas", default=1, show_default=True, type=click.IntRange(min=1))
 @click.option("--device", default="cpu", show_default=True, type=click.Choice(["cpu", "cuda"]))
 @click.option(
@@ -55,7 +57,8 @@ def serve(**options: Any) -> None:
     "--token-file", metavar="FILE",
     help="File with the server's token.  [the token in SEMSCALE_SERVER_TOKEN, if it is set]",
 )  # fmt: skip
-def health(url: str, timeout: float, token_file: str | None) -> None:
+@json_option("url, dimension (of an embedding)")
+def health(url: str, timeout: float, token_file: str | None, as_json: bool) -> None:
     """Ask a clip-server to encode one short text.
 
     Exit status 0 when it does, 1 with the reason when not: the probe of a container or of a load balancer. gRPC's own
@@ -65,7 +68,12 @@ def health(url: str, timeout: float, token_file: str | None) -> None:
     semscale health grpc://127.0.0.1:51000 --timeout 5
     """
     from semscale.access import read_access
+    from semscale.redact import redact
     from semscale.serving.health import probe_server
 
-    dimension = probe_server(url, timeout, read_access(token_file))
-    click.echo(f"{url} encodes, dimension {dimension}")
+    with only_json(as_json):
+        dimension = probe_server(url, timeout, read_access(token_file))
+    if as_json:
+        print_json({"url": redact(url), "dimension": dimension})
+    else:
+        click.echo(f"{url} encodes, dimension {dimension}")

@@ -8,14 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from semscale.cli.complete import aggregations, controls, datasets, models, orders, strategies
 from semscale.cli.options import dataset_entry, dataset_options, encoder_option
 from semscale.errors import SemscaleError
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from semscale.config import StudyConfig
 
+# what `--json` prints of a study
+RESULT_KEYS = (
+    "run, report (places), mlflow (what opens it), trials, images_sent, texts_sent, quarantined (counts), curves (rows "
+    "of curves.parquet)"
+)
 # parameter, option and key in the study file
 _PLACES = (
     ("models", "--model", ("models",)),
@@ -37,33 +41,53 @@ _PLACES = (
     ("tracking_uri", "--tracking-uri", ("tracking", "uri")),
 )
 _OPTIONS = (
-    click.option("--dataset", "datasets", multiple=True, metavar="SPEC", help="See `semscale datasets`; repeatable."),
+    click.option(
+        "--dataset",
+        "datasets",
+        multiple=True,
+        metavar="SPEC",
+        shell_complete=datasets,
+        help="See `semscale datasets`; repeatable.",
+    ),
     click.option(
         "--model",
         "models",
         multiple=True,
         metavar="NAME",
+        shell_complete=models,
         help="semscale-mini, ARCHITECTURE::PRETRAINED, hf-hub:NAME or ARCHITECTURE::FILE; repeatable.",
     ),
     click.option(
-        "--strategy", "strategies", multiple=True, metavar="NAME", help="How categories are made; repeatable."
+        "--strategy",
+        "strategies",
+        multiple=True,
+        metavar="NAME",
+        shell_complete=strategies,
+        help="How categories are made; repeatable.",
     ),
     click.option(
         "--control",
         "controls",
         multiple=True,
         metavar="NAME",
+        shell_complete=controls,
         help="Arms of the same count without the meaning; repeatable.  [duplicates, random-words]",
     ),
     click.option("--no-controls", is_flag=True, help="No control arms."),
     click.option(
-        "--order", "orders", multiple=True, type=click.IntRange(min=0), help="Order of categories; repeatable.  [0]"
+        "--order",
+        "orders",
+        multiple=True,
+        type=click.IntRange(min=0),
+        shell_complete=orders,
+        help="Order of categories; repeatable.  [0]",
     ),
     click.option(
         "--aggregation",
         "aggregations",
         multiple=True,
         metavar="NAME",
+        shell_complete=aggregations,
         help="max, mean-embedding, mean-similarity, logsumexp, top-3-mean; repeatable.  [max]",
     ),
     click.option("--steps", type=click.IntRange(min=1), help="Scale steps.  [12]"),
@@ -104,14 +128,6 @@ def place_options(function: Callable[..., Any]) -> Callable[..., Any]:
     return click.option("--out", metavar="DIR", help="Run directory, also s3://BUCKET/PREFIX.  [RUNS/NAME-ID]")(
         function
     )
-
-
-def console_of() -> Console:
-    """Return the console to print on; a pipe has no width, and tables should not wrap in it."""
-    from rich.console import Console
-
-    console = Console()
-    return console if console.is_terminal else Console(width=110)
 
 
 def study_options(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -111,7 +111,7 @@ def _checked(study: Path, stage: str, options: tuple[str, ...]) -> StudyConfig:
     given = main.commands[stage].make_context(f"submit {study} --", [str(study), *options]).params
     if given.pop("resume", None) is not None:
         raise click.UsageError("a job is resumed by submitting the same study again, without --resume")
-    for name in ("study", "quiet"):
+    for name in ("study", "quiet", "as_json"):
         given.pop(name)
     places = {f"--{name}": str(given.pop(name) or "") for name in ("out", "runs")}
     config = read_options(study, given, elsewhere=True)

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from semscale.cli.complete import runs as runs_
 from semscale.cli.group import main
-from semscale.cli.study import console_of, place_options, read_options, study_options
+from semscale.cli.output import json_option, only_json, print_json
+from semscale.cli.study import RESULT_KEYS, place_options, read_options, study_options
 from semscale.errors import SemscaleError
 
 if TYPE_CHECKING:
@@ -18,11 +20,18 @@ if TYPE_CHECKING:
 @main.command()
 @click.argument("study", required=False, type=click.Path(dir_okay=False, path_type=Path), metavar="[STUDY.yaml]")
 @place_options
-@click.option("--resume", metavar="RUN", help="Go on with the study of this run directory.")
+@click.option("--resume", metavar="RUN", shell_complete=runs_, help="Go on with the study of this run directory.")
 @study_options
 @click.option("--quiet", is_flag=True, help="No progress, only the table.")
+@json_option(RESULT_KEYS)
 def sweep(
-    study: Path | None, out: str | None, runs: str | None, resume: str | None, quiet: bool, **options: Any
+    study: Path | None,
+    out: str | None,
+    runs: str | None,
+    resume: str | None,
+    quiet: bool,
+    as_json: bool,
+    **options: Any,
 ) -> None:
     """Run a study from images to conclusions.
 
@@ -36,28 +45,36 @@ def sweep(
     semscale sweep --resume semscale-runs/quickstart-1bfe32d8
     """
     from semscale.sweep.arms import make_arms
+    from semscale.sweep.console import open_console
+    from semscale.sweep.progress import reporter
 
     if resume is not None:
         study, out = _resumed(resume, study, out), resume
     config = read_options(study, options)
     if resume is not None:
         _check_secrets(config, resume)
-    arms = make_arms(config)  # a study that cannot be is refused before the engines are imported
-    from semscale.sweep.progress import reporter
+    console = open_console(stderr=as_json)
+    report = reporter(console, quiet=quiet)
+    with only_json(as_json):
+        arms = make_arms(config, report)  # a study that cannot be is refused before the engines are imported
+    from semscale.sweep.documents import result_document
     from semscale.sweep.show import show_result
     from semscale.sweep.study import out_of
     from semscale.sweep.study import sweep as run
 
-    console = console_of()
     folder = out_of(config, out, runs)
     try:
-        result = run(config, folder, reporter(console, quiet=quiet), arms)
+        with only_json(as_json):
+            result = run(config, folder, report, arms)
     except KeyboardInterrupt:
         if not folder.local.exists():
             raise
         click.echo(err=True)  # closes the line on which the terminal shows ^C
         raise click.Abort(f"semscale sweep --resume {folder}") from None
-    show_result(console, result)
+    if as_json:
+        print_json(result_document(result))
+    else:
+        show_result(console, result)
 
 
 def _resumed(run: str, study: Path | None, out: str | None) -> Path:

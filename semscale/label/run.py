@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import pandas as pd
 
@@ -56,6 +57,20 @@ class Labelled:
     sent: int
     statistics: pd.DataFrame
     wrote_statistics: bool
+
+    def to_json(self) -> dict[str, Any]:
+        """Return everything as plain values; the files are None where there is none."""
+        return {
+            "kind": self.kind,
+            "labelled": self.n_labelled,
+            "unusable": self.n_bad,
+            "before": self.n_before,
+            "sent": self.sent,
+            "results": str(self.folder / RESULTS),
+            "statistics": str(self.folder / STATISTICS) if self.wrote_statistics else None,
+            "quarantine": str(self.folder / QUARANTINE) if self.n_bad else None,
+            "categories": self.statistics.to_dict("records"),
+        }
 
 
 def label(
@@ -106,7 +121,8 @@ def label(
         stack.enter_context(who)
         rows = open_encoder(study, who, store, report)
         stack.enter_context(rows)
-        rows.encode_texts(request.categories)
+        with report.stage("encoding categories", len(request.categories), "texts") as advance:
+            rows.encode_texts(request.categories, advance)
         texts = rows.text_embeddings(request.categories)
         journal = stack.enter_context(Journal(folder, _HEADERS[listing.kind]))
         statistics = RunningStatistics(texts)

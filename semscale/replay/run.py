@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,12 +37,15 @@ class Replay:
     curves: list[Row]
 
 
-def replay(paths: Sequence[Path], margin: float = MARGIN) -> Replay:
+def replay(
+    paths: Sequence[Path], margin: float = MARGIN, progress: Callable[[int, int], None] = lambda done, total: None
+) -> Replay:
     """Re-score all predictions under the given folders.
 
     Args:
         paths: folders with `ladder.json` and `predictions.parquet`, run directories, or folders of such.
         margin: changes below this share are of no interest.
+        progress: is told how many of the curves are done.
 
     Raises:
         SemscaleError: for a folder without predictions, and for files that cannot be read or do not fit.
@@ -51,12 +54,13 @@ def replay(paths: Sequence[Path], margin: float = MARGIN) -> Replay:
     curves: list[Row] = []
     sources = find_sources(paths)
     several_models = len({source.model for source in sources if source.model}) > 1
-    for source in sources:
+    for done, source in enumerate(sources, start=1):
         ladder = read_published_ladder(source.ladder)
         answers = rescore(ladder, read_predictions(source.predictions), str(source.predictions))
         name = {"dataset": ladder.dataset, "family": _family(ladder, source, several_models)}
         steps += [name | _step_row(answer) for answer in answers]
         curves.append(name | _curve_row(answers, margin))
+        progress(done, len(sources))
     return Replay(steps, curves)
 
 

@@ -13,6 +13,7 @@ from semscale.config import StrategyConfig, StudyConfig
 from semscale.datasets.base import Dataset
 from semscale.datasets.registry import load_dataset
 from semscale.errors import SemscaleError
+from semscale.sweep.progress import Quiet, Reporter
 
 
 @dataclass(frozen=True)
@@ -30,24 +31,30 @@ class Arm:
     controls: Mapping[tuple[str, str], str]
 
 
-def make_arms(study: StudyConfig) -> list[Arm]:
+def make_arms(study: StudyConfig, report: Reporter | None = None) -> list[Arm]:
     """Load the datasets and build the ladders of a study.
+
+    Args:
+        study: the study.
+        report: shows the progress, if it is given: a dataset may take a while to be listed.
 
     Raises:
         SemscaleError: an unknown dataset or strategy, a ladder that cannot be made, two datasets of one name.
     """
     arms: list[Arm] = []
-    for config in study.datasets:
-        how = config.model_dump(exclude={"spec"})
-        how["limit"] = min((limit for limit in (config.limit, study.limit) if limit is not None), default=None)
-        dataset = load_dataset(config.spec, **how)
-        if any(arm.dataset.name == dataset.name for arm in arms):
-            raise SemscaleError(
-                "two datasets of the study have the same name",
-                found=dataset.name,
-                hint="give one of them another name: in the study file",
-            )
-        arms.append(_make_arm(study, dataset))
+    with (report or Quiet()).stage("listing", len(study.datasets), "datasets") as advance:
+        for config in study.datasets:
+            how = config.model_dump(exclude={"spec"})
+            how["limit"] = min((limit for limit in (config.limit, study.limit) if limit is not None), default=None)
+            dataset = load_dataset(config.spec, **how)
+            if any(arm.dataset.name == dataset.name for arm in arms):
+                raise SemscaleError(
+                    "two datasets of the study have the same name",
+                    found=dataset.name,
+                    hint="give one of them another name: in the study file",
+                )
+            arms.append(_make_arm(study, dataset))
+            advance(len(arms), len(study.datasets))
     return arms
 
 

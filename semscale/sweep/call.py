@@ -7,10 +7,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-
 from semscale.config import read_study
 from semscale.sweep.arms import make_arms
+from semscale.sweep.console import open_console
 from semscale.sweep.names import unknown_names
 from semscale.sweep.progress import Quiet, reporter
 
@@ -48,9 +47,10 @@ def sweep(
     config = read_study(
         path, {(key,): (key, value) for key, value in changes.items()}, check=partial(unknown_names, elsewhere=False)
     )
-    arms = make_arms(config)  # a study that cannot be is refused before the engines are imported
+    report = reporter(open_console()) if progress else Quiet()
+    arms = make_arms(config, report)  # a study that cannot be is refused before the engines are imported
     from semscale.sweep.study import out_of
     from semscale.sweep.study import sweep as run
 
     folder = out_of(config, None if out is None else str(out))
-    return run(config, folder, reporter(Console()) if progress else Quiet(), arms)
+    return run(config, folder, report, arms)

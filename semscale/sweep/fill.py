@@ -56,7 +56,7 @@ def fill_store(
         SemscaleError: for anything that the user can mend.
     """
     store = embedding_store(study.store)
-    arms = make_arms(study) if arms is None else arms
+    arms = make_arms(study, report) if arms is None else arms
     encoded: list[EncodedModel] = []
     quarantine: list[tuple[str, str, str]] = []
     with RunDirectory(out_of(study, out), study) as directory, ExitStack() as stack:

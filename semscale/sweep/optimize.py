@@ -22,6 +22,7 @@ from semscale.datasets.base import Dataset
 from semscale.datasets.registry import load_dataset
 from semscale.encoding.folder import Folder
 from semscale.errors import SemscaleError
+from semscale.redact import shown
 from semscale.scoring.kernel import score_ladder
 from semscale.sweep.cluster import ray_cluster
 from semscale.sweep.progress import Reporter
@@ -155,7 +156,8 @@ def optimize(
             "limit": limit,
         }
     )
-    loaded = load_dataset(dataset, limit=limit, **(how or {}))
+    with report.stage(f"listing {shown(dataset)}"):
+        loaded = load_dataset(dataset, limit=limit, **(how or {}))
     for line in loaded.notes:
         report.note(f"{loaded.name}: {line}")
     strategies = tuple(dict.fromkeys(strategies))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -56,11 +57,18 @@ class Quiet:
 
 
 class Lines:
-    """One line when a stage begins, every few seconds, and when it ends; for logs and pipes."""
+    """A line every few seconds as a stage goes on, and when it ends; for logs and pipes.
 
-    def __init__(self, console: Console, every: float = 5.0) -> None:
+    Args:
+        console: where to.
+        every: seconds between two lines that count.
+        silence: seconds after which a stage that has nothing to count says that it goes on.
+    """
+
+    def __init__(self, console: Console, every: float = 5.0, silence: float = 30.0) -> None:
         self.console = console
         self.every = every
+        self.silence = silence
 
     @contextmanager
     def stage(self, title: str, total: int | None = None, unit: str = "") -> Iterator[Stage]:
@@ -77,12 +85,27 @@ class Lines:
             spoken = now
             rate = done / max(now - start, 1e-9)
             if total is None:
-                self.note(f"{title}: {done} {unit}, {rate:.0f}/s")
+                self.note(f"{title}: {done} {unit}, {_number(rate)}/s")
                 return
             left = (total - done) / rate if rate else 0.0
-            self.note(f"{title}: {done}/{total} {unit}, {rate:.0f}/s, {left:.0f} s left")
+            self.note(f"{title}: {done}/{total} {unit}, {_number(rate)}/s, {left:.0f} s left")
 
-        yield advance
+        def reassure() -> None:
+            nonlocal spoken
+            while not over.wait(self.silence):
+                now = time.monotonic()
+                if now - spoken >= self.silence:
+                    spoken = now
+                    self.note(f"{title}: {now - start:.0f} s so far")
+
+        over = threading.Event()
+        watch = threading.Thread(target=reassure, daemon=True)
+        watch.start()
+        try:
+            yield advance
+        finally:
+            over.set()
+            watch.join()
         seconds = time.monotonic() - start
         counted = f"{last} {unit}, " if last else ""
         self.note(f"{title}: done, {counted}{seconds:.1f} s")
@@ -115,7 +138,7 @@ class Bars:
 
             def advance(done: int, total: int | None) -> None:
                 elapsed = bar.tasks[0].elapsed or 0.0
-                rate = f"{done / elapsed:.0f} {unit}/s" if elapsed > 0 else ""
+                rate = f"{_number(done / elapsed)} {unit}/s" if elapsed > 0 else ""
                 bar.update(task, completed=done, total=total, rate=rate)
 
             yield advance
@@ -125,3 +148,12 @@ class Bars:
     def note(self, text: str) -> None:
         """Print the line above the bars."""
         self.console.print(printable(text), highlight=False, markup=False, soft_wrap=True)
+
+
+def _number(rate: float) -> str:
+    """Return a rate; large models and trials have less than one a second.
+
+    >>> _number(0.25), _number(1234.5)
+    ('0.2', '1234')
+    """
+    return f"{rate:.0f}" if rate >= 10 else f"{rate:.1f}"

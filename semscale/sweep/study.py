@@ -162,7 +162,7 @@ def sweep(
         )
     store = embedding_store(study.store)
     # everything that can be wrong with the study shows here, before anything is started
-    arms = make_arms(study) if arms is None else arms
+    arms = make_arms(study, report) if arms is None else arms
     check_device(study.scoring.device, study.ray.address)
     with RunDirectory(out, study) as directory, ExitStack() as stack:
         tracking = open_store(study.tracking.uri, study.tracking.experiment, out.local.parent, study.tracking.artifacts)
@@ -281,6 +281,7 @@ def _try_and_conclude(
             tables = _rows(trials, curve), _rows(found.steps, curve)
             patience.call(finish_curve_run, client, runs[curve], row, *tables)
             advance(done, len(runs))
+    with report.stage("writing tables and report"):
         # an image that no model could use is one image
         quarantined = len({row[:2] for one in encoded for row in one.quarantine()})
         artifacts = write_results(study, directory, trials, found, scored, encoded)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -190,8 +191,16 @@ def test_the_command_prints_the_table_and_the_paths(
         assert str(Path("semscale-labels", folder.name, f"{name}.csv")) in first.output
     # once more: the same folder, the same files, and nothing is sent
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
-    again = CliRunner().invoke(main, [*arguments, "--stats", "--quiet"])
-    assert "sent to the server: 0" in again.output
+    again = CliRunner().invoke(main, [*arguments, "--stats", "--json"])
+    document = json.loads(again.stdout)
+    assert (document["kind"], document["labelled"], document["unusable"], document["sent"]) == ("image", 150, 3, 0)
+    assert [Path(document[name]).name for name in ("results", "statistics", "quarantine")] == [
+        "results.csv",
+        "stats.csv",
+        "quarantine.csv",
+    ]
+    assert [row["category"] for row in document["categories"]] == ["circle", "a heart, red"]
+    assert "stands in --categories more than once" in again.stderr
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 

@@ -39,13 +39,14 @@ def test_the_table_shows_steps_curves_unknown_texts_and_issues(tmp_path: Path) -
 
 def test_json_has_the_documented_keys_and_nothing_else_on_stdout(tmp_path: Path) -> None:
     out = tmp_path / "rescored.parquet"
-    result = run(write(tmp_path / "a"), "--format", "json", "--out", out)
+    result = run(write(tmp_path / "a"), "--json", "--out", out)
     document = json.loads(result.stdout)
     assert set(document) == {"steps", "curves"}
     assert [list(row)[: len(STEP_KEYS)] for row in document["steps"]] == [STEP_KEYS] * 3
     assert set(CURVE_KEYS) <= set(document["curves"][0])
     assert document["steps"][1]["difference"] is None
     assert str(out) in result.stderr
+    assert run(tmp_path / "a", "--format", "json").stdout == result.stdout
 
 
 @pytest.mark.parametrize("ending", ["csv", "parquet"])

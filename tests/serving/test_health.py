@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 
 import pytest
@@ -17,13 +18,14 @@ def health(url: str, *options: str) -> Result:
 def test_a_server_that_encodes_is_healthy(mini_server: str) -> None:
     result = health(mini_server)
     assert (result.exit_code, result.stdout) == (0, f"{mini_server} encodes, dimension 96\n")
+    assert json.loads(health(mini_server, "--json").stdout) == {"url": mini_server, "dimension": 96}
 
 
 def test_nobody_there_is_status_1_and_one_message() -> None:
     with socket.socket() as taken:  # bound and not listening: nobody else gets the port meanwhile
         taken.bind(("127.0.0.1", 0))
-        result = health(f"grpc://127.0.0.1:{taken.getsockname()[1]}", "--timeout", "2")
-    assert result.exit_code == 1
+        result = health(f"grpc://127.0.0.1:{taken.getsockname()[1]}", "--timeout", "2", "--json")
+    assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr.startswith("Error: the clip-server does not answer")
 
 

@@ -13,15 +13,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from click.testing import CliRunner
 from mlflow import MlflowClient
-from rich.console import Console
 
 from semscale.categories.files import read_ladder
+from semscale.cli import main
+from semscale.comparison.compare import compare
 from semscale.config import StudyConfig, study_from
 from semscale.datasets.registry import load_dataset
 from semscale.errors import SemscaleError
 from semscale.sweep.arms import make_arms
-from semscale.sweep.progress import Quiet, reporter
+from semscale.sweep.progress import Quiet
 from semscale.sweep.rewrite import rewrite_report
 from semscale.sweep.study import SweepResult, sweep
 
@@ -249,17 +251,27 @@ def test_wrong_model_name_is_refused_by_the_handshake(mini_server: str, tmp_path
     assert mini_server in str(caught.value)
 
 
-def test_plain_progress_names_every_stage(mini_server: str, tmp_path: Path) -> None:
-    console = Console(record=True, width=100, force_terminal=False)
-    study = make_study(mini_server, tmp_path / "store", datasets=["digits"], limit=20, steps=1)
-    result = sweep(study, tmp_path / "run", reporter(console))
-    assert dict(zip(result.curves["strategy"], result.curves["role"], strict=True))["duplicates"] == "control"
-    text = console.export_text()
+def test_json_is_all_of_stdout_and_plain_progress_names_every_stage(mini_server: str, tmp_path: Path) -> None:
+    words = ["sweep", "--dataset", "digits", "--limit", "20", "--steps", "1", "--server", mini_server]
+    words += ["--store", str(tmp_path / "store"), "--out", str(tmp_path / "run")]
+    done = CliRunner().invoke(main, [*words, "--json"])
+    assert done.exit_code == 0, done.stderr
+    document = json.loads(done.stdout)
+    assert (document["trials"], document["images_sent"], document["quarantined"]) == (3, 20, 0)
+    assert document["run"] == str(tmp_path / "run")
+    assert document["mlflow"].endswith("mlflow.db")
+    curves = pd.read_parquet(tmp_path / "run" / "curves.parquet")
+    assert [row["baseline"] for row in document["curves"]] == curves["baseline"].tolist()
+    assert {row["strategy"]: row["role"] for row in document["curves"]}["duplicates"] == "control"
+    text = done.stderr
     for word in (
+        "listing: done, 1 datasets",
         "encoding digits: done, 20 images",
         "encoding categories: done, 10 texts",
         "scoring",
         "trials: done, 3",
+        "concluding: done, 3 curves",
+        "writing tables and report: done",
     ):
         assert word in text
 
@@ -320,6 +332,15 @@ def test_orders_share_the_texts_and_pool_into_one_curve(mini_server: str, place:
     means = result.trials.groupby("scale")["accuracy"].mean()
     assert result.conclusions.steps["accuracy"].tolist() == pytest.approx(means.tolist())
     assert len(result.conclusions.additions) == 11
+    # with several orders a difference is still on the same images, and has no two-by-two table
+    rows = compare([str(run.directory) for run in (first, result)]).comparisons
+    assert [(row["scale"], row["other_scale"]) for row in rows[:2]] == [(1, 1), (STEPS, STEPS)]
+    for row in rows:
+        assert row["paired"]
+        assert row["gained"] is row["lost"] is None
+        assert row["low"] < row["difference"] < row["high"]
+        assert row["other_accuracy"] == pytest.approx(means[row["other_scale"]])
+    assert rows[0]["difference"] == 0
     assert (result.trials["ceiling"] >= result.trials["accuracy"]).all()
 
 

@@ -1,0 +1,84 @@
+"""What two studies differ in besides their results: settings, models with their weights, datasets, category sets."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from semscale.comparison.answers import Answers
+from semscale.comparison.runs import FinishedRun
+from semscale.redact import shown
+
+# of the study file; where it runs (servers, stores, devices) changes no result
+_KEYS = ("encoder", "aggregation", "steps", "scales", "orders", "controls", "limit", "max_bad_fraction", "margin")
+_OF_MODEL = ("weights_sha256", "architecture", "dtype", "device")
+_DIGITS = 12
+
+
+def settings_of(run: FinishedRun, answers: Mapping[str, Answers]) -> dict[str, str]:
+    """Return what a study ran with, a line per thing; two studies with the same lines ask the same question.
+
+    Args:
+        run: the run.
+        answers: of one curve of each dataset.
+    """
+    study = run.study
+    found = {"semscale": str(run.environment.get("semscale", "unknown")), "models": ", ".join(study.models)}
+    models = run.environment.get("models", {})
+    for name in study.models:
+        known = models.get(name, {})
+        values = {key: str(known[key]) for key in _OF_MODEL if known.get(key) is not None}
+        beside = f" of {name}" if len(study.models) > 1 else ""
+        found |= {f"{_title(key)}{beside}": _short(value) for key, value in values.items()}
+    found["strategies"] = ", ".join(_entry(entry.model_dump(exclude_defaults=True)) for entry in study.strategies)
+    for entry in study.datasets:
+        values = {key: value for key, value in entry.model_dump(exclude_defaults=True).items() if key != "spec"}
+        found[f"dataset {shown(entry.title)}"] = shown(_entry({"spec": entry.spec, **values}))
+    found |= {key: _plain(getattr(study, key)) for key in _KEYS}
+    for name, one in answers.items():
+        found[f"images of {name}"] = f"{len(one.images):,}, digest {one.digest}"
+    return found
+
+
+def compare_settings(
+    settings: Sequence[Mapping[str, str]],
+) -> tuple[dict[str, list[str | None]], list[str]]:
+    """Return name -> value of each run for what differs, and the names of what is the same in all."""
+    names = list(dict.fromkeys(name for one in settings for name in one))
+    values = {name: [one.get(name) for one in settings] for name in names}
+    differs = {name: found for name, found in values.items() if len(set(found)) > 1}
+    return differs, [name for name in names if name not in differs]
+
+
+def same_sets(first: Answers, second: Answers, scale: int) -> bool:
+    """Whether two curves offer the same categories at a scale that both have, in whatever order."""
+    one, other = (
+        next(step for step in answers.ladder.steps if step.scale == scale).categories for answers in (first, second)
+    )
+    return {name: sorted(texts) for name, texts in one.items()} == {
+        name: sorted(texts) for name, texts in other.items()
+    }
+
+
+def _title(key: str) -> str:
+    return {"weights_sha256": "weights"}.get(key, key)
+
+
+def _short(value: str) -> str:
+    return value[:_DIGITS] if re.fullmatch(r"[0-9a-f]{32,}", value) else value
+
+
+def _entry(values: Mapping[str, Any]) -> str:
+    """Return an entry of a study file in one line: its name, and what else it says."""
+    first, *rest = values.values()
+    more = [f"{key}: {_plain(value)}" for key, value in zip(list(values)[1:], rest, strict=True)]
+    return f"{first} ({', '.join(more)})" if more else str(first)
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(_plain, value)) or "none"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key}: {_plain(item)}" for key, item in value.items())
+    return "none" if value is None else str(value)
