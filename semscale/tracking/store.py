@@ -16,9 +16,11 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from mlflow.store.tracking import DEFAULT_LOCAL_FILE_AND_ARTIFACT_PATH
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 
 from semscale.errors import SemscaleError
 from semscale.redact import redact, shown, without
+from semscale.tracking.filters import EXPERIMENT_NOTE
 from semscale.tracking.patience import passes
 
 _MOST_WORDS = 300
@@ -133,7 +135,7 @@ def _experiment(client: Any, experiment: str, artifacts: str | None, where: str)
             found = client.get_experiment_by_name(experiment)
             if found is None:
                 # without its kind the UI takes the experiment for one of prompts and traces
-                tags = {"mlflow.experimentKind": "custom_model_development"}
+                tags = {"mlflow.experimentKind": "custom_model_development", MLFLOW_RUN_NOTE: EXPERIMENT_NOTE}
                 return str(client.create_experiment(experiment, artifact_location=artifacts, tags=tags))
             break
         except MlflowException as error:
