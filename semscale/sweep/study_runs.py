@@ -158,14 +158,14 @@ def _pictures(found: Conclusions) -> dict[str, bytes]:
     for place, curves in found.curves.groupby(["dataset", "model", "aggregation"], sort=False):
         lines = []
         for row in curves.to_dict("records"):
-            steps = _rows(found.steps, tuple(row[name] for name in CURVE_KEY))  # type: ignore[arg-type]
+            steps = _rows(found.steps, tuple(row[name] for name in CURVE_KEY))
             values = (steps[name] for name in ("accuracy", "band_low", "band_high"))
             control = row["role"] == "control"
             lines.append(CurveLine(row["strategy"], steps["scale"].tolist(), *values, control=control))
         shown = [
-            name
-            for name, column in zip(place, ("", "model", "aggregation"), strict=True)
-            if not column or found.curves[column].nunique() > 1
+            str(name)
+            for name, column in zip(place, ("dataset", "model", "aggregation"), strict=True)
+            if column == "dataset" or found.curves[column].nunique() > 1
         ]
         pictures[f"curves-{slug(*shown)}.png"] = curves_png(lines, ", ".join(shown))
     return pictures

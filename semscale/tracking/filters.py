@@ -15,8 +15,9 @@ A study run holds its curves, a curve run its trials. Filters for the search fie
 - the trials of one strategy from scale 4 on: `{TRIALS_OF_A_STRATEGY}`
 - the curves that gain: `{CURVES_THAT_GAIN}`
 
-To draw accuracy over scale, select curve runs and press *Compare*: step is the scale. \
-`attributes.status = 'FINISHED'` leaves out what a sweep has not completed.
+Sorted by *Run Name* they are a plain list. To draw accuracy over scale, select curve runs, press *Compare*, and \
+choose the metric accuracy below; step is the scale. `attributes.status = 'FINISHED'` leaves out what a sweep has not \
+completed.
 """
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -16,9 +15,9 @@ from semscale.tracking.store import TrackingStore, open_store
 DIGITS = DatasetUsed("digits", "ab" * 32, "bundled", "digits", 896, 10)
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> TrackingStore:
-    return open_store(None, "semscale", tmp_path)
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> TrackingStore:
+    return open_store(None, "semscale", tmp_path_factory.mktemp("inputs"))
 
 
 def test_a_dataset_is_an_input_once(store: TrackingStore) -> None:
