@@ -64,6 +64,9 @@ def _entry(used: DatasetUsed) -> DatasetInput:
         digest=used.digest[:_LONGEST_DIGEST],
         source_type=used.source_type,
         source=json.dumps({"spec": used.source}, ensure_ascii=False),
-        profile=json.dumps({"num_rows": used.n_images, "num_classes": used.n_classes}),
+        # the UI shows these, and of sources only those that it knows
+        profile=json.dumps(
+            {"images": used.n_images, "classes": used.n_classes, "source": used.source}, ensure_ascii=False
+        ),
     )
     return DatasetInput(dataset, [InputTag(MLFLOW_DATASET_CONTEXT, "evaluation")])

@@ -32,7 +32,7 @@ def test_a_dataset_is_an_input_once(store: TrackingStore) -> None:
     dataset = used["digits"].dataset
     assert dataset.digest == ("ab" * 32)[:36]
     assert json.loads(dataset.source) == {"spec": "digits"}
-    assert json.loads(dataset.profile) == {"num_rows": 896, "num_classes": 10}
+    assert json.loads(dataset.profile) == {"images": 896, "classes": 10, "source": "digits"}
     assert [(tag.key, tag.value) for tag in used["digits"].tags] == [("mlflow.data.context", "evaluation")]
 
 
