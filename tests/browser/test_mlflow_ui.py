@@ -84,15 +84,22 @@ def page(ui: str, errors: list[str]) -> Iterator[Page]:
 
 
 def search(page: Page, ui: str, words: str) -> None:
-    """Type a filter as a person does, and sort by name, which makes a plain list of what is found."""
+    """Sort by name, which makes a plain list of what is found, and type a filter, as a person does.
+
+    Each answer is waited for: where two are under way, MLflow shows the one that comes last.
+    """
+    page.goto("about:blank")
     page.goto(f"{ui}/#/experiments/1/runs")
+    expect(page.get_by_text("matching runs")).to_be_visible()
     page.get_by_text("Sort:").click()
-    page.locator("[role=menu], [role=listbox], [role=dialog]").last.get_by_text("Run Name", exact=True).click()
+    with page.expect_response("**/runs/search*"):
+        page.locator("[role=menu], [role=listbox], [role=dialog]").last.get_by_text("Run Name", exact=True).click()
     expect(page.get_by_text("Sort: Run Name")).to_be_visible()
     page.mouse.move(700, 60)  # not over a row, which changes under it
     field = page.get_by_placeholder("metrics.rmse")
     field.fill(words)
-    field.press("Enter")
+    with page.expect_response("**/runs/search*"):
+        field.press("Enter")
 
 
 def names_of(rows: pd.DataFrame) -> list[str]:
