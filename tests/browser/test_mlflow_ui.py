@@ -83,12 +83,9 @@ def page(ui: str, errors: list[str]) -> Iterator[Page]:
         browser.close()
 
 
-def search(page: Page, ui: str, words: str) -> None:
-    """Sort by name, which makes a plain list of what is found, and type a filter, as a person does.
-
-    Each answer is waited for: where two are under way, MLflow shows the one that comes last.
-    """
-    page.goto("about:blank")
+@pytest.fixture(scope="module")
+def listed(page: Page, ui: str) -> Page:
+    """The list of runs, sorted by name: that makes a plain list of what is found."""
     page.goto(f"{ui}/#/experiments/1/runs")
     expect(page.get_by_text("matching runs")).to_be_visible()
     page.get_by_text("Sort:").click()
@@ -96,9 +93,14 @@ def search(page: Page, ui: str, words: str) -> None:
         page.locator("[role=menu], [role=listbox], [role=dialog]").last.get_by_text("Run Name", exact=True).click()
     expect(page.get_by_text("Sort: Run Name")).to_be_visible()
     page.mouse.move(700, 60)  # not over a row, which changes under it
-    field = page.get_by_placeholder("metrics.rmse")
+    return page
+
+
+def search(listed: Page, words: str) -> None:
+    """Type a filter as a person does, and wait: of two answers under way MLflow shows the one that comes last."""
+    field = listed.get_by_placeholder("metrics.rmse")
     field.fill(words)
-    with page.expect_response("**/runs/search*"):
+    with listed.expect_response("**/runs/search*"):
         field.press("Enter")
 
 
@@ -130,26 +132,21 @@ def that_gain(result: SweepResult) -> pd.DataFrame:
     ],
 )
 def test_the_usual_filters_find_their_runs(
-    words: str, expected: Callable[[SweepResult], pd.DataFrame], page: Page, ui: str, result: SweepResult
+    words: str, expected: Callable[[SweepResult], pd.DataFrame], listed: Page, result: SweepResult
 ) -> None:
     rows = expected(result)
     assert len(rows) > 0
-    search(page, ui, words)
-    expect(page.get_by_text(f"{len(rows)} matching runs")).to_be_visible()
+    search(listed, words)
+    expect(listed.get_by_text(f"{len(rows)} matching runs")).to_be_visible()
     for name in names_of(rows):
-        expect(page.get_by_text(name, exact=True).first).to_be_visible()
-
-
-def test_the_experiment_says_how_to_read_it(page: Page, ui: str) -> None:
-    page.goto(f"{ui}/#/experiments/1/runs")
-    expect(page.get_by_text("Accuracy of CLIP labelling against scale")).to_be_visible()
-    expect(page.get_by_text(CURVES_THAT_GAIN)).to_be_attached()
+        expect(listed.get_by_text(name, exact=True).first).to_be_visible()
 
 
 def test_selected_curve_runs_are_compared_and_draw_accuracy_over_scale(
-    page: Page, ui: str, result: SweepResult, take_picture: Callable[[Page, str], None]
+    listed: Page, result: SweepResult, take_picture: Callable[[Page, str], None]
 ) -> None:
-    search(page, ui, "tags.kind = 'curve'")
+    page = listed
+    search(page, "tags.kind = 'curve'")
     expect(page.get_by_text(f"{len(result.curves)} matching runs")).to_be_visible()
     page.get_by_role("checkbox", name="Select all runs").click()
     page.get_by_test_id("runs-compare-button").click()
@@ -160,6 +157,12 @@ def test_selected_curve_runs_are_compared_and_draw_accuracy_over_scale(
         expect(page.get_by_text(f"{name} (accuracy)")).to_be_attached()
     expect(page.get_by_role("radio", name="Step")).to_be_checked()
     take_picture(page, "mlflow-curves.png")
+
+
+def test_the_experiment_says_how_to_read_it(page: Page, ui: str) -> None:
+    page.goto(f"{ui}/#/experiments/1/runs")
+    expect(page.get_by_text("Accuracy of CLIP labelling against scale")).to_be_visible()
+    expect(page.get_by_text(CURVES_THAT_GAIN)).to_be_attached()
 
 
 def test_a_curve_says_its_answer(page: Page, ui: str, result: SweepResult) -> None:
