@@ -28,6 +28,7 @@ from semscale.scoring.kernel import score_aggregations
 from semscale.sweep.cluster import ray_cluster
 from semscale.sweep.score import ScoredLadder
 from semscale.sweep.trials import TrialContext, run_trials
+from semscale.tracking.inputs import DatasetUsed
 from semscale.tracking.records import start_curve_run, start_study_run
 from semscale.tracking.store import open_store
 
@@ -84,12 +85,15 @@ def record(ladders: Sequence[ScoredLadder], folder: Path) -> float:
     store = open_store(None, "semscale", folder)
     client = store.client()
     study = start_study_run(client, store, "bench", "bench")
-    run = start_curve_run(client, store, "bench/curve", study, ladders[0].columns, "drawn / templates")
+    first = ladders[0]
+    dataset = DatasetUsed("drawn", "drawn", "bundled", "drawn", len(first.files), len(CLASSES))
+    run = start_curve_run(client, store, "bench/curve", study, first.columns, "drawn / templates", dataset)
     start = time.perf_counter()
     context = TrialContext(
-        curve_runs={ladders[0].curve: (run.info.run_id, "bench/curve", "drawn / templates")},
+        curve_runs={first.curve: (run.info.run_id, "bench/curve", "drawn / templates")},
         tracking=store,
         study_name="bench",
+        datasets={(first.dataset, first.model): dataset},
     )
     table = run_trials(ladders, context, folder, lambda done, total: None, print)
     seconds = time.perf_counter() - start

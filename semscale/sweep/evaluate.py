@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +14,7 @@ from semscale.analysis.intervals import wilson_interval
 from semscale.report.confusion import confusion_png
 from semscale.scoring.metrics import TrialMetrics, trial_metrics
 from semscale.scoring.statistics import category_statistics
+from semscale.sweep.label_set import label_set
 from semscale.sweep.score import LadderKey, ScoredLadder
 
 
@@ -80,10 +80,9 @@ def evaluate_trial(scored: ScoredLadder, k: int, title: str | None) -> Evaluated
     table = pd.DataFrame(
         {"class": classes, "n_images": metrics.confusion.of_class(), "accuracy": metrics.per_class_accuracy}
     )
-    categories = {name: list(texts) for name, texts in scored.ladder.steps[k].categories.items()}
     heading = f"{trial_name(title, row)}: {100 * row['accuracy']:.1f} %"
     files = {
-        "categories.json": json.dumps(categories, ensure_ascii=False, indent=1).encode(),
+        "categories.json": label_set(scored, k),
         "category_statistics.csv": _statistics(scored, k).to_csv(index=False).encode(),
         "class_accuracy.csv": table.to_csv(index=False).encode(),
         "confusion.png": confusion_png(metrics.confusion, classes, heading),

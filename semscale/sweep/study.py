@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -24,20 +22,12 @@ from semscale.sweep.encode import EncodedModel, encode_model, write_work
 from semscale.sweep.place import check_device, scoring_place
 from semscale.sweep.progress import Reporter
 from semscale.sweep.results import write_results
-from semscale.sweep.rundir import CURVE_KEY, RunDirectory, slug
-from semscale.sweep.score import CurveKey, LadderKey, ScoredLadder, Tally, score_arm
+from semscale.sweep.rundir import RunDirectory, slug
+from semscale.sweep.score import ScoredLadder, Tally, score_arm
 from semscale.sweep.stored import StoredModel
-from semscale.sweep.trials import TrialContext, places_of, run_trials
+from semscale.sweep.study_runs import StudyRuns, named
+from semscale.sweep.trials import places_of, run_trials
 from semscale.sweep.who import who_encodes
-from semscale.tracking.patience import Patience
-from semscale.tracking.records import (
-    delete_double_runs,
-    finish_curve_run,
-    finish_study_run,
-    known_trials,
-    start_curve_run,
-    start_study_run,
-)
 from semscale.tracking.store import TrackingStore, open_store
 
 DEFAULT_RUNS = Path("semscale-runs")
@@ -58,7 +48,7 @@ class SweepResult:
         images_sent: images that went to the servers on this occasion; 0 when all were in the store.
         texts_sent: texts likewise.
         quarantined: images that could not be used.
-        ui_command: the line that opens the MLflow UI.
+        ui_command: the line that opens the runs in MLflow.
         work: a row per endpoint, node and actor that encoded something on this occasion.
     """
 
@@ -226,18 +216,13 @@ def _score_model(
     with report.stage("scoring", total, "ladders") as advance:
         for arm in encoded.arms:
             for ladder in score_arm(arm, model, study.aggregations, place, tally):
-                directory.write_table(f"predictions/{slug(*_named(study, ladder.key))}.parquet", ladder.predictions())
+                directory.write_table(f"predictions/{slug(*named(study, ladder.key))}.parquet", ladder.predictions())
                 scored.append(ladder)
                 advance(len(scored) // len(study.aggregations), total)
     if tally.on_device:
         share = 100 * tally.again / tally.on_device
         report.note(f"scoring on {study.scoring.device}: {share:.1f} % of the images near a tie, scored again")
     return scored
-
-
-def _named(study: StudyConfig, key: LadderKey | CurveKey) -> tuple[str | int, ...]:
-    """Return what names a curve or a ladder in keys and files: the aggregation, which is last, if there are several."""
-    return key if len(study.aggregations) > 1 else key[:-1]
 
 
 def _try_and_conclude(
@@ -249,50 +234,18 @@ def _try_and_conclude(
     directory: RunDirectory,
     report: Reporter,
 ) -> SweepResult:
-    client = tracking.client()
-    name = directory.folder.name
-    key = _study_key(name, study, scored)
-    patience = Patience(tracking.uri, report.note)
     # everything that workers write under exists before the first worker starts
-    study_run = patience.call(start_study_run, client, tracking, key, name)
-    runs, places = {}, {}
-    for ladder in scored:
-        if ladder.curve not in runs:
-            curve_key = f"{key}/{slug(*_named(study, ladder.curve))}"
-            model = f" / {ladder.model}" if len(study.models) > 1 else ""
-            aggregation = f" / {ladder.aggregation}" if len(study.aggregations) > 1 else ""
-            title = f"{ladder.dataset}{model} / {ladder.strategy}{aggregation}"
-            run = patience.call(start_curve_run, client, tracking, curve_key, study_run, ladder.columns, title)
-            runs[ladder.curve] = run
-            places[ladder.curve] = (run.info.run_id, curve_key, title)
-    context = TrialContext(
-        curve_runs=places,
-        tracking=tracking,
-        study_name=name,
-        known=patience.call(known_trials, client, tracking, name),
-    )
+    runs = StudyRuns(study, directory.folder.name, scored, encoded, tracking, report.note)
     with report.stage("trials", len(places_of(scored)), "trials") as advance:
-        trials = run_trials(scored, context, directory.path, advance, report.note)
-    with report.stage("concluding", len(runs), "curves") as advance:
-        run_ids = {curve: run.info.run_id for curve, run in runs.items()}
-        found = conclude_study(scored, arms, study.margin / 100, run_ids)
-        for done, curve in enumerate(runs, start=1):
-            row = {str(name): value for name, value in _rows(found.curves, curve).iloc[0].items()}
-            tables = _rows(trials, curve), _rows(found.steps, curve)
-            patience.call(finish_curve_run, client, runs[curve], row, *tables)
-            advance(done, len(runs))
+        trials = run_trials(scored, runs.context(), directory.path, advance, report.note)
+    with report.stage("concluding", len(runs.run_ids), "curves") as advance:
+        found = conclude_study(scored, arms, study.margin / 100, runs.run_ids)
+        runs.finish_curves(trials, found, advance)
     with report.stage("writing tables and report"):
         # an image that no model could use is one image
         quarantined = len({row[:2] for one in encoded for row in one.quarantine()})
         artifacts = write_results(study, directory, trials, found, scored, encoded)
-        params = _study_params(study, found.curves, encoded)
-        metrics = {"trials": len(trials), "curves": len(found.curves), "quarantined": quarantined}
-        files = {file: directory.written(file) for file in artifacts}
-        patience.call(finish_study_run, client, study_run, params=params, metrics=metrics, files=files)
-        if patience.repeated:
-            curves = {curve_key: run_id for run_id, curve_key, _ in places.values()}
-            for kind, kept in (("curve", curves), ("study", {key: study_run.info.run_id})):
-                patience.call(delete_double_runs, client, tracking, name, kind, kept)
+        runs.finish(trials, found, quarantined, {file: directory.written(file) for file in artifacts})
     return SweepResult(
         folder=directory.folder,
         trials=trials,
@@ -301,28 +254,6 @@ def _try_and_conclude(
         images_sent=sum(one.images_sent for one in encoded),
         texts_sent=sum(one.texts_sent for one in encoded),
         quarantined=quarantined,
-        ui_command=tracking.ui_command(),
+        ui_command=tracking.ui_command(None if directory.folder.is_remote else directory.path),
         work=write_work(directory, encoded),
     )
-
-
-def _rows(table: pd.DataFrame, curve: CurveKey) -> pd.DataFrame:
-    return table[(table[list(CURVE_KEY)] == list(curve)).all(axis=1)]
-
-
-def _study_key(name: str, study: StudyConfig, scored: Sequence[ScoredLadder]) -> str:
-    """Name the study run by its directory, its settings and its predictions: other results get other runs."""
-    predictions = hashlib.sha256("".join(ladder.digest() for ladder in scored).encode()).hexdigest()[:12]
-    return f"{name}/{study.digest()}/{predictions}"
-
-
-def _study_params(study: StudyConfig, curves: pd.DataFrame, encoded: Sequence[EncodedModel]) -> dict[str, Any]:
-    return {
-        "datasets": ", ".join(dict.fromkeys(curves["dataset"])),
-        "models": ", ".join(study.models),
-        "strategies": ", ".join(entry.label for entry in study.strategies),
-        "controls": ", ".join(study.controls),
-        "aggregation": ", ".join(study.aggregations),
-        **{name: getattr(study, name) for name in ("steps", "scales", "orders", "limit", "margin")},
-        "encoders": ", ".join(dict.fromkeys(one.identity.fingerprint for one in encoded)),
-    }

@@ -13,6 +13,7 @@ from semscale.sweep.evaluate import Evaluated, evaluate_trial, trial_name
 from semscale.sweep.progress import Stage
 from semscale.sweep.rundir import LADDER_KEY
 from semscale.sweep.score import CurveKey, ScoredLadder
+from semscale.tracking.inputs import DatasetUsed
 from semscale.tracking.recorder import Recorder
 from semscale.tracking.records import TrialRecord
 from semscale.tracking.runs import is_finished
@@ -28,12 +29,14 @@ class TrialContext:
         tracking: where the runs go.
         study_name: for the tag that filters by study.
         known: run by key of the trials that an earlier sweep recorded, or began to.
+        datasets: what MLflow knows of the datasets, by name and model.
     """
 
     curve_runs: Mapping[CurveKey, tuple[str, str, str]]
     tracking: TrackingStore
     study_name: str
     known: Mapping[str, Any] = field(default_factory=dict)
+    datasets: Mapping[tuple[str, str], DatasetUsed] = field(default_factory=dict)
 
     def key(self, scored: ScoredLadder, k: int) -> str:
         """Return the key under which MLflow has the trial of step k."""
@@ -53,7 +56,9 @@ class TrialContext:
         """Return what is to be recorded of an evaluated trial."""
         parent, _, title = self.curve_runs[scored.curve]
         name = trial_name(title, trial.row)
-        return TrialRecord(self.key(scored, trial.k), parent, name, trial.row, trial.class_accuracy, trial.files)
+        dataset = self.datasets.get((scored.dataset, scored.model))
+        key = self.key(scored, trial.k)
+        return TrialRecord(key, parent, name, trial.row, trial.class_accuracy, trial.files, dataset)
 
 
 def places_of(ladders: Sequence[ScoredLadder]) -> list[tuple[ScoredLadder, int]]:

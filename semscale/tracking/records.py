@@ -1,15 +1,30 @@
-"""What each kind of run holds: a study its settings, a curve its accuracy by scale, a trial all about one step."""
+"""What each kind of run holds: a study its settings, a curve its accuracy by scale, a trial all about one step.
+
+Tags to filter by:
+
+- ``kind``: ``study``, ``curve`` or ``trial``; ``study``: the name of the run directory; all runs have both
+- ``dataset``, ``model``, ``strategy``, ``aggregation``: of curves and trials
+- ``order``, ``scale``: of trials; a number is compared by the metrics ``scale`` and ``n_categories``
+- ``role``: ``strategy`` or ``control``; ``verdict``: ``up``, ``down`` or ``none``, what is sure; ``trend``: of curves
+
+Whether a run is complete is MLflow's own ``attributes.status``: ``FINISHED``, or ``RUNNING`` until then.
+"""
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
+from mlflow.utils.mlflow_tags import MLFLOW_LOGGED_ARTIFACTS, MLFLOW_RUN_NOTE
 
+from semscale.report.answers import Answer
 from semscale.report.figures import CurveLine, curves_png
+from semscale.tracking.descriptions import describe_curve, describe_trial
+from semscale.tracking.inputs import DatasetUsed, log_datasets
 from semscale.tracking.runs import (
     complete_run,
     create_run,
@@ -54,6 +69,8 @@ _CURVE_METRICS = (
     "asymptote",
     "cochran_p",
 )
+# with this tag the UI shows the file as a table to page through
+_TABLES = json.dumps([{"path": "categories.json", "type": "table"}])
 # more classes than this have their accuracy in class_accuracy.csv only: the UI would drown in charts
 _MOST_CLASS_METRICS = 100
 
@@ -65,21 +82,44 @@ def start_study_run(client: Any, store: TrackingStore, key: str, name: str) -> A
 
 
 def finish_study_run(
-    client: Any, run: Any, params: Mapping[str, Any], metrics: Mapping[str, float], files: Mapping[str, bytes]
+    client: Any,
+    run: Any,
+    params: Mapping[str, Any],
+    metrics: Mapping[str, float],
+    files: Mapping[str, bytes],
+    description: str = "",
+    datasets: Sequence[DatasetUsed] = (),
 ) -> None:
     """Fill the study's run with its settings, its totals and the files of the run directory."""
     run = client.get_run(run.info.run_id)  # as it is now: an attempt that failed may have written to it
-    complete_run(client, run, params=params, metrics={(name, 0): value for name, value in metrics.items()}, files=files)
+    log_datasets(client, run, datasets)
+    points = {(name, 0): value for name, value in metrics.items()}
+    complete_run(client, run, params=params, metrics=points, files=files, tags={MLFLOW_RUN_NOTE: description})
 
 
-def start_curve_run(client: Any, store: TrackingStore, key: str, study: Any, curve: Row, title: str) -> Any:
-    """Make or find the run of a curve, under its study; the trials need it as their parent."""
-    return find_or_create_run(
+def start_curve_run(
+    client: Any,
+    store: TrackingStore,
+    key: str,
+    study: Any,
+    curve: Row,
+    title: str,
+    dataset: DatasetUsed | None = None,
+) -> Any:
+    """Make or find the run of a curve, under its study; the trials need it as their parent.
+
+    It has the dataset as its input, so that trials, several of which are recorded at a time, find it in MLflow.
+    """
+    run = find_or_create_run(
         client, store.experiment_id, key, name=title, tags=_tags("curve", study, curve), parent=study.info.run_id
     )
+    log_datasets(client, run, [dataset] if dataset else [])
+    return run
 
 
-def finish_curve_run(client: Any, run: Any, curve: Row, trials: pd.DataFrame, steps: pd.DataFrame) -> None:
+def finish_curve_run(
+    client: Any, run: Any, curve: Row, trials: pd.DataFrame, steps: pd.DataFrame, found: Answer
+) -> None:
     """Fill the run of a curve: every trial's metrics with step = scale, so that the UI draws the curve.
 
     Args:
@@ -88,6 +128,7 @@ def finish_curve_run(client: Any, run: Any, curve: Row, trials: pd.DataFrame, st
         curve: the curve's row of curves.parquet.
         trials: its rows of trials.parquet; the mean over orders is drawn.
         steps: its rows of steps.parquet, by rising scale.
+        found: what it comes to.
     """
     run = client.get_run(run.info.run_id)  # as it is now: an attempt that failed may have written to it
     if is_finished(run):
@@ -113,7 +154,9 @@ def finish_curve_run(client: Any, run: Any, curve: Row, trials: pd.DataFrame, st
         "trials.csv": trials.to_csv(index=False).encode(),
         "steps.csv": steps.to_csv(index=False).encode(),
     }
-    complete_run(client, run, params=params, metrics=points, files=files)
+    note = describe_curve(curve, steps, found, str(run.data.tags["study"]))
+    tags = {"role": str(curve["role"]), "verdict": found.verdict, "trend": str(curve["trend"]), MLFLOW_RUN_NOTE: note}
+    complete_run(client, run, params=params, metrics=points, files=files, tags=tags)
 
 
 def delete_double_runs(client: Any, store: TrackingStore, study_name: str, kind: str, kept: Mapping[str, str]) -> None:
@@ -131,7 +174,8 @@ class TrialRecord:
         name: what the UI shows.
         row: the trial's row of trials.parquet.
         class_accuracy: accuracy by class name; nan for a class without images.
-        files: artifact path -> content.
+        files: artifact path -> content; ``categories.json`` is a table.
+        dataset: what it labels, known to MLflow from its curve.
     """
 
     key: str
@@ -140,6 +184,7 @@ class TrialRecord:
     row: Row
     class_accuracy: Mapping[str, float]
     files: Mapping[str, bytes]
+    dataset: DatasetUsed | None = None
 
 
 def known_trials(client: Any, store: TrackingStore, study_name: str) -> dict[str, Any]:
@@ -168,7 +213,10 @@ def record_trial(client: Any, store: TrackingStore, study_name: str, trial: Tria
             parent=trial.parent,
         )
     if not is_finished(run):
-        metrics = {(name, int(row["scale"])): float(row[name]) for name in _TRIAL_METRICS}
+        log_datasets(client, run, [trial.dataset] if trial.dataset else [])
+        # as numbers too: a filter compares only metrics by size
+        points = (*_TRIAL_METRICS, "scale", "n_categories")
+        metrics = {(name, int(row["scale"])): float(row[name]) for name in points}
         metrics |= _class_metrics(trial.class_accuracy, int(row["scale"]))
         params = {name: row[name] for name in _TRIAL_PARAMS}
         complete_run(client, run, params=params, metrics=metrics, files=trial.files)
@@ -183,7 +231,8 @@ def create_trial(client: Any, store: TrackingStore, study_name: str, trial: Tria
 
 def _trial_tags(study_name: str, row: Row) -> dict[str, str]:
     places = {name: str(row[name]) for name in (*CURVE_COLUMNS, "order", "scale")}
-    return {"kind": "trial", "study": study_name, **places}
+    extra = {MLFLOW_RUN_NOTE: describe_trial(row), MLFLOW_LOGGED_ARTIFACTS: _TABLES}
+    return {"kind": "trial", "study": study_name, **places, **extra}
 
 
 def _tags(kind: str, study: Any, curve: Row) -> dict[str, str]:

@@ -9,9 +9,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mlflow.entities import Metric, Param
+from mlflow.entities import Metric, Param, RunTag
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
+
+from semscale.tracking.filters import filter_of
 
 # MLflow refuses more metrics than this in one call
 _METRICS_PER_CALL = 1000
@@ -47,7 +49,7 @@ def find_or_create_run(
     Returns:
         The mlflow Run.
     """
-    found = client.search_runs([experiment_id], f"tags.{KEY} = {_quoted(key)}", max_results=1)
+    found = client.search_runs([experiment_id], filter_of(**{KEY: key}), max_results=1)
     return found[0] if found else create_run(client, experiment_id, key, name=name, tags=tags, parent=parent)
 
 
@@ -87,11 +89,10 @@ def delete_doubles(client: Any, experiment_id: str, tags: Mapping[str, str], kep
 
 
 def _runs(client: Any, experiment_id: str, tags: Mapping[str, str]) -> list[Any]:
-    filters = " and ".join(f"tags.{name} = {_quoted(value)}" for name, value in tags.items())
     found: list[Any] = []
     token = None
     while True:
-        page = client.search_runs([experiment_id], filters, max_results=_RUNS_PER_PAGE, page_token=token)
+        page = client.search_runs([experiment_id], filter_of(**tags), max_results=_RUNS_PER_PAGE, page_token=token)
         found += [run for run in page if KEY in run.data.tags]
         token = page.token
         if not token:
@@ -110,6 +111,7 @@ def complete_run(
     params: Mapping[str, Any],
     metrics: MetricPoints,
     files: Mapping[str, bytes],
+    tags: Mapping[str, str] | None = None,
 ) -> None:
     """Fill a run and finish it; what an interrupted attempt already wrote is not written again.
 
@@ -119,6 +121,7 @@ def complete_run(
         params: written as strings.
         metrics: values by name and step.
         files: artifact path -> content.
+        tags: what is known of the run only now.
     """
     run_id = run.info.run_id
     written = _points_of(client, run)
@@ -129,9 +132,11 @@ def complete_run(
         if (metric_name(name), step) not in written
     ]
     entries = [Param(name, str(value)) for name, value in params.items()]
+    words = [RunTag(name, value) for name, value in (tags or {}).items()]
     for start in range(0, max(len(missing), 1), _METRICS_PER_CALL):
         batch = missing[start : start + _METRICS_PER_CALL]
-        client.log_batch(run_id, metrics=batch, params=entries if start == 0 else [])
+        first = start == 0
+        client.log_batch(run_id, metrics=batch, params=entries if first else [], tags=words if first else [])
     with tempfile.TemporaryDirectory(prefix="semscale-") as folder:
         for path, content in files.items():
             target = Path(folder) / path
@@ -149,11 +154,6 @@ def metric_name(name: str) -> str:
     'class_accuracy/cr_me br_l_e _hot_'
     """
     return re.sub(r"[^A-Za-z0-9_\-. :/]", "_", name)
-
-
-def _quoted(text: str) -> str:
-    # names of folders get into keys; a filter has two kinds of quotes and no way to escape one
-    return f'"{text}"' if "'" in text else f"'{text}'"
 
 
 def _points_of(client: Any, run: Any) -> set[tuple[str, int]]:

@@ -16,9 +16,11 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from mlflow.store.tracking import DEFAULT_LOCAL_FILE_AND_ARTIFACT_PATH
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 
 from semscale.errors import SemscaleError
 from semscale.redact import redact, shown, without
+from semscale.tracking.filters import EXPERIMENT_NOTE
 from semscale.tracking.patience import passes
 
 _MOST_WORDS = 300
@@ -50,13 +52,22 @@ class TrackingStore:
         os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
         return MlflowClient(tracking_uri=self.uri)
 
-    def ui_command(self) -> str:
-        """Return the line that opens the runs in a browser."""
-        if self.uri.startswith("sqlite:///"):
-            path = Path(self.uri.removeprefix("sqlite:///"))
-            shown = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
-            return f"mlflow ui --backend-store-uri sqlite:///{shown}"
-        return f"open {redact(self.uri)} in a browser"
+    def ui_command(self, run: Path | None) -> str:
+        """Return the line that opens the runs in a browser.
+
+        Args:
+            run: the run directory; None for one in an object store.
+        """
+        if self.uri.startswith(("http://", "https://")):
+            return f"open {redact(self.uri)} in a browser"
+        if run is not None:
+            return f"semscale ui {_from_here(run)}"
+        path = Path(self.uri.removeprefix("sqlite:///"))
+        return f"mlflow ui --backend-store-uri {f'sqlite:///{_from_here(path)}' if self.is_file else redact(self.uri)}"
+
+
+def _from_here(path: Path) -> Path:
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def open_store(uri: str | None, experiment: str, folder: Path, artifacts: str | None = None) -> TrackingStore:
@@ -133,7 +144,7 @@ def _experiment(client: Any, experiment: str, artifacts: str | None, where: str)
             found = client.get_experiment_by_name(experiment)
             if found is None:
                 # without its kind the UI takes the experiment for one of prompts and traces
-                tags = {"mlflow.experimentKind": "custom_model_development"}
+                tags = {"mlflow.experimentKind": "custom_model_development", MLFLOW_RUN_NOTE: EXPERIMENT_NOTE}
                 return str(client.create_experiment(experiment, artifact_location=artifacts, tags=tags))
             break
         except MlflowException as error:

@@ -93,7 +93,10 @@ def test_a_whole_run_with_hostile_names(mini_server: str, ray_session: None, tmp
     table = pd.read_csv(client.download_artifacts(run, "class_accuracy.csv", str(tmp_path)))
     assert set(table["class"]) == set(CLASSES.values())
     categories = json.loads(Path(client.download_artifacts(run, "categories.json", str(tmp_path))).read_text())
-    assert set(categories) == set(CLASSES.values())
+    assert {row[0] for row in categories["data"]} == set(CLASSES.values())
+    for one in (run, *result.curves["mlflow_run_id"]):
+        note = client.get_run(one).data.tags["mlflow.note.content"]
+        assert not any("<script" in line for line in note.splitlines() if not line.startswith("    "))  # code
 
     console = Console(file=io.StringIO(), width=400, force_terminal=True)
     show_result(console, result)

@@ -18,6 +18,7 @@ from semscale.config import study_from
 from semscale.errors import SemscaleError
 from semscale.sweep.progress import Quiet
 from semscale.sweep.study import sweep
+from semscale.tracking.inputs import DatasetUsed
 from semscale.tracking.patience import Patience
 from semscale.tracking.recorder import Recorder
 from semscale.tracking.records import TrialRecord, finish_study_run, known_trials, start_study_run
@@ -42,11 +43,16 @@ NUMBERS = ("accuracy", "ci_low", "ci_high", "top5", "macro_f1", "balanced_accura
 COUNTS = ("n_correct", "n_categories", "n_images", "n_classes")
 
 
+CALLS = ["runs/create", "runs/log-inputs", "runs/log-batch", "runs/update", "a.txt"]
+DATASET = DatasetUsed("digits", "abc", "bundled", "digits", 10, 2)
+
+
 def trial(number: int) -> TrialRecord:
     row: dict[str, Any] = {"dataset": "digits", "model": "m", "strategy": "templates", "order": 0, "scale": number}
     row |= dict.fromkeys(NUMBERS, 0.5) | dict.fromkeys(COUNTS, 10) | {"mean_margin": 0.1, "ceiling": 1.0}
-    row |= {"aggregation": "max"}
-    return TrialRecord(f"study/curve/s={number}", "parent", f"s={number}", row, {"one": 0.5}, {"a.txt": b"text"})
+    row |= {"aggregation": "max", "gained": 3, "lost": 1}
+    key, name = f"study/curve/s={number}", f"s={number}"
+    return TrialRecord(key, "parent", name, row, {"one": 0.5}, {"a.txt": b"text"}, DATASET)
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +90,7 @@ def check_trials(store: TrackingStore, numbers: range) -> None:
             (point,) = client.get_metric_history(run.info.run_id, name)
             assert (point.step, point.value) == (int(run.data.params["scale"]), 0.5)
         assert [file.path for file in client.list_artifacts(run.info.run_id)] == ["a.txt"]
+        assert [one.dataset.digest for one in run.inputs.dataset_inputs] == ["abc"]
 
 
 def record(store: TrackingStore, numbers: range, note: Any = print, advance: Any = lambda: None) -> None:
@@ -95,7 +102,7 @@ def record(store: TrackingStore, numbers: range, note: Any = print, advance: Any
     assert {key: run.info.run_id for key, run in runs.items()} == ids
 
 
-@pytest.mark.parametrize("call", ["runs/create", "runs/log-batch", "runs/update", "a.txt"])
+@pytest.mark.parametrize("call", CALLS)
 def test_an_answer_that_is_lost_doubles_nothing(call: str, relay: Any) -> None:
     store = open_store(relay.url, f"lost {call}", Path())
     relay.lose = {call}
@@ -106,17 +113,28 @@ def test_an_answer_that_is_lost_doubles_nothing(call: str, relay: Any) -> None:
     check_trials(store, range(1, 4))
 
 
-@pytest.mark.parametrize("call", ["runs/create", "runs/log-batch", "runs/update", "a.txt"])
+@pytest.mark.parametrize("call", CALLS)
 def test_a_study_whose_answer_is_lost_is_one_run(call: str, relay: Any) -> None:
     store = open_store(relay.url, f"study {call}", Path())
     relay.lose = {call}
     client, patience = store.client(), Patience(store.uri, print)
     run = patience.call(start_study_run, client, store, "study/1", "study")
-    patience.call(finish_study_run, client, run, params={"a": 1}, metrics={"trials": 3}, files={"a.txt": b"text"})
+    patience.call(
+        finish_study_run,
+        client,
+        run,
+        params={"a": 1},
+        metrics={"trials": 3},
+        files={"a.txt": b"text"},
+        description="words",
+        datasets=[DATASET],
+    )
     assert relay.faults == [call]
     (found,) = client.search_runs([store.experiment_id])
     assert (found.info.run_id, found.info.status, found.data.params) == (run.info.run_id, "FINISHED", {"a": "1"})
     assert [point.value for point in client.get_metric_history(run.info.run_id, "trials")] == [3]
+    assert [one.dataset.name for one in found.inputs.dataset_inputs] == ["digits"]
+    assert found.data.tags["mlflow.note.content"] == "words"
 
 
 def test_an_experiment_whose_making_is_not_answered_is_found(relay: Any) -> None:
@@ -178,6 +196,8 @@ def contents(uri: str, experiment: str) -> dict[str, Any]:
             names.get(tags.get("mlflow.parentRunId", "")),
             run.data.params,
             history,
+            tags["mlflow.note.content"] if tags["kind"] == "trial" else None,
+            sorted((one.dataset.name, one.dataset.digest) for one in run.inputs.dataset_inputs),
             files if tags["kind"] == "trial" else [path for path, _ in files],
         )
     return found

@@ -137,6 +137,50 @@ def test_trial_run_holds_what_a_reader_needs(second: SweepResult, place: Path, t
     assert statistics["fraction"].sum() == pytest.approx(1.0)
     picture = Path(client.download_artifacts(run.info.run_id, "confusion.png", str(tmp_path))).read_bytes()
     assert picture.startswith(b"\x89PNG")
+    assert f"{row['gained']} gained, {row['lost']} lost" in run.data.tags["mlflow.note.content"]
+    assert run.data.metrics["scale"] == 2
+    assert set(run.data.tags) >= {
+        "kind", "study", "dataset", "model", "strategy", "aggregation", "order", "scale"
+    }  # fmt: skip
+
+
+def test_a_trials_label_set_is_a_table_of_its_categories(second: SweepResult, place: Path, tmp_path: Path) -> None:
+    client = MlflowClient(tracking_uri=f"sqlite:///{place / 'runs' / 'mlflow.db'}")
+    for strategy in ("templates", "duplicates"):
+        trial = second.trials.query("dataset == 'digits' and strategy == @strategy and scale == 2").iloc[0]
+        content = Path(client.download_artifacts(trial["mlflow_run_id"], "categories.json", str(tmp_path))).read_text()
+        table = pd.DataFrame(json.loads(content)["data"], columns=json.loads(content)["columns"])
+        step = read_ladder(second.directory / "ladders" / f"digits__{strategy}__0.json").steps[1]
+        found = {name: texts.tolist() for name, texts in table.groupby("class", sort=False)["category"]}
+        assert found == {name: list(texts) for name, texts in step.categories.items()}
+        assert table["scale"].tolist() == [1, 2] * 10
+        assert table[["images", "right"]].sum().tolist() == [trial["n_images"], trial["n_correct"]]
+        tagged = json.loads(client.get_run(trial["mlflow_run_id"]).data.tags["mlflow.loggedArtifacts"])
+        assert tagged == [{"path": "categories.json", "type": "table"}]
+
+
+def test_every_run_has_its_dataset_once_and_curves_and_study_say_their_answers(
+    second: SweepResult, place: Path
+) -> None:
+    digests = set()
+    for run in runs_in(place):
+        used = {one.dataset.name: one.dataset for one in run.inputs.dataset_inputs}
+        assert len(used) == len(run.inputs.dataset_inputs)
+        kind = run.data.tags["kind"]
+        assert set(used) == ({"digits", "shapes"} if kind == "study" else {run.data.tags["dataset"]})
+        digests |= {(name, one.digest) for name, one in used.items()}
+        if kind == "curve":
+            assert run.data.tags["verdict"] in ("up", "down", "none")
+            assert (run.data.tags["role"] == "control") == (run.data.tags["strategy"] in ("duplicates", "random-words"))
+            name = f"{run.data.tags['dataset']} x {run.data.tags['strategy']}"
+            assert run.data.tags["mlflow.note.content"].startswith(f"**{name}**: ")
+        if kind == "study":
+            note = run.data.tags["mlflow.note.content"]
+            assert note.count("**digits x ") == note.count("**shapes x ") == 2  # controls are no answers
+            client = MlflowClient(tracking_uri=f"sqlite:///{place / 'runs' / 'mlflow.db'}")
+            files = {item.path for item in client.list_artifacts(run.info.run_id)}
+            assert files >= {"curves-digits.png", "curves-shapes.png", "report.html"}
+    assert len(digests) == 2
 
 
 def test_run_directory_has_the_files_of_the_design(second: SweepResult) -> None:

@@ -25,7 +25,7 @@ COUNTS = ("n_correct", "n_categories", "n_images", "n_classes")
 def trial(number: int) -> TrialRecord:
     row: dict[str, Any] = {"dataset": "digits", "model": "m", "strategy": "templates", "order": 0, "scale": number}
     row |= dict.fromkeys(NUMBERS, 0.5) | dict.fromkeys(COUNTS, 10) | {"mean_margin": 0.1, "ceiling": 1.0}
-    row |= {"aggregation": "max"}
+    row |= {"aggregation": "max", "gained": 3, "lost": 1}
     accuracy = {"one": 0.5, "two": float("nan")}
     return TrialRecord(f"study/curve/s={number}", "parent", f"s={number}", row, accuracy, {"a.txt": b"text"})
 
