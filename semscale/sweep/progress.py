@@ -75,20 +75,22 @@ class Lines:
         """Print the stage as plain lines."""
         start = spoken = time.monotonic()
         last = 0
+        first: tuple[float, int] | None = None
 
         def advance(done: int, total: int | None) -> None:
-            nonlocal spoken, last
-            last = done
-            now = time.monotonic()
+            nonlocal spoken, last, first
+            last, now = done, time.monotonic()
+            # what comes before the first one is the start of workers, and says nothing of the others
+            first = first or (now, done)
             if now - spoken < self.every or done == total:
                 return
             spoken = now
-            rate = done / max(now - start, 1e-9)
-            if total is None:
-                self.note(f"{title}: {done} {unit}, {_number(rate)}/s")
-                return
-            left = (total - done) / rate if rate else 0.0
-            self.note(f"{title}: {done}/{total} {unit}, {_number(rate)}/s, {left:.0f} s left")
+            said = f"{title}: {done} {unit}" if total is None else f"{title}: {done}/{total} {unit}"
+            rate = (done - first[1]) / max(now - first[0], 1e-9)
+            if rate:
+                said += f", {_number(rate)}/s"
+                said += f", {(total - done) / rate:.0f} s left" if total is not None else ""
+            self.note(said)
 
         def reassure() -> None:
             nonlocal spoken
