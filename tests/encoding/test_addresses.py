@@ -105,6 +105,7 @@ def test_the_endpoint_with_the_least_load_is_picked() -> None:
     assert roster.pick(2, 0.0, {"a": 1, "b": 1, "c": 1}) == "c"
 
 
+@pytest.mark.faults
 def test_servers_come_and_go_amid_the_work(
     mini_server: str, ray_session: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

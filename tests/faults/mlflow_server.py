@@ -29,10 +29,14 @@ class MlflowServer:
         self._environment = {**os.environ, **(environment or {})}
         self._folder = folder
         self._process: subprocess.Popen[bytes] | None = None
+        self._lock = threading.Lock()  # timers start it too
+        self._over = False
 
     def start(self) -> None:
-        """Start it, without waiting until it answers; nothing if it runs."""
-        if self._process is None or self._process.poll() is not None:
+        """Start it, without waiting until it answers; nothing if it runs, or was closed."""
+        with self._lock:
+            if self._over or (self._process is not None and self._process.poll() is None):
+                return
             with (self._folder / "server.log").open("a") as log:
                 self._process = subprocess.Popen(
                     self._command, stdout=log, stderr=log, env=self._environment, start_new_session=True
@@ -50,10 +54,16 @@ class MlflowServer:
 
     def kill(self) -> None:
         """End it and its workers at once; nothing if it does not run."""
-        if self._process is not None:
-            if self._process.poll() is None:
-                os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait(20)
+        with self._lock:
+            if self._process is not None:
+                if self._process.poll() is None:
+                    os.killpg(self._process.pid, signal.SIGKILL)
+                self._process.wait(20)
+
+    def close(self) -> None:
+        """End it for good."""
+        self._over = True
+        self.kill()
 
 
 class Relay:

@@ -273,7 +273,7 @@ def _soak(place: Path, options: argparse.Namespace, start: float) -> int:
     finally:
         if saboteur.is_alive():
             saboteur.stop()
-        mlflow.kill()
+        mlflow.close()
         for server in bench.servers:
             server.kill()
     return _conclude(saboteur, totals, time.monotonic() - start)
