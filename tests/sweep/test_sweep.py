@@ -303,7 +303,7 @@ def test_json_is_all_of_stdout_and_plain_progress_names_every_stage(mini_server:
     document = json.loads(done.stdout)
     assert (document["trials"], document["images_sent"], document["quarantined"]) == (3, 20, 0)
     assert document["run"] == str(tmp_path / "run")
-    assert document["mlflow"].endswith("mlflow.db")
+    assert document["mlflow"] == f"semscale ui {tmp_path / 'run'}"
     curves = pd.read_parquet(tmp_path / "run" / "curves.parquet")
     assert [row["baseline"] for row in document["curves"]] == curves["baseline"].tolist()
     assert {row["strategy"]: row["role"] for row in document["curves"]}["duplicates"] == "control"
