@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from statistics import NormalDist
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import ndtri
 
 
 def wilson_interval(
@@ -33,7 +34,7 @@ def wilson_interval(
         raise ValueError(f"expected a confidence between 0 and 1, but got {confidence}")
     if (size < 1).any() or (k < 0).any() or (k > size).any():
         raise ValueError("expected counts from 0 to n with n of at least 1")
-    z = float(ndtri(0.5 + confidence / 2))
+    z = NormalDist().inv_cdf(0.5 + confidence / 2)  # scipy takes a fifth of a second to import
     p = k / size
     middle = p + z**2 / (2 * size)
     reach = z * np.sqrt(p * (1 - p) / size + z**2 / (4 * size**2))

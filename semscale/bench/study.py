@@ -7,7 +7,8 @@ With the small set the fixed costs of a study weigh most (workers that start, 48
 report), with the large one the cost of an image; there the old way is timed for one step of each ladder.
 
 One server, one Ray and one MLflow store are up before the clock starts, for every way. In turn within a round:
-  encode once     clip-client's own `encode` of all unique images and texts, batch size tuned, files read ahead
+  encode once     clip-client's own `encode` of all unique images and texts, batch size tuned; it reads the files while
+                  it waits for answers
   semscale        the whole study: encode, score, trials with their MLflow runs, conclusions, report; a fresh store
   every step      the original tool's way: at every step of every ladder clip-client encodes all images again and all
                   texts of the step, and the most similar text is looked up
@@ -22,6 +23,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -96,14 +98,13 @@ class PlainClient:
 
     Args:
         url: the server.
-        arms: the study's datasets and ladders; their files are read here, ahead of any clock.
+        arms: the study's datasets and ladders.
     """
 
     def __init__(self, url: str, arms: Sequence[Arm]) -> None:
         self._client = Client(url)
         self._arms = arms
-        self._files = [[arm.dataset.reader.read(sample.file) for sample in arm.dataset.samples] for arm in arms]
-        self.images = sum(len(files) for files in self._files)
+        self.images = sum(len(arm.dataset.samples) for arm in arms)
         self.texts = list(
             dict.fromkeys(text for arm in arms for ladder in arm.ladders for text in ladder.flatten().texts)
         )
@@ -113,30 +114,32 @@ class PlainClient:
         taken = []
         for _ in range(2):
             start = time.perf_counter()
-            self._encode_images(self._files[-1][:1000], size)
+            self._encode_images(self._arms[-1], size, 1000)
             taken.append(time.perf_counter() - start)
         return min(taken)
 
     def encode_once(self) -> None:
         """Encode all images and all unique texts."""
-        for files in self._files:
-            self._encode_images(files, self.size)
+        for arm in self._arms:
+            self._encode_images(arm, self.size)
         self._encode_texts(self.texts)
 
     def encode_every_step(self, most: int | None) -> int:
         """Encode all images and the step's texts at every step of every ladder; return the number of passes."""
         passes = 0
         for strategy in range(len(self._arms[0].ladders)):
-            for arm, files in zip(self._arms, self._files, strict=True):
+            for arm in self._arms:
                 flat = arm.ladders[strategy].flatten()
                 for end in flat.step_ends[:most]:
-                    images = self._encode_images(files, self.size)
+                    images = self._encode_images(arm, self.size)
                     (images @ self._encode_texts(flat.texts[:end]).T).argmax(axis=1)
                     passes += 1
         return passes
 
-    def _encode_images(self, files: Sequence[bytes], size: int) -> NDArray[np.float32]:
-        encoded = self._client.encode(DocumentArray([Document(blob=file) for file in files]), batch_size=size)
+    def _encode_images(self, arm: Arm, size: int, most: int | None = None) -> NDArray[np.float32]:
+        samples, reader = arm.dataset.samples, arm.dataset.reader
+        files = islice((sample.file for sample in samples), most)
+        encoded = self._client.encode((Document(blob=reader.read(file)) for file in files), batch_size=size)
         return np.asarray(encoded.embeddings)
 
     def _encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:

@@ -41,10 +41,10 @@ def encode(study: Path | None, out: str | None, runs: str | None, quiet: bool, a
     progress = reporter(console, quiet=quiet)
     with only_json(as_json):
         arms = make_arms(config, progress)
+    from semscale.sweep.begin import out_of
     from semscale.sweep.documents import filled_document
     from semscale.sweep.fill import fill_store
     from semscale.sweep.show import show_filled
-    from semscale.sweep.study import out_of
 
     with only_json(as_json):
         filled = fill_store(config, out_of(config, out, runs), progress, arms)
@@ -77,9 +77,10 @@ def score(study: Path | None, out: str | None, runs: str | None, quiet: bool, as
     progress = reporter(console, quiet=quiet)
     with only_json(as_json):
         arms = make_arms(config, progress)
+    from semscale.sweep.begin import out_of
     from semscale.sweep.documents import result_document
     from semscale.sweep.show import show_result
-    from semscale.sweep.study import out_of, sweep
+    from semscale.sweep.study import sweep
 
     with only_json(as_json):
         result = sweep(config, out_of(config, out, runs), progress, arms, stored=True)

@@ -57,9 +57,9 @@ def sweep(
     report = reporter(console, quiet=quiet)
     with only_json(as_json):
         arms = make_arms(config, report)  # a study that cannot be is refused before the engines are imported
+    from semscale.sweep.begin import out_of
     from semscale.sweep.documents import result_document
     from semscale.sweep.show import show_result
-    from semscale.sweep.study import out_of
     from semscale.sweep.study import sweep as run
 
     folder = out_of(config, out, runs)

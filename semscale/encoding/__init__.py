@@ -8,3 +8,5 @@ os.environ.setdefault("NO_VERSION_CHECK", "1")
 os.environ.setdefault("JINA_OPTOUT_TELEMETRY", "1")
 # jina's pkg_resources is the reason for setuptools < 81, and nothing that a user could mend
 warnings.filterwarnings("ignore", message="pkg_resources is deprecated")
+# nor that it leaves Ctrl-C alone where a thread imports it
+warnings.filterwarnings("ignore", message="failed to set default signal handler")

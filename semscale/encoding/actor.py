@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import importlib
 import uuid
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
+from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,6 +33,7 @@ CHUNKS = 4
 """How many chunks an actor has at a time: two on the wire, so that no replica waits for the next; two being decoded."""
 
 _LANES = 2
+_COURIER = "semscale.encoding.courier"
 # Workers come and go (spot machines, the memory monitor). A chunk that has cost so many processes is at fault itself.
 _MOST_PROCESSES = 6
 # an answer may be lost on its way to the driver, which then asks again
@@ -69,6 +72,7 @@ class ActorSettings:
         deadline: seconds that a server has for a call.
         access: the token to show and the authorities to trust; Ray carries it to actors on other machines.
         send: whether there is anybody to send to; else what is not in the store stays away, as `NOT_STORED`.
+        fresh: whether the store is empty, so that there will be something to send at once.
     """
 
     folder: Folder
@@ -78,6 +82,7 @@ class ActorSettings:
     deadline: float
     access: Access
     send: bool = True
+    fresh: bool = False
 
 
 class EncoderActor:
@@ -97,6 +102,8 @@ class EncoderActor:
         self._free: asyncio.Queue[int] = asyncio.Queue()
         for lane in self._lanes:
             self._free.put_nowait(lane)
+        if settings.send and settings.fresh:  # jina is imported while the first pictures are read
+            Thread(target=importlib.import_module, args=(_COURIER,), daemon=True).start()
         self._chunks: dict[int, asyncio.Future[ChunkReport]] = {}
 
     async def encode_images(self, chunk: int, ledger: Any, reader: Reader, places: Sequence[str]) -> ChunkReport:

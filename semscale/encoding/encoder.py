@@ -73,8 +73,9 @@ class Encoder:
         self._bad: dict[bytes, str] = {}
         probe = read_probe(root, identity.fingerprint)
         send = urls is not None
-        settings = ActorSettings(self._folder, identity, probe, batch_size, deadline, access or Access(), send)
         stored = [store.keys() for store in self._stores.values()]
+        fresh = not any(map(len, stored))
+        settings = ActorSettings(self._folder, identity, probe, batch_size, deadline, access or Access(), send, fresh)
         self._pool = Pool(settings, stored, urls, actors, self.batch_size, patience, note, revive, watch)
 
     @property

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import pandas as pd
+if TYPE_CHECKING:
+    import pandas as pd
 
 COLUMNS = ("endpoint", "node", "actor", "calls", "images", "texts", "seconds")
 
@@ -72,5 +74,7 @@ class WorkLog:
 
         Calls of one actor overlap, so their seconds may be more than have passed.
         """
+        import pandas as pd  # takes a quarter of a second, and the actors never ask for the table
+
         rows = [(*place, *sums) for place, sums in sorted(self._sums.items())]
         return pd.DataFrame(rows, columns=list(COLUMNS))

@@ -49,7 +49,7 @@ def sweep(
     )
     report = reporter(open_console()) if progress else Quiet()
     arms = make_arms(config, report)  # a study that cannot be is refused before the engines are imported
-    from semscale.sweep.study import out_of
+    from semscale.sweep.begin import out_of
     from semscale.sweep.study import sweep as run
 
     folder = out_of(config, None if out is None else str(out))

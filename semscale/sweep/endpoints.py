@@ -15,6 +15,7 @@ from semscale.encoding.addresses import Addresses
 from semscale.encoding.folder import Folder
 from semscale.encoding.identity import EncoderIdentity, forget_origin, recall_origin, remember_origin
 from semscale.errors import SemscaleError
+from semscale.meanwhile import importing
 from semscale.serving.origin import model_origin
 from semscale.sweep.progress import Reporter
 
@@ -91,9 +92,9 @@ class Endpoints:
         return self._urls or self._connect
 
     def _connect(self) -> Sequence[str]:
-        from semscale.encoding.handshake import shake_hands  # brings jina along
-
         if self._settings.urls:
+            from semscale.encoding.handshake import shake_hands  # brings jina along
+
             notes: list[str] = []
             urls = self._some_addresses()
             self._identity = shake_hands(
@@ -111,7 +112,10 @@ class Endpoints:
             self._urls = urls
             return urls
         origin = self._origin()
-        urls = [self._launch()]
+        with importing("semscale.encoding.handshake"):
+            urls = [self._launch()]
+        from semscale.encoding.handshake import shake_hands
+
         found = shake_hands(urls, self._model, self._store, draft=self._draft, access=self.access)
         if self._identity is not None and found.fingerprint != self._identity.fingerprint:
             if origin:

@@ -13,10 +13,10 @@ from semscale.config import StudyConfig
 from semscale.encoding.folder import Folder, embedding_store
 from semscale.encoding.lacking import TooManyBadImagesError
 from semscale.sweep.arms import Arm, make_arms
+from semscale.sweep.begin import begin, out_of
 from semscale.sweep.encode import EncodedModel, encode_model, write_work
 from semscale.sweep.progress import Reporter
 from semscale.sweep.rundir import RunDirectory
-from semscale.sweep.study import begin, out_of
 from semscale.sweep.who import who_encodes
 
 

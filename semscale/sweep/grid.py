@@ -49,6 +49,8 @@ class Parcel:
 class_cache.ENV_VARS_TO_PROPAGATE.difference_update(
     ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SECURITY_TOKEN", "AWS_SESSION_TOKEN")
 )
+# for PyTorch Lightning; nothing is left then, and without a runtime environment workers start half a second sooner
+class_cache.DEFAULT_ENV_VARS.clear()
 
 
 class StepTrial(tune.Trainable):

@@ -15,6 +15,7 @@ import ray
 from threadpoolctl import threadpool_limits
 
 from semscale.categories.ladder import FlatLadder, Ladder
+from semscale.config import StudyConfig
 from semscale.errors import SemscaleError
 from semscale.scoring.kernel import LadderScores, block_ranges, join_scores, score_aggregations
 from semscale.sweep.place import Place
@@ -103,6 +104,11 @@ class ScoredLadder:
         for k, step in enumerate(self.ladder.steps):
             columns[str(step.n_categories)] = texts[self.scores.predicted_category[:, k]]
         return pd.DataFrame(columns)
+
+
+def named(study: StudyConfig, key: LadderKey | CurveKey) -> tuple[str | int, ...]:
+    """Return what names a curve or a ladder in keys and files: the aggregation, which is last, if there are several."""
+    return key if len(study.aggregations) > 1 else key[:-1]
 
 
 @dataclass

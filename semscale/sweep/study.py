@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from semscale.config import StudyConfig
 from semscale.encoding.folder import Folder, embedding_store
@@ -16,21 +14,23 @@ from semscale.encoding.lacking import TooManyBadImagesError
 from semscale.encoding.store import LostRowsError
 from semscale.errors import SemscaleError
 from semscale.sweep.arms import Arm, make_arms
-from semscale.sweep.cluster import check_shared, in_ray_job, ray_address, ray_cluster
-from semscale.sweep.conclude import Conclusions, conclude_study
+from semscale.sweep.begin import begin, out_of
 from semscale.sweep.encode import EncodedModel, encode_model, write_work
 from semscale.sweep.place import check_device, scoring_place
 from semscale.sweep.progress import Reporter
-from semscale.sweep.results import write_results
 from semscale.sweep.rundir import RunDirectory, slug
-from semscale.sweep.score import ScoredLadder, Tally, score_arm
+from semscale.sweep.score import ScoredLadder, Tally, named, score_arm
 from semscale.sweep.stored import StoredModel
-from semscale.sweep.study_runs import StudyRuns, named
-from semscale.sweep.trials import places_of, run_trials
 from semscale.sweep.who import who_encodes
-from semscale.tracking.store import TrackingStore, open_store
 
-DEFAULT_RUNS = Path("semscale-runs")
+if TYPE_CHECKING:  # MLflow and all that draws and concludes: two seconds of imports, for which Ray's start has room
+    import pandas as pd
+
+    from semscale.sweep.conclude import Conclusions
+    from semscale.tracking.store import TrackingStore
+
+LATER = ("semscale.tracking.store", "semscale.sweep.finish")
+HANDSHAKE = "semscale.encoding.handshake"  # jina comes with it
 
 # a disk that damages what was just written is no place for a store
 _MOST_ATTEMPTS = 3
@@ -66,57 +66,6 @@ class SweepResult:
     def directory(self) -> Path:
         """The run directory on this machine."""
         return self.folder.local
-
-
-def default_runs() -> Path:
-    """Return the folder of the run directories: ``semscale-runs`` in the working directory.
-
-    A Ray job's working directory is a copy that goes with the job, so there it is the one in the home directory.
-    """
-    return Path.home() / DEFAULT_RUNS if in_ray_job() else DEFAULT_RUNS
-
-
-def out_of(study: StudyConfig, out: str | Path | Folder | None = None, runs: str | None = None) -> Folder:
-    """Return the run directory of a study; the same study always gets the same one, another study another.
-
-    Args:
-        study: the study.
-        out: the run directory itself, if it is given.
-        runs: the folder of the run directories; ``SEMSCALE_RUNS`` or :func:`default_runs` unless given.
-    """
-    if out is not None:
-        return Folder.of(out)
-    return Folder.of(runs or os.environ.get("SEMSCALE_RUNS") or default_runs()) / f"{study.name}-{study.digest()}"
-
-
-def begin(
-    study: StudyConfig,
-    arms: Sequence[Arm],
-    store: Folder,
-    directory: RunDirectory,
-    report: Reporter,
-    stack: ExitStack,
-    *,
-    ray: bool = True,
-) -> None:
-    """Write the ladders and, if `ray`, connect to Ray for as long as the stack is open; the stages can follow.
-
-    Raises:
-        SemscaleError: no Ray, or nodes that do not share the store.
-    """
-    for arm in arms:
-        for ladder in arm.ladders:
-            directory.write_ladder(ladder)
-            for note in ladder.notes:
-                report.note(f"{ladder.dataset} x {ladder.strategy}: {note}")
-        for line in arm.dataset.notes:
-            report.note(f"{arm.dataset.name}: {line}")
-    if not ray:
-        return
-    with report.stage("connecting to Ray" if study.ray.address or ray_address() else "starting Ray"):
-        stack.enter_context(ray_cluster(study.ray.address))
-        if not store.is_remote:
-            check_shared(store.local)
 
 
 def sweep(
@@ -155,11 +104,35 @@ def sweep(
     arms = make_arms(study, report) if arms is None else arms
     check_device(study.scoring.device, study.ray.address)
     with RunDirectory(out, study) as directory, ExitStack() as stack:
-        tracking = open_store(study.tracking.uri, study.tracking.experiment, out.local.parent, study.tracking.artifacts)
-        begin(study, arms, store, directory, report, stack)
+        # an address that is wrong is told before Ray starts; the file beside the runs can wait until MLflow is imported
+        tracking = None if study.tracking.uri is None else _open_store(study, out)
+        asks = study.encoder == "server" and study.server.urls and not stored
+        begin(study, arms, store, directory, report, stack, meanwhile=(*LATER, *([HANDSHAKE] if asks else [])))
+        tracking = tracking or _open_store(study, out)
         scoring_place(study.scoring.device)  # a cluster without the GPUs that are asked for is refused at once
         scored, encoded = _encode_and_score(study, arms, store, directory, report, stored)
-        return _try_and_conclude(study, arms, scored, encoded, tracking, directory, report)
+        from semscale.sweep.finish import try_and_conclude
+
+        # an image that no model could use is one image
+        quarantined = len({row[:2] for one in encoded for row in one.quarantine()})
+        trials, found = try_and_conclude(study, arms, scored, encoded, tracking, directory, report, quarantined)
+        return SweepResult(
+            folder=directory.folder,
+            trials=trials,
+            curves=found.curves,
+            conclusions=found,
+            images_sent=sum(one.images_sent for one in encoded),
+            texts_sent=sum(one.texts_sent for one in encoded),
+            quarantined=quarantined,
+            ui_command=tracking.ui_command(None if directory.folder.is_remote else directory.path),
+            work=write_work(directory, encoded),
+        )
+
+
+def _open_store(study: StudyConfig, out: Folder) -> TrackingStore:
+    from semscale.tracking.store import open_store
+
+    return open_store(study.tracking.uri, study.tracking.experiment, out.local.parent, study.tracking.artifacts)
 
 
 def _encode_and_score(
@@ -223,37 +196,3 @@ def _score_model(
         share = 100 * tally.again / tally.on_device
         report.note(f"scoring on {study.scoring.device}: {share:.1f} % of the images near a tie, scored again")
     return scored
-
-
-def _try_and_conclude(
-    study: StudyConfig,
-    arms: Sequence[Arm],
-    scored: Sequence[ScoredLadder],
-    encoded: Sequence[EncodedModel],
-    tracking: TrackingStore,
-    directory: RunDirectory,
-    report: Reporter,
-) -> SweepResult:
-    # everything that workers write under exists before the first worker starts
-    runs = StudyRuns(study, directory.folder.name, scored, encoded, tracking, report.note)
-    with report.stage("trials", len(places_of(scored)), "trials") as advance:
-        trials = run_trials(scored, runs.context(), directory.path, advance, report.note)
-    with report.stage("concluding", len(runs.run_ids), "curves") as advance:
-        found = conclude_study(scored, arms, study.margin / 100, runs.run_ids)
-        runs.finish_curves(trials, found, advance)
-    with report.stage("writing tables and report"):
-        # an image that no model could use is one image
-        quarantined = len({row[:2] for one in encoded for row in one.quarantine()})
-        artifacts = write_results(study, directory, trials, found, scored, encoded)
-        runs.finish(trials, found, quarantined, {file: directory.written(file) for file in artifacts})
-    return SweepResult(
-        folder=directory.folder,
-        trials=trials,
-        curves=found.curves,
-        conclusions=found,
-        images_sent=sum(one.images_sent for one in encoded),
-        texts_sent=sum(one.texts_sent for one in encoded),
-        quarantined=quarantined,
-        ui_command=tracking.ui_command(None if directory.folder.is_remote else directory.path),
-        work=write_work(directory, encoded),
-    )

@@ -14,7 +14,7 @@ from semscale.report.figures import CurveLine, curves_png
 from semscale.sweep.conclude import Conclusions
 from semscale.sweep.encode import EncodedModel
 from semscale.sweep.rundir import CURVE_KEY, slug
-from semscale.sweep.score import CurveKey, LadderKey, ScoredLadder
+from semscale.sweep.score import CurveKey, ScoredLadder, named
 from semscale.sweep.trials import TrialContext
 from semscale.sweep.used import datasets_used, distinct
 from semscale.tracking.descriptions import describe_study
@@ -131,11 +131,6 @@ class StudyRuns:
             curves = {key: run_id for run_id, key, _ in self._places.values()}
             for kind, kept in (("curve", curves), ("study", {self._key: self._run.info.run_id})):
                 self._patience.call(delete_double_runs, self._client, self._tracking, self._name, kind, kept)
-
-
-def named(study: StudyConfig, key: LadderKey | CurveKey) -> tuple[str | int, ...]:
-    """Return what names a curve or a ladder in keys and files: the aggregation, which is last, if there are several."""
-    return key if len(study.aggregations) > 1 else key[:-1]
 
 
 def study_key(name: str, study: StudyConfig, scored: Sequence[ScoredLadder]) -> str:
