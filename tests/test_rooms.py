@@ -12,7 +12,7 @@ import semscale
 
 ROOT = Path(semscale.__file__).parent
 
-# a room -> the rooms it may import; errors, redact, access and locks belong to all
+# a room -> the rooms it may import; errors, redact, access, locks and meanwhile belong to all
 ROOMS: dict[str, set[str]] = {
     "config": set(),
     "datasets": set(),
@@ -67,7 +67,7 @@ ROOMS: dict[str, set[str]] = {
         "config",
     },
 }
-SHARED = {"errors", "redact", "access", "locks"}
+SHARED = {"errors", "redact", "access", "locks", "meanwhile"}
 CORE = ("categories", "scoring", "analysis", "replay")
 ENGINES = {"ray", "mlflow", "jina", "clip_client", "clip_server", "torch", "docarray", "open_clip"}
 MOST_LINES = 350
