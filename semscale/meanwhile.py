@@ -24,6 +24,9 @@ def importing(*modules: str) -> Iterator[None]:
     Args:
         modules: their full names, in order.
     """
+    if not modules:
+        yield
+        return
     for name in SHARED:
         importlib.import_module(name)
 

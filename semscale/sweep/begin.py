@@ -16,6 +16,8 @@ from semscale.sweep.progress import Reporter
 from semscale.sweep.rundir import RunDirectory
 
 DEFAULT_RUNS = Path("semscale-runs")
+HANDSHAKE = "semscale.encoding.handshake"
+"""What is imported to ask servers who they are; jina comes with it."""
 
 
 def default_runs() -> Path:

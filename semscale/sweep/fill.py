@@ -13,7 +13,7 @@ from semscale.config import StudyConfig
 from semscale.encoding.folder import Folder, embedding_store
 from semscale.encoding.lacking import TooManyBadImagesError
 from semscale.sweep.arms import Arm, make_arms
-from semscale.sweep.begin import begin, out_of
+from semscale.sweep.begin import HANDSHAKE, begin, out_of
 from semscale.sweep.encode import EncodedModel, encode_model, write_work
 from semscale.sweep.progress import Reporter
 from semscale.sweep.rundir import RunDirectory
@@ -60,7 +60,9 @@ def fill_store(
     encoded: list[EncodedModel] = []
     quarantine: list[tuple[str, str, str]] = []
     with RunDirectory(out_of(study, out), study) as directory, ExitStack() as stack:
-        begin(study, arms, store, directory, report, stack, ray=study.encoder == "server")
+        served = study.encoder == "server"
+        meanwhile = [HANDSHAKE] if study.server.urls else []
+        begin(study, arms, store, directory, report, stack, ray=served, meanwhile=meanwhile)
         for model in study.models:
             try:
                 with who_encodes(study, model, store, directory.path / "logs", report) as who:

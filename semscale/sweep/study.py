@@ -14,7 +14,7 @@ from semscale.encoding.lacking import TooManyBadImagesError
 from semscale.encoding.store import LostRowsError
 from semscale.errors import SemscaleError
 from semscale.sweep.arms import Arm, make_arms
-from semscale.sweep.begin import begin, out_of
+from semscale.sweep.begin import HANDSHAKE, begin, out_of
 from semscale.sweep.encode import EncodedModel, encode_model, write_work
 from semscale.sweep.place import check_device, scoring_place
 from semscale.sweep.progress import Reporter
@@ -30,7 +30,6 @@ if TYPE_CHECKING:  # MLflow and all that draws and concludes: two seconds of imp
     from semscale.tracking.store import TrackingStore
 
 LATER = ("semscale.tracking.store", "semscale.sweep.finish")
-HANDSHAKE = "semscale.encoding.handshake"  # jina comes with it
 
 # a disk that damages what was just written is no place for a store
 _MOST_ATTEMPTS = 3

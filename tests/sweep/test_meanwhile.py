@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from semscale.meanwhile import SHARED, importing
-from semscale.sweep.study import HANDSHAKE, LATER
+from semscale.sweep.begin import HANDSHAKE
+from semscale.sweep.study import LATER
 
 _PROGRAM = """
 import importlib, sys
