@@ -32,7 +32,8 @@ def _imported_by(work: str) -> set[str]:
 
 
 def test_modules_are_there_when_the_context_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "slow_neighbour.py").write_text("import threading\nwhere = threading.current_thread().name\n")
+    content = "import threading\nsum(range(5_000_000))\nwhere = threading.current_thread().name\n"
+    (tmp_path / "slow_neighbour.py").write_text(content)
     monkeypatch.syspath_prepend(str(tmp_path))
     with importing("slow_neighbour"):
         pass
