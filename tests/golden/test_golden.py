@@ -16,6 +16,10 @@ import pytest
 from studies import HERE, STORE, STUDIES, run, tables
 
 
+# means of float32 products, and fits by iteration: the last digits are the processor's
+ROUNDED = {"mean_margin", "calibration_error", "asymptote", "asymptote_low", "asymptote_high"}
+
+
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("name", STUDIES)
 def test_study_gives_the_golden_results(name: str, tmp_path: Path) -> None:
@@ -23,7 +27,11 @@ def test_study_gives_the_golden_results(name: str, tmp_path: Path) -> None:
     golden = {path.stem: pd.read_parquet(path) for path in (HERE / name).glob("*.parquet")}
     assert set(found) == set(golden)
     for table, expected in golden.items():
-        pd.testing.assert_frame_equal(found[table], expected, rtol=0, atol=1e-12, obj=table)
+        rounded = [name for name in expected if name in ROUNDED]
+        exact = [name for name in expected if name not in ROUNDED]
+        pd.testing.assert_frame_equal(found[table][exact], expected[exact], rtol=0, atol=1e-12, obj=table)
+        pd.testing.assert_frame_equal(found[table][rounded], expected[rounded], rtol=0, atol=1e-6, obj=table)
+        assert list(found[table]) == list(expected)
 
 
 def test_encoder_gives_the_golden_embeddings(tmp_path: Path) -> None:
