@@ -40,7 +40,7 @@ def run(name: str, folder: Path, *, frozen: bool = True) -> Path:
 
 def tables(run_directory: Path) -> dict[str, pd.DataFrame]:
     """Return the tables of numbers, and per predictions and ladder file the SHA-256 of its content."""
-    found = {name: pd.read_parquet(path) for name in TABLES if (path := run_directory / f"{name}.parquet").is_file()}
+    found = {name: _table(path) for name in TABLES if (path := run_directory / f"{name}.parquet").is_file()}
     digests = {}
     for path in sorted([*run_directory.glob("predictions/*.parquet"), *run_directory.glob("ladders/*.json")]):
         # how Parquet compresses is not a result
@@ -48,3 +48,8 @@ def tables(run_directory: Path) -> dict[str, pd.DataFrame]:
         digests[f"{path.parent.name}/{path.name}"] = hashlib.sha256(content).hexdigest()
     found["files"] = pd.DataFrame({"file": list(digests), "sha256": list(digests.values())})
     return found
+
+
+def _table(path: Path) -> pd.DataFrame:
+    # MLflow draws the numbers of its runs
+    return pd.read_parquet(path).drop(columns="mlflow_run_id", errors="ignore")

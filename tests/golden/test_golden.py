@@ -15,7 +15,6 @@ import pandas as pd
 import pytest
 from studies import HERE, STORE, STUDIES, run, tables
 
-
 # means of float32 products, and fits by iteration: the last digits are the processor's
 ROUNDED = {"mean_margin", "calibration_error", "asymptote", "asymptote_low", "asymptote_high"}
 
