@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from semscale.api.ladder import ladder, texts
     from semscale.api.plot import plot
     from semscale.api.score import score
+    from semscale.api.sweep import sweep
     from semscale.datasets.registry import load_dataset
 
 __version__ = "0.1.0"
@@ -38,6 +39,7 @@ __all__ = [
     "plot",
     "score",
     "steps",
+    "sweep",
     "texts",
     "trials",
 ]
@@ -51,18 +53,17 @@ _MODULES = {
     "plot": "semscale.api.plot",
     "score": "semscale.api.score",
     "steps": "semscale.api.conclude",
+    "sweep": "semscale.api.sweep",
     "texts": "semscale.api.ladder",
     "trials": "semscale.api.conclude",
 }
 
 
 def __getattr__(name: str) -> Any:
-    if name == "sweep":  # the package, which can be called
-        return importlib.import_module("semscale.sweep")
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(_MODULES[name]), name)
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__, "sweep"})
+    return sorted({*globals(), *__all__})

@@ -112,7 +112,7 @@ def ray_session() -> Iterator[None]:
     """A local Ray that sweeps of this session share."""
     import ray
 
-    from semscale.sweep.cluster import ray_cluster
+    from semscale.study.cluster import ray_cluster
 
     with ray_cluster(None):
         yield

@@ -26,7 +26,7 @@ ROOMS: dict[str, set[str]] = {
     "encoding": {"datasets"},
     "report": {"analysis", "scoring"},
     "tracking": {"analysis", "report"},
-    "sweep": {
+    "study": {
         "tracking",
         "report",
         "analysis",
@@ -38,11 +38,11 @@ ROOMS: dict[str, set[str]] = {
         "datasets",
         "config",
     },
-    "comparison": {"sweep", "analysis", "encoding", "categories", "config"},
-    "label": {"sweep", "encoding", "scoring", "datasets", "config"},
-    "doctor": {"sweep", "encoding", "categories", "serving"},
+    "comparison": {"study", "analysis", "encoding", "categories", "config"},
+    "label": {"study", "encoding", "scoring", "datasets", "config"},
+    "doctor": {"study", "encoding", "categories", "serving"},
     "bench": {
-        "sweep",
+        "study",
         "tracking",
         "encoding",
         "serving",
@@ -52,10 +52,10 @@ ROOMS: dict[str, set[str]] = {
         "datasets",
         "config",
     },
-    "api": {"sweep", "report", "analysis", "scoring", "encoding", "categories", "datasets", "config"},
+    "api": {"study", "report", "analysis", "scoring", "encoding", "categories", "datasets", "config"},
     "cli": {
         "bench",
-        "sweep",
+        "study",
         "comparison",
         "label",
         "doctor",

@@ -20,7 +20,7 @@ from click.testing import CliRunner
 from rich.console import Console
 
 from semscale.cli import main
-from semscale.sweep.progress import Bars, Lines
+from semscale.study.progress import Bars, Lines
 
 ESCAPE = "\x1b"
 CHECK = ["datasets", "check", "shapes", "--per-class", "2"]

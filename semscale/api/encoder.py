@@ -20,11 +20,11 @@ from semscale.datasets.base import Dataset
 from semscale.encoding.folder import embedding_store
 from semscale.encoding.segment import Float32
 from semscale.errors import SemscaleError
-from semscale.sweep.console import open_console
-from semscale.sweep.progress import Quiet, Reporter, reporter
+from semscale.study.console import open_console
+from semscale.study.progress import Quiet, Reporter, reporter
 
 if TYPE_CHECKING:
-    from semscale.sweep.who import AnyEncoder
+    from semscale.study.who import AnyEncoder
 
 
 @dataclass(frozen=True)
@@ -149,11 +149,11 @@ class Encoder:
 
     def _encoder(self) -> AnyEncoder:
         if self._opened is None:
-            from semscale.sweep.who import open_encoder, who_encodes
+            from semscale.study.who import open_encoder, who_encodes
 
             store = embedding_store(self._study.store)
             if self._study.encoder == "server":
-                from semscale.sweep.cluster import ray_cluster
+                from semscale.study.cluster import ray_cluster
 
                 self._stack.enter_context(ray_cluster(None))
             logs = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="semscale-")))

@@ -49,7 +49,7 @@ from semscale.encoding.preprocess import Picture, to_ppm
 from semscale.serving.launcher import launch_server
 from semscale.serving.model import LoadedModel, load_model
 from semscale.serving.pixels import PixelReader
-from semscale.sweep.cluster import ray_cluster
+from semscale.study.cluster import ray_cluster
 
 MODEL = "semscale-mini"
 ARCHITECTURE = "ViT-B-32"

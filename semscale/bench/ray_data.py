@@ -37,7 +37,7 @@ from semscale.encoding.preprocess import prepare
 from semscale.encoding.segment import write_segment
 from semscale.encoding.store import EmbeddingStore
 from semscale.serving.launcher import launch_server
-from semscale.sweep.cluster import ray_cluster
+from semscale.study.cluster import ray_cluster
 
 ROWS = 256
 ACTORS = 2

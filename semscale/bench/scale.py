@@ -44,7 +44,7 @@ from semscale.encoding.actor import CHUNKS
 from semscale.encoding.encoder import Encoder
 from semscale.encoding.handshake import shake_hands
 from semscale.serving.environment import prepare_environment
-from semscale.sweep.cluster import cluster_cpus, ray_cluster
+from semscale.study.cluster import cluster_cpus, ray_cluster
 
 MODEL = "waiting"
 SIDE = 16  # of a picture, in pixels

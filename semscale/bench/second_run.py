@@ -33,8 +33,8 @@ controls: []
 def run_once(study: Path, out: Path, store: Path) -> None:
     """Carry the study out in this process, and print as JSON what was sent."""
     from semscale.config import load_study
-    from semscale.sweep.progress import Quiet
-    from semscale.sweep.study import sweep
+    from semscale.study.progress import Quiet
+    from semscale.study.study import sweep
 
     config = load_study(study).model_copy(update={"store": str(store)})
     result = sweep(config, out, Quiet())
@@ -43,7 +43,7 @@ def run_once(study: Path, out: Path, store: Path) -> None:
 
 def start_ray() -> None:
     """Start a local Ray in this process and end it, and print as JSON how long the start took."""
-    from semscale.sweep.cluster import ray_cluster
+    from semscale.study.cluster import ray_cluster
 
     before = time.perf_counter()
     with ray_cluster(None):

@@ -36,10 +36,10 @@ from semscale.bench.alone import run_alone
 from semscale.config import StudyConfig, study_from
 from semscale.datasets.bundled import load_bundled
 from semscale.serving.launcher import launch_server
-from semscale.sweep.arms import Arm, make_arms
-from semscale.sweep.cluster import ray_cluster
-from semscale.sweep.progress import Stage
-from semscale.sweep.study import sweep
+from semscale.study.arms import Arm, make_arms
+from semscale.study.cluster import ray_cluster
+from semscale.study.progress import Stage
+from semscale.study.study import sweep
 
 MODEL = "semscale-mini"
 SIZES = (32, 64, 128, 256)

@@ -25,9 +25,9 @@ from numpy.typing import NDArray
 from semscale.bench.alone import run_alone
 from semscale.categories.ladder import Ladder, build_ladders
 from semscale.scoring.kernel import score_aggregations
-from semscale.sweep.cluster import ray_cluster
-from semscale.sweep.score import ScoredLadder
-from semscale.sweep.trials import TrialContext, run_trials
+from semscale.study.cluster import ray_cluster
+from semscale.study.score import ScoredLadder
+from semscale.study.trials import TrialContext, run_trials
 from semscale.tracking.inputs import DatasetUsed
 from semscale.tracking.records import start_curve_run, start_study_run
 from semscale.tracking.store import open_store

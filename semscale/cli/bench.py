@@ -35,8 +35,8 @@ def bench(quick: bool, only: tuple[str, ...], out: Path | None, as_json: bool) -
     from semscale.bench.run import Outcome, run_benchmark
     from semscale.bench.table import document, markdown
     from semscale.bench.write import make_folder, write
-    from semscale.sweep.console import open_console
-    from semscale.sweep.progress import reporter
+    from semscale.study.console import open_console
+    from semscale.study.progress import reporter
 
     if out is not None:
         make_folder(out)

@@ -52,9 +52,9 @@ def ladder(
     from semscale.categories.ladder import build_ladder
     from semscale.datasets.registry import load_dataset
     from semscale.redact import shown
-    from semscale.sweep.console import open_console
-    from semscale.sweep.progress import reporter
-    from semscale.sweep.show_ladder import show_ladder
+    from semscale.study.console import open_console
+    from semscale.study.progress import reporter
+    from semscale.study.show_ladder import show_ladder
 
     console = open_console()
     # in a pipe there is nobody who waits
@@ -122,11 +122,11 @@ def optimize(
     semscale optimize folder:photos --domain flower --model ViT-B-32::laion2b_s34b_b79k
     """
     from semscale.encoding.folder import embedding_store
-    from semscale.sweep.console import open_console
-    from semscale.sweep.optimize import STRATEGIES
-    from semscale.sweep.optimize import optimize as run
-    from semscale.sweep.progress import reporter
-    from semscale.sweep.show_optimized import show_optimized
+    from semscale.study.console import open_console
+    from semscale.study.optimize import STRATEGIES
+    from semscale.study.optimize import optimize as run
+    from semscale.study.progress import reporter
+    from semscale.study.show_optimized import show_optimized
 
     how = dataset_entry(options)
     console = open_console(stderr=as_json)

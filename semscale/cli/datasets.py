@@ -103,8 +103,8 @@ def check(spec: str, **options: Any) -> None:
     from semscale.datasets.check import examine
     from semscale.datasets.registry import load_dataset
     from semscale.datasets.sheet import MOST_CLASSES
-    from semscale.sweep.console import open_console
-    from semscale.sweep.progress import reporter
+    from semscale.study.console import open_console
+    from semscale.study.progress import reporter
 
     as_json, quarantine = options["as_json"], options["quarantine"]
     plan = plan_check(spec, dataset_entry(options), options)

@@ -32,19 +32,19 @@ def encode(study: Path | None, out: str | None, runs: str | None, quiet: bool, a
     \b
     semscale encode study.yaml --server grpc://gpu1:51000 --store /shared/embeddings
     """
-    from semscale.sweep.arms import make_arms
-    from semscale.sweep.console import open_console
-    from semscale.sweep.progress import reporter
+    from semscale.study.arms import make_arms
+    from semscale.study.console import open_console
+    from semscale.study.progress import reporter
 
     config = read_options(study, options)
     console = open_console(stderr=as_json)
     progress = reporter(console, quiet=quiet)
     with only_json(as_json):
         arms = make_arms(config, progress)
-    from semscale.sweep.begin import out_of
-    from semscale.sweep.documents import filled_document
-    from semscale.sweep.fill import fill_store
-    from semscale.sweep.show import show_filled
+    from semscale.study.begin import out_of
+    from semscale.study.documents import filled_document
+    from semscale.study.fill import fill_store
+    from semscale.study.show import show_filled
 
     with only_json(as_json):
         filled = fill_store(config, out_of(config, out, runs), progress, arms)
@@ -68,19 +68,19 @@ def score(study: Path | None, out: str | None, runs: str | None, quiet: bool, as
     \b
     semscale score study.yaml --store /shared/embeddings
     """
-    from semscale.sweep.arms import make_arms
-    from semscale.sweep.console import open_console
-    from semscale.sweep.progress import reporter
+    from semscale.study.arms import make_arms
+    from semscale.study.console import open_console
+    from semscale.study.progress import reporter
 
     config = read_options(study, options)
     console = open_console(stderr=as_json)
     progress = reporter(console, quiet=quiet)
     with only_json(as_json):
         arms = make_arms(config, progress)
-    from semscale.sweep.begin import out_of
-    from semscale.sweep.documents import result_document
-    from semscale.sweep.show import show_result
-    from semscale.sweep.study import sweep
+    from semscale.study.begin import out_of
+    from semscale.study.documents import result_document
+    from semscale.study.show import show_result
+    from semscale.study.study import sweep
 
     with only_json(as_json):
         result = sweep(config, out_of(config, out, runs), progress, arms, stored=True)
@@ -99,9 +99,9 @@ def report(run: str, as_json: bool) -> None:
     \b
     semscale report semscale-runs/quickstart-1bfe32d8
     """
-    from semscale.sweep.console import open_console
-    from semscale.sweep.progress import reporter
-    from semscale.sweep.rewrite import rewrite_report
+    from semscale.study.console import open_console
+    from semscale.study.progress import reporter
+    from semscale.study.rewrite import rewrite_report
 
     with only_json(as_json), reporter(open_console(stderr=True)).stage("writing the report"):
         written = rewrite_report(run)

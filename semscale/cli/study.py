@@ -151,7 +151,7 @@ def read_options(path: Path | None, options: dict[str, Any], *, elsewhere: bool 
     from functools import partial
 
     from semscale.config import read_study
-    from semscale.sweep.names import unknown_names
+    from semscale.study.names import unknown_names
 
     entry = dataset_entry(options)
     if entry and not options["datasets"]:

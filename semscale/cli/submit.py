@@ -15,7 +15,7 @@ from semscale.errors import SemscaleError
 
 if TYPE_CHECKING:
     from semscale.config import StudyConfig
-    from semscale.sweep.submit import Ended
+    from semscale.study.submit import Ended
 
 
 @main.command()
@@ -60,7 +60,7 @@ def submit(
     inside = _place(study, working_dir)
     with contextlib.chdir(working_dir):  # as the job will see it
         config = _checked(inside, stage, options)
-    from semscale.sweep.submit import Cluster, read_environment
+    from semscale.study.submit import Cluster, read_environment
 
     environment = read_environment(runtime_env, working_dir)
     cluster = Cluster(address)

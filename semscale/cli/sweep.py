@@ -44,9 +44,9 @@ def sweep(
     semscale sweep study.yaml --server grpc://gpu1:51000 --server grpc://gpu2:51000
     semscale sweep --resume semscale-runs/quickstart-1bfe32d8
     """
-    from semscale.sweep.arms import make_arms
-    from semscale.sweep.console import open_console
-    from semscale.sweep.progress import reporter
+    from semscale.study.arms import make_arms
+    from semscale.study.console import open_console
+    from semscale.study.progress import reporter
 
     if resume is not None:
         study, out = _resumed(resume, study, out), resume
@@ -57,10 +57,10 @@ def sweep(
     report = reporter(console, quiet=quiet)
     with only_json(as_json):
         arms = make_arms(config, report)  # a study that cannot be is refused before the engines are imported
-    from semscale.sweep.begin import out_of
-    from semscale.sweep.documents import result_document
-    from semscale.sweep.show import show_result
-    from semscale.sweep.study import sweep as run
+    from semscale.study.begin import out_of
+    from semscale.study.documents import result_document
+    from semscale.study.show import show_result
+    from semscale.study.study import sweep as run
 
     folder = out_of(config, out, runs)
     try:
@@ -78,7 +78,7 @@ def sweep(
 
 
 def _resumed(run: str, study: Path | None, out: str | None) -> Path:
-    from semscale.sweep.rundir import study_file
+    from semscale.study.rundir import study_file
 
     for option, given in (("STUDY.yaml", study), ("--out", out)):
         if given is not None:

@@ -29,7 +29,7 @@ def ui(run: str | None, port: int | None, tracking_uri: str | None, opens: bool 
     semscale ui semscale-runs/quickstart-1bfe32d8 --port 5001 --no-open
     """
     from semscale.redact import redact
-    from semscale.sweep.ui import free_port, mlflow_page, newest_run, tracked_in
+    from semscale.study.ui import free_port, mlflow_page, newest_run, tracked_in
 
     tracked = tracked_in(run or newest_run(), tracking_uri)
     opens = _has_desktop() if opens is None else opens

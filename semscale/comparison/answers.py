@@ -15,7 +15,7 @@ from semscale.categories.files import read_ladder
 from semscale.categories.ladder import Ladder
 from semscale.comparison.runs import FinishedRun, read_parquet
 from semscale.errors import SemscaleError
-from semscale.sweep.rundir import CURVE_KEY, slug
+from semscale.study.rundir import CURVE_KEY, slug
 
 Bool = npt.NDArray[np.bool_]
 

@@ -14,7 +14,7 @@ from semscale.comparison.pairs import Row, compare_paired, compare_unpaired, cor
 from semscale.comparison.runs import FinishedRun, read_run
 from semscale.comparison.settings import compare_settings, same_sets, settings_of
 from semscale.errors import SemscaleError
-from semscale.sweep.rundir import CURVE_KEY
+from semscale.study.rundir import CURVE_KEY
 
 _OF_CURVE = (
     *CURVE_KEY, "role", "n_images", "n_orders", "baseline", "peak", "peak_scale", "peak_change", "critical_scale",

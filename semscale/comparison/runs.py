@@ -12,7 +12,7 @@ import pyarrow as pa
 from semscale.config import StudyConfig, load_study
 from semscale.encoding.folder import Folder
 from semscale.errors import SemscaleError
-from semscale.sweep.rundir import CURVE_KEY, study_file
+from semscale.study.rundir import CURVE_KEY, study_file
 
 # what a comparison reads of each table
 _COLUMNS = {

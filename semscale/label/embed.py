@@ -15,7 +15,7 @@ from semscale.encoding.segment import Float32
 from semscale.label.listing import Item, Listing
 
 if TYPE_CHECKING:
-    from semscale.sweep.who import AnyEncoder
+    from semscale.study.who import AnyEncoder
 
 _ANY = "image"
 

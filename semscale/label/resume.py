@@ -10,7 +10,7 @@ from semscale.label.journal import Journal, Mark
 from semscale.label.listing import Item, Listing
 from semscale.label.request import Request
 from semscale.scoring.tally import RunningStatistics
-from semscale.sweep.progress import Reporter
+from semscale.study.progress import Reporter
 
 
 def resume(

@@ -22,9 +22,9 @@ from semscale.label.request import Request
 from semscale.label.resume import link, resume
 from semscale.scoring.statistics import CategoryStatistics
 from semscale.scoring.tally import RunningStatistics, nearest_category
-from semscale.sweep.cluster import ray_cluster
-from semscale.sweep.progress import Reporter
-from semscale.sweep.who import open_encoder, who_encodes
+from semscale.study.cluster import ray_cluster
+from semscale.study.progress import Reporter
+from semscale.study.who import open_encoder, who_encodes
 
 WINDOW = 2048
 """Items between two writes; nothing in the files depends on it."""

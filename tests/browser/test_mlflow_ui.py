@@ -16,8 +16,8 @@ from playwright.sync_api import ConsoleMessage, Page, expect, sync_playwright
 
 from semscale.config import study_from
 from semscale.report.answers import answer
-from semscale.sweep.progress import Quiet
-from semscale.sweep.study import SweepResult, sweep
+from semscale.study.progress import Quiet
+from semscale.study.study import SweepResult, sweep
 from semscale.tracking.filters import CURVES_OF_A_DATASET, CURVES_THAT_GAIN, TRIALS_OF_A_STRATEGY
 
 pytestmark = pytest.mark.browser

@@ -18,8 +18,8 @@ from result_files import results_of
 
 from semscale.config import load_study
 from semscale.encoding.segment import read_keys
-from semscale.sweep.progress import Quiet
-from semscale.sweep.study import sweep
+from semscale.study.progress import Quiet
+from semscale.study.study import sweep
 
 pytestmark = pytest.mark.cluster
 

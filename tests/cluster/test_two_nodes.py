@@ -14,8 +14,8 @@ from ray_nodes import ROOT, Nodes, Place, machines
 from result_files import results_of
 
 from semscale.config import read_study
-from semscale.sweep.progress import Quiet
-from semscale.sweep.study import sweep
+from semscale.study.progress import Quiet
+from semscale.study.study import sweep
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(580)]
 

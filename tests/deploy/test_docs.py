@@ -111,7 +111,7 @@ def test_every_file_of_the_folder_stands_in_the_page_and_links_exist() -> None:
             and "secrets" not in relative.parts
         ):
             assert {str(relative), *map(str, relative.parents)} & named, relative
-    for place in re.findall(r"`(sweep/\w+\.py|report/\w+\.py|scoring/\w+\.py|encoding/\w+\.py)`", README):
+    for place in re.findall(r"`(study/\w+\.py|report/\w+\.py|scoring/\w+\.py|encoding/\w+\.py)`", README):
         assert (ROOT / "semscale" / place).exists(), place
 
 

@@ -21,8 +21,8 @@ from semscale.encoding.handshake import shake_hands
 from semscale.encoding.lacking import TooManyBadImagesError
 from semscale.encoding.local import LocalEncoder
 from semscale.errors import SemscaleError
-from semscale.sweep.local import LocalModel
-from semscale.sweep.progress import Quiet
+from semscale.study.local import LocalModel
+from semscale.study.progress import Quiet
 
 TEXTS = [f"a picture of the number {i}" for i in range(70)] + ["dog", "ein Hund", "犬"]
 STUDY = study_from({"encoder": "local"})
@@ -148,8 +148,8 @@ from pathlib import Path
 from semscale.config import study_from
 from semscale.encoding.folder import Folder
 from semscale.encoding.local import LocalEncoder
-from semscale.sweep.local import LocalModel
-from semscale.sweep.progress import Quiet
+from semscale.study.local import LocalModel
+from semscale.study.progress import Quiet
 model = LocalModel(study_from({{"encoder": "local"}}), "semscale-mini", Folder.of({str(tmp_path)!r}), Quiet())
 LocalEncoder(model.identity(), model.load, Path({str(tmp_path)!r})).encode_texts(["dog"])
 print(*sorted({{"jina", "ray", "docarray", "clip_client", "clip_server", "mlflow"}} & set(sys.modules)))

@@ -34,9 +34,9 @@ from mlflow import MlflowClient
 
 from semscale.config import study_from
 from semscale.errors import SemscaleError
-from semscale.sweep.cluster import ray_cluster
-from semscale.sweep.progress import Reporter
-from semscale.sweep.study import SweepResult, sweep
+from semscale.study.cluster import ray_cluster
+from semscale.study.progress import Reporter
+from semscale.study.study import SweepResult, sweep
 
 sys.path.insert(0, str(Path(__file__).parent))
 from driven import marked, stored_rows

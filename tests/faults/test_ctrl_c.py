@@ -9,7 +9,7 @@ import pytest
 from driven import TRIALS, Driven
 
 from semscale.config import read_study
-from semscale.sweep.rundir import RunDirectory
+from semscale.study.rundir import RunDirectory
 
 
 def test_ctrl_c_while_ray_starts_says_in_one_line_how_to_go_on(tmp_path: Path) -> None:

@@ -13,8 +13,8 @@ from mlflow import MlflowClient
 
 from semscale.config import study_from
 from semscale.errors import SemscaleError
-from semscale.sweep.progress import Quiet
-from semscale.sweep.study import sweep
+from semscale.study.progress import Quiet
+from semscale.study.study import sweep
 from semscale.tracking.store import open_store
 
 

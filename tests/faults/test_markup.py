@@ -16,10 +16,10 @@ from semscale.categories.ladder import build_ladder
 from semscale.config import study_from
 from semscale.datasets.registry import load_dataset
 from semscale.errors import SemscaleError
-from semscale.sweep.progress import Bars, Lines, Quiet
-from semscale.sweep.show import show_result
-from semscale.sweep.show_ladder import show_ladder
-from semscale.sweep.study import sweep
+from semscale.study.progress import Bars, Lines, Quiet
+from semscale.study.show import show_result
+from semscale.study.show_ladder import show_ladder
+from semscale.study.study import sweep
 
 SCRIPT = "<script>alert(1)</script>"
 CLASSES = {

@@ -16,8 +16,8 @@ from mlflow import MlflowClient
 
 from semscale.config import study_from
 from semscale.errors import SemscaleError
-from semscale.sweep.progress import Quiet
-from semscale.sweep.study import sweep
+from semscale.study.progress import Quiet
+from semscale.study.study import sweep
 from semscale.tracking.inputs import DatasetUsed
 from semscale.tracking.patience import Patience
 from semscale.tracking.recorder import Recorder

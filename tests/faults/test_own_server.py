@@ -15,8 +15,8 @@ import pytest
 
 from semscale.config import study_from
 from semscale.encoding.store import EmbeddingStore
-from semscale.sweep.progress import Quiet
-from semscale.sweep.study import sweep
+from semscale.study.progress import Quiet
+from semscale.study.study import sweep
 
 IMAGES = 1200
 

@@ -23,8 +23,8 @@ from semscale.encoding.client import EncodeClient, ServerUnavailableError
 from semscale.errors import SemscaleError
 from semscale.serving.health import check_server
 from semscale.serving.launcher import ServerHandle, launch_server
-from semscale.sweep.progress import Quiet, Stage
-from semscale.sweep.study import SweepResult, sweep
+from semscale.study.progress import Quiet, Stage
+from semscale.study.study import SweepResult, sweep
 
 LONG = 60.0
 

@@ -18,8 +18,8 @@ from semscale.config import StudyConfig, study_from
 from semscale.encoding.segment import LEFTOVER_S, read_keys, write_segment
 from semscale.encoding.store import EmbeddingStore, LostRowsError
 from semscale.errors import SemscaleError
-from semscale.sweep.progress import Lines, Quiet
-from semscale.sweep.study import SweepResult, sweep
+from semscale.study.progress import Lines, Quiet
+from semscale.study.study import SweepResult, sweep
 
 LIMIT, STEPS = 120, 2
 

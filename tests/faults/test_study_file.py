@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from semscale.config import StudyConfig, load_study, read_study, study_from
 from semscale.errors import SemscaleError
-from semscale.sweep.names import unknown_names
+from semscale.study.names import unknown_names
 
 MANY = """\
 dataset: [digits]
@@ -105,7 +105,7 @@ def test_a_command_with_mistakes_starts_nothing(tmp_path: Path) -> None:
     assert "  - --model: models.0: unknown model 'semscale_mini'" in said
     assert "line 1: strategies.0.strategy: unknown strategy 'templats'" in said
     assert "line 3: steps: contradicts scales" in said
-    assert "semscale.sweep.names" in imported
+    assert "semscale.study.names" in imported
     assert not imported & {"ray", "mlflow", "jina", "torch", "open_clip"}
     assert [path.name for path in tmp_path.iterdir()] == ["study.yaml"]
 

@@ -23,13 +23,13 @@ from semscale.encoding.actor import text_key
 from semscale.encoding.encoder import EncodedImages
 from semscale.encoding.segment import write_segment
 from semscale.encoding.store import EmbeddingStore
-from semscale.sweep import grid
-from semscale.sweep import study as sweep
-from semscale.sweep.arms import make_arms
-from semscale.sweep.encode import EncodedArm
-from semscale.sweep.place import scoring_place
-from semscale.sweep.progress import Lines
-from semscale.sweep.score import ScoredLadder, Tally, score_arm
+from semscale.study import grid
+from semscale.study import study as sweep
+from semscale.study.arms import make_arms
+from semscale.study.encode import EncodedArm
+from semscale.study.place import scoring_place
+from semscale.study.progress import Lines
+from semscale.study.score import ScoredLadder, Tally, score_arm
 
 MODE, FOLDER, URL = sys.argv[1], Path(sys.argv[2]), sys.argv[3]
 

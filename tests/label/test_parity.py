@@ -20,7 +20,7 @@ from semscale.datasets.registry import load_dataset
 from semscale.errors import SemscaleError
 from semscale.label.request import Request
 from semscale.label.run import Labelled, label
-from semscale.sweep.progress import Quiet
+from semscale.study.progress import Quiet
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 

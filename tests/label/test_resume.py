@@ -22,7 +22,7 @@ from semscale.label.request import Request
 from semscale.label.resume import link, resume
 from semscale.label.run import Labelled, label
 from semscale.scoring.tally import RunningStatistics
-from semscale.sweep.progress import Quiet
+from semscale.study.progress import Quiet
 
 WINDOW = 20
 FILES = ("quarantine.csv", "results.csv", "stats.csv")

@@ -27,8 +27,8 @@ from semscale.serving.certificate import check_certificate
 from semscale.serving.flow import ServeConfig, _warn_of_visitors
 from semscale.serving.health import check_server
 from semscale.serving.launcher import ServerHandle, launch_server
-from semscale.sweep.progress import Quiet
-from semscale.sweep.study import sweep
+from semscale.study.progress import Quiet
+from semscale.study.study import sweep
 
 TOKEN = "tok-5f1d0c7e9a"
 METHODS = [

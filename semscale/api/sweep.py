@@ -1,0 +1,56 @@
+"""A study from Python: ``semscale.sweep(...)``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from semscale.config import read_study
+from semscale.study.arms import make_arms
+from semscale.study.console import open_console
+from semscale.study.names import unknown_names
+from semscale.study.progress import Quiet, reporter
+
+if TYPE_CHECKING:
+    from semscale.study.study import SweepResult
+
+
+def sweep(
+    study: str | Path | Mapping[str, Any] | None = None,
+    *,
+    out: str | Path | None = None,
+    progress: bool = True,
+    **keys: Any,
+) -> SweepResult:
+    """Run a study from images to conclusions, as ``semscale sweep`` does.
+
+    Args:
+        study: a study file, or its content; the quickstart study without one.
+        out: the run directory; the same one for the same study unless given.
+        progress: show what is going on.
+        keys: keys of the study file, such as ``datasets=["digits"]``, ``steps=4``, ``encoder="local"``; they take the
+            place of what the file says.
+
+    Returns:
+        The run: ``trials``, ``curves`` and ``conclusions`` are tables, ``directory`` has the files; see
+        :class:`semscale.study.study.SweepResult`.
+
+    Raises:
+        SemscaleError: for anything that the user can mend.
+    """
+    changes = {**study, **keys} if isinstance(study, Mapping) else keys
+    path = None if isinstance(study, Mapping) else study
+    if path is None and "datasets" in changes:
+        changes = {"name": "study", **changes}  # no longer the quickstart
+    config = read_study(
+        path, {(key,): (key, value) for key, value in changes.items()}, check=partial(unknown_names, elsewhere=False)
+    )
+    report = reporter(open_console()) if progress else Quiet()
+    arms = make_arms(config, report)  # a study that cannot be is refused before the engines are imported
+    from semscale.study.begin import out_of
+    from semscale.study.study import sweep as run
+
+    folder = out_of(config, None if out is None else str(out))
+    return run(config, folder, report, arms)

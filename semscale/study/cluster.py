@@ -1,0 +1,153 @@
+"""The Ray cluster of a sweep: the one that is there, or a local one that ends with the sweep."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from semscale.errors import SemscaleError, cannot_write
+from semscale.redact import redact
+from semscale.study.guard import Guard
+
+_WORKER_ENVIRONMENT = {
+    "NO_VERSION_CHECK": "1",
+    "JINA_OPTOUT_TELEMETRY": "1",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "true",
+}
+# Ray puts it into the environment of a job's driver
+_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+_PATIENCE, _PAUSE = 5.0, 0.1
+
+
+def in_ray_job() -> bool:
+    """Whether this process was started as a Ray job."""
+    return _JOB in os.environ
+
+
+def ray_address() -> str | None:
+    """Return the cluster of the surrounding Ray job, or another that the environment names."""
+    return os.environ.get("RAY_ADDRESS") or None
+
+
+@contextmanager
+def ray_cluster(address: str | None) -> Iterator[None]:
+    """Connect to a Ray cluster for the time of the context.
+
+    Args:
+        address: of a running cluster; None for the cluster of the surrounding Ray job (``RAY_ADDRESS``), or else a
+            local one on the loopback interface. A session that is already initialised is used and left alone.
+
+    Raises:
+        SemscaleError: no cluster answers at the address.
+    """
+    if ray.is_initialized():
+        yield
+        return
+    address = address or ray_address()
+    guard = None if address else Guard()
+    quiet = {"log_to_driver": False, "logging_level": logging.ERROR, "namespace": "semscale"}
+    try:
+        if guard is None:
+            ray.init(address=address, runtime_env=_worker_environment(), **quiet)
+        else:
+            # workers of a local cluster inherit them; with a runtime environment each would start half a second later
+            for name, value in _WORKER_ENVIRONMENT.items():
+                os.environ.setdefault(name, value)
+            # at least two, so that encoding and its ledger never wait for each other
+            cores = max(2, os.cpu_count() or 2)
+            with guard.marking():
+                ray.init(
+                    address="local",
+                    num_cpus=cores,
+                    include_dashboard=False,
+                    _node_ip_address="127.0.0.1",
+                    **quiet,
+                )
+    except BaseException as error:  # Ray raises a bare Exception when it does not start in time
+        ray.shutdown()
+        if guard is not None:
+            guard.close()
+        if not isinstance(error, Exception):
+            raise
+        raise SemscaleError(
+            "no Ray cluster answers" if address else "Ray does not start on this machine",
+            where=redact(address) if address else None,
+            found=(str(error).strip() or type(error).__name__).splitlines()[0],
+            hint="check --ray-address; without it the sweep starts Ray on this machine" if address else None,
+        ) from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+        if guard is not None:
+            guard.close()
+
+
+def _worker_environment() -> dict[str, dict[str, str]] | None:
+    """Return the runtime environment of the workers, without what the surrounding job says already."""
+    job = json.loads(os.environ.get(_JOB, "{}"))
+    told = (job.get("runtime_env") or {}).get("env_vars") or {}
+    rest = {name: value for name, value in _WORKER_ENVIRONMENT.items() if name not in told}
+    return {"env_vars": rest} if rest else None  # Ray refuses a second value, also an equal one
+
+
+def check_shared(store: Path) -> None:
+    """Make sure that the workers of all nodes see the embedding store that the driver sees.
+
+    Raises:
+        SemscaleError: a node does not see it, or the driver cannot write it.
+    """
+    here = ray.get_runtime_context().get_node_id()
+    others = {
+        node["NodeID"]: node["NodeManagerAddress"]
+        for node in ray.nodes()
+        if node["Alive"] and node["Resources"].get("CPU") and node["NodeID"] != here
+    }
+    if not others:
+        return
+    mark = store / f".shared-{uuid.uuid4().hex}"
+    try:
+        store.mkdir(parents=True, exist_ok=True)
+        mark.touch()
+        asked = {
+            address: _sees.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=True)).remote(mark)
+            for node, address in others.items()
+        }
+        blind = [address for address, answer in asked.items() if not ray.get(answer)]
+    except OSError as error:
+        raise cannot_write("the embedding store", store, error, hint="choose another --store") from error
+    finally:
+        mark.unlink(missing_ok=True)
+    if blind:
+        raise SemscaleError(
+            "the nodes of the cluster do not share the embedding store",
+            where=str(store),
+            found=f"not seen from {', '.join(blind)}",
+            expected="a folder that all nodes see under the same path",
+            hint="name a shared one with --store, store: in the study file, or SEMSCALE_STORE",
+        )
+
+
+@ray.remote(num_cpus=0, max_retries=3)
+def _sees(path: Path) -> bool:
+    give_up = time.monotonic() + _PATIENCE  # a network file system takes a moment
+    while not path.exists():
+        if time.monotonic() > give_up:
+            return False
+        time.sleep(_PAUSE)
+    return True
+
+
+def cluster_cpus() -> float:
+    """Return the number of CPUs of the connected cluster, at least one."""
+    return max(1.0, float(ray.cluster_resources().get("CPU", 1.0)))

@@ -1,0 +1,128 @@
+"""One trial: the metrics, statistics and artifacts of one step of a scored ladder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import ray
+
+from semscale.analysis.intervals import wilson_interval
+from semscale.report.confusion import confusion_png
+from semscale.scoring.metrics import TrialMetrics, trial_metrics
+from semscale.scoring.statistics import category_statistics
+from semscale.study.label_set import label_set
+from semscale.study.score import LadderKey, ScoredLadder
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """An evaluated trial, ready to be recorded.
+
+    Attributes:
+        k: index of the step.
+        ladder: dataset, model, strategy, order and aggregation.
+        row: the row of trials.parquet, without the MLflow run id.
+        class_accuracy: accuracy by class; empty where no files were asked for.
+        files: artifact name -> content.
+    """
+
+    k: int
+    ladder: LadderKey
+    row: dict[str, Any]
+    class_accuracy: dict[str, float] = field(default_factory=dict)
+    files: dict[str, bytes] = field(default_factory=dict)
+
+
+def evaluate_step(scored: ScoredLadder, k: int) -> dict[str, Any]:
+    """Return the row of trials.parquet for step k of a ladder, without the MLflow run id."""
+    metrics = _metrics(scored, k)
+    low, high = wilson_interval(metrics.n_correct, len(scored.true_class))
+    first, now = scored.right[:, 0], scored.right[:, k]
+    return {
+        **scored.columns,
+        "scale": int(scored.flat.scales[k]),
+        "n_categories": scored.ladder.steps[k].n_categories,
+        "n_images": len(scored.true_class),
+        "n_classes": len(scored.ladder.classes),
+        "n_correct": int(metrics.n_correct),
+        "accuracy": float(metrics.accuracy),
+        "ci_low": float(low),
+        "ci_high": float(high),
+        "top5": float(metrics.top5),
+        "macro_f1": float(metrics.macro_f1),
+        "balanced_accuracy": float(metrics.balanced_accuracy),
+        "calibration_error": float(metrics.calibration_error),
+        "mean_margin": float(metrics.mean_margin),
+        "ceiling": float(scored.ceiling[:, k].mean()),
+        "gained": int((now & ~first).sum()),
+        "lost": int((first & ~now).sum()),
+    }
+
+
+def evaluate_trial(scored: ScoredLadder, k: int, title: str | None) -> Evaluated:
+    """Evaluate step k.
+
+    Args:
+        scored: the ladder.
+        k: index of the step.
+        title: the name of the curve's run, for the files; None leaves them out.
+    """
+    row = evaluate_step(scored, k)
+    if title is None:
+        return Evaluated(k, scored.key, row)
+    metrics = _metrics(scored, k)
+    classes = scored.ladder.classes
+    accuracy = dict(zip(classes, metrics.per_class_accuracy.tolist(), strict=True))
+    table = pd.DataFrame(
+        {"class": classes, "n_images": metrics.confusion.of_class(), "accuracy": metrics.per_class_accuracy}
+    )
+    heading = f"{trial_name(title, row)}: {100 * row['accuracy']:.1f} %"
+    files = {
+        "categories.json": label_set(scored, k),
+        "category_statistics.csv": _statistics(scored, k).to_csv(index=False).encode(),
+        "class_accuracy.csv": table.to_csv(index=False).encode(),
+        "confusion.png": confusion_png(metrics.confusion, classes, heading),
+    }
+    return Evaluated(k, scored.key, row, accuracy, files)
+
+
+def trial_name(title: str, row: Mapping[str, Any]) -> str:
+    """Return the name of a trial's run; names sort by order and scale.
+
+    >>> trial_name("digits / templates", {"order": 0, "scale": 4})
+    'digits / templates / s=04'
+    """
+    order = f" / o={row['order']}" if row["order"] else ""
+    return f"{title}{order} / s={row['scale']:02d}"
+
+
+def _statistics(scored: ScoredLadder, k: int) -> pd.DataFrame:
+    end = int(scored.flat.step_ends[k])
+    table = category_statistics(
+        ray.get(scored.images), ray.get(scored.texts)[:end], scored.scores.predicted_category[:, k]
+    )
+    texts = np.array(scored.flat.texts, dtype=object)
+    return pd.DataFrame(
+        {
+            "category": texts[:end],
+            "fraction": table.fraction,
+            "average_dot_product": table.average_dot_product,
+            "variance": table.variance,
+            "second_best_category": [texts[index] if index >= 0 else None for index in table.second_best],
+        }
+    )
+
+
+def _metrics(scored: ScoredLadder, k: int) -> TrialMetrics:
+    return trial_metrics(
+        scored.scores.predicted_class[:, k],
+        scored.true_class,
+        scored.scores.true_rank[:, k],
+        scored.scores.margin[:, k],
+        len(scored.ladder.classes),
+        scored.scores.confidence[:, k],
+    )

@@ -1,0 +1,191 @@
+"""The trials as a Ray Tune grid of dataset x model x strategy x order x aggregation x scale."""
+
+from __future__ import annotations
+
+import gc
+import math
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray import tune
+from ray.tune.execution import class_cache
+
+from semscale.errors import SemscaleError
+from semscale.redact import shown
+from semscale.study.cluster import cluster_cpus
+from semscale.study.evaluate import Evaluated, evaluate_trial
+from semscale.study.rundir import LADDER_KEY
+from semscale.study.score import LadderKey, ScoredLadder
+
+Place = tuple[LadderKey, int]
+
+# what a worker evaluates in the time that another one takes to start
+_IMAGES_PER_WORKER = 500_000
+# of one trial: until Ray has noticed that a node is lost, it may be sent there several times
+_MOST_FAILURES = 6
+# Tune bears lost workers, but not the loss of an answer that lay on their node, nor that of a worker which was about to
+# take over its next trial: its experiment ends, and another one does what is left.
+_LOST = (ray.exceptions.RayActorError, ray.exceptions.ObjectLostError)
+_MOST_FRUITLESS = 3
+
+
+class Parcel:
+    """Carries an evaluated trial past Tune, which would copy and print everything in a result that it keeps."""
+
+    def __init__(self, content: Evaluated | None) -> None:
+        self.content = content
+
+    def take(self) -> Evaluated | None:
+        """Return the trial and keep nothing; None where the grid has no such trial."""
+        content, self.content = self.content, None
+        return content
+
+
+# Tune would put these into the runtime environment of its workers, which Ray writes to a log file; local workers
+# inherit them, and those of a cluster have their own, as for reading the images
+class_cache.ENV_VARS_TO_PROPAGATE.difference_update(
+    ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SECURITY_TOKEN", "AWS_SESSION_TOKEN")
+)
+# for PyTorch Lightning; nothing is left then, and without a runtime environment workers start half a second sooner
+class_cache.DEFAULT_ENV_VARS.clear()
+
+
+class StepTrial(tune.Trainable):
+    """Evaluates one scale step; the worker process is used again for the next trial."""
+
+    def setup(self, config: dict[str, Any], ladders: Mapping[Any, Any], titles: Mapping[Place, str | None]) -> None:
+        """Keep references of the ladders, once per worker."""
+        self._ladders = ladders
+        self._titles = titles
+        self._config = config
+        self._last: tuple[object, ScoredLadder | None] = (None, None)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Take over the next trial's place in the grid."""
+        self._config = new_config
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """Evaluate the trial; all of it is Tune's result."""
+        key = tuple(self._config[name] for name in LADDER_KEY)
+        if self._last[0] != key:  # unpacking it takes as long as evaluating a step
+            reference = self._ladders.get(key)
+            self._last = (key, ray.get(reference) if reference is not None else None)
+        scored = self._last[1]
+        # ladders may differ in length, and controls between datasets; the grid is a full product
+        found = None
+        if scored is not None and self._config["scale"] in scored.flat.scales:
+            place = scored.key, scored.flat.scales.index(self._config["scale"])
+            if place in self._titles:
+                found = evaluate_trial(scored, place[1], self._titles[place])
+        return {"trial": Parcel(found), tune.result.DONE: True}
+
+
+class _Take(tune.Callback):
+    def __init__(self, take: Callable[[Evaluated], None]) -> None:
+        self.take = take
+        self.taken: set[Place] = set()
+        self.error: SemscaleError | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Tune pickles its callbacks for a restore that is never asked for; a terminal cannot be pickled
+        return {}
+
+    def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: dict[str, Any], **info: Any) -> None:
+        evaluated = result["trial"].take()
+        if evaluated is not None:
+            try:
+                self.take(evaluated)
+            except SemscaleError as error:
+                self.error = error  # Tune makes a TuneError of it, with its traceback for words
+                raise
+            self.taken.add((evaluated.ladder, evaluated.k))
+
+
+def run_grid(
+    ladders: Sequence[ScoredLadder],
+    titles: Mapping[Place, str | None],
+    folder: Path,
+    take: Callable[[Evaluated], None],
+) -> None:
+    """Run the grid and hand over every trial when it is evaluated.
+
+    Args:
+        ladders: the scored ladders of all curves.
+        titles: by ladder and step the title of the trial's files; None where no files are needed.
+        folder: for Tune's own state.
+        take: is given the trials in any order.
+
+    Raises:
+        SemscaleError: a trial failed, also when repeated; what `take` raises.
+    """
+    space = {
+        "dataset": tune.grid_search(list(dict.fromkeys(scored.dataset for scored in ladders))),
+        "model": tune.grid_search(list(dict.fromkeys(scored.model for scored in ladders))),
+        "strategy": tune.grid_search(list(dict.fromkeys(scored.strategy for scored in ladders))),
+        "order": tune.grid_search(list(dict.fromkeys(scored.order for scored in ladders))),
+        "aggregation": tune.grid_search(list(dict.fromkeys(scored.aggregation for scored in ladders))),
+        "scale": tune.grid_search(sorted({scale for scored in ladders for scale in scored.flat.scales})),
+    }
+    images = sum(len(scored.true_class) * len(scored.flat.scales) for scored in ladders)
+    workers = min(math.ceil(images / _IMAGES_PER_WORKER), int(cluster_cpus()))
+    references = {scored.key: ray.put(scored) for scored in ladders}
+    taking = _Take(take)
+    fruitless = 0
+    while True:
+        before = len(taking.taken)
+        left = {place: title for place, title in titles.items() if place not in taking.taken}
+        trainable = tune.with_parameters(StepTrial, ladders=references, titles=left)
+        try:
+            failed = next((result for result in _fit(trainable, space, workers, folder, taking) if result.error), None)
+            if failed is None:
+                return
+            if not isinstance(failed.error, _LOST):
+                raise _failure(failed)
+        except Exception as error:
+            if taking.error is not None:
+                raise taking.error from None
+            if not isinstance(error.__cause__, _LOST):
+                raise
+        gc.collect()  # of the experiment that ended: what it has reserved in the cluster is given back with it
+        fruitless = 0 if len(taking.taken) > before else fruitless + 1
+        if fruitless > _MOST_FRUITLESS:
+            raise SemscaleError(
+                "the workers that evaluate the trials are lost again and again",
+                found=f"{fruitless} times in a row without a result",
+                hint="too little memory is the usual reason; give the same command again: what is finished is kept",
+            )
+
+
+def _fit(trainable: Any, space: Mapping[str, Any], workers: int, folder: Path, taking: _Take) -> Any:
+    # Tune insists on a folder for its own state; ours is the store, the run directory and MLflow
+    with tempfile.TemporaryDirectory(prefix=".tune-", dir=folder) as scratch:
+        return tune.Tuner(
+            tune.with_resources(trainable, {"cpu": 1}),
+            param_space=dict(space),
+            tune_config=tune.TuneConfig(reuse_actors=True, max_concurrent_trials=workers),
+            run_config=tune.RunConfig(
+                name="trials",
+                storage_path=str(Path(scratch).resolve()),
+                verbose=0,
+                failure_config=tune.FailureConfig(max_failures=_MOST_FAILURES),
+                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # nothing to go on from
+                callbacks=[taking],
+            ),
+        ).fit()
+
+
+def _failure(result: Any) -> SemscaleError:
+    cause = getattr(result.error, "cause", None)
+    if isinstance(cause, SemscaleError):
+        return cause
+    config = result.config or {}
+    return SemscaleError(
+        "a trial failed",
+        where=" / ".join(f"{name} {config.get(name)}" for name in (*LADDER_KEY, "scale") if name != "model"),
+        found=shown((str(result.error).strip() or type(result.error).__name__).splitlines()[-1]),
+        hint="give the same command again: what is finished is kept",
+    )

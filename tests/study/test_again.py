@@ -1,0 +1,111 @@
+"""The same sweep again, with a server of its own: nothing is started for what is done, and only that is done again."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from mlflow import MlflowClient
+
+from semscale.config import StudyConfig, study_from
+from semscale.encoding.identity import fingerprint_of, recall_origin, remember_origin
+from semscale.errors import SemscaleError
+from semscale.serving.origin import model_origin
+from semscale.study.progress import Quiet
+from semscale.study.study import SweepResult, sweep
+
+pytestmark = pytest.mark.usefixtures("ray_session")
+
+STEPS = 3
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("again")
+
+
+@pytest.fixture(scope="module")
+def study(place: Path) -> StudyConfig:
+    tree = {"datasets": ["digits"], "strategies": ["templates"], "controls": [], "steps": STEPS, "limit": 40}
+    return study_from(tree | {"store": str(place / "store")})
+
+
+@pytest.fixture(scope="module")
+def first(study: StudyConfig, place: Path) -> SweepResult:
+    return sweep(study, place / "runs" / "first", Quiet())
+
+
+def trial_runs(place: Path) -> list[Any]:
+    client = MlflowClient(tracking_uri=f"sqlite:///{place / 'runs' / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("semscale").experiment_id
+    return list(client.search_runs([experiment], "tags.kind = 'trial'"))
+
+
+def test_a_study_that_is_done_starts_no_server_and_gives_the_same(
+    first: SweepResult, study: StudyConfig, place: Path
+) -> None:
+    log = first.directory / "logs" / "clip-server.log"
+    assert "ready at" in log.read_text()
+    log.unlink()
+    again = sweep(study, first.directory, Quiet())
+    assert not log.exists()
+    assert (again.images_sent, again.texts_sent) == (0, 0)
+    pd.testing.assert_frame_equal(again.trials, first.trials)
+    pd.testing.assert_frame_equal(again.curves, first.curves)
+    assert len(trial_runs(place)) == STEPS
+
+
+def test_only_trials_that_are_missing_are_recorded(first: SweepResult, study: StudyConfig, place: Path) -> None:
+    client = MlflowClient(tracking_uri=f"sqlite:///{place / 'runs' / 'mlflow.db'}")
+    client.delete_run(first.trials["mlflow_run_id"][1])
+    again = sweep(study, first.directory, Quiet())
+    same = again.trials["mlflow_run_id"] == first.trials["mlflow_run_id"]
+    assert same.tolist() == [True, False, True]
+    runs = trial_runs(place)
+    assert {run.info.run_id for run in runs} == set(again.trials["mlflow_run_id"])
+    columns = [name for name in first.trials.columns if name != "mlflow_run_id"]
+    pd.testing.assert_frame_equal(again.trials[columns], first.trials[columns])
+
+
+def test_a_lost_part_of_the_store_starts_the_server_and_is_sent_again(
+    first: SweepResult, study: StudyConfig, place: Path
+) -> None:
+    log = first.directory / "logs" / "clip-server.log"
+    log.unlink(missing_ok=True)
+    segment = next((place / "store").glob("*/image/*.parquet"))
+    segment.unlink()
+    again = sweep(study, first.directory, Quiet())
+    assert log.exists()
+    assert again.images_sent > 0
+    assert again.texts_sent == 0
+    columns = [name for name in first.trials.columns if name != "mlflow_run_id"]
+    pd.testing.assert_frame_equal(again.trials[columns], first.trials[columns])
+
+
+def test_a_wrong_note_about_the_model_is_refused_by_its_server_and_then_gone(
+    first: SweepResult, study: StudyConfig, place: Path, tmp_path: Path
+) -> None:
+    origin = model_origin("semscale-mini", "cpu", None)
+    assert origin is not None
+    true = recall_origin(place / "store", "semscale-mini", origin)
+    assert true is not None
+    assert true.info is not None
+    # the folder of other weights, with a note that the bundled files gave them
+    info = {**true.info, "weights_sha256": "0" * 64}
+    store = tmp_path / "store"
+    folder = store / fingerprint_of("semscale-mini", info, true.dimension)
+    folder.mkdir(parents=True)
+    record = json.loads((place / "store" / true.fingerprint / "encoder.json").read_text()) | {"info": info}
+    (folder / "encoder.json").write_text(json.dumps(record))
+    false = type(true)(true.model, folder.name, true.dimension, info)
+    remember_origin(store, false, origin)
+    wrong = study.model_copy(update={"store": str(store)})
+    with pytest.raises(SemscaleError, match="another encoder than the model's files gave before"):
+        sweep(wrong, tmp_path / "run", Quiet())
+    assert not list(folder.glob("image/*"))
+    result = sweep(wrong, tmp_path / "run", Quiet())
+    assert result.images_sent == 40
+    assert recall_origin(store, "semscale-mini", origin) == true

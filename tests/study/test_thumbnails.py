@@ -1,0 +1,47 @@
+"""Thumbnails are small, and no reason to stop."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+from PIL import Image
+
+from semscale.study.thumbnails import thumbnail
+
+
+class Shelf:
+    """Pictures by their place."""
+
+    def __init__(self, **pictures: bytes) -> None:
+        self.pictures = pictures
+
+    def read(self, place: str) -> bytes:
+        try:
+            return self.pictures[place]
+        except KeyError:
+            raise FileNotFoundError(place) from None
+
+
+def png(width: int, height: int, mode: str = "RGB") -> bytes:
+    buffer = io.BytesIO()
+    noise = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    Image.fromarray(noise).convert(mode).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def test_every_kind_of_picture_becomes_a_small_jpeg() -> None:
+    shelf = Shelf(wide=png(900, 300), grey=png(20, 40, "L"), palette=png(200, 200, "P"), alpha=png(99, 99, "RGBA"))
+    sizes = {}
+    for place in shelf.pictures:
+        found = thumbnail(shelf, place)
+        assert found is not None
+        sizes[place] = Image.open(io.BytesIO(found)).size
+        assert Image.open(io.BytesIO(found)).format == "JPEG"
+    assert sizes == {"wide": (72, 24), "grey": (20, 40), "palette": (72, 72), "alpha": (72, 72)}
+
+
+def test_what_cannot_be_read_any_more_has_none() -> None:
+    shelf = Shelf(broken=b"not a picture")
+    assert thumbnail(shelf, "broken") is None
+    assert thumbnail(shelf, "gone") is None
