@@ -102,9 +102,9 @@ def _device() -> Finding:
 
 
 def _model() -> Finding:
-    import semscale.serving
+    import semscale.models
 
-    weights = Path(semscale.serving.__path__[0]) / "weights" / "semscale-mini.safetensors"
+    weights = Path(semscale.models.__path__[0]) / "weights" / "semscale-mini.safetensors"
     detail = f"{weights.stat().st_size / 1e6:.1f} MB" if weights.exists() else "weights file missing"
     return Finding("semscale-mini", weights.exists(), detail, "reinstall semscale")
 

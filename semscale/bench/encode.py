@@ -46,9 +46,9 @@ from semscale.encoding.client import EncodeClient
 from semscale.encoding.encoder import Encoder
 from semscale.encoding.handshake import shake_hands
 from semscale.encoding.preprocess import Picture, to_ppm
+from semscale.models.loading import LoadedModel, load_model
+from semscale.models.transforms import PixelReader
 from semscale.serving.launcher import launch_server
-from semscale.serving.model import LoadedModel, load_model
-from semscale.serving.pixels import PixelReader
 from semscale.study.cluster import ray_cluster
 
 MODEL = "semscale-mini"

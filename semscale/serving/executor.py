@@ -37,14 +37,14 @@ from numpy.typing import NDArray
 from opentelemetry.trace import NoOpTracer
 
 from semscale.errors import SemscaleError
+from semscale.models.encoder import BatchEncoder
+from semscale.models.loading import LoadedModel, read_model
+from semscale.models.model_info import describe
 from semscale.serving.announce import announcer, say
-from semscale.serving.describe import describe
-from semscale.serving.encoder import BatchEncoder
 from semscale.serving.environment import available_cores
 from semscale.serving.gpus import claim_gpu
 from semscale.serving.intake import Intake, Work
 from semscale.serving.merge import Merger
-from semscale.serving.model import LoadedModel, read_model
 from semscale.serving.packed import unpack
 
 INFO_TAG = "semscale_info"
@@ -61,17 +61,17 @@ def preload(loaded: LoadedModel, name: str) -> None:
 
 
 class SemscaleEncoder(CLIPEncoder):  # type: ignore[misc]
-    """clip-server's CLIPEncoder with a model from :func:`semscale.serving.model.load_model`.
+    """clip-server's CLIPEncoder with a model from :func:`semscale.models.loading.load_model`.
 
     Args:
-        name: a model name as in :func:`semscale.serving.model.load_model`.
+        name: a model name as in :func:`semscale.models.loading.load_model`.
         device: `cpu`, `cuda` (replica r takes GPU r modulo their count) or `cuda:N`.
         minibatch_size: rows that the model computes at once; smaller batches are filled up to it.
         num_worker_preprocess: threads that decode images.
         access_paths: where in the documents images and texts are looked for.
         dtype: `fp32`, `fp16` or `bf16`; by default fp32 on CPU and fp16 on CUDA.
         num_threads: CPU threads of the model; by default the cores divided by the replicas.
-        compiled: compile the model, see :class:`semscale.serving.encoder.BatchEncoder`.
+        compiled: compile the model, see :class:`semscale.models.encoder.BatchEncoder`.
         gpus: the server's GPUs, of which this replica takes its own.
         per_gpu: replicas that share one.
         kwargs: what jina hands to every executor.

@@ -15,9 +15,9 @@ from typing import Any
 
 from semscale.access import read_token
 from semscale.errors import SemscaleError
+from semscale.models.model_info import minibatch_rows
 from semscale.serving.announce import Announcer, say, set_announcer
 from semscale.serving.certificate import check_certificate
-from semscale.serving.describe import minibatch_rows
 from semscale.serving.environment import available_cores, prepare_environment
 from semscale.serving.lifeline import end_children_with_me, watch_parent
 from semscale.serving.metrics import monitoring_arguments
@@ -34,7 +34,7 @@ class ServeConfig:
     """What a server is started with.
 
     Args:
-        model: a model name as in :func:`semscale.serving.model.load_model`.
+        model: a model name as in :func:`semscale.models.loading.load_model`.
         replicas: processes that each hold the model.
         device: `cpu`, `cuda` (replicas spread over the GPUs) or `cuda:N`.
         dtype: `fp32`, `fp16`, `bf16` or None (fp32 on CPU, fp16 on CUDA).
@@ -148,9 +148,9 @@ def build_flow(config: ServeConfig, announcer: Announcer) -> Any:
     announcer.progress(f"loading {config.model}")
     import torch
 
-    from semscale.serving.devices import pick_device
+    from semscale.models.devices import pick_device
+    from semscale.models.loading import read_model, resolve_dtype
     from semscale.serving.gpus import choose_gpus, visible_gpus
-    from semscale.serving.model import read_model, resolve_dtype
 
     gpus: list[str] = []
     if config.gpus is not None:

@@ -13,7 +13,7 @@ from docarray import Document
 from numpy.typing import NDArray
 from PIL import Image
 
-from semscale.serving.encoder import BatchEncoder, text_fault
+from semscale.models.encoder import BatchEncoder, text_fault
 
 
 class RejectedDocumentsError(ValueError):

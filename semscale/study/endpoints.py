@@ -16,7 +16,7 @@ from semscale.encoding.folder import Folder
 from semscale.encoding.identity import EncoderIdentity, forget_origin, recall_origin, remember_origin
 from semscale.errors import SemscaleError
 from semscale.meanwhile import importing
-from semscale.serving.origin import model_origin
+from semscale.models.model_fingerprint import model_origin
 from semscale.study.progress import Reporter
 
 if TYPE_CHECKING:

@@ -22,11 +22,11 @@ from semscale.encoding.preprocess import can_prepare
 from semscale.encoding.probe import PROBE_TEXT, check_probe, probe_image
 from semscale.encoding.unit import to_unit
 from semscale.errors import SemscaleError
-from semscale.serving.origin import model_origin
+from semscale.models.model_fingerprint import model_origin
 from semscale.study.progress import Reporter
 
 if TYPE_CHECKING:
-    from semscale.serving.local import ModelHere  # torch comes with it
+    from semscale.models.in_process import InProcessModel  # torch comes with it
 
 
 class LocalModel:
@@ -46,7 +46,7 @@ class LocalModel:
         self._store = store
         self._report = report
         self._identity: EncoderIdentity | None = None
-        self._loaded: ModelHere | None = None
+        self._loaded: InProcessModel | None = None
 
     def __enter__(self) -> LocalModel:
         return self
@@ -70,7 +70,7 @@ class LocalModel:
         assert self._identity is not None
         return self._identity
 
-    def load(self) -> ModelHere:
+    def load(self) -> InProcessModel:
         """Return the model, loaded once.
 
         Raises:
@@ -87,9 +87,9 @@ class LocalModel:
             self._loaded = loaded
         return self._loaded
 
-    def _read(self) -> ModelHere:
+    def _read(self) -> InProcessModel:
         try:
-            from semscale.serving.local import ModelHere
+            from semscale.models.in_process import InProcessModel
         except ModuleNotFoundError as error:
             raise SemscaleError(
                 "encoding in this process needs open_clip and torch",
@@ -97,9 +97,9 @@ class LocalModel:
                 found=f"no module {error.name}",
                 hint='pip install "semscale[server]", or name servers with --server',
             ) from error
-        return ModelHere(self._model, self._settings.device, self._settings.dtype)
+        return InProcessModel(self._model, self._settings.device, self._settings.dtype)
 
-    def _identify(self, loaded: ModelHere, origin: str | None) -> EncoderIdentity:
+    def _identify(self, loaded: InProcessModel, origin: str | None) -> EncoderIdentity:
         info, draft = loaded.info, self._draft
         dimension = int(info["embedding_dim"])
         fingerprint = fingerprint_of(self._model, info, dimension, draft)

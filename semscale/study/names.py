@@ -112,7 +112,7 @@ def _model(entry: Mapping[str, Any]) -> Iterator[Fault]:
     if name.casefold().replace("_", "-") == _MINI:
         yield (), f"unknown model {quoted(name)}; did you mean {_MINI!r}?"
         return
-    from semscale.serving.sources import parse_name  # brings open_clip and torch along
+    from semscale.models.model_name import parse_name  # brings open_clip and torch along
 
     yield from _complaint((), lambda: parse_name(name))
 

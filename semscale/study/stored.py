@@ -10,7 +10,7 @@ from semscale.config import StudyConfig
 from semscale.encoding.folder import Folder
 from semscale.encoding.identity import EncoderIdentity, fingerprint_of, recall_origin, record_of, takes_packed
 from semscale.errors import SemscaleError
-from semscale.serving.origin import model_origin
+from semscale.models.model_fingerprint import model_origin
 
 
 class StoredModel:

@@ -13,7 +13,7 @@ from PIL import Image
 from semscale.datasets.bundled import digits
 from semscale.datasets.bundled.load import render
 from semscale.datasets.bundled.scene import Truth
-from semscale.serving.mini import IMAGE_SIZE
+from semscale.models.mini import IMAGE_SIZE
 
 _LARGEST_SHIFT = 3  # pixels
 

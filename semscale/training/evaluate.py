@@ -10,7 +10,7 @@ from PIL import Image
 
 from semscale.datasets.base import Dataset
 from semscale.datasets.bundled import BUNDLED, load_bundled
-from semscale.serving.mini import mini_transforms
+from semscale.models.mini import mini_transforms
 
 FORMS = (
     "{0}", "{0}s", "Large {0}", "Large {0}s", "Small {0}", "Small {0}s",

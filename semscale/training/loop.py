@@ -18,7 +18,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from semscale.datasets.bundled import BUNDLED
-from semscale.serving.mini import build_mini, mini_transforms
+from semscale.models.mini import build_mini, mini_transforms
 from semscale.training.batches import Batch, Batcher
 from semscale.training.captions import Offer, offer_names, offer_usual_names
 from semscale.training.data import draw_pool, normalise

@@ -19,7 +19,7 @@ from clip_server.model import clip
 from jina import Flow
 from opentelemetry.trace import NoOpTracer
 
-from semscale.serving.mini import load_mini
+from semscale.models.mini import load_mini
 
 
 class _Towers:

@@ -45,7 +45,7 @@ def hung_server() -> Iterator[str]:
 
 
 def in_process(dataset: Dataset, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
-    from semscale.serving.mini import load_mini
+    from semscale.models.mini import load_mini
 
     model, preprocess, tokenizer = load_mini()
     pictures = [preprocess(decode(dataset.reader.read(sample.file))) for sample in dataset.samples]

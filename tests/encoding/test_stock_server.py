@@ -23,7 +23,7 @@ from semscale.encoding.encoder import Encoder
 from semscale.encoding.handshake import ask, shake_hands
 from semscale.encoding.preprocess import to_ppm
 from semscale.errors import SemscaleError
-from semscale.serving.mini import load_mini
+from semscale.models.mini import load_mini
 
 
 @pytest.fixture(scope="module")

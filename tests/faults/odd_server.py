@@ -24,10 +24,10 @@ os.environ.update(NO_VERSION_CHECK="1", JINA_OPTOUT_TELEMETRY="1")
 import numpy as np
 from jina import requests
 
+from semscale.models.loading import read_model
 from semscale.serving import executor
 from semscale.serving.executor import SemscaleEncoder
 from semscale.serving.lifeline import end_children_with_me
-from semscale.serving.model import read_model
 from semscale.serving.plain_flow import PlainFlow
 
 PORT = int(sys.argv[1])

@@ -16,8 +16,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from semscale.errors import SemscaleError
-from semscale.serving.mini import WEIGHTS, load_mini
-from semscale.serving.model import load_model
+from semscale.models.loading import load_model
+from semscale.models.mini import WEIGHTS, load_mini
 
 
 class Attack:

@@ -63,7 +63,7 @@ def original(embeddings: np.ndarray, categories: Sequence[str]) -> tuple[list[st
 
 
 def in_process_texts(texts: Sequence[str]) -> np.ndarray:
-    from semscale.serving.mini import load_mini
+    from semscale.models.mini import load_mini
 
     model, _, tokenizer = load_mini()
     with torch.inference_mode():
@@ -72,7 +72,7 @@ def in_process_texts(texts: Sequence[str]) -> np.ndarray:
 
 
 def in_process_images(folder: Path, names: Sequence[str]) -> np.ndarray:
-    from semscale.serving.mini import load_mini
+    from semscale.models.mini import load_mini
 
     model, preprocess, _ = load_mini()
     pictures = torch.stack([preprocess(decode((folder / name).read_bytes())) for name in names])

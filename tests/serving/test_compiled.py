@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from semscale.encoding.identity import fingerprint_of
-from semscale.serving.encoder import BatchEncoder
-from semscale.serving.model import load_model
+from semscale.models.encoder import BatchEncoder
+from semscale.models.loading import load_model
 
 
 @pytest.mark.benchmark

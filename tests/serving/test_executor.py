@@ -11,7 +11,7 @@ import pytest
 import torch
 from docarray import Document, DocumentArray
 
-from semscale.serving.encoder import MAX_TEXT_CHARACTERS
+from semscale.models.encoder import MAX_TEXT_CHARACTERS
 from semscale.serving.executor import SemscaleEncoder
 from semscale.serving.intake import RejectedDocumentsError
 
@@ -127,7 +127,7 @@ def test_rank_sorts_by_cosine_as_clip_server_does(encoder: SemscaleEncoder, make
 
 
 def test_info_is_json_that_names_the_weights(encoder: SemscaleEncoder, tiny_state: dict[str, Any]) -> None:
-    from semscale.serving.model import hash_weights
+    from semscale.models.loading import hash_weights
 
     (answer,) = encoder.info(DocumentArray([Document(id="ping")]))
     info = json.loads(answer.tags["semscale_info"])

@@ -12,9 +12,9 @@ import torch
 from safetensors.torch import save_file
 
 from semscale.errors import SemscaleError
-from semscale.serving.build import agreed_preprocess, needs_quick_gelu
-from semscale.serving.model import hash_weights, load_model
-from semscale.serving.sources import parse_name
+from semscale.models.build import agreed_preprocess, needs_quick_gelu
+from semscale.models.loading import hash_weights, load_model
+from semscale.models.model_name import parse_name
 
 
 def test_directory_gives_the_identity_of_its_model(tiny_model: Path, tiny_state: dict[str, Any]) -> None:

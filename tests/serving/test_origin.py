@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from semscale.serving.origin import model_origin
+from semscale.models.model_fingerprint import model_origin
 
 
 @pytest.fixture

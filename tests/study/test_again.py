@@ -13,7 +13,7 @@ from mlflow import MlflowClient
 from semscale.config import StudyConfig, study_from
 from semscale.encoding.identity import fingerprint_of, recall_origin, remember_origin
 from semscale.errors import SemscaleError
-from semscale.serving.origin import model_origin
+from semscale.models.model_fingerprint import model_origin
 from semscale.study.progress import Quiet
 from semscale.study.study import SweepResult, sweep
 

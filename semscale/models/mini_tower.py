@@ -31,7 +31,7 @@ def vit_semscale_mini(
     """Return the untrained tower: 40 x 40 pixels to 5 x 5 tokens of width 96, three transformer blocks.
 
     Args:
-        pretrained: must be False; the trained weights come with the whole model (semscale.serving.mini).
+        pretrained: must be False; the trained weights come with the whole model (semscale.models.mini).
         num_classes: width of a classifier on top, 0 for none.
         global_pool: how the tokens become one vector, as timm names it.
         unused: what timm hands to every entry point (pretrained_cfg, cache_dir, ...).
@@ -40,7 +40,7 @@ def vit_semscale_mini(
         ValueError: `pretrained` is true.
     """
     if pretrained:
-        raise ValueError("vit_semscale_mini has no timm weights; use semscale.serving.mini.load_mini")
+        raise ValueError("vit_semscale_mini has no timm weights; use semscale.models.mini.load_mini")
     stem = ConvStem(depth=len(_STEM_CHANNELS), channels=_STEM_CHANNELS, stride=_STEM_STRIDES)
     tower = VisionTransformer(
         img_size=IMAGE_SIZE,

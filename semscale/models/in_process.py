@@ -10,18 +10,18 @@ import torch
 from numpy.typing import NDArray
 
 from semscale.errors import SemscaleError
-from semscale.serving.describe import describe, minibatch_rows
-from semscale.serving.encoder import BatchEncoder, Embeddings, text_fault
-from semscale.serving.model import load_model
+from semscale.models.encoder import BatchEncoder, Embeddings, text_fault
+from semscale.models.loading import load_model
+from semscale.models.model_info import describe, minibatch_rows
 
 Content = TypeVar("Content")
 
 
-class ModelHere:
+class InProcessModel:
     """A model that is loaded and encodes with the server's minibatches, so that a CPU gives the server's bits.
 
     Args:
-        name, device, dtype: as for :func:`semscale.serving.model.load_model`.
+        name, device, dtype: as for :func:`semscale.models.loading.load_model`.
 
     Attributes:
         info: what a server of this model says of itself.

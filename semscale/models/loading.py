@@ -11,9 +11,9 @@ import torch
 from PIL import Image
 
 from semscale.errors import SemscaleError
-from semscale.serving.build import build_source
-from semscale.serving.devices import device_name, pick_device
-from semscale.serving.sources import MINI, ModelSource, parse_name
+from semscale.models.build import build_source
+from semscale.models.devices import device_name, pick_device
+from semscale.models.model_name import MINI, ModelSource, parse_name
 
 DTYPES = {
     "fp32": torch.float32,
@@ -170,7 +170,7 @@ def hash_weights(state: Mapping[str, torch.Tensor]) -> str:
 
 
 def _read_mini(source: ModelSource) -> LoadedModel:
-    from semscale.serving.mini import load_mini
+    from semscale.models.mini import load_mini
 
     model, preprocess, tokenizer = load_mini(device="cpu")
     return _describe(source, model, preprocess, tokenizer)

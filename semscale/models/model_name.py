@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from semscale.errors import SemscaleError
-from semscale.serving.checkpoints import SUFFIXES, read_shapes
-from semscale.serving.hub import quiet_libraries
+from semscale.models.checkpoints import SUFFIXES, read_shapes
+from semscale.models.hf_client import quiet_libraries
 
 MINI = "mini"
 TAG = "tag"

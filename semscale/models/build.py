@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from semscale.errors import SemscaleError
-from semscale.serving.checkpoints import check_same_shapes, describe_mismatch
-from semscale.serving.hub import hub_offline_unless_reachable, quiet_libraries
-from semscale.serving.sources import DIRECTORY, FILE, HUB, TAG, ModelSource, list_tags, weights_in
+from semscale.models.checkpoints import check_same_shapes, describe_mismatch
+from semscale.models.hf_client import hub_offline_unless_reachable, quiet_libraries
+from semscale.models.model_name import DIRECTORY, FILE, HUB, TAG, ModelSource, list_tags, weights_in
 
 
 def build_source(source: ModelSource) -> tuple[Any, Any, Any]:

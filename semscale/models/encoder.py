@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from semscale.serving.model import LoadedModel
-from semscale.serving.pixels import PixelReader
+from semscale.models.loading import LoadedModel
+from semscale.models.transforms import PixelReader
 
 Embeddings = NDArray[np.float32]
 

@@ -16,9 +16,9 @@ import open_clip
 from open_clip.transform import PreprocessCfg, image_transform_v2
 
 from semscale.errors import SemscaleError
-from semscale.serving import mini_tower
-from semscale.serving.checkpoints import check_digest
-from semscale.serving.compact import load_compact
+from semscale.models import mini_tower
+from semscale.models.checkpoints import check_digest
+from semscale.models.pruned_checkpoint import load_compact
 
 if TYPE_CHECKING:
     import torch

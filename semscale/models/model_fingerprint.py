@@ -20,7 +20,7 @@ def model_origin(name: str, device: str, dtype: str | None) -> str | None:
     of the libraries that load them. Whoever has seen a server's identity for a digest knows it for ever.
 
     Args:
-        name: a model name as in :func:`semscale.serving.sources.parse_name`.
+        name: a model name as in :func:`semscale.models.model_name.parse_name`.
         device: ``cpu``, ``cuda`` or ``cuda:N``; the kind decides the precision unless it is given.
         dtype: ``fp32``, ``fp16``, ``bf16`` or None.
 

@@ -6,7 +6,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from semscale.serving.model import ModelIdentity  # torch comes with it
+    from semscale.models.loading import ModelIdentity  # torch comes with it
 
 
 def describe(identity: ModelIdentity, minibatch_size: int, compiled: bool = False) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""CLIP models: their names, checkpoints, loading, preprocessing and fingerprints."""
