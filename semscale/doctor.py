@@ -54,7 +54,7 @@ def examine(servers: Sequence[str], store: str | None) -> list[Finding]:
 
 def show_findings(findings: Sequence[Finding]) -> None:
     """Print the findings as a table of ok / not ok lines."""
-    from semscale.study.console import open_console
+    from semscale.study.progress import open_console
 
     console = open_console()
     width = max(len(finding.title) for finding in findings)

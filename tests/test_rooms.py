@@ -12,7 +12,7 @@ import semscale
 
 ROOT = Path(semscale.__file__).parent
 
-# a room -> the rooms it may import; errors, redact, access, locks and meanwhile belong to all
+# a room -> the rooms it may import; errors, redact, access and locks belong to all
 ROOMS: dict[str, set[str]] = {
     "config": set(),
     "datasets": set(),
@@ -70,7 +70,7 @@ ROOMS: dict[str, set[str]] = {
         "config",
     },
 }
-SHARED = {"errors", "redact", "access", "locks", "meanwhile"}
+SHARED = {"errors", "redact", "access", "locks"}
 CORE = ("categories", "scoring", "analysis", "replay")
 ENGINES = {"ray", "mlflow", "jina", "clip_client", "clip_server", "torch", "docarray", "open_clip"}
 MOST_LINES = 350

@@ -20,8 +20,7 @@ from semscale.datasets.base import Dataset
 from semscale.encoding.folder import embedding_store
 from semscale.encoding.segment import Float32
 from semscale.errors import SemscaleError
-from semscale.study.console import open_console
-from semscale.study.progress import Quiet, Reporter, reporter
+from semscale.study.progress import Quiet, Reporter, open_console, reporter
 
 if TYPE_CHECKING:
     from semscale.study.who import AnyEncoder

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from semscale.config import read_study
 from semscale.study.arms import make_arms
-from semscale.study.console import open_console
 from semscale.study.names import unknown_names
-from semscale.study.progress import Quiet, reporter
+from semscale.study.progress import Quiet, open_console, reporter
 
 if TYPE_CHECKING:
     from semscale.study.study import SweepResult
@@ -49,7 +48,7 @@ def sweep(
     )
     report = reporter(open_console()) if progress else Quiet()
     arms = make_arms(config, report)  # a study that cannot be is refused before the engines are imported
-    from semscale.study.begin import out_of
+    from semscale.study.rundir import out_of
     from semscale.study.study import sweep as run
 
     folder = out_of(config, None if out is None else str(out))

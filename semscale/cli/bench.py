@@ -35,8 +35,7 @@ def bench(quick: bool, only: tuple[str, ...], out: Path | None, as_json: bool) -
     from semscale.bench.run import Outcome, run_benchmark
     from semscale.bench.table import document, markdown
     from semscale.bench.write import make_folder, write
-    from semscale.study.console import open_console
-    from semscale.study.progress import reporter
+    from semscale.study.progress import open_console, reporter
 
     if out is not None:
         make_folder(out)

@@ -52,8 +52,7 @@ def ladder(
     from semscale.categories.ladder import build_ladder
     from semscale.datasets.registry import load_dataset
     from semscale.redact import shown
-    from semscale.study.console import open_console
-    from semscale.study.progress import reporter
+    from semscale.study.progress import open_console, reporter
     from semscale.study.show_ladder import show_ladder
 
     console = open_console()
@@ -122,10 +121,9 @@ def optimize(
     semscale optimize folder:photos --domain flower --model ViT-B-32::laion2b_s34b_b79k
     """
     from semscale.encoding.folder import embedding_store
-    from semscale.study.console import open_console
     from semscale.study.optimize import STRATEGIES
     from semscale.study.optimize import optimize as run
-    from semscale.study.progress import reporter
+    from semscale.study.progress import open_console, reporter
     from semscale.study.show_optimized import show_optimized
 
     how = dataset_entry(options)

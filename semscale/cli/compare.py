@@ -28,8 +28,7 @@ def compare(runs: tuple[str, ...], as_json: bool) -> None:
         raise click.UsageError("give two run directories or more")
     from semscale.comparison.compare import compare as run
     from semscale.comparison.show import show_compared
-    from semscale.study.console import open_console
-    from semscale.study.progress import reporter
+    from semscale.study.progress import open_console, reporter
 
     with only_json(as_json), reporter(open_console(stderr=True)).stage("reading runs", unit="curves") as advance:
         found = run(runs, advance)

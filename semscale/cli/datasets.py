@@ -103,8 +103,7 @@ def check(spec: str, **options: Any) -> None:
     from semscale.datasets.check import examine
     from semscale.datasets.registry import load_dataset
     from semscale.datasets.sheet import MOST_CLASSES
-    from semscale.study.console import open_console
-    from semscale.study.progress import reporter
+    from semscale.study.progress import open_console, reporter
 
     as_json, quarantine = options["as_json"], options["quarantine"]
     plan = plan_check(spec, dataset_entry(options), options)

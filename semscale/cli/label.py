@@ -74,8 +74,7 @@ def label(
     from semscale.label.request import Request
     from semscale.label.run import label as run
     from semscale.label.show import show_labelled
-    from semscale.study.console import open_console
-    from semscale.study.progress import reporter
+    from semscale.study.progress import open_console, reporter
 
     if categories is not None and categories_file is None:
         names, notes = split_categories(categories)

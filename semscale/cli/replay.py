@@ -30,8 +30,7 @@ def replay(paths: tuple[Path, ...], out: Path | None, form: str, as_json: bool) 
     from semscale.replay.show import as_json as document
     from semscale.replay.show import check_ending, show_replay, write_tables
     from semscale.replay.sources import find_sources
-    from semscale.study.console import open_console
-    from semscale.study.progress import reporter
+    from semscale.study.progress import open_console, reporter
 
     if out is not None:
         check_ending(out)

@@ -33,17 +33,16 @@ def encode(study: Path | None, out: str | None, runs: str | None, quiet: bool, a
     semscale encode study.yaml --server grpc://gpu1:51000 --store /shared/embeddings
     """
     from semscale.study.arms import make_arms
-    from semscale.study.console import open_console
-    from semscale.study.progress import reporter
+    from semscale.study.progress import open_console, reporter
 
     config = read_options(study, options)
     console = open_console(stderr=as_json)
     progress = reporter(console, quiet=quiet)
     with only_json(as_json):
         arms = make_arms(config, progress)
-    from semscale.study.begin import out_of
     from semscale.study.documents import filled_document
     from semscale.study.fill import fill_store
+    from semscale.study.rundir import out_of
     from semscale.study.show import show_filled
 
     with only_json(as_json):
@@ -69,16 +68,15 @@ def score(study: Path | None, out: str | None, runs: str | None, quiet: bool, as
     semscale score study.yaml --store /shared/embeddings
     """
     from semscale.study.arms import make_arms
-    from semscale.study.console import open_console
-    from semscale.study.progress import reporter
+    from semscale.study.progress import open_console, reporter
 
     config = read_options(study, options)
     console = open_console(stderr=as_json)
     progress = reporter(console, quiet=quiet)
     with only_json(as_json):
         arms = make_arms(config, progress)
-    from semscale.study.begin import out_of
     from semscale.study.documents import result_document
+    from semscale.study.rundir import out_of
     from semscale.study.show import show_result
     from semscale.study.study import sweep
 
@@ -99,8 +97,7 @@ def report(run: str, as_json: bool) -> None:
     \b
     semscale report semscale-runs/quickstart-1bfe32d8
     """
-    from semscale.study.console import open_console
-    from semscale.study.progress import reporter
+    from semscale.study.progress import open_console, reporter
     from semscale.study.rewrite import rewrite_report
 
     with only_json(as_json), reporter(open_console(stderr=True)).stage("writing the report"):

@@ -45,8 +45,7 @@ def sweep(
     semscale sweep --resume semscale-runs/quickstart-1bfe32d8
     """
     from semscale.study.arms import make_arms
-    from semscale.study.console import open_console
-    from semscale.study.progress import reporter
+    from semscale.study.progress import open_console, reporter
 
     if resume is not None:
         study, out = _resumed(resume, study, out), resume
@@ -57,8 +56,8 @@ def sweep(
     report = reporter(console, quiet=quiet)
     with only_json(as_json):
         arms = make_arms(config, report)  # a study that cannot be is refused before the engines are imported
-    from semscale.study.begin import out_of
     from semscale.study.documents import result_document
+    from semscale.study.rundir import out_of
     from semscale.study.show import show_result
     from semscale.study.study import sweep as run
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from semscale.datasets.base import Dataset
 from semscale.datasets.registry import load_dataset
 from semscale.errors import SemscaleError
 from semscale.study.progress import Quiet, Reporter
+from semscale.study.rundir import RunDirectory
 
 
 @dataclass(frozen=True)
@@ -106,3 +107,14 @@ def _ladders(
 
 def _same_steps(ladders: tuple[Ladder, ...], others: tuple[Ladder, ...]) -> bool:
     return [ladder.steps for ladder in ladders] == [other.steps for other in others]
+
+
+def write_ladders(arms: Sequence[Arm], directory: RunDirectory, report: Reporter) -> None:
+    """Write the ladders of a study into its run directory, and show what was noted on its datasets and ladders."""
+    for arm in arms:
+        for ladder in arm.ladders:
+            directory.write_ladder(ladder)
+            for note in ladder.notes:
+                report.note(f"{ladder.dataset} x {ladder.strategy}: {note}")
+        for line in arm.dataset.notes:
+            report.note(f"{arm.dataset.name}: {line}")

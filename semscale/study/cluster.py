@@ -8,15 +8,18 @@ import os
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from semscale.config import StudyConfig
+from semscale.encoding.folder import Folder
 from semscale.errors import SemscaleError, cannot_write
 from semscale.redact import redact
-from semscale.study.guard import Guard
+from semscale.study.progress import Reporter
+from semscale.study.rundir import RAY_JOB_VARIABLE
 
 _WORKER_ENVIRONMENT = {
     "NO_VERSION_CHECK": "1",
@@ -24,14 +27,7 @@ _WORKER_ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "true",
 }
-# Ray puts it into the environment of a job's driver
-_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 _PATIENCE, _PAUSE = 5.0, 0.1
-
-
-def in_ray_job() -> bool:
-    """Whether this process was started as a Ray job."""
-    return _JOB in os.environ
 
 
 def ray_address() -> str | None:
@@ -54,10 +50,9 @@ def ray_cluster(address: str | None) -> Iterator[None]:
         yield
         return
     address = address or ray_address()
-    guard = None if address else Guard()
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR, "namespace": "semscale"}
     try:
-        if guard is None:
+        if address:
             ray.init(address=address, runtime_env=_worker_environment(), **quiet)
         else:
             # workers of a local cluster inherit them; with a runtime environment each would start half a second later
@@ -65,18 +60,9 @@ def ray_cluster(address: str | None) -> Iterator[None]:
                 os.environ.setdefault(name, value)
             # at least two, so that encoding and its ledger never wait for each other
             cores = max(2, os.cpu_count() or 2)
-            with guard.marking():
-                ray.init(
-                    address="local",
-                    num_cpus=cores,
-                    include_dashboard=False,
-                    _node_ip_address="127.0.0.1",
-                    **quiet,
-                )
+            ray.init(address="local", num_cpus=cores, include_dashboard=False, _node_ip_address="127.0.0.1", **quiet)
     except BaseException as error:  # Ray raises a bare Exception when it does not start in time
         ray.shutdown()
-        if guard is not None:
-            guard.close()
         if not isinstance(error, Exception):
             raise
         raise SemscaleError(
@@ -89,13 +75,23 @@ def ray_cluster(address: str | None) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
-        if guard is not None:
-            guard.close()
+
+
+def connect(study: StudyConfig, store: Folder, report: Reporter, stack: ExitStack) -> None:
+    """Connect to Ray for as long as the stack is open.
+
+    Raises:
+        SemscaleError: no Ray, or nodes that do not share the store.
+    """
+    with report.stage("connecting to Ray" if study.ray.address or ray_address() else "starting Ray"):
+        stack.enter_context(ray_cluster(study.ray.address))
+        if not store.is_remote:
+            check_shared(store.local)
 
 
 def _worker_environment() -> dict[str, dict[str, str]] | None:
     """Return the runtime environment of the workers, without what the surrounding job says already."""
-    job = json.loads(os.environ.get(_JOB, "{}"))
+    job = json.loads(os.environ.get(RAY_JOB_VARIABLE, "{}"))
     told = (job.get("runtime_env") or {}).get("env_vars") or {}
     rest = {name: value for name, value in _WORKER_ENVIRONMENT.items() if name not in told}
     return {"env_vars": rest} if rest else None  # Ray refuses a second value, also an equal one

@@ -15,7 +15,6 @@ from semscale.encoding.addresses import Addresses
 from semscale.encoding.folder import Folder
 from semscale.encoding.identity import EncoderIdentity, forget_origin, recall_origin, remember_origin
 from semscale.errors import SemscaleError
-from semscale.meanwhile import importing
 from semscale.models.model_fingerprint import model_origin
 from semscale.study.progress import Reporter
 
@@ -92,9 +91,9 @@ class Endpoints:
         return self._urls or self._connect
 
     def _connect(self) -> Sequence[str]:
-        if self._settings.urls:
-            from semscale.encoding.handshake import shake_hands  # brings jina along
+        from semscale.encoding.handshake import shake_hands  # imports jina, which a filled store does not need
 
+        if self._settings.urls:
             notes: list[str] = []
             urls = self._some_addresses()
             self._identity = shake_hands(
@@ -112,10 +111,7 @@ class Endpoints:
             self._urls = urls
             return urls
         origin = self._origin()
-        with importing("semscale.encoding.handshake"):
-            urls = [self._launch()]
-        from semscale.encoding.handshake import shake_hands
-
+        urls = [self._launch()]
         found = shake_hands(urls, self._model, self._store, draft=self._draft, access=self.access)
         if self._identity is not None and found.fingerprint != self._identity.fingerprint:
             if origin:

@@ -12,11 +12,11 @@ import pandas as pd
 from semscale.config import StudyConfig
 from semscale.encoding.folder import Folder, embedding_store
 from semscale.encoding.lacking import TooManyBadImagesError
-from semscale.study.arms import Arm, make_arms
-from semscale.study.begin import HANDSHAKE, begin, out_of
+from semscale.study.arms import Arm, make_arms, write_ladders
+from semscale.study.cluster import connect
 from semscale.study.encode import EncodedModel, encode_model, write_work
 from semscale.study.progress import Reporter
-from semscale.study.rundir import RunDirectory
+from semscale.study.rundir import RunDirectory, out_of
 from semscale.study.who import who_encodes
 
 
@@ -60,9 +60,9 @@ def fill_store(
     encoded: list[EncodedModel] = []
     quarantine: list[tuple[str, str, str]] = []
     with RunDirectory(out_of(study, out), study) as directory, ExitStack() as stack:
-        served = study.encoder == "server"
-        meanwhile = [HANDSHAKE] if study.server.urls else []
-        begin(study, arms, store, directory, report, stack, ray=served, meanwhile=meanwhile)
+        write_ladders(arms, directory, report)
+        if study.encoder == "server":
+            connect(study, store, report, stack)
         for model in study.models:
             try:
                 with who_encodes(study, model, store, directory.path / "logs", report) as who:

@@ -1,7 +1,9 @@
-"""Progress of a sweep: bars on a terminal, plain lines elsewhere, nothing when quiet."""
+"""Console, and progress on it: bars on a terminal, plain lines elsewhere, nothing when quiet."""
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -21,8 +23,30 @@ from rich.progress import (
 
 from semscale.redact import printable
 
+_PIPE = 110
+
 Stage = Callable[[int, int | None], None]
 """Says how far a piece of work is: (done, total); None where the end is not known."""
+
+
+def open_console(*, stderr: bool = False, least: int = 0) -> Console:
+    """Return a console on standard output or error.
+
+    With `NO_COLOR` in the environment (https://no-color.org), whatever else asks for colours, nothing but text is
+    printed, and progress in plain lines: bars move the cursor.
+
+    Args:
+        stderr: on standard error.
+        least: columns at least; a narrow window then wraps lines, which is easier to read than cells cut short.
+    """
+    plain = bool(os.environ.get("NO_COLOR"))
+    console = Console(stderr=stderr, force_terminal=False if plain else None)
+    is_terminal = console.is_terminal or (plain and (sys.stderr if stderr else sys.stdout).isatty())
+    if not is_terminal and "COLUMNS" not in os.environ:
+        least = max(least, _PIPE)
+    if console.width < least:
+        console.width = least
+    return console
 
 
 class Reporter(Protocol):

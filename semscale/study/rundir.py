@@ -24,6 +24,29 @@ CURVE_KEY = ("dataset", "model", "strategy", "aggregation")
 LADDER_KEY = ("dataset", "model", "strategy", "order", "aggregation")
 
 
+RAY_JOB_VARIABLE = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+"""Variable that Ray sets in the environment of a job's driver."""
+
+
+def default_runs() -> Path:
+    """Return the folder of the run directories: ``semscale-runs`` in the working directory, of a Ray job in the home
+    directory, since a job's working directory is a copy that is deleted with the job."""
+    return (Path.home() if RAY_JOB_VARIABLE in os.environ else Path()) / "semscale-runs"
+
+
+def out_of(study: StudyConfig, out: str | Path | Folder | None = None, runs: str | None = None) -> Folder:
+    """Return the run directory of a study; the same study always gets the same one, another study another.
+
+    Args:
+        study: the study.
+        out: the run directory itself, if it is given.
+        runs: the folder of the run directories; ``SEMSCALE_RUNS`` or :func:`default_runs` by default.
+    """
+    if out is not None:
+        return Folder.of(out)
+    return Folder.of(runs or os.environ.get("SEMSCALE_RUNS") or default_runs()) / f"{study.name}-{study.digest()}"
+
+
 class RunDirectory:
     """Where the results of a study lie; a context manager, within which no other process writes there.
 

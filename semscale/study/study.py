@@ -6,30 +6,28 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import pandas as pd
 
 from semscale.config import StudyConfig
 from semscale.encoding.folder import Folder, embedding_store
 from semscale.encoding.lacking import TooManyBadImagesError
 from semscale.encoding.store import LostRowsError
 from semscale.errors import SemscaleError
-from semscale.study.arms import Arm, make_arms
-from semscale.study.begin import HANDSHAKE, begin, out_of
+from semscale.study.arms import Arm, make_arms, write_ladders
+from semscale.study.cluster import connect
+from semscale.study.conclude import Conclusions, conclude_study
 from semscale.study.encode import EncodedModel, encode_model, write_work
 from semscale.study.place import check_device, scoring_place
 from semscale.study.progress import Reporter
-from semscale.study.rundir import RunDirectory, slug
+from semscale.study.results import write_results
+from semscale.study.rundir import RunDirectory, out_of, slug
 from semscale.study.score import ScoredLadder, Tally, named, score_arm
 from semscale.study.stored import StoredModel
+from semscale.study.study_runs import StudyRuns
+from semscale.study.trials import places_of, run_trials
 from semscale.study.who import who_encodes
-
-if TYPE_CHECKING:  # MLflow and all that draws and concludes: two seconds of imports, for which Ray's start has room
-    import pandas as pd
-
-    from semscale.study.conclude import Conclusions
-    from semscale.tracking.store import TrackingStore
-
-LATER = ("semscale.tracking.store", "semscale.study.finish")
+from semscale.tracking.store import TrackingStore, open_store
 
 # a disk that damages what was just written is no place for a store
 _MOST_ATTEMPTS = 3
@@ -103,18 +101,16 @@ def sweep(
     arms = make_arms(study, report) if arms is None else arms
     check_device(study.scoring.device, study.ray.address)
     with RunDirectory(out, study) as directory, ExitStack() as stack:
-        # an address that is wrong is told before Ray starts; the file beside the runs can wait until MLflow is imported
-        tracking = None if study.tracking.uri is None else _open_store(study, out)
-        asks = study.encoder == "server" and study.server.urls and not stored
-        begin(study, arms, store, directory, report, stack, meanwhile=(*LATER, *([HANDSHAKE] if asks else [])))
-        tracking = tracking or _open_store(study, out)
+        # a wrong address shows before Ray starts
+        uri, artifacts = study.tracking.uri, study.tracking.artifacts
+        tracking = open_store(uri, study.tracking.experiment, out.local.parent, artifacts)
+        write_ladders(arms, directory, report)
+        connect(study, store, report, stack)
         scoring_place(study.scoring.device)  # a cluster without the GPUs that are asked for is refused at once
         scored, encoded = _encode_and_score(study, arms, store, directory, report, stored)
-        from semscale.study.finish import try_and_conclude
-
         # an image that no model could use is one image
         quarantined = len({row[:2] for one in encoded for row in one.quarantine()})
-        trials, found = try_and_conclude(study, arms, scored, encoded, tracking, directory, report, quarantined)
+        trials, found = _try_and_conclude(study, arms, scored, encoded, tracking, directory, report, quarantined)
         return SweepResult(
             folder=directory.folder,
             trials=trials,
@@ -126,12 +122,6 @@ def sweep(
             ui_command=tracking.ui_command(None if directory.folder.is_remote else directory.path),
             work=write_work(directory, encoded),
         )
-
-
-def _open_store(study: StudyConfig, out: Folder) -> TrackingStore:
-    from semscale.tracking.store import open_store
-
-    return open_store(study.tracking.uri, study.tracking.experiment, out.local.parent, study.tracking.artifacts)
 
 
 def _encode_and_score(
@@ -195,3 +185,27 @@ def _score_model(
         share = 100 * tally.again / tally.on_device
         report.note(f"scoring on {study.scoring.device}: {share:.1f} % of the images near a tie, scored again")
     return scored
+
+
+def _try_and_conclude(
+    study: StudyConfig,
+    arms: Sequence[Arm],
+    scored: Sequence[ScoredLadder],
+    encoded: Sequence[EncodedModel],
+    tracking: TrackingStore,
+    directory: RunDirectory,
+    report: Reporter,
+    quarantined: int,
+) -> tuple[pd.DataFrame, Conclusions]:
+    """Run the trials and draw the conclusions; returns trials.parquet and the tables of stage 4."""
+    # everything that workers write under exists before the first worker starts
+    runs = StudyRuns(study, directory.folder.name, scored, encoded, tracking, report.note)
+    with report.stage("trials", len(places_of(scored)), "trials") as advance:
+        trials = run_trials(scored, runs.context(), directory.path, advance, report.note)
+    with report.stage("concluding", len(runs.run_ids), "curves") as advance:
+        conclusions = conclude_study(scored, arms, study.margin / 100, runs.run_ids)
+        runs.finish_curves(trials, conclusions, advance)
+    with report.stage("writing tables and report"):
+        artifacts = write_results(study, directory, trials, conclusions, scored, encoded)
+        runs.finish(trials, conclusions, quarantined, {file: directory.written(file) for file in artifacts})
+    return trials, conclusions
