@@ -1,4 +1,3 @@
-import bz2
 import gzip
 import io
 import pickle
@@ -13,13 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from semscale.datasets.archives import forward, tarred
 from semscale.datasets.archives.lookup import archive_members, archive_reader
 from semscale.datasets.registry import load_dataset
 from semscale.datasets.source import Entry
 from semscale.errors import SemscaleError
-
-OUTSIDE = ("../1.jpg", "a/../../1.jpg", "/etc/1.jpg", r"..\1.jpg", r"\\server\share\1.jpg", r"C:\1.jpg", "c:1.jpg")
 
 
 def zipped(path: Path, members: dict[str, bytes], method: int = zipfile.ZIP_STORED) -> Path:
@@ -30,7 +26,7 @@ def zipped(path: Path, members: dict[str, bytes], method: int = zipfile.ZIP_STOR
 
 
 def tarred_up(path: Path, *members: tuple[str, bytes] | tarfile.TarInfo, form: int = tarfile.PAX_FORMAT) -> Path:
-    mode = {".gz": "w:gz", ".bz2": "w:bz2"}.get(path.suffix, "w")
+    mode = {".gz": "w:gz", ".bz2": "w:bz2", ".xz": "w:xz"}.get(path.suffix, "w")
     with tarfile.open(path, mode, format=form) as archive:  # type: ignore[call-overload]
         for member in members:
             if isinstance(member, tarfile.TarInfo):
@@ -52,24 +48,15 @@ def refusal(path: Path) -> str:
     return str(caught.value)
 
 
-@pytest.mark.parametrize("name", OUTSIDE)
-def test_names_that_lead_outside_are_refused_by_name(tmp_path: Path, name: str) -> None:
-    for path in (
-        zipped(tmp_path / "a.zip", {"a/1.jpg": b"", name: b""}),
-        tarred_up(tmp_path / "a.tar", ("a/1.jpg", b""), (name, b"")),
-    ):
-        message = refusal(path)
-        assert "leads outside" in message
-        assert repr(name) in message
-
-
-def test_a_nul_in_a_name_is_refused(tmp_path: Path) -> None:
-    path = zipped(tmp_path / "a.zip", {"a/1.jpg!.txt": b""})
-    path.write_bytes(path.read_bytes().replace(b"!", b"\0"))
-    assert r"'a/1.jpg\x00.txt'" in refusal(path)
-    info = tarfile.TarInfo("x")
-    info.pax_headers = {"path": "a/1.jpg\0.txt"}
-    assert r"'a/1.jpg\x00.txt'" in refusal(tarred_up(tmp_path / "a.tar", info))
+@pytest.mark.parametrize(
+    ("name", "label"),
+    [("../1.jpg", "1.jpg"), ("a/../../b.jpg", "a/b.jpg"), ("/etc/1.jpg", "etc/1.jpg"), (r"..\c\1.jpg", "c/1.jpg")],
+)
+def test_names_that_lead_outside_are_labels_and_nothing_else(tmp_path: Path, name: str, label: str) -> None:
+    for path in (zipped(tmp_path / "a.zip", {name: b"x"}), tarred_up(tmp_path / "a.tar", (name, b"x"))):
+        (entry,) = listed(path)
+        assert entry.file == label
+        assert archive_reader(str(path)).read(entry.place) == b"x"
 
 
 def test_links_and_devices_are_not_followed(tmp_path: Path) -> None:
@@ -109,7 +96,7 @@ def test_a_zip_member_that_is_more_than_it_says_is_stopped(tmp_path: Path) -> No
         struct.pack_into("<I", data, data.index(b"PK\x01\x02") + 24, 1000)
         path.write_bytes(data)
         (entry,) = listed(path)
-        with pytest.raises(OSError, match="more than 1000 bytes where the directory says 1000"):
+        with pytest.raises(OSError, match="damaged"):
             archive_reader(str(path)).read(entry.place)
 
 
@@ -139,26 +126,14 @@ def test_zip_members_that_share_their_data_are_refused_by_name(tmp_path: Path) -
     assert "a/2.jpg" in message
 
 
-def test_a_tar_that_explodes_is_refused_by_name(tmp_path: Path) -> None:
-    path = tmp_path / "a.tar.bz2"
+@pytest.mark.parametrize(("size", "words"), [(150 * 2**20, "absurd size"), (2**30 + 1, "too large to be read over")])
+def test_a_tar_that_explodes_is_refused_by_name(tmp_path: Path, size: int, words: str) -> None:
     small, large = tarfile.TarInfo("a/1.jpg"), tarfile.TarInfo("a/explodes.bin")
-    large.size = 150 * 2**20
-    path.write_bytes(bz2.compress(small.tobuf() + large.tobuf()) + bz2.compress(bytes(2**20)) * 150)
-    message = refusal(path)
-    assert "absurd size" in message
+    large.size = size
+    (tmp_path / "a.tar.gz").write_bytes(gzip.compress(small.tobuf() + large.tobuf()))
+    message = refusal(tmp_path / "a.tar.gz")
+    assert words in message
     assert "a/explodes.bin" in message
-    large.size = tarred.MAX_SKIP + 1
-    path.write_bytes(bz2.compress(small.tobuf() + large.tobuf()))
-    message = refusal(path)
-    assert "too large to be read over" in message
-    assert "a/explodes.bin" in message
-
-
-def test_an_exploding_stream_is_a_reason_for_a_worker(tmp_path: Path) -> None:
-    path = tmp_path / "a.tar.bz2"
-    path.write_bytes(bz2.compress(bytes(2**20)) * 150)
-    with pytest.raises(OSError, match="damaged"):
-        forward.read_member(str(path), "bzip2", 140 * 2**20, 10)
 
 
 @pytest.mark.parametrize("kind", [b"x", b"g", b"L"])
@@ -173,12 +148,23 @@ def test_an_endless_extended_header_is_not_read(tmp_path: Path, kind: bytes) -> 
     assert "after member a/1.jpg" in message
 
 
+def test_thousands_of_global_headers_are_refused_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "a.tar"
+    fields = {f"key{i}": "value" for i in range(60_000)}
+    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT, pax_headers=fields) as archive:
+        archive.addfile(tarfile.TarInfo("a/1.jpg"))
+    assert "an extended header of" in refusal(path)
+    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT, pax_headers=dict(list(fields.items())[:3000])) as archive:
+        archive.addfile(tarfile.TarInfo("a/1.jpg"))
+    assert "too many fields" in refusal(path)
+
+
 def cut_tar(path: Path) -> Path:
     members = [(f"a/{i}.jpg", random.Random(i).randbytes(3000)) for i in range(5)]
     return tarred_up(path, *members, form=tarfile.USTAR_FORMAT)
 
 
-@pytest.mark.parametrize("ending", ["tar", "tar.gz", "tar.bz2"])
+@pytest.mark.parametrize("ending", ["tar", "tar.gz"])
 def test_an_archive_that_is_cut_off_is_never_a_shorter_dataset(tmp_path: Path, ending: str) -> None:
     path = cut_tar(tmp_path / f"a.{ending}")
     whole = path.read_bytes()
@@ -210,21 +196,35 @@ def test_a_tar_cut_between_two_members_names_the_last(tmp_path: Path) -> None:
     assert "after member a/2.jpg" in refusal(path)
 
 
-def test_a_damaged_header_is_an_error_and_not_the_end(tmp_path: Path) -> None:
+@pytest.mark.parametrize("ending", ["tar", "tar.gz"])
+def test_a_damaged_header_is_an_error_and_not_the_end(tmp_path: Path, ending: str) -> None:
     path = cut_tar(tmp_path / "a.tar")
     data = bytearray(path.read_bytes())
     data[3 * (512 + 3072) + 5] ^= 1
     path.write_bytes(data)
     with tarfile.open(path) as archive:
-        assert len(archive.getnames()) == 3  # what makes an own walk worth its lines
-    assert "after member a/2.jpg" in refusal(path)
+        assert len(archive.getnames()) == 3  # tarfile by itself ends there without a word
+    damaged = tmp_path / f"b.{ending}"
+    damaged.write_bytes(data if ending == "tar" else gzip.compress(data))
+    message = refusal(damaged)
+    assert "damaged" in message
+    assert "after member a/2.jpg" in message
 
 
-def test_zeros_where_a_header_should_be_are_no_end(tmp_path: Path) -> None:
+@pytest.mark.parametrize("ending", ["tar", "tar.gz"])
+def test_zeros_where_a_header_should_be_are_no_end(tmp_path: Path, ending: str) -> None:
     path = tarred_up(tmp_path / "a.tar", ("a/1.jpg", b"1"), ("a/2.jpg", bytes(5000) + b"2"), ("a/3.jpg", b"3"))
     data = path.read_bytes()
-    path.write_bytes(data[:1024] + data[1024 + 512 :])  # the second header is lost
-    assert "after member a/1.jpg" in refusal(path)
+    data = data[:1024] + data[1024 + 512 :]  # the second header is lost
+    damaged = tmp_path / f"b.{ending}"
+    damaged.write_bytes(data if ending == "tar" else gzip.compress(data))
+    assert "after member a/1.jpg" in refusal(damaged)
+
+
+def test_archives_put_after_one_another_are_refused(tmp_path: Path) -> None:
+    first, second = tarred_up(tmp_path / "a.tar", ("a/1.jpg", b"1")), tarred_up(tmp_path / "b.tar", ("b/2.jpg", b"2"))
+    first.write_bytes(first.read_bytes() + second.read_bytes())
+    assert "another archive put behind this one" in refusal(first)
 
 
 def test_a_zip_that_is_cut_off_or_has_lost_lines_of_its_directory_is_refused(tmp_path: Path) -> None:
@@ -248,6 +248,8 @@ def test_a_zip_that_is_cut_off_or_has_lost_lines_of_its_directory_is_refused(tmp
         ("a.tar.gz", "zip", "tar:PATH reads tars"),
         ("a.tar", "zip", "not a zip archive"),
         ("a.zip", "webdataset", "not a tar archive"),
+        ("a.tar.bz2", "tar", "recompress it as .tar.gz"),
+        ("a.tar.xz", "webdataset", "recompress it as .tar.gz"),
         ("missing.zip", "zip", "does not exist"),
         ("missing.tar", "tar", "does not exist"),
         ("", "zip", "folder:PATH reads folders"),
@@ -256,7 +258,7 @@ def test_a_zip_that_is_cut_off_or_has_lost_lines_of_its_directory_is_refused(tmp
 )
 def test_another_kind_than_the_spec_says(tmp_path: Path, name: str, spec: str, words: str) -> None:
     zipped(tmp_path / "a.zip", {"a/1.jpg": b""})
-    for ending in ("tar", "tar.gz"):
+    for ending in ("tar", "tar.gz", "tar.bz2", "tar.xz"):
         tarred_up(tmp_path / f"a.{ending}", ("a/1.jpg", b""))
     with pytest.raises(SemscaleError, match=words):
         load_dataset(f"{spec}:{tmp_path / name}")

@@ -8,27 +8,27 @@ from semscale.datasets.archives import tarred, zipped
 from semscale.datasets.base import Reader
 from semscale.datasets.source import Entry, Notes
 
-_ZIP = (".zip",)
-_TAR = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
+TAR_ENDINGS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
+"""What a tar's name ends in; the last four are found too, and refused when they are opened."""
 
 
 def is_archive(path: str) -> bool:
-    """Tell whether a path names an archive that can be read, by its ending.
+    """Tell whether a path names an archive, by its ending.
 
     >>> is_archive("s3://bucket/photos.tar.gz"), is_archive("photos/"), is_archive("labels.csv.gz")
     (True, False, False)
     """
-    return path.partition("?")[0].lower().endswith((*_ZIP, *_TAR))
+    return path.partition("?")[0].lower().endswith((".zip", *TAR_ENDINGS))
 
 
 def archive_members(path: str, notes: Notes | None = None) -> Iterator[Entry]:
     """List the images of an archive: ``file`` is the member's name, ``place`` what :func:`archive_reader` takes.
 
-    A member that cannot be used has a ``reason`` and no place; hidden files and what is no image by its name are left
-    out. Names are given once per member, so that a repeated one comes again.
+    A member that cannot be used has a ``reason`` and no place. Hidden files and what is no image by its name are left
+    out; a name that occurs twice is given twice.
 
     Raises:
-        SemscaleError: the archive is missing, damaged, cut off, or has a member that it should not have.
+        SemscaleError: the archive is missing, damaged or cut off.
     """
     notes = Notes() if notes is None else notes
     return zipped.list_members(path, notes) if _is_zip(path) else tarred.list_members(path, notes)
@@ -44,4 +44,4 @@ def archive_reader(path: str) -> Reader:
 
 
 def _is_zip(path: str) -> bool:
-    return path.partition("?")[0].lower().endswith(_ZIP)
+    return path.partition("?")[0].lower().endswith(".zip")

@@ -1,53 +1,28 @@
-"""Members of archives: names that may not be what they seem, and which members are images."""
+"""Member names of archives: labels in tables, and which members are images; nothing is ever extracted."""
 
 from __future__ import annotations
 
 import re
 
 from semscale.datasets.source import ARCHIVE_SUFFIXES, IMAGE_SUFFIXES, Notes
-from semscale.errors import SemscaleError
 
 LINK = "a link in the archive, not followed"
 SPECIAL = "neither a file nor a folder in the archive"
 
 _IMAGES = frozenset(IMAGE_SUFFIXES)
-_ODD = re.compile(r"[\\:\x00\ud800-\udfff]|\.\.|//|/\./|^\.?/|/$")
-_DRIVE = re.compile(r"[A-Za-z]:")
+_UNUSUAL = re.compile(r"[\\\x00\udc80-\udcff]|(^|/)\.{0,2}(/|$)")
 
 
-def member_name(raw: str, archive: str) -> str:
-    r"""Return a member's path with plain slashes; nothing is ever written, but a name that leads outside is refused.
+def member_name(raw: str) -> str:
+    r"""Return a member's name as a label: plain slashes, no ``.`` or ``..``, what is not UTF-8 as ``\xe9``.
 
-    Backslashes are read as slashes, as the Windows programs that write them mean them. What is not UTF-8 becomes
-    ``\xe9``.
-
-    Raises:
-        SemscaleError: the name is absolute, climbs with ``..``, names a drive, or has a NUL.
-
-    >>> member_name("./cat//1.jpg", "x.tar"), member_name(r"dog\2.jpg", "x.zip")
+    >>> member_name("./cat//1.jpg"), member_name(r"..\dog\2.jpg")
     ('cat/1.jpg', 'dog/2.jpg')
-    >>> member_name("cat/../../1.jpg", "x.tar")
-    Traceback (most recent call last):
-    semscale.errors.SemscaleError: the archive has a member whose name leads outside
-      where:    x.tar
-      found:    'cat/../../1.jpg'
-      expected: names below the archive's own top
-      to do:    such an archive is broken or an attack; make it anew from its images
     """
-    if not _ODD.search(raw):
+    if not _UNUSUAL.search(raw):
         return raw
-    path = raw.replace("\\", "/")
-    parts = path.split("/")
-    if "\0" in raw or ".." in parts or path.startswith("/") or _DRIVE.match(path):
-        raise SemscaleError(
-            "the archive has a member whose name leads outside",
-            where=archive,
-            found=repr(raw)[:300],
-            expected="names below the archive's own top",
-            hint="such an archive is broken or an attack; make it anew from its images",
-        )
-    name = "/".join(part for part in parts if part not in ("", "."))
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    parts = [part for part in raw.replace("\\", "/").split("/") if part not in ("", ".", "..")]
+    return "/".join(parts).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace").replace("\0", r"\x00")
 
 
 def is_hidden(name: str) -> bool:
@@ -68,11 +43,8 @@ def picks(name: str, notes: Notes) -> bool:
     """Tell whether a member is an image; an archive inside, or anything else that is not hidden, is noted."""
     if not name or is_hidden(name):
         return False
-    ending = name[name.rfind(".") :].lower()
-    if ending in _IMAGES:
+    if is_image(name):
         return True
-    if ending in ARCHIVE_SUFFIXES:
-        notes.add("archives inside are not opened", name)
-    else:
-        notes.add("files are no images by their names", name)
+    inside = name[name.rfind(".") :].lower() in ARCHIVE_SUFFIXES
+    notes.add("archives inside are not opened" if inside else "files are no images by their names", name)
     return False

@@ -10,11 +10,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from semscale.datasets.archives.forward import read_member
 from semscale.datasets.archives.members import is_hidden, is_image
 from semscale.datasets.archives.shards import Shards, find_shards
-from semscale.datasets.archives.tarheaders import Member
-from semscale.datasets.archives.tarred import compression_of, open_tar, refusal
+from semscale.datasets.archives.tarred import TarMember, compression_of, open_tar, read_tar_member
 from semscale.datasets.source import Entry, Notes, Options, Source
 from semscale.datasets.where import REMOTE_READS, stem
 
@@ -38,13 +36,13 @@ class ShardReader:
     def read(self, place: str) -> bytes:
         """Return the bytes of an image given by "offset:size:compression:shard". Raises OSError."""
         offset, size, compression, shard = place.split(":", 3)
-        return read_member(self.root + shard, compression, int(offset), int(size))
+        return read_tar_member(self.root + shard, compression, int(offset), int(size))
 
 
 @dataclass
 class _Sample:
     key: str
-    images: list[tuple[str, Member]] = field(default_factory=list)
+    images: list[tuple[str, TarMember]] = field(default_factory=list)
     sidecars: dict[str, bytes | None] = field(default_factory=dict)  # None: too large
 
 
@@ -122,7 +120,7 @@ def _entry(sample: _Sample, shard: str, place: str, options: Options, notes: Not
     file = f"{shard}/{sample.key}.{ending}"
     if len(images) > 1:
         notes.add("samples have several images, of which one is taken (image: names its ending)", file)
-    reason = refusal(member)
+    reason = member.reason
     label: str | None = None
     if reason is None and options.class_from is None:
         try:

@@ -1,39 +1,39 @@
-"""Images in a zip, on a disk or anywhere that fsspec reaches; workers go straight to a member."""
+"""Images in zips: a listing by `zipfile`, and stateless reads of single members."""
 
 from __future__ import annotations
 
-import bz2
+import io
+import itertools
 import stat
 import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import BinaryIO
 
-from semscale.datasets.archives.members import LINK, SPECIAL, picks
-from semscale.datasets.archives.ranges import kind_of, open_archive, read_range
-from semscale.datasets.archives.zipdirectory import Member, walk
+from semscale.datasets.archives.byte_ranges import kind_of, open_archive, read_range
+from semscale.datasets.archives.members import LINK, SPECIAL, member_name, picks
 from semscale.datasets.source import Entry, Notes, Options, Source
 from semscale.datasets.where import MAX_FILE_BYTES, REMOTE_READS, location, stem
 from semscale.errors import SemscaleError
 from semscale.redact import shown
 
-_LOCAL = struct.Struct("<4sHHHHHIIIHH")
+_LOCAL_HEADER = 30  # bytes, without the name
 _SLACK = 512  # what a local header's name and extra fields take, all but always
-_ENCRYPTED = 0x1 | 0x40
+_ENCRYPTED, _UTF8 = 0x1 | 0x40, 0x800
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2)
-_OTHERS = {9: "Deflate64", 14: "LZMA", 93: "Zstandard", 95: "XZ", 98: "PPMd"}
+_OTHER_METHODS = {9: "Deflate64", 14: "LZMA", 93: "Zstandard", 95: "XZ", 98: "PPMd"}
 _PASSWORD = "encrypted with a password"
-_LARGE = f"larger than {MAX_FILE_BYTES // 2**20} MiB"
 
 
 @dataclass(frozen=True)
 class ZipReader:
-    """Reads images out of a zip that every worker can reach.
+    """Reads images out of a zip that every worker can reach, without its directory.
 
     Attributes:
         path: the archive, absolute or a URL.
-        parallel: reads at once that pay.
+        parallel: number of concurrent reads that pay.
     """
 
     path: str
@@ -45,39 +45,25 @@ class ZipReader:
         Raises:
             OSError: the archive cannot be read there, or the member is not what the directory says.
         """
-        offset, packed, size, method, crc = map(int, place.split(":"))
-        head = read_range(self.path, offset, _LOCAL.size + _SLACK + packed, least=_LOCAL.size)
-        signature, _, flags, _, _, _, _, _, _, name_length, extra_length = _LOCAL.unpack_from(head)
+        info = zipfile.ZipInfo()
+        offset, info.compress_size, info.file_size, info.compress_type, info.CRC = map(int, place.split(":"))
+        head = read_range(self.path, offset, _LOCAL_HEADER + _SLACK + info.compress_size, least=_LOCAL_HEADER)
+        signature, flags, name_length, extra_length = struct.unpack_from("<4s2xH18xHH", head)
         if signature != b"PK\x03\x04":
             raise OSError("the archive has no member where its directory says")
         if flags & _ENCRYPTED:
             raise OSError(_PASSWORD)
-        start = _LOCAL.size + name_length + extra_length
-        data = head[start : start + packed]
-        if len(data) < packed:
-            data = read_range(self.path, offset + start, packed)
-        content = _unpack(data, size, method)
-        if zlib.crc32(content) != crc:
-            raise OSError("the member is damaged: its CRC-32 is not what the directory says")
-        return content
-
-
-def _unpack(data: bytes, size: int, method: int) -> bytes:
-    """Return a member's content, never more than one byte beyond its declared size. Raises OSError."""
-    if method == zipfile.ZIP_STORED:
-        content = data
-    else:
+        start = _LOCAL_HEADER + name_length + extra_length
+        data = head[start : start + info.compress_size]
+        if len(data) < info.compress_size:
+            data = read_range(self.path, offset + start, info.compress_size)
         try:
-            if method == zipfile.ZIP_DEFLATED:
-                content = zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, size + 1)
-            else:
-                content = bz2.BZ2Decompressor().decompress(data, size + 1)
-        except (zlib.error, OSError, ValueError) as error:
+            content = zipfile.ZipExtFile(io.BytesIO(data), "r", info).read()
+        except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, OSError) as error:
             raise OSError(f"the member is damaged: {error}") from error
-    if len(content) != size:
-        found = f"more than {size}" if len(content) > size else str(len(content))
-        raise OSError(f"the member has {found} bytes where the directory says {size}")
-    return content
+        if len(content) != info.file_size:
+            raise OSError(f"the member has {len(content)} bytes where the directory says {info.file_size}")
+        return content
 
 
 def open_source(path: str, options: Options) -> Source:
@@ -87,8 +73,7 @@ def open_source(path: str, options: Options) -> Source:
         SemscaleError: the archive is missing, or no zip.
     """
     notes = Notes()
-    reader = open_reader(path)
-    return Source(stem(path), reader, list_members(path, notes), notes, by_path=True, peel=True)
+    return Source(stem(path), open_reader(path), list_members(path, notes), notes, by_path=True, peel=True)
 
 
 def open_reader(path: str) -> ZipReader:
@@ -108,27 +93,90 @@ def list_members(path: str, notes: Notes) -> Iterator[Entry]:
     """List the images of a zip, in the order of its directory.
 
     Raises:
-        SemscaleError: the archive is missing, damaged, cut off, or has a member that it should not have.
+        SemscaleError: the archive is missing, damaged or cut off, or its members share their data.
     """
-    path = location(path)
     with open_archive(path) as file:
-        for member in walk(file, shown(path)):
-            name, offset, packed, size, method, _, _, crc = member
-            if name.endswith("/") or not picks(name, notes):
+        for info in _directory(file, shown(path)):
+            name = member_name(_decoded(info))
+            if info.is_dir() or not picks(name, notes):
                 continue
-            reason = _refusal(member)
-            yield Entry(name, "" if reason else f"{offset}:{packed}:{size}:{method}:{crc}", reason=reason)
+            reason = _refusal(info)
+            place = f"{info.header_offset}:{info.compress_size}:{info.file_size}:{info.compress_type}:{info.CRC}"
+            yield Entry(name, "" if reason else place, reason=reason)
 
 
-def _refusal(member: Member) -> str | None:
-    kind = stat.S_IFMT(member.mode)
+def _directory(file: BinaryIO, archive: str) -> list[zipfile.ZipInfo]:
+    """Return the members of a zip, checked: all that are counted, inside the archive, none over another."""
+    try:
+        opened = zipfile.ZipFile(file)
+    except (zipfile.BadZipFile, NotImplementedError, ValueError, struct.error) as error:
+        file.seek(0)
+        cut_off = file.read(4) == b"PK\x03\x04" and "not a zip" in str(error)
+        no_zip = not cut_off and "not a zip" in str(error)
+        raise SemscaleError(
+            "the archive is cut off: its directory is missing"
+            if cut_off
+            else "this is not a zip archive"
+            if no_zip
+            else "the archive is damaged",
+            where=archive,
+            found=str(error),
+            hint="tar:PATH reads tars, folder:PATH folders" if no_zip else "copy or download it again",
+        ) from error
+    members, counted = opened.infolist(), _counted(file)
+    if counted not in (0xFFFF, len(members) % 2**16):  # Zip64, or writers without it that count modulo 65,536
+        raise _damaged(archive, f"its directory, which has {len(members)} of {counted} members")
+    by_offset = sorted(members, key=lambda member: member.header_offset)
+    if members and (by_offset[0].header_offset < 0 or _end(by_offset[-1]) > opened.start_dir):
+        raise _damaged(archive, f"{by_offset[-1].filename}, which lies outside of it")
+    overlapping = [after for before, after in itertools.pairwise(by_offset) if _end(before) > after.header_offset]
+    if overlapping:
+        raise SemscaleError(
+            "members of the archive share their data, as in a decompression bomb",
+            where=archive,
+            found=f"{overlapping[0].filename}, among {len(overlapping) + 1} such members",
+            hint="make the archive anew from its images",
+        )
+    return members
+
+
+def _end(info: zipfile.ZipInfo) -> int:
+    return info.header_offset + _LOCAL_HEADER + info.compress_size
+
+
+def _counted(file: BinaryIO) -> int:
+    """Return how many members the record at the end of a zip counts, modulo 65,536."""
+    start = max(0, file.seek(0, io.SEEK_END) - 2**16 - 22)
+    file.seek(start)
+    tail = file.read(2**16 + 22)
+    counted: int = struct.unpack_from("<H", tail, tail.rfind(b"PK\x05\x06") + 10)[0]
+    return counted
+
+
+def _decoded(info: zipfile.ZipInfo) -> str:
+    # macOS and many a tool write UTF-8 without the flag; text of another code page is all but never valid UTF-8
+    if info.flag_bits & _UTF8:
+        return info.filename
+    try:
+        return info.filename.encode("cp437").decode("utf-8")
+    except UnicodeError:
+        return info.filename
+
+
+def _refusal(info: zipfile.ZipInfo) -> str | None:
+    kind = stat.S_IFMT(info.external_attr >> 16)
     if kind == stat.S_IFLNK:
         return LINK
     if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
         return SPECIAL
-    if member.flags & _ENCRYPTED:
+    if info.flag_bits & _ENCRYPTED:
         return _PASSWORD
-    if member.method not in _METHODS:
-        name = _OTHERS.get(member.method, f"method {member.method}")
+    if info.compress_type not in _METHODS:
+        name = _OTHER_METHODS.get(info.compress_type, f"method {info.compress_type}")
         return f"compressed by {name}, which is not read; stored, deflate and bzip2 are"
-    return _LARGE if max(member.size, member.packed) > MAX_FILE_BYTES else None
+    too_large = max(info.file_size, info.compress_size) > MAX_FILE_BYTES
+    return f"larger than {MAX_FILE_BYTES // 2**20} MiB" if too_large else None
+
+
+def _damaged(archive: str, what: str) -> SemscaleError:
+    return SemscaleError("the archive is damaged", where=archive, found=what, hint="copy or download it again")
