@@ -16,7 +16,7 @@ import pytest
 
 from semscale.datasets.base import Dataset
 from semscale.datasets.registry import load_dataset
-from semscale.datasets.tables import rowgroups
+from semscale.datasets.tables import row_groups
 from semscale.errors import SemscaleError
 
 IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
@@ -202,7 +202,9 @@ def test_data_urls_in_text_are_no_paths(tmp_path: Path) -> None:
         (tmp_path / f"{name}.png").write_bytes(name.encode())
     file = write(tmp_path / "x.parquet", ["data:,x", "a.png", "b.png"], list("xxy"), kind=pa.string())
     dataset = load_dataset(f"parquet:{file}")
-    assert dataset.rejected == {"x.parquet row 0": "row 0 of x.parquet: images as data: URLs are not read here"}
+    assert dataset.rejected == {
+        "x.parquet row 0": "row 0 of x.parquet: has the image as text; store images as bytes in Parquet"
+    }
 
 
 # --- files and splits
@@ -340,8 +342,8 @@ def test_files_must_agree(tmp_path: Path) -> None:
 def test_rows_are_read_in_any_order_by_many_threads_within_a_bound(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rowgroups, "_BATCH_BYTES", 4_000)
-    monkeypatch.setattr(rowgroups, "_KEPT_BYTES", 10_000)
+    monkeypatch.setattr(row_groups, "_BATCH_BYTES", 4_000)
+    monkeypatch.setattr(row_groups, "_KEPT_BYTES", 10_000)
     contents = [bytes([row]) * 1000 for row in range(100)]
     file = write(tmp_path / "x.parquet", [image(one) for one in contents], list("ab") * 50, group=60)
     dataset = load_dataset(f"parquet:{file}")
@@ -349,5 +351,5 @@ def test_rows_are_read_in_any_order_by_many_threads_within_a_bound(
     with ThreadPoolExecutor(8) as threads:
         found = list(threads.map(lambda row: dataset.reader.read(dataset.samples[row].place), order))
     assert found == [contents[row] for row in order]
-    held = rowgroups._group(str(file), rowgroups._stamp(str(file)), 0, "image")._kept
+    held = row_groups._group(str(file), row_groups._version(str(file)), 0, "image")._kept
     assert sum(values.nbytes for _, values in held) <= 10_000

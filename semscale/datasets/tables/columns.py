@@ -1,4 +1,4 @@
-"""Which column of a table has the image and which the class: as told, or by the names that people give them."""
+"""Choice of the image, class and split columns of a table, by option or by their usual names."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ SPLIT_NAMES = (("partition", "split", "subset"),)
 
 @dataclass(frozen=True)
 class Columns:
-    """The columns of a table that count.
+    """The columns of a table that a listing reads.
 
     Attributes:
-        image: has the image, its path or its URL.
-        label: has the class; None where a rule finds it in the path.
-        split: has the split of each row; None if there is no such column.
+        image: path or URL of the image.
+        label: the class; None where a rule finds it in the path.
+        split: the split of each row; None if there is no such column.
     """
 
     image: str
@@ -43,10 +43,10 @@ class Columns:
 
 
 def choose_columns(found: Sequence[str], options: Options, where: str) -> Columns:
-    """Return the columns of a table that count; an ``options.class_from`` makes the class column needless.
+    """Return the columns of a table to read; with ``options.class_from`` the class column is optional.
 
     Raises:
-        SemscaleError: a column that the options name is not there, or the names leave open which is meant.
+        SemscaleError: a column of the options is missing, or the names are ambiguous.
 
     >>> choose_columns(["ID", "File_Name", "Class"], Options(), "key.csv")
     Columns(image='File_Name', label='Class', split=None)
@@ -64,7 +64,7 @@ def pick_column(
     """Return the column that an option names, or else the only one with one of the usual names.
 
     Raises:
-        SemscaleError: it is not there, is there twice, or several have usual names.
+        SemscaleError: it is missing or ambiguous.
     """
     what = {"image": "the image", "label": "the class"}[option]
     listed = ", ".join(repr(name) for name in found) or "none"

@@ -1,11 +1,12 @@
-"""The Parquet files of a dataset: a file, a folder or a glob, and the split that their names tell."""
+"""Parquet files of a dataset: a file, a folder or a glob, and the split that their names tell."""
 
 from __future__ import annotations
 
+import glob
 import re
 from collections import Counter
 from collections.abc import Sequence
-from typing import NamedTuple, NoReturn
+from typing import NamedTuple
 
 from semscale.datasets.paths import SPLITS, choose_split
 from semscale.datasets.source import Notes
@@ -15,75 +16,74 @@ from semscale.redact import shown
 
 _ENDING = ".parquet"
 _KNOWN = {name for group in SPLITS.values() for name in group}
-_MAGIC = re.compile(r"[*?\[]")
 
 
-class Files(NamedTuple):
+class ParquetFiles(NamedTuple):
     """Parquet files of one dataset.
 
     Attributes:
-        root: the folder they lie in, absolute or a URL.
+        root: the folder above them, absolute or a URL.
         below: their paths below it, sorted.
     """
 
     root: str
     below: tuple[str, ...]
 
+    def shown(self, file: str) -> str:
+        """Return where a file is, for messages."""
+        return shown(f"{self.root}/{file}".partition("?")[0])
 
-def find_files(path: str) -> Files:
-    """Return the Parquet files that a path names: itself, those below a folder, or those that a glob fits.
+
+def find_files(path: str, split: str | None, notes: Notes) -> ParquetFiles:
+    """Return the files of a split among those that a path names: itself, those in a folder, or those of a glob.
 
     Raises:
-        SemscaleError: there are none.
+        SemscaleError: there are none, they cannot be listed, or the split does not exist.
     """
-    where = shown(path)
     try:
-        return _find(location(path), where)
-    except SemscaleError:
-        raise
+        root, below = _list(location(path))
     except Exception as error:  # the packages behind fsspec raise nearly anything
-        raise SemscaleError("the Parquet files cannot be listed", where=where, found=plain_reason(error)) from error
+        raise SemscaleError(
+            "the Parquet files cannot be listed", where=shown(path), found=plain_reason(error)
+        ) from error
+    if not below:
+        raise SemscaleError(
+            "there is no Parquet file", where=shown(path), expected="a .parquet file, a folder with some, or a glob"
+        )
+    return ParquetFiles(root, choose_files(below, split, notes, shown(path)))
 
 
-def _find(path: str, where: str) -> Files:
+def _list(path: str) -> tuple[str, list[str]]:
     fs, inner = open_place(path)
     if path.partition("?")[0].endswith(_ENDING) and fs.isfile(inner):
         root, _, leaf = path.rpartition("/")
-        return Files(root, (leaf,))
+        return root, [leaf]
     if fs.isdir(inner):
-        root = path.rstrip("/")
-        found = fs.find(inner)
-    elif _MAGIC.search(path):
-        root = _MAGIC.split(path, maxsplit=1)[0].rpartition("/")[0]
-        found = fs.glob(inner)
+        root, found = path.rstrip("/"), fs.find(inner)
+    elif glob.has_magic(path):
+        root, found = re.split(r"[*?\[]", path, maxsplit=1)[0].rpartition("/")[0], fs.glob(inner)
     else:
-        _none(where)
+        return path, []
     above = open_place(root or "/")[1].rstrip("/") + "/"
     below = sorted(name.removeprefix(above) for name in found if name.endswith(_ENDING))
-    seen = tuple(name for name in below if not name.startswith(".") and "/." not in name)
-    return Files(root, seen) if seen else _none(where)
-
-
-def _none(where: str) -> NoReturn:
-    raise SemscaleError(
-        "there is no Parquet file", where=where, expected="a .parquet file, a folder with some, or a glob"
-    )
+    return root, [name for name in below if not name.startswith(".") and "/." not in name]
 
 
 def choose_files(files: Sequence[str], split: str | None, notes: Notes, where: str) -> tuple[str, ...]:
     """Return the files of the split to read; all of them if their names tell no splits.
 
     Raises:
-        SemscaleError: the wanted split is not there.
+        SemscaleError: the split does not exist.
 
     >>> choose_files(["data/test-00000-of-00001.parquet", "data/train-00000-of-00001.parquet"], "train", Notes(), "x")
     ('data/train-00000-of-00001.parquet',)
     """
     owners = {file: split_of(file) for file in files}
     available = sorted({name for name in owners.values() if name is not None})
-    chosen: str | None = None
+    kept = tuple(files)
     if split != "all" and available and (split is not None or None not in owners.values()):
         chosen = choose_split(available, split, notes, where)
+        kept = tuple(file for file in files if owners[file] == chosen)
     elif split not in (None, "all"):
         raise SemscaleError(
             "the dataset has no splits",
@@ -91,8 +91,10 @@ def choose_files(files: Sequence[str], split: str | None, notes: Notes, where: s
             found=f"split: {split}",
             expected="files such as train-00000-of-00001.parquet",
         )
-    kept = tuple(file for file in files if chosen is None or owners[file] == chosen)
-    _note_absent(kept, notes)
+    numbered = (re.match(r"(.*)-\d+-of-(\d+)", file) for file in kept)
+    for (name, total), present in Counter((match[1], int(match[2])) for match in numbered if match).items():
+        if present < total:
+            notes.say(f"only {present} of the {total} files of {name} are there")
     return kept
 
 
@@ -109,15 +111,5 @@ def split_of(file: str) -> str | None:
     numbered = re.fullmatch(r"(.+?)-\d+-of-\d+(-.*)?", name)
     if numbered:
         return numbered[1]
-    for part in (re.split(r"[-_.]", name)[0], *reversed(folders)):
-        if part.casefold() in _KNOWN:
-            return part
-    return None
-
-
-def _note_absent(files: Sequence[str], notes: Notes) -> None:
-    numbered = (re.match(r"(.*)-\d+-of-(\d+)", file) for file in files)
-    counts = Counter((match[1], int(match[2])) for match in numbered if match)
-    for (name, total), count in counts.items():
-        if count < total:
-            notes.say(f"only {count} of the {total} files of {name} are there")
+    words = (re.split(r"[-_.]", name)[0], *reversed(folders))
+    return next((word for word in words if word.casefold() in _KNOWN), None)

@@ -1,8 +1,8 @@
-"""Images in the rows of Parquet files, read on the workers: the image column only, one row group at a time.
+"""Reader of images in the rows of Parquet files: the image column only, with a bounded cache of row groups.
 
 A row group may be larger than the memory, so it is read forwards in batches of about 16 MiB, of which the last 64 MiB
-stay; going back beyond them starts the group again. A process keeps four groups at most. Parquet itself is unpacked
-page by page: add about three times the largest page, in which pyarrow puts up to 1,024 images unless told otherwise.
+are kept; going back beyond them starts the group again. A process keeps four groups at most. Parquet itself is
+unpacked page by page: add about three times the largest page, which has up to 1,024 images by default.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ _MOST_ROWS = 1_024
 
 
 @dataclass(frozen=True)
-class RowReader:
-    """Reads the image of a row.
+class RowGroupReader:
+    """Reader of images by ``file:row group:row``.
 
     Attributes:
         root: the folder of the files.
@@ -42,11 +42,11 @@ class RowReader:
     named: Reader
 
     def read(self, place: str) -> bytes:
-        """Return the bytes of an image, given by ``file:row group:row``. Raises OSError."""
+        """Return the bytes of an image. Raises OSError."""
         file, group, row = place.rsplit(":", 2)
         path = f"{self.root}/{file}"
         try:
-            value = _group(path, _stamp(path), int(group), self.column).value(int(row))
+            value = _group(path, _version(path), int(group), self.column).value(int(row))
         except (pa.ArrowException, OSError, IndexError) as error:
             raise OSError(f"row group {group} of {file.partition('?')[0]}: {plain_reason(error)}") from error
         content = value.get("bytes") if isinstance(value, dict) else value
@@ -60,7 +60,7 @@ class RowReader:
 
 
 def open_parquet(path: str, **options: Any) -> pq.ParquetFile:
-    """Open a file wherever it lies; only its footer is read.
+    """Open a local or remote file; only its footer is read.
 
     Raises:
         OSError, pyarrow.ArrowException: it cannot be read, or is no Parquet.
@@ -121,11 +121,11 @@ class _Group:
 
 
 @lru_cache(maxsize=4)
-def _group(path: str, stamp: tuple[int, int], group: int, column: str) -> _Group:
+def _group(path: str, version: tuple[int, int], group: int, column: str) -> _Group:
     return _Group(path, group, column)
 
 
-def _stamp(path: str) -> tuple[int, int]:
+def _version(path: str) -> tuple[int, int]:
     """Tell a local file that was written anew from the one that was read before."""
     if not is_local(path):
         return (0, 0)
