@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from itertools import chain, islice
+from itertools import islice
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -110,7 +110,7 @@ def _has_unique_paths(files: ParquetFiles, layout: Layout, options: Options) -> 
         return False
     chunks: list[pa.Array] = []
     for file in files.below:
-        for batch in chain.from_iterable(_batches(files, file, [layout.path], layout, options)):
+        for _, _, batch in _batches(files, file, [layout.path], layout, options):
             column = batch.column(0)
             paths = (pc.struct_field(column, "path") if pa.types.is_struct(column.type) else column).cast(pa.string())
             chunks.append(pc.replace_substring(pc.utf8_trim_whitespace(paths), "\\", "/"))
@@ -129,21 +129,19 @@ def _stems(files: Sequence[str]) -> dict[str, str]:
 
 def _rows(files: ParquetFiles, file: str, layout: Layout, options: Options) -> Iterator[_Row]:
     number = 0
-    for group, batches in enumerate(_batches(files, file, layout.listed, layout, options)):
-        place = 0
-        for batch in batches:
-            nothing = [None] * len(batch)
-            images = nothing if layout.path is None else batch.column(layout.image).to_pylist()
-            labels = nothing if layout.label is None else batch.column(layout.label).to_pylist()
-            for image, label in zip(images, labels, strict=True):
-                yield _Row(number, group, place, image, label)
-                number, place = number + 1, place + 1
+    for group, start, batch in _batches(files, file, layout.listed, layout, options):
+        nothing = [None] * len(batch)
+        images = nothing if layout.path is None else batch.column(layout.image).to_pylist()
+        labels = nothing if layout.label is None else batch.column(layout.label).to_pylist()
+        for place, (image, label) in enumerate(zip(images, labels, strict=True), start):
+            yield _Row(number, group, place, image, label)
+            number += 1
 
 
 def _batches(
     files: ParquetFiles, file: str, columns: list[str], layout: Layout, options: Options
-) -> Iterator[Iterator[pa.RecordBatch]]:
-    """Yield the batches of each row group."""
+) -> Iterator[tuple[int, int, pa.RecordBatch]]:
+    """Yield batches of some columns, each with its row group and the number of its first row in that."""
     if _layout(files, file, options) != layout:
         raise SemscaleError(
             "the files of a dataset have different columns",
@@ -153,7 +151,10 @@ def _batches(
     try:
         with open_parquet(f"{files.root}/{file}") as opened:
             for group in range(opened.num_row_groups):
-                yield opened.iter_batches(_BATCH, row_groups=[group], columns=columns, use_threads=False)
+                start = 0
+                for batch in opened.iter_batches(_BATCH, row_groups=[group], columns=columns, use_threads=False):
+                    yield group, start, batch
+                    start += len(batch)
     except Exception as error:
         raise _damaged(files, file, error) from error
 
