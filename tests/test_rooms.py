@@ -15,7 +15,8 @@ ROOT = Path(semscale.__file__).parent
 # a room -> the rooms it may import; errors, redact, access and locks belong to all
 ROOMS: dict[str, set[str]] = {
     "config": set(),
-    "datasets": set(),
+    "synthetic": set(),
+    "datasets": {"synthetic"},
     "categories": set(),
     "scoring": set(),
     "accelerate": {"scoring"},
@@ -23,7 +24,7 @@ ROOMS: dict[str, set[str]] = {
     "replay": {"analysis"},
     "models": set(),
     "serving": {"models"},
-    "training": {"models", "datasets", "categories", "scoring"},
+    "training": {"synthetic", "models", "datasets", "categories", "scoring"},
     "encoding": {"datasets"},
     "report": {"analysis", "scoring"},
     "tracking": {"analysis", "report"},

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from semscale.datasets.bundled import digits, shapes
-from semscale.datasets.bundled.scene import COLOURS, Truth
+from semscale.synthetic import digits, shapes
+from semscale.synthetic.scene import COLOURS, Truth
 
 CLASSES = digits.CLASSES + shapes.CLASSES
 

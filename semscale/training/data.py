@@ -10,10 +10,10 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from semscale.datasets.bundled import digits
-from semscale.datasets.bundled.load import render
-from semscale.datasets.bundled.scene import Truth
 from semscale.models.mini import IMAGE_SIZE
+from semscale.synthetic import digits
+from semscale.synthetic.images import render
+from semscale.synthetic.scene import Truth
 
 _LARGEST_SHIFT = 3  # pixels
 

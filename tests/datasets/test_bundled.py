@@ -10,11 +10,12 @@ import pytest
 from PIL import Image
 
 from semscale.datasets.base import Reader
-from semscale.datasets.bundled import BUNDLED, digits, load_bundled, shapes
-from semscale.datasets.bundled.load import SPLITS, render
-from semscale.datasets.bundled.png import encode_png
-from semscale.datasets.bundled.scene import COLOURS
+from semscale.datasets.bundled import BUNDLED, load_bundled
 from semscale.errors import SemscaleError
+from semscale.synthetic import digits, shapes
+from semscale.synthetic.images import SPLITS, render
+from semscale.synthetic.png import encode_png
+from semscale.synthetic.scene import COLOURS
 
 
 def _pixels(png: bytes) -> np.ndarray:

@@ -109,7 +109,7 @@ def _directory(file: BinaryIO, archive: str) -> list[zipfile.ZipInfo]:
     """Return the members of a zip, checked: all that are counted, inside the archive, none over another."""
     try:
         opened = zipfile.ZipFile(file)
-    except (zipfile.BadZipFile, NotImplementedError, ValueError, struct.error) as error:
+    except (zipfile.BadZipFile, NotImplementedError, ValueError, IndexError, struct.error) as error:
         file.seek(0)
         cut_off = file.read(4) == b"PK\x03\x04" and "not a zip" in str(error)
         no_zip = not cut_off and "not a zip" in str(error)
@@ -120,7 +120,7 @@ def _directory(file: BinaryIO, archive: str) -> list[zipfile.ZipInfo]:
             if no_zip
             else "the archive is damaged",
             where=archive,
-            found=str(error),
+            found=str(error) or type(error).__name__,
             hint="tar:PATH reads tars, folder:PATH folders" if no_zip else "copy or download it again",
         ) from error
     members, counted = opened.infolist(), _counted(file)

@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 
-from semscale.datasets.bundled.png import encode_png
 from semscale.datasets.folder import FolderReader
 from semscale.datasets.hubs.named import name_and_split, opened_once, short, splits_to_read
 from semscale.datasets.hubs.visionset import (
@@ -33,6 +32,7 @@ from semscale.datasets.hubs.visionset import (
 )
 from semscale.datasets.source import Entry, Notes, Options, Source
 from semscale.errors import SemscaleError
+from semscale.synthetic.png import encode_png
 
 
 @dataclass(frozen=True)

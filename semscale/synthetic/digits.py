@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from semscale.datasets.bundled.scene import CANVAS, Truth, compose, draw_palette
+from semscale.synthetic.scene import CANVAS, Truth, compose, draw_palette
 
 CLASSES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 DOMAIN = "digit"

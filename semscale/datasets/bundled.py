@@ -1,26 +1,20 @@
-"""Datasets over the bundled renderers: fixed file names, fixed seeds, images drawn only when they are read."""
+"""The two datasets that come with semscale: synthetic images, drawn when they are read."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
 
-import numpy as np
-from numpy.typing import NDArray
-
 from semscale.datasets.base import Dataset
-from semscale.datasets.bundled import digits, shapes
-from semscale.datasets.bundled.png import encode_png
-from semscale.datasets.bundled.scene import Truth
 from semscale.datasets.samples import Sample, SampleTable
 from semscale.errors import SemscaleError
+from semscale.synthetic import digits, shapes
+from semscale.synthetic.images import SPLITS, class_of, render
+from semscale.synthetic.png import encode_png
 
 BUNDLED = ("digits", "shapes")
 """Names that load_bundled knows."""
 
-SPLITS = ("train", "test")
-
-_SEEDS = {("digits", "train"): 101, ("digits", "test"): 102, ("shapes", "train"): 201, ("shapes", "test"): 202}
 _SHAPES_SIZE = 1_200
 
 
@@ -37,24 +31,13 @@ class BundledReader:
         Raises:
             FileNotFoundError: no image of this dataset and half has that name.
         """
-        folder, _, leaf = place.rpartition("/")
-        number, _, _ = leaf.removesuffix(".png").partition("_")
-        if folder != f"{self.name}/{self.split}" or not number.isdecimal():
-            raise FileNotFoundError(f"no such image in {self.name}/{self.split}: {place}")
-        index = int(number)
-        if self.name == "digits" and index >= len(digits.split_indices(self.split)):
-            raise FileNotFoundError(f"no such image in {self.name}/{self.split}: {place}")
-        if place != file_name(self.name, self.split, index):
-            raise FileNotFoundError(f"no such image in {self.name}/{self.split}: {place}")
-        return encode_png(render(self.name, self.split, index)[0])
-
-
-def class_of(name: str, split: str, index: int) -> str:
-    """Return the class of an image: shapes take turns, digits follow their sources."""
-    if name == "shapes":
-        return shapes.CLASSES[index % len(shapes.CLASSES)]
-    _, target = digits.sources()
-    return digits.CLASSES[int(target[digits.split_indices(split)[index]])]
+        number = place.rpartition("/")[2].partition("_")[0]
+        try:
+            if number.isdecimal() and place == file_name(self.name, self.split, int(number)):
+                return encode_png(render(self.name, self.split, int(number))[0])
+        except IndexError:
+            pass
+        raise FileNotFoundError(f"no such image in {self.name}/{self.split}: {place}")
 
 
 def file_name(name: str, split: str, index: int) -> str:
@@ -64,25 +47,6 @@ def file_name(name: str, split: str, index: int) -> str:
     'shapes/test/0003_star.png'
     """
     return f"{name}/{split}/{index:04d}_{class_of(name, split, index)}.png"
-
-
-def render(name: str, split: str, index: int, variant: int = 0) -> tuple[NDArray[np.uint8], Truth]:
-    """Draw image `index` of a bundled dataset.
-
-    Args:
-        name: "digits" or "shapes".
-        split: "train" or "test".
-        index: number of the image within its half.
-        variant: 0 is the dataset's image; other numbers redraw the same source (digits) or class (shapes) afresh.
-
-    Returns:
-        (64, 64, 3) colour values, and what is true of the image.
-    """
-    seed = [_SEEDS[name, split], index] if variant == 0 else [_SEEDS[name, split], index, variant]
-    rng = np.random.default_rng(seed)
-    if name == "shapes":
-        return shapes.render(class_of(name, split, index), rng)
-    return digits.render(int(digits.split_indices(split)[index]), rng)
 
 
 @lru_cache(maxsize=8)
