@@ -77,3 +77,12 @@ def cannot_write(what: str, folder: Path, error: OSError, *, hint: str) -> Semsc
     with contextlib.suppress(OSError):
         found = f"{shutil.disk_usage(folder).free / 1e6:,.1f} MB free ({found})"
     return SemscaleError(f"{what} cannot be written: the disk is full", where=str(folder), found=found, hint=hint)
+
+
+def summarize(error: BaseException) -> str:
+    """Return the first line of an exception's message, or the name of its class where it has none.
+
+    >>> summarize(ValueError("no number\\nin line 3")), summarize(TimeoutError())
+    ('no number', 'TimeoutError')
+    """
+    return next((line for line in str(error).strip().splitlines()), type(error).__name__)

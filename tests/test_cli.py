@@ -33,7 +33,7 @@ def processes_mentioning(word: str) -> list[str]:
 
 @pytest.mark.parametrize(
     "command",
-    ["", "sweep", "encode", "submit", "serve", "health", "ladder", "optimize", "label", "replay", "doctor", "bench"],
+    ["", "sweep", "encode", "submit", "serve", "health", "ladder", "optimize", "label", "replay", "doctor"],
 )
 def test_help_is_there(command: str) -> None:
     result = run(*command.split(), "--help")

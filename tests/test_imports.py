@@ -36,7 +36,6 @@ def loaded(*arguments: str, cwd: Path) -> set[str]:
     [
         ["--help"],
         ["sweep", "--help"],
-        ["bench", "--help"],
         ["ladder", "digits", "--strategy", "templates-fixed", "--steps", "2"],
         ["sweep", "--steps", "1000"],
         ["sweep", "study.yaml"],

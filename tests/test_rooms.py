@@ -58,7 +58,7 @@ ROOMS: dict[str, set[str]] = {
     },
     "api": {"study", "report", "analysis", "scoring", "encoding", "categories", "datasets", "config"},
     "cli": {
-        "bench",
+        "scoring",
         "study",
         "comparison",
         "label",

@@ -14,7 +14,7 @@ import yaml
 from click.testing import CliRunner, Result
 
 from semscale.cli import main
-from semscale.study.submit import DEFAULT_ENVIRONMENT, read_environment
+from semscale.cli.submit import DEFAULT_ENVIRONMENT, read_environment
 
 JOBS = Path(__file__).parent.parent / "ray_jobs"
 NOBODY = ("--address", "http://127.0.0.1:1")

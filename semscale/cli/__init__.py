@@ -1,10 +1,8 @@
 """The command line: parse, call, print. Imports of the heavy engines stay inside the commands."""
 
 from semscale.cli import (
-    bench,
     categories,
     compare,
-    completion,
     datasets,
     examine,
     label,
@@ -18,10 +16,8 @@ from semscale.cli import (
 from semscale.cli.group import main
 
 __all__ = [
-    "bench",
     "categories",
     "compare",
-    "completion",
     "datasets",
     "examine",
     "label",

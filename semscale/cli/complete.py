@@ -1,4 +1,4 @@
-"""What the shell offers when the tab key is pressed: names of what there is, of the kind that an option takes."""
+"""Names that the shell offers for arguments and options when the tab key is pressed."""
 
 from __future__ import annotations
 
@@ -9,31 +9,23 @@ from pathlib import Path
 import click
 from click.shell_completion import CompletionItem
 
-Offer = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
-
-# the study's own names; a fifth order is as good as a hundredth
-_AGGREGATIONS = ("max", "mean-embedding", "mean-similarity", "logsumexp", "top-3-mean")
-_ORDERS = tuple(map(str, range(5)))
-# open_clip's own list would cost the import of torch
-_MODELS = ("semscale-mini", "hf-hub:")
+Completer = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 
 
-def _names(known: Callable[[], Iterable[str]]) -> Offer:
-    """Offer those of the names that begin with the word."""
+def _completer(names: Callable[[], Iterable[str]], otherwise: str | None = None) -> Completer:
+    """Offer the names that begin with a word; where none does, what the shell has of a kind: `file` or `dir`."""
 
-    def offer(context: click.Context, parameter: click.Parameter, word: str) -> list[CompletionItem]:
-        return [CompletionItem(name) for name in known() if name.startswith(word)]
+    def complete(context: click.Context, parameter: click.Parameter, word: str) -> list[CompletionItem]:
+        items = [CompletionItem(name) for name in names() if name.startswith(word)]
+        return items or ([CompletionItem(word, type=otherwise)] if otherwise else [])
 
-    return offer
+    return complete
 
 
-def _or(kind: str, offer: Offer) -> Offer:
-    """Offer names, and where none fits what the shell has of a kind: `file` or `dir`."""
+def _aggregations() -> Iterable[str]:
+    from semscale.scoring import AGGREGATIONS
 
-    def both(context: click.Context, parameter: click.Parameter, word: str) -> list[CompletionItem]:
-        return offer(context, parameter, word) or [CompletionItem(word, type=kind)]
-
-    return both
+    return AGGREGATIONS
 
 
 def _datasets() -> list[str]:
@@ -55,25 +47,19 @@ def _controls() -> Iterable[str]:
     return control_names()
 
 
-def _strategies() -> list[str]:
-    controls = set(_controls())
-    return [name for name in _all_strategies() if name not in controls]
-
-
 def _runs() -> list[str]:
     """Return the run directories, the newest first."""
-    given = os.environ.get("SEMSCALE_RUNS") or "semscale-runs"
-    folder = Path(given).expanduser()
-    files = [] if "://" in given else sorted(folder.glob("*/study.yaml"), key=lambda file: -file.stat().st_mtime)
-    return [str(file.parent) for file in files]
+    folder = os.environ.get("SEMSCALE_RUNS") or "semscale-runs"
+    files = [] if "://" in folder else Path(folder).expanduser().glob("*/study.yaml")
+    return [str(file.parent) for file in sorted(files, key=lambda file: -file.stat().st_mtime)]
 
 
-aggregations = _names(lambda: _AGGREGATIONS)
-all_strategies = _names(_all_strategies)
-controls = _names(_controls)
-datasets = _names(_datasets)
-specs = _or("file", datasets)
-models = _names(lambda: _MODELS)
-orders = _names(lambda: _ORDERS)
-runs = _or("dir", _names(_runs))
-strategies = _names(_strategies)
+aggregations = _completer(_aggregations)
+all_strategies = _completer(_all_strategies)
+controls = _completer(_controls)
+datasets = _completer(_datasets)
+specs = _completer(_datasets, "file")
+models = _completer(lambda: ("semscale-mini", "hf-hub:"))  # open_clip's own list would cost the import of torch
+orders = _completer(lambda: map(str, range(5)))
+runs = _completer(_runs, "dir")
+strategies = _completer(lambda: [name for name in _all_strategies() if name not in set(_controls())])
