@@ -44,18 +44,6 @@ ROOMS: dict[str, set[str]] = {
     "comparison": {"study", "analysis", "encoding", "categories", "config"},
     "label": {"study", "encoding", "scoring", "datasets", "config"},
     "doctor": {"study", "encoding", "categories", "models"},
-    "bench": {
-        "study",
-        "tracking",
-        "encoding",
-        "serving",
-        "models",
-        "accelerate",
-        "scoring",
-        "categories",
-        "datasets",
-        "config",
-    },
     "api": {"study", "report", "analysis", "scoring", "encoding", "categories", "datasets", "config"},
     "cli": {
         "scoring",

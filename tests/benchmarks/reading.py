@@ -1,30 +1,24 @@
-"""What reading a dataset costs: every loader against bare Pillow on the same pictures, and listings of a million.
+"""Reading datasets: every loader against bare Pillow on the same pictures, and the listing of a million samples.
 
-    python -m semscale.bench.datasets            # 400 pictures; 1,000,000 samples in webdataset shards
-    python -m semscale.bench.datasets --quick    # 40 pictures; 20,000 samples
-
-Reading: one thread, from file to decoded pixels, SHA-256 included, as a worker does it; rounds interleave the ways.
-Listing: ``load_dataset`` in a process of its own; the peak of its memory is compared with that of a short listing.
+Reading: one thread, from file to decoded pixels, SHA-256 included, as an encoding actor does it, 400 pictures
+(quick: 40). Listing: `load_dataset` of 1,000,000 samples in webdataset shards (quick: 20,000) in a new process, whose
+peak memory is compared with that of a short listing.
 """
 
 from __future__ import annotations
 
-import argparse
 import csv
 import hashlib
 import io
 import json
-import statistics
 import subprocess
 import sys
 import tarfile
 import tempfile
-import time
 import zipfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -35,8 +29,37 @@ from semscale.datasets.base import Dataset
 from semscale.datasets.picture import decode
 from semscale.datasets.registry import load_dataset
 
+from .harness import Row, interleave, ratios, row
+
 CLASSES = ("cat", "dog", "emu", "fox")
 PER_SHARD = 10_000
+# deflating makes no picture smaller: without a target
+NO_TARGET = ("zip, deflated", "tar.gz")
+
+
+def measure(quick: bool) -> list[Row]:
+    """Return each loader's rate as a share of bare Pillow's, and speed and memory of a long listing."""
+    pictures = photographs(40 if quick else 400)
+    with tempfile.TemporaryDirectory() as name:
+        root = Path(name)
+        datasets = lay_out(pictures, root)
+        ways: dict[str, Callable[[], None]] = {"bare": partial(read_bare, root / "photos", list(pictures))}
+        ways |= {name: partial(read, dataset) for name, dataset in datasets.items()}
+        taken = interleave(ways, 3 if quick else 7)
+    rows = [
+        row(
+            f"reading {name}, rate against bare Pillow",
+            ratios(taken["bare"], taken[name]),
+            least=None if name in NO_TARGET else 0.9,
+        )
+        for name in datasets
+    ]
+    per_second, mebibytes = list_long(20_000 if quick else 1_000_000)
+    return [
+        *rows,
+        row("listing webdataset shards, samples per second", [per_second]),
+        row("listing webdataset shards, MiB beyond a short listing", [mebibytes]),
+    ]
 
 
 def photographs(n: int) -> dict[str, bytes]:
@@ -59,15 +82,14 @@ def lay_out(pictures: dict[str, bytes], root: Path) -> dict[str, Dataset]:
     for name, content in pictures.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(content)
-    # as zip programs leave pictures, which deflating makes no smaller; and deflated all the same
     for archive, method in (("photos.zip", zipfile.ZIP_STORED), ("deflated.zip", zipfile.ZIP_DEFLATED)):
         with zipfile.ZipFile(root / archive, "w", method) as file:
             for name, content in pictures.items():
                 file.writestr(name, content)
     with tarfile.open(root / "photos.tar", "w") as plain, tarfile.open(root / "photos.tar.gz", "w:gz") as packed:
         for name, content in pictures.items():
-            add(plain, name, content)
-            add(packed, name, content)
+            _add(plain, name, content)
+            _add(packed, name, content)
     with (root / "key.csv").open("w", newline="") as key:
         csv.writer(key).writerows([("file", "class"), *((name, name.partition("/")[0]) for name in pictures)])
     write_shards(root / "shards", [(name.replace("/", "_")[:-4], content) for name, content in pictures.items()])
@@ -90,59 +112,34 @@ def lay_out(pictures: dict[str, bytes], root: Path) -> dict[str, Dataset]:
     return {name: load_dataset(spec, images=str(folder) if name == "table" else None) for name, spec in specs.items()}
 
 
-def add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
-    """Append a member."""
-    info = tarfile.TarInfo(name)
-    info.size = len(content)
-    tar.addfile(info, io.BytesIO(content))
-
-
 def write_shards(folder: Path, samples: list[tuple[str, bytes]]) -> None:
     """Write webdataset shards of 10,000 samples, the class a word in `.cls`."""
     folder.mkdir(parents=True, exist_ok=True)
     for start in range(0, len(samples), PER_SHARD):
         with tarfile.open(folder / f"{start // PER_SHARD:06}.tar", "w") as tar:
             for i, (name, content) in enumerate(samples[start : start + PER_SHARD], start):
-                add(tar, f"{name}.jpg", content)
-                add(tar, f"{name}.cls", CLASSES[i % len(CLASSES)].encode())
+                _add(tar, f"{name}.jpg", content)
+                _add(tar, f"{name}.cls", CLASSES[i % len(CLASSES)].encode())
 
 
-def bare(folder: Path, names: list[str]) -> None:
+def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
+    info = tarfile.TarInfo(name)
+    info.size = len(content)
+    tar.addfile(info, io.BytesIO(content))
+
+
+def read_bare(folder: Path, names: list[str]) -> None:
     """Decode files with Pillow and nothing else."""
     for name in names:
         Image.open(folder / name).load()
 
 
-def ours(dataset: Dataset) -> None:
-    """Read, hash and decode as an encoder actor does."""
+def read(dataset: Dataset) -> None:
+    """Read, hash and decode as an encoding actor does."""
     for place in dataset.samples.places():
         content = dataset.reader.read(place)
         hashlib.sha256(content).digest()
         decode(content)
-
-
-def reading(quick: bool) -> dict[str, dict[str, float]]:
-    """Return per loader its rate relative to bare Pillow: median, least and most over the rounds."""
-    rounds = 3 if quick else 7
-    pictures = photographs(40 if quick else 400)
-    with tempfile.TemporaryDirectory() as folder:
-        root = Path(folder)
-        datasets = lay_out(pictures, root)
-        ways: dict[str, Callable[[], None]] = {"bare": partial(bare, root / "photos", list(pictures))}
-        ways |= {name: partial(ours, dataset) for name, dataset in datasets.items()}
-        ratios: dict[str, list[float]] = {name: [] for name in datasets}
-        for _ in range(rounds):
-            seconds = {}
-            for name, way in ways.items():
-                start = time.perf_counter()
-                way()
-                seconds[name] = time.perf_counter() - start
-            for name in datasets:
-                ratios[name].append(seconds["bare"] / seconds[name])
-    return {
-        name: {"median": statistics.median(values), "least": min(values), "most": max(values)}
-        for name, values in ratios.items()
-    }
 
 
 _LIST = """
@@ -154,51 +151,20 @@ start = time.perf_counter()
 dataset = load_dataset(sys.argv[2])
 seconds = time.perf_counter() - start
 after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-print(len(dataset.samples), seconds, before / 1024, after / 1024)
+print(len(dataset.samples) / seconds, (after - before) / 1024)
 """
 
 
-def listing(quick: bool) -> dict[str, float]:
-    """List a long webdataset in a fresh process: samples per second, and MiB of memory beyond a short listing."""
-    n = 20_000 if quick else 1_000_000
+def list_long(n: int) -> tuple[float, float]:
+    """List a long webdataset in a new process; return samples per second and MiB of memory beyond a short listing."""
     content = photographs(1).popitem()[1][:400]
-    with tempfile.TemporaryDirectory() as folder:
-        root = Path(folder)
+    with tempfile.TemporaryDirectory() as name:
+        root = Path(name)
         write_shards(root / "short", [(f"{i:08}", content) for i in range(100)])
         write_shards(root / "long", [(f"{i:08}", content) for i in range(n)])
         last = (n - 1) // PER_SHARD
         shards = f"{{000000..{last:06}}}" if last else "000000"
         arguments = [f"webdataset:{root}/short/000000.tar", f"webdataset:{root}/long/{shards}.tar"]
-        output = subprocess.run([sys.executable, "-c", _LIST, *arguments], check=True, capture_output=True, text=True)
-    samples, seconds, before, after = map(float, output.stdout.split())
-    return {
-        "samples": samples,
-        "samples_per_second": samples / seconds,
-        "mib_before": before,
-        "mib_beyond": after - before,
-    }
-
-
-def measure(quick: bool) -> dict[str, Any]:
-    """Return both measurements."""
-    return {"reading": reading(quick), "listing": listing(quick)}
-
-
-def main() -> None:
-    """Print the measurements as Markdown and JSON."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true")
-    found = measure(parser.parse_args().quick)
-    print("| loader | rate of bare Pillow | least | most |\n|---|---|---|---|")
-    for name, row in found["reading"].items():
-        print(f"| {name} | {row['median']:.2f} | {row['least']:.2f} | {row['most']:.2f} |")
-    row = found["listing"]
-    print(
-        f"\nlisting {row['samples']:,.0f} samples: {row['samples_per_second']:,.0f} per second, "
-        f"{row['mib_beyond']:.0f} MiB more than a listing of 100 ({row['mib_before']:.0f} MiB)\n"
-    )
-    print(json.dumps(found, indent=1))
-
-
-if __name__ == "__main__":
-    main()
+        done = subprocess.run([sys.executable, "-c", _LIST, *arguments], check=True, capture_output=True, text=True)
+    per_second, mebibytes = map(float, done.stdout.split())
+    return per_second, mebibytes

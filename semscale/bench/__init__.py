@@ -1,1 +1,0 @@
-"""The project's benchmarks: what it costs against doing the same by bare means, and the targets for that."""
