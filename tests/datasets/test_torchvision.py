@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import inspect
 import io
 import pickle
 import struct
@@ -18,6 +19,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from semscale.datasets.hubs.torchvision import SETS
 from semscale.datasets.registry import load_dataset
 from semscale.errors import SemscaleError
 
@@ -173,6 +175,14 @@ def test_a_set_without_paths_is_read_through_its_items(tmp_path: Path) -> None:
     assert [sample.true_class for sample in dataset.samples] == ["accordion", "airplanes"]
     pixels = np.asarray(Image.open(io.BytesIO(dataset.reader.read(dataset.samples[1].place))))
     assert np.array_equal(pixels, np.asarray(Image.open(io.BytesIO(jpeg(1)))))
+
+
+def test_the_table_of_sets_is_that_of_torchvision() -> None:
+    for name, splits in SETS.items():
+        bases = getattr(tv, name).__mro__
+        known = {one for base in bases if "__init__" in vars(base) for one in inspect.signature(base).parameters}
+        assert all(set(arguments) <= known for arguments in splits.values()), name
+        assert ("download" in known) == (name not in ("FER2013", "ImageFolder", "ImageNet")), name
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Datasets through the package ``datasets``: from the Hugging Face hub, or saved and laid out on a disk as it does.
+"""Loader of Hugging Face datasets through the package ``datasets``: from the hub, or from a folder.
 
 - ``hf:food101``, ``hf:org/name:test``: a dataset of the hub and its split;
 - ``hf:org/name@CONFIG:test``: one of its configurations;
@@ -7,12 +7,11 @@
 The driver reads the label column and the names of the images; the workers open the dataset themselves and read the
 encoded images, which are never decoded and encoded again. A hub dataset is pinned to the commit that the driver found.
 Each node needs it in its cache: with no ``HF_HOME`` that all nodes share, every node downloads for itself, with the
-``HF_TOKEN`` of its own environment. Datasets that bring code to run are not loaded.
+``HF_TOKEN`` of its own environment. Without a network the cache is used; ``HF_HUB_OFFLINE=1`` spares the attempts.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,14 +21,14 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from semscale.datasets.hubs.hub import cache_only, commit_on_hub, library
-from semscale.datasets.hubs.named import name_and_split, opened_once, short, splits_to_read
+from semscale.datasets.hubs.common import missing_package, name_and_split, opened_once, short, splits_to_read
 from semscale.datasets.source import Entry, Notes, Options, Source
 from semscale.datasets.where import MAX_FILE_BYTES, read_whole, stem
 from semscale.errors import SemscaleError
 
 _BATCH = 8192
 _SAVED = ("state.json", "dataset_dict.json")
+_HUB_TIMEOUT_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,7 @@ class Address:
 
 @dataclass(frozen=True)
 class HuggingFaceReader:
-    """Reads encoded images by ``split:row``; opens the dataset once per process.
+    """Reader of encoded images by ``split:row``; opens the dataset once per process.
 
     Attributes:
         address: where the dataset is.
@@ -86,7 +85,7 @@ def open_source(rest: str, options: Options) -> Source:
         SemscaleError: the package is missing, the dataset is unknown, gated or out of reach, it has no such
             configuration, split or column, or no column that is clearly the image or the class.
     """
-    hub = library()
+    hub = _library()
     address, wanted = _address(rest, options.split)
     where = f"hf:{address.path}" + (f"@{address.config}" if address.config else "")
     notes = Notes()
@@ -109,11 +108,25 @@ def open_source(rest: str, options: Options) -> Source:
     )
 
 
+def _library() -> Any:
+    """Import ``datasets``, silent: no bars, no telemetry, no warnings about retries and cards."""
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("HF_UPDATE_DOWNLOAD_COUNTS", "0")
+    try:
+        import datasets
+        import huggingface_hub
+    except ImportError as error:
+        raise missing_package("hf", error) from error
+    huggingface_hub.constants.HF_HUB_DISABLE_TELEMETRY = True  # another package may have imported it earlier
+    huggingface_hub.utils.disable_progress_bars()
+    huggingface_hub.utils.logging.set_verbosity_error()
+    datasets.disable_progress_bars()
+    datasets.logging.set_verbosity_error()
+    return datasets
+
+
 def _address(rest: str, option: str | None) -> tuple[Address, str | None]:
-    if os.path.isdir(os.path.expanduser(rest)):
-        path, wanted = rest, option
-    else:
-        path, wanted = name_and_split(rest, option)
+    path, wanted = (rest, option) if os.path.isdir(os.path.expanduser(rest)) else name_and_split(rest, option)
     config = None
     if not os.path.isdir(os.path.expanduser(path)):
         path, _, config = path.partition("@")
@@ -127,16 +140,37 @@ def _address(rest: str, option: str | None) -> tuple[Address, str | None]:
     return Address(path, config or None), wanted
 
 
+def _commit_on_hub(address: Address) -> str | None:
+    """Return the commit of a dataset on the hub; None when the hub is out of reach, by choice or not."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
+
+    if _library().config.HF_HUB_OFFLINE:
+        return None
+    try:
+        info = HfApi().dataset_info(address.path, revision=address.revision, timeout=_HUB_TIMEOUT_S)
+    except (RepositoryNotFoundError, RevisionNotFoundError) as error:
+        raise SemscaleError(
+            "the hub has no such dataset, or does not show it to you",
+            where=f"hf:{address.path}",
+            found=short(error),
+            hint="check the name; HF_TOKEN opens private and gated datasets",
+        ) from error
+    except Exception:  # no route, no name service, a proxy's page: the packages underneath raise nearly anything
+        return None
+    commit: str | None = info.sha
+    return commit
+
+
 def _open(address: Address) -> tuple[dict[str, Any], str | None]:
     """Return the splits of a dataset, mapped into memory, and its commit on the hub."""
-    hub, local = library(), os.path.isabs(address.path)
-    commit = None if local else commit_on_hub(address.path, address.revision)
+    hub, local = _library(), os.path.isabs(address.path)
+    commit = None if local else _commit_on_hub(address)
     try:
         if local and any(os.path.isfile(os.path.join(address.path, one)) for one in _SAVED):
             saved = hub.load_from_disk(address.path)
             return dict(saved) if isinstance(saved, hub.DatasetDict) else {str(saved.split or "all"): saved}, None
-        with contextlib.nullcontext() if local or commit else cache_only():
-            return dict(hub.load_dataset(address.path, address.config, revision=commit)), commit
+        return dict(hub.load_dataset(address.path, address.config, revision=commit)), commit
     except Exception as error:  # the package lets through whatever pyarrow, fsspec, httpx and the hub raise
         raise SemscaleError(
             "the dataset cannot be loaded",
@@ -149,8 +183,8 @@ def _open(address: Address) -> tuple[dict[str, Any], str | None]:
 
 @opened_once(8)
 def _images(address: Address, split: str, column: str) -> Any:
-    """Return the rows with encoded images, or why there are none, which is kept, or every image would wait for it."""
-    hub = library()
+    """Return the rows with encoded images, or why there are none, which is cached, or every image would wait for it."""
+    hub = _library()
     try:
         splits, _ = _open(address)
     except SemscaleError as error:

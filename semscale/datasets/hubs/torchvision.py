@@ -1,71 +1,114 @@
-"""Image classification sets of ``torchvision.datasets``: ``torchvision:CIFAR10``, ``torchvision:Flowers102:val``.
+"""Loader of the image classification sets of ``torchvision.datasets``: ``torchvision:Flowers102:val``.
 
-NAME is the class, upper or lower case. Its files lie in the folder ``images``, or else in ``SEMSCALE_TORCHVISION``, or
+NAME is the class, upper or lower case. Its files are in the folder ``images``, or else in ``SEMSCALE_TORCHVISION``, or
 else in ``semscale/torchvision`` of the user's cache, and are downloaded if they are missing and torchvision can do it.
 Workers read at the same path; a node that does not see the files downloads them for itself.
 
-Where the set is files, the images are those files as they lie. Where it is arrays (CIFAR, MNIST, SVHN, STL10), or
-publishes no paths (Caltech), an image is an uncompressed PNG of its pixels, the same bytes on every machine.
+Where the set is files, the images are those files. Where it is arrays (CIFAR, MNIST, SVHN, STL10), or publishes no
+paths (Caltech), an image is an uncompressed PNG of its pixels, the same bytes on every machine.
 """
 
 from __future__ import annotations
 
+import contextlib
+import difflib
 import os
-from collections.abc import Iterator, Mapping
+import socket
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from semscale.datasets.folder import FolderReader
-from semscale.datasets.hubs.named import name_and_split, opened_once, short, splits_to_read
-from semscale.datasets.hubs.visionset import (
-    Part,
-    check_classification,
-    class_names,
-    class_numbers,
-    find_parts,
-    find_set,
-    image_files,
-    open_part,
-)
+from semscale.datasets.hubs.common import missing_package, name_and_split, opened_once, short, splits_to_read
 from semscale.datasets.source import Entry, Notes, Options, Source
 from semscale.errors import SemscaleError
 from semscale.synthetic.png import encode_png
 
+_Splits = Mapping[str, Mapping[str, Any]]
+
+
+def _by(argument: str, values: str) -> _Splits:
+    return {value: {argument: value} for value in values.split()}
+
+
+_WHOLE: _Splits = {"all": {}}
+_HALVES: _Splits = {"train": {"train": True}, "test": {"train": False}}
+
+# class of torchvision.datasets -> split -> arguments of its constructor
+SETS: dict[str, _Splits] = {
+    **dict.fromkeys(["Caltech101", "Caltech256", "EuroSAT", "ImageFolder", "Omniglot", "SEMEION", "SUN397"], _WHOLE),
+    **dict.fromkeys(["CIFAR10", "CIFAR100", "FashionMNIST", "KMNIST", "MNIST", "QMNIST", "USPS"], _HALVES),
+    **dict.fromkeys(["FER2013", "Food101", "GTSRB", "StanfordCars"], _by("split", "train test")),
+    **dict.fromkeys(["ImageNet", "Imagenette"], _by("split", "train val")),
+    **dict.fromkeys(
+        ["CLEVRClassification", "DTD", "Flowers102", "PCAM", "RenderedSST2"], _by("split", "train val test")
+    ),
+    "Country211": _by("split", "train valid test"),
+    "EMNIST": {
+        f"{kind}-{half}": {"split": kind, **arguments}
+        for kind in ("byclass", "bymerge", "balanced", "letters", "digits", "mnist")
+        for half, arguments in _HALVES.items()
+    },
+    "FGVCAircraft": _by("split", "train val trainval test"),
+    "INaturalist": _by("version", "2017 2018 2019 2021_train 2021_train_mini 2021_valid"),
+    "LFWPeople": _by("split", "10fold train test"),
+    "OxfordIIITPet": _by("split", "trainval test"),
+    "Places365": _by("split", "train-standard train-challenge val test"),
+    "STL10": _by("split", "train train+unlabeled unlabeled test"),
+    "SVHN": _by("split", "train test extra"),
+}
+_WITHOUT_DOWNLOAD = {"FER2013", "ImageFolder", "ImageNet"}
+
+# the attributes in which torchvision's classes have their images and labels, the files and the class names
+_PAIRS = ("samples", "imgs", "_samples")
+_FILES = ("_image_files", "_images", "data")
+_TARGETS = ("targets", "_labels", "labels", "y")
+_CLASSES = ("classes", "categories", "all_categories")
+
+_SERVER_TIMEOUT_S = 30.0
+"""How long a server that stopped sending may be silent; torchvision itself sets no limit."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A split of a torchvision set: enough to open it on another machine.
+
+    Attributes:
+        name: the class of ``torchvision.datasets``, a key of `SETS`.
+        root: the folder of its files, absolute.
+        split: the split's name.
+    """
+
+    name: str
+    root: str
+    split: str
+
 
 @dataclass(frozen=True)
 class PixelReader:
-    """Reads images of a set of arrays by ``split:number``; opens the set once per process.
+    """Reader of sets of arrays by ``split:number``; opens the set once per process."""
 
-    Attributes:
-        parts: the splits.
-    """
-
-    parts: tuple[tuple[str, Part], ...]
+    parts: tuple[Part, ...]
 
     def read(self, place: str) -> bytes:
         """Return an image as PNG. Raises OSError when the set is not on this machine or the image is broken."""
         split, _, number = place.rpartition(":")
-        dataset = _kept(dict(self.parts)[split])
+        dataset = _open_once(next(part for part in self.parts if part.split == split))
         if isinstance(dataset, str):
             raise OSError(dataset)
         try:
-            image = dataset[int(number)][0]
-            return encode_png(np.asarray(image.convert("RGB")))
+            return encode_png(np.asarray(dataset[int(number)][0].convert("RGB")))
         except Exception as error:  # Pillow's plugins raise nearly anything on broken files
             raise OSError(short(error)) from error
 
 
 @dataclass(frozen=True)
 class FileReader:
-    """Reads the files of a set by their paths below its folder; torchvision itself is asked only if one is missing.
-
-    Attributes:
-        root: the folder of the set.
-        parts: the splits.
-    """
+    """Reader of the files of a set by their paths below its folder; opens the set only if one is missing."""
 
     root: str
     parts: tuple[Part, ...]
@@ -76,63 +119,164 @@ class FileReader:
         try:
             return files.read(place)
         except FileNotFoundError:
-            for found in map(_kept, self.parts):
-                if isinstance(found, str):
-                    raise OSError(found) from None
+            for opened in map(_open_once, self.parts):  # which downloads what this node lacks
+                if isinstance(opened, str):
+                    raise OSError(opened) from None
             return files.read(place)
 
 
 def open_source(rest: str, options: Options) -> Source:
-    """Open a set of torchvision; see the module for where its files lie.
+    """Open a set of torchvision; see the module for where its files are.
 
     Raises:
         SemscaleError: torchvision is missing, has no such set, or it is none for classification; no such split; its
-            files are neither there nor to be had.
+            files are missing and cannot be downloaded.
     """
-    named, wanted = name_and_split(rest, options.split)
-    name, root = find_set(named), _root(options.images)
-    where = f"torchvision:{name}"
-    notes = Notes()
-    parts = find_parts(name, root)
-    if len(parts) == 1 and wanted not in (None, "all"):
+    given, wanted = name_and_split(rest, options.split)
+    name, notes = _find_set(given), Notes()
+    where, splits = f"torchvision:{name}", tuple(SETS[name])
+    if len(splits) == 1 and wanted not in (None, "all"):
         raise SemscaleError("the dataset has no splits", where=where, found=f"split: {wanted}", expected="no split")
-    chosen = {split: parts[split] for split in splits_to_read(list(parts), wanted, notes, where)}
-    first = open_part(next(iter(chosen.values())))
-    check_classification(first, name)
-    names = class_names(first)
-    published = image_files(first) is not None
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "semscale" / "torchvision"
+    root = os.path.abspath(os.path.expanduser(options.images or os.environ.get("SEMSCALE_TORCHVISION") or cache))
+    parts = tuple(Part(name, root, split) for split in splits_to_read(splits, wanted, notes, where))
+    first = _open(parts[0])
+    names = _class_names(first)
+    has_files = _image_files(first) is not None
     return Source(
         name.lower(),
-        FileReader(root, tuple(chosen.values())) if published else PixelReader(tuple(chosen.items())),
-        _entries(name, root, chosen, first, published),
+        FileReader(root, parts) if has_files else PixelReader(parts),
+        _entries(parts, first, has_files),
         notes,
         classes=names,
         labels={str(number): text for number, text in enumerate(names or ())},
     )
 
 
-def _root(images: str | None) -> str:
-    cache = os.environ.get("XDG_CACHE_HOME")
-    usual = (Path(cache) if cache else Path.home() / ".cache") / "semscale" / "torchvision"
-    return os.path.abspath(os.path.expanduser(images or os.environ.get("SEMSCALE_TORCHVISION") or usual))
+def _find_set(given: str) -> str:
+    known = {name.casefold(): name for name in SETS}
+    name = known.get(given.casefold())
+    if name is not None:
+        return name
+    others = {other.casefold() for other in _library().__all__}
+    if given.casefold() in others:
+        raise SemscaleError(
+            "the torchvision dataset is no image classification set",
+            where=f"torchvision:{given}",
+            expected=f"a set with one class per image: {', '.join(SETS)}",
+        )
+    near = [known[other] for other in difflib.get_close_matches(given.casefold(), known, n=3)]
+    raise SemscaleError(
+        "torchvision has no such dataset",
+        where=f"torchvision:{given}",
+        expected="a class of torchvision.datasets, such as CIFAR10 or Flowers102",
+        hint=f"did you mean {' or '.join(near)}?" if near else None,
+    )
 
 
-def _entries(name: str, root: str, parts: Mapping[str, Part], first: Any, published: bool) -> Iterator[Entry]:
-    for position, (split, part) in enumerate(parts.items()):
-        dataset = open_part(part) if position else first
-        paths = image_files(dataset) if published else None
-        for number, label in enumerate(class_numbers(dataset)):
-            text = None if label is None else str(label)
-            if paths is not None:
-                yield Entry(os.path.relpath(paths[number], root), label=text)
-            else:
-                yield Entry(f"{name}/{split}/{number:06d}.png", f"{split}:{number}", text)
+def _library() -> Any:
+    try:
+        import torchvision.datasets
+    except ImportError as error:
+        raise missing_package("torchvision", error) from error
+    return torchvision.datasets
+
+
+def _open(part: Part) -> Any:
+    """Return the torchvision dataset, downloaded first if its files are missing."""
+    dataset_class, arguments = getattr(_library(), part.name), SETS[part.name][part.split]
+    can_download = part.name not in _WITHOUT_DOWNLOAD
+    try:
+        if not can_download:
+            return dataset_class(part.root, **arguments)
+        with _only_downloader(part.root):
+            try:
+                return dataset_class(part.root, download=False, **arguments)
+            except (RuntimeError, OSError):
+                return dataset_class(part.root, download=True, **arguments)
+    except Exception as error:  # broken pickles, MAT files and archives raise nearly anything
+        raise SemscaleError(
+            "the torchvision dataset cannot be opened" + (" or downloaded" if can_download else ""),
+            where=f"torchvision:{part.name} in {part.root}",
+            found=short(error),
+            hint="put its files there, or name their folder under images:",
+        ) from error
 
 
 @opened_once(2)
-def _kept(part: Part) -> Any:
-    """Return the opened set, or why it cannot be opened, which is kept, or every image would wait for it."""
+def _open_once(part: Part) -> Any:
+    """Return the opened set, or why it cannot be opened, which is cached, or every image would wait for it."""
     try:
-        return open_part(part)
+        return _open(part)
     except SemscaleError as error:
         return f"{error.what}: {error.found}"
+
+
+@contextlib.contextmanager
+def _only_downloader(root: str) -> Iterator[None]:
+    """Let one process of all that see the folder download, and give up on a silent server."""
+    from filelock import FileLock
+
+    before = socket.getdefaulttimeout()
+    lock: Any = contextlib.nullcontext()
+    with contextlib.suppress(OSError):  # nothing can be downloaded into a read-only folder
+        os.makedirs(root, exist_ok=True)
+        if os.access(root, os.W_OK):
+            lock = FileLock(os.path.join(root, ".semscale.lock"))
+    with lock:
+        socket.setdefaulttimeout(_SERVER_TIMEOUT_S)
+        try:
+            yield
+        finally:
+            socket.setdefaulttimeout(before)
+
+
+def _entries(parts: Sequence[Part], first: Any, has_files: bool) -> Iterator[Entry]:
+    for part in parts:
+        dataset = first if part is parts[0] else _open(part)
+        paths = _image_files(dataset) if has_files else None
+        for number, label in enumerate(_class_numbers(dataset)):
+            text = None if label is None or int(label) < 0 else str(int(label))
+            if paths is not None:
+                yield Entry(os.path.relpath(paths[number], part.root), label=text)
+            else:
+                yield Entry(f"{part.name}/{part.split}/{number:06d}.png", f"{part.split}:{number}", text)
+
+
+def _image_files(dataset: Any) -> list[str] | None:
+    """Return the path of every image where the dataset publishes them, else None."""
+    for name in (*_PAIRS, *_FILES):
+        found = getattr(dataset, name, None)
+        if not isinstance(found, list) or not found or len(found) != len(dataset):
+            continue
+        paths = [one[0] for one in found] if isinstance(found[0], tuple) else found
+        if isinstance(paths[0], (str, os.PathLike)) and any(os.path.isfile(one) for one in islice(paths, 100)):
+            return [os.fspath(one) for one in paths]
+    return None
+
+
+def _class_numbers(dataset: Any) -> Iterator[Any]:
+    """Yield the class of every image; only a dataset that keeps no list of them is read for it."""
+    for name in (*_PAIRS, *_TARGETS):
+        found: Any = getattr(dataset, name, None)
+        found = found.tolist() if hasattr(found, "tolist") else found
+        if not isinstance(found, Sequence) or not len(found) == len(dataset) > 0:
+            continue
+        if name in _PAIRS and isinstance(found[0], tuple) and len(found[0]) == 2:
+            found = [one[1] for one in found]
+        if found[0] is None or hasattr(found[0], "__index__"):
+            yield from found
+            return
+    yield from (dataset[index][1] for index in range(len(dataset)))
+
+
+def _class_names(dataset: Any) -> tuple[str, ...] | None:
+    """Return the class names in the dataset's order, the first of several synonyms; None where it has none."""
+    for name in _CLASSES:
+        found = getattr(dataset, name, None)
+        if isinstance(found, (list, tuple)) and found:
+            return tuple(one if isinstance(one, str) else str(one[0]) for one in found)
+    index = getattr(dataset, "class_to_idx", None)
+    if isinstance(index, Mapping) and sorted(index.values()) == list(range(len(index))):
+        return tuple(sorted(index, key=index.__getitem__))
+    return None

@@ -1,4 +1,4 @@
-"""What the loaders of named collections share: ``NAME[:split]``, the splits to read, and packages that are missing."""
+"""Helpers of the loaders of named collections: ``NAME[:split]``, missing packages, one opening per process."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from semscale.errors import SemscaleError
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_MOST_WORDS = 300
+_MOST_CHARACTERS = 300
 
 
 def name_and_split(rest: str, option: str | None) -> tuple[str, str | None]:
@@ -36,20 +36,18 @@ def splits_to_read(available: Sequence[str], wanted: str | None, notes: Notes, w
     """Return the splits to read: the wanted one, every one for ``all``, or the one that `choose_split` picks.
 
     Raises:
-        SemscaleError: the wanted split is not there.
+        SemscaleError: the wanted split does not exist.
     """
-    if wanted == "all":
-        return tuple(available)
-    return (choose_split(available, wanted, notes, where),)
+    return tuple(available) if wanted == "all" else (choose_split(available, wanted, notes, where),)
 
 
-def missing_package(scheme: str, extra: str, error: ImportError) -> SemscaleError:
-    """Return the error for a scheme whose package is not installed."""
+def missing_package(scheme: str, error: ImportError) -> SemscaleError:
+    """Return the error for a scheme whose package is not installed; the extra has the scheme's name."""
     return SemscaleError(
         f"datasets that begin with {scheme}: need a package",
         where=f"{scheme}:",
         found=str(error),
-        hint=f'pip install "semscale[{extra}]"',
+        hint=f'pip install "semscale[{scheme}]"',
     )
 
 
@@ -60,13 +58,13 @@ def short(error: BaseException) -> str:
     'no such thing'
     """
     text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= _MOST_WORDS else f"{text[:_MOST_WORDS]}..."
+    return text if len(text) <= _MOST_CHARACTERS else f"{text[:_MOST_CHARACTERS]}..."
 
 
 def opened_once(n: int) -> Callable[[Callable[P, T]], Callable[P, T]]:
-    """Keep the last n results of a function that opens something, and let threads that want the same one wait for it.
+    """Cache the last n results of a function that opens something; threads that want the same one wait for it.
 
-    Readers have no memory for it: they are unpickled anew for every chunk of images.
+    Readers cannot cache it themselves: they are unpickled anew for every chunk of images.
     """
 
     def decorate(function: Callable[P, T]) -> Callable[P, T]:
