@@ -57,7 +57,7 @@ def test_all_mistakes_come_in_one_message_with_lines(tmp_path: Path) -> None:
         ({"aggregation": ["max", "min"]}, "top-k-mean"),
         ({"aggregation": ["max", "max"]}, "more than once"),
         ({"aggregation": []}, "at least one"),
-        ({"aggregation": ["max", 3]}, "or a list of names"),
+        ({"aggregation": ["max", 3]}, "valid string .found 3."),
         ({"aggregation": "top-0-mean"}, "or top-k-mean such as top-3-mean"),
     ],
 )

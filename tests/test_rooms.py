@@ -14,7 +14,7 @@ ROOT = Path(semscale.__file__).parent
 
 # a room -> the rooms it may import; errors, redact, access and locks belong to all
 ROOMS: dict[str, set[str]] = {
-    "config": set(),
+    "config": {"scoring"},
     "synthetic": set(),
     "datasets": {"synthetic"},
     "categories": set(),

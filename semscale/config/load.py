@@ -1,4 +1,4 @@
-"""Reading a study file, changed by options or not; all that is wrong comes in one message, before anything starts."""
+"""Reading a study file and the options that change it; all mistakes come in one message, before anything starts."""
 
 from __future__ import annotations
 
@@ -8,28 +8,20 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from semscale.config.faults import Places, faults_of, raise_faults
+from semscale.config.messages import faults_of, raise_faults
 from semscale.config.study import StudyConfig, contradictions
-from semscale.config.tree import Fault, Location, NoTreeError, Tree, read_tree
+from semscale.config.yaml_positions import Fault, Location, NotYamlError, PositionedYaml, read_yaml
 from semscale.errors import SemscaleError
 
 MAX_FILE_BYTES = 2 * 2**20
-"""A study file larger than this is no study file; it would take a minute to read."""
+"""Size of the largest study file, which takes seconds to read."""
 
 Check = Callable[[Mapping[str, Any]], Iterable[Fault]]
-"""Finds faults in a tree that may be wrong in every other way; for names that only other rooms know."""
+"""Finds faults in a tree that may be wrong in every other way; for names that only other packages know."""
 
 
 def load_study(path: str | Path, *, check: Check | None = None) -> StudyConfig:
-    """Read a study file.
-
-    Args:
-        path: the file.
-        check: finds further faults, such as unknown names.
-
-    Raises:
-        SemscaleError: the file is missing, is no YAML, or holds mistakes; all of them are listed with their lines.
-    """
+    """Read a study file; see :func:`read_study`."""
     return read_study(path, {}, check=check)
 
 
@@ -40,25 +32,26 @@ def read_study(
 
     Args:
         path: the file; None for the quickstart study.
-        options: where in the tree -> name of the option and its value.
+        options: location in the study -> name of the option and its value.
         check: finds further faults, such as unknown names.
 
     Raises:
-        SemscaleError: as for :func:`load_study`; what an option says is named by the option.
+        SemscaleError: the file cannot be read, is no YAML, or holds mistakes; all of them are listed with their lines
+            and options.
     """
-    tree = Tree({}) if path is None else _read(Path(path))
-    places: dict[Location, int | str] = dict(tree.lines)
-    faults = list(tree.faults)
+    content = PositionedYaml({}) if path is None else _read(Path(path))
+    positions: dict[Location, int | str] = dict(content.lines)
+    faults = content.faults
     for location, (option, value) in options.items():
-        within = tree.value
+        section = content.value
         for part in location[:-1]:
-            within = within.setdefault(part, {}) if isinstance(within, dict) else None
-        if isinstance(within, dict):  # if not, that is a fault of the file, which is told
-            within[location[-1]] = value
-            places = {place: line for place, line in places.items() if place[: len(location)] != location}
+            section = section.setdefault(part, {}) if isinstance(section, dict) else None
+        if isinstance(section, dict):  # else the file has a fault there
+            section[location[-1]] = value
+            positions = {place: line for place, line in positions.items() if place[: len(location)] != location}
             faults = [fault for fault in faults if fault[0][: len(location)] != location]
-            places[location] = option
-    return _validated(tree.value, faults, places, str(path) if path is not None else None, check)
+            positions[location] = option
+    return _validated(content.value, faults, positions, None if path is None else str(path), check)
 
 
 def study_from(tree: Mapping[str, Any], *, where: str = "options") -> StudyConfig:
@@ -67,30 +60,33 @@ def study_from(tree: Mapping[str, Any], *, where: str = "options") -> StudyConfi
 
 
 def _validated(
-    tree: dict[str, Any], faults: list[Fault], places: Places, where: str | None, check: Check | None
+    tree: dict[str, Any],
+    faults: list[Fault],
+    positions: Mapping[Location, int | str],
+    where: str | None,
+    check: Check | None,
 ) -> StudyConfig:
     study = None
     try:
         study = StudyConfig.model_validate(tree)
     except ValidationError as error:
-        # what the whole study says of itself is told below, with its place, also beside other faults
-        faults += [fault for fault in faults_of(error, tree) if fault[0]]
+        faults += faults_of(error, tree)
     faults += contradictions(tree)
     if check is not None:
         faults += check(tree)
-    raise_faults(faults, places, where)
+    raise_faults(faults, positions, where)
     assert study is not None
     return study
 
 
-def _read(path: Path) -> Tree:
+def _read(path: Path) -> PositionedYaml:
     try:
         with path.open("rb") as file:
-            content = file.read(MAX_FILE_BYTES + 1)
+            text = file.read(MAX_FILE_BYTES + 1)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise SemscaleError("the study file cannot be read", where=str(path), found=reason) from error
-    if len(content) > MAX_FILE_BYTES:
+    if len(text) > MAX_FILE_BYTES:
         raise SemscaleError(
             "the study file is too large",
             where=str(path),
@@ -98,27 +94,25 @@ def _read(path: Path) -> Tree:
             hint="long lists of class names go to a file of their own: classes: names.yaml",
         )
     try:
-        text = content.decode("utf-8-sig")
+        content = read_yaml(text.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
+        line = text.count(b"\n", 0, error.start) + 1
         raise SemscaleError(
             "the study file is not a text",
             where=f"{path}, line {line}",
-            found=f"the byte 0x{content[error.start]:02x}, which is not UTF-8",
+            found=f"the byte 0x{text[error.start]:02x}, which is not UTF-8",
             expected="YAML in UTF-8",
         ) from error
-    try:
-        tree = read_tree(text)
-    except NoTreeError as error:
-        place = str(path) if error.line is None else f"{path}, line {error.line}"
-        raise SemscaleError("the study file is not valid YAML", where=place, found=error.what) from error
-    if tree.value is None:
-        tree.value = {}
-    if not isinstance(tree.value, dict):
+    except NotYamlError as error:
+        where = str(path) if error.line is None else f"{path}, line {error.line}"
+        raise SemscaleError("the study file is not valid YAML", where=where, found=error.what) from error
+    if content.value is None:
+        content.value = {}
+    if not isinstance(content.value, dict):
         raise SemscaleError(
             "the study file must be a mapping of keys to values",
             where=str(path),
-            found="a list" if isinstance(tree.value, list) else "a single value",
+            found="a list" if isinstance(content.value, list) else "a single value",
             expected="for example `datasets: [digits]`",
         )
-    return tree
+    return content

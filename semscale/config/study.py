@@ -11,21 +11,17 @@ from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 import yaml
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from semscale.redact import redact, shown
+from semscale.scoring import AGGREGATIONS
 
 # in YAML `yes` is true and "3" a text; neither is a number
 Whole = Annotated[int, Field(strict=True, ge=0, lt=2**63)]
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Switch = Annotated[bool, Field(strict=True)]
+
+_AGGREGATIONS = [name for name in AGGREGATIONS if not name.startswith("top-")]
 
 
 class _Section(BaseModel):
@@ -222,13 +218,12 @@ class StudyConfig(_Section):
     @field_validator("aggregation")
     @classmethod
     def _known_aggregations(cls, value: str | tuple[str, ...]) -> str | tuple[str, ...]:
-        names = ("max", "mean-embedding", "mean-similarity", "logsumexp")
         given = (value,) if isinstance(value, str) else value
         if not given:
             raise ValueError("at least one is needed, or the grid of trials is empty")
         for name in given:
-            if name not in names and not re.fullmatch(r"top-[1-9]\d{0,2}-mean", name):
-                raise ValueError(f"expected {', '.join(names)} or top-k-mean such as top-3-mean")
+            if name not in _AGGREGATIONS and not re.fullmatch(r"top-[1-9]\d{0,2}-mean", name):
+                raise ValueError(f"expected {', '.join(_AGGREGATIONS)} or top-k-mean such as top-3-mean")
         if len(set(given)) < len(given):
             raise ValueError("an aggregation stands here more than once")
         # a list of one is the same study as the name alone
@@ -240,13 +235,6 @@ class StudyConfig(_Section):
         if isinstance(value, tuple) and (value[:1] != (1,) or any(b <= a for a, b in pairwise(value))):
             raise ValueError("expected a list that begins with 1 and rises, such as [1, 2, 4]")
         return value
-
-    @model_validator(mode="after")
-    def _agrees_with_itself(self) -> StudyConfig:
-        found = [message for _, message in contradictions(self.model_dump())]
-        if found:
-            raise ValueError("; ".join(found))
-        return self
 
     @property
     def aggregations(self) -> tuple[str, ...]:

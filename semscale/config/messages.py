@@ -1,0 +1,112 @@
+"""Messages for a study with mistakes: pydantic's own, each with its line or option and the nearest known name."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from pydantic import ValidationError
+
+from semscale.config.study import DatasetConfig, StrategyConfig, StudyConfig
+from semscale.config.yaml_positions import Fault, Location
+from semscale.errors import SemscaleError
+from semscale.redact import shown
+
+_MOST_FAULTS = 50
+_LONGEST = 80
+
+
+def faults_of(error: ValidationError, tree: Any) -> list[Fault]:
+    """Return what pydantic found wrong with a tree, one fault for each value; alternatives of a union are joined."""
+    messages: dict[Location, dict[str, None]] = {}
+    for detail in error.errors(include_url=False):
+        location = _within(detail["loc"], tree)
+        if detail["type"] == "extra_forbidden":
+            message = f"unknown key {_name(location)!r}; {nearest(str(location[-1]), _known_keys(location[:-1]))}"
+        elif detail["type"] == "missing":
+            location, message = (*location, detail["loc"][-1]), "is missing"
+        elif detail["type"] == "value_error":
+            message = str(detail["msg"]).removeprefix("Value error, ")
+        else:
+            message = f"{detail['msg']} (found {quoted(detail['input'])})"
+        messages.setdefault(location, {})[message] = None
+    return [(location, "; or: ".join(found)) for location, found in messages.items()]
+
+
+def raise_faults(faults: Iterable[Fault], positions: Mapping[Location, int | str], where: str | None) -> None:
+    """Raise one SemscaleError with a line for every fault, in the order of the file; nothing without faults.
+
+    Args:
+        faults: what is wrong where.
+        positions: the line of the file, or the option of the command, where a part of the study was given.
+        where: the file.
+    """
+    rows: dict[tuple[int | str | None, str], None] = {}
+    for location, message in faults:
+        ends = (location[:end] for end in range(len(location), 0, -1))
+        position = next((positions[end] for end in ends if end in positions), None)
+        named = f"{_name(location)}: " if location and not message.startswith("unknown key") else ""
+        rows[position, named + message] = None
+    if not rows:
+        return
+    # lines first, then options, then what has no position
+    ordered = sorted(rows, key=lambda row: (row[0] is None, isinstance(row[0], str), row[0] or 0))
+    lines = []
+    for position, text in ordered[:_MOST_FAULTS]:
+        prefix = "" if position is None else f"{position}: " if isinstance(position, str) else f"line {position}: "
+        lines.append(f"  - {prefix}{text}")
+    if len(ordered) > _MOST_FAULTS:
+        lines.append(f"  - and {len(ordered) - _MOST_FAULTS} more")
+    count = "a mistake" if len(ordered) == 1 else f"{len(ordered)} mistakes"
+    raise SemscaleError(f"the study has {count}:\n" + "\n".join(lines), where=where)
+
+
+def nearest(name: str, known: Sequence[str]) -> str:
+    """Return advice on an unknown name: the nearest known one, or all of them.
+
+    >>> nearest("templats", ["templates", "prompts"]), nearest("x", ["templates", "prompts"])
+    ("did you mean 'templates'?", 'there are: templates, prompts')
+    """
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(known)}"
+
+
+def quoted(value: object) -> str:
+    """Return a value as it may stand in a message: short, printable, and without passwords.
+
+    >>> quoted("https://ann:pw@host/?sig=1"), quoted("a" * 100)[-6:], quoted([1])
+    ("'https://***@host/?***'", "aa...'", 'a list')
+    """
+    if value is None or isinstance(value, (Mapping, list, tuple)):
+        return "nothing" if value is None else "a mapping" if isinstance(value, Mapping) else "a list"
+    if not isinstance(value, str):
+        return str(value)[:_LONGEST]
+    text = shown(value)
+    text = text if len(text) <= _LONGEST else text[:_LONGEST] + "..."
+    return repr(text) if text.isprintable() else ascii(text)
+
+
+def _name(location: Location) -> str:
+    text = shown(".".join(map(str, location)))
+    text = text if len(text) <= _LONGEST else text[:_LONGEST] + "..."
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
+
+
+def _within(location: Location, tree: Any) -> Location:
+    """Return the part of pydantic's location that a tree has, which is without the names of a union's members."""
+    for number, part in enumerate(location):
+        items = dict(enumerate(tree)) if isinstance(tree, (list, tuple)) else tree
+        if not isinstance(items, Mapping) or part not in items:
+            return location[:number]
+        tree = items[part]
+    return location
+
+
+def _known_keys(section: Location) -> list[str]:
+    if not section:
+        return list(StudyConfig.model_fields)
+    key = str(section[0])
+    models: dict[str, Any] = {"datasets": DatasetConfig, "strategies": StrategyConfig}
+    model: Any = models.get(key) or StudyConfig.model_fields[key].annotation
+    return list(model.model_fields)
