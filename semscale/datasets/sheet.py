@@ -1,13 +1,15 @@
-"""The contact sheet: one row per class with a few of its images beside the texts that a model will be offered."""
+"""Contact sheet: one row per class with a few of its images beside the texts that a model will be offered."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import textwrap
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from semscale.datasets.base import Dataset, Reader
 from semscale.datasets.cut import cut
@@ -34,7 +36,6 @@ def draw_sheet(
     about: str = "",
     per_class: int = 3,
     seed: int = 0,
-    progress: Callable[[int, int], None] | None = None,
 ) -> Image.Image:
     """Draw the contact sheet of a dataset.
 
@@ -48,7 +49,6 @@ def draw_sheet(
         about: a line under the title.
         per_class: images in a row.
         seed: another seed chooses other images.
-        progress: is told (rows done, all rows).
     """
     usable = dataset.samples.pick(positions)
     counts = np.bincount(usable.class_index, minlength=len(dataset.classes))
@@ -57,12 +57,28 @@ def draw_sheet(
     rows = []
     for index in shown:
         name = dataset.classes[index]
-        places = [sample.place for sample in chosen.pick(np.flatnonzero(chosen.class_index == index))]
-        rows.append(_row(dataset.reader, places, name, int(counts[index]), categories.get(name, ()), per_class))
-        if progress:
-            progress(len(rows), len(shown))
+        picked = chosen.pick(np.flatnonzero(chosen.class_index == index)).places()
+        tiles = [_thumbnail(dataset.reader, place) for place in picked]
+        rows.append(_row(name, int(counts[index]), tiles, per_class, _category_lines(categories.get(name, ()))))
+    width = rows[0].width + 2 * _MARGIN
+    title = wrap(dataset.name, rows[0].width, _font(26, bold=True))[:2]
+    head = _text_block(title, rows[0].width, 36, _font(26, bold=True), _INK)
+    notes = _text_block(wrap(about, rows[0].width, _font(15))[:3], rows[0].width, _LINE, _font(15), _GREY)
     rest = len(dataset.classes) - len(shown)
-    return _assemble(dataset, rows, about, f"and {rest:,} more classes" if rest else "")
+    footer = _text_block([f"and {rest:,} more classes"] * bool(rest), rows[0].width, 44, _font(15), _GREY)
+    heights = [row.height + 1 for row in rows]
+    sheet = Image.new(
+        "RGB", (width, 2 * _MARGIN + 14 + head.height + notes.height + sum(heights) + footer.height), "white"
+    )
+    sheet.paste(head, (_MARGIN, _MARGIN))
+    sheet.paste(notes, (_MARGIN, _MARGIN + head.height))
+    pen, y = ImageDraw.Draw(sheet), _MARGIN + head.height + notes.height + 14
+    for row in [*rows, footer]:
+        if row.height:
+            pen.line([(_MARGIN, y), (width - _MARGIN, y)], _RULE)
+        sheet.paste(row, (_MARGIN, y + 1))
+        y += row.height + 1
+    return sheet
 
 
 def save_sheet(sheet: Image.Image, path: Path) -> None:
@@ -77,50 +93,42 @@ def save_sheet(sheet: Image.Image, path: Path) -> None:
         raise SemscaleError("the contact sheet cannot be written", where=str(path), found=str(error)) from error
 
 
-def _assemble(dataset: Dataset, rows: Sequence[Image.Image], about: str, footer: str) -> Image.Image:
-    width = rows[0].width + 2 * _MARGIN
-    title = wrap([dataset.name], width - 2 * _MARGIN, _font(26, bold=True))[:2]
-    lines = wrap([about], width - 2 * _MARGIN, _font(15))[:3] if about else []
-    head = _MARGIN + 36 * len(title) + _LINE * len(lines) + 14
-    height = head + sum(row.height + 1 for row in rows) + (44 if footer else 0) + _MARGIN
-    sheet = Image.new("RGB", (width, height), "white")
-    pen = ImageDraw.Draw(sheet)
-    y = _MARGIN
-    for line in title:
-        pen.text((_MARGIN, y), line, _INK, _font(26, bold=True))
-        y += 36
-    for line in lines:
-        pen.text((_MARGIN, y), line, _GREY, _font(15))
-        y += _LINE
-    y = head
-    for row in rows:
-        pen.line([(_MARGIN, y), (width - _MARGIN, y)], _RULE)
-        sheet.paste(row, (_MARGIN, y + 1))
-        y += row.height + 1
-    if footer:
-        pen.line([(_MARGIN, y), (width - _MARGIN, y)], _RULE)
-        pen.text((_MARGIN, y + 14), footer, _GREY, _font(15))
-    return sheet
+def wrap(text: str, width: int, font: ImageFont.FreeTypeFont) -> list[str]:
+    """Break a text into lines of at most `width` pixels: at spaces where possible, in words if they must."""
+    # a line break or a control character in a name would be drawn as a box, or break the line
+    text = "".join(letter if letter.isprintable() or letter == "\u00a0" else "�" for letter in text)
+    letters = int(len(text) * width / max(1.0, font.getlength(text))) + 4
+    while True:
+        lines = textwrap.wrap(text, letters)
+        if letters == 1 or all(font.getlength(line) <= width for line in lines):
+            return lines
+        letters -= 1
 
 
-def _row(
-    reader: Reader, places: Sequence[str], name: str, count: int, texts: Sequence[str], per_class: int
-) -> Image.Image:
-    names = _at_most(wrap([name], _NAME - 16, _font(17, bold=True)), 4)
-    said = _categories(texts)
-    height = max(_THUMB, 25 * len(names) + _LINE, _LINE * len(said)) + 2 * _PAD
-    pictures = per_class * (_THUMB + _GAP)
-    row = Image.new("RGB", (_NAME + pictures + 16 + _TEXT, height), "white")
-    pen = ImageDraw.Draw(row)
-    for i, line in enumerate(names):
-        pen.text((0, _PAD + 25 * i), line, _INK, _font(17, bold=True))
+def _row(name: str, count: int, tiles: Sequence[Image.Image], per_class: int, texts: Sequence[str]) -> Image.Image:
     counted = f"{count:,} image{'' if count == 1 else 's'}" if count else "no image"
-    pen.text((0, _PAD + 2 + 25 * len(names)), counted, _GREY, _font(14))
-    for i, place in enumerate(places):
-        row.paste(_thumbnail(reader, place), (_NAME + i * (_THUMB + _GAP), _PAD))
-    for i, line in enumerate(said):
-        pen.text((_NAME + pictures + 16, _PAD + _LINE * i), line, _INK, _font(15))
+    names = _text_block(
+        _at_most(wrap(name, _NAME - 16, _font(17, bold=True)), 4), _NAME, 25, _font(17, bold=True), _INK
+    )
+    said = _text_block(texts, _TEXT, _LINE, _font(15), _INK)
+    pictures = per_class * (_THUMB + _GAP)
+    height = max(_THUMB, names.height + _LINE, said.height) + 2 * _PAD
+    row = Image.new("RGB", (_NAME + pictures + 16 + _TEXT, height), "white")
+    row.paste(names, (0, _PAD))
+    ImageDraw.Draw(row).text((0, _PAD + 2 + names.height), counted, _GREY, _font(14))
+    for i, tile in enumerate(tiles):
+        row.paste(tile, (_NAME + i * (_THUMB + _GAP), _PAD))
+    row.paste(said, (_NAME + pictures + 16, _PAD))
     return row
+
+
+def _text_block(
+    lines: Sequence[str], width: int, line_height: int, font: ImageFont.FreeTypeFont, colour: str
+) -> Image.Image:
+    block = Image.new("RGB", (width, line_height * len(lines)), "white")
+    for i, line in enumerate(lines):
+        ImageDraw.Draw(block).text((0, line_height * i), line, colour, font)
+    return block
 
 
 def _thumbnail(reader: Reader, place: str) -> Image.Image:
@@ -137,61 +145,29 @@ def _thumbnail(reader: Reader, place: str) -> Image.Image:
         # first small and then RGB: a converted panorama of 100 million pixels would need 400 MB more
         if scale < 1 and picture.mode not in ("1", "P", "PA"):
             picture = picture.resize(size, Image.Resampling.BICUBIC, reducing_gap=2.0)
-        picture = picture.convert("RGB")
-        if picture.size != size:
-            picture = picture.resize(size, Image.Resampling.NEAREST if scale >= 1 else Image.Resampling.BICUBIC)
+        resampling = Image.Resampling.NEAREST if scale >= 1 else Image.Resampling.BICUBIC
+        picture = picture.convert("RGB").resize(size, resampling)
         tile.paste(picture, ((_THUMB - size[0]) // 2, (_THUMB - size[1]) // 2))
-    ImageDraw.Draw(tile).rectangle((0, 0, _THUMB - 1, _THUMB - 1), outline=_FRAME)
-    return tile
+    return ImageOps.expand(tile.crop((1, 1, _THUMB - 1, _THUMB - 1)), 1, _FRAME)
 
 
-def _categories(texts: Sequence[str]) -> list[str]:
+def _category_lines(texts: Sequence[str]) -> list[str]:
     """Return the lines that say the texts, or as many of them as there is room for."""
-    font, parts = _font(15), [f"{text}  ·" for text in texts[:-1]] + list(texts[-1:])
-    lines = wrap(parts, _TEXT, font, between="  ")
-    fitting = len(parts)
-    while len(lines) > _MOST_LINES and fitting > 1:
-        fitting = min(fitting - 1, fitting * _MOST_LINES // len(lines) + 1)
-        lines = wrap([*parts[:fitting], f"and {len(parts) - fitting} more"], _TEXT, font, between="  ")
-    return _at_most(lines, _MOST_LINES)
+
+    def lines(count: int) -> list[str]:
+        # short texts are kept together by spaces that do not break
+        parts = [text.replace(" ", "\u00a0") if len(text) < 60 else text for text in texts[:count]]
+        more = [f"and\u00a0{len(texts) - count}\u00a0more"] if count < len(texts) else []
+        return wrap("\u00a0\u00a0· ".join([*parts, *more]), _TEXT, _font(15))
+
+    if not texts or len(lines(len(texts))) <= _MOST_LINES:
+        return lines(len(texts)) if texts else []
+    fitting = bisect_left(range(1, min(len(texts), 200)), True, key=lambda count: len(lines(count)) > _MOST_LINES)
+    return _at_most(lines(max(1, fitting)), _MOST_LINES)
 
 
 def _at_most(lines: list[str], most: int) -> list[str]:
     return lines if len(lines) <= most else [*lines[: most - 1], lines[most - 1] + " …"]
-
-
-def wrap(parts: Sequence[str], width: int, font: ImageFont.FreeTypeFont, between: str = " ") -> list[str]:
-    """Break parts into lines: between them where possible, at spaces inside long ones, in words if they must.
-
-    Args:
-        parts: what should stay together.
-        width: of a line, in pixels.
-        font: measures the texts.
-        between: what stands between two parts on a line.
-    """
-    lines = [""]
-    for part in parts:
-        joined = f"{lines[-1]}{between}{part}" if lines[-1] else part
-        if font.getlength(_plain(joined)) <= width:
-            lines[-1] = joined
-            continue
-        if lines[-1]:
-            lines.append("")
-        if font.getlength(_plain(part)) <= width:
-            lines[-1] = part
-        elif " " in part.strip():
-            lines[-1:] = wrap(part.split(), width, font)
-        else:
-            for letter in part:
-                if lines[-1] and font.getlength(_plain(lines[-1] + letter)) > width:
-                    lines.append("")
-                lines[-1] += letter
-    return [_plain(line) for line in lines]
-
-
-def _plain(text: str) -> str:
-    # a line break or a control character in a name would be drawn as a box, or break the line
-    return "".join(letter if letter.isprintable() else "�" for letter in text)
 
 
 @lru_cache(maxsize=16)

@@ -131,10 +131,10 @@ def test_names_of_every_kind_can_be_drawn() -> None:
 def test_wrapped_lines_fit_and_lose_nothing(width: int) -> None:
     font = ImageFont.load_default(15)
     assert isinstance(font, ImageFont.FreeTypeFont)
-    parts = ["dog", "dogs", "a rather large dog", "Donaudampfschifffahrtsgesellschaft", "x"]
-    lines = wrap(parts, width, font, between="  ")
+    text = "dog dogs a rather large dog Donaudampfschifffahrtsgesellschaft x"
+    lines = wrap(text, width, font)
     assert all(font.getlength(line) <= width for line in lines)
-    assert "".join("".join(lines).split()) == "".join("".join(parts).split())
+    assert "".join("".join(lines).split()) == text.replace(" ", "")
 
 
 def test_a_sheet_that_cannot_be_written_is_a_user_error(tmp_path: Path) -> None:

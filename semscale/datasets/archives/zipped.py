@@ -98,7 +98,7 @@ def list_members(path: str, notes: Notes) -> Iterator[Entry]:
     with open_archive(path) as file:
         for info in _directory(file, shown(path)):
             name = member_name(_decoded(info))
-            if info.is_dir() or not picks(name, notes):
+            if info.filename.endswith("/") or not picks(name, notes):
                 continue
             reason = _refusal(info)
             place = f"{info.header_offset}:{info.compress_size}:{info.file_size}:{info.compress_type}:{info.CRC}"
