@@ -40,8 +40,7 @@ from semscale.cli.output import json_option, only_json, print_json
 @click.option("--limit", type=click.IntRange(min=1), help="Only the first so many.")
 @click.option("--quiet", is_flag=True, help="No progress, only the table.")
 @json_option(
-    "kind, labelled, unusable, before, sent (counts), results, statistics, quarantine (files), categories (rows of "
-    "stats.csv)"
+    "kind, labelled, unusable, sent (counts), results, statistics, quarantine (files), categories (rows of stats.csv)"
 )
 def label(
     given: str,
@@ -63,7 +62,7 @@ def label(
     INPUT has images (a folder, .zip, .tar, .tar.gz, or a spec that `semscale datasets` lists, whose classes are not
     needed) or texts (.csv, .tsv, .txt, .jsonl). Writes results.csv, and with --stats per category its share, mean
     cosine, variance and strongest competitor. What cannot be used goes to quarantine.csv. The same command after an
-    interruption goes on from there.
+    interruption sends only what is not encoded yet.
 
     \b
     semscale label photos.zip --categories "cat,dog,bird" --stats
@@ -86,9 +85,9 @@ def label(
     for line in notes:
         report.note(line)
     place = embedding_store(store)
-    request = Request(given, names, model, column, limit)
+    request = Request(given, names, model, column, limit, encoder or "server", servers)
     with only_json(as_json):
-        result = run(request, out, report, place, servers, stats, encoder=encoder or "server")
+        result = run(request, out, report, place, stats=stats)
     if as_json:
         print_json(result.to_json())
         return

@@ -1,12 +1,13 @@
-"""The categories of a labelling: from the command line or from a file."""
+"""Categories of a labelling, from the command line or from a file."""
 
 from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from semscale.datasets.tables.records import Record, read_delimited, read_lines
 from semscale.errors import SemscaleError
 
 _HEADERS = ("category", "categories")
@@ -37,38 +38,37 @@ def read_categories(path: Path) -> tuple[tuple[str, ...], list[str]]:
     """Return the categories in a file, and notes.
 
     A ``.txt`` file has a category per line, a ``.json`` file a list, a ``.csv`` file has them in its first column,
-    whose header may be ``category``. Blank lines are passed over.
+    whose header may be ``category``. Empty lines are skipped.
 
     Raises:
         SemscaleError: the file cannot be read, is of another kind, or has an empty category or none.
     """
-    reader = {".txt": _lines, ".json": _list, ".csv": _column}.get(path.suffix.lower())
-    if reader is None:
+    where = str(path)
+    if path.suffix.lower() == ".txt":
+        return _checked((line for line in _values(read_lines(where), where) if line.strip()), where)
+    if path.suffix.lower() == ".csv":
+        cells = [row[0] for row in _values(read_delimited(where, ","), where) if row]
+        return _checked(cells[1:] if cells and cells[0].strip().casefold() in _HEADERS else cells, where)
+    if path.suffix.lower() != ".json":
         raise SemscaleError(
-            "the file with categories is of an unknown kind", where=str(path), expected="a .txt, .json or .csv file"
+            "the file with categories is of an unknown kind", where=where, expected="a .txt, .json or .csv file"
         )
     try:
-        found = reader(path.expanduser().read_text(encoding="utf-8-sig"), str(path))
-    except (OSError, UnicodeDecodeError, ValueError, csv.Error) as error:
-        raise SemscaleError("the file with categories cannot be read", where=str(path), found=str(error)) from error
-    return _checked(found, str(path))
-
-
-def _lines(text: str, where: str) -> list[str]:
-    return [line for line in text.splitlines() if line.strip()]
-
-
-def _list(text: str, where: str) -> list[str]:
-    found = json.loads(text)
+        found = json.loads(path.expanduser().read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError) as error:
+        raise SemscaleError("the file with categories cannot be read", where=where, found=str(error)) from error
     if not isinstance(found, list) or not all(isinstance(item, str) for item in found):
         raise SemscaleError("the file with categories holds no list of texts", where=where, found=repr(found)[:80])
-    return found
+    return _checked(found, where)
 
 
-def _column(text: str, where: str) -> list[str]:
-    rows = [row for row in csv.reader(text.splitlines(keepends=True), strict=True) if row]
-    cells = [row[0] for row in rows]
-    return cells[1:] if cells and cells[0].strip().casefold() in _HEADERS else cells
+def _values(records: Iterator[Record], where: str) -> Iterator[str]:
+    for record in records:
+        if record.fault is not None:
+            raise SemscaleError(
+                "the file with categories cannot be read", where=f"{where}:{record.line}", found=record.fault
+            )
+        yield record.value
 
 
 def _checked(found: Iterable[str], where: str) -> tuple[tuple[str, ...], list[str]]:

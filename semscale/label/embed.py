@@ -1,4 +1,4 @@
-"""The unit rows of a window of items, by way of the store; what is bad costs a reason and nothing else."""
+"""Embeddings of a window of items, through the store; a bad item costs a reason and nothing else."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Embedded:
-    """What became of a window.
+    """Embeddings of a window.
 
     Attributes:
         positions: which items have a row, ascending.

@@ -1,9 +1,8 @@
-"""What is to be labelled: the images of a dataset, whatever their classes, or the texts of a file."""
+"""Listing of what is to be labelled: the images of a dataset, whatever their classes, or the texts of a file."""
 
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
@@ -11,7 +10,6 @@ from typing import Literal, NamedTuple
 from semscale.datasets.archives.lookup import is_archive
 from semscale.datasets.base import Reader
 from semscale.datasets.bundled import BUNDLED, load_bundled
-from semscale.datasets.folder import FolderReader
 from semscale.datasets.registry import open_source, schemes
 from semscale.datasets.source import Entry, Notes, Options
 from semscale.datasets.where import stem
@@ -20,7 +18,7 @@ from semscale.label.texts import TEXT_SUFFIXES, read_texts
 
 Kind = Literal["image", "text"]
 
-# a rule that no loader looks at: it says that the class is not wanted from the source
+# a rule for the class that no loader looks at, so that the source need not know the classes
 _NO_CLASS = "{class}"
 
 
@@ -28,18 +26,16 @@ class Item(NamedTuple):
     """One image or text.
 
     Attributes:
-        name: what stands in the results: the image's file name, or the text.
-        spot: what stands in the quarantine: the file name, or the line.
-        place: where the reader finds an image.
+        name: what the results have: the image's file name, or the text.
+        location: what the quarantine has: the file name, or the line.
+        place: what the reader takes for an image.
         reason: why it cannot be used; None when nothing speaks against it.
-        stamp: size and time of an image file, so that a change between two runs shows.
     """
 
     name: str
-    spot: str
+    location: str
     place: str = ""
     reason: str | None = None
-    stamp: str = ""
 
 
 @dataclass(frozen=True)
@@ -49,8 +45,7 @@ class Listing:
     Attributes:
         kind: whether it has images or texts.
         title: short name, for the progress and for folders.
-        place: what it is: a spec, or a file or folder.
-        state: of a file size and time; another one is another input.
+        source: a spec, or a file or folder, absolute.
         items: in a stable order, made while they are read; read once.
         reader: fetches images; None for texts.
         notes: filled while the items are read.
@@ -58,8 +53,7 @@ class Listing:
 
     kind: Kind
     title: str
-    place: str
-    state: str
+    source: str
     items: Iterator[Item]
     reader: Reader | None = None
     notes: Notes = field(default_factory=Notes)
@@ -79,22 +73,15 @@ def open_listing(given: str, column: str | None = None) -> Listing:
     spec = _spec(given)
     if spec is None:
         texts = (Item(row.text, str(row.line), reason=row.reason) for row in read_texts(given, column))
-        return Listing("text", stem(given), _absolute(given), _state(given), texts)
+        return Listing("text", stem(given), _absolute(given), texts)
     if spec in BUNDLED:
         dataset = load_bundled(spec)
         named = (Item(sample.file, sample.file, sample.place) for sample in dataset.samples)
-        return Listing("image", spec, spec, "", named, dataset.reader)
+        return Listing("image", spec, spec, named, dataset.reader)
     scheme, _, rest = spec.partition(":")
     source = open_source(spec, Options(image=column, class_from=_NO_CLASS))
-    return Listing(
-        "image",
-        source.name,
-        f"{scheme}:{_absolute(rest)}",
-        _state(rest),
-        (_image(entry, source.reader) for entry in source.entries),
-        source.reader,
-        source.notes,
-    )
+    images = map(_image, source.entries)
+    return Listing("image", source.name, f"{scheme}:{_absolute(rest)}", images, source.reader, source.notes)
 
 
 def _spec(given: str) -> str | None:
@@ -126,31 +113,13 @@ def _spec(given: str) -> str | None:
     )
 
 
-def _image(entry: Entry, reader: Reader) -> Item:
-    place = entry.place or entry.file
+def _image(entry: Entry) -> Item:
     try:
         entry.file.encode()
     except UnicodeEncodeError:
         name = entry.file.encode(errors="surrogateescape").decode(errors="backslashreplace")
         return Item(name, name, reason="the file's name is not UTF-8")
-    return Item(entry.file, entry.file, place, entry.reason, _stamp(reader, place))
-
-
-def _stamp(reader: Reader, place: str) -> str:
-    if not isinstance(reader, FolderReader) or "://" in reader.root:
-        return ""
-    return _state(os.path.join(reader.root, place))
-
-
-def _state(path: str) -> str:
-    """Return size and time of a local file; nothing for a folder, or what is not there or elsewhere."""
-    if "://" in path:
-        return ""
-    try:
-        found = os.stat(os.path.expanduser(path))
-    except OSError:
-        return ""
-    return f"{found.st_size} {found.st_mtime_ns}" if stat.S_ISREG(found.st_mode) else ""
+    return Item(entry.file, entry.file, entry.place or entry.file, entry.reason)
 
 
 def _absolute(path: str) -> str:

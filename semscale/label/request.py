@@ -1,4 +1,4 @@
-"""A labelling as it was asked for."""
+"""Request of a labelling: the input, the categories and the model."""
 
 from __future__ import annotations
 
@@ -24,7 +24,10 @@ class Request:
         categories: different ones, in the order that decides ties.
         model: the model's name.
         column: where the texts are, or the images of a table.
-        limit: label only this many, the first ones.
+        limit: label only the first so many.
+        encoder: ``server``, or ``local`` for a model in this process.
+        servers: addresses of running servers; without any, one is started for the time of the call.
+        actors: encoder actors; by default one for every two CPUs.
     """
 
     given: str
@@ -32,6 +35,9 @@ class Request:
     model: str
     column: str | None = None
     limit: int | None = None
+    encoder: str = "server"
+    servers: tuple[str, ...] = ()
+    actors: int | None = None
 
     def open(self) -> Listing:
         """Open the input; its items end at the limit.
@@ -51,11 +57,8 @@ class Request:
             )
         return replace(listing, items=chain([first], items))
 
-    def purpose(self, *more: str) -> str:
-        """Return a digest of everything that decides the results, as far as it is known."""
-        parts = [self.column, self.limit, self.categories, *more]
-        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
-
     def default_out(self, listing: Listing) -> Path:
-        """Return the folder of this request; the same one always has the same, another another."""
-        return DEFAULT_FOLDER / f"{slug(listing.title)}-{self.purpose(listing.place, self.model)[:8]}"
+        """Return the folder of the results: the same for the same input, categories, model, column and limit."""
+        parts = [self.column, self.limit, self.categories, listing.source, self.model]
+        digest = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+        return DEFAULT_FOLDER / f"{slug(listing.title)}-{digest[:8]}"

@@ -1,14 +1,14 @@
-"""Labelling from beginning to end: window after window into the files, going on where an earlier run was stopped."""
+"""Labelling from beginning to end: items are encoded and written window by window."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -16,18 +16,20 @@ from semscale.config import study_from
 from semscale.encoding.folder import Folder
 from semscale.errors import SemscaleError
 from semscale.label.embed import embed
-from semscale.label.journal import QUARANTINE, RESULTS, STATISTICS, Journal, Mark, write_whole
 from semscale.label.listing import Item, Kind
 from semscale.label.request import Request
-from semscale.label.resume import link, resume
+from semscale.label.results import QUARANTINE, RESULTS, STATISTICS, ResultFiles
 from semscale.scoring.statistics import CategoryStatistics
 from semscale.scoring.tally import RunningStatistics, nearest_category
 from semscale.study.cluster import ray_cluster
 from semscale.study.progress import Reporter
 from semscale.study.who import open_encoder, who_encodes
 
+if TYPE_CHECKING:
+    from semscale.study.who import AnyEncoder
+
 WINDOW = 2048
-"""Items between two writes; nothing in the files depends on it."""
+"""Items that are encoded at once; nothing in the files depends on it."""
 
 _HEADERS: dict[Kind, dict[str, tuple[str, ...]]] = {
     "image": {RESULTS: ("file", "label"), QUARANTINE: ("file", "reason")},
@@ -37,14 +39,13 @@ _HEADERS: dict[Kind, dict[str, tuple[str, ...]]] = {
 
 @dataclass(frozen=True)
 class Labelled:
-    """What a labelling has come to.
+    """Result of a labelling.
 
     Attributes:
-        folder: where `results.csv`, `quarantine.csv` and, if asked for, `stats.csv` lie.
+        folder: has `results.csv`, `quarantine.csv` and, if requested, `stats.csv`.
         kind: images or texts.
         n_labelled, n_bad: items in the results, and in the quarantine.
-        n_before: items that an earlier, interrupted run had done.
-        sent: documents that went to the servers on this occasion.
+        sent: documents that went to the servers; the others were in the store.
         statistics: a row per category, the columns of `stats.csv`.
         wrote_statistics: whether `stats.csv` was written.
     """
@@ -53,7 +54,6 @@ class Labelled:
     kind: Kind
     n_labelled: int
     n_bad: int
-    n_before: int
     sent: int
     statistics: pd.DataFrame
     wrote_statistics: bool
@@ -64,7 +64,6 @@ class Labelled:
             "kind": self.kind,
             "labelled": self.n_labelled,
             "unusable": self.n_bad,
-            "before": self.n_before,
             "sent": self.sent,
             "results": str(self.folder / RESULTS),
             "statistics": str(self.folder / STATISTICS) if self.wrote_statistics else None,
@@ -74,91 +73,82 @@ class Labelled:
 
 
 def label(
-    request: Request,
-    out: Path | None,
-    report: Reporter,
-    store: Folder,
-    servers: Sequence[str] = (),
-    stats: bool = False,
-    window: int = WINDOW,
-    actors: int | None = None,
-    encoder: str = "server",
+    request: Request, out: Path | None, report: Reporter, store: Folder, *, stats: bool = False, window: int = WINDOW
 ) -> Labelled:
     """Label every item with the category whose embedding has the highest cosine with its own.
 
-    The same call after an interruption goes on behind the last window that was written.
+    The results get their names when all are written. The same call after an interruption starts from the first item and
+    sends nothing that is in the store.
 
     Args:
-        request: what is to be labelled.
-        out: folder of the results; ``semscale-labels/<name>-<digest>`` unless given.
+        request: what is to be labelled, and with what.
+        out: folder of the results; by default ``semscale-labels/<name>-<digest>``.
         report: shows the progress.
         store: the embedding store.
-        servers: addresses of running servers; without any one is started for the time of the call.
         stats: also write `stats.csv`.
-        window: items between two writes.
-        actors: encoder actors; one for every two CPUs unless given.
-        encoder: ``server``, or ``local`` for a model in this process.
+        window: items that are encoded at once.
 
     Raises:
-        SemscaleError: for anything that the user can mend, and when not one item could be labelled.
+        SemscaleError: for anything that the user can fix, and when not one item could be labelled.
     """
-    study = study_from(
-        {
-            "models": [request.model],
-            "encoder": encoder,
-            "server": {"urls": list(servers)},
-            "encoding": {"actors": actors},
-        }
-    )
     listing = request.open()
     folder = out or request.default_out(listing)
     with ExitStack() as stack:
-        logs = Path(stack.enter_context(TemporaryDirectory(prefix="semscale-label-")))
-        if study.encoder == "server":
-            with report.stage("starting Ray"):
-                stack.enter_context(ray_cluster(study.ray.address))
-        who = who_encodes(study, request.model, store, logs, report)
-        stack.enter_context(who)
-        rows = open_encoder(study, who, store, report)
-        stack.enter_context(rows)
+        encoder = _open_encoder(request, store, report, stack)
         with report.stage("encoding categories", len(request.categories), "texts") as advance:
-            rows.encode_texts(request.categories, advance)
-        texts = rows.text_embeddings(request.categories)
-        journal = stack.enter_context(Journal(folder, _HEADERS[listing.kind]))
+            encoder.encode_texts(request.categories, advance)
+        texts = encoder.text_embeddings(request.categories)
+        headers = _HEADERS[listing.kind]
+        files = stack.enter_context(closing(ResultFiles(folder, [*headers, STATISTICS] if stats else headers)))
+        for name, header in headers.items():
+            files.append(name, [header])
         statistics = RunningStatistics(texts)
-        listing, mark = resume(request, listing, rows.identity.fingerprint, journal, statistics, report)
-        before, sent, bad = mark.done, 0, list[tuple[str, str]]()
+        done = n_bad = sent = 0
+        bad: list[tuple[str, str]] = []
         with report.stage(f"labelling {listing.title}", unit=f"{listing.kind}s") as advance:
             for items in _windows(listing.items, window):
-                found = embed(rows, listing, items, _from(mark.done - before, advance))
+                found = embed(encoder, listing, items, _from(done, advance))
                 winners = nearest_category(found.rows, texts)
                 statistics.add(found.rows, winners)
                 names = [request.categories[winner] for winner in winners.tolist()]
-                mark = Mark(
-                    mark.purpose,
-                    mark.done + len(items),
-                    link(mark.chain, items),
-                    mark.bad + len(found.reasons),
-                    statistics.arrays(),
-                )
-                labelled = [(items[i].name, name) for i, name in zip(found.positions, names, strict=True)]
-                bad = [(items[i].spot, reason) for i, reason in sorted(found.reasons.items())]
-                journal.append({RESULTS: labelled, QUARANTINE: bad}, mark)
-                sent += found.sent
-                advance(mark.done - before, None)
+                files.append(RESULTS, [(items[i].name, name) for i, name in zip(found.positions, names, strict=True)])
+                bad = [(items[i].location, reason) for i, reason in sorted(found.reasons.items())]
+                files.append(QUARANTINE, bad)
+                done, n_bad, sent = done + len(items), n_bad + len(bad), sent + found.sent
+                advance(done, None)
         table = statistics_table(request.categories, statistics.result())
         if stats:
-            write_whole(folder / STATISTICS, table.to_csv(index=False, lineterminator="\n").encode())
-        journal.finish()
+            files.write(STATISTICS, table.to_csv(index=False, lineterminator="\n"))
+        files.finish()
     for line in listing.notes.lines():
         report.note(f"{listing.title}: {line}")
     if not len(statistics):
         raise SemscaleError(
-            f"not one of {mark.done} {listing.kind}s could be labelled",
+            f"not one of {done} {listing.kind}s could be labelled",
             where=str(folder / QUARANTINE),
-            found="; ".join(f"{spot}: {reason}" for spot, reason in bad[:3]) or None,
+            found="; ".join(f"{location}: {reason}" for location, reason in bad[:3]) or None,
         )
-    return Labelled(folder, listing.kind, len(statistics), mark.bad, before, sent, table, stats)
+    return Labelled(folder, listing.kind, len(statistics), n_bad, sent, table, stats)
+
+
+def _open_encoder(request: Request, store: Folder, report: Reporter, stack: ExitStack) -> AnyEncoder:
+    study = study_from(
+        {
+            "models": [request.model],
+            "encoder": request.encoder,
+            "server": {"urls": list(request.servers)},
+            "encoding": {"actors": request.actors},
+        }
+    )
+    logs = Path(stack.enter_context(TemporaryDirectory(prefix="semscale-label-")))
+    if study.encoder == "server":
+        with report.stage("starting Ray"):
+            stack.enter_context(ray_cluster(study.ray.address))
+    who = who_encodes(study, request.model, store, logs, report)
+    stack.enter_context(who)
+    encoder = open_encoder(study, who, store, report)
+    stack.enter_context(encoder)
+    return encoder
 
 
 def statistics_table(categories: Sequence[str], found: CategoryStatistics) -> pd.DataFrame:

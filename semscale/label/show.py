@@ -1,4 +1,4 @@
-"""What `semscale label` prints: the first lines of the statistics, counts, and where the files are."""
+"""Output of `semscale label`: the first lines of the statistics, counts, and where the files are."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from semscale.label.journal import QUARANTINE, RESULTS, STATISTICS
+from semscale.label.results import QUARANTINE, RESULTS, STATISTICS
 from semscale.label.run import Labelled
 from semscale.redact import printable
 
@@ -40,10 +40,8 @@ def show_labelled(console: Console, result: Labelled) -> None:
     if len(result.statistics) > _SHOWN:
         say(f"... and {len(result.statistics) - _SHOWN} more categories")
     say("")
-    before = f", {result.n_before} of them before an interruption" if result.n_before else ""
     say(
-        f"{result.n_labelled} {result.kind}s labelled{before}, {result.n_bad} cannot be used; "
-        f"sent to the server: {result.sent}"
+        f"{result.n_labelled} {result.kind}s labelled, {result.n_bad} cannot be used; sent to the server: {result.sent}"
     )
     say(f"results     {result.folder / RESULTS}")
     if result.wrote_statistics:

@@ -37,5 +37,5 @@ class Waiting:
 
 if __name__ == "__main__":
     given, out, server, store, window = sys.argv[1:]
-    request = Request(given, CATEGORIES, "semscale-mini")
-    label(request, Path(out), Waiting(), Path(store), [server], stats=True, window=int(window))
+    request = Request(given, CATEGORIES, "semscale-mini", servers=(server,))
+    label(request, Path(out), Waiting(), Path(store), stats=True, window=int(window))

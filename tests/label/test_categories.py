@@ -64,7 +64,7 @@ def test_files(name: str, content: str, tmp_path: Path) -> None:
         ("c.json", b'{"cat": 1}', "no list of texts"),
         ("c.json", b"[1]", "no list of texts"),
         ("c.json", b"[", "cannot be read"),
-        ("c.txt", b"caf\xe9", "cannot be read"),
+        ("c.txt", b"caf\xe9", "not UTF-8"),
         ("c.txt", b"\n\n", "there are no categories"),
         ("c.csv", b"category\n", "there are no categories"),
         ("c.csv", b'cat\n"dog', "cannot be read"),
@@ -80,5 +80,5 @@ def test_files_that_do_not_fit(name: str, content: bytes, words: str, tmp_path: 
 
 
 def test_a_missing_file_is_said(tmp_path: Path) -> None:
-    with pytest.raises(SemscaleError, match="cannot be read"):
+    with pytest.raises(SemscaleError, match="does not exist"):
         read_categories(tmp_path / "c.txt")

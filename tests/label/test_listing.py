@@ -44,7 +44,6 @@ def test_archives_by_their_endings_and_tables_without_a_class(photos: Path, tmp_
         assert listing.reader is not None
         read = {item.name.removeprefix("photos/"): listing.reader.read(item.place) for item in listing.items}
         assert read == expected
-        assert bool(listing.state), "a file has a size and a time"
 
 
 def test_a_bundled_dataset_and_its_limit() -> None:
@@ -60,23 +59,16 @@ def test_texts_are_items_of_their_lines(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("text\nhello\n\n")
     listing = open_listing(str(tmp_path / "a.csv"))
     assert (listing.kind, listing.title, listing.reader) == ("text", "a", None)
-    assert [(item.name, item.spot, item.reason) for item in listing.items] == [
+    assert [(item.name, item.location, item.reason) for item in listing.items] == [
         ("hello", "2", None),
         ("", "3", "the text is empty"),
     ]
 
 
-def test_a_changed_image_is_another_item(photos: Path) -> None:
-    before = list(open_listing(str(photos)).items)
-    os.utime(photos / "1.png", ns=(1, 1))
-    after = list(open_listing(str(photos)).items)
-    assert [i for i in range(5) if before[i] != after[i]] == [1]
-
-
 def test_a_name_that_is_no_utf8_is_a_reason(photos: Path) -> None:
     os.rename(os.fsencode(photos / "0.png"), os.fsencode(photos) + b"/caf\xe9.png")
     bad = [item for item in open_listing(str(photos)).items if item.reason]
-    assert [(item.spot, item.reason) for item in bad] == [("caf\\xe9.png", "the file's name is not UTF-8")]
+    assert [(item.location, item.reason) for item in bad] == [("caf\\xe9.png", "the file's name is not UTF-8")]
 
 
 @pytest.mark.parametrize(

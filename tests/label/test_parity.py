@@ -99,9 +99,9 @@ def check_statistics(path: Path, expected: dict[str, dict[str, Any]]) -> None:
 
 
 def run(given: Path, out: Path, server: str, store: Path, **more: Any) -> Labelled:
-    how = {name: more.pop(name) for name in ("column", "limit") if name in more}
-    request = Request(str(given), CATEGORIES, "semscale-mini", **how)
-    return label(request, out, Quiet(), store, [server], stats=True, **more)
+    how = {name: more.pop(name) for name in ("column", "limit", "actors") if name in more}
+    request = Request(str(given), CATEGORIES, "semscale-mini", servers=(server,), **how)
+    return label(request, out, Quiet(), store, stats=True, **more)
 
 
 def test_images_as_the_original_tool_would_label_them(photos: Path, mini_server: str, tmp_path: Path) -> None:
@@ -156,8 +156,9 @@ def test_windows_and_actors_change_nothing(photos: Path, mini_server: str, tmp_p
 
 def test_equal_texts_label_the_earlier_category(mini_server: str, tmp_path: Path) -> None:
     (tmp_path / "texts.txt").write_text("star\nSTAR\nheart\n")
-    request = Request(str(tmp_path / "texts.txt"), ("heart", "Star", "star"), "semscale-mini")
-    label(request, tmp_path / "out", Quiet(), tmp_path / "store", [mini_server])
+    categories = ("heart", "Star", "star")
+    request = Request(str(tmp_path / "texts.txt"), categories, "semscale-mini", servers=(mini_server,))
+    label(request, tmp_path / "out", Quiet(), tmp_path / "store")
     assert [row[1] for row in read(tmp_path / "out" / "results.csv")] == ["label", "Star", "Star", "heart"]
 
 
