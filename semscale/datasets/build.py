@@ -13,7 +13,7 @@ from semscale.datasets.base import Dataset
 from semscale.datasets.cut import cut
 from semscale.datasets.names import name_classes, read_class_map
 from semscale.datasets.paths import OTHER_SPLIT, FolderRule, LabelOf, rule_labels
-from semscale.datasets.samples import Int32, SampleTable, Spool
+from semscale.datasets.samples import Int32, SampleTable, Spool, repeated_rows
 from semscale.datasets.source import Notes, Options, Source, as_text
 from semscale.errors import SemscaleError
 
@@ -67,7 +67,7 @@ def build(
     table = spool.table()
     code = np.array(codes, dtype=np.int32)
     keep = np.ones(len(code), dtype=np.bool_)
-    repeated = spool.repeated(table)
+    repeated = repeated_rows(table)
     keep[repeated] = False  # the first row of a name stays
     _note_repeated(repeated, table, code, list(labels.codes), notes)
     if options.class_from is not None or source.by_path:

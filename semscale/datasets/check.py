@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from semscale.datasets.base import Dataset, Reader
 from semscale.datasets.duplicates import Duplicates, find_duplicates
-from semscale.datasets.facts import Found, look
+from semscale.datasets.picture import BadImageError, eight_bit, load, orientation
 from semscale.datasets.samples import Int32, Int64, Sample
 
 SMALL_SIDE = 32
@@ -27,6 +30,30 @@ LONG_RATIO = 4
 
 _CHUNK = 16  # images per task: enough to forget the cost of a task, few enough for bars that move
 _MOST_THREADS = 64
+
+
+class ImageInfo(NamedTuple):
+    """What reading one image gave.
+
+    Attributes:
+        key: SHA-256 of its file; None where it could not be read.
+        reason: why it cannot be used; None where it can, and all that follows is known.
+        size: width and height in pixels.
+        mode: Pillow's mode, as the file stores it.
+        format: Pillow's name of the format.
+        several: the file has more pictures than this one.
+        turned: its EXIF tag asks for turning.
+        transparent: some of its pixels are not opaque.
+    """
+
+    key: bytes | None
+    reason: str | None
+    size: tuple[int, int] = (0, 0)
+    mode: str = ""
+    format: str = ""
+    several: bool = False
+    turned: bool = False
+    transparent: bool = False
 
 
 @dataclass(frozen=True)
@@ -178,20 +205,18 @@ def examine(
     formats: Counter[str] = Counter()
     several = turned = transparent = 0
     for start, part in _stream(dataset, threads or _threads(dataset.reader)):
-        for i, found in enumerate(part, start):
-            if found.key is not None:
-                keys[i] = np.void(found.key)
-            if found.facts is None:
-                reason = found.reason or ""
-                reasons[i] = same.setdefault(reason, reason)
+        for i, info in enumerate(part, start):
+            if info.key is not None:
+                keys[i] = np.void(info.key)
+            if info.reason is not None:
+                reasons[i] = same.setdefault(info.reason, info.reason)
                 continue
-            facts = found.facts
-            sizes[i] = facts.size
-            modes[facts.mode] += 1
-            formats[facts.format] += 1
-            several += facts.several
-            turned += facts.turned
-            transparent += facts.transparent
+            sizes[i] = info.size
+            modes[info.mode] += 1
+            formats[info.format] += 1
+            several += info.several
+            turned += info.turned
+            transparent += info.transparent
         if progress:
             progress(start + len(part), n)
     return Examination(dataset, keys, sizes, reasons, modes, formats, several, turned, transparent)
@@ -201,15 +226,15 @@ def _threads(reader: Reader) -> int:
     return min(_MOST_THREADS, max(os.cpu_count() or 1, getattr(reader, "parallel", 1)))
 
 
-def _stream(dataset: Dataset, threads: int) -> Iterator[tuple[int, list[Found]]]:
+def _stream(dataset: Dataset, threads: int) -> Iterator[tuple[int, list[ImageInfo]]]:
     """Give what was found in the listing's order, with a few tasks under way."""
     samples, n = dataset.samples, len(dataset.samples)
-    waiting: deque[tuple[int, Future[list[Found]]]] = deque()
+    waiting: deque[tuple[int, Future[list[ImageInfo]]]] = deque()
     pool = ThreadPoolExecutor(threads)
     try:
         for start in range(0, n, _CHUNK):
             places = samples.places(start, min(start + _CHUNK, n))
-            waiting.append((start, pool.submit(_look_at, dataset.reader, places)))
+            waiting.append((start, pool.submit(_inspect_all, dataset.reader, places)))
             if len(waiting) > 2 * threads:
                 first, task = waiting.popleft()
                 yield first, task.result()
@@ -220,8 +245,34 @@ def _stream(dataset: Dataset, threads: int) -> Iterator[tuple[int, list[Found]]]
         pool.shutdown(cancel_futures=True)
 
 
-def _look_at(reader: Reader, places: Sequence[str]) -> list[Found]:
-    return [look(reader, place) for place in places]
+def _inspect_all(reader: Reader, places: Sequence[str]) -> list[ImageInfo]:
+    return [inspect_image(reader, place) for place in places]
+
+
+def inspect_image(reader: Reader, place: str) -> ImageInfo:
+    """Read and decode one image as a study would."""
+    try:
+        content = reader.read(place)
+    except OSError as error:
+        return ImageInfo(None, f"cannot be read: {error.strerror or error}")
+    key = hashlib.sha256(content).digest()
+    try:
+        image = load(content)
+        eight_bit(image)
+    except BadImageError as error:
+        return ImageInfo(key, str(error))
+    several = False
+    with suppress(Exception):  # looking for a second picture can fail where the first is fine
+        several = bool(getattr(image, "is_animated", False))
+    turned = orientation(image) != 1
+    return ImageInfo(key, None, image.size, image.mode, image.format or "?", several, turned, _is_transparent(image))
+
+
+def _is_transparent(image: Image.Image) -> bool:
+    if "A" in image.getbands():
+        low, _ = image.getchannel("A").getextrema()
+        return bool(low < 255)  # type: ignore[operator]
+    return "transparency" in image.info
 
 
 def _named(sample: Sample) -> dict[str, str]:

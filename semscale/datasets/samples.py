@@ -42,54 +42,40 @@ class Sample:
 
 
 class Spool:
-    """Takes a listing row by row; beyond 65,536 rows it lies in a temporary file that vanishes with the process.
-
-    Raises:
-        SemscaleError: the temporary folder is full.
-    """
+    """Buffer of a listing's rows; beyond 65,536 it spills to a mapped Arrow file that vanishes with the process."""
 
     def __init__(self) -> None:
         self._rows: list[tuple[str, str]] = []
-        self._hashes = array("q")
-        self._batches: list[pa.RecordBatch] = []
+        self._spilled = 0
         self._path: str | None = None
         self._writer: pa.RecordBatchFileWriter | None = None
 
     def __len__(self) -> int:
-        return len(self._hashes)
+        return self._spilled + len(self._rows)
 
     def add(self, file: str, place: str = "") -> None:
-        """Append a row; an empty place is the file itself."""
+        """Append a row; an empty place is the file itself.
+
+        Raises:
+            SemscaleError: the temporary folder is full.
+        """
         self._rows.append((file, place))
-        self._hashes.append(hash(file))
         if len(self._rows) == _BATCH:
             self._spill()
 
     def table(self) -> pa.Table:
         """Return all rows as a table with the columns ``file`` and ``place``; nothing can be added afterwards."""
-        if self._writer is None:
-            return pa.Table.from_batches([_batch(self._rows)], _SCHEMA)
+        if self._writer is None or self._path is None:
+            return pa.Table.from_batches([self._batch()], _SCHEMA)
         self._spill()
         self._writer.close()
-        assert self._path is not None
         table = pa.ipc.open_file(pa.memory_map(self._path)).read_all()
         os.unlink(self._path)  # the mapping keeps it alive, and nothing else should
         return table
 
-    def repeated(self, table: pa.Table) -> list[int]:
-        """Return the rows of the finished table whose file name stands in an earlier row already."""
-        hashes = np.frombuffer(self._hashes, dtype=np.int64)
-        order = np.argsort(hashes, kind="stable")
-        same = np.flatnonzero(hashes[order][1:] == hashes[order][:-1])
-        suspects = sorted({int(order[i + step]) for i in same for step in (0, 1)})
-        seen: set[str] = set()
-        found = []
-        for row in suspects:
-            file = table.column("file")[row].as_py()
-            if file in seen:
-                found.append(row)
-            seen.add(file)
-        return found
+    def _batch(self) -> pa.RecordBatch:
+        files, places = zip(*self._rows, strict=True) if self._rows else ((), ())
+        return pa.record_batch([pa.array(files, pa.string()), pa.array(places, pa.string())], schema=_SCHEMA)
 
     def _spill(self) -> None:
         try:
@@ -97,7 +83,7 @@ class Spool:
                 handle, self._path = tempfile.mkstemp(prefix="semscale-listing-", suffix=".arrow")
                 os.close(handle)
                 self._writer = pa.ipc.new_file(self._path, _SCHEMA)
-            self._writer.write_batch(_batch(self._rows))
+            self._writer.write_batch(self._batch())
         except OSError as error:
             if self._path is not None:
                 os.unlink(self._path)
@@ -107,12 +93,23 @@ class Spool:
                 found=str(error),
                 hint="free some space, or set TMPDIR to a larger place",
             ) from error
+        self._spilled += len(self._rows)
         self._rows.clear()
 
 
-def _batch(rows: Sequence[tuple[str, str]]) -> pa.RecordBatch:
-    files, places = zip(*rows, strict=True) if rows else ((), ())
-    return pa.record_batch([pa.array(files, pa.string()), pa.array(places, pa.string())], schema=_SCHEMA)
+def repeated_rows(table: pa.Table) -> list[int]:
+    """Return the rows of a listing whose file name occurs in an earlier row already."""
+    files = table.column("file")
+    hashes = np.fromiter((hash(file) for chunk in files.chunks for file in chunk.to_pylist()), np.int64, len(table))
+    values, counts = np.unique(hashes, return_counts=True)
+    seen: set[str] = set()
+    repeated = []
+    for row in np.flatnonzero(np.isin(hashes, values[counts > 1])).tolist():
+        file = files[row].as_py()
+        if file in seen:
+            repeated.append(row)
+        seen.add(file)
+    return repeated
 
 
 class SampleTable(Sequence[Sample]):

@@ -20,13 +20,12 @@ _PACKAGES = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "http":
              "abfs": "adlfs", "az": "adlfs", "hf": "huggingface_hub"}  # fmt: skip
 
 _CONNECT_S, _SILENT_S = 10.0, 60.0
-"""How long a host may take to answer at all, and then be silent; s3fs has 5 and 15 seconds of its own."""
+"""How long a host may take to answer at all, and then be silent; aiohttp limits neither by itself."""
 
-_PACKED = (".gz", ".bz2", ".xz", ".zst", ".tar", ".tgz", ".tbz2", ".txz", ".zip")
-
+_ENDINGS = re.compile(r"(\.(gz|bz2|xz|zst|tar|tgz|tbz2|txz|zip|csv|tsv|parquet|jsonl|ndjson|json))+$")
 
 REMOTE_READS = 16
-"""Reads at once that pay when each waits for a network."""
+"""Number of concurrent reads that pay when each waits for a network."""
 
 
 @lru_cache(maxsize=64)
@@ -58,20 +57,17 @@ def open_place(path: str) -> tuple[Any, str]:
 
 
 def _settings(protocol: str) -> dict[str, Any]:
-    if protocol in ("s3", "s3a", "gs", "gcs"):
-        settings: dict[str, Any] = {
-            "use_listings_cache": False
-        }  # it would keep a dictionary for each of a million images
-        if protocol.startswith("s3") and "AWS_MAX_ATTEMPTS" not in os.environ:
-            settings["config_kwargs"] = {"retries": {"mode": "standard", "max_attempts": 3}}
-        return settings
-    if protocol not in ("http", "https"):
-        return {}
-    from aiohttp import ClientTimeout
+    if protocol in ("http", "https"):
+        from aiohttp import ClientTimeout
 
-    # aiohttp's own limit is five minutes for a whole file, however well it flows, and none for silence
-    timeout = ClientTimeout(total=None, connect=None, sock_connect=_CONNECT_S, sock_read=_SILENT_S)
-    return {"client_kwargs": {"timeout": timeout}}
+        timeout = ClientTimeout(total=None, connect=None, sock_connect=_CONNECT_S, sock_read=_SILENT_S)
+        return {"client_kwargs": {"timeout": timeout}}
+    settings: dict[str, Any] = {}
+    if protocol in ("s3", "s3a", "gs", "gcs"):
+        settings["use_listings_cache"] = False  # it would keep a dictionary for each of a million images
+    if protocol.startswith("s3") and "AWS_MAX_ATTEMPTS" not in os.environ:
+        settings["config_kwargs"] = {"retries": {"mode": "standard", "max_attempts": 3}}
+    return settings
 
 
 def is_local(path: str) -> bool:
@@ -91,10 +87,7 @@ def stem(path: str) -> str:
     >>> stem("s3://bucket/flowers.tar.gz"), stem("photos/")
     ('flowers', 'photos')
     """
-    leaf = path.rstrip("/").rpartition("/")[2].partition("?")[0]
-    for ending in (*_PACKED, ".csv", ".tsv", ".parquet", ".jsonl", ".ndjson", ".json"):
-        leaf = leaf.removesuffix(ending)
-    return leaf or "dataset"
+    return _ENDINGS.sub("", path.rstrip("/").rpartition("/")[2].partition("?")[0]) or "dataset"
 
 
 def read_whole(path: str) -> bytes:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from semscale.datasets.samples import Sample, SampleTable, Spool
+from semscale.datasets.samples import Sample, SampleTable, Spool, repeated_rows
 from semscale.errors import SemscaleError
 
 
@@ -49,7 +49,7 @@ def test_repeated_names_are_found_in_later_rows() -> None:
     spool = Spool()
     for name in ("a", "b", "a", "c", "b", "a"):
         spool.add(name)
-    assert spool.repeated(spool.table()) == [2, 4, 5]
+    assert repeated_rows(spool.table()) == [2, 4, 5]
 
 
 def test_picks_of_picks_and_slices() -> None:
