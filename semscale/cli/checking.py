@@ -14,8 +14,8 @@ from semscale.categories.orders import Scales
 from semscale.config import StrategyConfig, StudyConfig, load_study
 from semscale.datasets.base import Dataset
 from semscale.datasets.check import Examination
+from semscale.datasets.contact_sheet import draw_sheet, save_sheet
 from semscale.datasets.registry import schemes
-from semscale.datasets.sheet import draw_sheet, save_sheet
 from semscale.errors import SemscaleError
 
 

@@ -101,8 +101,8 @@ def check(spec: str, **options: Any) -> None:
     from semscale.cli.checking import draw, plan_check, write_quarantine
     from semscale.cli.show_check import show_check
     from semscale.datasets.check import examine
+    from semscale.datasets.contact_sheet import MOST_CLASSES
     from semscale.datasets.registry import load_dataset
-    from semscale.datasets.sheet import MOST_CLASSES
     from semscale.study.progress import open_console, reporter
 
     as_json, quarantine = options["as_json"], options["quarantine"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterable, Sequence
 
@@ -112,34 +113,35 @@ class FolderRule:
 
     def __init__(self, peel: bool) -> None:
         self._peel = peel
-        self._shared: list[str] | None = None
+        self._shared: str | None = None
 
     def see(self, path: str) -> None:
         """Take notice of a path."""
-        folders = path.split("/")[:-1]
+        folder = path[: path.rfind("/") + 1]
         if self._shared is None:
-            self._shared = folders
-        elif folders[: len(self._shared)] != self._shared:
-            n = next((i for i, (a, b) in enumerate(zip(self._shared, folders, strict=False)) if a != b), len(folders))
-            self._shared = self._shared[: min(n, len(folders))]
+            self._shared = folder
+        elif not folder.startswith(self._shared):
+            prefix = os.path.commonprefix([self._shared, folder])  # noqa: RUF071
+            self._shared = prefix[: prefix.rfind("/") + 1]
 
     def depth(self) -> int:
         """Return at which depth the class folders lie, or the splits above them."""
-        return len(self._shared or []) if self._peel else 0
+        return (self._shared or "").count("/") if self._peel else 0
 
     def labels(self, paths: Callable[[], Iterable[str]], split: str | None, notes: Notes, where: str) -> LabelOf:
-        """Return the function that finds the class; paths are gone through once more for their splits."""
-        depth = self.depth()
-        names: dict[str, None] = {}
+        """Return the function that finds the class; paths are gone through once more for their splits.
+
+        Raises:
+            SemscaleError: a split is wanted that does not exist.
+        """
+        depth, names = self.depth(), set[str]()
         for path in paths():
             folders = path.split("/")[:-1]
-            if len(folders) > depth:
-                names.setdefault(folders[depth])
-                if len(names) > 16:
-                    break
-        known = {name for group in SPLITS.values() for name in group}
+            names.update(folders[depth : depth + 1])
+            if len(names) > 16:
+                break
         chosen: str | None = None
-        if names and all(name.casefold() in known for name in names):
+        if names and all(any(name.casefold() in group for group in SPLITS.values()) for name in names):
             if split != "all":
                 chosen = choose_split(sorted(names), split, notes, where)
             depth += 1
@@ -163,14 +165,11 @@ class FolderRule:
 def rule_labels(class_from: str, split: str | None) -> LabelOf:
     """Return the function that finds the class by a rule; with a split only below a folder of that name."""
     rule = compile_rule(class_from)
-    if split in (None, "all"):
+    if split is None or split == "all":
         return rule
-    assert split is not None
     wanted = {split.casefold(), *SPLITS.get(split.casefold(), ())}
 
     def label_of(path: str) -> str | None:
-        if not wanted & {folder.casefold() for folder in path.split("/")[:-1]}:
-            return OTHER_SPLIT
-        return rule(path)
+        return rule(path) if wanted.intersection(path.casefold().split("/")[:-1]) else OTHER_SPLIT
 
     return label_of

@@ -12,8 +12,8 @@ from semscale.datasets.base import Dataset
 from semscale.datasets.build import build, slug
 from semscale.datasets.bundled import BUNDLED, load_bundled
 from semscale.datasets.cut import cut
+from semscale.datasets.exif import ExifOrientedReader
 from semscale.datasets.source import Options, Source
-from semscale.datasets.turned import TurnedReader
 from semscale.errors import SemscaleError
 from semscale.redact import shown
 
@@ -137,7 +137,7 @@ def load_dataset(
             seed=seed,
         )
     if orientation == "exif":
-        dataset = dataclasses.replace(dataset, reader=TurnedReader(dataset.reader))
+        dataset = dataclasses.replace(dataset, reader=ExifOrientedReader(dataset.reader))
     return dataset
 
 

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps, features
 
+from semscale.datasets.exif import ExifOrientedReader
 from semscale.datasets.picture import MAX_PIXELS, BadImageError, decode, load, orientation
-from semscale.datasets.turned import TurnedReader
 
 pytestmark = pytest.mark.filterwarnings("ignore:Corrupt EXIF")  # pytest undoes the filter that picture.py sets
 
@@ -124,7 +124,7 @@ def test_exif_turns_only_when_asked(form: str, turn: int) -> None:
     stored = decode(content)
     assert stored.size == (12, 9)
     assert orientation(stored) == turn
-    upright = decode(TurnedReader(Held(content)).read(""))
+    upright = decode(ExifOrientedReader(Held(content)).read(""))
     with Image.open(io.BytesIO(content)) as image:
         assert np.array_equal(np.asarray(upright), np.asarray(ImageOps.exif_transpose(image)))
     assert orientation(upright) == 1
@@ -132,19 +132,19 @@ def test_exif_turns_only_when_asked(form: str, turn: int) -> None:
 
 def test_turned_tiff_is_turned_once() -> None:
     content = encode(noise().resize((12, 9)), "TIFF", exif=tagged(6))
-    assert decode(content).size == decode(TurnedReader(Held(content)).read("")).size == (9, 12)
+    assert decode(content).size == decode(ExifOrientedReader(Held(content)).read("")).size == (9, 12)
 
 
 def test_sixteen_bit_grey_is_turned_too() -> None:
     content = encode(Image.fromarray((RAMP * 27).astype(np.uint16)), "PNG", exif=tagged(8))
-    upright = decode(TurnedReader(Held(content)).read(""))
+    upright = decode(ExifOrientedReader(Held(content)).read(""))
     assert np.array_equal(np.asarray(upright)[..., 0], np.rot90(RAMP * 27 >> 8))
 
 
 def test_what_cannot_be_decoded_passes_the_turning_unchanged() -> None:
-    assert TurnedReader(Held(b"no picture")).read("") == b"no picture"
+    assert ExifOrientedReader(Held(b"no picture")).read("") == b"no picture"
     cut = encode(noise(), "JPEG", exif=tagged(6))[:-900]
-    assert TurnedReader(Held(cut)).read("") == cut
+    assert ExifOrientedReader(Held(cut)).read("") == cut
 
 
 @pytest.mark.parametrize("form", ["GIF", "WEBP", "PNG", "TIFF", "AVIF", "MPO"])
@@ -331,14 +331,14 @@ def test_large_and_corrupt_metadata_do_no_harm() -> None:
         decoded = decode(content)
         assert np.array_equal(np.asarray(decoded), plain)
         assert orientation(decoded) == 1
-        assert TurnedReader(Held(content)).read("") == content
+        assert ExifOrientedReader(Held(content)).read("") == content
 
 
 @pytest.mark.parametrize("value", [0, 9, 65_535])
 def test_an_orientation_that_does_not_exist_is_upright(value: int) -> None:
     content = encode(noise(), "JPEG", exif=tagged(value))
     assert orientation(decode(content)) == 1
-    assert TurnedReader(Held(content)).read("") == content
+    assert ExifOrientedReader(Held(content)).read("") == content
 
 
 def test_threads_decode_at_once_and_leave_the_warnings_of_the_process_alone() -> None:

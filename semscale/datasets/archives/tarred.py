@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from semscale.datasets.archives.byte_ranges import kind_of, open_archive, read_gzip_range, read_range
-from semscale.datasets.archives.members import LINK, SPECIAL, member_name, picks
+from semscale.datasets.archives.member_names import LINK, SPECIAL, member_name, picks
 from semscale.datasets.source import Entry, Notes, Options, Source
 from semscale.datasets.where import MAX_FILE_BYTES, REMOTE_READS, location, stem
 from semscale.errors import SemscaleError
@@ -84,11 +84,7 @@ def open_source(path: str, options: Options) -> Source:
 
 
 def open_reader(path: str) -> TarReader:
-    """Return the reader of a tar.
-
-    Raises:
-        SemscaleError: the archive is missing, or no tar.
-    """
+    """Return the reader of a tar. Raises SemscaleError if it is missing, or no tar."""
     compression, path = compression_of(path), location(path)
     return TarReader(path, compression, REMOTE_READS if "://" in path and not compression else 1)
 

@@ -5,12 +5,13 @@ The key is a member's path up to the first dot of its base name, as the webdatas
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from semscale.datasets.archives.members import is_hidden, is_image
+from semscale.datasets.archives.member_names import is_hidden, is_image
 from semscale.datasets.archives.shards import Shards, find_shards
 from semscale.datasets.archives.tarred import TarMember, compression_of, open_tar, read_tar_member
 from semscale.datasets.source import Entry, Notes, Options, Source
@@ -84,27 +85,30 @@ def _wanted(options: Options) -> tuple[str, ...]:
 
 
 def _samples(path: str, compression: str, wanted: tuple[str, ...], notes: Notes) -> Iterator[_Sample]:
-    sample: _Sample | None = None
     with open_tar(path, compression) as tar:
-        for member in tar:
-            if is_hidden(member.name):
-                continue
-            folder, slash, base = member.name.rpartition("/")
-            stem_, dot, ending = base.partition(".")
-            key = folder + slash + stem_
-            if sample is None or sample.key != key:
-                if sample is not None:
-                    yield sample
-                sample = _Sample(key)
-            ending = ending.lower()
-            if dot and is_image(base):
-                sample.images.append((ending, member))
-            elif ending in wanted and member.reason is None:
-                sample.sidecars[ending] = tar.read(member) if member.size <= _MAX_SIDECAR else None
-            elif not dot or ending not in _SIDECARS:
-                notes.add("members of shards are neither images nor labels", member.name)
-    if sample is not None:
-        yield sample
+        visible = (member for member in tar if not is_hidden(member.name))
+        for key, members in itertools.groupby(visible, key=lambda member: _split_name(member.name)[0]):
+            sample = _Sample(key)
+            for member in members:
+                ending = _split_name(member.name)[1]
+                if is_image(f".{ending}"):
+                    sample.images.append((ending, member))
+                elif ending in wanted and (member.size > _MAX_SIDECAR or member.reason is None):
+                    sample.sidecars[ending] = tar.read(member) if member.size <= _MAX_SIDECAR else None
+                elif ending not in _SIDECARS:
+                    notes.add("members of shards are neither images nor labels", member.name)
+            yield sample
+
+
+def _split_name(name: str) -> tuple[str, str]:
+    """Return the key of a member's sample, and its ending in lower case.
+
+    >>> _split_name("v1.5/0001.left.JPG")
+    ('v1.5/0001', 'left.jpg')
+    """
+    folder, slash, base = name.rpartition("/")
+    stem_, _, ending = base.partition(".")
+    return folder + slash + stem_, ending.lower()
 
 
 def _entry(sample: _Sample, shard: str, place: str, options: Options, notes: Notes) -> Entry | None:
@@ -140,26 +144,23 @@ def _label(sidecars: dict[str, bytes | None], field_name: str | None) -> str | N
             raise ValueError(f"its .{ending} is larger than {_MAX_SIDECAR // 2**20} MiB")
         try:
             text = content.decode("utf-8-sig")
+            label = _field(json.loads(text), field_name) if ending == "json" else text.strip()
         except UnicodeDecodeError:
             raise ValueError(f"its .{ending} is not UTF-8") from None
-        label = _field(text, field_name) if ending == "json" else text.strip()
+        except (json.JSONDecodeError, RecursionError):
+            raise ValueError("its .json is not JSON") from None
         if label:
             return label
     return None
 
 
-def _field(text: str, name: str | None) -> str | None:
-    try:
-        found: Any = json.loads(text)
-    except (ValueError, RecursionError):
-        raise ValueError("its .json is not JSON") from None
+def _field(document: Any, name: str | None) -> str | None:
+    value = document
     if name is not None:
         for part in name.split("."):
-            found = found.get(part) if isinstance(found, dict) else None
-    elif isinstance(found, dict):
-        found = next((found[key] for key in _FIELDS if found.get(key) is not None), None)
-    if found is None:
-        return None
-    if isinstance(found, (dict, list, bool)):
+            value = value.get(part) if isinstance(value, dict) else None
+    elif isinstance(document, dict):
+        value = next((document[key] for key in _FIELDS if document.get(key) is not None), None)
+    if isinstance(value, (dict, list, bool)):
         raise ValueError("the class in its .json is neither a text nor a number")
-    return str(found).strip()
+    return None if value is None else str(value).strip()

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from semscale.datasets.archives.byte_ranges import kind_of, open_archive, read_range
-from semscale.datasets.archives.members import LINK, SPECIAL, member_name, picks
+from semscale.datasets.archives.member_names import LINK, SPECIAL, member_name, picks
 from semscale.datasets.source import Entry, Notes, Options, Source
 from semscale.datasets.where import MAX_FILE_BYTES, REMOTE_READS, location, stem
 from semscale.errors import SemscaleError

@@ -12,7 +12,7 @@ from semscale.datasets.picture import BadImageError, eight_bit, load, orientatio
 
 
 @dataclass(frozen=True)
-class TurnedReader:
+class ExifOrientedReader:
     """Turns what another reader reads; turned pictures become PNG, so that their content is what a model is shown.
 
     Attributes:
