@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,7 @@ import pyarrow.compute as pc
 
 from semscale.datasets.hubs.common import missing_package, name_and_split, opened_once, short, splits_to_read
 from semscale.datasets.source import Entry, Notes, Options, Source
+from semscale.datasets.tables.parquet_schema import Layout, find_layout
 from semscale.datasets.where import MAX_FILE_BYTES, read_whole, stem
 from semscale.errors import SemscaleError
 
@@ -85,26 +86,21 @@ def open_source(rest: str, options: Options) -> Source:
         SemscaleError: the package is missing, the dataset is unknown, gated or out of reach, it has no such
             configuration, split or column, or no column that is clearly the image or the class.
     """
-    hub = _library()
     address, wanted = _address(rest, options.split)
     where = f"hf:{address.path}" + (f"@{address.config}" if address.config else "")
     notes = Notes()
     splits, commit = _open(address)
     chosen = {split: splits[split] for split in splits_to_read(list(splits), wanted, notes, where)}
-    features = next(iter(chosen.values())).features
-    image = _image_column(features, options.image, where, hub)
-    label = options.label
-    if label is not None or options.class_from is None:
-        label = _label_column(features, label, image, where, hub)
-    feature = features[label] if label is not None else None
-    names = tuple(feature.names) if isinstance(feature, hub.ClassLabel) else None
+    layout = find_layout(next(iter(chosen.values())).features.arrow_schema, options, where)
+    if not layout.inline:
+        raise SemscaleError("the column has no images", where=where, found=f"image: {layout.image}", expected="Image")
     return Source(
         stem(address.path),
-        HuggingFaceReader(Address(address.path, address.config, commit), image),
-        _entries(chosen, image, label, names is not None),
+        HuggingFaceReader(Address(address.path, address.config, commit), layout.image),
+        _entries(chosen, layout),
         notes,
-        classes=names,
-        labels={str(number): name for number, name in enumerate(names or ())},
+        classes=layout.names,
+        labels={str(number): name for number, name in enumerate(layout.names or ())},
     )
 
 
@@ -197,65 +193,15 @@ def _images(address: Address, split: str, column: str) -> Any:
     return images
 
 
-def _image_column(features: Any, wanted: str | None, where: str, hub: Any) -> str:
-    if wanted is not None:
-        feature = _known(features, wanted, "image", where)
-        if isinstance(feature, hub.Image) or getattr(feature, "dtype", None) in ("binary", "large_binary"):
-            return wanted
-        raise SemscaleError(
-            "the column has no images", where=f"{where}, image: {wanted}", found=str(feature), expected="Image"
-        )
-    columns = [name for name, feature in features.items() if isinstance(feature, hub.Image)]
-    return _only(columns, ("image", "img"), "image", features, where)
-
-
-def _label_column(features: Any, wanted: str | None, image: str, where: str, hub: Any) -> str:
-    if wanted is None:
-        columns = [name for name, feature in features.items() if isinstance(feature, hub.ClassLabel)]
-        columns = columns or [name for name in ("label", "labels", "class", "target") if name in features]
-        wanted = _only(columns, ("label", "labels"), "label", features, where)
-    feature = _known(features, wanted, "label", where)
-    if isinstance(feature, hub.ClassLabel) or re.match(
-        r"u?int|bool|(large_)?string", str(getattr(feature, "dtype", ""))
-    ):
-        return wanted
-    raise SemscaleError(
-        "the column has no classes",
-        where=f"{where}, label: {wanted}",
-        found=str(feature),
-        expected="one class per image: ClassLabel, text or whole numbers",
-    )
-
-
-def _known(features: Any, name: str, option: str, where: str) -> Any:
-    if name not in features:
-        raise SemscaleError(
-            "the dataset has no such column", where=where, found=f"{option}: {name}", expected=", ".join(features)
-        )
-    return features[name]
-
-
-def _only(columns: Sequence[str], usual: Sequence[str], option: str, features: Any, where: str) -> str:
-    chosen = columns if len(columns) == 1 else [name for name in usual if name in columns][:1]
-    if chosen:
-        return chosen[0]
-    raise SemscaleError(
-        f"which column has the {'images' if option == 'image' else 'classes'} is not clear",
-        where=where,
-        found=", ".join(columns or features),
-        expected=f"{option}: and the name of a column",
-    )
-
-
-def _entries(splits: Mapping[str, Any], image: str, label: str | None, numbered: bool) -> Iterator[Entry]:
+def _entries(splits: Mapping[str, Any], layout: Layout) -> Iterator[Entry]:
     """List rows by batches of the mapped Arrow file; the bytes of the images are not touched."""
+    columns = [layout.image] if layout.label is None else [layout.image, layout.label]
     for split, dataset in splits.items():
         row = 0
-        columns = [image] if label is None else [image, label]
         for batch in dataset.select_columns(columns).with_format("arrow").iter(_BATCH):
-            labels = [None] * len(batch) if label is None else batch.column(label).to_pylist()
-            for leaf, value in zip(_leaves(batch.column(image)), labels, strict=True):
-                known = value is not None and not (numbered and value < 0)  # -1: a test split without its answers
+            labels = [None] * len(batch) if layout.label is None else batch.column(layout.label).to_pylist()
+            for leaf, value in zip(_leaves(batch.column(layout.image)), labels, strict=True):
+                known = value is not None and not (layout.names and value < 0)  # -1: a test split without its answers
                 yield Entry(f"{split}/{row:06d}{leaf}", f"{split}:{row}", str(value) if known else None)
                 row += 1
 
