@@ -70,7 +70,7 @@ def label(
     """
     from semscale.encoding.folder import embedding_store
     from semscale.label.categories import read_categories, split_categories
-    from semscale.label.request import Request
+    from semscale.label.listing import Request
     from semscale.label.run import label as run
     from semscale.label.show import show_labelled
     from semscale.study.progress import open_console, reporter

@@ -1,14 +1,19 @@
-"""Listing of what is to be labelled: the images of a dataset, whatever their classes, or the texts of a file."""
+"""Request of a labelling, and the listing of its input: images, whatever their classes, or the texts of a file."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import chain, islice
+from pathlib import Path
 from typing import Literal, NamedTuple
 
 from semscale.datasets.archives.lookup import is_archive
 from semscale.datasets.base import Reader
+from semscale.datasets.build import slug
 from semscale.datasets.bundled import BUNDLED, load_bundled
 from semscale.datasets.registry import open_source, schemes
 from semscale.datasets.source import Entry, Notes, Options
@@ -17,6 +22,8 @@ from semscale.errors import SemscaleError
 from semscale.label.texts import TEXT_SUFFIXES, read_texts
 
 Kind = Literal["image", "text"]
+
+DEFAULT_FOLDER = Path("semscale-labels")
 
 # a rule for the class that no loader looks at, so that the source need not know the classes
 _NO_CLASS = "{class}"
@@ -124,3 +131,52 @@ def _image(entry: Entry) -> Item:
 
 def _absolute(path: str) -> str:
     return path if "://" in path else os.path.abspath(os.path.expanduser(path))
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is to be labelled, and with what.
+
+    Attributes:
+        given: the input, see :func:`open_listing`.
+        categories: different ones, in the order that decides ties.
+        model: the model's name.
+        column: where the texts are, or the images of a table.
+        limit: label only the first so many.
+        encoder: ``server``, or ``local`` for a model in this process.
+        servers: addresses of running servers; without any, one is started for the time of the call.
+        actors: encoder actors; by default one for every two CPUs.
+    """
+
+    given: str
+    categories: tuple[str, ...]
+    model: str
+    column: str | None = None
+    limit: int | None = None
+    encoder: str = "server"
+    servers: tuple[str, ...] = ()
+    actors: int | None = None
+
+    def open(self) -> Listing:
+        """Open the input; its items end at the limit.
+
+        Raises:
+            SemscaleError: there is no such input, or nothing in it.
+        """
+        listing = open_listing(self.given, self.column)
+        items = islice(listing.items, self.limit)
+        first = next(items, None)
+        if first is None:
+            raise SemscaleError(
+                "there is nothing to label",
+                where=self.given,
+                found="; ".join(listing.notes.lines()) or "nothing",
+                expected="texts" if listing.kind == "text" else "images",
+            )
+        return replace(listing, items=chain([first], items))
+
+    def default_out(self, listing: Listing) -> Path:
+        """Return the folder of the results: the same for the same input, categories, model, column and limit."""
+        parts = [self.column, self.limit, self.categories, listing.source, self.model]
+        digest = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+        return DEFAULT_FOLDER / f"{slug(listing.title)}-{digest[:8]}"

@@ -16,8 +16,7 @@ from semscale.config import study_from
 from semscale.encoding.folder import Folder
 from semscale.errors import SemscaleError
 from semscale.label.embed import embed
-from semscale.label.listing import Item, Kind
-from semscale.label.request import Request
+from semscale.label.listing import Item, Kind, Request
 from semscale.label.results import QUARANTINE, RESULTS, STATISTICS, ResultFiles
 from semscale.scoring.statistics import CategoryStatistics
 from semscale.scoring.tally import RunningStatistics, nearest_category

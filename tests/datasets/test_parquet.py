@@ -232,6 +232,7 @@ def test_split_is_in_the_names_of_the_files(splits: Path) -> None:
 def test_globs_and_single_files(splits: Path) -> None:
     assert len(load_dataset(f"parquet:{splits}/data/train-*.parquet").samples) == 4
     assert len(load_dataset(f"parquet:{splits}/**/*-00001-*.parquet", split="all").samples) == 4
+    assert load_dataset(f"parquet:{splits}/data/*-00001-*.parquet").name == "data"
     one = load_dataset(f"parquet:{splits}/data/test-00001-of-00002.parquet")
     assert one.notes[0] == "only 1 of the 2 files of test are there"
     assert read(one) == [b"test10", b"test11"]

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from semscale.label.request import Request
+from semscale.label.listing import Request
 from semscale.label.run import label
 
 CATEGORIES = ("circle", "star", "heart", "cross", "a ring", "nothing at all")

@@ -10,8 +10,7 @@ import pytest
 
 from semscale.datasets.registry import load_dataset
 from semscale.errors import SemscaleError
-from semscale.label.listing import open_listing
-from semscale.label.request import Request
+from semscale.label.listing import Request, open_listing
 
 
 @pytest.fixture

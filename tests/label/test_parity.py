@@ -18,7 +18,7 @@ from semscale.cli import main
 from semscale.datasets.picture import decode
 from semscale.datasets.registry import load_dataset
 from semscale.errors import SemscaleError
-from semscale.label.request import Request
+from semscale.label.listing import Request
 from semscale.label.run import Labelled, label
 from semscale.study.progress import Quiet
 

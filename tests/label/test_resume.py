@@ -13,7 +13,7 @@ from killed import CATEGORIES
 
 from semscale.datasets.registry import load_dataset
 from semscale.errors import SemscaleError
-from semscale.label.request import Request
+from semscale.label.listing import Request
 from semscale.label.results import RESULTS, ResultFiles
 from semscale.label.run import Labelled, label
 from semscale.study.progress import Quiet

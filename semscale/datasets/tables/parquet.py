@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -15,10 +16,9 @@ import pyarrow.compute as pc
 
 from semscale.datasets.source import IMAGE_SUFFIXES, Entry, Notes, Options, Source
 from semscale.datasets.tables.cells import label_text, plain_text
-from semscale.datasets.tables.images import NamedReader, clean_path, is_url, open_images
+from semscale.datasets.tables.images import NamedReader, RowResolver, clean_path, is_url, open_images
 from semscale.datasets.tables.parquet_files import ParquetFiles, find_files
 from semscale.datasets.tables.parquet_schema import Layout, find_layout
-from semscale.datasets.tables.resolver import RowResolver
 from semscale.datasets.tables.row_groups import RowGroupReader, open_parquet
 from semscale.datasets.where import plain_reason, stem
 from semscale.errors import SemscaleError
@@ -52,13 +52,14 @@ def open_source(path: str, options: Options) -> Source:
     notes, where = Notes(), shown(path)
     files = find_files(path, options.split, notes)
     first = files.below[0]
-    layout = _layout(files, first, options)
+    with _opened(files, first) as opened:
+        layout = find_layout(opened.schema_arrow, options, files.shown(first))
     images = open_images(f"{files.root}/{first}", options.images)
     looked_at = () if layout.inline else islice(_rows(files, first, layout, options), _LOOKED_AT)
     named = NamedReader.of(images.reader, by_url=any(is_url(row.path) for row in looked_at))
     resolver = RowResolver(where, "row", images, notes, labelled=layout.label is not None)
     return Source(
-        stem(path if len(files.below) == 1 else files.root),
+        files.name,
         RowGroupReader(files.root, layout.image, named) if layout.inline else named,
         _list(files, layout, options, resolver, notes),
         notes,
@@ -111,8 +112,7 @@ def _has_unique_paths(files: ParquetFiles, layout: Layout, options: Options) -> 
     chunks: list[pa.Array] = []
     for file in files.below:
         for _, _, batch in _batches(files, file, [layout.path], layout, options):
-            column = batch.column(0)
-            paths = (pc.struct_field(column, "path") if pa.types.is_struct(column.type) else column).cast(pa.string())
+            paths = pc.struct_field(batch.column(0), "path").cast(pa.string())
             chunks.append(pc.replace_substring(pc.utf8_trim_whitespace(paths), "\\", "/"))
     paths = pc.replace_substring_regex(pa.chunked_array(chunks, pa.string()), r"^(\./+)+", "")
     unique = pc.unique(paths)
@@ -142,36 +142,31 @@ def _batches(
     files: ParquetFiles, file: str, columns: list[str], layout: Layout, options: Options
 ) -> Iterator[tuple[int, int, pa.RecordBatch]]:
     """Yield batches of some columns, each with its row group and the number of its first row in that."""
-    if _layout(files, file, options) != layout:
-        raise SemscaleError(
-            "the files of a dataset have different columns",
-            where=files.shown(file),
-            expected=f"the image and class columns of {files.below[0]}",
-        )
-    try:
-        with open_parquet(f"{files.root}/{file}") as opened:
-            for group in range(opened.num_row_groups):
-                start = 0
-                for batch in opened.iter_batches(_BATCH, row_groups=[group], columns=columns, use_threads=False):
-                    yield group, start, batch
-                    start += len(batch)
-    except Exception as error:
-        raise _damaged(files, file, error) from error
+    with _opened(files, file) as opened:
+        if find_layout(opened.schema_arrow, options, files.shown(file)) != layout:
+            raise SemscaleError(
+                "the files of a dataset have different columns",
+                where=files.shown(file),
+                expected=f"the image and class columns of {files.below[0]}",
+            )
+        for group in range(opened.num_row_groups):
+            start = 0
+            for batch in opened.iter_batches(_BATCH, row_groups=[group], columns=columns, use_threads=False):
+                yield group, start, batch
+                start += len(batch)
 
 
-def _layout(files: ParquetFiles, file: str, options: Options) -> Layout:
+@contextmanager
+def _opened(files: ParquetFiles, file: str) -> Iterator[Any]:
     try:
         with open_parquet(f"{files.root}/{file}") as opened:
-            schema = opened.schema_arrow
+            yield opened
+    except SemscaleError:
+        raise
     except Exception as error:  # a damaged file, and what the packages behind fsspec raise
-        raise _damaged(files, file, error) from error
-    return find_layout(schema, options, files.shown(file))
-
-
-def _damaged(files: ParquetFiles, file: str, error: Exception) -> SemscaleError:
-    return SemscaleError(
-        "the Parquet file cannot be read",
-        where=files.shown(file),
-        found=plain_reason(error),
-        hint="fetch or write it anew; this one is cut off, damaged, or no Parquet",
-    )
+        raise SemscaleError(
+            "the Parquet file cannot be read",
+            where=files.shown(file),
+            found=plain_reason(error),
+            hint="fetch or write it anew; this one is cut off, damaged, or no Parquet",
+        ) from error

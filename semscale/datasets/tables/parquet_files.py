@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from semscale.datasets.paths import SPLITS, choose_split
 from semscale.datasets.source import Notes
-from semscale.datasets.where import location, open_place, plain_reason
+from semscale.datasets.where import location, open_place, plain_reason, stem
 from semscale.errors import SemscaleError
 from semscale.redact import shown
 
@@ -22,10 +22,12 @@ class ParquetFiles(NamedTuple):
     """Parquet files of one dataset.
 
     Attributes:
+        name: of the file, or of the folder.
         root: the folder above them, absolute or a URL.
         below: their paths below it, sorted.
     """
 
+    name: str
     root: str
     below: tuple[str, ...]
 
@@ -41,7 +43,7 @@ def find_files(path: str, split: str | None, notes: Notes) -> ParquetFiles:
         SemscaleError: there are none, they cannot be listed, or the split does not exist.
     """
     try:
-        root, below = _list(location(path))
+        name, root, below = _list(location(path))
     except Exception as error:  # the packages behind fsspec raise nearly anything
         raise SemscaleError(
             "the Parquet files cannot be listed", where=shown(path), found=plain_reason(error)
@@ -50,23 +52,23 @@ def find_files(path: str, split: str | None, notes: Notes) -> ParquetFiles:
         raise SemscaleError(
             "there is no Parquet file", where=shown(path), expected="a .parquet file, a folder with some, or a glob"
         )
-    return ParquetFiles(root, choose_files(below, split, notes, shown(path)))
+    return ParquetFiles(name, root, choose_files(below, split, notes, shown(path)))
 
 
-def _list(path: str) -> tuple[str, list[str]]:
+def _list(path: str) -> tuple[str, str, list[str]]:
     fs, inner = open_place(path)
     if path.partition("?")[0].endswith(_ENDING) and fs.isfile(inner):
         root, _, leaf = path.rpartition("/")
-        return root, [leaf]
+        return stem(path), root, [leaf]
     if fs.isdir(inner):
         root, found = path.rstrip("/"), fs.find(inner)
     elif glob.has_magic(path):
         root, found = re.split(r"[*?\[]", path, maxsplit=1)[0].rpartition("/")[0], fs.glob(inner)
     else:
-        return path, []
+        return stem(path), path, []
     above = open_place(root or "/")[1].rstrip("/") + "/"
     below = sorted(name.removeprefix(above) for name in found if name.endswith(_ENDING))
-    return root, [name for name in below if not name.startswith(".") and "/." not in name]
+    return stem(root), root, [name for name in below if not name.startswith(".") and "/." not in name]
 
 
 def choose_files(files: Sequence[str], split: str | None, notes: Notes, where: str) -> tuple[str, ...]:

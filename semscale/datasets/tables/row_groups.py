@@ -29,13 +29,7 @@ _MOST_ROWS = 1_024
 
 @dataclass(frozen=True)
 class RowGroupReader:
-    """Reader of images by ``file:row group:row``.
-
-    Attributes:
-        root: the folder of the files.
-        column: binary, or a struct with the fields ``bytes`` and ``path``.
-        named: reads an image whose row has only its path.
-    """
+    """Reader of images by ``file:row group:row``; `named` reads an image whose row has only its path."""
 
     root: str
     column: str
@@ -60,11 +54,7 @@ class RowGroupReader:
 
 
 def open_parquet(path: str, **options: Any) -> pq.ParquetFile:
-    """Open a local or remote file; only its footer is read.
-
-    Raises:
-        OSError, pyarrow.ArrowException: it cannot be read, or is no Parquet.
-    """
+    """Open a local or remote file; only its footer is read. Raises OSError or pyarrow.ArrowException."""
     fs, inner = open_place(path)
     if is_local(path):
         return pq.ParquetFile(inner, **options)
@@ -110,12 +100,7 @@ class _Group:
     def _read(self) -> Iterator[pa.Array]:
         with open_parquet(self._path, pre_buffer=False, buffer_size=2**20) as file:
             details = file.metadata.row_group(self._number)
-            n_bytes = sum(
-                chunk.total_uncompressed_size
-                for chunk in (details.column(index) for index in range(details.num_columns))
-                if chunk.path_in_schema == self._column or chunk.path_in_schema.startswith(self._column + ".")
-            )
-            rows = max(1, min(_MOST_ROWS, _BATCH_BYTES * max(1, details.num_rows) // max(1, n_bytes)))
+            rows = max(1, min(_MOST_ROWS, _BATCH_BYTES * max(1, details.num_rows) // max(1, details.total_byte_size)))
             for batch in file.iter_batches(rows, row_groups=[self._number], columns=[self._column], use_threads=False):
                 yield batch.column(0)
 

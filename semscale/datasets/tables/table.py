@@ -11,10 +11,9 @@ from semscale.datasets.paths import SPLITS, choose_split
 from semscale.datasets.source import Entry, Notes, Options, Source
 from semscale.datasets.tables.cells import image_name, label_text
 from semscale.datasets.tables.columns import Columns, choose_columns
-from semscale.datasets.tables.images import NamedReader, is_url, open_images
+from semscale.datasets.tables.images import NamedReader, RowResolver, is_url, open_images
 from semscale.datasets.tables.parquet import open_source as open_parquet
 from semscale.datasets.tables.records import Record, read_delimited, read_json_lines
-from semscale.datasets.tables.resolver import RowResolver
 from semscale.datasets.where import location, stem
 from semscale.errors import SemscaleError
 from semscale.redact import shown
