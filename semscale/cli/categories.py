@@ -7,10 +7,18 @@ from typing import Any
 
 import click
 
-from semscale.cli.complete import all_strategies, datasets, models, orders
+from semscale.cli.complete import all_strategies, datasets, orders
 from semscale.cli.complete import strategies as strategies_
 from semscale.cli.group import main
-from semscale.cli.options import dataset_entry, dataset_options, encoder_option, key_values
+from semscale.cli.options import (
+    dataset_entry,
+    dataset_options,
+    encoder_option,
+    key_values,
+    model_option,
+    server_option,
+    store_option,
+)
 from semscale.cli.output import json_option, only_json, print_json
 
 
@@ -50,10 +58,10 @@ def ladder(
     semscale ladder folder:photos --domain flower --out flowers.json
     """
     from semscale.categories.ladder import build_ladder
+    from semscale.cli.show import show_ladder
     from semscale.datasets.registry import load_dataset
     from semscale.redact import shown
     from semscale.study.progress import open_console, reporter
-    from semscale.study.show_ladder import show_ladder
 
     console = open_console()
     # in a pipe there is nobody who waits
@@ -83,23 +91,15 @@ def ladder(
 
 @main.command()
 @click.argument("dataset", shell_complete=datasets)
-@click.option(
-    "--model", default="semscale-mini", show_default=True, metavar="NAME", shell_complete=models, help="As for sweep."
-)
+@model_option
 @click.option(
     "--strategy", "strategies", multiple=True, metavar="NAME", shell_complete=strategies_,
     help="Whose texts are tried; repeatable.  [templates-fixed, image-picture, prompts]",
 )  # fmt: skip
 @dataset_options
 @encoder_option
-@click.option(
-    "--server", "servers", multiple=True, metavar="URL",
-    help="grpc://host:port of a running clip-server; repeatable. Without it one is started.",
-)  # fmt: skip
-@click.option(
-    "--store", metavar="DIR",
-    help="Embedding store, also s3://BUCKET/PREFIX.  [SEMSCALE_STORE or ~/.cache/semscale/embeddings]",
-)  # fmt: skip
+@server_option
+@store_option
 @click.option("--limit", type=click.IntRange(min=1), help="At most this many images.")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Of the halves.")
 @click.option(
@@ -120,11 +120,11 @@ def optimize(
     semscale optimize shapes --strategy templates-fixed --strategy prompts --out shapes.json
     semscale optimize folder:photos --domain flower --model ViT-B-32::laion2b_s34b_b79k
     """
+    from semscale.cli.show import show_optimized
     from semscale.encoding.folder import embedding_store
     from semscale.study.optimize import STRATEGIES
     from semscale.study.optimize import optimize as run
     from semscale.study.progress import open_console, reporter
-    from semscale.study.show_optimized import show_optimized
 
     how = dataset_entry(options)
     console = open_console(stderr=as_json)

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import click
 
-from semscale.cli.complete import models, specs
+from semscale.cli.complete import specs
 from semscale.cli.group import main
-from semscale.cli.options import encoder_option
+from semscale.cli.options import encoder_option, model_option, server_option, store_option
 from semscale.cli.output import json_option, only_json, print_json
 
 
@@ -20,23 +20,15 @@ from semscale.cli.output import json_option, only_json, print_json
     help=".txt with a category per line, .json list, or first column of a .csv.",
 )  # fmt: skip
 @click.option("--stats", is_flag=True, help="Also write stats.csv.")
-@click.option(
-    "--model", default="semscale-mini", show_default=True, metavar="NAME", shell_complete=models, help="As for sweep."
-)
+@model_option
 @encoder_option
-@click.option(
-    "--server", "servers", multiple=True, metavar="URL",
-    help="grpc://host:port of a running clip-server; repeatable. Without it one is started.",
-)  # fmt: skip
+@server_option
 @click.option("--column", metavar="NAME", help="Column or field with the texts, or with the images of a table.")
 @click.option(
     "--out", type=click.Path(file_okay=False, path_type=Path), metavar="DIR",
     help="Folder of the results.  [semscale-labels/NAME-ID]",
 )  # fmt: skip
-@click.option(
-    "--store", metavar="DIR",
-    help="Embedding store, also s3://BUCKET/PREFIX.  [SEMSCALE_STORE or ~/.cache/semscale/embeddings]",
-)  # fmt: skip
+@store_option
 @click.option("--limit", type=click.IntRange(min=1), help="Only the first so many.")
 @click.option("--quiet", is_flag=True, help="No progress, only the table.")
 @json_option(

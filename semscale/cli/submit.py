@@ -17,7 +17,7 @@ import click
 import yaml
 
 from semscale.cli.group import main
-from semscale.cli.study import read_options
+from semscale.cli.options import read_options
 from semscale.errors import SemscaleError
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""``semscale sweep``: run a study."""
+"""``semscale sweep``, and parts of a study by themselves: ``encode``, ``score``, ``report``."""
 
 from __future__ import annotations
 
@@ -9,30 +9,30 @@ import click
 
 from semscale.cli.complete import runs as runs_
 from semscale.cli.group import main
+from semscale.cli.options import read_options, run_options, study_options
 from semscale.cli.output import json_option, only_json, print_json
-from semscale.cli.study import RESULT_KEYS, place_options, read_options, study_options
 from semscale.errors import SemscaleError
 
 if TYPE_CHECKING:
     from semscale.config import StudyConfig
 
+_STUDY = click.argument(
+    "study", required=False, type=click.Path(dir_okay=False, path_type=Path), metavar="[STUDY.yaml]"
+)
+_RESULT_KEYS = (
+    "run, report (places), mlflow (what opens it), trials, images_sent, texts_sent, quarantined (counts), curves (rows "
+    "of curves.parquet)"
+)
+
 
 @main.command()
-@click.argument("study", required=False, type=click.Path(dir_okay=False, path_type=Path), metavar="[STUDY.yaml]")
-@place_options
+@_STUDY
+@run_options
 @click.option("--resume", metavar="RUN", shell_complete=runs_, help="Go on with the study of this run directory.")
 @study_options
 @click.option("--quiet", is_flag=True, help="No progress, only the table.")
-@json_option(RESULT_KEYS)
-def sweep(
-    study: Path | None,
-    out: str | None,
-    runs: str | None,
-    resume: str | None,
-    quiet: bool,
-    as_json: bool,
-    **options: Any,
-) -> None:
+@json_option(_RESULT_KEYS)
+def sweep(study: Path | None, resume: str | None, **options: Any) -> None:
     """Run a study from images to conclusions.
 
     Encodes what is new, scores every scale step, records every trial in MLflow, and concludes per curve. Without
@@ -44,36 +44,100 @@ def sweep(
     semscale sweep study.yaml --server grpc://gpu1:51000 --server grpc://gpu2:51000
     semscale sweep --resume semscale-runs/quickstart-1bfe32d8
     """
-    from semscale.study.arms import make_arms
-    from semscale.study.progress import open_console, reporter
-
     if resume is not None:
-        study, out = _resumed(resume, study, out), resume
+        study, options["out"] = _resumed(resume, study, options["out"]), resume
     config = read_options(study, options)
     if resume is not None:
         _check_secrets(config, resume)
+    _run("sweep", config, options)
+
+
+@main.command()
+@_STUDY
+@run_options
+@study_options
+@click.option("--quiet", is_flag=True, help="No progress, only the counts.")
+@json_option("run, store (places), images_sent, texts_sent, quarantined (counts)")
+def encode(study: Path | None, **options: Any) -> None:
+    """Encode a study's images and texts and stop there.
+
+    Fills the embedding store, so that `semscale sweep` with the same study, or `semscale score` where no server is,
+    goes on from it. The run directory gets the ladders and the quarantine.
+
+    \b
+    semscale encode study.yaml --server grpc://gpu1:51000 --store /shared/embeddings
+    """
+    _run("encode", read_options(study, options), options)
+
+
+@main.command()
+@_STUDY
+@run_options
+@study_options
+@click.option("--quiet", is_flag=True, help="No progress, only the table.")
+@json_option(_RESULT_KEYS)
+def score(study: Path | None, **options: Any) -> None:
+    """Run a study whose embeddings are all in the store.
+
+    Everything of `semscale sweep` but the servers: none is asked or started. What the store lacks is said.
+
+    \b
+    semscale score study.yaml --store /shared/embeddings
+    """
+    _run("score", read_options(study, options), options)
+
+
+@main.command()
+@click.argument("run", metavar="RUN", shell_complete=runs_)
+@json_option("report (its place)")
+def report(run: str, as_json: bool) -> None:
+    """Write the report.html of a finished run directory again, from its tables.
+
+    \b
+    semscale report semscale-runs/quickstart-1bfe32d8
+    """
+    from semscale.study.progress import open_console, reporter
+    from semscale.study.rewrite import rewrite_report
+
+    with only_json(as_json), reporter(open_console(stderr=True)).stage("writing the report"):
+        written = rewrite_report(run)
+    if as_json:
+        print_json({"report": written if written.is_remote else written.local})
+    else:
+        click.echo(f"report   {written}")
+
+
+def _run(stage: str, study: StudyConfig, options: dict[str, Any]) -> None:
+    from semscale.study.arms import make_arms
+    from semscale.study.progress import open_console, reporter
+
+    as_json: bool = options["as_json"]
     console = open_console(stderr=as_json)
-    report = reporter(console, quiet=quiet)
+    progress = reporter(console, quiet=options["quiet"])
     with only_json(as_json):
-        arms = make_arms(config, report)  # a study that cannot be is refused before the engines are imported
-    from semscale.study.documents import result_document
+        arms = make_arms(study, progress)  # a study that cannot be is refused before the engines are imported
+    from semscale.cli.show import filled_document, result_document, show_filled, show_result
     from semscale.study.rundir import out_of
-    from semscale.study.show import show_result
+
+    folder = out_of(study, options["out"], options["runs"])
+    if stage == "encode":
+        from semscale.study.fill import fill_store
+
+        with only_json(as_json):
+            filled = fill_store(study, folder, progress, arms)
+        print_json(filled_document(filled)) if as_json else show_filled(console, filled)
+        return
     from semscale.study.study import sweep as run
 
-    folder = out_of(config, out, runs)
     try:
         with only_json(as_json):
-            result = run(config, folder, report, arms)
+            result = run(study, folder, progress, arms, stored=stage == "score")
     except KeyboardInterrupt:
-        if not folder.local.exists():
+        if stage == "score" or not folder.local.exists():
             raise
         click.echo(err=True)  # closes the line on which the terminal shows ^C
         raise click.Abort(f"semscale sweep --resume {folder}") from None
-    if as_json:
-        print_json(result_document(result))
-    else:
-        show_result(console, result)
+    print_json(result_document(result)) if as_json else show_result(console, result)
 
 
 def _resumed(run: str, study: Path | None, out: str | None) -> Path:

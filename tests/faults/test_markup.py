@@ -13,12 +13,11 @@ from mlflow import MlflowClient
 from rich.console import Console
 
 from semscale.categories.ladder import build_ladder
+from semscale.cli.show import show_ladder, show_result
 from semscale.config import study_from
 from semscale.datasets.registry import load_dataset
 from semscale.errors import SemscaleError
 from semscale.study.progress import Bars, Lines, Quiet
-from semscale.study.show import show_result
-from semscale.study.show_ladder import show_ladder
 from semscale.study.study import sweep
 
 SCRIPT = "<script>alert(1)</script>"

@@ -20,11 +20,11 @@ from semscale.categories.files import read_ladder
 from semscale.categories.pool import make_pool
 from semscale.categories.registry import Category, Strategy, StrategyContext
 from semscale.cli import main
+from semscale.cli.show import show_optimized
 from semscale.datasets.registry import load_dataset
 from semscale.errors import SemscaleError
 from semscale.study.optimize import Optimized, _choose, optimize
 from semscale.study.progress import Quiet
-from semscale.study.show_optimized import show_optimized
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 

@@ -26,10 +26,10 @@ from semscale.analysis.intervals import wilson_interval
 from semscale.analysis.paired import change_interval
 from semscale.categories.files import read_ladder
 from semscale.cli import main
+from semscale.cli.show import show_result
 from semscale.config import study_from
 from semscale.replay.run import replay
 from semscale.study.progress import Quiet
-from semscale.study.show import show_result
 from semscale.study.study import SweepResult, sweep
 
 pytestmark = pytest.mark.usefixtures("ray_session")
