@@ -35,11 +35,11 @@ def _own_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def mini_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a clip-server with two replicas of semscale-mini."""
+    """The address of a clip-server with semscale-mini."""
     from semscale.serving.launcher import launch_server
 
     log = tmp_path_factory.mktemp("server") / "clip-server.log"
-    with launch_server("semscale-mini", replicas=2, log_file=log) as server:
+    with launch_server("semscale-mini", log_file=log) as server:
         yield server.url
 
 

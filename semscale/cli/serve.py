@@ -38,14 +38,14 @@ from semscale.cli.output import json_option, only_json, print_json
 def serve(**options: Any) -> None:
     """Start a clip-server for a model.
 
-    A jina Flow with the project's executor, over gRPC; stays until Ctrl-C.
+    One process and one port per replica, over gRPC; stays until Ctrl-C. Prints the addresses.
 
     \b
     semscale serve --replicas 2 --port 51000
     semscale serve --model ViT-B-32::laion2b_s34b_b79k --gpus all --per-gpu 2
     """
-    from semscale.serving.flow import ServeConfig
-    from semscale.serving.flow import serve as run
+    from semscale.serving.config import ServeConfig
+    from semscale.serving.replicas import serve as run
 
     sys.exit(run(ServeConfig(**options)))
 

@@ -1,8 +1,8 @@
 """Packed requests to semscale's own server: one array of pictures there, one matrix of embeddings back.
 
-See :mod:`semscale.serving.packed` for the other end. Only pictures that were decoded here travel so; whatever a packed
-request did not bring home is left to the caller, who sends it again document by document and learns which one is at
-fault.
+See :func:`semscale.serving.request_decoding.unpack_images` for the other end. Only pictures that were decoded here
+travel so; whatever a packed request did not bring home is left to the caller, who sends it again document by document
+and learns which one is at fault.
 """
 
 from __future__ import annotations

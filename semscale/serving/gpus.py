@@ -1,11 +1,11 @@
-"""Which GPU a replica has: each sees one and no other."""
+"""GPUs of a machine: each server sees one and no other (``CUDA_VISIBLE_DEVICES``)."""
 
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Sequence
-
-import torch
 
 from semscale.errors import SemscaleError
 
@@ -14,11 +14,14 @@ VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 def visible_gpus() -> list[str]:
     """Return the names of the GPUs that this process may use, as ``CUDA_VISIBLE_DEVICES`` takes them."""
-    told = os.environ.get(VISIBLE)
-    if told is not None:
-        return [name.strip() for name in told.split(",") if name.strip()]
-    # NVML counts them (PYTORCH_NVML_BASED_CUDA_CHECK), which leaves CUDA untouched for the processes to come
-    return [str(number) for number in range(torch.cuda.device_count())]
+    names = os.environ.get(VISIBLE)
+    if names is not None:
+        return [name.strip() for name in names.split(",") if name.strip()]
+    # torch counts them, in a process of its own: this one only starts others and stays small
+    count = subprocess.run(
+        [sys.executable, "-c", "import torch; print(torch.cuda.device_count())"], capture_output=True, text=True
+    ).stdout.strip()
+    return [str(number) for number in range(int(count) if count.isdigit() else 0)]
 
 
 def choose_gpus(wanted: str, visible: Sequence[str]) -> list[str]:
@@ -57,27 +60,3 @@ def choose_gpus(wanted: str, visible: Sequence[str]) -> list[str]:
                 expected=f"all, or some of {', '.join(map(str, range(len(visible))))}",
             )
     return chosen
-
-
-def claim_gpu(gpus: Sequence[str], replica: int, per_gpu: int) -> str:
-    """Let this process see one GPU only, and return its name; before anything has touched CUDA.
-
-    Args:
-        gpus: the GPUs of the server.
-        replica: number of the replica.
-        per_gpu: replicas that share a GPU: the first so many have the first one.
-
-    Raises:
-        SemscaleError: CUDA was in use in this process already, so that it sees others too.
-    """
-    name = gpus[replica // per_gpu % len(gpus)]
-    os.environ[VISIBLE] = name
-    if torch.cuda.is_initialized() or torch.cuda.device_count() != 1:  # type: ignore[no-untyped-call]
-        raise SemscaleError(
-            "the replica cannot have a GPU of its own",
-            where=f"replica {replica}",
-            found=f"it sees {torch.cuda.device_count()} GPUs",
-            expected=f"only {name}",
-            hint=f"start it with {VISIBLE} set to one GPU, without --gpus",
-        )
-    return name

@@ -1,4 +1,4 @@
-"""Start a clip-server of one's own as a subprocess, and be sure that nothing of it stays behind."""
+"""Launcher: clip-servers of one's own as subprocesses, of which nothing stays behind."""
 
 from __future__ import annotations
 
@@ -12,79 +12,72 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from semscale.access import TOKEN_VARIABLE, Access
+import psutil
+
+from semscale.access import TOKEN_VARIABLE
 from semscale.errors import SemscaleError
-from semscale.serving.health import check_server
-from semscale.serving.processes import living_in_group
+from semscale.serving.config import ServeConfig
+from semscale.serving.status_events import EventReader, error_of
 
 Progress = Callable[[str], None]
 
 
 class ServerHandle:
-    """A running server: use it as a context manager, or call :meth:`stop`.
+    """Running servers of one model: use it as a context manager, or call :meth:`stop`.
 
     Attributes:
-        url: its address, `grpc://127.0.0.1:PORT`.
-        info: the identity of its model, as :func:`semscale.serving.health.check_server` returns it.
-        log_file: what it has written.
+        process: the process that has started them and starts them again.
+        urls: their addresses, `grpc://127.0.0.1:PORT`.
+        info: what the model's server says at `/info`.
+        log_file: what they have written.
     """
 
-    def __init__(
-        self, process: subprocess.Popen[bytes], lifeline: int, status: int, log_file: Path, temporary: bool
-    ) -> None:
-        self._process = process
-        self._lifeline = lifeline
-        self._status = status
-        self._unread = b""
-        self._roles: dict[str, Any] = {}
-        self._temporary_log = temporary
+    def __init__(self, process: subprocess.Popen[bytes], log_file: Path, temporary_log: bool) -> None:
+        self.process = process
         self.log_file = log_file
-        self.url = ""
+        self.urls: list[str] = []
         self.info: dict[str, Any] = {}
+        self._temporary_log = temporary_log
 
     @property
-    def roles(self) -> dict[str, Any]:
-        """Process ids by role: `server`, `gateway`, `replicas` (a list in the order of their numbers).
+    def url(self) -> str:
+        """The address of the first server."""
+        return self.urls[0]
 
-        They change when the server starts a process again; every look gives those of now.
-        """
-        while self._status >= 0 and select.select([self._status], [], [], 0.0)[0]:
-            chunk = os.read(self._status, 65536)
-            if not chunk:
-                break
-            *lines, self._unread = (self._unread + chunk).split(b"\n")
-            for line in lines:
-                self._roles = json.loads(line).get("pids", self._roles)
-        return dict(self._roles)
+    def replica_pids(self) -> list[int]:
+        """List the server processes in the order of their addresses; one that is being started again may be missing."""
+        numbers = {}
+        with contextlib.suppress(psutil.NoSuchProcess):
+            for child in psutil.Process(self.process.pid).children():
+                with contextlib.suppress(psutil.NoSuchProcess, IndexError, ValueError):
+                    numbers[json.loads(child.cmdline()[-1])["number"]] = child.pid
+        return [numbers[number] for number in sorted(numbers)]
 
     def pids(self) -> list[int]:
-        """List the living processes of the server: itself, gateway and replicas."""
-        return living_in_group(self._process.pid)
+        """List all living processes; zombies, which only wait to be reaped, do not count."""
+        return living_in_group(self.process.pid)
 
     def is_running(self) -> bool:
-        """Whether the server process lives (its replicas may not: see `check_server`)."""
-        return self._process.poll() is None
+        """Whether the process that looks after the servers lives."""
+        return self.process.poll() is None
 
     def stop(self, timeout: float = 10.0) -> None:
-        """End the server: politely, then after `timeout` seconds by force; it is safe to call it twice."""
-        group = self._process.pid
-        _signal_group(group, signal.SIGTERM)
+        """End the servers: politely, then after `timeout` seconds by force; it is safe to call it twice."""
+        if self.is_running():
+            self.process.terminate()
         deadline = time.monotonic() + timeout
         with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(timeout)
-        while living_in_group(group) and time.monotonic() < deadline:
-            time.sleep(0.02)
-        if self._process.poll() is None or living_in_group(group):
-            _signal_group(group, signal.SIGKILL)
-            self._process.wait()
-        if self._lifeline >= 0:
-            os.close(self._lifeline)
-            os.close(self._status)
-            self._lifeline = self._status = -1
+            self.process.wait(timeout)
+        while self.pids() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
         if self._temporary_log:
             self.log_file.unlink(missing_ok=True)
 
@@ -99,120 +92,103 @@ class ServerHandle:
 
 def launch_server(
     model: str,
-    replicas: int = 2,
-    device: str = "cpu",
-    dtype: str | None = None,
-    port: int | None = None,
-    minibatch_size: int | None = None,
+    *,
     log_file: Path | None = None,
     on_progress: Progress | None = None,
     ready_timeout: float = 300.0,
-    num_threads: int | None = None,
+    **options: Any,
 ) -> ServerHandle:
-    """Start `python -m semscale.serving` on the loopback address and wait until it answers through its executors.
+    """Start `python -m semscale.serving` on the loopback address and wait until its servers answer.
 
-    The server has its own session, so Ctrl-C in the terminal reaches the caller first, who stops the server in good
-    order; it ends by itself when this process is gone, however that happens. A replica or gateway that ends is started
-    again by the server.
+    They have their own session, so Ctrl-C in the terminal reaches the caller first, who stops them in good order; they
+    end by themselves when this process is gone, however that happens. A server that ends is started again.
 
     Args:
-        model, replicas, device, dtype, minibatch_size, num_threads: as in :class:`semscale.serving.flow.ServeConfig`.
-        port: a port, or None for a free one.
-        log_file: what the server writes goes there; None: a temporary file, deleted by `stop`.
+        model: a model name.
+        log_file: what the servers write goes there; None: a temporary file, deleted by `stop`.
         on_progress: called with one line for each step of the start.
         ready_timeout: seconds until the start counts as failed.
+        options: further fields of :class:`semscale.serving.config.ServeConfig`; ports are free ones unless given.
 
     Raises:
-        SemscaleError: what kept the server from starting, in its own words.
+        SemscaleError: what kept a server from starting, in its own words.
     """
-    temporary = log_file is None
+    config = ServeConfig(model, **({"port": 0} | options))
     path = log_file or _temporary_log()
     path.parent.mkdir(parents=True, exist_ok=True)
     status_out, status_in = os.pipe()
-    lifeline_out, lifeline_in = os.pipe()
-    options = {
-        "--model": model,
-        "--replicas": replicas,
-        "--device": device,
-        "--dtype": dtype,
-        "--port": port or 0,
-        "--minibatch": minibatch_size,
-        "--threads": num_threads,
-        "--status-fd": status_in,
-        "--lifeline-fd": lifeline_out,
-    }
-    command = [sys.executable, "-m", "semscale.serving"]
-    command += [f"{flag}={value}" for flag, value in options.items() if value is not None]
+    argument = json.dumps(asdict(config) | {"status_fd": status_in, "parent": os.getpid()})
+    events = EventReader(status_out)
     try:
         with path.open("ab") as log:
             process = subprocess.Popen(
-                command,
+                [sys.executable, "-m", "semscale.serving", argument],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
                 # On the loopback address it needs no token, and what is not there cannot leak.
                 env={name: value for name, value in os.environ.items() if name != TOKEN_VARIABLE},
-                pass_fds=(status_in, lifeline_out),
+                pass_fds=(status_in,),
             )
-    except BaseException:
-        os.close(status_out)
-        os.close(lifeline_in)
-        raise
-    finally:
         os.close(status_in)
-        os.close(lifeline_out)
-    handle = ServerHandle(process, lifeline_in, status_out, path, temporary)
-    try:
-        event = _wait_until_ready(process, status_out, path, ready_timeout, on_progress)
-        handle.url, handle._roles = event["url"], event["pids"]
-        handle.info = check_server(handle.url, timeout=ready_timeout, access=Access()) or {}
-    except BaseException:
-        # The log outlives a failed start: the message points to it.
-        handle._temporary_log = False
-        handle.stop()
-        raise
+        handle = ServerHandle(process, path, temporary_log=log_file is None)
+        try:
+            ready = _wait_until_ready(handle, events, ready_timeout, on_progress)
+        except BaseException:
+            # The log outlives a failed start: the message points to it.
+            handle._temporary_log = False
+            handle.stop()
+            raise
+    finally:
+        events.close()
+    handle.urls, handle.info = ready["urls"], ready["info"]
     return handle
 
 
+def living_in_group(group: int) -> list[int]:
+    """List the processes of a process group, oldest first, without zombies.
+
+    >>> os.getpid() in living_in_group(os.getpgid(0))
+    True
+    """
+    pids = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError, PermissionError):
+            if os.getpgid(process.pid) == group and process.status() != psutil.STATUS_ZOMBIE:
+                pids.append(process.pid)
+    return sorted(pids)
+
+
 def _wait_until_ready(
-    process: subprocess.Popen[bytes], status: int, log: Path, timeout: float, on_progress: Progress | None
+    handle: ServerHandle, events: EventReader, timeout: float, on_progress: Progress | None
 ) -> dict[str, Any]:
-    """Read the server's events until it is ready; raise what it says when it cannot be."""
-    deadline = time.monotonic() + timeout
-    pending = b""
-    while True:
-        alive = process.poll() is None
-        readable, _, _ = select.select([status], [], [], 0.2 if alive else 0.0)
-        chunk = os.read(status, 65536) if readable else b""
-        *lines, pending = (pending + chunk).split(b"\n")
-        for line in lines:
-            event: dict[str, Any] = json.loads(line)
-            if event["event"] == "ready":
-                return event
-            if event["event"] == "error":
-                raise _as_error(event, log)
-            if on_progress is not None:
-                on_progress(event["text"])
-        if not alive and not chunk:
+    """Read events until the servers are ready; raise what they say when they cannot be."""
+    log, deadline = handle.log_file, time.monotonic() + timeout
+    while time.monotonic() < deadline:
+        if not select.select([events.fd], [], [], 0.2)[0]:
+            continue
+        received = events.read()
+        if received is None:
             raise SemscaleError(
                 "the clip-server ended while it was starting",
-                where=f"exit status {process.returncode}",
+                where=f"exit status {handle.process.wait()}",
                 found=_last_lines(log),
                 hint=f"its whole log: {log}",
             )
-        if time.monotonic() > deadline:
-            raise SemscaleError(
-                f"the clip-server was not ready after {timeout:g} seconds",
-                found=_last_lines(log),
-                hint=f"a large model needs longer to load; its log: {log}",
-            )
-
-
-def _as_error(event: dict[str, Any], log: Path) -> SemscaleError:
-    hint = event["hint"] or f"the server's log: {log}"
-    return SemscaleError(
-        event["what"], where=event["where"], found=event["found"], expected=event["expected"], hint=hint
+        for event in received:
+            if event["event"] == "ready":
+                return event
+            if event["event"] == "error":
+                error = error_of(event)
+                error.hint = error.hint or f"the server's log: {log}"
+                raise error
+            if on_progress is not None:
+                on_progress(event["text"])
+    raise SemscaleError(
+        f"the clip-server was not ready after {timeout:g} seconds",
+        found=_last_lines(log),
+        hint=f"a large model needs longer to load; its log: {log}",
     )
 
 
@@ -225,8 +201,3 @@ def _temporary_log() -> Path:
     handle, name = tempfile.mkstemp(prefix="semscale-serve-", suffix=".log")
     os.close(handle)
     return Path(name)
-
-
-def _signal_group(group: int, number: signal.Signals) -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(group, number)

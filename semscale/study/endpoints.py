@@ -111,7 +111,7 @@ class Endpoints:
             self._urls = urls
             return urls
         origin = self._origin()
-        urls = [self._launch()]
+        urls = self._launch()
         found = shake_hands(urls, self._model, self._store, draft=self._draft, access=self.access)
         if self._identity is not None and found.fingerprint != self._identity.fingerprint:
             if origin:
@@ -180,7 +180,7 @@ class Endpoints:
                 hint=f"its log says why: {self._logs / 'clip-server.log'}; what is encoded is kept",
             )
         self._report.note(f"the clip-server has ended; starting it again ({self._revivals} of {_MOST_REVIVALS} times)")
-        self._urls = [self._launch()]
+        self._urls = self._launch()
         return self._urls
 
     def _origin(self) -> str | None:
@@ -188,7 +188,7 @@ class Endpoints:
         # the same files give two encoders, whose notes lie apart
         return f"{origin}-draft" if origin and self._draft else origin
 
-    def _launch(self) -> str:
+    def _launch(self) -> Sequence[str]:
         from semscale.serving.launcher import launch_server
 
         title = f"starting clip-server, {self._settings.replicas} replicas"
@@ -208,4 +208,4 @@ class Endpoints:
                 )
             )
         self._server = server
-        return server.url
+        return server.urls

@@ -7,11 +7,11 @@ The first argument is a port, the second a JSON object:
 - `count`: file that gets a line for every request with the number of its pictures
 - `delay`: seconds that a picture takes
 - `answer`: `dimension`, `nan`, `zeros`, `fewer`, `other` (other embeddings) or `renamed` (another model)
-- `replicas`: how many model processes there are
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import sys
@@ -22,13 +22,14 @@ from typing import Any
 os.environ.update(NO_VERSION_CHECK="1", JINA_OPTOUT_TELEMETRY="1")
 
 import numpy as np
+import torch
 from jina import requests
 
-from semscale.models.loading import read_model
+from semscale.models.loading import load_model
 from semscale.serving import executor
 from semscale.serving.executor import SemscaleEncoder
-from semscale.serving.lifeline import end_children_with_me
-from semscale.serving.plain_flow import PlainFlow
+from semscale.serving.grpc_server import RequestHandler, start_server
+from semscale.serving.status_events import watch_parent
 
 PORT = int(sys.argv[1])
 HOW: dict[str, Any] = json.loads(sys.argv[2]) if len(sys.argv) > 2 else {}
@@ -72,33 +73,19 @@ class OddEncoder(SemscaleEncoder):
         return answer
 
 
-def serve_until_a_replica_ends() -> None:
-    flow = PlainFlow(protocol="grpc", host="127.0.0.1", port=PORT).add(
-        name="clip",
-        uses=OddEncoder,
-        uses_with={"name": "semscale-mini", "minibatch_size": 64, "num_threads": 1},
-        replicas=HOW.get("replicas", 1),
-        host="127.0.0.1",
-        quiet_error=True,
-    )
-    with flow:
-        members = [pods[place].worker for name, pods, place in flow.places() if name.startswith("replica")]
-        assert len(members) == HOW.get("replicas", 1)
-        multiprocessing.connection.wait([member.sentinel for member in members])
-        # the kernel ends the others with it; closing the flow would wait for the one that is gone
-        os._exit(0)
+async def serve() -> None:
+    encoder = OddEncoder(name="semscale-mini", minibatch_size=64, num_threads=1)
+    server, _ = await start_server(RequestHandler(encoder), f"127.0.0.1:{PORT}")
+    await server.wait_for_termination()
 
 
 if __name__ == "__main__":
-    import multiprocessing.connection
-
-    import torch
-
     torch.set_num_threads(1)
-    executor.preload(read_model("semscale-mini"), "semscale-mini")
-    end_children_with_me()
-    while True:  # the model is loaded once: starting again takes about a second
+    loaded = load_model("semscale-mini")
+    executor.load_model = lambda *_: loaded
+    while True:  # the model is loaded once: starting again takes a moment
         child = os.fork()
         if not child:
-            serve_until_a_replica_ends()
+            watch_parent(os.getppid(), on_gone=lambda: os._exit(1))
+            asyncio.run(serve())
         os.waitpid(child, 0)

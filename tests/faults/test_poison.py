@@ -28,9 +28,9 @@ def test_poison_is_isolated_and_its_neighbours_are_encoded(
     for name in names:
         Image.new("RGB", (64, 64), (GREY, GREY, GREY)).save(folder / name)
     dataset = load_dataset(f"folder:{folder}")
-    server = odd_server(poison=GREY, log=str(log), replicas=replicas)
-    identity = shake_hands([server.url], "semscale-mini", store)
-    with Encoder(identity, [server.url], store, batch_size=16) as encoder:
+    urls = [odd_server(poison=GREY, log=str(log)).url for _ in range(replicas)]
+    identity = shake_hands(urls, "semscale-mini", store)
+    with Encoder(identity, urls, store, batch_size=16) as encoder:
         encoded = encoder.encode_images(dataset)
         reason = "the model process ended while it encoded this image"
         assert encoded.quarantine == dict.fromkeys(names, reason)
@@ -41,7 +41,6 @@ def test_poison_is_isolated_and_its_neighbours_are_encoded(
         again = encoder.encode_images(dataset)
         assert (again.sent, again.quarantine) == (0, encoded.quarantine)
     assert [int(line) for line in log.read_text().split()] == sizes
-    # a gateway hands a lost request to each of its replicas
-    assert 1 <= sizes.count(1) <= 2 * replicas, sizes
+    assert 1 <= sizes.count(1) <= 2, sizes
     # all 16, once more if nobody knows whether they arrived, a part of 4, and twice the image alone
-    assert len(sizes) <= 5 * replicas, sizes
+    assert len(sizes) <= 5, sizes

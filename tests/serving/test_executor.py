@@ -13,7 +13,7 @@ from docarray import Document, DocumentArray
 
 from semscale.models.encoder import MAX_TEXT_CHARACTERS
 from semscale.serving.executor import SemscaleEncoder
-from semscale.serving.intake import RejectedDocumentsError
+from semscale.serving.request_decoding import RejectedDocumentsError
 
 MakeImage = Callable[..., bytes]
 

@@ -14,8 +14,8 @@ from typing import Any
 import grpc
 import pytest
 import ray
+from certificates import Certificates, make_certificates
 from click.testing import CliRunner
-from own_server import Certificates, make_certificates, serving
 
 from semscale.access import Access
 from semscale.cli import main
@@ -23,8 +23,7 @@ from semscale.config import StudyConfig, study_from
 from semscale.encoding.client import EncodeClient, ServerUnavailableError
 from semscale.encoding.handshake import shake_hands
 from semscale.errors import SemscaleError
-from semscale.serving.certificate import check_certificate
-from semscale.serving.flow import ServeConfig, _warn_of_visitors
+from semscale.serving.config import ServeConfig, check_certificate
 from semscale.serving.health import check_server
 from semscale.serving.launcher import ServerHandle, launch_server
 from semscale.study.progress import Quiet
@@ -60,9 +59,17 @@ def server(folder: Path, certificates: Certificates) -> Iterator[ServerHandle]:
     token = folder / "token"
     token.write_text(TOKEN + "\n")
     token.chmod(0o600)
-    files = [f"--tls-cert={certificates.certificate}", f"--tls-key={certificates.key}", f"--token-file={token}"]
-    with serving(folder, *files) as handle:
+    with launch_server(
+        "semscale-mini",
+        replicas=2,
+        num_threads=1,
+        log_file=folder / "server.log",
+        tls_cert=str(certificates.certificate),
+        tls_key=str(certificates.key),
+        token_file=str(token),
+    ) as handle:
         yield handle
+    assert handle.pids() == []
 
 
 @pytest.fixture
@@ -255,15 +262,17 @@ def test_no_process_is_told_the_token_on_its_command_line(server: ServerHandle) 
     assert not [line for line in lines if TOKEN.encode() in line]
 
 
-def test_a_gateway_that_is_started_again_still_asks_for_the_token(
-    url: str, authority: bytes, server: ServerHandle
+def test_every_replica_asks_for_the_token_also_when_it_was_started_again(
+    authority: bytes, server: ServerHandle
 ) -> None:
-    os.kill(server.roles["gateway"], signal.SIGKILL)
+    os.kill(server.replica_pids()[1], signal.SIGKILL)
     deadline = time.monotonic() + 60
-    while "gateway is back" not in server.log_file.read_text():
+    while "replica 1 is back" not in server.log_file.read_text():
         assert time.monotonic() < deadline
-    assert call(url, METHODS[0], authority) == grpc.StatusCode.UNAUTHENTICATED
-    assert check_server(url, access=Access(TOKEN, authority)) is not None
+    assert len(server.urls) == 2
+    for url in (each.replace("127.0.0.1", "localhost") for each in server.urls):
+        assert call(url, METHODS[0], authority) == grpc.StatusCode.UNAUTHENTICATED
+        assert check_server(url, access=Access(TOKEN, authority)) is not None
 
 
 def test_a_launched_server_stays_plain_whatever_the_environment_says(
@@ -286,15 +295,17 @@ def test_certificates_that_cannot_be_served_are_refused_before_the_start(tmp_pat
     assert caught.value.where == "--tls-key"
 
 
-def test_an_open_door_is_said_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_open_door_is_said_in_one_line() -> None:
     plain = ServeConfig("semscale-mini", host="0.0.0.0")
     tls = ServeConfig("semscale-mini", host="0.0.0.0", tls_cert="c", tls_key="k")
-    for config, guarded in ((plain, False), (plain, True), (tls, False), (tls, True)):
-        _warn_of_visitors(config, 51000, guarded)
-    lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 3
-    assert all(name in lines[0] for name in ("every machine", "--token-file", "SEMSCALE_SERVER_TOKEN", "--tls-cert"))
-    assert "--tls-cert" in lines[1]
-    assert "--token-file" not in lines[1]
-    assert "--token-file" in lines[2]
-    assert "--tls-cert" not in lines[2]
+    open_, guarded, encrypted = plain.exposure(False), plain.exposure(True), tls.exposure(False)
+    assert open_
+    assert guarded
+    assert encrypted
+    assert all(name in open_ for name in ("every machine", "--token-file", "SEMSCALE_SERVER_TOKEN", "--tls-cert"))
+    assert "--tls-cert" in guarded
+    assert "--token-file" not in guarded
+    assert "--token-file" in encrypted
+    assert "--tls-cert" not in encrypted
+    assert tls.exposure(True) is None
+    assert ServeConfig("semscale-mini").exposure(False) is None

@@ -1,30 +1,26 @@
 from __future__ import annotations
 
+import socket
 import urllib.request
+from pathlib import Path
 
-import prometheus_client
-import pytest
-from jina.serve.monitoring import _SummaryDeprecated
+from clip_client import Client
 
-from semscale.serving.metrics import monitoring_arguments
+from semscale.serving.launcher import launch_server
 
 
-def test_page_of_a_replica_is_readable_and_on_the_servers_address(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prometheus_client, "start_http_server", prometheus_client.start_http_server)
-    monkeypatch.setattr(_SummaryDeprecated, "collect", _SummaryDeprecated.collect)
-    arguments = monitoring_arguments(9100, 3, "127.0.0.1")
-    assert arguments == {"monitoring": True, "port_monitoring": [9100, 9101, 9102]}
-
-    registry = prometheus_client.CollectorRegistry()
-    summary = _SummaryDeprecated("new_seconds", "a time", registry=registry, old_name="old_seconds")
-    summary.observe(2.5)
-    server, _ = prometheus_client.start_http_server(0, registry=registry)
-    try:
-        assert server.server_address[0] == "127.0.0.1"
-        with urllib.request.urlopen(f"http://127.0.0.1:{server.server_address[1]}/metrics") as page:
+def test_page_of_a_replica_counts_requests_and_listens_on_the_servers_address(tmp_path: Path) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with launch_server("semscale-mini", metrics_port=port, num_threads=1, log_file=tmp_path / "log") as server:
+        assert Client(server.url).encode(["a cat", "a dog"]).shape == (2, 96)
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as page:
             text = page.read().decode()
-    finally:
-        server.shutdown()
-        server.server_close()
-    assert "new_seconds_sum 2.5" in text
-    assert "old_seconds_sum 2.5" in text
+        for line in (
+            'jina_successful_requests_total{runtime_name="clip/rep-0"} 1.0',
+            'jina_document_processed_total{executor_endpoint="/encode",runtime_name="clip/rep-0"} 2.0',
+            'jina_encode_texts_seconds_count{runtime_name="clip/rep-0"} 1.0',
+        ):
+            assert line in text
+        assert f"metrics of replica 0 at http://127.0.0.1:{port}" in server.log_file.read_text()

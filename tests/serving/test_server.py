@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import select
 import signal
 import subprocess
@@ -17,15 +18,13 @@ from typing import Any
 
 import grpc  # type: ignore[import-untyped]
 import numpy as np
-import psutil
 import pytest
 from clip_client import Client
 from docarray import Document, DocumentArray
 
 from semscale.errors import SemscaleError
 from semscale.serving.health import check_server, probe_server
-from semscale.serving.launcher import ServerHandle, launch_server
-from semscale.serving.processes import living_in_group
+from semscale.serving.launcher import ServerHandle, launch_server, living_in_group
 
 MakeImage = Callable[..., bytes]
 TEXTS = ["cat", "dogs", "large birds", "a small fish"]
@@ -54,23 +53,16 @@ def unit(rows: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 
 def test_handle_knows_its_processes_and_model(server: ServerHandle, tiny_model: Path) -> None:
     assert server.url.startswith("grpc://127.0.0.1:")
-    assert sorted([server.roles["server"], server.roles["gateway"], *server.roles["replicas"]]) == server.pids()
-    assert len(server.roles["replicas"]) == 2
-    assert server.info == check_server(server.url)
+    assert sorted([server.process.pid, *server.replica_pids()]) == server.pids()
+    assert len(server.replica_pids()) == len(set(server.urls)) == 2
+    for url in server.urls:
+        assert server.info == check_server(url)
     assert (server.info["name"], server.info["device"]) == (str(tiny_model), "cpu")
 
 
 def test_pings_do_not_cost_the_connection(server: ServerHandle) -> None:
-    # clip-client and the gateway ping every 10 s; gRPC pings once a second at most, and its servers bear two pings
-    roles = server.roles
-    ports = [
-        each.laddr.port
-        for process in [roles["gateway"], *roles["replicas"]]
-        for each in psutil.Process(process).net_connections("tcp")
-        if each.status == psutil.CONN_LISTEN
-    ]
-    assert int(server.url.rpartition(":")[2]) in ports
-    assert len(ports) >= 3
+    # clip-client pings every 10 s; gRPC pings once a second at most, and its servers bear two pings
+    ports = [int(url.rpartition(":")[2]) for url in server.urls]
     options = [
         ("grpc.keepalive_time_ms", 1000),
         ("grpc.keepalive_permit_without_calls", 1),
@@ -98,7 +90,8 @@ def test_log_says_what_runs_where(server: ServerHandle) -> None:
     for replica in (0, 1):
         assert f"replica {replica}: {server.info['name']} runs on cpu" in log
     assert f"weights {server.info['weights_sha256'][:12]}" in log
-    assert f"ready at {server.url}" in log
+    for url in server.urls:
+        assert f"ready at {url}" in log
 
 
 def test_embeddings_equal_open_clips_own(server: ServerHandle, make_image: MakeImage, tiny_model: Path) -> None:
@@ -123,9 +116,10 @@ def test_embeddings_equal_open_clips_own(server: ServerHandle, make_image: MakeI
 def test_replicas_and_request_sizes_give_the_same_bits(server: ServerHandle, make_image: MakeImage) -> None:
     docs = [Document(blob=make_image(seed)) for seed in range(12)] + [Document(text=text) for text in TEXTS]
     reference = encode(server, docs, batch_size=16)
-    for batch_size in (1, 5):
-        # Requests of one document alternate between the replicas.
-        assert np.array_equal(encode(server, docs, batch_size=batch_size), reference)
+    for url in server.urls:
+        for batch_size in (1, 5):
+            rows = Client(url).encode(DocumentArray(docs), batch_size=batch_size).embeddings
+            assert np.array_equal(rows, reference)
 
 
 def test_plain_strings_work_as_with_a_stock_server(server: ServerHandle) -> None:
@@ -164,6 +158,59 @@ def test_bad_documents_fail_their_request_only(server: ServerHandle, make_image:
     assert "1 of 2 documents cannot be processed" in server.log_file.read_text()
 
 
+class Ran:
+    """Says so when it is unpickled."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.path,)
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+
+def test_a_pickle_in_a_request_is_refused_and_not_run(server: ServerHandle, tmp_path: Path) -> None:
+    from jina.proto import jina_pb2
+
+    request = jina_pb2.DataRequestProto()
+    request.data.docs_bytes = pickle.dumps(Ran(tmp_path / "ran"))
+    with grpc.insecure_channel(server.url.removeprefix("grpc://")) as channel:
+        ask = channel.unary_unary("/jina.JinaSingleDataRequestRPC/process_single_data")
+        with pytest.raises(grpc.RpcError) as caught:
+            ask(request.SerializeToString(), timeout=30)
+        assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+        stream = channel.stream_stream("/jina.JinaRPC/Call")
+        with pytest.raises(grpc.RpcError):
+            list(stream(iter([request.SerializeToString()]), timeout=30))
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_client_may_wait_for_an_answer_before_it_goes_on(server: ServerHandle) -> None:
+    from jina.proto import jina_pb2
+    from jina.types.request.data import DataRequest
+
+    answered = threading.Semaphore(1)
+
+    def requests() -> Iterator[bytes]:
+        for text in TEXTS:
+            assert answered.acquire(timeout=30)
+            request = DataRequest()
+            request.header.exec_endpoint = "/encode"
+            request.data.docs = DocumentArray([Document(text=text)])
+            yield request.proto.SerializeToString()
+
+    with grpc.insecure_channel(server.url.removeprefix("grpc://")) as channel:
+        count = 0
+        for answer in channel.stream_stream("/jina.JinaRPC/Call")(requests(), timeout=60):
+            assert jina_pb2.DataRequestProto.FromString(answer).header.status.code == jina_pb2.StatusProto.SUCCESS
+            count += 1
+            answered.release()
+    assert count == len(TEXTS)
+
+
+def test_client_asks_whether_it_is_ready(server: ServerHandle) -> None:
+    assert all(Client(url)._client.is_flow_ready() for url in server.urls)
+
+
 def test_every_process_listens_on_loopback_only(server: ServerHandle) -> None:
     listening = "0A"
     sockets = {}
@@ -186,7 +233,7 @@ def test_every_process_listens_on_loopback_only(server: ServerHandle) -> None:
 
 
 def test_a_server_whose_replicas_hang_is_not_healthy_until_they_go_on(server: ServerHandle) -> None:
-    replicas = server.roles["replicas"]
+    replicas = server.replica_pids()
     for pid in replicas:
         os.kill(pid, signal.SIGSTOP)
     try:
@@ -220,7 +267,7 @@ def test_ctrl_c_in_the_servers_own_terminal_stops_it_in_good_order(tiny_model: P
     log = tmp_path / "server.log"
     with launch_server(str(tiny_model), replicas=1, num_threads=1, log_file=log) as handle:
         pids = handle.pids()
-        os.killpg(handle.roles["server"], signal.SIGINT)
+        os.killpg(handle.process.pid, signal.SIGINT)
         wait_for_end(pids)
     lines = log.read_text().splitlines()
     assert "semscale serve: stopping" in lines
@@ -230,8 +277,8 @@ def test_ctrl_c_in_the_servers_own_terminal_stops_it_in_good_order(tiny_model: P
 def test_replicas_end_with_a_server_that_is_killed(tiny_model: Path) -> None:
     with launch_server(str(tiny_model), replicas=1, num_threads=1) as handle:
         pids = handle.pids()
-        assert len(pids) == 3
-        os.kill(handle.roles["server"], signal.SIGKILL)
+        assert len(pids) == 2
+        os.kill(handle.process.pid, signal.SIGKILL)
         wait_for_end(pids)
         assert handle.pids() == []
     assert not handle.log_file.exists()
@@ -239,22 +286,22 @@ def test_replicas_end_with_a_server_that_is_killed(tiny_model: Path) -> None:
 
 def test_nothing_stays_when_the_launching_process_is_killed(tiny_model: Path, tmp_path: Path) -> None:
     script = (
-        "import json, pathlib, sys\n"
+        "import pathlib, sys\n"
         "from semscale.serving.launcher import launch_server\n"
         "log = pathlib.Path(sys.argv[2])\n"
         "handle = launch_server(sys.argv[1], replicas=1, num_threads=1, log_file=log)\n"
-        "print(json.dumps(handle.roles), flush=True)\n"
+        "print(handle.process.pid, flush=True)\n"
         "sys.stdin.read()\n"
     )
     command = [sys.executable, "-c", script, str(tiny_model), str(tmp_path / "server.log")]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as parent:
         assert parent.stdout is not None
-        roles = json.loads(parent.stdout.readline())
-        pids = living_in_group(roles["server"])
-        assert len(pids) == 3
+        group = int(parent.stdout.readline())
+        pids = living_in_group(group)
+        assert len(pids) == 2
         parent.kill()
     wait_for_end(pids)
-    assert living_in_group(roles["server"]) == []
+    assert living_in_group(group) == []
     assert "semscale serve: stopping" in (tmp_path / "server.log").read_text()
 
 

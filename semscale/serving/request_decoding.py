@@ -1,4 +1,4 @@
-"""From the documents of a request to pixels and tokens, or to the reasons why some of them cannot be used."""
+"""Request decoding: documents to pixels and tokens, or to the reasons why some of them cannot be used."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class RejectedDocumentsError(ValueError):
 
 
 @dataclass
-class Work:
+class DecodedRequest:
     """One request, decoded and tokenised; `token_rows` gives for each text its row in `tokens`."""
 
     images: list[Document]
@@ -44,7 +44,7 @@ class Work:
     token_rows: list[int]
 
 
-class Intake:
+class RequestDecoder:
     """Decode images and tokenise texts before the model runs.
 
     Args:
@@ -57,7 +57,7 @@ class Intake:
         self._workers = workers
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="decode")
 
-    def prepare(self, docs: Sequence[Document]) -> Work:
+    def decode(self, docs: Sequence[Document]) -> DecodedRequest:
         """Decode and tokenise the documents of one request; a text that occurs often is tokenised once.
 
         Raises:
@@ -74,24 +74,24 @@ class Intake:
                 texts.append(doc)
             else:
                 images.append(doc)
-        pixels = self._decode(images, reasons) if images else None
+        pixels = self._decode_images(images, reasons) if images else None
         if reasons:
             raise RejectedDocumentsError(reasons, len(docs))
         unique = {text: row for row, text in enumerate(dict.fromkeys(doc.text for doc in texts))}
         tokens = self._encoder.tokenize(list(unique)) if unique else None
-        return Work(images, pixels, texts, tokens, [unique[doc.text] for doc in texts])
+        return DecodedRequest(images, pixels, texts, tokens, [unique[doc.text] for doc in texts])
 
     def close(self) -> None:
         """End the threads."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def _decode(self, docs: list[Document], reasons: dict[str, str]) -> NDArray[np.uint8]:
+    def _decode_images(self, docs: list[Document], reasons: dict[str, str]) -> NDArray[np.uint8]:
         pixels = np.zeros((len(docs), *self._encoder.reader.size, 3), dtype=np.uint8)
 
         def decode_some(start: int) -> None:
             for row in range(start, len(docs), self._workers):
                 try:
-                    pixels[row] = self._read(docs[row])
+                    pixels[row] = self._decode_image(docs[row])
                 except (ValueError, MemoryError) as error:
                     reasons[docs[row].id] = str(error) or type(error).__name__
 
@@ -99,7 +99,7 @@ class Intake:
         list(self._pool.map(decode_some, range(min(self._workers, len(docs)))))
         return pixels
 
-    def _read(self, doc: Document) -> NDArray[np.uint8]:
+    def _decode_image(self, doc: Document) -> NDArray[np.uint8]:
         if doc.blob:
             return self._encoder.reader.decode(doc.blob)
         try:
@@ -123,3 +123,33 @@ def find_fault(doc: Document) -> str | None:
         # Opening an address on behalf of a client would let it read the server's files and network.
         return "the document has an address instead of the image: send the bytes as blob"
     return "the document has neither a text nor an image"
+
+
+def unpack_images(docs: Sequence[Document], size: tuple[int, int]) -> list[NDArray[np.uint8]]:
+    """Return the images of packed documents, for each uint8 (n, height, width, 3).
+
+    A document for every image costs more than the image where the model is small. A packed document has all images of
+    a request, resized and cropped as the model wants them, as its `tensor`.
+
+    Args:
+        docs: the documents of a request.
+        size: (height, width) that the model wants, in pixels.
+
+    Raises:
+        RejectedDocumentsError: a document that holds no such array.
+    """
+    reasons = {doc.id: fault for doc in docs if (fault := _packing_fault(doc, size))}
+    if reasons:
+        raise RejectedDocumentsError(reasons, len(docs))
+    # what protobuf hands out is read-only, which torch does not like
+    return [np.require(doc.tensor, requirements=["C", "W"]) for doc in docs]
+
+
+def _packing_fault(doc: Document, size: tuple[int, int]) -> str | None:
+    expected = f"uint8 (n, {size[0]}, {size[1]}, 3)"
+    tensor = doc.tensor
+    if not isinstance(tensor, np.ndarray):
+        return f"a packed document has a tensor of {expected}"
+    if tensor.dtype != np.uint8 or tensor.ndim != 4 or tensor.shape[1:] != (*size, 3) or not len(tensor):
+        return f"a tensor of {tensor.dtype} {tensor.shape} instead of {expected}"
+    return None

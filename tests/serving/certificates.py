@@ -1,14 +1,9 @@
-"""`python -m semscale.serving` with arguments of the test's own, and certificates for it."""
+"""Certificates for servers of the tests."""
 
 from __future__ import annotations
 
 import datetime
 import ipaddress
-import os
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,35 +11,6 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-
-from semscale.serving.launcher import ServerHandle, _wait_until_ready
-
-
-@contextmanager
-def serving(folder: Path, *arguments: str, env: dict[str, str] | None = None) -> Iterator[ServerHandle]:
-    """A server on a free port of the loopback address with the bundled model."""
-    log = folder / "server.log"
-    status_out, status_in = os.pipe()
-    lifeline_out, lifeline_in = os.pipe()
-    command = [sys.executable, "-m", "semscale.serving", "--model=semscale-mini", "--port=0", "--threads=1"]
-    command += [f"--status-fd={status_in}", f"--lifeline-fd={lifeline_out}", *arguments]
-    with log.open("ab") as file:
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=file,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-            pass_fds=(status_in, lifeline_out),
-            env=os.environ | (env or {}),
-        )
-    os.close(status_in)
-    os.close(lifeline_out)
-    with ServerHandle(process, lifeline_in, status_out, log, temporary=False) as handle:
-        event = _wait_until_ready(process, status_out, log, 120.0, None)
-        handle.url, handle._roles = event["url"], event["pids"]
-        yield handle
-    assert handle.pids() == []
 
 
 @dataclass(frozen=True)
