@@ -59,7 +59,7 @@ ROOMS: dict[str, set[str]] = {
         "config",
     },
 }
-SHARED = {"errors", "redact", "access", "locks"}
+SHARED = {"text", "errors", "redact", "access", "locks"}
 CORE = ("categories", "scoring", "analysis", "replay")
 ENGINES = {"ray", "mlflow", "jina", "clip_client", "clip_server", "torch", "docarray", "open_clip"}
 MOST_LINES = 350

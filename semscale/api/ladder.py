@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from semscale.categories.ladder import Ladder, Short, build_ladder
-from semscale.categories.orders import Scales
-from semscale.categories.slots import Shared
+from semscale.categories.arrangement import Shared
+from semscale.categories.build import LadderSpec, Scales, Short, build_ladder
+from semscale.categories.ladder import Ladder
 from semscale.datasets.base import Dataset
 
 
@@ -50,17 +50,19 @@ def ladder(
     else:
         name, classes, domain = "classes", tuple(dataset), domain or "object"
     return build_ladder(
-        name,
-        classes,
-        domain,
-        strategy,
-        steps=steps,
-        scales=scales,
+        LadderSpec(
+            name,
+            classes,
+            domain,
+            strategy,
+            steps=steps,
+            scales=scales,
+            options=options,
+            short=short,
+            shared=shared,
+            label=label,
+        ),
         order=order,
-        options=options,
-        short=short,
-        shared=shared,
-        label=label,
     )
 
 

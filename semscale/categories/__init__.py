@@ -1,6 +1,7 @@
 """Strategies make equivalent texts for each class; ladders are nested sets of them."""
 
-from semscale.categories.ladder import FlatLadder, Ladder, LadderStep, build_ladder, build_ladders
+from semscale.categories.build import LadderSpec, build_ladder, build_ladders
+from semscale.categories.ladder import FlatLadder, Ladder, LadderStep
 from semscale.categories.registry import (
     Category,
     Strategy,
@@ -18,6 +19,7 @@ __all__ = [
     "Category",
     "FlatLadder",
     "Ladder",
+    "LadderSpec",
     "LadderStep",
     "Strategy",
     "StrategyContext",

@@ -1,25 +1,15 @@
-"""What a set of category texts must obey before it is encoded, and when two texts count as the same."""
+"""Checks of class names and category texts before anything is encoded."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
 from semscale.errors import SemscaleError
-
-
-def normalise(text: str) -> str:
-    """Return the form in which two texts are compared: case-folded, underscores as spaces, spaces folded.
-
-    CLIP's tokenizer lower-cases and folds spaces itself; underscores stand for spaces in names of folders.
-
-    >>> normalise("  Garden_Roses ")
-    'garden roses'
-    """
-    return " ".join(text.replace("_", " ").split()).casefold()
+from semscale.text import text_key
 
 
 def check_classes(classes: Sequence[str], where: str) -> None:
-    """Refuse fewer than two classes, blank names and names that are the same after :func:`normalise`.
+    """Refuse fewer than two classes, blank names and names that are the same after `text_key`.
 
     Raises:
         SemscaleError: naming the classes concerned and `where` they stand.
@@ -33,7 +23,7 @@ def check_classes(classes: Sequence[str], where: str) -> None:
         )
     seen: dict[str, str] = {}
     for name in classes:
-        key = normalise(name)
+        key = text_key(name)
         if not key:
             raise SemscaleError("a class name is empty", where=where, found=repr(name))
         if key in seen:
@@ -47,7 +37,7 @@ def check_classes(classes: Sequence[str], where: str) -> None:
 
 
 def check_texts(categories: Mapping[str, Iterable[str]], where: str, *, repeats: bool = False) -> None:
-    """Refuse empty texts, a text twice in a class, and a text under two classes, all after :func:`normalise`.
+    """Refuse empty texts, a text twice in a class, and a text under two classes, all after `text_key`.
 
     Args:
         categories: the texts of each class.
@@ -69,7 +59,7 @@ def check_texts(categories: Mapping[str, Iterable[str]], where: str, *, repeats:
     owner: dict[str, str] = {}
     for name, texts in categories.items():
         for text in texts:
-            key = normalise(text)
+            key = text_key(text)
             if not key:
                 raise SemscaleError("a category is empty", where=where, found=f"{text!r} in class {name!r}")
             other = owner.setdefault(key, name)
@@ -88,7 +78,7 @@ def check_texts(categories: Mapping[str, Iterable[str]], where: str, *, repeats:
 def _check_repeats(name: str, texts: Iterable[str], where: str) -> None:
     seen: set[str] = set()
     for text in texts:
-        key = normalise(text)
+        key = text_key(text)
         if key in seen:
             raise SemscaleError(
                 "a class has the same category twice",

@@ -1,4 +1,4 @@
-"""Reading ladder files: every mistake in one is reported with the file and the step."""
+"""Reader of ladder files; every mistake is reported with the file and the step."""
 
 from __future__ import annotations
 

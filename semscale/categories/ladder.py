@@ -1,25 +1,15 @@
-"""The ladder: the nested sequence of category sets of one dataset, strategy and order."""
+"""Ladder: the nested sequence of category sets of one dataset, strategy and order."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-
-from semscale.categories.checks import check_classes, check_texts
-from semscale.categories.offers import Offer, make_offers
-from semscale.categories.orders import Scales, step_scales
-from semscale.categories.slots import Shared
-from semscale.categories.tokens import CLIP_TOKENS, estimate_tokens
-from semscale.errors import SemscaleError
-
-Short = Literal["stop", "stay"]
 
 
 @dataclass(frozen=True)
@@ -145,158 +135,3 @@ class Ladder:
         target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(json.dumps(self.to_json(), ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-
-
-def build_ladder(
-    dataset: str,
-    classes: Sequence[str],
-    domain: str,
-    strategy: str,
-    steps: int = 12,
-    scales: Scales = "linear",
-    order: int = 0,
-    options: Mapping[str, object] | None = None,
-    *,
-    short: Short = "stop",
-    shared: Shared = "refuse",
-    label: str | None = None,
-    count_tokens: Callable[[str], int] = estimate_tokens,
-) -> Ladder:
-    """Build the ladder of a dataset: each class's list from the strategy, permuted, and cut at each scale.
-
-    A text that a class has already (after `normalise`: "sheep" as its own plural) is dropped. Where a place means the
-    same in every class, as with templates, it stays empty, so that a step adds the same template to every class; else
-    the class's categories close up. `LadderStep.short_classes` names the classes that then have fewer than the scale,
-    and `n_categories` counts what is really offered. A place that is empty in every class is no step.
-
-    Args:
-        dataset: name of the dataset.
-        classes: its class names, two or more.
-        domain: the word for what all classes are.
-        strategy: name of a registered strategy.
-        steps: how many category sets.
-        scales: `linear` (1, 2, 3, ...), `exponential` (1, 2, 4, ... as far as there are categories), or a list.
-        order: 0 for the strategy's own order, k > 0 for a seeded permutation of the equivalents.
-        options: the strategy's own options.
-        short: when a class runs out of categories: "stop" ends the ladder there, so that more steps are refused;
-            "stay" goes on for the other classes and notes the unequal counts.
-        shared: a text under two classes is refused, or with "drop" taken from both (a class name stays with its own
-            class).
-        label: what tables call the strategy; its name unless given. Two arms of one strategy need two labels.
-        count_tokens: text -> its number of tokens, start and end included; texts over CLIP's 77 are noted.
-
-    Raises:
-        SemscaleError: for too few classes, an empty text, a text under two classes, an unknown strategy or option, or
-            more steps than it has.
-
-    >>> ladder = build_ladder("pets", ["cat", "dog"], "animal", "templates", steps=3)
-    >>> ladder.steps[2].categories["dog"]
-    ('dog', 'dogs', 'Large dog')
-    >>> ladder.flatten().texts
-    ['cat', 'dog', 'cats', 'dogs', 'Large cat', 'Large dog']
-    """
-    return build_ladders(
-        dataset,
-        classes,
-        domain,
-        strategy,
-        steps,
-        scales,
-        orders=(order,),
-        options=options,
-        short=short,
-        shared=shared,
-        label=label,
-        count_tokens=count_tokens,
-    )[0]
-
-
-def build_ladders(
-    dataset: str,
-    classes: Sequence[str],
-    domain: str,
-    strategy: str,
-    steps: int = 12,
-    scales: Scales = "linear",
-    orders: Sequence[int] = (0,),
-    options: Mapping[str, object] | None = None,
-    *,
-    short: Short = "stop",
-    shared: Shared = "refuse",
-    label: str | None = None,
-    count_tokens: Callable[[str], int] = estimate_tokens,
-) -> tuple[Ladder, ...]:
-    """Build a ladder for each order, see :func:`build_ladder`; the strategy makes its lists once.
-
-    All orders hold the same texts at the last step (unless `steps` cuts the lists), so step and order come apart.
-
-    Raises:
-        SemscaleError: as :func:`build_ladder`, and for no order or an order that is given twice.
-
-    >>> one, other = build_ladders("pets", ["cat", "dog"], "animal", "templates", orders=(0, 1))
-    >>> other.steps[1].categories["dog"], set(one.flatten().texts) == set(other.flatten().texts)
-    (('dog', 'Medium dogs'), True)
-    """
-    where = f"dataset {dataset}, strategy {label or strategy}"
-    check_classes(classes, where)
-    if short not in ("stop", "stay"):
-        raise SemscaleError("unknown policy for short classes", where=where, found=repr(short), expected="stop or stay")
-    return tuple(
-        _build(dataset, tuple(classes), label or strategy, steps, scales, short, count_tokens, offer, where)
-        for offer in make_offers(tuple(classes), domain, strategy, options or {}, orders, shared, where)
-    )
-
-
-def _build(
-    dataset: str,
-    classes: tuple[str, ...],
-    strategy: str,
-    steps: int,
-    scales: Scales,
-    short: Short,
-    count_tokens: Callable[[str], int],
-    offer: Offer,
-    where: str,
-) -> Ladder:
-    lengths = {name: len(slots) for name, slots in offer.slots.items()}
-    available = min(lengths.values()) if short == "stop" else max(lengths.values())
-    hint = None
-    if available < max(lengths.values()):
-        names = [name for name, length in lengths.items() if length == available]
-        hint = f"{_some(names)} {'has' if len(names) == 1 else 'have'} no more; short: stay goes on without"
-    built: list[LadderStep] = []
-    for scale in step_scales(steps, available, scales, where, hint):
-        step = _step(scale, offer)
-        if not built or step.n_categories > built[-1].n_categories:
-            built.append(step)
-    last = built[-1]
-    check_texts(last.categories, where, repeats=offer.repeats)
-    provenance = {
-        name: tuple(slot.provenance for slot in slots[: last.scale] if slot is not None)
-        for name, slots in offer.slots.items()
-    }
-    notes = (*offer.notes, *_notes(last, count_tokens))
-    return Ladder(dataset, strategy, offer.order, classes, tuple(built), provenance, offer.repeats, notes)
-
-
-def _step(scale: int, offer: Offer) -> LadderStep:
-    categories = {
-        name: tuple(slot.text for slot in slots[:scale] if slot is not None) for name, slots in offer.slots.items()
-    }
-    return LadderStep(scale, sum(map(len, categories.values())), categories)
-
-
-def _notes(last: LadderStep, count_tokens: Callable[[str], int]) -> list[str]:
-    notes = []
-    if last.short_classes:
-        counts = [f"{name} {len(last.categories[name])}" for name in last.short_classes]
-        notes.append(f"fewer than {last.scale} categories at the last step: {_some(counts)}")
-    long = [text for texts in last.categories.values() for text in texts if count_tokens(text) > CLIP_TOKENS]
-    if long:
-        notes.append(f"over CLIP's {CLIP_TOKENS} tokens, so perhaps cut off: {_some([text[:60] for text in long])}")
-    return notes
-
-
-def _some(names: Sequence[str], most: int = 5) -> str:
-    shown = ", ".join(names[:most])
-    return f"{shown} and {len(names) - most} more" if len(names) > most else shown

@@ -1,6 +1,6 @@
-"""The registry of strategies: a strategy is one decorated function in one small file of `strategies/`.
+"""Registry of strategies, each one decorated function in a module of `strategies/`, and readers of their options.
 
-To add one, put a file with a decorated function there; nothing else has to know of it. There are three kinds:
+To add one, put a decorated function there, in a module of its own or beside its like. There are three kinds:
 :func:`strategy` for lists that need the class name and the domain only, :func:`context_strategy` for lists that need
 the other classes or options, and :func:`control` for arms that are made from another strategy's lists.
 """
@@ -13,6 +13,7 @@ import pkgutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from pathlib import Path
 
 from semscale.errors import SemscaleError
 
@@ -97,11 +98,7 @@ _strategies: dict[str, Strategy] = {}
 
 
 def strategy(name: str) -> Callable[[ClassStrategy], ClassStrategy]:
-    """Register (class name, domain) -> categories; the first line of the function's docstring describes it.
-
-    Raises:
-        ValueError: when the name is taken, which is a mistake in the program.
-    """
+    """Register (class name, domain) -> categories; the first line of the function's docstring describes it."""
 
     def register(function: ClassStrategy) -> ClassStrategy:
         def lists(context: StrategyContext) -> Mapping[str, Places]:
@@ -116,11 +113,7 @@ def strategy(name: str) -> Callable[[ClassStrategy], ClassStrategy]:
 def context_strategy(
     name: str, *, options: Sequence[str] = (), places: bool = True
 ) -> Callable[[ContextStrategy], ContextStrategy]:
-    """Register (context) -> the categories of each class; see :class:`Strategy` for `options` and `places`.
-
-    Raises:
-        ValueError: when the name is taken, which is a mistake in the program.
-    """
+    """Register (context) -> the categories of each class; see :class:`Strategy` for `options` and `places`."""
 
     def register(function: ContextStrategy) -> ContextStrategy:
         _add(Strategy(name, _first_line(function.__doc__), tuple(options), lists=function, places=places))
@@ -133,9 +126,6 @@ def control(name: str, *, repeats: bool = False) -> Callable[[Control], Control]
     """Register a control: an arm that offers as many categories per class as another strategy, with another meaning.
 
     Every control takes the options `of` (the strategy that it controls, `templates` unless given) and `of_options`.
-
-    Raises:
-        ValueError: when the name is taken, which is a mistake in the program.
     """
 
     def register(function: Control) -> Control:
@@ -223,3 +213,52 @@ def check_options(entry: Strategy, options: Mapping[str, object]) -> None:
                 expected=f"one of {', '.join(entry.options)}" if entry.options else "no options",
                 hint=f"did you mean {near[0]}?" if near else None,
             )
+
+
+def text_option(options: Mapping[str, object], name: str, default: str | None, where: str) -> str:
+    """Return an option that is a text; without a default it is needed."""
+    value = options.get(name, default)
+    if value is None:
+        raise _missing(name, where, "a text")
+    if not isinstance(value, str):
+        raise _wrong(name, where, value, "a text")
+    return value
+
+
+def texts_option(options: Mapping[str, object], name: str, default: Sequence[str] | None, where: str) -> list[str]:
+    """Return an option that is a list of texts, at least one; without a default it is needed."""
+    value = options.get(name, default)
+    if value is None:
+        raise _missing(name, where, "a list of texts")
+    if isinstance(value, str) or not isinstance(value, Sequence) or not all(isinstance(item, str) for item in value):
+        raise _wrong(name, where, value, "a list of texts")
+    if not value and default is None:
+        raise SemscaleError(f"the option {name!r} is empty", where=where, expected="a list of texts")
+    return list(value)
+
+
+def mapping_option(options: Mapping[str, object], name: str, where: str) -> dict[str, object]:
+    """Return an option that is a mapping with names as keys; empty when it is not given."""
+    value = options.get(name)
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise _wrong(name, where, value, "a mapping")
+    # YAML reads digits as numbers: {7: seven.n.01} means the class "7"
+    return {str(key): item for key, item in value.items()}
+
+
+def path_option(options: Mapping[str, object], name: str, where: str) -> Path:
+    """Return an option that is the path of a file; it is needed."""
+    value = options.get(name)
+    if isinstance(value, Path):
+        return value
+    return Path(text_option(options, name, None, where)).expanduser()
+
+
+def _missing(name: str, where: str, expected: str) -> SemscaleError:
+    return SemscaleError(f"the strategy needs the option {name!r}", where=where, expected=expected)
+
+
+def _wrong(name: str, where: str, value: object, expected: str) -> SemscaleError:
+    return SemscaleError(f"the option {name!r} does not fit", where=where, found=repr(value), expected=expected)

@@ -1,4 +1,4 @@
-"""Which sense of WordNet a class has: given, or decided by a hypernym or the domain; never a guess, never a mixture."""
+"""WordNet sense of each class: given, or decided by a hypernym or the domain, never guessed."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from semscale.categories.checks import normalise
-from semscale.categories.options import mapping_option, text_option
-from semscale.categories.registry import StrategyContext
+from semscale.categories.registry import StrategyContext, mapping_option, text_option
 from semscale.errors import SemscaleError
+from semscale.text import text_key
 
 SENSE_OPTIONS = ("senses", "hypernym", "ambiguous")
 """What all strategies from WordNet take, see :func:`choose_senses`."""
@@ -95,7 +94,7 @@ def _is_under(sense: Synset, roots: set[Synset]) -> bool:
 
 
 def _nouns(wordnet: Any, name: str) -> list[Synset]:
-    words = normalise(name).split()
+    words = text_key(name).split()
     for joint in ("_", "-", ""):
         if words and (found := wordnet.synsets(joint.join(words), "n")):
             return list(found)
@@ -103,17 +102,17 @@ def _nouns(wordnet: Any, name: str) -> list[Synset]:
 
 
 def _given(context: StrategyContext, wordnet: Any, where: str) -> dict[str, Synset]:
-    names = {normalise(name): name for name in context.classes}
+    names = {text_key(name): name for name in context.classes}
     given = {}
     for name, synset in mapping_option(context.options, "senses", where).items():
-        if normalise(name) not in names:
+        if text_key(name) not in names:
             raise SemscaleError(
                 "the option 'senses' names a class that there is not",
                 where=where,
                 found=repr(name),
                 expected=f"one of {', '.join(context.classes[:12])}",
             )
-        own = names[normalise(name)]
+        own = names[text_key(name)]
         given[own] = _synset(wordnet, synset, where, own)
     return given
 

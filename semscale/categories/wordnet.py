@@ -1,4 +1,4 @@
-"""Finding and opening WordNet: NLTK's data first, then the files of the operating system's package, then a download."""
+"""Access to WordNet: NLTK's data first, then the files of the operating system's package, then a download."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ def ladder(
     semscale ladder digits --strategy templates --steps 4
     semscale ladder folder:photos --domain flower --out flowers.json
     """
-    from semscale.categories.ladder import build_ladder
+    from semscale.categories.build import LadderSpec, build_ladder
     from semscale.cli.show import show_ladder
     from semscale.datasets.registry import load_dataset
     from semscale.redact import shown
@@ -68,16 +68,18 @@ def ladder(
     with reporter(open_console(stderr=True), quiet=not console.is_terminal).stage(f"listing {shown(dataset)}"):
         loaded = load_dataset(dataset, **dataset_entry(how))
     made = build_ladder(
-        loaded.name,
-        loaded.classes,
-        loaded.domain,
-        strategy,
-        steps=steps,
-        scales=scales,
+        LadderSpec(
+            loaded.name,
+            loaded.classes,
+            loaded.domain,
+            strategy,
+            steps=steps,
+            scales=scales,
+            short=short,
+            shared=shared,
+            options=key_values(options),
+        ),
         order=order,
-        short=short,
-        shared=shared,
-        options=key_values(options),
     )
     if out is not None:
         made.save(out)

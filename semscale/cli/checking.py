@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from semscale.categories.ladder import Ladder, build_ladder
-from semscale.categories.orders import Scales
+from semscale.categories.build import LadderSpec, Scales, build_ladder
+from semscale.categories.ladder import Ladder
 from semscale.config import StrategyConfig, StudyConfig, load_study
 from semscale.datasets.base import Dataset
 from semscale.datasets.check import Examination
@@ -58,16 +58,18 @@ class Plan:
         if self.sheet is None:
             return None
         return build_ladder(
-            dataset.name,
-            dataset.classes,
-            dataset.domain,
-            self.strategy.strategy,
-            steps=self.steps,
-            scales=self.scales,
-            options=self.strategy.options,
-            short=self.strategy.short,
-            shared=self.strategy.shared,
-            label=self.strategy.label,
+            LadderSpec(
+                dataset.name,
+                dataset.classes,
+                dataset.domain,
+                self.strategy.strategy,
+                steps=self.steps,
+                scales=self.scales,
+                options=self.strategy.options,
+                short=self.strategy.short,
+                shared=self.strategy.shared,
+                label=self.strategy.label,
+            )
         )
 
 

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from semscale.categories.ladder import Ladder, build_ladders
+from semscale.categories.build import LadderSpec, build_ladders
+from semscale.categories.ladder import Ladder
 from semscale.categories.registry import control_names
 from semscale.config import StrategyConfig, StudyConfig
 from semscale.datasets.base import Dataset
@@ -91,17 +92,19 @@ def _ladders(
     study: StudyConfig, dataset: Dataset, entry: StrategyConfig, strategy: str, options: Mapping[str, Any], label: str
 ) -> tuple[Ladder, ...]:
     return build_ladders(
-        dataset.name,
-        dataset.classes,
-        dataset.domain,
-        strategy,
-        steps=study.steps,
-        scales=study.scales,
+        LadderSpec(
+            dataset.name,
+            dataset.classes,
+            dataset.domain,
+            strategy,
+            steps=study.steps,
+            scales=study.scales,
+            options=options,
+            short=entry.short,
+            shared=entry.shared,
+            label=label,
+        ),
         orders=study.orders,
-        options=options,
-        short=entry.short,
-        shared=entry.shared,
-        label=label,
     )
 
 

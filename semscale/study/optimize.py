@@ -15,8 +15,8 @@ import numpy.typing as npt
 from semscale.analysis.greedy import PlaceTexts, Round, choose_places, halve
 from semscale.analysis.intervals import wilson_interval
 from semscale.analysis.paired import change_interval
+from semscale.categories.candidates import Candidate, candidate_ladder, candidate_pool
 from semscale.categories.ladder import Ladder
-from semscale.categories.pool import Place, make_pool, pool_ladder
 from semscale.config import study_from
 from semscale.datasets.base import Dataset
 from semscale.datasets.registry import load_dataset
@@ -58,7 +58,7 @@ class Optimized:
     n_choosing: int
     n_held_out: int
     rounds: tuple[Round, ...]
-    tried: tuple[Place, ...]
+    tried: tuple[Candidate, ...]
     ladder: Ladder
     before: int
     after: int
@@ -67,7 +67,7 @@ class Optimized:
     unusable: int
 
     @property
-    def chosen(self) -> tuple[Place, ...]:
+    def chosen(self) -> tuple[Candidate, ...]:
         """The places of the set, in the order in which they were found."""
         return tuple(place for place, found in zip(self.tried, self.rounds, strict=True) if found.taken)
 
@@ -161,7 +161,7 @@ def optimize(
     for line in loaded.notes:
         report.note(f"{loaded.name}: {line}")
     strategies = tuple(dict.fromkeys(strategies))
-    pool = make_pool(loaded.name, loaded.classes, loaded.domain, strategies)
+    pool = candidate_pool(loaded.name, loaded.classes, loaded.domain, strategies)
     offered = [made.text for place in pool for made in place.categories.values() if made is not None]
     everything = list(dict.fromkeys([*loaded.classes, *offered]))
     with ExitStack() as stack:
@@ -188,7 +188,7 @@ def _choose(
     positions: npt.NDArray[np.int64],
     model: str,
     strategies: tuple[str, ...],
-    pool: Sequence[Place],
+    pool: Sequence[Candidate],
     images: Float32,
     vectors: dict[str, Float32],
     seed: int,
@@ -203,7 +203,7 @@ def _choose(
     )
     chosen = [pool[found.place] for found in rounds if found.taken]
     note = f"chosen on {len(choosing)} of {len(true_class)} images with {model}, seed {seed}"
-    ladder = pool_ladder(dataset.name, dataset.classes, chosen, "optimized", [note])
+    ladder = candidate_ladder(dataset.name, dataset.classes, chosen, "optimized", [note])
     flat = ladder.flatten()
     scores = score_ladder(
         images[held_out],
@@ -235,7 +235,7 @@ def _choose(
 
 
 def _place_texts(
-    images: Float32, classes: Sequence[str], pool: Sequence[Place], vectors: dict[str, Float32]
+    images: Float32, classes: Sequence[str], pool: Sequence[Candidate], vectors: dict[str, Float32]
 ) -> PlaceTexts:
     nothing = np.zeros(images.shape[1], dtype=np.float32)
     rows = [[place.categories[name] for name in classes] for place in pool]

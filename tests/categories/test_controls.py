@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from semscale.categories import Ladder, build_ladder, control_names, find_strategy
+from semscale.categories import Ladder, LadderSpec, build_ladder, control_names, find_strategy
 from semscale.categories.files import parse_ladder, read_ladder
 from semscale.errors import SemscaleError
 from semscale.scoring import AGGREGATIONS, score_ladder
@@ -17,7 +17,7 @@ CLASSES = ["wolf", "sheep", "cross", "fire_truck", "random"]  # sheep is its own
 
 
 def build(strategy: str, order: int = 0, **options: object) -> Ladder:
-    return build_ladder("demo", CLASSES, "thing", strategy, order=order, options=options)
+    return build_ladder(LadderSpec("demo", CLASSES, "thing", strategy, options=options), order=order)
 
 
 @pytest.mark.parametrize("name", control_names())
@@ -44,7 +44,9 @@ def test_another_order_is_another_draw(name: str) -> None:
 
 
 def test_duplicates_are_one_text_for_the_kernel_and_move_nothing_to_the_last_bit(tmp_path: Path) -> None:
-    ladder = build_ladder("demo", CLASSES, "thing", "duplicates", scales="exponential", options={"of": "prompts"})
+    ladder = build_ladder(
+        LadderSpec("demo", CLASSES, "thing", "duplicates", scales="exponential", options={"of": "prompts"})
+    )
     assert ladder.steps[-1].categories["wolf"] == ("wolf",) * 16
     assert [step.n_categories for step in ladder.steps] == [5, 10, 20, 40, 80]
     flat = ladder.flatten()
@@ -117,7 +119,9 @@ def test_swapped_classes_have_the_equivalents_of_one_other_class() -> None:
 def test_a_place_of_one_class_alone_stays_empty_and_is_noted() -> None:
     # only "shirt" has a plural of its own; the others' places are empty
     classes = ["shorts", "jeans", "shirt"]
-    ladder = build_ladder("d", classes, "clothing", "swapped", scales=[1, 2, 3], options={"of": "templates-fixed"})
+    ladder = build_ladder(
+        LadderSpec("d", classes, "clothing", "swapped", scales=[1, 2, 3], options={"of": "templates-fixed"})
+    )
     assert ladder.scales == [1, 3], "a step that adds nothing is no step"
     assert any("places stay empty" in note for note in ladder.notes)
     assert all(len(texts) == 2 for texts in ladder.steps[-1].categories.values())
@@ -132,7 +136,15 @@ def test_shuffled_deals_from_many_classes() -> None:
 def test_controls_take_the_options_of_what_they_control() -> None:
     inner = {"templates": ["a {c}", "the {c}"]}
     ladder = build_ladder(
-        "d", CLASSES, "thing", "duplicates", steps=3, options={"of": "custom", "of_options": inner}, label="dup-custom"
+        LadderSpec(
+            "d",
+            CLASSES,
+            "thing",
+            "duplicates",
+            steps=3,
+            options={"of": "custom", "of_options": inner},
+            label="dup-custom",
+        )
     )
     assert ladder.strategy == "dup-custom"
     assert ladder.steps[-1].n_categories == 15

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from semscale.categories import build_ladder, find_strategy
+from semscale.categories import LadderSpec, build_ladder, find_strategy
 from semscale.errors import SemscaleError
 
 
@@ -32,7 +32,7 @@ def test_descriptors_stand_behind_the_name_unless_they_name_the_class(tmp_path: 
 
 def test_repeated_descriptors_close_up_and_are_reported(tmp_path: Path) -> None:
     path = write(tmp_path, {"cat": ["fur", "Fur", "paws"], "dog": ["fur", "tail"]})
-    ladder = build_ladder("d", ["cat", "dog"], "", "descriptors", steps=3, options={"path": path})
+    ladder = build_ladder(LadderSpec("d", ["cat", "dog"], "", "descriptors", steps=3, options={"path": path}))
     assert ladder.steps[-1].categories == {
         "cat": ("cat", "cat, fur", "cat, paws"),
         "dog": ("dog", "dog, fur", "dog, tail"),
@@ -51,7 +51,9 @@ def test_repeated_descriptors_close_up_and_are_reported(tmp_path: Path) -> None:
 )
 def test_descriptors_of_another_form_are_refused(tmp_path: Path, content: object, message: str) -> None:
     with pytest.raises(SemscaleError, match=message):
-        build_ladder("d", ["cat", "dog"], "", "descriptors", steps=2, options={"path": write(tmp_path, content)})
+        build_ladder(
+            LadderSpec("d", ["cat", "dog"], "", "descriptors", steps=2, options={"path": write(tmp_path, content)})
+        )
 
 
 def test_a_descriptors_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
@@ -66,10 +68,12 @@ def test_a_descriptors_file_that_cannot_be_read_is_named(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("strategy", ["templates", "templates-fixed", "image-picture"])
 def test_a_ladder_file_gives_its_own_sets_again(tmp_path: Path, strategy: str) -> None:
-    real = build_ladder("d", ["sheep", "Wolf"], "animal", strategy, scales=[1, 2, 5, 8])
+    real = build_ladder(LadderSpec("d", ["sheep", "Wolf"], "animal", strategy, scales=[1, 2, 5, 8]))
     real.save(tmp_path / "ladder.json")
     again = build_ladder(
-        "other", ["wolf", "SHEEP"], "", "file", scales=[1, 2, 5, 8], options={"path": str(tmp_path / "ladder.json")}
+        LadderSpec(
+            "other", ["wolf", "SHEEP"], "", "file", scales=[1, 2, 5, 8], options={"path": str(tmp_path / "ladder.json")}
+        )
     )
     assert again.classes == ("wolf", "SHEEP")
     for step, other in zip(again.steps, real.steps, strict=True):
@@ -85,9 +89,11 @@ def test_a_ladder_file_is_read_in_the_order_of_its_steps(tmp_path: Path) -> None
             {"n_categories": 5, "categories": {"cat": ["cat", "Katze"], "dog": ["Hund", "dog", "chien"]}},
         ],
     }
-    ladder = build_ladder("d", ["cat", "dog"], "", "file", steps=3, options={"path": write(tmp_path, content)})
+    ladder = build_ladder(
+        LadderSpec("d", ["cat", "dog"], "", "file", steps=3, options={"path": write(tmp_path, content)})
+    )
     assert ladder.steps[1].categories == {"cat": ("cat", "Katze"), "dog": ("dog", "Hund")}
     assert ladder.steps[2].short_classes == ("cat",)
     with pytest.raises(SemscaleError, match="not those of the dataset") as caught:
-        build_ladder("d", ["cat", "cow"], "", "file", options={"path": write(tmp_path, content)})
+        build_ladder(LadderSpec("d", ["cat", "cow"], "", "file", options={"path": write(tmp_path, content)}))
     assert caught.value.found == "'cow', 'dog'"

@@ -6,13 +6,13 @@ from itertools import pairwise
 
 import pytest
 
-from semscale.categories import Category, Ladder, build_ladder, registry, strategy
-from semscale.categories.orders import positions
+from semscale.categories import Category, Ladder, LadderSpec, build_ladder, registry, strategy
+from semscale.categories.arrangement import positions
 from semscale.errors import SemscaleError
 
 
-def build(classes: list[str], **options: object) -> Ladder:
-    return build_ladder("demo", classes, "thing", options.pop("strategy", "templates"), **options)  # type: ignore[arg-type]
+def build(classes: list[str], strategy: str = "templates", order: int = 0, **options: object) -> Ladder:
+    return build_ladder(LadderSpec("demo", classes, "thing", strategy, **options), order)  # type: ignore[arg-type]
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from semscale.categories.build import LadderSpec, build_ladder
 from semscale.categories.files import parse_ladder, read_ladder
-from semscale.categories.ladder import build_ladder
 from semscale.errors import SemscaleError
 
 FILE: dict[str, Any] = {
@@ -26,7 +26,7 @@ FILE: dict[str, Any] = {
 
 
 def test_a_saved_ladder_is_loaded_as_it_was(tmp_path: Path) -> None:
-    ladder = build_ladder("pets", ["sheep", "Żubr"], "animal", "templates-fixed", order=3)
+    ladder = build_ladder(LadderSpec("pets", ["sheep", "Żubr"], "animal", "templates-fixed"), order=3)
     ladder.save(tmp_path / "new folder" / "ladder.json")
     loaded = read_ladder(tmp_path / "new folder" / "ladder.json")
     assert loaded == ladder
@@ -40,7 +40,7 @@ def test_a_saved_ladder_is_loaded_as_it_was(tmp_path: Path) -> None:
 )
 def test_any_ladder_survives_json(classes: list[str], steps: int, order: int) -> None:
     try:
-        ladder = build_ladder("demo", classes, "thing", "templates", steps, order=order)
+        ladder = build_ladder(LadderSpec("demo", classes, "thing", "templates", steps), order=order)
     except SemscaleError:
         return
     assert parse_ladder(json.loads(json.dumps(ladder.to_json())), "ladder") == ladder

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from semscale.categories import Ladder, build_ladder, build_ladders
+from semscale.categories import Ladder, LadderSpec, build_ladder, build_ladders
+from semscale.categories.build import CLIP_TOKENS, estimate_tokens
 from semscale.categories.files import parse_ladder
-from semscale.categories.tokens import CLIP_TOKENS, estimate_tokens
 from semscale.errors import SemscaleError
 
 
@@ -24,11 +24,11 @@ def path(tmp_path: Path) -> str:
 
 
 def custom(classes: list[str], templates: list[str], **options: object) -> Ladder:
-    return build_ladder("d", classes, "thing", "custom", options={"templates": templates}, **options)  # type: ignore[arg-type]
+    return build_ladder(LadderSpec("d", classes, "thing", "custom", options={"templates": templates}, **options))  # type: ignore[arg-type]
 
 
 def test_a_list_of_scales_is_taken_as_it_is() -> None:
-    ladder = build_ladder("d", ["cat", "dog"], "pet", "templates", scales=[1, 3, 12], steps=1)
+    ladder = build_ladder(LadderSpec("d", ["cat", "dog"], "pet", "templates", scales=[1, 3, 12], steps=1))
     assert ladder.scales == [1, 3, 12]
     assert [step.n_categories for step in ladder.steps] == [2, 6, 24]
 
@@ -36,19 +36,21 @@ def test_a_list_of_scales_is_taken_as_it_is() -> None:
 @pytest.mark.parametrize("scales", [[], [2, 3], [1, 1], [1, 3, 2], [1, "2"], [1, 2.0], [True, 2], [0, 1]])
 def test_scales_that_do_not_begin_with_1_and_rise_are_refused(scales: list[int]) -> None:
     with pytest.raises(SemscaleError, match="begin with 1 and rise"):
-        build_ladder("d", ["cat", "dog"], "pet", "templates", scales=scales)
+        build_ladder(LadderSpec("d", ["cat", "dog"], "pet", "templates", scales=scales))
 
 
 def test_a_scale_beyond_the_strategy_is_refused() -> None:
     with pytest.raises(SemscaleError, match="more steps") as caught:
-        build_ladder("d", ["cat", "dog"], "pet", "templates", scales=[1, 13])
+        build_ladder(LadderSpec("d", ["cat", "dog"], "pet", "templates", scales=[1, 13]))
     assert (caught.value.found, caught.value.expected) == ("scales up to 13", "at most 12")
 
 
 def test_several_orders_are_the_single_ones(path: str) -> None:
-    together = build_ladders("d", ["cat", "dog"], "pet", "descriptors", 3, orders=(2, 0, 1), options={"path": path})
+    together = build_ladders(
+        LadderSpec("d", ["cat", "dog"], "pet", "descriptors", 3, options={"path": path}), orders=(2, 0, 1)
+    )
     single = [
-        build_ladder("d", ["cat", "dog"], "pet", "descriptors", 3, order=order, options={"path": path})
+        build_ladder(LadderSpec("d", ["cat", "dog"], "pet", "descriptors", 3, options={"path": path}), order=order)
         for order in (2, 0, 1)
     ]
     assert list(together) == single
@@ -58,24 +60,24 @@ def test_several_orders_are_the_single_ones(path: str) -> None:
 @pytest.mark.parametrize("orders", [(), (0, 0), (1, -1)])
 def test_orders_must_be_different_numbers_from_0(orders: tuple[int, ...]) -> None:
     with pytest.raises(SemscaleError, match="order"):
-        build_ladders("d", ["cat", "dog"], "pet", "templates", orders=orders)
+        build_ladders(LadderSpec("d", ["cat", "dog"], "pet", "templates"), orders=orders)
 
 
 def test_a_class_that_runs_out_stops_the_ladder_or_stays(path: str) -> None:
     options = {"path": path}
     with pytest.raises(SemscaleError, match="more steps") as caught:
-        build_ladder("d", ["cat", "dog"], "pet", "descriptors", 6, options=options)
+        build_ladder(LadderSpec("d", ["cat", "dog"], "pet", "descriptors", 6, options=options))
     assert caught.value.expected == "at most 4"
     assert caught.value.hint == "cat has no more; short: stay goes on without"
-    ladder = build_ladder("d", ["cat", "dog"], "pet", "descriptors", 6, options=options, short="stay")
+    ladder = build_ladder(LadderSpec("d", ["cat", "dog"], "pet", "descriptors", 6, options=options, short="stay"))
     assert [step.n_categories for step in ladder.steps] == [2, 4, 6, 8, 9, 10]
     assert [step.short_classes for step in ladder.steps] == [(), (), (), (), ("cat",), ("cat",)]
     assert ladder.notes == ("fewer than 6 categories at the last step: cat 4",)
     assert parse_ladder(ladder.to_json(), "file") == ladder
     with pytest.raises(SemscaleError, match="more steps"):
-        build_ladder("d", ["cat", "dog"], "pet", "descriptors", 7, options=options, short="stay")
+        build_ladder(LadderSpec("d", ["cat", "dog"], "pet", "descriptors", 7, options=options, short="stay"))
     with pytest.raises(SemscaleError, match="policy for short"):
-        build_ladder("d", ["cat", "dog"], "pet", "descriptors", options=options, short="go")  # type: ignore[arg-type]
+        build_ladder(LadderSpec("d", ["cat", "dog"], "pet", "descriptors", options=options, short="go"))  # type: ignore[arg-type]
 
 
 def test_shared_texts_are_refused_or_dropped_from_both_and_names_stay() -> None:

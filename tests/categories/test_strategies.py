@@ -8,6 +8,7 @@ import pytest
 
 from semscale.categories import (
     Category,
+    LadderSpec,
     build_ladder,
     context_strategy,
     control_names,
@@ -134,7 +135,7 @@ def test_a_strategy_may_know_all_classes_and_leave_places_empty(monkeypatch: pyt
             for n, name in enumerate(reversed(context.classes))
         }
 
-    ladder = build_ladder("d", ["a", "b"], "", "ranked", 3, options={"word": "no."})
+    ladder = build_ladder(LadderSpec("d", ["a", "b"], "", "ranked", 3, options={"word": "no."}))
     assert ladder.classes == ("a", "b")
     assert list(ladder.steps[2].categories) == ["a", "b"]
     assert ladder.steps[2].categories == {"a": ("a", "a, no. 1", "my a"), "b": ("b", "my b")}

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from semscale.categories import build_ladder, find_strategy
-from semscale.categories.fields import check_template
+from semscale.categories import LadderSpec, build_ladder, find_strategy
 from semscale.categories.plurals import plural
+from semscale.categories.strategies.templates import check_template
 from semscale.errors import SemscaleError
 
 # One or two classes of each published ladder of this family, letter for letter.
@@ -73,7 +73,7 @@ def test_image_picture_is_the_published_family(domain: str, name: str, published
 
 
 def test_image_picture_leaves_the_place_of_a_plural_name_empty() -> None:
-    ladder = build_ladder("d", ["tulip", "daisies"], "flower", "image-picture", steps=10)
+    ladder = build_ladder(LadderSpec("d", ["tulip", "daisies"], "flower", "image-picture", steps=10))
     assert [step.n_categories for step in ladder.steps] == [2, 4, 6, 7, 9, 11, 13, 15, 17, 18]
 
 
@@ -82,7 +82,7 @@ def test_prompts_are_many_and_all_different() -> None:
     assert len(made) == len(set(made)) >= 25
     assert made[0] == "dog"
     assert all("dog" in text for text in made)
-    assert build_ladder("d", ["cat", "dog"], "", "prompts", steps=29).steps[-1].n_categories == 58
+    assert build_ladder(LadderSpec("d", ["cat", "dog"], "", "prompts", steps=29)).steps[-1].n_categories == 58
 
 
 def test_own_templates_fill_all_fields() -> None:
@@ -135,7 +135,7 @@ def test_a_template_that_needs_the_domain_says_so() -> None:
 
 def test_an_option_of_a_strategy_without_options_is_refused() -> None:
     with pytest.raises(SemscaleError, match="does not take this option") as caught:
-        build_ladder("d", ["cat", "dog"], "animal", "templates", options={"path": "x"})
+        build_ladder(LadderSpec("d", ["cat", "dog"], "animal", "templates", options={"path": "x"}))
     assert caught.value.expected == "no options"
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import nltk
 import pytest
 
-from semscale.categories import Ladder, build_ladder, wordnet
+from semscale.categories import Ladder, LadderSpec, build_ladder, wordnet
 from semscale.errors import SemscaleError
 
 CATS = {"senses": {"cat": "cat.n.01"}}
@@ -30,7 +30,7 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def build(classes: list[str], strategy: str = "wordnet", domain: str = "animal", **options: object) -> Ladder:
     for steps in range(12, 0, -1):
         try:
-            return build_ladder("d", classes, domain, strategy, steps, options=options, short="stay")
+            return build_ladder(LadderSpec("d", classes, domain, strategy, steps, options=options, short="stay"))
         except SemscaleError as error:
             if not error.what.startswith("more steps"):
                 raise
@@ -107,7 +107,7 @@ def test_hyponyms_are_nearest_first_and_shared_words_are_refused() -> None:
     made = build(["dog", "horse"], "wordnet-hyponyms")
     assert texts(made, "dog")[:2] == ("dog", "puppy")
     with pytest.raises(SemscaleError, match="two classes") as caught:
-        build_ladder("d", ["cat", "dog"], "animal", "wordnet-hyponyms", 80, options=CATS, short="stay")
+        build_ladder(LadderSpec("d", ["cat", "dog"], "animal", "wordnet-hyponyms", 80, options=CATS, short="stay"))
     assert "Maltese" in str(caught.value)
 
 

@@ -216,11 +216,11 @@ def test_rank_of_clip_client_gives_the_kernels_labels(encoder: Encoder, mini_ser
     from clip_client import Client
     from docarray import Document, DocumentArray
 
-    from semscale.categories.ladder import build_ladder
+    from semscale.categories.build import LadderSpec, build_ladder
     from semscale.scoring.kernel import score_ladder
 
     dataset = load_dataset("digits", limit=50)
-    ladder = build_ladder("digits", dataset.classes, dataset.domain, "templates", steps=3)
+    ladder = build_ladder(LadderSpec("digits", dataset.classes, dataset.domain, "templates", steps=3))
     flat = ladder.flatten()
     encoded = encoder.encode_images(dataset)
     encoder.encode_texts(flat.texts)

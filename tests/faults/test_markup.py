@@ -12,7 +12,7 @@ import pandas as pd
 from mlflow import MlflowClient
 from rich.console import Console
 
-from semscale.categories.ladder import build_ladder
+from semscale.categories.build import LadderSpec, build_ladder
 from semscale.cli.show import show_ladder, show_result
 from semscale.config import study_from
 from semscale.datasets.registry import load_dataset
@@ -106,7 +106,9 @@ def test_a_whole_run_with_hostile_names(mini_server: str, ray_session: None, tmp
 
 def test_ladders_and_progress_are_printed_as_they_are() -> None:
     console = Console(file=io.StringIO(), width=400, force_terminal=True)
-    show_ladder(console, build_ladder("[b]pets", ["[red]cat", f"dog{CODE}"], "animal", "templates", steps=2))
+    show_ladder(
+        console, build_ladder(LadderSpec("[b]pets", ["[red]cat", f"dog{CODE}"], "animal", "templates", steps=2))
+    )
     for reporter in (Lines(console), Bars(console)):
         reporter.note(f"[red]note {CODE}")
         with reporter.stage(f"encoding [red]{CODE}", 2, "images") as advance:

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from folders import CLASSES, STEPS, write
 
-from semscale.categories.ladder import build_ladder
+from semscale.categories.build import LadderSpec, build_ladder
 from semscale.errors import SemscaleError
 from semscale.replay import replay
 from semscale.replay.sources import find_sources
@@ -29,7 +29,7 @@ def test_folders_of_folders_are_walked_in_the_order_of_their_names(tmp_path: Pat
 def run_directory(path: Path, models: list[str]) -> Path:
     """Write ladders and predictions as a sweep does, every answer the class name of the true class."""
     for order in (0, 1):
-        ladder = build_ladder("pets", ["cat", "dog"], "animal", "templates", steps=3, order=order)
+        ladder = build_ladder(LadderSpec("pets", ["cat", "dog"], "animal", "templates", steps=3), order=order)
         (path / "ladders").mkdir(parents=True, exist_ok=True)
         (path / "predictions").mkdir(exist_ok=True)
         ladder.save(path / "ladders" / f"pets__templates__{order}.json")

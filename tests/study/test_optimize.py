@@ -16,8 +16,8 @@ from rich.console import Console
 
 from semscale.analysis.greedy import halve
 from semscale.categories import registry
+from semscale.categories.candidates import candidate_pool
 from semscale.categories.files import read_ladder
-from semscale.categories.pool import make_pool
 from semscale.categories.registry import Category, Strategy, StrategyContext
 from semscale.cli import main
 from semscale.cli.show import show_optimized
@@ -87,7 +87,7 @@ def test_the_words_that_help_are_chosen_and_the_other_half_says_how_much(found: 
 def test_the_held_out_half_has_no_part_in_the_choice() -> None:
     rng = np.random.default_rng(0)
     dataset = load_dataset("digits", limit=200)
-    pool = make_pool(dataset.name, dataset.classes, dataset.domain, ["templates"])
+    pool = candidate_pool(dataset.name, dataset.classes, dataset.domain, ["templates"])
     texts = [*dataset.classes, *(made.text for place in pool for made in place.categories.values() if made)]
     vectors = dict(zip(texts, rng.standard_normal((len(texts), 8)).astype(np.float32), strict=True))
     true_class = np.array([dataset.classes.index(sample.true_class) for sample in dataset.samples], np.int32)

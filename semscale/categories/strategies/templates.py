@@ -1,22 +1,81 @@
-"""The template strategy of the founding study (arXiv 2503.12617), letter for letter."""
+"""Strategies from templates: the founding study's two families (arXiv 2503.12617), photo prompts, a study's own."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import string
+from collections.abc import Iterator, Mapping, Sequence
 
-from semscale.categories.registry import Category, strategy
+from semscale.categories.plurals import plural
+from semscale.categories.registry import Category, StrategyContext, context_strategy, strategy, texts_option
 from semscale.errors import SemscaleError
 
-PREFIXES = ("", "Large ", "Small ", "Medium ", "{domain} ", "Tiny ")
+FIELDS = ("c", "C", "cs", "domain")
+"""{c} is the class name, {C} the same with a capital, {cs} its plural; doubled braces stand for themselves."""
+
+
+def check_template(template: str, where: str) -> None:
+    """Refuse a template with other fields than :data:`FIELDS`, and one that does not name the class.
+
+    Raises:
+        SemscaleError: naming the template and the field.
+    """
+    try:
+        parts = [part for part in string.Formatter().parse(template) if part[1] is not None]
+    except ValueError as error:
+        raise SemscaleError("the template cannot be read", where=where, found=repr(template), hint=str(error)) from None
+    known = ", ".join(f"{{{field}}}" for field in FIELDS)
+    for _, field, spec, conversion in parts:
+        if field not in FIELDS or spec or conversion:
+            found = f"{{{field}{f'!{conversion}' if conversion else ''}{f':{spec}' if spec else ''}}} in {template!r}"
+            raise SemscaleError("unknown field in a template", where=where, found=found, expected=known)
+    if not {"c", "C", "cs"} & {field for _, field, _, _ in parts}:
+        raise SemscaleError(
+            "a template does not name the class, so it would be the same text for all of them",
+            where=where,
+            found=repr(template),
+            expected="{c}, {C} or {cs} in it",
+        )
+
+
+def fill_templates(class_name: str, domain: str, templates: Sequence[str], where: str) -> Iterator[Category]:
+    """Yield the class name, then each template filled in; the provenance is the template.
+
+    The class name stays as it stands in the dataset, underscores included, so that the categories differ from it by
+    the template only.
+
+    Raises:
+        SemscaleError: for a template with the wrong fields, and for {domain} with a blank domain.
+
+    >>> made = fill_templates("fire truck", "vehicle", ["{C}, a {domain}", "photo of {cs}"], "demo")
+    >>> [category.text for category in made]
+    ['fire truck', 'Fire truck, a vehicle', 'photo of fire trucks']
+    """
+    yield Category(class_name, "{c}")
+    for template in templates:
+        check_template(template, where)
+        if "{domain}" in template and not domain.strip():
+            raise SemscaleError(
+                "a template needs the word for what all classes are",
+                where=where,
+                found=f"domain {domain!r} for {template!r}",
+                hint="give the dataset a domain",
+            )
+        values = {"c": class_name, "C": class_name[:1].upper() + class_name[1:], "domain": domain.strip()}
+        if "{cs}" in template:
+            values["cs"] = plural(class_name)
+        yield Category(template.format(**values), template)
+
+
+_PREFIXES = ("", "Large ", "Small ", "Medium ", "{domain} ", "Tiny ")
 """What stands before the class name, in published order; each comes with the name, then with its plural."""
 
 
-def fill(class_name: str, plural: str, domain: str, plural_mark: str) -> Iterator[Category]:
+def _fill(class_name: str, plural_name: str, domain: str, plural_mark: str) -> Iterator[Category]:
     """Yield the 12 categories of a class: each prefix with the class name, then with its plural.
 
     Args:
         class_name: as it stands in the dataset; it is not changed.
-        plural: the plural to use.
+        plural_name: the plural to use.
         domain: the word for what all classes are; its first letter is made a capital, as published.
         plural_mark: how provenance writes the plural, such as "{c}s".
 
@@ -32,10 +91,10 @@ def fill(class_name: str, plural: str, domain: str, plural_mark: str) -> Iterato
         )
     shown_domain = domain.strip()
     shown_domain = shown_domain[0].upper() + shown_domain[1:]
-    for prefix in PREFIXES:
+    for prefix in _PREFIXES:
         words = prefix.format(domain=shown_domain)
         yield Category(words + class_name, f"{prefix}{{c}}")
-        yield Category(words + plural, f"{prefix}{plural_mark}")
+        yield Category(words + plural_name, f"{prefix}{plural_mark}")
 
 
 @strategy("templates")
@@ -47,4 +106,159 @@ def templates(class_name: str, domain: str) -> Sequence[Category]:
     >>> [category.text for category in templates("cross", "shape")][6:10]
     ['Medium cross', 'Medium crosss', 'Shape cross', 'Shape crosss']
     """
-    return list(fill(class_name, f"{class_name}s", domain, "{c}s"))
+    return list(_fill(class_name, f"{class_name}s", domain, "{c}s"))
+
+
+@strategy("templates-fixed")
+def templates_fixed(class_name: str, domain: str) -> Sequence[Category]:
+    """The published templates with real plurals (crosses, mice; shorts and scissors stay).
+
+    Where plural and singular are the same text (sheep), the list holds it twice; building a ladder drops the
+    repetition and leaves its place empty, so that a place still means the same template in every class.
+
+    >>> [category.text for category in templates_fixed("wolf", "animal")][:4]
+    ['wolf', 'wolves', 'Large wolf', 'Large wolves']
+    """
+    return list(_fill(class_name, plural(class_name), domain, "{plural}"))
+
+
+PLAIN = (
+    "Image of {c}",
+    "Picture of {c}",
+    "{cs}",
+    "Cool {c}",
+    "Pretty {c}",
+    "Detailed {c}",
+    "Image of pretty {c}",
+    "Picture of pretty {cs}",
+    "Image of {cs}",
+)
+"""As published for flowers and fruits; the list for every domain without one of its own."""
+
+BY_DOMAIN: dict[str, tuple[str, ...]] = {
+    "food": (
+        "Image of {c}",
+        "Picture of {c}",
+        "{cs}",
+        "Appetizing {c}",
+        "Cool {c}",
+        "Food {c}",
+        "Fresh {c}",
+        "Picture of {cs}",
+        "Delicious {c}",
+    ),
+    "sport": (
+        "Image of {c}",
+        "Picture of {c}",
+        "{cs}",
+        "Picture of the {cs}",
+        "Image of {cs}",
+        "Cool {c}",
+    ),
+    "vehicle": (
+        "image of {c}",
+        "picture of {c}",
+        "{cs}",
+        "cool {c}",
+        "classic {c}",
+        "detailed {c}",
+        "reliable {c}",
+        "moving {c}",
+        "functional {c}",
+    ),
+    "weather": (
+        "Image of {c}",
+        "Picture of {c}",
+        "Weather {c}",
+        "Cool {c}",
+        "Detailed {c}",
+        "Pretty {c}",
+    ),
+}
+"""The lists that were published for these domains, in their order and case."""
+
+_BY_HAND = {("fries", "{cs}"): "French Fries", ("hovercraft", "{cs}"): "hovercrafts"}
+"""Where a published text is not what its template gives."""
+
+
+@strategy("image-picture")
+def image_picture(class_name: str, domain: str) -> Sequence[Category]:
+    """C, Image of C, Picture of C, Cs, Cool C ...: the study's second family, by domain as published.
+
+    Food, sports, vehicles and weather had lists of their own, everything else takes that of flowers and fruits. Plurals
+    are real ones in this family, as published. Not reproduced are the lists of Animal4 and Vehicle7, which its authors
+    wrote by hand for each class ("Tusker Elephant", "Mountain Bike").
+
+    >>> [category.text for category in image_picture("bus", "vehicle")][:5]
+    ['bus', 'image of bus', 'picture of bus', 'buses', 'cool bus']
+    """
+    word = domain.strip().casefold()
+    templates = BY_DOMAIN.get(word) or BY_DOMAIN.get(_singular(word)) or PLAIN
+    return [
+        Category(_BY_HAND.get((class_name.casefold(), made.provenance), made.text), made.provenance)
+        for made in fill_templates(class_name, domain, templates, "strategy image-picture")
+    ]
+
+
+def _singular(word: str) -> str:
+    return next((known for known in BY_DOMAIN if plural(known) == word), word)
+
+
+PROMPTS = (
+    "a photo of a {c}",
+    "a photo of several {cs}",
+    "a sharp photo of a {c}",
+    "a blurred photo of a {c}",
+    "a close-up of a {c}",
+    "a {c} seen from far away",
+    "a bright photo of a {c}",
+    "a dim photo of a {c}",
+    "a {c} in daylight",
+    "a {c} at night",
+    "a black-and-white photo of a {c}",
+    "a colourful picture of a {c}",
+    "a small picture of a {c}",
+    "a large picture of a {c}",
+    "a {c} in the middle of the picture",
+    "a photo with a {c} in the background",
+    "a cropped picture of a {c}",
+    "a snapshot of a {c}",
+    "a studio photo of a {c}",
+    "an amateur's photo of a {c}",
+    "a drawing of a {c}",
+    "a painting of a {c}",
+    "a pencil sketch of a {c}",
+    "a computer-made image of a {c}",
+    "a toy {c}",
+    "a typical {c}",
+    "an unusual {c}",
+    "a picture that shows a {c}",
+)
+"""Best known first, then pairs of opposites, so that short ladders are balanced."""
+
+
+@strategy("prompts")
+def prompts(class_name: str, domain: str) -> Sequence[Category]:
+    """The class name, then 28 photo prompts: a photo of a C, a close-up of a C, a C at night, ...
+
+    >>> [category.text for category in prompts("dog", "animal")][:3]
+    ['dog', 'a photo of a dog', 'a photo of several dogs']
+    """
+    return list(fill_templates(class_name, domain, PROMPTS, "strategy prompts"))
+
+
+_CUSTOM_WHERE = "strategy custom, option templates"
+
+
+@context_strategy("custom", options=("templates",))
+def custom(context: StrategyContext) -> Mapping[str, list[Category]]:
+    """Own templates with {c}, {C}, {cs} and {domain}, in the order of the option `templates`.
+
+    The class name itself always comes first; plurals are real ones.
+
+    >>> options = {"templates": ["a photo of a {c}", "{cs}"]}
+    >>> custom(StrategyContext(("dog",), "animal", options))["dog"][2]
+    Category(text='dogs', provenance='{cs}')
+    """
+    templates = texts_option(context.options, "templates", None, "strategy custom")
+    return {name: list(fill_templates(name, context.domain, templates, _CUSTOM_WHERE)) for name in context.classes}

@@ -6,25 +6,25 @@ from pathlib import Path
 
 import pytest
 
+from semscale.categories.build import LadderSpec, build_ladder
+from semscale.categories.candidates import candidate_ladder, candidate_pool
 from semscale.categories.files import read_ladder
-from semscale.categories.ladder import build_ladder
-from semscale.categories.pool import make_pool, pool_ladder
 from semscale.errors import SemscaleError
 
 CLASSES = ["dog", "sheep", "cross"]
 
 
 def test_all_places_of_one_strategy_make_its_own_ladder() -> None:
-    pool = make_pool("pets", CLASSES, "thing", ["templates-fixed"])
-    mine = pool_ladder("pets", CLASSES, pool, "all")
-    theirs = build_ladder("pets", CLASSES, "thing", "templates-fixed")
+    pool = candidate_pool("pets", CLASSES, "thing", ["templates-fixed"])
+    mine = candidate_ladder("pets", CLASSES, pool, "all")
+    theirs = build_ladder(LadderSpec("pets", CLASSES, "thing", "templates-fixed"))
     assert [step.categories for step in mine.steps] == [step.categories for step in theirs.steps]
     assert mine.steps[1].categories["sheep"] == ("sheep",), "its plural is no other text"
 
 
 def test_a_place_whose_texts_are_all_known_comes_once() -> None:
-    pool = make_pool("pets", CLASSES, "thing", ["templates", "templates-fixed"])
-    assert len(make_pool("pets", CLASSES, "thing", ["templates"])) == 11
+    pool = candidate_pool("pets", CLASSES, "thing", ["templates", "templates-fixed"])
+    assert len(candidate_pool("pets", CLASSES, "thing", ["templates"])) == 11
     # of the other strategy only the six places with plurals differ, for sheep and cross
     assert [place.label for place in pool[11:]] == [f"{size}{{plural}}" for size in ("", *(
         "Large ", "Small ", "Medium ", "{domain} ", "Tiny ",
@@ -32,27 +32,27 @@ def test_a_place_whose_texts_are_all_known_comes_once() -> None:
 
 
 def test_a_chosen_set_round_trips_and_is_a_ladder_for_the_strategy_file(tmp_path: Path) -> None:
-    pool = make_pool("pets", CLASSES, "thing", ["templates", "templates-fixed"])
+    pool = candidate_pool("pets", CLASSES, "thing", ["templates", "templates-fixed"])
     chosen = [pool[0], pool[11], pool[3]]
-    ladder = pool_ladder("pets", CLASSES, chosen, "optimized", ["a note"])
+    ladder = candidate_ladder("pets", CLASSES, chosen, "optimized", ["a note"])
     assert ladder.steps[-1].categories["dog"] == ("dog", "dogs", "Small dog")
     assert ladder.steps[-1].categories["cross"] == ("cross", "crosss", "crosses", "Small cross")
     ladder.save(tmp_path / "chosen.json")
     assert read_ladder(tmp_path / "chosen.json") == ladder
     again = build_ladder(
-        "pets", CLASSES, "thing", "file", len(ladder.steps), options={"path": tmp_path / "chosen.json"}
+        LadderSpec("pets", CLASSES, "thing", "file", len(ladder.steps), options={"path": tmp_path / "chosen.json"})
     )
     assert [step.categories for step in again.steps] == [step.categories for step in ladder.steps]
 
 
 def test_no_choice_is_the_class_names() -> None:
-    ladder = pool_ladder("pets", CLASSES, [], "optimized")
+    ladder = candidate_ladder("pets", CLASSES, [], "optimized")
     assert [step.categories for step in ladder.steps] == [{name: (name,) for name in CLASSES}]
 
 
 def test_texts_under_two_classes_of_different_strategies_are_refused() -> None:
     with pytest.raises(SemscaleError) as caught:
-        make_pool("pets", ["dog", "dogs"], "pet", ["prompts", "templates"])
+        candidate_pool("pets", ["dog", "dogs"], "pet", ["prompts", "templates"])
     assert "'dogs'" in str(caught.value)
     with pytest.raises(SemscaleError, match="unknown strategy"):
-        make_pool("pets", CLASSES, "pet", ["template"])
+        candidate_pool("pets", CLASSES, "pet", ["template"])

@@ -1,0 +1,104 @@
+"""Strategies from files: published descriptors, and the categories of any ladder file."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from semscale.categories.files import read_ladder
+from semscale.categories.ladder import Ladder
+from semscale.categories.registry import Category, StrategyContext, context_strategy, path_option
+from semscale.errors import SemscaleError
+from semscale.text import text_key
+
+
+@context_strategy("descriptors", options=("path",), places=False)
+def descriptors(context: StrategyContext) -> Mapping[str, list[Category]]:
+    """The class name, then its texts in the JSON file `path`: {class: [texts]}.
+
+    A text that names its class ("a hen with red feathers") is taken as it is; any other ("red feathers") is put
+    behind the class name, "hen, red feathers", because alone it would stand for every class that has them (Menon and
+    Vondrick 2022 join name and descriptor too). Classes of the file that the dataset lacks are passed over.
+
+    Raises:
+        SemscaleError: when the file cannot be read, has another form, or lacks a class.
+    """
+    path = path_option(context.options, "path", "strategy descriptors")
+    texts = _read_descriptors(path)
+    made: dict[str, list[Category]] = {}
+    for name in context.classes:
+        if text_key(name) not in texts:
+            raise SemscaleError(
+                "the descriptors file lacks a class",
+                where=str(path),
+                found=", ".join(list(texts)[:8]) or "no class",
+                expected=name,
+            )
+        own = [Category(_joined(name, text), f"{path.name}: {text}") for text in texts[text_key(name)]]
+        made[name] = [Category(name, "{c}"), *own]
+    return made
+
+
+def _read_descriptors(path: Path) -> dict[str, list[str]]:
+    form = '{"class": ["text", ...], ...}'
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        found = error.strerror or str(error)
+        raise SemscaleError("cannot read the descriptors file", where=str(path), found=found) from error
+    except ValueError as error:
+        raise SemscaleError("the descriptors file is no JSON", where=str(path), found=str(error)) from error
+    if not isinstance(content, dict):
+        raise SemscaleError(
+            "the descriptors file has another form", where=str(path), found=type(content).__name__, expected=form
+        )
+    for name, texts in content.items():
+        if not isinstance(texts, list) or not all(isinstance(text, str) and text.strip() for text in texts):
+            raise SemscaleError(
+                "a class's descriptors are no list of texts", where=str(path), found=f"class {name!r}", expected=form
+            )
+    return {text_key(name): texts for name, texts in content.items()}
+
+
+def _joined(name: str, text: str) -> str:
+    named = re.search(rf"\b{re.escape(text_key(name))}(?:s|es)?\b", text_key(text))
+    return text if named else f"{name}, {text}"
+
+
+@context_strategy("file", options=("path",))
+def file(context: StrategyContext) -> Mapping[str, list[Category | None]]:
+    """The texts of the ladder file `path`, in the order in which its steps add them.
+
+    What a step of the file adds to a class takes as many places as the step's scale rises; places that a class leaves
+    empty stay so. Thus linear scales give the category sets of the file again at its own scales. The first texts are
+    the file's, even where they are not the class names.
+
+    Raises:
+        SemscaleError: when the file is no ladder, or its classes are not those of the dataset.
+    """
+    path = path_option(context.options, "path", "strategy file")
+    ladder = read_ladder(path)
+    theirs = {text_key(name): name for name in ladder.classes}
+    ours = {text_key(name): name for name in context.classes}
+    if set(theirs) != set(ours):
+        odd = sorted(set(theirs) ^ set(ours))
+        raise SemscaleError(
+            "the classes of the ladder file are not those of the dataset",
+            where=str(path),
+            found=", ".join(repr(theirs.get(key) or ours[key]) for key in odd[:8]),
+            expected="the same classes in both",
+        )
+    return {ours[key]: _places(ladder, name, path.name) for key, name in theirs.items()}
+
+
+def _places(ladder: Ladder, name: str, source: str) -> list[Category | None]:
+    places: list[Category | None] = []
+    seen: set[str] = set()
+    for step in ladder.steps:
+        new = [text for text in dict.fromkeys(step.categories[name]) if text not in seen]
+        seen.update(new)
+        places += [Category(text, source) for text in new]
+        places += [None] * (step.scale - len(places))
+    return places

@@ -1,0 +1,99 @@
+"""Strategies from WordNet: synonyms, hypernyms, hyponyms, and words of other languages.
+
+All take the options `senses`, `hypernym` and `ambiguous`, which choose the sense of each class, see
+:func:`semscale.categories.senses.choose_senses`, and raise a SemscaleError when WordNet is missing or a class has
+several senses and nothing decides. A class that WordNet does not know has its name only.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from semscale.categories.registry import Category, Places, StrategyContext, context_strategy, texts_option
+from semscale.categories.senses import SENSE_OPTIONS, Synset, ancestors, choose_senses, descendants
+from semscale.categories.wordnet import open_languages, open_wordnet
+from semscale.errors import SemscaleError
+from semscale.text import text_key
+
+
+@context_strategy("wordnet", options=SENSE_OPTIONS, places=False)
+def wordnet(context: StrategyContext) -> Mapping[str, Places]:
+    """The class name, then its synonyms in WordNet: the other words for the same sense."""
+    senses = choose_senses(context, open_wordnet(), "strategy wordnet")
+    return _lists_of(senses, lambda sense: _lemma_categories([sense], "synonym in"))
+
+
+@context_strategy("wordnet-hypernyms", options=SENSE_OPTIONS, places=False)
+def wordnet_hypernyms(context: StrategyContext) -> Mapping[str, Places]:
+    """The class name, then what it is a kind of in WordNet (dog: canine), as far as no other class is one too.
+
+    A hypernym of two classes (carnivore, of cat and dog) cannot tell them apart and is left out, and so is a hypernym
+    that is another class itself.
+    """
+    senses = choose_senses(context, open_wordnet(), "strategy wordnet-hypernyms")
+    owners = Counter(one for sense in senses.values() if sense is not None for one in {sense, *ancestors(sense)})
+    return _lists_of(
+        senses, lambda sense: _lemma_categories([up for up in ancestors(sense) if owners[up] == 1], "hypernym")
+    )
+
+
+@context_strategy("wordnet-hyponyms", options=SENSE_OPTIONS, places=False)
+def wordnet_hyponyms(context: StrategyContext) -> Mapping[str, Places]:
+    """The class name, then the kinds of it in WordNet (dog: puppy, poodle ...), direct and frequent ones first."""
+    senses = choose_senses(context, open_wordnet(), "strategy wordnet-hyponyms")
+    return _lists_of(senses, lambda sense: _lemma_categories(descendants(sense), "hyponym"))
+
+
+_WHERE = "strategy wordnet-languages"
+
+
+@context_strategy("wordnet-languages", options=(*SENSE_OPTIONS, "languages"), places=False)
+def wordnet_languages(context: StrategyContext) -> Mapping[str, Places]:
+    """The class name, then the words for its sense in other languages (Open Multilingual WordNet).
+
+    The option `languages` lists them by their three-letter codes (fra, deu, jpn); unless given, all that there are in
+    alphabetical order. Models trained on English only may make little of them.
+    """
+    reader = open_languages()
+    if not reader.omw_langs:
+        reader.add_omw()  # a second time would count every language twice
+    known = sorted(set(reader.langs()) - {"eng"})
+    languages = texts_option(context.options, "languages", known, _WHERE)
+    for language in languages:
+        if language not in known:
+            raise SemscaleError(
+                "no data of this language", where=_WHERE, found=repr(language), expected=", ".join(known) or "none"
+            )
+
+    def words(sense: Any) -> list[Category]:
+        return [
+            Category(_spaced(lemma), f"{language} for {sense.name()}")
+            for language in languages
+            for lemma in sense.lemma_names(language)
+        ]
+
+    return _lists_of(choose_senses(context, reader, _WHERE), words)
+
+
+def _lists_of(
+    senses: Mapping[str, Synset | None], equivalents: Callable[[Synset], Sequence[Category]]
+) -> dict[str, Places]:
+    """Return for each class its name and the equivalents of its sense, each text once; None has no equivalents."""
+    lists: dict[str, Places] = {}
+    for name, sense in senses.items():
+        made = {text_key(name): Category(name, "{c}")}
+        for category in equivalents(sense) if sense is not None else ():
+            made.setdefault(text_key(category.text), category)
+        lists[name] = list(made.values())
+    return lists
+
+
+def _lemma_categories(senses: Iterable[Synset], relation: str) -> list[Category]:
+    """Return the words of these senses; the provenance is the relation and the sense."""
+    return [Category(_spaced(lemma), f"{relation} {sense.name()}") for sense in senses for lemma in sense.lemma_names()]
+
+
+def _spaced(lemma: str) -> str:
+    return lemma.replace("_", " ")
