@@ -23,16 +23,6 @@ DEFAULT_DOMAIN = "object"
 _BATCH = 65_536
 
 
-class _Labels:
-    """Numbers for labels, in the order in which they came."""
-
-    def __init__(self) -> None:
-        self.codes: dict[str, int] = {}
-
-    def code(self, label: str) -> int:
-        return self.codes.setdefault(label, len(self.codes))
-
-
 def build(
     source: Source,
     options: Options,
@@ -51,7 +41,8 @@ def build(
         SemscaleError: no images, fewer than two classes, a rule that fits no file, or the source's own complaint.
     """
     given, order = read_class_map(classes)
-    notes, labels, rejected = source.notes, _Labels(), {}
+    notes, rejected = source.notes, {}
+    labels: dict[str, int] = {}  # numbered in the order in which they came
     spool, codes, folders = Spool(), array("i"), FolderRule(source.peel)
     for entry in source.entries:
         if entry.reason is not None:
@@ -61,7 +52,7 @@ def build(
             rejected[as_text(entry.file)] = "its name is not in UTF-8"
             continue
         spool.add(entry.file, entry.place)
-        codes.append(-1 if entry.label is None else labels.code(entry.label))
+        codes.append(-1 if entry.label is None else labels.setdefault(entry.label, len(labels)))
         if source.by_path:
             folders.see(entry.file)
     table = spool.table()
@@ -69,7 +60,7 @@ def build(
     keep = np.ones(len(code), dtype=np.bool_)
     repeated = repeated_rows(table)
     keep[repeated] = False  # the first row of a name stays
-    _note_repeated(repeated, table, code, list(labels.codes), notes)
+    _note_repeated(repeated, table, code, list(labels), notes)
     if options.class_from is not None or source.by_path:
         rule = (
             rule_labels(options.class_from, options.split)
@@ -81,7 +72,7 @@ def build(
     for row in np.flatnonzero(unlabelled).tolist():
         notes.add("images without a class are left out", table.column("file")[row].as_py())
     _check_some(table, keep & ~unlabelled, code, options, source, where, rejected)
-    naming = name_classes(list(labels.codes), notes, known=source.labels, order=order or source.classes, given=given)
+    naming = name_classes(list(labels), notes, known=source.labels, order=order or source.classes, given=given)
     index = np.full(len(code), -1, dtype=np.int32)
     known = code >= 0
     index[known] = naming.index[code[known]]
@@ -114,14 +105,14 @@ def _paths(table: pa.Table) -> Iterator[str]:
         yield from table.column("file").slice(start, _BATCH).to_pylist()
 
 
-def _label_by_path(table: pa.Table, code: Int32, keep: np.ndarray, rule: LabelOf, labels: _Labels) -> None:
+def _label_by_path(table: pa.Table, code: Int32, keep: np.ndarray, rule: LabelOf, labels: dict[str, int]) -> None:
     for row, path in enumerate(_paths(table)):
         if not keep[row]:
             continue
         label = rule(path)
         if label == OTHER_SPLIT:
             keep[row] = False
-        code[row] = -1 if label is None or label == OTHER_SPLIT else labels.code(label)
+        code[row] = -1 if label is None or label == OTHER_SPLIT else labels.setdefault(label, len(labels))
 
 
 def _note_repeated(repeated: Sequence[int], table: pa.Table, codes: Int32, labels: Sequence[str], notes: Notes) -> None:

@@ -1,1 +1,1 @@
-"""How the bundled model came about: captions, batches, loss, loop; run it with `python -m semscale.training.mini`."""
+"""How the bundled model came about: captions, batches, loop; run it with `python -m semscale.training.mini`."""

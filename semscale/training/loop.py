@@ -15,14 +15,13 @@ from dataclasses import dataclass
 import numpy as np
 import open_clip
 import torch
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, log_softmax
 
 from semscale.datasets.bundled import BUNDLED
 from semscale.models.mini import build_mini, mini_transforms
 from semscale.training.batches import Batch, Batcher
 from semscale.training.captions import Offer, offer_names, offer_usual_names
 from semscale.training.data import draw_pool, normalise
-from semscale.training.loss import contrastive_loss
 
 _BETAS = (0.9, 0.98)
 
@@ -194,3 +193,39 @@ def _rate(step: int, steps: int, warmup: int) -> float:
 def _set_rates(optimiser: torch.optim.AdamW, factor: float) -> None:
     for group in optimiser.param_groups:
         group["lr"] = group["highest"] * factor
+
+
+def contrastive_loss(logits: torch.Tensor, true: torch.Tensor, own: torch.Tensor) -> torch.Tensor:
+    """Return the loss of a batch, averaged over both directions (image to text, text to image).
+
+    Half of it is the usual contrastive loss (A. Radford et al., 2021, CLIP) of each image and the caption written for
+    it, with the other true captions taken out of the denominator; the other half spreads the target evenly over
+    everything that is true (P. Khosla et al., 2020, Supervised Contrastive Learning).
+
+    Args:
+        logits: (images, captions) scaled cosine similarities; no caption text occurs twice.
+        true: (images, captions) whether the caption is true of the image.
+        own: (images,) column of the caption that was written for the image.
+
+    >>> logits = torch.tensor([[9.0, 0.0], [0.0, 9.0]])
+    >>> true, own = torch.eye(2, dtype=torch.bool), torch.arange(2)
+    >>> bool(contrastive_loss(logits, true, own) < contrastive_loss(-logits, true, own))
+    True
+    """
+    rows = torch.arange(len(own))
+    mine = torch.zeros_like(true)
+    mine[rows, own] = True
+    spread = _spread(logits, true) + _spread(logits.T, true.T)
+    rival = logits.masked_fill(true & ~mine, float("-inf"))
+    to_text = -log_softmax(rival, 1)[rows, own].mean()
+    # seen from a caption, the images it is true of are out of the way, except the one it was written for
+    beside = torch.where(true, float("-inf"), logits)
+    others = torch.logsumexp(beside, 0)[own]
+    matched = logits[rows, own]
+    to_image = (torch.logaddexp(others, matched) - matched).mean()
+    return (spread + to_text + to_image) / 4
+
+
+def _spread(logits: torch.Tensor, true: torch.Tensor) -> torch.Tensor:
+    weight = true.float()
+    return -(log_softmax(logits, 1) * weight).sum(1).div(weight.sum(1)).mean()

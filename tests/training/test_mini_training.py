@@ -25,8 +25,7 @@ from semscale.training.captions import (
     write_caption,
 )
 from semscale.training.data import draw_pool, normalise, shrink, take
-from semscale.training.loop import Recipe, encode_short_texts
-from semscale.training.loss import contrastive_loss
+from semscale.training.loop import Recipe, contrastive_loss, encode_short_texts
 
 TINY = ["--steps", "12", "--batch", "32", "--pool", "64", "--warmup", "4", "--usage-steps", "3", "--log-every", "4"]
 

@@ -152,9 +152,5 @@ def _os_errors() -> Iterator[None]:
         yield
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise OSError(f"the archive is damaged: {error}") from error
-    except FileNotFoundError as error:
-        if is_missing(error):
-            raise FileNotFoundError("no such file") from None
-        raise OSError(plain_reason(error)) from None
     except Exception as error:
         raise OSError(plain_reason(error)) from None

@@ -208,18 +208,14 @@ class TarListing:
         except (EOFError, *_DAMAGE) as error:
             after = f"after member {self._last}" if self._last else "at the beginning"
             cut_off = isinstance(error, EOFError) or str(error) in ("unexpected end of data", "truncated header")
-            if not self._last and isinstance(error, (tarfile.TarError, ValueError)) and not cut_off:
-                raise SemscaleError(
-                    "this is not a tar archive",
-                    where=self._archive,
-                    found=f"{error} {after}",
-                    expected="a .tar or .tar.gz",
-                ) from error
+            no_tar = not self._last and not cut_off and isinstance(error, (tarfile.TarError, ValueError))
+            problem = "this is not a tar archive" if no_tar else "the archive is damaged"
             raise SemscaleError(
-                "the archive is cut off" if cut_off else "the archive is damaged",
+                "the archive is cut off" if cut_off else problem,
                 where=self._archive,
-                found=f"cut off {after}" if cut_off else f"{error or type(error).__name__} {after}",
-                hint="copy or download it again",
+                found=f"cut off {after}" if cut_off else f"{str(error) or type(error).__name__} {after}",
+                expected="a .tar or .tar.gz" if no_tar else None,
+                hint=None if no_tar else "copy or download it again",
             ) from error
 
 

@@ -111,17 +111,14 @@ def _directory(file: BinaryIO, archive: str) -> list[zipfile.ZipInfo]:
         opened = zipfile.ZipFile(file)
     except (zipfile.BadZipFile, NotImplementedError, ValueError, IndexError, struct.error) as error:
         file.seek(0)
-        cut_off = file.read(4) == b"PK\x03\x04" and "not a zip" in str(error)
-        no_zip = not cut_off and "not a zip" in str(error)
+        starts_well = file.read(4) == b"PK\x03\x04"
+        if "not a zip" not in str(error):
+            raise _damaged(archive, str(error) or type(error).__name__) from error
         raise SemscaleError(
-            "the archive is cut off: its directory is missing"
-            if cut_off
-            else "this is not a zip archive"
-            if no_zip
-            else "the archive is damaged",
+            "the archive is cut off: its directory is missing" if starts_well else "this is not a zip archive",
             where=archive,
-            found=str(error) or type(error).__name__,
-            hint="tar:PATH reads tars, folder:PATH folders" if no_zip else "copy or download it again",
+            found=str(error),
+            hint="copy or download it again" if starts_well else "tar:PATH reads tars, folder:PATH folders",
         ) from error
     members, counted = opened.infolist(), _counted(file)
     if counted not in (0xFFFF, len(members) % 2**16):  # Zip64, or writers without it that count modulo 65,536
