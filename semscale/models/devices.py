@@ -1,4 +1,4 @@
-"""The device a model really runs on: never silently another one than was asked for."""
+"""Devices of models: never silently another one than was asked for."""
 
 from __future__ import annotations
 
@@ -10,12 +10,8 @@ import torch
 from semscale.errors import SemscaleError
 
 
-def pick_device(device: str, replica: int = 0) -> torch.device:
-    """Check a device name and return the torch device.
-
-    Args:
-        device: `cpu`, `cuda` (replica r takes GPU r modulo their count) or `cuda:N`.
-        replica: number of the replica that asks.
+def pick_device(device: str) -> torch.device:
+    """Return the torch device of a name: `cpu`, `cuda` (the first GPU) or `cuda:N`.
 
     Raises:
         SemscaleError: an unknown name, or CUDA where there is none.
@@ -29,14 +25,15 @@ def pick_device(device: str, replica: int = 0) -> torch.device:
     if kind == "cpu":
         return torch.device("cpu")
     if not torch.cuda.is_available():
+        cuda = torch.version.cuda
+        why = f"(CUDA {cuda}), but no GPU or no driver" if cuda else "is a build without CUDA"
         raise SemscaleError(
             "this machine has no CUDA device that torch can use",
             where="--device",
-            found=_why_no_cuda(),
+            found=f"torch {torch.__version__} {why}",
             hint="use --device cpu, or mend the NVIDIA driver (check with `nvidia-smi`)",
         )
-    count = torch.cuda.device_count()
-    index = int(number) if number else replica % count
+    count, index = torch.cuda.device_count(), int(number or 0)
     if index >= count:
         raise SemscaleError(
             "no such CUDA device", where="--device", found=device, expected=f"cuda:0 to cuda:{count - 1}"
@@ -45,22 +42,10 @@ def pick_device(device: str, replica: int = 0) -> torch.device:
 
 
 def device_name(device: torch.device) -> str:
-    """Name the hardware: the GPU's product name, or the CPU's model name."""
+    """Return the GPU's product name, or the CPU's model name."""
     if device.type == "cuda":
         return str(torch.cuda.get_device_name(device))
-    return _cpu_name()
-
-
-def _why_no_cuda() -> str:
-    if torch.version.cuda is None:
-        return f"torch {torch.__version__}, a build without CUDA"
-    return f"torch {torch.__version__} (CUDA {torch.version.cuda}), but no GPU or no driver"
-
-
-def _cpu_name() -> str:
     cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text(errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
+    lines = cpuinfo.read_text(errors="replace").splitlines() if cpuinfo.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()

@@ -1,4 +1,4 @@
-"""Images and texts to embeddings, in minibatches of one fixed shape."""
+"""Batch encoder: images and texts to embeddings, in minibatches of one fixed shape."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The model hub when there is no network: the local cache at once, and no minutes of noisy retries."""
+"""Hub client without a network: the local cache at once, and no minutes of noisy retries."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A model in this process, computing as our server does; no server, no jina."""
+"""In-process model, computing as a server does; no jina."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Content = TypeVar("Content")
 
 
 class InProcessModel:
-    """A model that is loaded and encodes with the server's minibatches, so that a CPU gives the server's bits.
+    """A model in this process that encodes with the server's minibatches, so that a CPU gives the server's bits.
 
     Args:
         name, device, dtype: as for :func:`semscale.models.loading.load_model`.

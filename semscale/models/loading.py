@@ -1,4 +1,4 @@
-"""One way to load a CLIP model, whatever it is called: bundled, open_clip, hub or a local checkpoint."""
+"""Loading of CLIP models by name: bundled, open_clip, hub or a local checkpoint."""
 
 from __future__ import annotations
 
@@ -86,31 +86,6 @@ class LoadedModel:
         """The dtype in which images are fed and the towers compute."""
         return DTYPES[self.identity.dtype]
 
-    def placed(self, device: str, dtype: str | None = None, replica: int = 0) -> LoadedModel:
-        """Move the model (in place) to a device and precision, and say so in the identity.
-
-        Args:
-            device: `cpu`, `cuda` or `cuda:N`.
-            dtype: `fp32`, `fp16` or `bf16`; default fp32 on CPU, fp16 on CUDA.
-            replica: number of this replica; `cuda` without a number gives replica r the GPU r modulo their count.
-
-        Raises:
-            SemscaleError: no such device, an unknown dtype, or too little memory on the GPU.
-        """
-        target = pick_device(device, replica)
-        wanted = resolve_dtype(dtype, device)
-        try:
-            self.model.to(device=target, dtype=wanted)
-        except torch.OutOfMemoryError as error:
-            raise SemscaleError(
-                "the model does not fit into the memory of the GPU",
-                where=f"{target} ({device_name(target)})",
-                found=(str(error).strip() or type(error).__name__).splitlines()[0],
-                hint="fewer replicas, --dtype fp16, or a smaller model",
-            ) from error
-        identity = replace(self.identity, dtype=_SHORT[wanted], device=str(target), device_name=device_name(target))
-        return replace(self, identity=identity)
-
 
 def load_model(name: str, device: str = "cpu", dtype: str | None = None) -> LoadedModel:
     """Load a model by name onto a device, without executing pickles.
@@ -123,20 +98,27 @@ def load_model(name: str, device: str = "cpu", dtype: str | None = None) -> Load
 
     Raises:
         SemscaleError: unknown architecture, tag, file, device or dtype; weights that do not fit or hold code;
-            a hub that cannot be reached.
+            a hub that cannot be reached; too little memory on the GPU.
     """
-    resolve_dtype(dtype, device)
-    pick_device(device)
-    return read_model(name).placed(device, dtype)
-
-
-def read_model(name: str) -> LoadedModel:
-    """Read a model into memory as float32 on the CPU; :meth:`LoadedModel.placed` does the rest."""
+    wanted, target = resolve_dtype(dtype, device), pick_device(device)
     source = parse_name(name)
     if source.kind == MINI:
-        return _read_mini(source)
-    model, preprocess, tokenizer = build_source(source)
-    return _describe(source, model, preprocess, tokenizer)
+        from semscale.models.mini import load_mini
+
+        loaded = _identify(source, *load_mini())
+    else:
+        loaded = _identify(source, *build_source(source))
+    try:
+        loaded.model.to(device=target, dtype=wanted)
+    except torch.OutOfMemoryError as error:
+        raise SemscaleError(
+            "the model does not fit into the memory of the GPU",
+            where=f"{target} ({device_name(target)})",
+            found=(str(error).strip() or type(error).__name__).splitlines()[0],
+            hint="fewer replicas, --dtype fp16, or a smaller model",
+        ) from error
+    identity = replace(loaded.identity, dtype=_SHORT[wanted], device=str(target), device_name=device_name(target))
+    return replace(loaded, identity=identity)
 
 
 def resolve_dtype(dtype: str | None, device: str) -> torch.dtype:
@@ -169,14 +151,7 @@ def hash_weights(state: Mapping[str, torch.Tensor]) -> str:
     return digest.hexdigest()
 
 
-def _read_mini(source: ModelSource) -> LoadedModel:
-    from semscale.models.mini import load_mini
-
-    model, preprocess, tokenizer = load_mini(device="cpu")
-    return _describe(source, model, preprocess, tokenizer)
-
-
-def _describe(source: ModelSource, model: Any, preprocess: Any, tokenizer: Any) -> LoadedModel:
+def _identify(source: ModelSource, model: Any, preprocess: Any, tokenizer: Any) -> LoadedModel:
     model.eval().requires_grad_(False)
     spec = _preprocess_spec(model.visual)
     context_length = int(getattr(tokenizer, "context_length", None) or model.context_length)

@@ -9,14 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import open_clip
 from open_clip.transform import PreprocessCfg, image_transform_v2
+from timm.layers import HybridEmbed
+from timm.models import register_model
+from timm.models.vision_transformer import VisionTransformer
+from timm.models.vision_transformer_hybrid import ConvStem
 
 from semscale.errors import SemscaleError
-from semscale.models import mini_tower
 from semscale.models.checkpoints import check_digest
 from semscale.models.pruned_checkpoint import load_compact
 
@@ -27,12 +31,53 @@ if TYPE_CHECKING:
 NAME = "semscale-mini"
 """The model's name, here and in open_clip."""
 
-IMAGE_SIZE = mini_tower.IMAGE_SIZE
+IMAGE_SIZE = 40
+"""Side of the images that it takes, in pixels."""
+
+_STEM_CHANNELS = (24, 48, 48, 96, 96)
+_STEM_STRIDES = (2, 2, 1, 2, 1)
+_WIDTH = 96
+_DEPTH = 3
+_HEADS = 3
 
 WEIGHTS = Path(__file__).parent / "weights" / f"{NAME}.safetensors"
 """The trained weights that come with the package."""
 
 Preprocess = Callable[["Image.Image"], "torch.Tensor"]
+
+
+@register_model  # type: ignore[untyped-decorator, unused-ignore]  # timm has no types
+def vit_semscale_mini(
+    pretrained: bool = False, num_classes: int = 0, global_pool: str = "avg", **unused: Any
+) -> VisionTransformer:
+    """Return the untrained image tower: 40 x 40 pixels to 5 x 5 tokens of width 96, three transformer blocks.
+
+    A plain patch embedding learns too slowly for a model that is trained on one CPU core; a small stack of convolutions
+    before the transformer mends that (T. Xiao et al., Early Convolutions Help Transformers See Better, 2021). The
+    arguments are timm's.
+
+    Raises:
+        ValueError: `pretrained` is true: the trained weights come with the whole model.
+    """
+    if pretrained:
+        raise ValueError("vit_semscale_mini has no timm weights; use semscale.models.mini.load_mini")
+    stem = ConvStem(depth=len(_STEM_CHANNELS), channels=_STEM_CHANNELS, stride=_STEM_STRIDES)
+    tower = VisionTransformer(
+        img_size=IMAGE_SIZE,
+        patch_size=1,
+        num_classes=num_classes,
+        global_pool=global_pool,
+        class_token=False,
+        embed_dim=_WIDTH,
+        depth=_DEPTH,
+        num_heads=_HEADS,
+        embed_layer=partial(HybridEmbed, backbone=stem),
+    )
+    # open_clip's timm adapter asks a tower for this; without pool_size it takes the output as one vector per image.
+    tower.default_cfg = {"architecture": "vit_semscale_mini", "input_size": (3, IMAGE_SIZE, IMAGE_SIZE)}
+    tower.pretrained_cfg = tower.default_cfg
+    return tower
+
 
 open_clip.add_model_config(Path(__file__).parent / f"{NAME}.json")
 

@@ -1,4 +1,4 @@
-"""What a model comes from, known without loading it: neither torch nor open_clip is imported here."""
+"""Fingerprint of a model's files, without loading them: neither torch nor open_clip is imported here."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def model_origin(name: str, device: str, dtype: str | None) -> str | None:
         "model": name,
         "device": device.partition(":")[0],
         "dtype": dtype,
-        "versions": {package: _version(package) for package in _PACKAGES},
+        "versions": {package: package_version(package) for package in _PACKAGES},
         "files": [path.name for path in files],
     }
     sha.update(json.dumps(told, sort_keys=True).encode())
@@ -63,7 +63,8 @@ def _files(name: str) -> list[Path] | None:
     return [path] if path.suffix in _SUFFIXES and path.is_file() else None
 
 
-def _version(package: str) -> str | None:
+def package_version(package: str) -> str | None:
+    """Return the version of an installed package; None if it is not installed."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:

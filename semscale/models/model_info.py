@@ -1,12 +1,15 @@
-"""What an encoder says of itself, the same from a server at ``/info`` as in the process that encodes by itself."""
+"""Model info: the same from a server at ``/info`` as from a model in this process."""
 
 from __future__ import annotations
 
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
+
+from semscale.models.model_fingerprint import package_version
 
 if TYPE_CHECKING:
     from semscale.models.loading import ModelIdentity  # torch comes with it
+
+_PACKAGES = ("semscale", "torch", "open_clip_torch")
 
 
 def describe(identity: ModelIdentity, minibatch_size: int, compiled: bool = False) -> dict[str, Any]:
@@ -16,11 +19,7 @@ def describe(identity: ModelIdentity, minibatch_size: int, compiled: bool = Fals
         "fixed_shapes": True,
         "packed": True,
         **({"compiled": True} if compiled else {}),
-        "versions": {
-            "semscale": _version("semscale"),
-            "torch": _version("torch"),
-            "open_clip": _version("open_clip_torch"),
-        },
+        "versions": {name.removesuffix("_torch"): package_version(name) or "unknown" for name in _PACKAGES},
     }
 
 
@@ -37,10 +36,3 @@ def minibatch_rows(device: str, image_size: tuple[int, int]) -> int:
         return 256
     rows = 16 * 224 * 224 // max(1, image_size[0] * image_size[1])
     return 16 if rows < 32 else 32 if rows < 64 else 64
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "unknown"

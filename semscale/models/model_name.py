@@ -1,4 +1,4 @@
-"""The grammar of model names, checked as far as that is possible without a network."""
+"""Model names: their grammar, checked as far as that is possible without a network."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Weights of a small CLIP in a small safetensors file: half precision, and only the token rows that training used.
+"""Checkpoint with a pruned token table: half precision, and only the token rows that training used.
 
 The standard vocabulary has 49,408 rows, of which a small training set touches a few hundred. The others are not
 stored; loading fills them with the same small noise every time, so that unknown words are faint, but not equal.

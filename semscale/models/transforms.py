@@ -1,4 +1,4 @@
-"""From image files to normalised pixels: open_clip's own steps, with the arithmetic done once per batch."""
+"""Transforms of images: open_clip's own steps, with the arithmetic done once per batch."""
 
 from __future__ import annotations
 
