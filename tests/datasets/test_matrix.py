@@ -134,7 +134,7 @@ WAYS: dict[str, Write] = {
     "folder": folder,
     "folder by rule": flat_folder,
     "zip": zipped,
-    **{f"tar{ending}": tarred(ending) for ending in ("", ".gz", ".bz2", ".xz")},
+    **{f"tar{ending}": tarred(ending) for ending in ("", ".gz")},
     "webdataset": webdataset,
     **{f"table{ending}": table(ending) for ending in (".csv", ".tsv", ".jsonl", ".parquet")},
     "parquet": parquet,
