@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import csv
+import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,7 +15,13 @@ from semscale.cli.complete import all_strategies, specs
 from semscale.cli.group import main
 from semscale.cli.options import dataset_entry, dataset_options
 from semscale.cli.output import json_option, only_json, print_json
+from semscale.errors import SemscaleError
 from semscale.redact import redact
+
+if TYPE_CHECKING:
+    from semscale.categories.ladder import Ladder
+    from semscale.config import StrategyConfig, StudyConfig
+    from semscale.datasets.base import Dataset
 
 
 @main.group(invoke_without_command=True)
@@ -86,7 +95,7 @@ def list_datasets(as_json: bool) -> None:
 @click.option("--all", "everything", is_flag=True, help="List all classes, not only the first 40.")
 @click.option("--threads", type=click.IntRange(1, 256), help="Images decoded at a time.  [one per processor]")
 @json_option("datasets (what is in each), passes (whether a sweep would go on)")
-def check(spec: str, **options: Any) -> None:
+def check(spec: str, sheet: Path | None, quarantine: Path | None, as_json: bool, **options: Any) -> None:
     """Read every image of a dataset and say what is there.
 
     Shows the classes as a model will read them, sizes and kinds of pictures, exact duplicates, and what cannot be used
@@ -98,43 +107,113 @@ def check(spec: str, **options: Any) -> None:
     semscale datasets check folder:~/photos --domain flower --quarantine bad.csv
     semscale datasets check study.yaml
     """
-    from semscale.cli.checking import draw, plan_check, write_quarantine
     from semscale.cli.show_check import show_check
     from semscale.datasets.check import examine
-    from semscale.datasets.contact_sheet import MOST_CLASSES
+    from semscale.datasets.contact_sheet import draw_sheet, save_sheet
     from semscale.datasets.registry import load_dataset
     from semscale.study.progress import open_console, reporter
 
-    as_json, quarantine = options["as_json"], options["quarantine"]
-    plan = plan_check(spec, dataset_entry(options), options)
+    for file in (sheet, quarantine):
+        if file is not None:
+            _make_folder(file.parent)
+    study, entries, strategy = _datasets_of(spec, options)
+    fraction = study.max_bad_fraction if options["max_bad_fraction"] is None else options["max_bad_fraction"]
     console, report = open_console(), reporter(open_console(stderr=True))
     documents: list[dict[str, Any]] = []
-    bad: list[tuple[str, str, str]] = []
+    unusable: list[tuple[str, str, str]] = []
     passes = True
-    for entry in plan.entries:
+    for entry in entries:
         with report.stage(f"listing {redact(entry['spec'])}"), only_json(as_json):
             dataset = load_dataset(**entry)
         # made before the images are read: a wrong strategy should not cost that time
-        ladder = plan.ladder(dataset)
+        ladder = None if sheet is None else _ladder(dataset, study, strategy, options["steps"])
         with report.stage(f"reading {dataset.name}", len(dataset.samples), "images") as advance:
             found = examine(dataset, threads=options["threads"], progress=advance)
-        sheet = plan.sheet_path(dataset)
-        passes &= found.passes(plan.max_bad_fraction)
-        bad += [(dataset.name, file, reason) for file, reason in found.quarantine.items()]
+        path = sheet and (sheet if len(entries) == 1 else sheet.with_name(f"{sheet.stem}-{dataset.name}{sheet.suffix}"))
+        passes &= found.passes(fraction)
+        unusable += [(dataset.name, file, reason) for file, reason in found.quarantine.items()]
         if as_json:
-            document = {"spec": redact(entry["spec"]), **found.to_json(plan.max_bad_fraction)}
-            documents.append(document | {"sheet": None if sheet is None else str(sheet)})
+            document = {"spec": redact(entry["spec"]), **found.to_json(fraction)}
+            documents.append(document | {"sheet": None if path is None else str(path)})
         else:
-            show_check(console, found, plan.max_bad_fraction, everything=options["everything"])
-        if ladder is not None and sheet is not None:
-            with report.stage("drawing the contact sheet", min(len(dataset.classes), MOST_CLASSES), "rows") as advance:
-                draw(found, ladder, plan, sheet, advance)
-            click.echo(f"contact sheet: {sheet}", err=as_json)
+            show_check(console, found, fraction, everything=options["everything"])
+        if ladder is not None and path is not None:
+            about = (
+                f"{len(found.positions):,} images of {len(dataset.classes):,} classes, domain {dataset.domain}; "
+                f"{ladder.steps[-1].n_categories:,} categories of {ladder.strategy}"
+            )
+            layout = {"per_class": options["per_class_on_sheet"], "seed": options["seed"] or 0}
+            with report.stage("drawing the contact sheet"):
+                texts = ladder.steps[-1].categories
+                save_sheet(draw_sheet(dataset, found.positions, texts, about=about, **layout), path)
+            click.echo(f"contact sheet: {path}", err=as_json)
     if quarantine is not None:
-        write_quarantine(quarantine, bad)
-        click.echo(f"quarantine: {quarantine}, {len(bad):,} images", err=as_json)
-    if options["sheet"] is None and not as_json:
+        _write_quarantine(quarantine, unusable)
+        click.echo(f"quarantine: {quarantine}, {len(unusable):,} images", err=as_json)
+    if sheet is None and not as_json:
         click.echo("with --sheet FILE.png: a few images of each class beside its categories")
     if as_json:
         print_json({"datasets": documents, "passes": passes})
     sys.exit(0 if passes else 1)
+
+
+def _datasets_of(spec: str, options: dict[str, Any]) -> tuple[StudyConfig, list[dict[str, Any]], StrategyConfig]:
+    """Return the study, what `load_dataset` takes for each of its datasets, and whose texts stand on the sheet."""
+    from semscale.config import StrategyConfig, StudyConfig, load_study
+    from semscale.datasets.registry import schemes
+
+    entry = dataset_entry(options)
+    is_study = spec.endswith((".yaml", ".yml")) and spec.partition(":")[0] not in schemes()
+    if is_study and entry:
+        raise SemscaleError(
+            "options of a dataset do not go with a study file",
+            where=", ".join(f"--{name.replace('_', '-')}" for name in entry),
+            expected="in a study file they stand beside spec:",
+        )
+    study = load_study(spec) if is_study else StudyConfig()
+    entries = [dataset.model_dump() for dataset in study.datasets]
+    if not is_study:
+        entries = [{"spec": spec, **entry, "seed": options["seed"] or 0}]
+    for one in entries:
+        limits = (one.get("limit"), study.limit, options["limit"])
+        one["limit"] = min((limit for limit in limits if limit is not None), default=None)
+    if is_study and options["strategy"] is None:
+        return study, entries, study.strategies[0]
+    return study, entries, StrategyConfig(strategy=options["strategy"] or "templates", short="stay")
+
+
+def _ladder(dataset: Dataset, study: StudyConfig, strategy: StrategyConfig, steps: int | None) -> Ladder:
+    from semscale.categories.build import LadderSpec, build_ladder
+
+    return build_ladder(
+        LadderSpec(
+            dataset.name,
+            dataset.classes,
+            dataset.domain,
+            strategy.strategy,
+            steps=steps or study.steps,
+            scales=study.scales,
+            options=strategy.options,
+            short=strategy.short,
+            shared=strategy.shared,
+            label=strategy.label,
+        )
+    )
+
+
+def _make_folder(folder: Path) -> None:
+    """Fail before all images are read, not afterwards."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SemscaleError("the folder cannot be made", where=str(folder), found=str(error)) from error
+    if not os.access(folder, os.W_OK):
+        raise SemscaleError("the folder cannot be written", where=str(folder))
+
+
+def _write_quarantine(path: Path, rows: Sequence[tuple[str, str, str]]) -> None:
+    try:
+        with path.open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows([("dataset", "file", "reason"), *rows])
+    except OSError as error:
+        raise SemscaleError("the quarantine cannot be written", where=str(path), found=str(error)) from error

@@ -10,6 +10,7 @@ from rich.text import Text
 
 from semscale.datasets.check import LONG_RATIO, SMALL_SIDE, Examination
 from semscale.datasets.duplicates import same_picture
+from semscale.redact import printable
 
 _MOST_CLASSES = 40
 _MOST_NAMED = 10
@@ -27,7 +28,7 @@ def show_check(console: Console, found: Examination, max_bad_fraction: float, *,
     console.print()
     console.print(_head(found), style="bold")
     for note in found.dataset.notes:
-        console.print(Text(f"note: {_plain(note)}", style="yellow"))
+        console.print(Text(f"note: {printable(note)}", style="yellow"))
     console.print()
     console.print(_classes(found, everything))
     console.print()
@@ -36,7 +37,7 @@ def show_check(console: Console, found: Examination, max_bad_fraction: float, *,
     facts.add_column(overflow="fold")
     for name, lines in _facts(found, max_bad_fraction):
         for i, line in enumerate(lines):
-            facts.add_row("" if i else name, Text(_plain(line)))
+            facts.add_row("" if i else name, Text(printable(line)))
     bad = not found.passes(max_bad_fraction)
     console.print(facts)
     console.print()
@@ -63,8 +64,8 @@ def _classes(found: Examination, everything: bool) -> Table:
     table.add_column("for example", overflow="fold")
     for index in range(shown):
         counts = [f"{usable[index]:,}", *([f"{bad[index]:,}" if bad[index] else ""] if bad.any() else [])]
-        sample = Text(_plain(first[index].file)) if index in first else Text("none", style="red")
-        table.add_row(Text(_plain(classes[index])), *counts, sample)
+        sample = Text(printable(first[index].file)) if index in first else Text("none", style="red")
+        table.add_row(Text(printable(classes[index])), *counts, sample)
     if shown < len(classes):
         rest = [f"{usable[shown:].sum():,}", *([f"{bad[shown:].sum():,}"] if bad.any() else [])]
         more = Text(f"and {len(classes) - shown:,} more classes", style="dim")
@@ -176,8 +177,3 @@ def _counted(counts: dict[str, int]) -> str:
 
 def _pixels(size: tuple[int, int]) -> str:
     return f"{size[0]:,} x {size[1]:,}"
-
-
-def _plain(text: str) -> str:
-    # a control character in a file name must not reach the terminal
-    return "".join(letter if letter.isprintable() else "�" for letter in text)
