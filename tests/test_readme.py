@@ -136,7 +136,7 @@ def test_changes_and_citation_are_of_this_version() -> None:
         project = tomllib.load(file)["project"]
     assert semscale.__version__ == project["version"]
     changes = (ROOT / ".readme" / "CHANGELOG.md").read_text(encoding="utf-8")
-    assert re.search(r"^## (\S+)", changes, flags=re.MULTILINE)[1] == project["version"]  # type: ignore[index]
+    assert re.search(r"^## (\d\S+)", changes, flags=re.MULTILINE)[1] == project["version"]  # type: ignore[index]
     citation = yaml.safe_load((ROOT / ".readme" / "CITATION.cff").read_text(encoding="utf-8"))
     assert {"cff-version", "message", "title", "authors", "version", "license"} <= citation.keys()
     assert (citation["version"], citation["license"]) == (project["version"], project["license"])
