@@ -130,8 +130,12 @@ class Ladder:
             content["notes"] = list(self.notes)
         return content
 
+    def to_bytes(self) -> bytes:
+        """Return the content of a ladder file."""
+        return (json.dumps(self.to_json(), ensure_ascii=False, indent=1) + "\n").encode()
+
     def save(self, path: str | Path) -> None:
         """Write the ladder to a JSON file, making its folder when needed."""
         target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(json.dumps(self.to_json(), ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+        target.write_bytes(self.to_bytes())

@@ -97,10 +97,10 @@ def report(run: str, as_json: bool) -> None:
     semscale report semscale-runs/quickstart-1bfe32d8
     """
     from semscale.study.progress import open_console, reporter
-    from semscale.study.rewrite import rewrite_report
+    from semscale.study.results import regenerate_report
 
     with only_json(as_json), reporter(open_console(stderr=True)).stage("writing the report"):
-        written = rewrite_report(run)
+        written = regenerate_report(run)
     if as_json:
         print_json({"report": written if written.is_remote else written.local})
     else:

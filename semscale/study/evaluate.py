@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,8 +16,9 @@ from semscale.analysis.intervals import wilson_interval
 from semscale.report.confusion import confusion_png
 from semscale.scoring.metrics import TrialMetrics, trial_metrics
 from semscale.scoring.statistics import category_statistics
-from semscale.study.label_set import label_set
 from semscale.study.score import LadderKey, ScoredLadder
+
+_CATEGORY_COLUMNS = ("class", "category", "scale", "images", "right")
 
 
 @dataclass(frozen=True)
@@ -37,9 +40,7 @@ class Evaluated:
     files: dict[str, bytes] = field(default_factory=dict)
 
 
-def evaluate_step(scored: ScoredLadder, k: int) -> dict[str, Any]:
-    """Return the row of trials.parquet for step k of a ladder, without the MLflow run id."""
-    metrics = _metrics(scored, k)
+def _row(scored: ScoredLadder, k: int, metrics: TrialMetrics) -> dict[str, Any]:
     low, high = wilson_interval(metrics.n_correct, len(scored.true_class))
     first, now = scored.right[:, 0], scored.right[:, k]
     return {
@@ -71,10 +72,10 @@ def evaluate_trial(scored: ScoredLadder, k: int, title: str | None) -> Evaluated
         k: index of the step.
         title: the name of the curve's run, for the files; None leaves them out.
     """
-    row = evaluate_step(scored, k)
+    metrics = _metrics(scored, k)
+    row = _row(scored, k, metrics)
     if title is None:
         return Evaluated(k, scored.key, row)
-    metrics = _metrics(scored, k)
     classes = scored.ladder.classes
     accuracy = dict(zip(classes, metrics.per_class_accuracy.tolist(), strict=True))
     table = pd.DataFrame(
@@ -82,7 +83,7 @@ def evaluate_trial(scored: ScoredLadder, k: int, title: str | None) -> Evaluated
     )
     heading = f"{trial_name(title, row)}: {100 * row['accuracy']:.1f} %"
     files = {
-        "categories.json": label_set(scored, k),
+        "categories.json": _category_table(scored, k),
         "category_statistics.csv": _statistics(scored, k).to_csv(index=False).encode(),
         "class_accuracy.csv": table.to_csv(index=False).encode(),
         "confusion.png": confusion_png(metrics.confusion, classes, heading),
@@ -126,3 +127,23 @@ def _metrics(scored: ScoredLadder, k: int) -> TrialMetrics:
         len(scored.ladder.classes),
         scored.scores.confidence[:, k],
     )
+
+
+def _category_table(scored: ScoredLadder, k: int) -> bytes:
+    """Return the categories of step k in the form of MLflow's tables: ``{"columns": [...], "data": [[...], ...]}``.
+
+    A row per category, by class and in the order in which they were added: the class, the text, the scale at which it
+    came, the images that it won, and how many of those are of its class. A repetition (control `duplicates`) wins none.
+    """
+    steps, end = scored.ladder.steps[: k + 1], int(scored.flat.step_ends[k])
+    winner = scored.scores.predicted_category[:, k]
+    won = np.bincount(winner, minlength=end).tolist()
+    right = np.bincount(winner[scored.right[:, k]], minlength=end).tolist()
+    left = {text: (won[i], right[i]) for i, text in enumerate(scored.flat.texts[:end])}
+    rows = []
+    for name in scored.ladder.classes:
+        ends = [len(step.categories[name]) for step in steps]
+        for place, text in enumerate(steps[-1].categories[name]):
+            scale = steps[bisect_right(ends, place)].scale
+            rows.append((name, text, scale, *left.pop(text, (0, 0))))
+    return json.dumps({"columns": _CATEGORY_COLUMNS, "data": rows}, ensure_ascii=False, separators=(",", ":")).encode()

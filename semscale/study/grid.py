@@ -1,4 +1,4 @@
-"""The trials as a Ray Tune grid of dataset x model x strategy x order x aggregation x scale."""
+"""Trials as a Ray Tune grid over dataset x model x strategy x order x aggregation x scale step."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ _LOST = (ray.exceptions.RayActorError, ray.exceptions.ObjectLostError)
 _MOST_FRUITLESS = 3
 
 
-class Parcel:
+class UncopiedResult:
     """Carries an evaluated trial past Tune, which would copy and print everything in a result that it keeps."""
 
-    def __init__(self, content: Evaluated | None) -> None:
-        self.content = content
+    def __init__(self, content: Evaluated) -> None:
+        self.content: Evaluated | None = content
 
     def take(self) -> Evaluated | None:
-        """Return the trial and keep nothing; None where the grid has no such trial."""
+        """Return the trial and keep nothing."""
         content, self.content = self.content, None
         return content
 
@@ -61,7 +61,7 @@ class StepTrial(tune.Trainable):
         self._ladders = ladders
         self._titles = titles
         self._config = config
-        self._last: tuple[object, ScoredLadder | None] = (None, None)
+        self._last: ScoredLadder | None = None
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take over the next trial's place in the grid."""
@@ -70,18 +70,13 @@ class StepTrial(tune.Trainable):
 
     def step(self) -> dict[str, Any]:
         """Evaluate the trial; all of it is Tune's result."""
-        key = tuple(self._config[name] for name in LADDER_KEY)
-        if self._last[0] != key:  # unpacking it takes as long as evaluating a step
-            reference = self._ladders.get(key)
-            self._last = (key, ray.get(reference) if reference is not None else None)
-        scored = self._last[1]
-        # ladders may differ in length, and controls between datasets; the grid is a full product
-        found = None
-        if scored is not None and self._config["scale"] in scored.flat.scales:
-            place = scored.key, scored.flat.scales.index(self._config["scale"])
-            if place in self._titles:
-                found = evaluate_trial(scored, place[1], self._titles[place])
-        return {"trial": Parcel(found), tune.result.DONE: True}
+        trial = self._config["trial"]
+        key: LadderKey = tuple(trial[name] for name in LADDER_KEY)
+        if self._last is None or self._last.key != key:  # unpacking it takes as long as evaluating a step
+            self._last = ray.get(self._ladders[key])
+        k = self._last.flat.scales.index(trial["scale"])
+        found = evaluate_trial(self._last, k, self._titles[key, k])
+        return {"trial": UncopiedResult(found), tune.result.DONE: True}
 
 
 class _Take(tune.Callback):
@@ -122,14 +117,6 @@ def run_grid(
     Raises:
         SemscaleError: a trial failed, also when repeated; what `take` raises.
     """
-    space = {
-        "dataset": tune.grid_search(list(dict.fromkeys(scored.dataset for scored in ladders))),
-        "model": tune.grid_search(list(dict.fromkeys(scored.model for scored in ladders))),
-        "strategy": tune.grid_search(list(dict.fromkeys(scored.strategy for scored in ladders))),
-        "order": tune.grid_search(list(dict.fromkeys(scored.order for scored in ladders))),
-        "aggregation": tune.grid_search(list(dict.fromkeys(scored.aggregation for scored in ladders))),
-        "scale": tune.grid_search(sorted({scale for scored in ladders for scale in scored.flat.scales})),
-    }
     images = sum(len(scored.true_class) * len(scored.flat.scales) for scored in ladders)
     workers = min(math.ceil(images / _IMAGES_PER_WORKER), int(cluster_cpus()))
     references = {scored.key: ray.put(scored) for scored in ladders}
@@ -139,6 +126,9 @@ def run_grid(
         before = len(taking.taken)
         left = {place: title for place, title in titles.items() if place not in taking.taken}
         trainable = tune.with_parameters(StepTrial, ladders=references, titles=left)
+        scales = {scored.key: scored.flat.scales for scored in ladders}
+        trials = [dict(zip(LADDER_KEY, key, strict=True)) | {"scale": scales[key][k]} for key, k in left]
+        space = {"trial": tune.grid_search(trials)}
         try:
             failed = next((result for result in _fit(trainable, space, workers, folder, taking) if result.error), None)
             if failed is None:
@@ -182,7 +172,7 @@ def _failure(result: Any) -> SemscaleError:
     cause = getattr(result.error, "cause", None)
     if isinstance(cause, SemscaleError):
         return cause
-    config = result.config or {}
+    config = (result.config or {}).get("trial", {})
     return SemscaleError(
         "a trial failed",
         where=" / ".join(f"{name} {config.get(name)}" for name in (*LADDER_KEY, "scale") if name != "model"),

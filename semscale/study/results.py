@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
+import platform
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,18 +12,19 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
+import semscale
 from semscale.categories.files import read_ladder
 from semscale.categories.ladder import Ladder
-from semscale.config import StudyConfig
-from semscale.errors import SemscaleError
+from semscale.config import StudyConfig, load_study
+from semscale.encoding.folder import Folder
+from semscale.errors import SemscaleError, cannot_write
 from semscale.redact import redact
 from semscale.report.evidence import CategorySet, Evidence
 from semscale.report.page import write_report
 from semscale.study.conclude import Conclusions
 from semscale.study.encode import EncodedModel
-from semscale.study.environment import environment_of
-from semscale.study.evidence import collect_evidence
-from semscale.study.rundir import RunDirectory
+from semscale.study.report_data import collect_report_data
+from semscale.study.rundir import RunDirectory, study_file
 from semscale.study.score import ScoredLadder
 
 _EVIDENCE = ("flips", "thumbnails", "winners", "confusions", "points")
@@ -29,6 +32,12 @@ _FILES = {"points": "map"}
 
 # a report is no place for the texts of a thousand classes
 _MOST_CLASSES = 25
+_PACKAGES = ("numpy", "pandas", "scipy", "ray", "mlflow", "clip-client", "jina", "pillow", "pyarrow")
+_OF_ENCODER = ("architecture", "weights_sha256", "embedding_dim", "dtype", "device", "logit_scale", "versions")
+_NEEDED = ("trials", "curves", "steps")
+# a study may have nothing for these
+_OPTIONAL = ("controls", "across")
+_BESIDE = ("*.parquet", "*.json", "quarantine.csv", "ladders/*.json")
 
 
 def write_results(
@@ -41,13 +50,10 @@ def write_results(
 ) -> list[str]:
     """Write the tables and the report; return the names of the files that MLflow keeps as well."""
     tables = {"trials.parquet": trials, **found.tables()}
-    evidence = collect_evidence(scored, encoded, found.curves)
-    for name in ("flips", "thumbnails", "winners", "confusions", "map"):
-        if f"{name}.parquet" not in evidence:  # what an earlier semscale may have left there
-            (directory.path / f"{name}.parquet").unlink(missing_ok=True)
+    evidence = collect_report_data(scored, encoded, found.curves)
     for name, table in (tables | evidence).items():
         directory.write_table(name, table)
-    directory.write("environment.json", json.dumps(environment_of(encoded), indent=1).encode())
+    directory.write("environment.json", json.dumps(_environment_of(encoded), indent=1).encode())
     ladders = {(one.dataset, one.strategy): one.ladder for one in scored if one.order == study.orders[0]}
     read = read_evidence(directory.path, study, list(ladders.values()))
     try:
@@ -57,8 +63,45 @@ def write_results(
     return ["study.yaml", *tables, "quarantine.csv", "environment.json", "report.html"]
 
 
+def regenerate_report(where: str) -> Folder:
+    """Write ``report.html`` of a finished run again, as this version of semscale writes it.
+
+    Args:
+        where: the run directory, also in an object store.
+
+    Returns:
+        Where the file is.
+
+    Raises:
+        SemscaleError: not a run directory, an unfinished run, or a table that cannot be read.
+    """
+    marker = study_file(where)
+    folder = Folder.of(where)
+    for pattern in _BESIDE:
+        folder.pull(pattern)
+    run = folder.local
+    missing = [name for name in _NEEDED if not (run / f"{name}.parquet").is_file()]
+    if missing:
+        raise SemscaleError(
+            "the run is not finished",
+            where=str(folder),
+            found="no " + ", ".join(f"{name}.parquet" for name in missing),
+            hint=f"semscale sweep --resume {where}",
+        )
+    study = load_study(marker)
+    tables = [read_table(run / f"{table}.parquet") for table in (*_NEEDED, *_OPTIONAL)]
+    trials, curves, steps, controls, across = tables
+    evidence = read_evidence(run, study)
+    try:
+        written = write_report(run, study.name, trials, curves, steps, controls, across, evidence)
+    except OSError as error:
+        raise cannot_write("the report", run, error, hint="free some space, or see to the folder's rights") from error
+    folder.push(written.name)
+    return folder / written.name
+
+
 def read_evidence(run: Path, study: StudyConfig, ladders: Sequence[Ladder] | None = None) -> Evidence:
-    """Read what the report shows beside the tables of numbers; what an older run has not is empty.
+    """Read what the report shows beside the tables of numbers; a study may have nothing for some.
 
     Args:
         run: the run directory.
@@ -131,3 +174,28 @@ def _unreadable(path: Path, error: Exception) -> SemscaleError:
         found=str(error).splitlines()[0],
         hint=f"remove it and give: semscale sweep --resume {path.parent}",
     )
+
+
+def _environment_of(encoded: Sequence[EncodedModel]) -> dict[str, Any]:
+    """Return environment.json: nothing in it tells one occasion from another, or names a machine."""
+    models: dict[str, dict[str, Any]] = {}
+    for one in encoded:
+        info = one.identity.info or {}
+        models[one.identity.model] = {
+            "encoder": one.identity.fingerprint,
+            **{name: info[name] for name in _OF_ENCODER if info.get(name) is not None},
+        }
+    return {
+        "semscale": semscale.__version__,
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "packages": {name: found for name in _PACKAGES if (found := _version(name))},
+        "models": models,
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None

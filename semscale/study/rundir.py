@@ -158,18 +158,7 @@ class RunDirectory:
 
     def write_ladder(self, ladder: Ladder) -> Path:
         """Write the category sets of one dataset, strategy and order."""
-        name = f"ladders/{slug(ladder.dataset, ladder.strategy, ladder.order)}.json"
-        target = self.path / name
-        partial = target.with_name(target.name + ".partial")
-        try:
-            ladder.save(partial)
-            os.replace(partial, target)
-        except OSError as error:
-            with contextlib.suppress(OSError):
-                partial.unlink(missing_ok=True)
-            raise self.unwritable(error) from error
-        self.folder.push(name)
-        return target
+        return self.write(f"ladders/{slug(ladder.dataset, ladder.strategy, ladder.order)}.json", ladder.to_bytes())
 
     def write_quarantine(self, rows: Sequence[tuple[str, str, str]]) -> Path:
         """Write the images that are out of all arms: dataset, file, reason."""

@@ -6,18 +6,20 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from semscale.config import StudyConfig
+from semscale.redact import shown
 from semscale.report.answers import Answer, answer
 from semscale.report.figures import CurveLine, curves_png
 from semscale.study.conclude import Conclusions
-from semscale.study.encode import EncodedModel
+from semscale.study.encode import EncodedArm, EncodedModel
 from semscale.study.rundir import CURVE_KEY, slug
 from semscale.study.score import CurveKey, ScoredLadder, named
 from semscale.study.trials import TrialContext
-from semscale.study.used import datasets_used, distinct
 from semscale.tracking.descriptions import describe_study
+from semscale.tracking.inputs import DatasetUsed
 from semscale.tracking.patience import Note, Patience
 from semscale.tracking.records import (
     delete_double_runs,
@@ -60,7 +62,7 @@ class StudyRuns:
     ) -> None:
         self._study, self._name, self._encoded, self._tracking = study, name, encoded, tracking
         self._client, self._patience = tracking.client(), Patience(tracking.uri, note)
-        self._datasets = datasets_used(study, encoded)
+        self._datasets = _datasets_used(study, encoded)
         self._key = study_key(name, study, scored)
         start = (self._client, tracking)
         self._run = self._patience.call(start_study_run, *start, self._key, name)
@@ -125,7 +127,7 @@ class StudyRuns:
             metrics={"trials": len(trials), "curves": len(rows), "quarantined": quarantined},
             files={**files, **pictures},
             description=describe_study(answers, self._name, len(trials), len(rows)),
-            datasets=distinct(self._datasets),
+            datasets=_distinct(self._datasets),
         )
         if self._patience.repeated:
             curves = {key: run_id for run_id, key, _ in self._places.values()}
@@ -176,3 +178,41 @@ def _params(study: StudyConfig, curves: pd.DataFrame, encoded: Sequence[EncodedM
         **{name: getattr(study, name) for name in ("steps", "scales", "orders", "limit", "margin")},
         "encoders": ", ".join(dict.fromkeys(one.identity.fingerprint for one in encoded)),
     }
+
+
+def _datasets_used(study: StudyConfig, encoded: Sequence[EncodedModel]) -> dict[tuple[str, str], DatasetUsed]:
+    """Return the datasets by name and model; models differ in one only where they cannot use the same images."""
+    specs = [config.spec for config in study.datasets]
+    return {
+        (arm.arm.dataset.name, one.identity.model): _used(arm, spec)
+        for one in encoded
+        for arm, spec in zip(one.arms, specs, strict=True)
+    }
+
+
+def _distinct(datasets: Mapping[tuple[str, str], DatasetUsed]) -> list[DatasetUsed]:
+    """Return each dataset once."""
+    return list({(one.name, one.digest): one for one in datasets.values()}.values())
+
+
+def _used(arm: EncodedArm, spec: str) -> DatasetUsed:
+    dataset = arm.arm.dataset
+    samples = dataset.samples.pick(arm.images.positions)
+    scheme, colon, _ = spec.partition(":")
+    return DatasetUsed(
+        name=dataset.name,
+        digest=_digest(samples.files(), dataset.classes, samples.class_index, arm.images.keys),
+        source_type=scheme if colon else "bundled",
+        source=shown(spec),
+        n_images=len(samples),
+        n_classes=len(dataset.classes),
+    )
+
+
+def _digest(files: Sequence[str], classes: Sequence[str], class_index: np.ndarray, keys: np.ndarray) -> str:
+    sha = hashlib.sha256()
+    for names in (classes, files):
+        sha.update("\0".join([str(len(names)), *names]).encode("utf-8", "surrogateescape"))
+    sha.update(np.ascontiguousarray(class_index, dtype="<i4").tobytes())
+    sha.update(np.ascontiguousarray(keys).tobytes())  # SHA-256 of each image file
+    return sha.hexdigest()

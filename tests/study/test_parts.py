@@ -16,7 +16,7 @@ from semscale.config import StudyConfig, study_from
 from semscale.errors import SemscaleError
 from semscale.study.fill import Filled, fill_store
 from semscale.study.progress import Quiet
-from semscale.study.rewrite import rewrite_report
+from semscale.study.results import regenerate_report
 from semscale.study.study import SweepResult, out_of, sweep
 
 Studies = Callable[..., StudyConfig]
@@ -89,7 +89,7 @@ def test_what_the_store_lacks_is_named(parts: Parts, changes: dict[str, Any], wh
 def test_report_is_the_same_again(parts: Parts) -> None:
     first = (parts.run / "report.html").read_bytes()
     (parts.run / "report.html").unlink()
-    assert rewrite_report(str(parts.run)).local.read_bytes() == first
+    assert regenerate_report(str(parts.run)).local.read_bytes() == first
 
 
 def test_report_of_what_is_no_finished_run_says_so(parts: Parts, tmp_path: Path) -> None:

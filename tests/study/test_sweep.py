@@ -24,7 +24,7 @@ from semscale.datasets.registry import load_dataset
 from semscale.errors import SemscaleError
 from semscale.study.arms import make_arms
 from semscale.study.progress import Quiet
-from semscale.study.rewrite import rewrite_report
+from semscale.study.results import regenerate_report
 from semscale.study.study import SweepResult, sweep
 
 pytestmark = pytest.mark.usefixtures("ray_session")
@@ -234,7 +234,7 @@ def test_report_shows_images_and_surroundings_and_is_the_same_again(second: Swee
     weights = json.loads((second.directory / "environment.json").read_text())["models"]["semscale-mini"]
     assert weights["weights_sha256"].encode() in page
     assert b"grpc://127.0.0.1:" in page
-    assert rewrite_report(str(second.directory)).local.read_bytes() == page
+    assert regenerate_report(str(second.directory)).local.read_bytes() == page
 
 
 def test_results_do_not_depend_on_actors_batches_or_replicas(first: SweepResult, mini_server: str, place: Path) -> None:

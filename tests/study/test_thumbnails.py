@@ -7,7 +7,7 @@ import io
 import numpy as np
 from PIL import Image
 
-from semscale.study.thumbnails import thumbnail
+from semscale.study.report_data import thumbnail
 
 
 class Shelf:
