@@ -12,7 +12,7 @@ from semscale.api.encoder import Encoder, Images
 from semscale.categories.ladder import Ladder
 from semscale.datasets.base import Dataset
 from semscale.errors import SemscaleError
-from semscale.scoring.kernel import score_aggregations
+from semscale.scoring.kernel import LadderInputs, ScoreOptions, score_aggregations
 
 
 def score(
@@ -78,15 +78,9 @@ def _tables(
     flat = ladder.flatten()
     texts = np.array(flat.texts, dtype=object)
     classes = np.array(dataset.classes, dtype=object)
-    scores = score_aggregations(
-        images.embeddings,
-        encoder.texts(flat.texts),
-        flat.class_index,
-        flat.step_ends,
-        images.class_index,
-        aggregations,
-        logit_scale=encoder.logit_scale,
-    )
+    embeddings = encoder.texts(flat.texts)
+    inputs = LadderInputs(images.embeddings, embeddings, flat.class_index, flat.step_ends, images.class_index)
+    scores = score_aggregations(inputs, aggregations, ScoreOptions(logit_scale=encoder.logit_scale))
     tables = []
     for aggregation, found in scores.items():
         for k, step in enumerate(ladder.steps):

@@ -18,8 +18,7 @@ from semscale.errors import SemscaleError
 from semscale.label.embed import embed
 from semscale.label.listing import Item, Kind, Request
 from semscale.label.results import QUARANTINE, RESULTS, STATISTICS, ResultFiles
-from semscale.scoring.statistics import CategoryStatistics
-from semscale.scoring.tally import RunningStatistics, nearest_category
+from semscale.scoring.category_statistics import CategoryStatistics, RunningStatistics, nearest_category
 from semscale.study.cluster import ray_cluster
 from semscale.study.progress import Reporter
 from semscale.study.who import open_encoder, who_encodes

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont
 from PIL import Image, ImageDraw, ImageFont
 
-from semscale.scoring.confusion import Confusion
+from semscale.scoring.metrics import Confusion
 
 # above this many classes the cells are too small for numbers and names
 _MOST_LABELLED = 30

@@ -1,27 +1,34 @@
 """The fused ladder kernel, its aggregations, and the metrics of a trial."""
 
-from semscale.scoring.aggregations import LOGIT_SCALE
-from semscale.scoring.calibration import expected_calibration_error
+from semscale.scoring.aggregations import AGGREGATIONS, LOGIT_SCALE
+from semscale.scoring.category_statistics import (
+    CategoryStatistics,
+    RunningStatistics,
+    category_statistics,
+    nearest_category,
+)
 from semscale.scoring.kernel import (
-    AGGREGATIONS,
     BLOCK,
+    LadderInputs,
     LadderScores,
+    ScoreOptions,
     block_ranges,
     join_scores,
     score_aggregations,
     score_ladder,
 )
-from semscale.scoring.metrics import TrialMetrics, trial_metrics
-from semscale.scoring.statistics import CategoryStatistics, category_statistics
-from semscale.scoring.tally import RunningStatistics, nearest_category
+from semscale.scoring.metrics import Confusion, TrialMetrics, expected_calibration_error, trial_metrics
 
 __all__ = [
     "AGGREGATIONS",
     "BLOCK",
     "LOGIT_SCALE",
     "CategoryStatistics",
+    "Confusion",
+    "LadderInputs",
     "LadderScores",
     "RunningStatistics",
+    "ScoreOptions",
     "TrialMetrics",
     "block_ranges",
     "category_statistics",

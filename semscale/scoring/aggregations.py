@@ -1,7 +1,25 @@
-"""The aggregations: how the categories of a class become one class score.
+"""The aggregations: how the categories of a class become one class score, in float32 and in float64, and how far the
+two can be apart.
 
-`max` needs no class of its own here, see `passes.py`. To add another aggregation, write a class with the
-methods of :class:`Rule` and name it in `CLASS_SCORES` and :func:`rule_of`.
+To add another aggregation, write a class with the methods of :class:`Aggregation` and name it in `AGGREGATIONS` and
+:func:`aggregation_named`.
+
+**Error bounds.** A float32 dot product of d terms differs from the exact one by at most gamma_d |x|.|t|, with
+gamma_n = n u / (1 - n u) and u = 2^-24, in any order of summation, with fused multiply-add or without (Higham,
+Accuracy and Stability of Numerical Algorithms, 2nd edition, section 3.1); so it holds for any BLAS, block size, number
+of threads and GPU. By Cauchy and Schwarz |x|.|t| <= ||x|| ||t|| <= g, the largest norm of an image times the largest of
+a text, which are measured, since rows are of unit length only to float32. From the bound of a cosine, e = gamma_d g,
+follows that of a class score, with n the categories of the class:
+
+- `max`, and the smallest cosine, are cosines: e.
+- `mean-similarity`, `mean-embedding`: w times a sum of n cosines. Each is off by e, their summation adds
+  gamma_(n-1) n g, the weight and the product a rounding each: w n (e + gamma_(n+2) g).
+- `top-k-mean`: the j-th largest of n numbers moves by no more than the numbers do: the same with min(k, n) for n.
+- `logsumexp`: log(sum of exp(t s)) / t moves by no more than the cosines do, since its derivatives are positive and
+  add up to 1: e. The running sum E >= 1 of exp(t (s - m)) has a relative error of at most n (n + 10) u: every update
+  computes exp(-y), y = t |difference|, with a relative error of 2 u y + 8 u (the two roundings of y; exp and log
+  are taken as right to 4 units in the last place), and y exp(-y) < 0.37, so it adds at most (0.74 n + 10) u.
+  The logarithm makes of that an absolute error, which t divides.
 """
 
 from __future__ import annotations
@@ -10,43 +28,98 @@ import re
 from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from semscale.errors import SemscaleError
-from semscale.scoring.plan import Float32, LadderPlan
-from semscale.scoring.running import Needs, Running
+from semscale.scoring.accumulators import Accumulators, RequiredStatistics
+from semscale.scoring.plan import Float32, Float64, LadderPlan
 
 LOGIT_SCALE = 100.0
 """The factor before the softmax in CLIP as published (its temperature is 1/100)."""
 
+AGGREGATIONS = ("max", "mean-embedding", "mean-similarity", "logsumexp", "top-3-mean")
+"""The names of the aggregations; any k from 1 to 999 can replace the 3 of `top-3-mean`."""
 
-class Rule(Protocol):
-    """A score of every class, made from the running state; one rule serves all strips."""
+_UNIT = 2.0**-24
+# for the rounding of the bound itself, and for products too small for normal numbers
+_SLACK, _TINY = 1.002, 1e-30
+_TOP_MEAN = re.compile(r"top-([1-9]\d{0,2})-mean")
 
-    needs: Needs
-    """What the running state must hold."""
-
-    def class_scores(self, running: Running, step: int, out: Float32) -> None:
-        """Write float32[rows, n_classes], the scores of the first `rows` images at this step."""
+Int64 = NDArray[np.int64]
 
 
-class ScaledSums:
-    """A score that is the sum of the cosines of a class's categories times a weight per step and class.
+class Aggregation(Protocol):
+    """A score of every class from the cosines of its categories; shared by all tiles and threads."""
+
+    required: RequiredStatistics
+
+    def class_scores(self, accumulators: Accumulators, step: int, out: Float32) -> Float32:
+        """Return float32[rows, n_classes], the scores of `rows = len(out)` images; `out` may hold them."""
+
+    def error_bound(self, step: int, size: float) -> float:
+        """Return how far a float32 score can be from the exact one, for embeddings whose norms multiply to `size`."""
+
+    def exact_scores(self, cosines: Float64, steps: Int64, classes: Int64) -> Float64:
+        """Return float64[p], scores in double precision.
+
+        Args:
+            cosines: float64[p, w], of the categories of a class each, largest first, then -inf.
+            steps, classes: int64[p].
+        """
+
+
+class Maximum:
+    """The study's rule: a class scores what its nearest category scores."""
+
+    required = RequiredStatistics(best=1)
+
+    def __init__(self, dim: int) -> None:
+        self._dim = dim
+
+    def class_scores(self, accumulators: Accumulators, step: int, out: Float32) -> Float32:
+        """Return the running maxima."""
+        return accumulators.maxima[: len(out)]
+
+    def error_bound(self, step: int, size: float) -> float:
+        """Return the bound of a cosine."""
+        return cosine_bound(self._dim, size)
+
+    def exact_scores(self, cosines: Float64, steps: Int64, classes: Int64) -> Float64:
+        """Return the largest cosine."""
+        return cosines[:, 0]
+
+
+class ScaledSum:
+    """The sum of the cosines of a class's categories, divided by a number per step and class.
 
     Args:
-        weights: float32[S, n_classes].
+        divisors: float64[S, n_classes].
+        counts: int64[S, n_classes], categories of each class.
+        dim: the length of the embeddings.
     """
 
-    needs = Needs(sums=True)
+    required = RequiredStatistics(sums=True)
 
-    def __init__(self, weights: Float32) -> None:
-        self.weights = weights
+    def __init__(self, divisors: Float64, counts: Int64, dim: int) -> None:
+        self._divisors, self._counts = divisors, counts
+        self.weights = (1 / divisors).astype(np.float32)
+        self._error = _weighted_error(self.weights, counts, dim)
 
-    def class_scores(self, running: Running, step: int, out: Float32) -> None:
-        """Write the weighted sums."""
-        np.multiply(running.sums[: len(out)], self.weights[step], out=out)
+    def class_scores(self, accumulators: Accumulators, step: int, out: Float32) -> Float32:
+        """Return the weighted sums."""
+        np.multiply(accumulators.sums[: len(out)], self.weights[step], out=out)
+        return out
+
+    def error_bound(self, step: int, size: float) -> float:
+        """Return the largest bound of all classes."""
+        return float(self._error[step]) * size + _TINY
+
+    def exact_scores(self, cosines: Float64, steps: Int64, classes: Int64) -> Float64:
+        """Return the scaled sums."""
+        return _leading_sum(cosines, self._counts[steps, classes]) / self._divisors[steps, classes]
 
 
-def mean_embedding(plan: LadderPlan, texts: Float32) -> ScaledSums:
+def mean_embedding(plan: LadderPlan, texts: Float32) -> ScaledSum:
     """The class is one point, the renormalised mean of its unit text embeddings; its score is their cosine.
 
     Since <x, sum of t> / |sum of t| is linear in x, the same similarities serve: their running sums per
@@ -54,20 +127,14 @@ def mean_embedding(plan: LadderPlan, texts: Float32) -> ScaledSums:
     scores 0.
     """
     sums = np.zeros((plan.n_classes, texts.shape[1]), dtype=np.float64)
-    inverse = np.empty((len(plan.steps), plan.n_classes), dtype=np.float32)
+    norms = np.empty(plan.class_counts.shape, dtype=np.float64)
     for k, step in enumerate(plan.steps):
         new = texts[step.start : step.stop]
         for layer in step.layers:
             # No class is twice in a layer, so the augmented assignment is right for index arrays too.
             sums[layer.classes] += new[layer.columns]
-        norms = np.linalg.norm(sums, axis=1)
-        inverse[k] = np.divide(1.0, norms, out=np.zeros_like(norms), where=norms > 1e-6)
-    return ScaledSums(inverse)
-
-
-def mean_similarity(plan: LadderPlan) -> ScaledSums:
-    """The score of a class is the mean of the cosines of its categories."""
-    return ScaledSums(np.reciprocal(plan.class_counts.astype(np.float32)))
+        norms[k] = np.sqrt(tree_sum(sums**2))
+    return ScaledSum(np.where(norms > 1e-6, norms, np.inf), plan.class_counts, texts.shape[1])
 
 
 class LogSumExp:
@@ -78,16 +145,32 @@ class LogSumExp:
     overflows nor vanishes.
     """
 
-    needs = Needs(exp_sums=True)
+    required = RequiredStatistics(exp_sums=True)
 
-    def __init__(self, logit_scale: float) -> None:
+    def __init__(self, plan: LadderPlan, dim: int, logit_scale: float) -> None:
         self.scale = np.float32(logit_scale)
+        self._counts, self._dim = plan.class_counts, dim
 
-    def class_scores(self, running: Running, step: int, out: Float32) -> None:
-        """Write the scores, from maxima and sums."""
-        np.log(running.exp_sums[: len(out)], out=out)
+    def class_scores(self, accumulators: Accumulators, step: int, out: Float32) -> Float32:
+        """Return the scores, from maxima and sums."""
+        np.log(accumulators.exp_sums[: len(out)], out=out)
         out /= self.scale
-        out += running.maxima[: len(out)]
+        out += accumulators.maxima[: len(out)]
+        return out
+
+    def error_bound(self, step: int, size: float) -> float:
+        """Return the bound of the class with the most categories."""
+        n = int(self._counts[step].max())
+        relative = n * (n + 10) * _UNIT if n > 1 else 0.0
+        of_logarithm = 1.5 * relative + 12 * _UNIT * np.log(n) if relative < 0.5 else np.inf
+        rounding = 8 * _UNIT * (size + np.log(n) / float(self.scale))
+        return float(cosine_bound(self._dim, size) + _SLACK * (of_logarithm / float(self.scale) + rounding))
+
+    def exact_scores(self, cosines: Float64, steps: Int64, classes: Int64) -> Float64:
+        """Return the logarithms, those of a single category without any rounding."""
+        scale, largest = float(self.scale), cosines[:, 0]
+        terms = np.exp(scale * (cosines - largest[:, None]))
+        return largest + np.log(_leading_sum(terms, self._counts[steps, classes])) / scale
 
 
 class TopMean:
@@ -95,39 +178,44 @@ class TopMean:
 
     Attributes:
         kept: how many of the best count; a class never has more than it has in the end, however large k is.
-        counts: int64[S, n_classes], the categories of each class.
-        weights: float32[S, n_classes], one through how many count.
+        terms: int64[S, n_classes], how many count in each class.
+        weights: float32[S, n_classes], one through that.
     """
 
-    def __init__(self, plan: LadderPlan, k: int) -> None:
-        self.counts = plan.class_counts
-        self.kept = min(k, int(self.counts.max()))
-        self.needs = Needs(best=self.kept)
-        self.weights = (1 / np.minimum(self.counts, self.kept)).astype(np.float32)
+    def __init__(self, plan: LadderPlan, k: int, dim: int) -> None:
+        self.kept = min(k, int(plan.class_counts.max()))
+        self.terms = np.minimum(plan.class_counts, self.kept)
+        self.required = RequiredStatistics(best=self.kept)
+        self.weights = (1 / self.terms).astype(np.float32)
+        self._error = _weighted_error(self.weights, self.terms, dim)
 
-    def class_scores(self, running: Running, step: int, out: Float32) -> None:
-        """Write the means of the best."""
-        counts = self.counts[step]
-        np.copyto(out, running.maxima[: len(out)])
-        for place, others in enumerate(running.others[: self.kept - 1], start=1):
-            if (there := counts > place).all():
-                out += others[: len(out)]
-            elif there.any():
-                out[:, there] += others[: len(out), there]
+    def class_scores(self, accumulators: Accumulators, step: int, out: Float32) -> Float32:
+        """Return the means of the best."""
+        terms = self.terms[step]
+        np.copyto(out, accumulators.maxima[: len(out)])
+        for position, runners_up in enumerate(accumulators.runners_up[: self.kept - 1], start=1):
+            if (exists := terms > position).all():
+                out += runners_up[: len(out)]
+            elif exists.any():
+                out[:, exists] += runners_up[: len(out), exists]
         out *= self.weights[step]
+        return out
+
+    def error_bound(self, step: int, size: float) -> float:
+        """Return the bound of a weighted sum of the best."""
+        return float(self._error[step]) * size + _TINY
+
+    def exact_scores(self, cosines: Float64, steps: Int64, classes: Int64) -> Float64:
+        """Return the means of the best."""
+        terms = self.terms[steps, classes]
+        return _leading_sum(cosines, terms) / terms
 
 
-CLASS_SCORES = ("mean-embedding", "mean-similarity", "logsumexp", "top-3-mean")
-"""The aggregations with a score for every class; any k from 1 to 999 can stand for the 3 of `top-3-mean`."""
-
-_TOP_MEAN = re.compile(r"top-([1-9]\d{0,2})-mean")
-
-
-def rule_of(aggregation: str, plan: LadderPlan, texts: Float32, logit_scale: float) -> Rule:
-    """Return the rule of an aggregation.
+def aggregation_named(name: str, plan: LadderPlan, texts: Float32, logit_scale: float) -> Aggregation:
+    """Return an aggregation.
 
     Args:
-        aggregation: one of `CLASS_SCORES`.
+        name: one of `AGGREGATIONS`.
         plan: the ladder.
         texts: float32[m, d], its text embeddings.
         logit_scale: the factor before the softmax, which `logsumexp` uses.
@@ -135,13 +223,54 @@ def rule_of(aggregation: str, plan: LadderPlan, texts: Float32, logit_scale: flo
     Raises:
         SemscaleError: for an unknown aggregation.
     """
-    if aggregation == "mean-embedding":
+    dim = texts.shape[1]
+    if name == "max":
+        return Maximum(dim)
+    if name == "mean-embedding":
         return mean_embedding(plan, texts)
-    if aggregation == "mean-similarity":
-        return mean_similarity(plan)
-    if aggregation == "logsumexp":
-        return LogSumExp(logit_scale)
-    if match := _TOP_MEAN.fullmatch(aggregation):
-        return TopMean(plan, int(match[1]))
-    known = ", ".join(("max", *CLASS_SCORES))
-    raise SemscaleError("unknown aggregation", found=repr(aggregation), expected=f"one of {known}")
+    if name == "mean-similarity":
+        return ScaledSum(plan.class_counts.astype(np.float64), plan.class_counts, dim)
+    if name == "logsumexp":
+        return LogSumExp(plan, dim, logit_scale)
+    if match := _TOP_MEAN.fullmatch(name):
+        return TopMean(plan, int(match[1]), dim)
+    raise SemscaleError("unknown aggregation", found=repr(name), expected=f"one of {', '.join(AGGREGATIONS)}")
+
+
+def cosine_bound(dim: int, size: float) -> float:
+    """Return how far a float32 dot product of `dim` terms can be from the exact one.
+
+    >>> 3.05e-5 < cosine_bound(512, 1.0) < 3.1e-5
+    True
+    """
+    # four units cover the rounding of thresholds and differences
+    return float(_SLACK * (_gamma(dim) + 4 * _UNIT) * size + _TINY)
+
+
+def tree_sum(terms: Float64) -> Float64:
+    """Sum the last axis by halving it, which overwrites the terms.
+
+    The order depends on the length alone and each step is an addition of arrays, so the bits are the same on every
+    machine, whereas numpy and BLAS choose the order by shape and processor.
+    """
+    while (width := terms.shape[-1]) > 1:
+        half = (width + 1) // 2
+        terms[..., : width - half] += terms[..., half:]
+        terms = terms[..., :half]
+    return terms[..., 0]
+
+
+def _leading_sum(values: Float64, terms: Int64) -> Float64:
+    """Sum the first `terms[i]` values of each row, one after the other: what follows in the row changes no bit."""
+    sums: Float64 = np.cumsum(values, axis=1)[np.arange(len(values)), terms - 1]
+    return sums
+
+
+def _gamma(n: NDArray[np.int64] | int) -> Float64:
+    return np.asarray(n * _UNIT / (1 - n * _UNIT), dtype=np.float64)
+
+
+def _weighted_error(weights: Float32, terms: Int64, dim: int) -> Float64:
+    """Return float64[S], the largest bound among the classes of a weighted sum of so many cosines, for a size of 1."""
+    error = weights.astype(np.float64) * terms * (_gamma(dim) + _gamma(terms + 2) + 4 * _UNIT)
+    return np.asarray(_SLACK * error.max(axis=1), dtype=np.float64)

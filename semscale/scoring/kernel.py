@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+import os
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, fields
 from itertools import pairwise
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
-from semscale.scoring.aggregations import CLASS_SCORES, LOGIT_SCALE, rule_of
-from semscale.scoring.block import BlockScorer
-from semscale.scoring.checks import check_arrays, check_finite, check_range
-from semscale.scoring.passes import ClassScorePass, MaxPass, Pass, empty_answers
-from semscale.scoring.plan import Float32, Int32, plan_ladder
-from semscale.scoring.threads import share_blocks
+from semscale.scoring.aggregations import AGGREGATIONS, LOGIT_SCALE, aggregation_named
+from semscale.scoring.decisions import Answers, Decider
+from semscale.scoring.plan import Float32, Int32, LadderPlan, plan_ladder
+from semscale.scoring.tiles import BlockScorer
 
-AGGREGATIONS = ("max", *CLASS_SCORES)
-"""The names of the aggregations; `top-3-mean` stands for any `top-k-mean`."""
+S = TypeVar("S")
+T = TypeVar("T", bound=np.generic)
 
 BLOCK = 2048
 """Images per block unless asked otherwise."""
@@ -27,8 +30,84 @@ _MOST_PRODUCTS = 128 << 20
 
 
 @dataclass(frozen=True)
+class LadderInputs:
+    """Embeddings of images and of a ladder's texts.
+
+    Attributes:
+        images: float32[n, d], unit rows.
+        texts: float32[m, d], unit rows, in the order of :class:`semscale.categories.ladder.FlatLadder`.
+        class_index: int32[m], the class of each text; every class has a text in the first step.
+        step_ends: int64[S]; step k offers `texts[:step_ends[k]]`.
+        true_class: int32[n].
+    """
+
+    images: Float32
+    texts: Float32
+    class_index: Int32
+    step_ends: NDArray[np.int64]
+    true_class: Int32
+
+    def plan(self) -> LadderPlan:
+        """Return the plan of the ladder, after a check of all arrays.
+
+        Raises:
+            ValueError: when shapes, types or ranges do not fit, or a text embedding is not finite.
+        """
+        plan = plan_ladder(self.class_index, self.step_ends)
+        for name, rows in (("images", self.images), ("texts", self.texts)):
+            if rows.ndim != 2 or rows.dtype != np.float32:
+                raise ValueError(f"expected {name} to be float32[rows, d], got {rows.dtype}{list(rows.shape)}")
+        if self.images.shape[1] != self.texts.shape[1]:
+            raise ValueError(f"expected one embedding size, got {self.images.shape[1]} and {self.texts.shape[1]}")
+        if len(self.texts) != len(plan.class_index):
+            raise ValueError(f"expected {len(plan.class_index)} texts, but got {len(self.texts)}")
+        true = self.true_class
+        if true.shape != (len(self.images),):
+            raise ValueError(f"expected a true class for each of {len(self.images)} images, got {true.shape}")
+        if len(true) and not 0 <= true.min() <= true.max() < plan.n_classes:
+            raise ValueError(f"expected true classes from 0 to {plan.n_classes - 1}")
+        check_finite(self.texts, "texts")
+        return plan
+
+    def block(self, first: int, last: int) -> tuple[Float32, Int32]:
+        """Return embeddings and true classes of images `first` to `last - 1`.
+
+        Raises:
+            ValueError: when an embedding is not finite.
+        """
+        images = np.ascontiguousarray(self.images[first:last])
+        check_finite(images, f"images {first} to {last - 1}")
+        return images, self.true_class[first:last]
+
+
+@dataclass(frozen=True)
+class ScoreOptions:
+    """What is computed besides predictions, ranks and margins.
+
+    Attributes:
+        confidence: whether confidences are.
+        ceiling: whether the ceiling is, the same for every aggregation.
+        logit_scale: the model's factor before the softmax, for `confidence` and for the aggregation `logsumexp`.
+        block: images per block; the size moves margins and confidences by no more than the rounding of float32.
+
+    Raises:
+        ValueError: when the logit scale is not positive.
+    """
+
+    confidence: bool = False
+    ceiling: bool = False
+    logit_scale: float = LOGIT_SCALE
+    block: int = BLOCK
+
+    def __post_init__(self) -> None:
+        """Check the logit scale."""
+        if not 0 < self.logit_scale < np.inf:
+            raise ValueError(f"expected a positive logit scale, but got {self.logit_scale}")
+
+
+@dataclass(frozen=True)
 class LadderScores:
-    """What the kernel finds for n images at the S steps of a ladder.
+    """Scores of n images at the S steps of a ladder.
 
     Attributes:
         predicted_category: int32[n, S], index of a text; for aggregations other than `max` the category of
@@ -37,11 +116,10 @@ class LadderScores:
         true_rank: int32[n, S], how many classes come before the true one. The predicted class is first, so 0
             means right; of equal scores the earlier class comes first.
         margin: float32[n, S], the score of the true class less the best score of another class, in cosine.
-            `true_rank` and `margin` have shape [n, 0] when they were not asked for.
         confidence: float32[n, S], the probability of the predicted class in the softmax over `logit_scale` times the
-            class scores; shape [n, 0] unless asked for.
-        ceiling: bool[n, S], whether some choice among the offered categories would label the image right under `max`,
-            see :func:`semscale.scoring.ceiling.within_reach`; shape [n, 0] unless asked for.
+            class scores; shape [n, 0] unless requested, like the ceiling.
+        ceiling: bool[n, S], the oracle accuracy: whether some choice among the offered categories would label the image
+            right under `max`.
     """
 
     predicted_category: Int32
@@ -52,144 +130,104 @@ class LadderScores:
     ceiling: NDArray[np.bool_] = field(default_factory=lambda: np.empty((0, 0), dtype=np.bool_))
 
 
-def score_ladder(
-    images: Float32,
-    texts: Float32,
-    class_index: Int32,
-    step_ends: NDArray[np.int64],
-    true_class: Int32,
-    aggregation: str = "max",
-    block: int = BLOCK,
-    ranks: bool = True,
-    confidence: bool = False,
-    logit_scale: float = LOGIT_SCALE,
-) -> LadderScores:
-    """Score every step of a ladder for all images; step k multiplies only the texts that step k adds.
-
-    Args:
-        images, texts, class_index, step_ends, true_class, block, ranks, confidence, logit_scale: as for
-            :func:`score_aggregations`.
-        aggregation: how the categories of a class become one class score, one of `AGGREGATIONS`.
-
-    Raises:
-        SemscaleError, ValueError: as :func:`score_aggregations`.
+def score_ladder(inputs: LadderInputs, aggregation: str = "max", options: ScoreOptions | None = None) -> LadderScores:
+    """Score every step of a ladder for all images by one aggregation, see :func:`score_aggregations`.
 
     >>> images = np.eye(2, dtype=np.float32)
     >>> texts = np.array([[0.8, 0.6], [0.6, 0.8], [0.0, 1.0], [0.8, 0.6]], dtype=np.float32)
     >>> owners, ends, true = np.array([0, 1, 0, 1], np.int32), np.array([2, 4]), np.array([0, 1], np.int32)
-    >>> scores = score_ladder(images, texts, owners, ends, true)
+    >>> scores = score_ladder(LadderInputs(images, texts, owners, ends, true))
     >>> scores.predicted_class.tolist(), scores.predicted_category.tolist()
     ([[0, 0], [1, 0]], [[0, 0], [1, 2]])
     """
-    return score_aggregations(
-        images,
-        texts,
-        class_index,
-        step_ends,
-        true_class,
-        (aggregation,),
-        block=block,
-        ranks=ranks,
-        confidence=confidence,
-        logit_scale=logit_scale,
-    )[aggregation]
+    return score_aggregations(inputs, (aggregation,), options)[aggregation]
 
 
 def score_aggregations(
-    images: Float32,
-    texts: Float32,
-    class_index: Int32,
-    step_ends: NDArray[np.int64],
-    true_class: Int32,
+    inputs: LadderInputs,
     aggregations: Sequence[str] = AGGREGATIONS,
+    options: ScoreOptions | None = None,
     *,
     start: int = 0,
     stop: int | None = None,
-    block: int = BLOCK,
-    ranks: bool = True,
-    confidence: bool = False,
-    ceiling: bool = False,
-    logit_scale: float = LOGIT_SCALE,
 ) -> dict[str, LadderScores]:
-    """Score every step of a ladder by several aggregations at once: one product serves them all.
+    """Score every step of a ladder by several aggregations at once; step k multiplies only the texts that step k adds.
 
-    Every aggregation gives the same bits alone and among others, and whatever the number of threads, which is that of
-    :func:`semscale.scoring.threads.thread_count`; each thread works on a block of its own.
+    Predictions, ranks and the ceiling are those of the float64 scores (:mod:`semscale.scoring.decisions`), whatever the
+    machine, the size of blocks, the number of threads (:func:`thread_count`) and the other aggregations.
 
     Memory beyond inputs and outputs is about `4 * block * (texts of the widest step + a * classes)` bytes and a few
-    megabytes for each thread; there are no more threads than fit into 128 MB of products. `a` is 0 for `max`
-    without ranks and confidences and 1 with them, 2.25 for each of `mean-embedding`, `mean-similarity` and
-    `logsumexp`, k + 0.25 for `top-k-mean`, 5.25 for all of `AGGREGATIONS` together, and 2 for the ceiling alone, 1
-    where `a` is above 0 already.
+    megabytes for each thread; there are no more threads than fit into 128 MB of products. `a` is 1 for `max`,
+    `mean-embedding` and `mean-similarity`, 2 for `logsumexp`, k for `top-k-mean`, 5 for all of `AGGREGATIONS`
+    together, and 1 more for the ceiling.
 
     Args:
-        images: float32[n, d], unit rows.
-        texts: float32[m, d], unit rows, in the order of :class:`semscale.categories.ladder.FlatLadder`.
-        class_index: int32[m], the class of each text; every class has a text in the first step.
-        step_ends: int64[S]; step k offers `texts[:step_ends[k]]`.
-        true_class: int32[n].
-        aggregations: how the categories of a class become one class score, some of `AGGREGATIONS`.
-        start, stop: score only these images, a range of :func:`block_ranges`: `start` is a multiple of `block`, and
+        inputs: embeddings of images and texts.
+        aggregations: some of `AGGREGATIONS`.
+        options: what is computed besides predictions, ranks and margins.
+        start, stop: score only these images, a range of :func:`block_ranges`: `start` is a multiple of the block, and
             so is `stop` unless it is the number of images. The pieces joined equal the whole bit for bit.
-        block: images per block; part of the definition of the result, because a matrix product of another
-            shape may round the last bit differently.
-        ranks: False skips `true_rank` and `margin`.
-        confidence: True adds `confidence`.
-        ceiling: True adds `ceiling`, the same for every aggregation.
-        logit_scale: the model's factor before the softmax, for `confidence` and for the aggregation `logsumexp`.
 
     Raises:
         SemscaleError: for an unknown aggregation.
-        ValueError: when shapes, types or ranges do not fit, the range cuts through a block, the logit scale is not
-            positive, or an embedding is not finite.
+        ValueError: when shapes, types or ranges do not fit, the range cuts through a block, or an embedding is not
+            finite.
 
     >>> images = np.eye(2, dtype=np.float32)
     >>> texts = np.array([[0.8, 0.6], [0.6, 0.8], [0.0, 1.0], [0.8, 0.6]], dtype=np.float32)
     >>> owners, ends, true = np.array([0, 1, 0, 1], np.int32), np.array([2, 4]), np.array([0, 1], np.int32)
-    >>> scores = score_aggregations(images, texts, owners, ends, true, ("max", "mean-similarity"))
+    >>> scores = score_aggregations(LadderInputs(images, texts, owners, ends, true), ("max", "mean-similarity"))
     >>> {name: found.predicted_class[:, -1].tolist() for name, found in scores.items()}
     {'max': [0, 0], 'mean-similarity': [1, 0]}
     """
-    stop = len(images) if stop is None else stop
-    check_range(start, stop, len(images), block)
-    plan = plan_ladder(class_index, step_ends)
-    check_arrays(images, texts, true_class, plan)
-    check_finite(texts, "texts")
-    if not 0 < logit_scale < np.inf:
-        raise ValueError(f"expected a positive logit scale, but got {logit_scale}")
-    n, n_steps, rows = stop - start, len(plan.steps), min(block, stop - start)
-    answers = {name: empty_answers(n, n_steps, ranks, confidence) for name in aggregations}
-    reach = np.empty((n, n_steps if ceiling else 0), dtype=np.bool_)
-    # `max` sets similarities apart in place, so it comes last
-    outs = dict(sorted(answers.items(), key=lambda item: item[0] == "max"))
-    rules = {name: rule_of(name, plan, texts, logit_scale) for name in outs if name != "max"}
-
-    def make_passes() -> list[Pass]:
-        return [
-            ClassScorePass(plan, rules[name], ranks, confidence, logit_scale)
-            if name in rules
-            else MaxPass(plan, ranks, confidence, logit_scale)
-            for name in outs
-        ]
+    options = options or ScoreOptions()
+    stop = len(inputs.images) if stop is None else stop
+    check_range(start, stop, len(inputs.images), options.block)
+    plan = inputs.plan()
+    rules = {name: aggregation_named(name, plan, inputs.texts, options.logit_scale) for name in aggregations}
+    n, n_steps, rows = stop - start, len(plan.steps), min(options.block, stop - start)
+    answers = {name: Answers.empty(n, n_steps, options.confidence) for name in rules}
+    oracle = np.empty((n, n_steps if options.ceiling else 0), dtype=np.bool_)
+    decider = Decider(plan, inputs.texts, inputs.images[start:stop])
 
     def score(scorer: BlockScorer, first: int) -> None:
-        here = slice(first, min(first + block, stop))
-        check_finite(images[here], f"images {here.start} to {here.stop - 1}")
-        written = slice(here.start - start, here.stop - start)
-        parts = [out.part(written) for out in outs.values()]
-        scorer.run(np.ascontiguousarray(images[here]), true_class[here], parts, reach[written])
+        last = min(first + options.block, stop)
+        written = slice(first - start, last - start)
+        parts = {name: out.part(written) for name, out in answers.items()}
+        scorer.score(*inputs.block(first, last), parts, oracle[written])
 
     share_blocks(
-        range(start, stop, block),
-        lambda: BlockScorer(plan, texts, make_passes, ceiling, rows, logit_scale),
+        range(start, stop, options.block),
+        lambda: BlockScorer(decider, rules, rows, options.logit_scale, options.ceiling),
         score,
         most=max(1, _MOST_PRODUCTS // (4 * rows * plan.widest + 1)),
     )
+    return ladder_scores(inputs.images[start:stop], answers, oracle, decider)
+
+
+def ladder_scores(
+    images: Float32, answers: Mapping[str, Answers], oracle: NDArray[np.bool_], decider: Decider
+) -> dict[str, LadderScores]:
+    """Return the scores with the predicted categories, and a column for every step of the ladder."""
+    if not answers:
+        return {}
+    plan = decider.plan
+    predicted = np.concatenate([out.predicted_class for out in answers.values()], axis=1)
+    categories = np.split(decider.nearest_categories(images, predicted), len(answers), axis=1)
+
+    def of_steps(column: NDArray[T]) -> NDArray[T]:
+        return column[:, plan.step_of] if 0 < column.shape[1] < len(plan.step_of) else column
+
     return {
         name: LadderScores(
-            out.category, plan.class_index[out.category], out.true_rank, out.margin, out.confidence, reach
+            of_steps(category),
+            of_steps(out.predicted_class),
+            of_steps(out.true_rank),
+            of_steps(out.margin),
+            of_steps(out.confidence),
+            of_steps(oracle),
         )
-        for name, out in answers.items()
+        for (name, out), category in zip(answers.items(), categories, strict=True)
     }
 
 
@@ -207,11 +245,59 @@ def block_ranges(n: int, parts: int, block: int = BLOCK) -> list[tuple[int, int]
 
 def join_scores(pieces: Sequence[LadderScores]) -> LadderScores:
     """Join the scores of consecutive ranges of images."""
-    return LadderScores(
-        np.concatenate([piece.predicted_category for piece in pieces]),
-        np.concatenate([piece.predicted_class for piece in pieces]),
-        np.concatenate([piece.true_rank for piece in pieces]),
-        np.concatenate([piece.margin for piece in pieces]),
-        np.concatenate([piece.confidence for piece in pieces]),
-        np.concatenate([piece.ceiling for piece in pieces]),
-    )
+    return LadderScores(*(np.concatenate([getattr(piece, f.name) for piece in pieces]) for f in fields(LadderScores)))
+
+
+def check_range(start: int, stop: int, n: int, block: int) -> None:
+    """Refuse a range of images that is none of whole blocks."""
+    if block < 1 or not 0 <= start <= stop <= n or start % block or (stop % block and stop < n):
+        raise ValueError(f"expected a range of whole blocks of {block} in {n} images, but got {start}:{stop}")
+
+
+def check_finite(rows: Float32, name: str) -> None:
+    """Refuse embeddings that are not finite."""
+    # A sum is finite only if every term is, and costs a thousandth of the product.
+    if not np.isfinite(rows.sum()):
+        raise ValueError(f"expected finite embeddings, but got nan or infinity in {name}")
+
+
+def thread_count() -> int:
+    """Return how many threads work on blocks: as many as the matrix product may use.
+
+    `OPENBLAS_NUM_THREADS`, `MKL_NUM_THREADS` and `OMP_NUM_THREADS` bound the product, so they bound the blocks too (Ray
+    sets the last to the CPUs of a task); without them it is the CPUs that this process may run on.
+    """
+    for name in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"):
+        if (value := os.environ.get(name, "")).isdecimal() and int(value):
+            return int(value)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def share_blocks(firsts: range, make: Callable[[], S], work: Callable[[S, int], None], most: int) -> None:
+    """Do the work of every block, in as many threads as there are (:func:`thread_count`), blocks and room for.
+
+    Within a block the threads of the matrix library wait for each other after every product, and keep the cores from
+    the others while they do; with a block per thread nobody waits.
+
+    Args:
+        firsts: the first image of every block.
+        make: makes the working memory of a thread.
+        work: is called with that memory and the first image of a block.
+        most: the largest number of threads that there is room for.
+    """
+    threads = min(thread_count(), len(firsts), most)
+    if threads <= 1:
+        memory = make()
+        for first in firsts:
+            work(memory, first)
+        return
+    own = threading.local()
+
+    def one(first: int) -> None:
+        if not hasattr(own, "memory"):
+            own.memory = make()
+        work(own.memory, first)
+
+    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(threads) as pool:
+        for _ in pool.map(one, firsts):
+            pass

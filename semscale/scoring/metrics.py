@@ -1,4 +1,4 @@
-"""The metrics of one trial, from its predicted classes, ranks and margins."""
+"""The metrics of one trial, from its predicted classes, ranks, margins and confidences."""
 
 from __future__ import annotations
 
@@ -7,9 +7,58 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from semscale.scoring.calibration import expected_calibration_error
-from semscale.scoring.confusion import Confusion
 from semscale.scoring.plan import Float32, Int32
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """Counts of images by true and by predicted class; memory grows with the pairs that occur.
+
+    Attributes:
+        true, predicted: int32[p], the pairs, sorted.
+        count: int64[p], images of each pair.
+        n_classes: how many classes there are.
+    """
+
+    true: Int32
+    predicted: Int32
+    count: NDArray[np.int64]
+    n_classes: int
+
+    @classmethod
+    def of(cls, true_class: Int32, predicted_class: Int32, n_classes: int) -> Confusion:
+        """Count the pairs of int32[n] true and int32[n] predicted classes.
+
+        >>> found = Confusion.of(np.array([0, 1, 0], np.int32), np.array([0, 1, 1], np.int32), 2)
+        >>> found.dense().tolist(), found.right().tolist()
+        ([[1, 1], [0, 1]], [1, 1])
+        """
+        cells, count = np.unique(true_class.astype(np.int64) * n_classes + predicted_class, return_counts=True)
+        true, predicted = np.divmod(cells, n_classes)
+        return cls(true.astype(np.int32), predicted.astype(np.int32), count.astype(np.int64), n_classes)
+
+    def dense(self) -> NDArray[np.int64]:
+        """Return the matrix, int64[n_classes, n_classes]: rows are true classes."""
+        matrix = np.zeros((self.n_classes, self.n_classes), dtype=np.int64)
+        matrix[self.true, self.predicted] = self.count
+        return matrix
+
+    def right(self) -> NDArray[np.int64]:
+        """Return int64[n_classes], the images of each class that are labelled right."""
+        return self._sums(self.true, self.true == self.predicted)
+
+    def of_class(self) -> NDArray[np.int64]:
+        """Return int64[n_classes], the images of each class."""
+        return self._sums(self.true)
+
+    def as_class(self) -> NDArray[np.int64]:
+        """Return int64[n_classes], the images that are taken for each class."""
+        return self._sums(self.predicted)
+
+    def _sums(self, place: Int32, where: NDArray[np.bool_] | slice = slice(None)) -> NDArray[np.int64]:
+        sums = np.zeros(self.n_classes, dtype=np.int64)
+        np.add.at(sums, place[where], self.count[where])
+        return sums
 
 
 @dataclass(frozen=True)
@@ -97,3 +146,33 @@ def trial_metrics(
             else expected_calibration_error(confidence, predicted_class == true_class)
         ),
     )
+
+
+def expected_calibration_error(confidence: Float32, right: NDArray[np.bool_], bins: int = 15) -> float:
+    """Return the mean over images of |accuracy - mean confidence| of their bin, from 0 to 1.
+
+    The bins are (0, 1/bins], (1/bins, 2/bins], ... of the confidence, as in Guo et al., "On Calibration of Modern
+    Neural Networks" (2017), who use 15.
+
+    Args:
+        confidence: float32[n], the probability of the predicted class.
+        right: bool[n], whether it is the true one.
+        bins: how many bins of equal width.
+
+    Raises:
+        ValueError: when there is no image, the lengths differ, or a confidence is no probability.
+
+    >>> confidence = np.array([0.9, 0.9, 0.6, 0.6], dtype=np.float32)
+    >>> round(expected_calibration_error(confidence, np.array([True, True, True, False])), 6)
+    0.1
+    """
+    sure = np.asarray(confidence, dtype=np.float64)
+    if not sure.size or sure.shape != np.shape(right) or bins < 1:
+        raise ValueError(
+            f"expected one or more images and bins, got {sure.shape} confidences, {np.shape(right)} marks, {bins} bins"
+        )
+    if not (sure.min() >= 0 and sure.max() <= 1):
+        raise ValueError(f"expected confidences from 0 to 1, but got {sure.min()} to {sure.max()}")
+    number = np.clip(np.ceil(sure * bins).astype(np.intp) - 1, 0, bins - 1)
+    gaps = np.bincount(number, weights=np.asarray(right, dtype=np.float64) - sure, minlength=bins)
+    return float(np.abs(gaps).sum() / sure.size)

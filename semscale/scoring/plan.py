@@ -1,4 +1,4 @@
-"""How the texts of a ladder fall into steps, and the texts of a step into layers with one text per class."""
+"""Ladders prepared for the kernel: steps of new texts, layers with one text per class, texts by class."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Float32 = NDArray[np.float32]
+Float64 = NDArray[np.float64]
 Int32 = NDArray[np.int32]
 Index = slice | NDArray[np.intp]
 
@@ -17,22 +18,18 @@ class Layer:
     """New texts of one step, at most one for each class.
 
     Attributes:
-        number: counts the layers of the whole ladder; a class's later texts lie in layers of higher number.
-        columns: where the texts stand among the new texts of the step.
+        columns: where the texts are among the new texts of the step.
         classes: the classes of these texts, in the same order. Both are slices wherever the positions allow
             it, so that numpy works on views instead of copies.
-        column_of: int32[n_classes], the column of each class's text, or -1 for a class without a text here.
     """
 
-    number: int
     columns: Index
     classes: Index
-    column_of: Int32
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """The texts `start:stop` that one step adds, as layers; a step may add nothing."""
+    """The texts `start:stop` that one step adds, as layers."""
 
     start: int
     stop: int
@@ -45,25 +42,26 @@ class LadderPlan:
 
     Attributes:
         class_index: int32[m], the class of each text.
-        n_classes: how many classes there are.
-        steps: the texts that each step adds.
-        layer_texts: int32[layers, n_classes], the text of each class in each layer, or -1.
+        n_classes: number of classes.
+        steps: the texts that each step adds; steps that add nothing are left out.
+        step_of: int64[S], for each step of the ladder its index in `steps`.
+        class_counts: int64[len(steps), n_classes], texts of each class at each step.
+        by_class: int64[m], the texts ordered by class, in the ladder's order within a class.
+        class_starts: int64[n_classes], where each class begins in `by_class`.
     """
 
     class_index: Int32
     n_classes: int
     steps: tuple[Step, ...]
-    layer_texts: Int32
+    step_of: NDArray[np.int64]
+    class_counts: NDArray[np.int64]
+    by_class: NDArray[np.int64]
+    class_starts: NDArray[np.int64]
 
     @property
     def widest(self) -> int:
         """The largest number of texts that one step adds."""
         return max(step.stop - step.start for step in self.steps)
-
-    @property
-    def class_counts(self) -> NDArray[np.int64]:
-        """int64[S, n_classes], the texts of each class at each step."""
-        return np.stack([np.bincount(self.class_index[: step.stop], minlength=self.n_classes) for step in self.steps])
 
 
 def plan_ladder(class_index: Int32, step_ends: NDArray[np.int64]) -> LadderPlan:
@@ -76,9 +74,9 @@ def plan_ladder(class_index: Int32, step_ends: NDArray[np.int64]) -> LadderPlan:
     Raises:
         ValueError: when the arrays do not describe such a ladder.
 
-    >>> plan = plan_ladder(np.array([0, 1, 0, 1, 1], np.int32), np.array([2, 5]))
-    >>> [[layer.columns for layer in step.layers] for step in plan.steps]
-    [[slice(0, 2, 1)], [slice(0, 2, 1), slice(2, 3, 1)]]
+    >>> plan = plan_ladder(np.array([0, 1, 0, 1, 1], np.int32), np.array([2, 5, 5]))
+    >>> [[layer.columns for layer in step.layers] for step in plan.steps], plan.step_of.tolist()
+    ([[slice(0, 2, 1)], [slice(0, 2, 1), slice(2, 3, 1)]], [0, 1, 1])
     """
     owners = np.asarray(class_index, dtype=np.int32)
     ends = np.asarray(step_ends, dtype=np.int64)
@@ -89,29 +87,24 @@ def plan_ladder(class_index: Int32, step_ends: NDArray[np.int64]) -> LadderPlan:
     n_classes = int(owners.max()) + 1
     if set(owners[: ends[0]].tolist()) != set(range(n_classes)):
         raise ValueError(f"expected a text for each of {n_classes} classes in the first step")
-    steps: list[Step] = []
-    layer_texts: list[Int32] = []
-    for start, stop in zip([0, *ends[:-1].tolist()], ends.tolist(), strict=True):
-        layers = _layers(owners[start:stop], n_classes, first=len(layer_texts))
-        layer_texts += [np.where(layer.column_of < 0, -1, layer.column_of + start) for layer in layers]
-        steps.append(Step(start, stop, tuple(layers)))
-    return LadderPlan(owners, n_classes, tuple(steps), np.array(layer_texts, dtype=np.int32))
+    stops, step_of = np.unique(ends, return_inverse=True)
+    steps = tuple(
+        Step(start, stop, _layers(owners[start:stop]))
+        for start, stop in zip([0, *stops[:-1].tolist()], stops.tolist(), strict=True)
+    )
+    counts = np.stack([np.bincount(owners[:stop], minlength=n_classes) for stop in stops.tolist()])
+    starts = np.cumsum(counts[-1]) - counts[-1]
+    return LadderPlan(owners, n_classes, steps, step_of, counts, np.argsort(owners, kind="stable"), starts)
 
 
-def _layers(owners: Int32, n_classes: int, first: int) -> list[Layer]:
+def _layers(owners: Int32) -> tuple[Layer, ...]:
     # The texts of a class, in their order, go to layers 0, 1, 2, ... of the step.
     order = np.argsort(owners, kind="stable")
     ordered = owners[order]
     occurrence = np.empty(owners.size, dtype=np.intp)
     occurrence[order] = np.arange(owners.size) - np.searchsorted(ordered, ordered)
-    layers: list[Layer] = []
-    for depth in range(int(occurrence.max(initial=-1)) + 1):
-        columns = np.flatnonzero(occurrence == depth)
-        column_of = np.full(n_classes, -1, dtype=np.int32)
-        column_of[owners[columns]] = columns
-        classes = owners[columns].astype(np.intp)
-        layers.append(Layer(first + depth, _as_slice(columns), _as_slice(classes), column_of))
-    return layers
+    by_layer = [np.flatnonzero(occurrence == depth) for depth in range(int(occurrence.max()) + 1)]
+    return tuple(Layer(_as_slice(columns), _as_slice(owners[columns].astype(np.intp))) for columns in by_layer)
 
 
 def _as_slice(positions: NDArray[np.intp]) -> Index:

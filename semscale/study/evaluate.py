@@ -14,8 +14,8 @@ import ray
 
 from semscale.analysis.intervals import wilson_interval
 from semscale.report.confusion import confusion_png
+from semscale.scoring.category_statistics import category_statistics
 from semscale.scoring.metrics import TrialMetrics, trial_metrics
-from semscale.scoring.statistics import category_statistics
 from semscale.study.score import LadderKey, ScoredLadder
 
 _CATEGORY_COLUMNS = ("class", "category", "scale", "images", "right")

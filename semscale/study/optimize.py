@@ -23,7 +23,7 @@ from semscale.datasets.registry import load_dataset
 from semscale.encoding.folder import Folder
 from semscale.errors import SemscaleError
 from semscale.redact import shown
-from semscale.scoring.kernel import score_ladder
+from semscale.scoring.kernel import LadderInputs, score_ladder
 from semscale.study.cluster import ray_cluster
 from semscale.study.progress import Reporter
 from semscale.study.who import open_encoder, who_encodes
@@ -205,14 +205,8 @@ def _choose(
     note = f"chosen on {len(choosing)} of {len(true_class)} images with {model}, seed {seed}"
     ladder = candidate_ladder(dataset.name, dataset.classes, chosen, "optimized", [note])
     flat = ladder.flatten()
-    scores = score_ladder(
-        images[held_out],
-        np.stack([vectors[text] for text in flat.texts]),
-        flat.class_index,
-        flat.step_ends,
-        true_class[held_out],
-        ranks=False,
-    )
+    texts = np.stack([vectors[text] for text in flat.texts])
+    scores = score_ladder(LadderInputs(images[held_out], texts, flat.class_index, flat.step_ends, true_class[held_out]))
     right = scores.predicted_class == true_class[held_out][:, None]
     first, last = right[:, 0], right[:, -1]
     return Optimized(

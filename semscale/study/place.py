@@ -42,7 +42,7 @@ def check_device(name: str, address: str | None) -> None:
     """
     elsewhere = address or os.environ.get("RAY_ADDRESS") or ray.is_initialized()
     if name.startswith("cuda:") or (name == "cuda" and not elsewhere):
-        from semscale.accelerate.find import find_device
+        from semscale.scoring.torch_backend import find_device
 
         find_device(name)
 

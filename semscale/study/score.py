@@ -17,7 +17,14 @@ from threadpoolctl import threadpool_limits
 from semscale.categories.ladder import FlatLadder, Ladder
 from semscale.config import StudyConfig
 from semscale.errors import SemscaleError
-from semscale.scoring.kernel import LadderScores, block_ranges, join_scores, score_aggregations
+from semscale.scoring.kernel import (
+    LadderInputs,
+    LadderScores,
+    ScoreOptions,
+    block_ranges,
+    join_scores,
+    score_aggregations,
+)
 from semscale.study.place import Place
 from semscale.study.rundir import LADDER_KEY
 
@@ -113,7 +120,7 @@ def named(study: StudyConfig, key: LadderKey | CurveKey) -> tuple[str | int, ...
 
 @dataclass
 class Tally:
-    """How many rows of predictions a device made, and how many of them the CPU made again because of near ties."""
+    """How many images a device scored, and how many of them were near a tie and decided in float64."""
 
     on_device: int = 0
     again: int = 0
@@ -223,19 +230,17 @@ def _score_range(
     device: str | None,
 ) -> _Part:
     # The embeddings are read-only views of the object store. Ray gives a task of one CPU OMP_NUM_THREADS=1, which the
-    # product and the strips keep to.
+    # product and the blocks keep to.
     if device == "auto":
         device = "cuda" if _torch_sees_a_gpu() else None
-    options: dict[str, Any] = {
-        "start": start, "stop": stop, "confidence": True, "ceiling": True, "logit_scale": logit_scale,
-    }  # fmt: skip
-    ladder = (images, texts, class_index, step_ends, true_class, aggregations)
+    inputs = LadderInputs(images, texts, class_index, step_ends, true_class)
+    options = ScoreOptions(confidence=True, ceiling=True, logit_scale=logit_scale)
     if device is None:
-        return _Part(score_aggregations(*ladder, **options))
-    from semscale.accelerate.ladder import score_on_device
+        return _Part(score_aggregations(inputs, aggregations, options, start=start, stop=stop))
+    from semscale.scoring.torch_backend import score_on_device
 
-    found = score_on_device(*ladder, device=device, **options)
-    return _Part(found.scores, found.on_device, found.again)
+    found = score_on_device(inputs, aggregations, options, device=device, start=start, stop=stop)
+    return _Part(found.scores, stop - start, found.rescored)
 
 
 _score_remotely = ray.remote(max_retries=3)(_score_range)

@@ -183,7 +183,7 @@ def _score_model(
                 advance(len(scored) // len(study.aggregations), total)
     if tally.on_device:
         share = 100 * tally.again / tally.on_device
-        report.note(f"scoring on {study.scoring.device}: {share:.1f} % of the images near a tie, scored again")
+        report.note(f"scoring on {study.scoring.device}: {share:.1f} % of the images near a tie, decided in float64")
     return scored
 
 

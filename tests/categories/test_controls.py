@@ -11,7 +11,7 @@ import pytest
 from semscale.categories import Ladder, LadderSpec, build_ladder, control_names, find_strategy
 from semscale.categories.files import parse_ladder, read_ladder
 from semscale.errors import SemscaleError
-from semscale.scoring import AGGREGATIONS, score_ladder
+from semscale.scoring import AGGREGATIONS, LadderInputs, ScoreOptions, score_ladder
 
 CLASSES = ["wolf", "sheep", "cross", "fire_truck", "random"]  # sheep is its own plural
 
@@ -58,7 +58,8 @@ def test_duplicates_are_one_text_for_the_kernel_and_move_nothing_to_the_last_bit
     images, texts = (rng.standard_normal((rows, 33)).astype(np.float32) for rows in (500, 5))
     true = rng.integers(0, 5, 500).astype(np.int32)
     for aggregation in AGGREGATIONS:
-        scores = score_ladder(images, texts, flat.class_index, flat.step_ends, true, aggregation, confidence=True)
+        inputs = LadderInputs(images, texts, flat.class_index, flat.step_ends, true)
+        scores = score_ladder(inputs, aggregation, ScoreOptions(confidence=True))
         for column in (scores.predicted_category, scores.true_rank, scores.margin, scores.confidence):
             assert all(column[:, k].tobytes() == column[:, 0].tobytes() for k in range(5))
 

@@ -173,11 +173,12 @@ def test_the_row_of_a_segment_has_the_size_that_the_estimate_takes(tmp_path: Pat
 def test_scores_have_the_bytes_that_the_estimate_takes() -> None:
     import numpy as np
 
-    from semscale.scoring.kernel import score_aggregations
+    from semscale.scoring.kernel import LadderInputs, ScoreOptions, score_aggregations
 
     rows = np.eye(4, dtype=np.float32)
     owners, ends = np.arange(4, dtype=np.int32), np.array([4])
-    scores = score_aggregations(rows, rows, owners, ends, owners, ("max",), confidence=True, ceiling=True)["max"]
+    inputs = LadderInputs(rows, rows, owners, ends, owners)
+    scores = score_aggregations(inputs, ("max",), ScoreOptions(confidence=True, ceiling=True))["max"]
     assert sum(array.nbytes for array in vars(scores).values()) == 21 * 4
 
 

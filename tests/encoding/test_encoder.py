@@ -217,21 +217,15 @@ def test_rank_of_clip_client_gives_the_kernels_labels(encoder: Encoder, mini_ser
     from docarray import Document, DocumentArray
 
     from semscale.categories.build import LadderSpec, build_ladder
-    from semscale.scoring.kernel import score_ladder
+    from semscale.scoring.kernel import LadderInputs, score_ladder
 
     dataset = load_dataset("digits", limit=50)
     ladder = build_ladder(LadderSpec("digits", dataset.classes, dataset.domain, "templates", steps=3))
     flat = ladder.flatten()
     encoded = encoder.encode_images(dataset)
     encoder.encode_texts(flat.texts)
-    scores = score_ladder(
-        encoder.image_embeddings(encoded.keys),
-        encoder.text_embeddings(flat.texts),
-        flat.class_index,
-        flat.step_ends,
-        np.zeros(50, dtype=np.int32),
-        "max",
-    )
+    embeddings = encoder.image_embeddings(encoded.keys), encoder.text_embeddings(flat.texts)
+    scores = score_ladder(LadderInputs(*embeddings, flat.class_index, flat.step_ends, np.zeros(50, dtype=np.int32)))
     client = Client(mini_server)
     for k in (0, 2):
         texts = flat.texts[: flat.step_ends[k]]

@@ -13,7 +13,7 @@ from semscale.report.answers import answer
 from semscale.report.confusion import confusion_png
 from semscale.report.figures import CurveLine, curves_png
 from semscale.report.page import write_report
-from semscale.scoring.confusion import Confusion
+from semscale.scoring.metrics import Confusion
 
 NASTY = "<script>alert('x')</script>--><b>"
 

@@ -8,7 +8,19 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import logsumexp, softmax
 
-from semscale.scoring import LadderScores
+from semscale.scoring import LadderInputs, LadderScores, ScoreOptions, score_ladder
+
+Case = dict[str, NDArray[Any]]
+
+
+def score(case: Case, aggregation: str = "max", **options: Any) -> LadderScores:
+    """Run the kernel on a case."""
+    return score_ladder(LadderInputs(**case), aggregation, ScoreOptions(**options))
+
+
+def unit(rows: NDArray[Any]) -> NDArray[np.float32]:
+    """Return rows of unit length."""
+    return np.asarray(rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-6), dtype=np.float32)
 
 
 def class_score(similarities: NDArray[Any], mine: NDArray[Any], image: NDArray[Any], rule: str, scale: float) -> float:
@@ -43,7 +55,7 @@ def reference_scores(
     aggregation: str = "max",
     logit_scale: float = 100.0,
 ) -> LadderScores:
-    """Return what `score_ladder` must return."""
+    """Return what the kernel must return."""
     images, texts = images.astype(np.float64), texts.astype(np.float64)
     n_classes = int(class_index.max()) + 1
     shape = (len(images), len(step_ends))

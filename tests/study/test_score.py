@@ -10,9 +10,8 @@ import ray
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_info
 
-from semscale.scoring import join_scores, score_aggregations
-from semscale.scoring.kernel import BLOCK, block_ranges
-from semscale.scoring.threads import thread_count
+from semscale.scoring import LadderInputs, ScoreOptions, join_scores, score_aggregations
+from semscale.scoring.kernel import BLOCK, block_ranges, thread_count
 from semscale.study.score import _score_remotely
 
 pytestmark = pytest.mark.usefixtures("ray_session")
@@ -46,6 +45,7 @@ def test_tasks_over_ranges_join_to_the_scores_of_one_pass() -> None:
         for start, stop in block_ranges(len(images), 3)
     ]
     joined = join_scores([part.scores["max"] for part in ray.get(tasks)])
-    whole = score_aggregations(images, texts, owners, ends, true, ("max",), confidence=True, ceiling=True)["max"]
+    inputs = LadderInputs(images, texts, owners, ends, true)
+    whole = score_aggregations(inputs, ("max",), ScoreOptions(confidence=True, ceiling=True))["max"]
     for name in ("predicted_category", "predicted_class", "true_rank", "margin", "confidence", "ceiling"):
         assert getattr(joined, name).tobytes() == getattr(whole, name).tobytes(), name
