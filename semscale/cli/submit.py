@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import logging
 import os
@@ -68,6 +67,8 @@ def submit(
     semscale submit study.yaml --address http://127.0.0.1:8265
     semscale submit study.yaml --no-follow -- --server grpc://gpu1:51000 --runs /shared/runs
     """
+    import asyncio  # not for every other command
+
     inside = _path_in_upload(study, working_dir)
     with contextlib.chdir(working_dir):  # as the job will see it
         config = _checked(inside, stage, options)
@@ -224,6 +225,8 @@ def _check_dashboard(address: str) -> None:
 
 
 async def _follow(client: JobSubmissionClient, job: str) -> None:
+    import asyncio
+
     shown = 0
     while not client.get_job_status(job).is_terminal():
         read = 0

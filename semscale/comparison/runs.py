@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from semscale.config import StudyConfig, load_study
 from semscale.encoding.folder import Folder
-from semscale.errors import SemscaleError
+from semscale.errors import SemscaleError, summarize
 from semscale.study.rundir import CURVE_KEY, study_file
 
 # what a comparison reads of each table
@@ -85,7 +85,7 @@ def read_parquet(folder: Folder, name: str) -> pd.DataFrame:
         raise SemscaleError(
             "a table of the run cannot be read",
             where=f"{folder}/{name}",
-            found=(str(error) or type(error).__name__).splitlines()[0],
+            found=summarize(error),
             hint=f"remove it and give: semscale sweep --resume {folder}",
         ) from error
 

@@ -16,7 +16,7 @@ from semscale.encoding.keys import Keys
 from semscale.encoding.ledger import Ledger
 from semscale.encoding.share import Share
 from semscale.encoding.work import WorkLog
-from semscale.errors import SemscaleError
+from semscale.errors import SemscaleError, summarize
 
 Progress = Callable[[int, int], None]
 
@@ -186,7 +186,7 @@ def _result(task: Any) -> ChunkReport:
     except ray.exceptions.RayActorError as error:
         raise SemscaleError(
             "the workers that encode this part of the dataset end again and again",
-            found=(str(error).strip() or type(error).__name__).splitlines()[0],
+            found=summarize(error),
             hint="too little memory is the usual reason; give the same command again: what is encoded is kept",
         ) from error
     return report

@@ -6,7 +6,7 @@ import contextlib
 from pathlib import Path
 from typing import Any
 
-from semscale.errors import SemscaleError
+from semscale.errors import SemscaleError, summarize
 from semscale.models.checkpoints import check_same_shapes, describe_mismatch
 from semscale.models.hf_client import hub_offline_unless_reachable, quiet_libraries
 from semscale.models.model_name import DIRECTORY, FILE, HUB, TAG, ModelSource, list_tags, weights_in
@@ -35,7 +35,7 @@ def build_source(source: ModelSource) -> tuple[Any, Any, Any]:
             raise SemscaleError(
                 f"the model {source.name} needs a package that is not installed",
                 where="--model",
-                found=(str(error).strip() or type(error).__name__).splitlines()[0],
+                found=summarize(error),
                 hint="pip install transformers sentencepiece",
             ) from error
         except Exception as error:

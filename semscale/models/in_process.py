@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from semscale.errors import SemscaleError
+from semscale.errors import SemscaleError, summarize
 from semscale.models.encoder import BatchEncoder, Embeddings, text_fault
 from semscale.models.loading import load_model
 from semscale.models.model_info import describe, minibatch_rows
@@ -77,7 +77,7 @@ class InProcessModel:
                 raise SemscaleError(
                     "the memory of the GPU is too small for a minibatch",
                     where=str(self.info["device_name"]),
-                    found=(str(error).strip() or type(error).__name__).splitlines()[0],
+                    found=summarize(error),
                     hint="a smaller model, --device cpu, or `semscale serve --minibatch-size`",
                 ) from error
         return rows, reasons

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from PIL import Image
 
-from semscale.errors import SemscaleError
+from semscale.errors import SemscaleError, summarize
 from semscale.models.build import build_source
 from semscale.models.devices import device_name, pick_device
 from semscale.models.model_name import MINI, ModelSource, parse_name
@@ -114,7 +114,7 @@ def load_model(name: str, device: str = "cpu", dtype: str | None = None) -> Load
         raise SemscaleError(
             "the model does not fit into the memory of the GPU",
             where=f"{target} ({device_name(target)})",
-            found=(str(error).strip() or type(error).__name__).splitlines()[0],
+            found=summarize(error),
             hint="fewer replicas, --dtype fp16, or a smaller model",
         ) from error
     identity = replace(loaded.identity, dtype=_SHORT[wanted], device=str(target), device_name=device_name(target))

@@ -20,7 +20,7 @@ from timm.models import register_model
 from timm.models.vision_transformer import VisionTransformer
 from timm.models.vision_transformer_hybrid import ConvStem
 
-from semscale.errors import SemscaleError
+from semscale.errors import SemscaleError, summarize
 from semscale.models.checkpoints import check_digest
 from semscale.models.pruned_checkpoint import load_compact
 
@@ -128,7 +128,7 @@ def load_mini(
         raise SemscaleError(
             f"the weights of {NAME} cannot be read",
             where=str(path),
-            found=(str(error).strip() or type(error).__name__).splitlines()[0],
+            found=summarize(error),
         ) from error
     model.eval()
     preprocess, tokenizer = mini_transforms(model)

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from semscale.errors import SemscaleError
+from semscale.errors import SemscaleError, summarize
 from semscale.replay.ladders import ReplayLadder, ReplayStep
 from semscale.replay.text import fold
 
@@ -41,7 +41,7 @@ def read_predictions(path: Path) -> pd.DataFrame:
     try:
         table = pd.read_parquet(path)
     except (OSError, ValueError) as error:
-        first_line = (str(error) or type(error).__name__).splitlines()[0]
+        first_line = summarize(error)
         raise SemscaleError("cannot read the predictions", where=str(path), found=first_line) from error
     if "true_class" not in table:
         raise SemscaleError(

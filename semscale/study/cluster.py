@@ -16,7 +16,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from semscale.config import StudyConfig
 from semscale.encoding.folder import Folder
-from semscale.errors import SemscaleError, cannot_write
+from semscale.errors import SemscaleError, cannot_write, summarize
 from semscale.redact import redact
 from semscale.study.progress import Reporter
 from semscale.study.rundir import RAY_JOB_VARIABLE
@@ -68,7 +68,7 @@ def ray_cluster(address: str | None) -> Iterator[None]:
         raise SemscaleError(
             "no Ray cluster answers" if address else "Ray does not start on this machine",
             where=redact(address) if address else None,
-            found=(str(error).strip() or type(error).__name__).splitlines()[0],
+            found=summarize(error),
             hint="check --ray-address; without it the sweep starts Ray on this machine" if address else None,
         ) from error
     try:
