@@ -20,7 +20,6 @@ ROOMS: dict[str, set[str]] = {
     "categories": set(),
     "scoring": set(),
     "analysis": {"scoring"},
-    "replay": {"analysis"},
     "models": set(),
     "serving": {"models"},
     "training": {"synthetic", "models", "datasets", "categories", "scoring"},
@@ -39,17 +38,16 @@ ROOMS: dict[str, set[str]] = {
         "datasets",
         "config",
     },
-    "comparison": {"study", "analysis", "encoding", "categories", "config"},
+    "runs": {"study", "analysis", "encoding", "categories", "config"},
     "label": {"study", "encoding", "scoring", "datasets", "config"},
     "doctor": {"study", "encoding", "categories", "models"},
     "api": {"study", "report", "analysis", "scoring", "encoding", "categories", "datasets", "config"},
     "cli": {
         "scoring",
         "study",
-        "comparison",
         "label",
         "doctor",
-        "replay",
+        "runs",
         "encoding",
         "serving",
         "categories",
@@ -58,7 +56,7 @@ ROOMS: dict[str, set[str]] = {
     },
 }
 SHARED = {"text", "errors", "redact", "access", "locks"}
-CORE = ("categories", "scoring", "analysis", "replay")
+CORE = ("categories", "scoring", "analysis")
 ENGINES = {"ray", "mlflow", "jina", "clip_client", "clip_server", "torch", "docarray", "open_clip"}
 MOST_LINES = 350
 

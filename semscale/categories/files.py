@@ -18,14 +18,22 @@ def read_ladder(path: Path) -> Ladder:
     Raises:
         SemscaleError: when the file cannot be read, is no JSON, or is no ladder (see :func:`parse_ladder`).
     """
+    return parse_ladder(read_json(path), str(path))
+
+
+def read_json(path: Path) -> object:
+    """Read the content of a ladder file, unchecked.
+
+    Raises:
+        SemscaleError: when the file cannot be read or is no JSON.
+    """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         found = error.strerror or str(error)
         raise SemscaleError("cannot read the ladder file", where=str(path), found=found) from error
     except ValueError as error:
         raise SemscaleError("the ladder file is no JSON", where=str(path), found=str(error)) from error
-    return parse_ladder(content, str(path))
 
 
 def parse_ladder(content: object, where: str) -> Ladder:
@@ -44,10 +52,10 @@ def parse_ladder(content: object, where: str) -> Ladder:
             wrong `n_categories`, scales that do not rise, or a step that adds nothing or lacks a text of the
             step before.
     """
-    top = _mapping(content, where)
-    classes = _strings(_get(top, "classes", where), f"{where}: classes")
+    top = as_mapping(content, where)
+    classes = as_texts(required(top, "classes", where), f"{where}: classes")
     check_classes(classes, where)
-    rows = _get(top, "steps", where)
+    rows = required(top, "steps", where)
     if not isinstance(rows, list) or not rows:
         raise SemscaleError("a ladder needs a list of steps", where=where, found=type(rows).__name__)
     repeats = top.get("repeats", False)
@@ -61,45 +69,45 @@ def parse_ladder(content: object, where: str) -> Ladder:
             _check_nested(steps[-1], step, at)
         steps.append(step)
     provenance = {
-        name: tuple(_strings(texts, f"{where}: provenance"))
-        for name, texts in _mapping(top.get("provenance", {}), f"{where}: provenance").items()
+        name: tuple(as_texts(texts, f"{where}: provenance"))
+        for name, texts in as_mapping(top.get("provenance", {}), f"{where}: provenance").items()
     }
     if provenance and {name: len(sources) for name, sources in provenance.items()} != {
         name: len(texts) for name, texts in steps[-1].categories.items()
     }:
         raise SemscaleError("provenance does not fit the texts", where=where, expected="one for each text")
     return Ladder(
-        dataset=str(_get(top, "dataset", where)),
+        dataset=str(required(top, "dataset", where)),
         strategy=str(top.get("strategy", "file")),
-        order=_integer(top.get("order", 0), "order", where),
+        order=as_integer(top.get("order", 0), "order", where),
         classes=tuple(classes),
         steps=tuple(steps),
         provenance=provenance,
         repeats=repeats,
-        notes=tuple(_strings(top.get("notes", []), f"{where}: notes")),
+        notes=tuple(as_texts(top.get("notes", []), f"{where}: notes")),
     )
 
 
 def _parse_step(row: object, classes: Sequence[str], repeats: bool, at: str) -> LadderStep:
-    entry = _mapping(row, at)
-    given = _mapping(_get(entry, "categories", at), f"{at}: categories")
+    entry = as_mapping(row, at)
+    given = as_mapping(required(entry, "categories", at), f"{at}: categories")
     if set(given) != set(classes):
         odd = sorted(set(given) ^ set(classes))
         raise SemscaleError(
             "the classes of a step are not those of the ladder", where=at, found=", ".join(map(repr, odd))
         )
-    categories = {name: tuple(_strings(given[name], f"{at}: {name}")) for name in classes}
+    categories = {name: tuple(as_texts(given[name], f"{at}: {name}")) for name in classes}
     for name, texts in categories.items():
         if not texts:
             raise SemscaleError("a class has no category", where=at, found=repr(name))
     check_texts(categories, at, repeats=repeats)
     count = sum(map(len, categories.values()))
-    claimed = _integer(_get(entry, "n_categories", at), "n_categories", at)
+    claimed = as_integer(required(entry, "n_categories", at), "n_categories", at)
     if claimed != count:
         raise SemscaleError(
             "n_categories is not the number of texts", where=at, found=str(claimed), expected=str(count)
         )
-    scale = _integer(entry.get("scale", max(map(len, categories.values()))), "scale", at)
+    scale = as_integer(entry.get("scale", max(map(len, categories.values()))), "scale", at)
     return LadderStep(scale, count, categories)
 
 
@@ -124,25 +132,29 @@ def _check_nested(before: LadderStep, step: LadderStep, at: str) -> None:
         )
 
 
-def _mapping(value: object, where: str) -> Mapping[str, object]:
+def as_mapping(value: object, where: str) -> Mapping[str, object]:
+    """Return the value if it is a JSON object."""
     if not isinstance(value, dict):
         raise SemscaleError("expected an object with keys", where=where, found=type(value).__name__)
     return value
 
 
-def _get(entry: Mapping[str, object], key: str, where: str) -> object:
+def required(entry: Mapping[str, object], key: str, where: str) -> object:
+    """Return the value of a key that must be there."""
     if key not in entry:
         raise SemscaleError(f"the key {key!r} is missing", where=where, found=", ".join(entry) or "no keys")
     return entry[key]
 
 
-def _strings(value: object, where: str) -> list[str]:
+def as_texts(value: object, where: str) -> list[str]:
+    """Return the value if it is a list of strings."""
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
         raise SemscaleError("expected a list of texts", where=where, found=type(value).__name__)
     return value
 
 
-def _integer(value: object, key: str, where: str) -> int:
+def as_integer(value: object, key: str, where: str) -> int:
+    """Return the value if it is an integer."""
     if not isinstance(value, int) or isinstance(value, bool):
         raise SemscaleError(f"{key} must be a whole number", where=where, found=repr(value))
     return value

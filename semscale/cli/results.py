@@ -28,8 +28,8 @@ def compare(runs: tuple[str, ...], as_json: bool) -> None:
     """
     if len(runs) < 2:
         raise click.UsageError("give two run directories or more")
-    from semscale.comparison.compare import compare as run
-    from semscale.comparison.show import show_compared
+    from semscale.cli.show_compare import show_compared
+    from semscale.runs.compare import compare as run
     from semscale.study.progress import open_console, reporter
 
     with only_json(as_json), reporter(open_console(stderr=True)).stage("reading runs", unit="curves") as advance:
@@ -56,10 +56,10 @@ def replay(paths: tuple[Path, ...], out: Path | None, form: str, as_json: bool) 
     semscale replay published/ --out rescored.csv
     semscale replay semscale-runs/quickstart --format json
     """
-    from semscale.replay.run import replay as run
-    from semscale.replay.show import as_json as document
-    from semscale.replay.show import check_ending, show_replay, write_tables
-    from semscale.replay.sources import find_sources
+    from semscale.cli.show_replay import as_json as document
+    from semscale.cli.show_replay import check_ending, show_replay, write_tables
+    from semscale.runs.published import replay as run
+    from semscale.runs.sources import find_sources
     from semscale.study.progress import open_console, reporter
 
     if out is not None:

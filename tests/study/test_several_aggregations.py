@@ -28,7 +28,7 @@ from semscale.categories.files import read_ladder
 from semscale.cli import main
 from semscale.cli.show import show_result
 from semscale.config import study_from
-from semscale.replay.run import replay
+from semscale.runs.published import replay
 from semscale.study.progress import Quiet
 from semscale.study.study import SweepResult, sweep
 

@@ -18,10 +18,10 @@ from mlflow import MlflowClient
 
 from semscale.categories.files import read_ladder
 from semscale.cli import main
-from semscale.comparison.compare import compare
 from semscale.config import StudyConfig, study_from
 from semscale.datasets.registry import load_dataset
 from semscale.errors import SemscaleError
+from semscale.runs.compare import compare
 from semscale.study.arms import make_arms
 from semscale.study.progress import Quiet
 from semscale.study.results import regenerate_report
@@ -402,7 +402,7 @@ def test_a_ladder_file_and_own_templates_are_strategies(mini_server: str, place:
 
 
 def test_replay_of_the_run_directory_counts_the_same(second: SweepResult) -> None:
-    from semscale.replay.run import replay
+    from semscale.runs.published import replay
 
     steps = replay([second.directory]).steps
     ours = second.trials.set_index(["dataset", "strategy", "n_categories"])["n_correct"]

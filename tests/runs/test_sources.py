@@ -12,9 +12,8 @@ from folders import CLASSES, STEPS, write
 
 from semscale.categories.build import LadderSpec, build_ladder
 from semscale.errors import SemscaleError
-from semscale.replay import replay
-from semscale.replay.sources import find_sources
-from semscale.replay.text import fold
+from semscale.runs.published import replay
+from semscale.runs.sources import find_sources
 
 
 def test_folders_of_folders_are_walked_in_the_order_of_their_names(tmp_path: Path) -> None:
@@ -105,7 +104,7 @@ def test_half_a_folder(tmp_path: Path, missing: str) -> None:
         ({"classes": "cat"}, "list of texts"),
         ({"classes": []}, "needs classes"),
         ({"steps": {}}, "steps must be a list"),
-        ({"steps": [3]}, "a step must be"),
+        ({"steps": [3]}, "an object with keys"),
         ({"steps": [{"n_categories": 2}]}, "'categories' is missing"),
         ({"steps": [{**STEPS[0], "n_categories": "2"}]}, "n_categories must be a whole number"),
         ({"steps": [{**STEPS[0], "categories": {"cat": [1]}}]}, "list of texts"),
@@ -144,7 +143,3 @@ def test_what_a_ladder_may_leave_out(tmp_path: Path) -> None:
     (folder / "ladder.json").write_text(json.dumps(content))
     (row,) = replay([folder]).steps
     assert (row["dataset"], row["family"], row["usable"], row["published_accuracy"]) == ("Pets", "", True, None)
-
-
-def test_folding() -> None:
-    assert fold("__Hot_Dog \t BUN ") == "hot dog bun"

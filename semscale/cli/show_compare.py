@@ -1,4 +1,4 @@
-"""What ``semscale compare`` prints."""
+"""Output of ``semscale compare``."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from semscale.comparison.compare import Compared
-from semscale.comparison.pairs import PLACES, Row
 from semscale.redact import printable
+from semscale.runs.compare import Compared
+from semscale.runs.pairs import POINTS, Row
 
 
 def show_compared(console: Console, found: Compared) -> None:
@@ -99,9 +99,9 @@ def _differences(rows: Sequence[Row], *, paired: bool) -> Table:
         place = (row["curve"], row["other_run"])
         table.add_row(
             Text(printable("" if place == before else row["curve"])),
-            row["at"] if row["at"] != PLACES[1] else f"scale {row['scale']}",
+            row["at"] if row["at"] != POINTS[1] else f"scale {row['scale']}",
             *(
-                f"{row[side]} {100 * row[value]:.2f} %" + (f" @ {row[scale]}" if row["at"] == PLACES[2] else "")
+                f"{row[side]} {100 * row[value]:.2f} %" + (f" @ {row[scale]}" if row["at"] == POINTS[2] else "")
                 for side, value, scale in (("run", "accuracy", "scale"), ("other_run", "other_accuracy", "other_scale"))
             ),
             _points(row["difference"], row["low"], row["high"]),

@@ -1,4 +1,4 @@
-"""Re-scoring folders of predictions: a table of steps and a table of curves."""
+"""Published results scored again: steps and curves of folders with a ladder and its predictions."""
 
 from __future__ import annotations
 
@@ -8,20 +8,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from semscale.analysis.critical import MARGIN
 from semscale.analysis.curve import conclude
 from semscale.analysis.intervals import wilson_interval
-from semscale.replay.ladders import ReplayLadder, read_published_ladder
-from semscale.replay.rescore import Rescored, read_predictions, rescore
-from semscale.replay.sources import Source, find_sources
+from semscale.errors import SemscaleError, summarize
+from semscale.runs.correctness import Bool, correct_predictions
+from semscale.runs.sources import PublishedLadder, PublishedStep, Source, find_sources, read_published_ladder
+from semscale.text import text_key
 
 Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Replay:
-    """What re-scoring gives; every accuracy is in percent and every change in points, as such studies print them.
+    """Result of scoring again; accuracies in percent, changes in points, as such studies print them.
 
     Attributes:
         steps: a row per step, in the order of the ladder: dataset, family, n_categories, scale, n_images,
@@ -37,15 +39,29 @@ class Replay:
     curves: list[Row]
 
 
+@dataclass(frozen=True)
+class _Scored:
+    """Answers of one step: bool[n] rows with a class and a prediction, bool[n] correct ones, texts not offered."""
+
+    step: PublishedStep
+    present: Bool
+    correct: Bool
+    unknown: dict[str, int]
+
+
 def replay(
     paths: Sequence[Path], margin: float = MARGIN, progress: Callable[[int, int], None] = lambda done, total: None
 ) -> Replay:
-    """Re-score all predictions under the given folders.
+    """Score all predictions under the given folders again.
+
+    Predicted texts, categories and true classes are compared after :func:`semscale.text.text_key`. A row
+    without a true class or a prediction is no image of that step; a text that was not offered and a true class that is
+    not in the ladder count as wrong.
 
     Args:
         paths: folders with `ladder.json` and `predictions.parquet`, run directories, or folders of such.
         margin: changes below this share are of no interest.
-        progress: is told how many of the curves are done.
+        progress: called with the number of curves done and of all curves.
 
     Raises:
         SemscaleError: for a folder without predictions, and for files that cannot be read or do not fit.
@@ -56,7 +72,7 @@ def replay(
     several_models = len({source.model for source in sources if source.model}) > 1
     for done, source in enumerate(sources, start=1):
         ladder = read_published_ladder(source.ladder)
-        answers = rescore(ladder, read_predictions(source.predictions), str(source.predictions))
+        answers = _score(ladder, _read_predictions(source.predictions), str(source.predictions))
         name = {"dataset": ladder.dataset, "family": _family(ladder, source, several_models)}
         steps += [name | _step_row(answer) for answer in answers]
         curves.append(name | _curve_row(answers, margin))
@@ -64,13 +80,50 @@ def replay(
     return Replay(steps, curves)
 
 
-def _family(ladder: ReplayLadder, source: Source, several_models: bool) -> str:
-    model = source.model if several_models else ""
-    beside = ", ".join(filter(None, (model, source.aggregation)))
+def _family(ladder: PublishedLadder, source: Source, several_models: bool) -> str:
+    beside = ", ".join(filter(None, (source.model if several_models else "", source.aggregation)))
     return f"{ladder.family} ({beside})" if beside else ladder.family
 
 
-def _step_row(answer: Rescored) -> Row:
+def _read_predictions(path: Path) -> pd.DataFrame:
+    try:
+        table = pd.read_parquet(path)
+    except (OSError, ValueError) as error:
+        raise SemscaleError("cannot read the predictions", where=str(path), found=summarize(error)) from error
+    if "true_class" not in table:
+        columns = ", ".join(map(str, table.columns))
+        raise SemscaleError("the predictions have no column 'true_class'", where=str(path), found=columns)
+    if not len(table):
+        raise SemscaleError("the predictions have no row", where=str(path))
+    return table
+
+
+def _score(ladder: PublishedLadder, table: pd.DataFrame, where: str) -> list[_Scored]:
+    classes = {text_key(name): index for index, name in enumerate(ladder.classes)}
+    has_class = table["true_class"].notna().to_numpy(dtype=np.bool_)
+    answers = []
+    for step in ladder.steps:
+        column = str(step.n_categories)
+        if column in table:
+            present = has_class & table[column].notna().to_numpy(dtype=np.bool_)
+            correct, unknown = correct_predictions(
+                table["true_class"], table[column].where(present), classes, step.owners, text_key
+            )
+            answers.append(_Scored(step, present, present & correct, unknown))
+        elif step.usable:
+            raise SemscaleError(
+                "a step has no column of predictions",
+                where=where,
+                found=", ".join(name for name in map(str, table.columns) if name not in ("file", "true_class")),
+                expected=f"a column {column!r}",
+            )
+        else:
+            nothing = np.zeros(len(table), dtype=np.bool_)
+            answers.append(_Scored(step, nothing, nothing, {}))
+    return answers
+
+
+def _step_row(answer: _Scored) -> Row:
     step = answer.step
     n, right = int(answer.present.sum()), int(answer.correct.sum())
     accuracy = low = high = difference = None
@@ -98,7 +151,7 @@ def _step_row(answer: Rescored) -> Row:
     }
 
 
-def _curve_row(answers: Sequence[Rescored], margin: float) -> Row:
+def _curve_row(answers: Sequence[_Scored], margin: float) -> Row:
     usable = [answer for answer in answers if answer.step.usable]
     shared = np.logical_and.reduce([answer.present for answer in usable]) if usable else np.zeros(0, np.bool_)
     row: Row = {"n_images": int(shared.sum()), "n_steps": len(usable)}

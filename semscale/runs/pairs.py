@@ -1,4 +1,4 @@
-"""Two curves of the same name, of two runs: paired where the images are the same, and else not."""
+"""Differences of two curves: paired on the same images, else of independent samples."""
 
 from __future__ import annotations
 
@@ -9,36 +9,36 @@ import pandas as pd
 from semscale.analysis.control import compare_with_control
 from semscale.analysis.paired import holm
 from semscale.analysis.unpaired import Share, difference_interval
-from semscale.comparison.answers import Answers
+from semscale.runs.finished import CurveAnswers
 
 Row = dict[str, Any]
 
-PLACES = ("scale 1", "last common scale", "peak")
+POINTS = ("scale 1", "last common scale", "peak")
 """Where two curves are compared: with the class names alone, as far as both go, and each at its own peak."""
 
 
-def places_of(first: Answers, second: Answers, peaks: tuple[int, int]) -> dict[str, tuple[int, int]]:
+def compared_scales(first: CurveAnswers, second: CurveAnswers, peaks: tuple[int, int]) -> dict[str, tuple[int, int]]:
     """Return the scales that are compared: place -> scale of the first, scale of the second.
 
     Without a common scale after the first one, the last one is that and not repeated.
     """
     last = max(set(first.scales) & set(second.scales))
-    places = zip(PLACES, ((1, 1), (last, last), peaks), strict=True)
-    return {name: scales for name, scales in places if name != PLACES[1] or last > 1}
+    points = zip(POINTS, ((1, 1), (last, last), peaks), strict=True)
+    return {name: scales for name, scales in points if name != POINTS[1] or last > 1}
 
 
-def compare_paired(first: Answers, second: Answers, places: dict[str, tuple[int, int]]) -> list[Row]:
-    """Return a row per place: the second curve less the first, on the same images in the same order.
+def compare_paired(first: CurveAnswers, second: CurveAnswers, points: dict[str, tuple[int, int]]) -> list[Row]:
+    """Return a row per point: the second curve less the first, on the same images in the same order.
 
     With one order on both sides the interval is Bonett and Price's and p exact McNemar; with more, both come from
     replicates of images and orders (:func:`semscale.analysis.control.compare_with_control`).
     """
     one, other = (
-        answers.at(*(scales[side] for scales in places.values())) for side, answers in enumerate((first, second))
+        answers.at(*(scales[side] for scales in points.values())) for side, answers in enumerate((first, second))
     )
-    steps = compare_with_control(list(range(len(places))), other, one).steps
+    steps = compare_with_control(list(range(len(points))), other, one).steps
     rows = []
-    for index, (name, scales) in enumerate(places.items()):
+    for index, (name, scales) in enumerate(points.items()):
         found = steps.iloc[index]
         accuracies = [float(side[:, :, index].mean()) for side in (one, other)]
         rows.append(
@@ -49,15 +49,15 @@ def compare_paired(first: Answers, second: Answers, places: dict[str, tuple[int,
     return rows
 
 
-def compare_unpaired(first: pd.DataFrame, second: pd.DataFrame, places: dict[str, tuple[int, int]]) -> list[Row]:
-    """Return a row per place: the second curve less the first, from the intervals of both.
+def compare_unpaired(first: pd.DataFrame, second: pd.DataFrame, points: dict[str, tuple[int, int]]) -> list[Row]:
+    """Return a row per point: the second curve less the first, from the intervals of both.
 
     Args:
         first, second: the curves' rows of steps.parquet.
-        places: see :func:`places_of`.
+        points: see :func:`compared_scales`.
     """
     rows = []
-    for name, scales in places.items():
+    for name, scales in points.items():
         sides: list[Share] = []
         for steps, scale in zip((first, second), scales, strict=True):
             (row,) = steps[steps["scale"] == scale].to_dict("records")
@@ -70,9 +70,9 @@ def compare_unpaired(first: pd.DataFrame, second: pd.DataFrame, places: dict[str
     return rows
 
 
-def _row(place: str, scales: tuple[int, int], accuracies: list[float]) -> Row:
+def _row(point: str, scales: tuple[int, int], accuracies: list[float]) -> Row:
     return {
-        "at": place,
+        "at": point,
         "scale": scales[0],
         "other_scale": scales[1],
         "accuracy": accuracies[0],

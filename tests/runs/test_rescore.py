@@ -11,7 +11,7 @@ from folders import CLASSES, PREDICTED, STEPS, TRUE, write
 
 from semscale.analysis import conclude, wilson_interval
 from semscale.errors import SemscaleError
-from semscale.replay import replay
+from semscale.runs.published import replay
 
 
 def test_steps_of_a_ladder_that_is_not_nested(tmp_path: Path) -> None:

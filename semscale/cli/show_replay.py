@@ -1,4 +1,4 @@
-"""What `semscale replay` prints and writes."""
+"""Output of `semscale replay`."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from rich.text import Text
 
 from semscale.errors import SemscaleError
 from semscale.redact import printable
-from semscale.replay.run import Replay
+from semscale.runs.published import Replay
 
 _INTEGERS = ("critical_scale", "critical_low", "critical_high", "peak_n_categories")
 
 
 def as_json(result: Replay) -> str:
-    """Return `{"steps": [...], "curves": [...]}` with the rows of :class:`semscale.replay.run.Replay`."""
+    """Return `{"steps": [...], "curves": [...]}` with the rows of :class:`semscale.runs.published.Replay`."""
     return json.dumps({"steps": result.steps, "curves": result.curves}, indent=1, ensure_ascii=False)
 
 

@@ -1,4 +1,4 @@
-"""What two studies differ in besides their results: settings, models with their weights, datasets, category sets."""
+"""Settings of studies and their differences: models with their weights, datasets, category sets."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from semscale.comparison.answers import Answers
-from semscale.comparison.runs import FinishedRun
 from semscale.redact import shown
+from semscale.runs.finished import CurveAnswers, FinishedRun
 
 # of the study file; where it runs (servers, stores, devices) changes no result
 _KEYS = ("encoder", "aggregation", "steps", "scales", "orders", "controls", "limit", "max_bad_fraction", "margin")
@@ -16,7 +15,7 @@ _OF_MODEL = ("weights_sha256", "architecture", "dtype", "device")
 _DIGITS = 12
 
 
-def settings_of(run: FinishedRun, answers: Mapping[str, Answers]) -> dict[str, str]:
+def settings_of(run: FinishedRun, answers: Mapping[str, CurveAnswers]) -> dict[str, str]:
     """Return what a study ran with, a line per thing; two studies with the same lines ask the same question.
 
     Args:
@@ -51,7 +50,7 @@ def compare_settings(
     return differs, [name for name in names if name not in differs]
 
 
-def same_sets(first: Answers, second: Answers, scale: int) -> bool:
+def same_sets(first: CurveAnswers, second: CurveAnswers, scale: int) -> bool:
     """Whether two curves offer the same categories at a scale that both have, in whatever order."""
     one, other = (
         next(step for step in answers.ladder.steps if step.scale == scale).categories for answers in (first, second)

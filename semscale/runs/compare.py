@@ -1,4 +1,4 @@
-"""Studies side by side: every later run against the first."""
+"""Comparison of finished studies: every later run against the first."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ from typing import Any
 
 import pandas as pd
 
-from semscale.comparison.answers import Answers, common_images, read_answers
-from semscale.comparison.pairs import Row, compare_paired, compare_unpaired, correct_for_several, places_of
-from semscale.comparison.runs import FinishedRun, read_run
-from semscale.comparison.settings import compare_settings, same_sets, settings_of
 from semscale.errors import SemscaleError
+from semscale.runs.finished import CurveAnswers, FinishedRun, read_answers, read_run
+from semscale.runs.pairs import Row, compare_paired, compare_unpaired, compared_scales, correct_for_several
+from semscale.runs.settings import compare_settings, same_sets, settings_of
 from semscale.study.rundir import CURVE_KEY
 
 _OF_CURVE = (
@@ -80,8 +79,8 @@ def compare(places: Sequence[str], progress: Callable[[int, int], None] = lambda
         progress: is told how many of all curves are read.
 
     Raises:
-        SemscaleError: fewer than two runs or one twice, or what :func:`semscale.comparison.runs.read_run` and
-            :func:`semscale.comparison.answers.read_answers` refuse.
+        SemscaleError: fewer than two runs or one twice, or what :func:`semscale.runs.finished.read_run` and
+            :func:`semscale.runs.finished.read_answers` refuse.
     """
     if not 2 <= len(places) <= len(ascii_uppercase):
         raise SemscaleError("a comparison needs two runs or more", found=", ".join(places) or "none")
@@ -90,7 +89,7 @@ def compare(places: Sequence[str], progress: Callable[[int, int], None] = lambda
     if twice:
         raise SemscaleError("a run stands here twice", found=twice[0], expected="different run directories")
     named = [_named(run, _name_columns(runs)) for run in runs]
-    answers: list[dict[str, Answers]] = []
+    answers: list[dict[str, CurveAnswers]] = []
     total = sum(map(len, named))
     for run, mine in zip(runs, named, strict=True):
         answers.append({})
@@ -132,15 +131,19 @@ def _named(run: FinishedRun, columns: Sequence[str]) -> dict[str, Row]:
     return {" x ".join(str(row[name]) for name in columns): row for row in rows}
 
 
-def _one_per_dataset(curves: dict[str, Row], answers: dict[str, Answers]) -> dict[str, Answers]:
+def _one_per_dataset(curves: dict[str, Row], answers: dict[str, CurveAnswers]) -> dict[str, CurveAnswers]:
     return {str(row["dataset"]): answers[name] for name, row in reversed(curves.items())}
 
 
 def _compared(
-    name: str, run: FinishedRun, other_run: FinishedRun, first: tuple[Row, Answers], second: tuple[Row, Answers]
+    name: str,
+    run: FinishedRun,
+    other_run: FinishedRun,
+    first: tuple[Row, CurveAnswers],
+    second: tuple[Row, CurveAnswers],
 ) -> Iterator[Row]:
     (curve, answers), (other_curve, other_answers) = first, second
-    places = places_of(answers, other_answers, (int(curve["peak_scale"]), int(other_curve["peak_scale"])))
+    places = compared_scales(answers, other_answers, (int(curve["peak_scale"]), int(other_curve["peak_scale"])))
     if answers.images == other_answers.images:
         rows = compare_paired(answers, other_answers, places)
     else:
@@ -157,7 +160,7 @@ def _compared(
             **{f"other_{key}": other_curve[key] for key in ("model", "aggregation")},
             "images": len(answers.images),
             "other_images": len(other_answers.images),
-            "common_images": common_images(answers, other_answers),
+            "common_images": answers.common_images(other_answers),
             "same_sets": same_sets(answers, other_answers, last),
             **row,
         }

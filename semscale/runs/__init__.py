@@ -1,0 +1,1 @@
+"""Finished runs and published results: read, scored again, compared."""
