@@ -69,7 +69,7 @@ def test_an_authority_that_is_none_is_refused(tmp_path: Path, text: str) -> None
 
 def test_the_token_stands_in_no_representation_and_no_message() -> None:
     from semscale.encoding.actor import ActorSettings
-    from semscale.encoding.identity import EncoderIdentity
+    from semscale.encoding.encoder_fingerprint import EncoderIdentity
 
     access = Access("s3cret-token", b"pem")
     identity = EncoderIdentity("m", "f", 2, None)

@@ -16,14 +16,13 @@ import ray
 
 from semscale.access import Access
 from semscale.datasets.base import Reader
+from semscale.encoding.encoder_fingerprint import EncoderIdentity, Probe
 from semscale.encoding.folder import Folder
-from semscale.encoding.identity import EncoderIdentity, Probe
-from semscale.encoding.keys import text_key
-from semscale.encoding.pictures import decode_all, read_all
-from semscale.encoding.preprocess import to_ppm
+from semscale.encoding.image_pipeline import decode_all, read_all, to_ppm
+from semscale.encoding.key_index import text_key
 from semscale.encoding.segment import write_segment
 from semscale.encoding.store import EmbeddingStore, Kind
-from semscale.encoding.work import Work
+from semscale.encoding.throughput import Work
 from semscale.errors import SemscaleError
 
 if TYPE_CHECKING:

@@ -1,9 +1,11 @@
-"""A careful clip-client: every document comes back with its embedding or with the reason why not.
+"""Careful clip-client: every document comes back with its embedding or with the reason why not.
 
 The bare ``Client.encode`` loses all results when one document is bad, waits for ever on a hung server, and with
 ``asyncio.CancelledError`` even escapes ``except Exception``. Here results and failures are collected by callbacks keyed
 by document id, a deadline stands around every call, and what failed is sent again in smaller requests until the bad
-document stands alone.
+document stands alone. Decoded pictures travel packed to semscale's own server, see :mod:`semscale.serving.packed`.
+clip-client sends a token; jina opens TLS channels with the process's own certificate authorities only, so a private one
+is handed to its channels here, by address.
 """
 
 from __future__ import annotations
@@ -11,23 +13,99 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
+import grpc  # type: ignore[import-untyped]
+import jina.clients.base.grpc as jina_grpc
 import numpy as np
 import numpy.typing as npt
+from clip_client import Client
 from docarray import Document, DocumentArray
 from grpc import RpcError  # type: ignore[import-untyped]
 from jina.excepts import BadServer, BadServerFlow
+from jina.serve.networking.utils import get_grpc_channel
 
 from semscale.access import Access, tls_fault, wants_tls
-from semscale.encoding.connection import connect, is_refusal
-from semscale.encoding.pace import Pace
-from semscale.encoding.packed import post_packed
-from semscale.encoding.preprocess import Picture, to_ppm
-from semscale.encoding.unit import to_unit
-from semscale.encoding.work import Call
+from semscale.encoding.addresses import certificate_name
+from semscale.encoding.image_pipeline import Picture, to_ppm
+from semscale.encoding.segment import to_unit
+from semscale.encoding.throughput import Call, Pace
+
+# by address: the authorities, and the name in the certificate where that is another one
+_trust: dict[str, tuple[bytes | None, str | None]] = {}
+
+
+def connect(url: str, access: Access) -> Any:
+    """Return a clip-client for `grpc://host:port` or `grpcs://host:port`; nothing is sent yet."""
+    parts = urlsplit(url)
+    url, name = parts._replace(fragment="").geturl(), certificate_name(url)
+    _trust[f"{parts.hostname}:{parts.port}"] = access.authority, name
+    jina_grpc.get_grpc_channel = _channel
+    return Client(url, credential={"Authorization": access.metadata[0][1]} if access.metadata else {})
+
+
+def is_refusal(error: BaseException) -> bool:
+    """Whether jina's error stands for gRPC's UNAUTHENTICATED."""
+    cause = error.__cause__
+    return isinstance(cause, grpc.RpcError) and cause.code() == grpc.StatusCode.UNAUTHENTICATED
+
+
+def _channel(address: str, options: Any = None, **others: Any) -> Any:
+    authority, name = _trust.get(address, (None, None))
+    if name is not None:
+        options = [*(options or []), ("grpc.ssl_target_name_override", name), ("grpc.default_authority", name)]
+    return get_grpc_channel(address, options=options, root_certificates=authority, **others)
+
+
+Float32 = npt.NDArray[np.float32]
+
+
+async def post_packed(
+    post: Callable[..., Any], pictures: Sequence[Picture], rows: int, prefetch: int, found: dict[int, Float32]
+) -> None:
+    """Send pictures of one shape and collect the embedding of each by its place; those that failed are missing.
+
+    Args:
+        post: :meth:`semscale.encoding.client.EncodeClient.post`.
+        pictures: uint8 (height, width, 3) each.
+        rows: pictures per request.
+        prefetch: requests in flight.
+        found: takes the embeddings as they come, so that they are not lost with the connection.
+
+    Raises:
+        ConnectionError: the server is not there.
+        ValueError: a matrix has fewer or more rows than pictures were sent.
+    """
+    starts = range(0, len(pictures), rows)
+    documents = DocumentArray(
+        [Document(id=str(start), tensor=np.stack(pictures[start : start + rows])) for start in starts]
+    )
+    wrong: list[str] = []
+
+    def on_done(response: Any) -> None:
+        for document in response.docs:
+            start, matrix = int(document.id), document.embedding
+            expected = min(rows, len(pictures) - start)
+            # a server that knows no packed requests may answer anything
+            if not isinstance(matrix, np.ndarray) or matrix.ndim != 2:
+                continue
+            if len(matrix) != expected:
+                wrong.append(f"it answers {len(matrix)} embeddings for {expected} pictures")
+            else:
+                found.update(zip(range(start, start + expected), matrix.astype(np.float32, copy=False), strict=True))
+
+    def on_error(response: Any) -> None:
+        del response
+
+    stream = post("/encode_packed", documents, on_done=on_done, on_error=on_error, request_size=1, prefetch=prefetch)
+    async for _ in stream:
+        pass
+    if wrong:
+        raise ValueError(wrong[0])
+
 
 T = TypeVar("T")
 Float32 = npt.NDArray[np.float32]

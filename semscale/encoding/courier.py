@@ -19,9 +19,9 @@ import numpy as np
 
 from semscale.access import Access
 from semscale.encoding.client import EncodeClient, Encoded, Float32, ServerUnavailableError, WrongServerError
+from semscale.encoding.encoder_fingerprint import EncoderIdentity, Probe
 from semscale.encoding.handshake import confirm, greet, in_one_line
-from semscale.encoding.identity import EncoderIdentity, Probe
-from semscale.encoding.work import Call
+from semscale.encoding.throughput import Call
 from semscale.errors import SemscaleError
 
 _GREETING_SECONDS = 60.0

@@ -13,15 +13,14 @@ import ray
 from semscale.access import Access
 from semscale.datasets.base import Dataset
 from semscale.encoding.actor import NOT_STORED, ActorSettings
+from semscale.encoding.encoder_fingerprint import EncoderIdentity, read_probe
 from semscale.encoding.folder import Folder
-from semscale.encoding.identity import EncoderIdentity, read_probe
-from semscale.encoding.images import EncodedImages, Found
-from semscale.encoding.keys import text_key
-from semscale.encoding.lacking import NotStoredError, check_bad
+from semscale.encoding.image_outcomes import EncodedImages, Found, NotStoredError, check_bad
+from semscale.encoding.key_index import text_key
 from semscale.encoding.pool import Pool, Progress
 from semscale.encoding.segment import Float32
 from semscale.encoding.store import EmbeddingStore, LostRowsError
-from semscale.encoding.work import WorkLog
+from semscale.encoding.throughput import WorkLog
 from semscale.errors import SemscaleError
 
 _BATCH = 64

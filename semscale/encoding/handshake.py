@@ -20,10 +20,17 @@ from docarray import Document, DocumentArray
 
 from semscale.access import Access, read_access
 from semscale.encoding.client import EncodeClient, Float32, ServerUnavailableError
+from semscale.encoding.encoder_fingerprint import (
+    PROBE_TEXT,
+    EncoderIdentity,
+    check_cosine,
+    check_probe,
+    fingerprint_of,
+    probe_image,
+    takes_packed,
+)
 from semscale.encoding.folder import Folder
-from semscale.encoding.identity import EncoderIdentity, fingerprint_of, takes_packed
-from semscale.encoding.preprocess import can_prepare
-from semscale.encoding.probe import PROBE_TEXT, check_cosine, check_probe, probe_image
+from semscale.encoding.image_pipeline import can_prepare
 from semscale.errors import SemscaleError
 
 # seconds that other endpoints have to answer when one has

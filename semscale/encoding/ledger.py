@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from semscale.encoding.gate import Gate
-from semscale.encoding.keys import ABSENT, Keys, KeyTable, as_keys
+from semscale.encoding.endpoint_pool import Gate
+from semscale.encoding.key_index import ABSENT, Keys, KeyTable, as_keys
 
 _STORED = -1
 # A dict takes a claim at once, a table takes many in little room.

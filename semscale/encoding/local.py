@@ -17,17 +17,14 @@ import numpy as np
 import numpy.typing as npt
 
 from semscale.datasets.base import Dataset
+from semscale.encoding.encoder_fingerprint import EncoderIdentity
 from semscale.encoding.folder import Folder
-from semscale.encoding.identity import EncoderIdentity
-from semscale.encoding.images import EncodedImages, Found
-from semscale.encoding.keys import text_key
-from semscale.encoding.lacking import check_bad
-from semscale.encoding.pictures import decode_all, read_all
-from semscale.encoding.preprocess import Picture
-from semscale.encoding.segment import Float32, write_segment
+from semscale.encoding.image_outcomes import EncodedImages, Found, check_bad
+from semscale.encoding.image_pipeline import Picture, decode_all, read_all
+from semscale.encoding.key_index import text_key
+from semscale.encoding.segment import Float32, to_unit, write_segment
 from semscale.encoding.store import EmbeddingStore, Kind, LostRowsError
-from semscale.encoding.unit import to_unit
-from semscale.encoding.work import Work, WorkLog
+from semscale.encoding.throughput import Work, WorkLog
 from semscale.errors import SemscaleError
 
 Progress = Callable[[int, int], None]

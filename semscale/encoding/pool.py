@@ -11,11 +11,10 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from semscale.encoding.actor import CHUNKS, ActorSettings, ChunkReport, RemoteEncoder
-from semscale.encoding.gate import News
-from semscale.encoding.keys import Keys
+from semscale.encoding.endpoint_pool import News
+from semscale.encoding.key_index import Keys
 from semscale.encoding.ledger import Ledger
-from semscale.encoding.share import Share
-from semscale.encoding.work import WorkLog
+from semscale.encoding.throughput import Share, WorkLog
 from semscale.errors import SemscaleError, summarize
 
 Progress = Callable[[int, int], None]

@@ -1,7 +1,7 @@
-"""One file of the embedding store: written whole or not at all, and never believed when a single bit of it has changed.
+"""One file of the embedding store: written whole or not at all, and never believed when a single bit has changed.
 
 A segment is a Parquet file with the columns ``sha256`` (32 bytes) and ``embedding`` (float32, unit length). Parquet's
-page checksums leave the headers of pages out, so a digest of each column stands in the file's metadata as well.
+page checksums leave the headers of pages out, so a digest of each column stands in the metadata of the file as well.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from semscale.encoding.folder import Folder
-from semscale.encoding.keys import Keys
+from semscale.encoding.key_index import Keys
 from semscale.errors import SemscaleError, cannot_write
 
 Float32 = npt.NDArray[np.float32]
@@ -150,3 +150,24 @@ def _digest(array: npt.NDArray[np.generic]) -> bytes:
     sha = hashlib.sha256(f"{array.dtype} {array.shape} ".encode())
     sha.update(np.ascontiguousarray(array).view(np.uint8).data)
     return sha.hexdigest().encode()
+
+
+def to_unit(embeddings: npt.NDArray[np.float32], reasons: list[str | None], who: str) -> None:
+    """Bring rows to unit length, in place; those that have no direction become zeros, with a reason.
+
+    Args:
+        embeddings: float32 [n, dimension].
+        reasons: per row None, or why there is none; is added to.
+        who: what a reason begins with.
+
+    >>> rows, reasons = np.array([[3.0, 4.0], [0.0, 0.0]], dtype=np.float32), [None, None]
+    >>> to_unit(rows, reasons, "the model gave")
+    >>> rows.tolist(), reasons
+    ([[0.6000000238418579, 0.800000011920929], [0.0, 0.0]], [None, 'the model gave an embedding of zeros'])
+    """
+    lengths = np.linalg.norm(embeddings.astype(np.float64), axis=1)
+    for i in np.flatnonzero(~np.isfinite(lengths) | (lengths == 0.0)).tolist():
+        kind = "of zeros" if lengths[i] == 0.0 else "that is not finite"
+        reasons[i] = reasons[i] or f"{who} an embedding {kind}"
+        embeddings[i], lengths[i] = 0.0, 1.0
+    embeddings /= lengths.astype(np.float32)[:, None]

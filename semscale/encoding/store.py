@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from semscale.encoding.folder import Folder
-from semscale.encoding.keys import ABSENT, Keys, KeyTable, as_keys
+from semscale.encoding.key_index import ABSENT, Keys, KeyTable, as_keys
 from semscale.encoding.segment import DamagedSegmentError, Float32, read_keys, read_rows, remove_leftovers
 from semscale.errors import SemscaleError
 

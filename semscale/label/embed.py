@@ -10,7 +10,7 @@ import numpy as np
 
 from semscale.datasets.base import Dataset
 from semscale.datasets.samples import Sample, SampleTable
-from semscale.encoding.lacking import TooManyBadImagesError
+from semscale.encoding.image_outcomes import TooManyBadImagesError
 from semscale.encoding.segment import Float32
 from semscale.label.listing import Item, Listing
 

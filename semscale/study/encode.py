@@ -11,9 +11,9 @@ import pandas as pd
 
 from semscale.config import StudyConfig
 from semscale.datasets.duplicates import duplicate_notes
+from semscale.encoding.encoder_fingerprint import EncoderIdentity
 from semscale.encoding.folder import Folder
-from semscale.encoding.identity import EncoderIdentity
-from semscale.encoding.images import EncodedImages
+from semscale.encoding.image_outcomes import EncodedImages
 from semscale.encoding.segment import Float32
 from semscale.study.arms import Arm
 from semscale.study.progress import Reporter

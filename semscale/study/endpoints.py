@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from semscale.access import Access, read_access
 from semscale.config import StudyConfig
 from semscale.encoding.addresses import Addresses
+from semscale.encoding.encoder_fingerprint import EncoderIdentity, forget_origin, recall_origin, remember_origin
 from semscale.encoding.folder import Folder
-from semscale.encoding.identity import EncoderIdentity, forget_origin, recall_origin, remember_origin
 from semscale.errors import SemscaleError
 from semscale.models.model_fingerprint import model_origin
 from semscale.study.progress import Reporter

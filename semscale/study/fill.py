@@ -11,7 +11,7 @@ import pandas as pd
 
 from semscale.config import StudyConfig
 from semscale.encoding.folder import Folder, embedding_store
-from semscale.encoding.lacking import TooManyBadImagesError
+from semscale.encoding.image_outcomes import TooManyBadImagesError
 from semscale.study.arms import Arm, make_arms, write_ladders
 from semscale.study.cluster import connect
 from semscale.study.encode import EncodedModel, encode_model, write_work

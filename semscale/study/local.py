@@ -9,18 +9,20 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from semscale.config import StudyConfig
-from semscale.encoding.folder import Folder
-from semscale.encoding.identity import (
+from semscale.encoding.encoder_fingerprint import (
+    PROBE_TEXT,
     EncoderIdentity,
+    check_probe,
     fingerprint_of,
     forget_origin,
+    probe_image,
     recall_origin,
     remember_origin,
     takes_packed,
 )
-from semscale.encoding.preprocess import can_prepare
-from semscale.encoding.probe import PROBE_TEXT, check_probe, probe_image
-from semscale.encoding.unit import to_unit
+from semscale.encoding.folder import Folder
+from semscale.encoding.image_pipeline import can_prepare
+from semscale.encoding.segment import to_unit
 from semscale.errors import SemscaleError
 from semscale.models.model_fingerprint import model_origin
 from semscale.study.progress import Reporter

@@ -7,8 +7,14 @@ from pathlib import Path
 
 from semscale.access import Access
 from semscale.config import StudyConfig
+from semscale.encoding.encoder_fingerprint import (
+    EncoderIdentity,
+    fingerprint_of,
+    recall_origin,
+    record_of,
+    takes_packed,
+)
 from semscale.encoding.folder import Folder
-from semscale.encoding.identity import EncoderIdentity, fingerprint_of, recall_origin, record_of, takes_packed
 from semscale.errors import SemscaleError
 from semscale.models.model_fingerprint import model_origin
 

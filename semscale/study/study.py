@@ -11,7 +11,7 @@ import pandas as pd
 
 from semscale.config import StudyConfig
 from semscale.encoding.folder import Folder, embedding_store
-from semscale.encoding.lacking import TooManyBadImagesError
+from semscale.encoding.image_outcomes import TooManyBadImagesError
 from semscale.encoding.store import LostRowsError
 from semscale.errors import SemscaleError
 from semscale.study.arms import Arm, make_arms, write_ladders

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from semscale.access import Access
 from semscale.config import StudyConfig
+from semscale.encoding.encoder_fingerprint import EncoderIdentity
 from semscale.encoding.folder import Folder
-from semscale.encoding.identity import EncoderIdentity
 from semscale.encoding.local import LocalEncoder
 from semscale.study.endpoints import Endpoints
 from semscale.study.local import LocalModel

@@ -15,8 +15,8 @@ from semscale.datasets.registry import load_dataset
 from semscale.encoding import pool
 from semscale.encoding.addresses import Addresses, certificate_name
 from semscale.encoding.encoder import Encoder
+from semscale.encoding.endpoint_pool import Roster
 from semscale.encoding.handshake import shake_hands
-from semscale.encoding.roster import Roster
 from semscale.errors import SemscaleError
 from semscale.serving.launcher import launch_server
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from test_store import keys, rows
 
+from semscale.encoding.encoder_fingerprint import forget_origin, read_probe, recall_origin, remember_origin
 from semscale.encoding.folder import Folder
 from semscale.encoding.handshake import shake_hands
-from semscale.encoding.identity import forget_origin, read_probe, recall_origin, remember_origin
 from semscale.encoding.segment import write_segment
 from semscale.encoding.store import EmbeddingStore
 from semscale.errors import SemscaleError

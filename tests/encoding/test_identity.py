@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from semscale.encoding.identity import (
+from semscale.encoding.encoder_fingerprint import (
     EncoderIdentity,
     fingerprint_of,
     forget_origin,

@@ -18,7 +18,7 @@ from semscale.datasets.registry import load_dataset
 from semscale.encoding.encoder import Encoder
 from semscale.encoding.folder import Folder
 from semscale.encoding.handshake import shake_hands
-from semscale.encoding.lacking import TooManyBadImagesError
+from semscale.encoding.image_outcomes import TooManyBadImagesError
 from semscale.encoding.local import LocalEncoder
 from semscale.errors import SemscaleError
 from semscale.study.local import LocalModel

@@ -12,7 +12,7 @@ import pytest
 from semscale.datasets.picture import decode
 from semscale.datasets.registry import load_dataset
 from semscale.encoding.client import EncodeClient, Encoded, ServerUnavailableError
-from semscale.encoding.preprocess import Picture, prepare, to_ppm
+from semscale.encoding.image_pipeline import Picture, prepare, to_ppm
 
 
 def pictures(n: int, side: int = 40) -> list[Picture]:

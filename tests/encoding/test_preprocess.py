@@ -6,7 +6,7 @@ from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 
 from semscale.datasets.picture import BadImageError, decode
-from semscale.encoding.preprocess import can_prepare, draft_side, prepare, to_ppm
+from semscale.encoding.image_pipeline import can_prepare, draft_side, prepare, to_ppm
 
 
 def picture(mode: str, size: tuple[int, int], form: str = "PNG") -> bytes:

@@ -21,7 +21,7 @@ from semscale.datasets.registry import load_dataset
 from semscale.encoding.client import EncodeClient
 from semscale.encoding.encoder import Encoder
 from semscale.encoding.handshake import ask, shake_hands
-from semscale.encoding.preprocess import to_ppm
+from semscale.encoding.image_pipeline import to_ppm
 from semscale.errors import SemscaleError
 from semscale.models.mini import load_mini
 

@@ -12,8 +12,8 @@ import pytest
 
 from semscale.datasets.base import Dataset
 from semscale.encoding.encoder import EncodedImages, Encoder
+from semscale.encoding.encoder_fingerprint import EncoderIdentity
 from semscale.encoding.handshake import shake_hands
-from semscale.encoding.identity import EncoderIdentity
 from semscale.encoding.store import EmbeddingStore
 from semscale.errors import SemscaleError
 

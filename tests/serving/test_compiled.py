@@ -7,7 +7,7 @@ import shutil
 import numpy as np
 import pytest
 
-from semscale.encoding.identity import fingerprint_of
+from semscale.encoding.encoder_fingerprint import fingerprint_of
 from semscale.models.encoder import BatchEncoder
 from semscale.models.loading import load_model
 

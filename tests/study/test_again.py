@@ -11,7 +11,7 @@ import pytest
 from mlflow import MlflowClient
 
 from semscale.config import StudyConfig, study_from
-from semscale.encoding.identity import fingerprint_of, recall_origin, remember_origin
+from semscale.encoding.encoder_fingerprint import fingerprint_of, recall_origin, remember_origin
 from semscale.errors import SemscaleError
 from semscale.models.model_fingerprint import model_origin
 from semscale.study.progress import Quiet

@@ -1,22 +1,19 @@
-"""Decoding and resizing on the worker, bit-identical to what the server would have done with the whole file.
-
-open_clip's evaluation transform is Resize, CenterCrop, convert to RGB, ToTensor, Normalize (``open_clip.transform.
-image_transform``). The first three happen here, so that a server with a GPU only runs the model, and a photograph of
-500 kB travels as a few kB. The picture is sent as its pixels, packed with others, or as PPM, which is lossless as well;
-there the server's own transform then finds nothing left to resize or crop.
-"""
+"""Image pipeline: read, verify, decode, and resize bit for bit as torchvision and open_clip do on the server."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from semscale.datasets.picture import BadImageError
+from semscale.datasets.base import Reader
+from semscale.datasets.picture import BadImageError, decode
+from semscale.encoding.encoder_fingerprint import EncoderIdentity
 
 # Resizing the shorter side to the model's size makes a very long image enormous: 1 x 50,000 pixels would need 7.5 GB.
 _MAX_RESIZED_PIXELS = 32_000_000
@@ -115,3 +112,48 @@ def _center_crop(image: Image.Image, height: int, width: int) -> Image.Image:
     left = round((image.size[0] - width) / 2.0)
     top = round((image.size[1] - height) / 2.0)
     return image.crop((left, top, left + width, top + height))
+
+
+def read_all(reader: Reader, places: Sequence[str]) -> tuple[list[bytes | None], dict[int, str]]:
+    """Return the files at these places, None for those that cannot be read, and by their number the reasons."""
+
+    def read(place: str) -> bytes | str:
+        try:
+            return reader.read(place)
+        except OSError as error:
+            return f"cannot be read: {error.strerror or error}"
+
+    parallel = getattr(reader, "parallel", 1)
+    if parallel > 1:
+        with ThreadPoolExecutor(parallel) as threads:
+            found = list(threads.map(read, places))
+    else:
+        found = [read(place) for place in places]
+    contents = [one if isinstance(one, bytes) else None for one in found]
+    return contents, {i: one for i, one in enumerate(found) if isinstance(one, str)}
+
+
+def decode_all(
+    identity: EncoderIdentity, contents: Sequence[bytes | None], wanted: Sequence[int]
+) -> tuple[dict[int, Picture | bytes], dict[int, str]]:
+    """Decode the wanted ones of some files.
+
+    Returns:
+        By their number the pictures, uint8 (height, width, 3) as the model wants them, or files where its
+        preprocessing is not known here; and the reasons why the others are bad.
+    """
+    spec = identity.preprocess
+    if spec is not None and not can_prepare(spec):
+        spec = None
+    draft = draft_side(spec) if spec is not None and identity.draft else None
+    pictures: dict[int, Picture | bytes] = {}
+    bad: dict[int, str] = {}
+    for i in wanted:
+        content = contents[i]
+        assert content is not None  # only what was read is wanted
+        try:
+            image = decode(content, draft)
+            pictures[i] = whole(image, content) if spec is None else prepare(image, spec)
+        except BadImageError as error:
+            bad[i] = str(error)
+    return pictures, bad

@@ -1,4 +1,4 @@
-"""A table of SHA-256 digests in 40 bytes a row; a dict of Python objects takes five times as much."""
+"""Key index of the store: SHA-256 digests in 40 bytes a row; a dict of Python objects takes five times as much."""
 
 from __future__ import annotations
 
