@@ -21,18 +21,26 @@ from urllib.parse import urlsplit
 import grpc  # type: ignore[import-untyped]
 import jina.clients.base.grpc as jina_grpc
 import numpy as np
-import numpy.typing as npt
 from clip_client import Client
 from docarray import Document, DocumentArray
-from grpc import RpcError  # type: ignore[import-untyped]
 from jina.excepts import BadServer, BadServerFlow
 from jina.serve.networking.utils import get_grpc_channel
 
 from semscale.access import Access, tls_fault, wants_tls
 from semscale.encoding.addresses import certificate_name
 from semscale.encoding.image_pipeline import Picture, to_ppm
-from semscale.encoding.segment import to_unit
+from semscale.encoding.segment import Float32, to_unit
 from semscale.encoding.throughput import Call, Pace
+
+T = TypeVar("T")
+
+# The gateway spins at full load when a small prefetch holds requests back; what is in flight is
+# bounded by how much is handed over in one call instead.
+_PREFETCH = 1000
+_SMALL_REQUEST = 8
+_REJECTED = "RejectedDocumentsError"
+_NETWORK = ("InternalNetworkError", "EstablishGrpcConnectionError", "AioRpcError", "ConnectionError")
+_NOBODY = "failed to connect"
 
 # by address: the authorities, and the name in the certificate where that is another one
 _trust: dict[str, tuple[bytes | None, str | None]] = {}
@@ -58,9 +66,6 @@ def _channel(address: str, options: Any = None, **others: Any) -> Any:
     if name is not None:
         options = [*(options or []), ("grpc.ssl_target_name_override", name), ("grpc.default_authority", name)]
     return get_grpc_channel(address, options=options, root_certificates=authority, **others)
-
-
-Float32 = npt.NDArray[np.float32]
 
 
 async def post_packed(
@@ -105,18 +110,6 @@ async def post_packed(
         pass
     if wrong:
         raise ValueError(wrong[0])
-
-
-T = TypeVar("T")
-Float32 = npt.NDArray[np.float32]
-
-# The gateway spins at full load when a small prefetch holds requests back; what is in flight is
-# bounded by how much is handed over in one call instead.
-_PREFETCH = 1000
-_SMALL_REQUEST = 8
-_REJECTED = "RejectedDocumentsError"
-_NETWORK = ("InternalNetworkError", "EstablishGrpcConnectionError", "AioRpcError", "ConnectionError")
-_NOBODY = "failed to connect"
 
 
 class ServerUnavailableError(ConnectionError):
@@ -330,7 +323,7 @@ class EncodeClient:
         except TimeoutError as error:
             self._client = connect(self.url, self._access)
             raise ServerUnavailableError(f"{self.url} gave no answer within {self.deadline:g} s", late=True) from error
-        except (ConnectionError, RpcError, BadServerFlow, BadServer) as error:
+        except (ConnectionError, grpc.RpcError, BadServerFlow, BadServer) as error:
             if isinstance(error, BadServerFlow) and is_refusal(error):
                 raise self._access.refusal(self.url) from error
             if self.url.startswith("grpcs:") and (fault := tls_fault(str(error))):
