@@ -22,6 +22,7 @@ from semscale.encoding.image_pipeline import decode_all, read_all, to_ppm
 from semscale.encoding.key_index import text_key
 from semscale.encoding.segment import write_segment
 from semscale.encoding.store import EmbeddingStore, Kind
+from semscale.encoding.store_backed import NOT_STORED
 from semscale.encoding.throughput import Work
 from semscale.errors import SemscaleError
 
@@ -37,9 +38,6 @@ _COURIER = "semscale.encoding.courier"
 _MOST_PROCESSES = 6
 # an answer may be lost on its way to the driver, which then asks again
 _REMEMBERED = 4 * CHUNKS
-
-NOT_STORED = "is not in the store"
-"""The reason for an item that would have to be sent by an actor that may not send."""
 
 
 @dataclass(frozen=True)

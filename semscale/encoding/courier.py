@@ -18,9 +18,10 @@ from typing import Any
 import numpy as np
 
 from semscale.access import Access
-from semscale.encoding.client import EncodeClient, Encoded, Float32, ServerUnavailableError, WrongServerError
+from semscale.encoding.client import EncodeClient, Encoded, ServerUnavailableError, WrongServerError
 from semscale.encoding.encoder_fingerprint import EncoderIdentity, Probe
 from semscale.encoding.handshake import confirm, greet, in_one_line
+from semscale.encoding.segment import Float32
 from semscale.encoding.throughput import Call
 from semscale.errors import SemscaleError
 

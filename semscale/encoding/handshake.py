@@ -19,7 +19,7 @@ import numpy as np
 from docarray import Document, DocumentArray
 
 from semscale.access import Access, read_access
-from semscale.encoding.client import EncodeClient, Float32, ServerUnavailableError
+from semscale.encoding.client import EncodeClient, ServerUnavailableError
 from semscale.encoding.encoder_fingerprint import (
     PROBE_TEXT,
     EncoderIdentity,
@@ -31,6 +31,7 @@ from semscale.encoding.encoder_fingerprint import (
 )
 from semscale.encoding.folder import Folder
 from semscale.encoding.image_pipeline import can_prepare
+from semscale.encoding.segment import Float32
 from semscale.errors import SemscaleError
 
 # seconds that other endpoints have to answer when one has

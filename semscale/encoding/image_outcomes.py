@@ -77,7 +77,7 @@ class EncodedImages:
         positions: int64[n], indices into the dataset's samples, ascending.
         keys: V32[n], per position the SHA-256 of the image file.
         quarantine: file -> reason for all other samples, and for what the listing refused.
-        sent: documents sent to the servers on this occasion.
+        sent: documents sent to the servers in this run.
     """
 
     positions: npt.NDArray[np.int64]
@@ -87,15 +87,15 @@ class EncodedImages:
 
 
 @dataclass
-class Found:
-    """What is known of the images of a dataset so far.
+class ImageOutcomes:
+    """Outcomes of the images of a dataset so far.
 
     Attributes:
         dataset: which.
         keys: V32[n], the SHA-256 of each file that could be read.
         known: bool[n], which could.
         reasons: position -> why it is not in the store.
-        sent: how many were encoded on this occasion.
+        sent: how many were encoded in this run.
     """
 
     dataset: Dataset
@@ -105,13 +105,13 @@ class Found:
     sent: int = 0
 
     @classmethod
-    def nothing(cls, dataset: Dataset) -> Found:
-        """Return what is known before anything is read."""
+    def empty(cls, dataset: Dataset) -> ImageOutcomes:
+        """Return the outcomes before anything is read."""
         n = len(dataset.samples)
         return cls(dataset, np.zeros(n, dtype="V32"), np.zeros(n, dtype=np.bool_))
 
-    def note(self, i: int, key: bytes | None, reason: str | None) -> None:
-        """Take note of one image."""
+    def record(self, i: int, key: bytes | None, reason: str | None) -> None:
+        """Record the outcome of one image."""
         if key is not None:
             self.keys[i], self.known[i] = key, True
         if reason is not None:
@@ -127,8 +127,8 @@ class Found:
         if most_bad is not None and len(self.dataset.rejected) + len(self.reasons) > most_bad:
             check_bad(self.dataset, self.quarantine(), most_bad)
 
-    def settle(self, stored: EmbeddingStore, bad: dict[bytes, str], most_bad: int | None) -> EncodedImages:
-        """Return what has become of all images, when all have been tried.
+    def finalize(self, stored: EmbeddingStore, bad: dict[bytes, str], most_bad: int | None) -> EncodedImages:
+        """Return the final result after every image has been processed.
 
         Args:
             stored: the rows.

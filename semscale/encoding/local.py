@@ -1,4 +1,4 @@
-"""Encoding in this process, without servers and without Ray: for notebooks, and to test servers against."""
+"""In-process encoder, without servers and without Ray: for notebooks, and to test servers against."""
 
 from __future__ import annotations
 
@@ -10,24 +10,19 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from types import TracebackType
 from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from semscale.datasets.base import Dataset
 from semscale.encoding.encoder_fingerprint import EncoderIdentity
 from semscale.encoding.folder import Folder
-from semscale.encoding.image_outcomes import EncodedImages, Found, check_bad
 from semscale.encoding.image_pipeline import Picture, decode_all, read_all
 from semscale.encoding.key_index import text_key
 from semscale.encoding.segment import Float32, to_unit, write_segment
-from semscale.encoding.store import EmbeddingStore, Kind, LostRowsError
+from semscale.encoding.store import Kind
+from semscale.encoding.store_backed import Progress, StoreBackedEncoder
 from semscale.encoding.throughput import Work, WorkLog
-from semscale.errors import SemscaleError
-
-Progress = Callable[[int, int], None]
 
 HERE = "this process"
 """What stands for the endpoint in the work log."""
@@ -48,120 +43,56 @@ class Model(Protocol):
         ...
 
 
-class LocalEncoder:
-    """Encodes images and texts once each, by itself, with what :class:`semscale.encoding.encoder.Encoder` offers.
+class LocalEncoder(StoreBackedEncoder):
+    """Encodes images and texts once each in this process, as :class:`semscale.encoding.encoder.Encoder` does.
 
-    The rows are those of our server of the same model on the same kind of device, on a CPU to the last bit, and lie in
-    the same place of the store, so that either finds what the other has encoded.
+    The rows are those of our server of the same model on the same kind of device, on a CPU to the last bit, and are
+    stored in the same place, so that either finds what the other has encoded.
 
     Args:
         identity: the encoder.
-        load: brings the model; called when there is something to encode, and not at all when everything is stored.
+        load: loads the model; called when there is something to encode, and not at all when everything is stored.
         store: root of the embedding store.
     """
 
     def __init__(self, identity: EncoderIdentity, load: Callable[[], Model], store: Path | Folder) -> None:
-        self.identity = identity
-        self.batch_size = _CHUNK
-        self.work = WorkLog()
+        super().__init__(identity, store)
         self._load = load
-        self._folder = Folder.of(store) / identity.fingerprint
-        self._stores: dict[Kind, EmbeddingStore] = {
-            "image": EmbeddingStore(self._folder / "image"),
-            "text": EmbeddingStore(self._folder / "text"),
-        }
-        self._bad: dict[bytes, str] = {}
+        self._work = WorkLog()
 
-    def __enter__(self) -> LocalEncoder:
-        return self
+    @property
+    def work(self) -> WorkLog:
+        """Who encoded what so far."""
+        return self._work
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Do nothing: what was encoded is stored already."""
-
-    def encode_images(
-        self, dataset: Dataset, progress: Progress | None = None, most_bad: int | None = None
-    ) -> EncodedImages:
-        """Bring all images of a dataset into the store.
-
-        Args:
-            dataset: what to read.
-            progress: is told how many images are done.
-            most_bad: stop when more images than this cannot be used.
-
-        Raises:
-            TooManyBadImagesError: more than `most_bad`, or not one image could be used.
-            LostRowsError: what was stored is damaged already.
-            SemscaleError: the model cannot be had, or the store cannot be written.
-        """
-        check_bad(dataset, dataset.rejected, most_bad)
+    def _encode_image_chunks(
+        self, dataset: Dataset, progress: Progress | None
+    ) -> Iterator[tuple[range, Sequence[bytes | None], Sequence[str | None], int]]:
         self._stores["image"].refresh()
-        found = Found.nothing(dataset)
-        n = len(dataset.samples)
         for part, keys, reasons, pictures in self._read(dataset):
-            places = list(pictures)
-            if places:
-                wanted = [key for i in places if (key := keys[i]) is not None]
-                failed = self._compute("image", wanted, [pictures[i] for i in places])
-                found.sent += len(places)
-                reasons.update({places[j]: reason for j, reason in failed.items()})
-            for i, key in enumerate(keys):
-                found.note(part.start + i, key, reasons.get(i))
-            found.check(most_bad)
+            wanted = [(i, key) for i in pictures if (key := keys[i]) is not None]
+            if wanted:
+                failed = self._compute("image", [key for _, key in wanted], [pictures[i] for i, _ in wanted])
+                reasons.update({wanted[j][0]: reason for j, reason in failed.items()})
+            yield part, keys, [reasons.get(i) for i in range(len(part))], len(wanted)
             if progress:
-                progress(part.stop, n)
-        return found.settle(self._stores["image"], self._bad, most_bad)
+                progress(part.stop, len(dataset.samples))
 
-    def encode_texts(
-        self, texts: Sequence[str], progress: Progress | None = None, refused: dict[str, str] | None = None
-    ) -> int:
-        """Bring these texts into the store and return how many were encoded.
-
-        Args:
-            texts: what to encode.
-            progress: is told how many texts are done.
-            refused: takes the texts that cannot be encoded, with the reason, for a caller who can go on without them.
-
-        Raises:
-            SemscaleError: a text cannot be encoded, and `refused` is not given: a study cannot go on without it.
-        """
-        unique = list(dict.fromkeys(texts))
-        keys = [text_key(text) for text in unique]
-        stored = self._stores["text"]
-        stored.refresh()
-        held = stored.holds(keys)
-        missing = [i for i in range(len(unique)) if not held[i] and keys[i] not in self._bad]
+    def _encode_text_chunks(
+        self, texts: Sequence[str], progress: Progress | None
+    ) -> Iterator[tuple[Sequence[int], Sequence[str | None], int]]:
+        keys = [text_key(text) for text in texts]
+        self._stores["text"].refresh()
+        held = self._stores["text"].holds(keys)
+        missing = [i for i in range(len(texts)) if not held[i] and keys[i] not in self._bad]
         for start in range(0, len(missing), _CHUNK):
             chunk = missing[start : start + _CHUNK]
-            failed = self._compute("text", [keys[i] for i in chunk], [unique[i] for i in chunk])
-            self._bad.update({keys[chunk[j]]: reason for j, reason in failed.items()})
+            failed = self._compute("text", [keys[i] for i in chunk], [texts[i] for i in chunk])
+            yield chunk, [failed.get(j) for j in range(len(chunk))], len(chunk)
             if progress:
-                progress(len(unique) - len(missing) + start + len(chunk), len(unique))
+                progress(len(texts) - len(missing) + start + len(chunk), len(texts))
         if progress and not missing:
-            progress(len(unique), len(unique))
-        bad = {text: self._bad[key] for text, key in zip(unique, keys, strict=True) if key in self._bad}
-        if bad and refused is None:
-            text, reason = next(iter(bad.items()))
-            raise SemscaleError("a category text cannot be encoded", where=repr(text), found=reason)
-        if missing and stored.refresh():
-            lost = sum(key not in stored and key not in self._bad for key in keys)
-            if lost:
-                raise LostRowsError(stored.folder, lost)
-        if refused is not None:
-            refused.update(bad)
-        return len(missing)
-
-    def image_embeddings(self, keys: npt.NDArray[np.void]) -> Float32:
-        """Return unit-length rows [len(keys), dimension] of stored images."""
-        return self._stores["image"].read(keys)
-
-    def text_embeddings(self, texts: Sequence[str]) -> Float32:
-        """Return unit-length rows [len(texts), dimension] of stored texts."""
-        return self._stores["text"].read([text_key(text) for text in texts])
+            progress(len(texts), len(texts))
 
     def _read(
         self, dataset: Dataset
@@ -206,5 +137,5 @@ class LocalEncoder:
         good = [j for j, reason in enumerate(reasons) if reason is None]
         if good:
             write_segment(self._folder / kind, [keys[j] for j in good], np.ascontiguousarray(rows[good]))
-        self.work.add([Work(HERE, "local", 0, kind, len(contents), time.monotonic() - begun)])
+        self._work.add([Work(HERE, "local", 0, kind, len(contents), time.monotonic() - begun)])
         return {j: reason for j, reason in enumerate(reasons) if reason is not None}

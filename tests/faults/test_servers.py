@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from semscale.datasets.base import Dataset
-from semscale.encoding.encoder import EncodedImages, Encoder
+from semscale.encoding.encoder import Encoder
 from semscale.encoding.encoder_fingerprint import EncoderIdentity
 from semscale.encoding.handshake import shake_hands
+from semscale.encoding.image_outcomes import EncodedImages
 from semscale.encoding.store import EmbeddingStore
 from semscale.errors import SemscaleError
 

@@ -20,7 +20,7 @@ from rich.console import Console
 
 from semscale.config import StudyConfig, study_from
 from semscale.encoding.actor import text_key
-from semscale.encoding.encoder import EncodedImages
+from semscale.encoding.image_outcomes import EncodedImages
 from semscale.encoding.segment import write_segment
 from semscale.encoding.store import EmbeddingStore
 from semscale.study import grid
