@@ -198,7 +198,7 @@ def show_work(console: Console, work: pd.DataFrame) -> None:
 
     Args:
         console: where to.
-        work: of :meth:`semscale.encoding.work.WorkLog.table`. With one endpoint and one node nothing is printed.
+        work: of :meth:`semscale.encoding.throughput.WorkLog.table`. With one endpoint and one node nothing is printed.
     """
     if work["endpoint"].nunique() < 2 and work["node"].nunique() < 2:
         return

@@ -3,7 +3,7 @@
 The bare ``Client.encode`` loses all results when one document is bad, waits for ever on a hung server, and with
 ``asyncio.CancelledError`` even escapes ``except Exception``. Here results and failures are collected by callbacks keyed
 by document id, a deadline stands around every call, and what failed is sent again in smaller requests until the bad
-document stands alone. Decoded pictures travel packed to semscale's own server, see :mod:`semscale.serving.packed`.
+document stands alone. Decoded pictures travel packed to semscale's own server, one array per request.
 clip-client sends a token; jina opens TLS channels with the process's own certificate authorities only, so a private one
 is handed to its channels here, by address.
 """
