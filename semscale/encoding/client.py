@@ -73,21 +73,12 @@ async def post_packed(
 ) -> None:
     """Send pictures of one shape and collect the embedding of each by its place; those that failed are missing.
 
-    Args:
-        post: :meth:`semscale.encoding.client.EncodeClient.post`.
-        pictures: uint8 (height, width, 3) each.
-        rows: pictures per request.
-        prefetch: requests in flight.
-        found: takes the embeddings as they come, so that they are not lost with the connection.
-
     Raises:
         ConnectionError: the server is not there.
         ValueError: a matrix has fewer or more rows than pictures were sent.
     """
     starts = range(0, len(pictures), rows)
-    documents = DocumentArray(
-        [Document(id=str(start), tensor=np.stack(pictures[start : start + rows])) for start in starts]
-    )
+    stacks = [Document(id=str(start), tensor=np.stack(pictures[start : start + rows])) for start in starts]
     wrong: list[str] = []
 
     def on_done(response: Any) -> None:
@@ -105,7 +96,9 @@ async def post_packed(
     def on_error(response: Any) -> None:
         del response
 
-    stream = post("/encode_packed", documents, on_done=on_done, on_error=on_error, request_size=1, prefetch=prefetch)
+    stream = post(
+        "/encode_packed", DocumentArray(stacks), on_done=on_done, on_error=on_error, request_size=1, prefetch=prefetch
+    )
     async for _ in stream:
         pass
     if wrong:
@@ -118,9 +111,7 @@ class ServerUnavailableError(ConnectionError):
     Attributes:
         reached: the request may have arrived; False if nobody took the connection.
         late: the deadline passed.
-        found: by document number the embeddings that did come.
-        failed: by document number the reasons that the server gave.
-        suspects: documents that were on the wire and not answered.
+        unacknowledged: documents that were on the wire and not answered.
         sent: how many documents went over the wire.
     """
 
@@ -128,9 +119,7 @@ class ServerUnavailableError(ConnectionError):
         super().__init__(message)
         self.reached = reached
         self.late = late
-        self.found: dict[int, Float32] = {}
-        self.failed: dict[int, str] = {}
-        self.suspects: list[int] = []
+        self.unacknowledged: list[int] = []
         self.sent = 0
 
 
@@ -218,8 +207,8 @@ class EncodeClient:
             try:
                 sent += await self._encode_call(call, contents, pace, vectors, reasons)
             except ServerUnavailableError as error:
-                error.found, error.failed, error.sent = vectors, reasons, sent + len(call)
-                error.suspects = [i for i in call if i not in vectors and i not in reasons]
+                error.sent = sent + len(call)
+                error.unacknowledged = [i for i in call if i not in vectors and i not in reasons]
                 raise
             pace.note(len(call), time.monotonic() - begun)
             start = call.stop

@@ -110,7 +110,7 @@ class Courier:
             again, reason = self._again(parcel, lost, contents)
             parcels.extendleft(reversed(again))
             if lost is not None and reason is not None:
-                reasons[parcel.places[lost.suspects[0]]] = reason
+                reasons[parcel.places[lost.unacknowledged[0]]] = reason
                 given_up += 1
             if losses > _MOST_LOSSES or given_up > _MOST_GIVEN_UP:
                 raise SemscaleError(
@@ -173,7 +173,7 @@ class Courier:
         """Return what is to be sent again, and how, and why the one document that was alone is given up."""
         if lost is None or not lost.reached:
             return [parcel], None
-        suspects = [parcel.places[j] for j in lost.suspects]
+        suspects = [parcel.places[j] for j in lost.unacknowledged]
         rest = sorted(set(parcel.places) - set(suspects))
         others = [_Parcel(rest, parcel.suspected)] if rest else []
         if len(suspects) != 1:
