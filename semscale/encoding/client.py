@@ -347,5 +347,4 @@ def _collect(n: int, vectors: dict[int, Float32], reasons: dict[int, str], sent:
 
 
 def _first_line(description: str) -> str:
-    lines = description.strip().splitlines()
-    return lines[0] if lines else "the server answered with an error"
+    return next(iter(description.strip().splitlines()), "the server answered with an error")
