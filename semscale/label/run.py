@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from semscale.config import study_from
+from semscale.config import StudyConfig, study_from
 from semscale.encoding.folder import Folder
 from semscale.errors import SemscaleError
 from semscale.label.embed import embed
@@ -89,10 +89,11 @@ def label(
     Raises:
         SemscaleError: for anything that the user can fix, and when not one item could be labelled.
     """
+    study = _study(request)  # mistakes in the options come before the listing, which may take long
     listing = request.open()
     folder = out or request.default_out(listing)
     with ExitStack() as stack:
-        encoder = _open_encoder(request, store, report, stack)
+        encoder = _open_encoder(study, store, report, stack)
         with report.stage("encoding categories", len(request.categories), "texts") as advance:
             encoder.encode_texts(request.categories, advance)
         texts = encoder.text_embeddings(request.categories)
@@ -129,8 +130,8 @@ def label(
     return Labelled(folder, listing.kind, len(statistics), n_bad, sent, table, stats)
 
 
-def _open_encoder(request: Request, store: Folder, report: Reporter, stack: ExitStack) -> AnyEncoder:
-    study = study_from(
+def _study(request: Request) -> StudyConfig:
+    return study_from(
         {
             "models": [request.model],
             "encoder": request.encoder,
@@ -138,11 +139,14 @@ def _open_encoder(request: Request, store: Folder, report: Reporter, stack: Exit
             "encoding": {"actors": request.actors},
         }
     )
+
+
+def _open_encoder(study: StudyConfig, store: Folder, report: Reporter, stack: ExitStack) -> AnyEncoder:
     logs = Path(stack.enter_context(TemporaryDirectory(prefix="semscale-label-")))
     if study.encoder == "server":
         with report.stage("starting Ray"):
             stack.enter_context(ray_cluster(study.ray.address))
-    who = who_encodes(study, request.model, store, logs, report)
+    who = who_encodes(study, study.models[0], store, logs, report)
     stack.enter_context(who)
     encoder = open_encoder(study, who, store, report)
     stack.enter_context(encoder)
