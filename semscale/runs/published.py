@@ -40,7 +40,7 @@ class Replay:
 
 
 @dataclass(frozen=True)
-class _Scored:
+class RescoredStep:
     """Answers of one step: bool[n] rows with a class and a prediction, bool[n] correct ones, texts not offered."""
 
     step: PublishedStep
@@ -72,7 +72,7 @@ def replay(
     several_models = len({source.model for source in sources if source.model}) > 1
     for done, source in enumerate(sources, start=1):
         ladder = read_published_ladder(source.ladder)
-        answers = _score(ladder, _read_predictions(source.predictions), str(source.predictions))
+        answers = rescore(ladder, read_predictions(source.predictions), str(source.predictions))
         name = {"dataset": ladder.dataset, "family": _family(ladder, source, several_models)}
         steps += [name | _step_row(answer) for answer in answers]
         curves.append(name | _curve_row(answers, margin))
@@ -85,7 +85,7 @@ def _family(ladder: PublishedLadder, source: Source, several_models: bool) -> st
     return f"{ladder.family} ({beside})" if beside else ladder.family
 
 
-def _read_predictions(path: Path) -> pd.DataFrame:
+def read_predictions(path: Path) -> pd.DataFrame:
     try:
         table = pd.read_parquet(path)
     except (OSError, ValueError) as error:
@@ -98,7 +98,7 @@ def _read_predictions(path: Path) -> pd.DataFrame:
     return table
 
 
-def _score(ladder: PublishedLadder, table: pd.DataFrame, where: str) -> list[_Scored]:
+def rescore(ladder: PublishedLadder, table: pd.DataFrame, where: str) -> list[RescoredStep]:
     classes = {text_key(name): index for index, name in enumerate(ladder.classes)}
     has_class = table["true_class"].notna().to_numpy(dtype=np.bool_)
     answers = []
@@ -109,7 +109,7 @@ def _score(ladder: PublishedLadder, table: pd.DataFrame, where: str) -> list[_Sc
             correct, unknown = correct_predictions(
                 table["true_class"], table[column].where(present), classes, step.owners, text_key
             )
-            answers.append(_Scored(step, present, present & correct, unknown))
+            answers.append(RescoredStep(step, present, present & correct, unknown))
         elif step.usable:
             raise SemscaleError(
                 "a step has no column of predictions",
@@ -119,11 +119,11 @@ def _score(ladder: PublishedLadder, table: pd.DataFrame, where: str) -> list[_Sc
             )
         else:
             nothing = np.zeros(len(table), dtype=np.bool_)
-            answers.append(_Scored(step, nothing, nothing, {}))
+            answers.append(RescoredStep(step, nothing, nothing, {}))
     return answers
 
 
-def _step_row(answer: _Scored) -> Row:
+def _step_row(answer: RescoredStep) -> Row:
     step = answer.step
     n, right = int(answer.present.sum()), int(answer.correct.sum())
     accuracy = low = high = difference = None
@@ -151,7 +151,7 @@ def _step_row(answer: _Scored) -> Row:
     }
 
 
-def _curve_row(answers: Sequence[_Scored], margin: float) -> Row:
+def _curve_row(answers: Sequence[RescoredStep], margin: float) -> Row:
     usable = [answer for answer in answers if answer.step.usable]
     shared = np.logical_and.reduce([answer.present for answer in usable]) if usable else np.zeros(0, np.bool_)
     row: Row = {"n_images": int(shared.sum()), "n_steps": len(usable)}

@@ -164,6 +164,8 @@ class LogSumExp:
         relative = n * (n + 10) * _UNIT if n > 1 else 0.0
         of_logarithm = 1.5 * relative + 12 * _UNIT * np.log(n) if relative < 0.5 else np.inf
         rounding = 8 * _UNIT * (size + np.log(n) / float(self.scale))
+        # exponents are products with the scale, rounded to float32: exp turns that into a relative error of a term
+        rounding += 8 * _UNIT * size
         return float(cosine_bound(self._dim, size) + _SLACK * (of_logarithm / float(self.scale) + rounding))
 
     def exact_scores(self, cosines: Float64, steps: Int64, classes: Int64) -> Float64:

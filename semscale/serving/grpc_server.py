@@ -117,6 +117,9 @@ class RequestHandler:
                     self._metrics.failed()
         for route in request.routes:
             route.end_time.GetCurrentTime()
+            if route.end_time.ToMilliseconds() <= route.start_time.ToMilliseconds():
+                # clip-client's profile() divides by the difference in whole milliseconds
+                route.end_time.FromMilliseconds(route.start_time.ToMilliseconds() + 1)
         return request
 
 
