@@ -43,8 +43,8 @@ class MlflowServer:
                 )
 
     def wait(self) -> None:
-        """Wait until it answers."""
-        for _ in range(240):
+        """Wait until it answers, as long as its process lives: a busy machine takes a minute to import MLflow."""
+        while self._process is not None and self._process.poll() is None:
             try:
                 urllib.request.urlopen(f"{self.url}/health", timeout=1)
                 return
