@@ -32,12 +32,21 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def two_free_ports() -> int:
+    """Return a free port whose successor is free as well."""
+    while True:
+        port = free_port()
+        with closing(socket.socket()) as second, suppress(OSError, OverflowError):
+            second.bind(("127.0.0.1", port + 1))
+            return port
+
+
 class Server:
-    """`semscale serve` with two replicas, on a port and in a session of its own."""
+    """`semscale serve` with two replicas, on two ports and in a session of its own."""
 
     def __init__(self, folder: Path) -> None:
-        self.port = free_port()
-        self.url = f"grpc://127.0.0.1:{self.port}"
+        self.port = two_free_ports()
+        self.urls = [f"grpc://127.0.0.1:{port}" for port in (self.port, self.port + 1)]
         self._log = folder / f"server-{self.port}.log"
         self.start()
 
@@ -54,18 +63,9 @@ class Server:
     def below(self) -> list[psutil.Process]:
         return psutil.Process(self.process.pid).children(recursive=True)
 
-    def gateway(self) -> psutil.Process | None:
-        """The process below the first one that listens at the server's port."""
-        for process in self.below():
-            if any(c.status == "LISTEN" and c.laddr.port == self.port for c in process.net_connections()):
-                return process
-        return None
-
     def replicas(self) -> list[psutil.Process]:
-        """The processes that hold models: the largest ones below the first."""
-        gateway = self.gateway()
-        models = [process for process in self.below() if process != gateway]
-        return sorted(models, key=lambda process: process.memory_info().rss)[-2:]
+        """The processes that hold models: the two largest ones below the first."""
+        return sorted(self.below(), key=lambda process: process.memory_info().rss)[-2:]
 
     def memory(self) -> float | None:
         """MiB of all its processes, shared pages counted once; None while some of them are away."""
@@ -112,7 +112,6 @@ class Saboteur(threading.Thread):
         self._over = threading.Event()
         self.faults: dict[str, Callable[[], bool]] = {
             "replica killed": self._replica,
-            "gateway killed": self._gateway,
             "whole server killed": self._server,
             "replica stopped": self._stopped_replica,
             "actor killed": self._actor,
@@ -154,12 +153,6 @@ class Saboteur(threading.Thread):
         if not self._amid("encoding"):
             return False
         self.random.choice(self.random.choice(self._servers).replicas()).kill()
-        return True
-
-    def _gateway(self) -> bool:
-        if not self._amid("encoding") or (gateway := self.random.choice(self._servers).gateway()) is None:
-            return False
-        gateway.kill()
         return True
 
     def _server(self) -> bool:
