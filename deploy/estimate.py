@@ -34,7 +34,10 @@ ASSUMED: dict[str, tuple[float, str]] = {
     "gpu_share": (0.25, "share of that which a transformer reaches; assumed, not measured"),
     "decode_s": (0.001, "seconds of a core for an image of any size: open, resize to 224, pack; assumed"),
     "decode_s_per_byte": (3.2e-8, "and for each byte of JPEG: 16 ms for 500 kB, measured here"),
-    "server_rate": (990, "images/s through one server's gateway, measured here on two busy cores: the least to expect"),
+    "server_rate": (
+        990,
+        "images/s through one server, measured on two busy cores with an earlier version: the least to expect",
+    ),
     "core_flops": (135e9, "the scoring kernel on one core, FLOP/s; measured here"),
     "price_node": (0.60, "dollars an hour for a GPU node on spot; assumed"),
     "price_core": (0.05, "dollars an hour for a core on demand; assumed"),
