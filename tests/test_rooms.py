@@ -12,7 +12,7 @@ import semscale
 
 ROOT = Path(semscale.__file__).parent
 
-# a room -> the rooms it may import; errors, redact, access and locks belong to all
+# a room -> the rooms it may import; errors, redact, access and files belong to all
 ROOMS: dict[str, set[str]] = {
     "config": {"scoring"},
     "synthetic": set(),
@@ -55,7 +55,7 @@ ROOMS: dict[str, set[str]] = {
         "config",
     },
 }
-SHARED = {"text", "errors", "redact", "access", "locks"}
+SHARED = {"text", "errors", "redact", "access", "files"}
 CORE = ("categories", "scoring", "analysis")
 ENGINES = {"ray", "mlflow", "jina", "clip_client", "clip_server", "torch", "docarray", "open_clip"}
 MOST_LINES = 350

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from semscale.errors import SemscaleError
-from semscale.locks import take_lock
+from semscale.files import take_lock
 
 RESULTS, QUARANTINE, STATISTICS = "results.csv", "quarantine.csv", "stats.csv"
 

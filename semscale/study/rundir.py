@@ -17,7 +17,7 @@ from semscale.categories.ladder import Ladder
 from semscale.config import StudyConfig
 from semscale.encoding.folder import Folder
 from semscale.errors import SemscaleError, cannot_write
-from semscale.locks import take_lock
+from semscale.files import take_lock
 
 # what identifies a curve; with `order` a scored ladder, and with `scale` a trial
 CURVE_KEY = ("dataset", "model", "strategy", "aggregation")
