@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from semscale.config import read_study
+from semscale.config import load_study
 from semscale.study.arms import make_arms
 from semscale.study.names import unknown_names
 from semscale.study.progress import Quiet, open_console, reporter
@@ -43,7 +43,7 @@ def sweep(
     path = None if isinstance(study, Mapping) else study
     if path is None and "datasets" in changes:
         changes = {"name": "study", **changes}  # no longer the quickstart
-    config = read_study(
+    config = load_study(
         path, {(key,): (key, value) for key, value in changes.items()}, check=partial(unknown_names, elsewhere=False)
     )
     report = reporter(open_console()) if progress else Quiet()

@@ -149,7 +149,7 @@ def read_options(path: Path | None, options: dict[str, Any], *, elsewhere: bool 
     """
     from functools import partial
 
-    from semscale.config import read_study
+    from semscale.config import load_study
     from semscale.study.names import unknown_names
 
     entry = dataset_entry(options)
@@ -170,7 +170,7 @@ def read_options(path: Path | None, options: dict[str, Any], *, elsewhere: bool 
         changes["controls",] = ("--no-controls", [])
     if path is None and options["dataset"]:
         changes["name",] = ("--dataset", "study")  # no longer the quickstart
-    return read_study(path, changes, check=partial(unknown_names, elsewhere=elsewhere))
+    return load_study(path, changes, check=partial(unknown_names, elsewhere=elsewhere))
 
 
 def key_values(pairs: tuple[str, ...]) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """The study file: one YAML file describes the grid of trials; typed, validated, with all its faults in one message."""
 
-from semscale.config.load import load_study, read_study, study_from
+from semscale.config.load import load_study, study_from
 from semscale.config.study import (
     DatasetConfig,
     EncodingConfig,
@@ -18,6 +18,5 @@ __all__ = [
     "StrategyConfig",
     "StudyConfig",
     "load_study",
-    "read_study",
     "study_from",
 ]

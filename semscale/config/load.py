@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from semscale.config.messages import faults_of, raise_faults
 from semscale.config.study import StudyConfig, contradictions
-from semscale.config.yaml_positions import Fault, Location, NotYamlError, PositionedYaml, read_yaml
+from semscale.config.yaml_positions import Fault, Location, PositionedYaml, read_yaml
 from semscale.errors import SemscaleError
 
 MAX_FILE_BYTES = 2 * 2**20
@@ -20,29 +20,20 @@ Check = Callable[[Mapping[str, Any]], Iterable[Fault]]
 """Finds faults in a tree that may be wrong in every other way; for names that only other packages know."""
 
 
-def load_study(path: str | Path, *, check: Check | None = None) -> StudyConfig:
-    """Read a study file; see :func:`read_study`."""
-    return read_study(path, {}, check=check)
-
-
-def read_study(
-    path: str | Path | None, options: Mapping[Location, tuple[str, Any]], *, check: Check | None = None
+def load_study(
+    path: str | Path | None, options: Mapping[Location, tuple[str, Any]] | None = None, *, check: Check | None = None
 ) -> StudyConfig:
-    """Read a study file whose keys are replaced by the options of a command.
+    """Read a study file whose keys are replaced by the options of a command; raises SemscaleError with all mistakes.
 
     Args:
         path: the file; None for the quickstart study.
         options: location in the study -> name of the option and its value.
         check: finds further faults, such as unknown names.
-
-    Raises:
-        SemscaleError: the file cannot be read, is no YAML, or holds mistakes; all of them are listed with their lines
-            and options.
     """
     content = PositionedYaml({}) if path is None else _read(Path(path))
     positions: dict[Location, int | str] = dict(content.lines)
     faults = content.faults
-    for location, (option, value) in options.items():
+    for location, (option, value) in (options or {}).items():
         section = content.value
         for part in location[:-1]:
             section = section.setdefault(part, {}) if isinstance(section, dict) else None
@@ -71,9 +62,7 @@ def _validated(
         study = StudyConfig.model_validate(tree)
     except ValidationError as error:
         faults += faults_of(error, tree)
-    faults += contradictions(tree)
-    if check is not None:
-        faults += check(tree)
+    faults += [*contradictions(tree), *(check(tree) if check else ())]
     raise_faults(faults, positions, where)
     assert study is not None
     return study
@@ -87,32 +76,21 @@ def _read(path: Path) -> PositionedYaml:
         reason = getattr(error, "strerror", None) or str(error)
         raise SemscaleError("the study file cannot be read", where=str(path), found=reason) from error
     if len(text) > MAX_FILE_BYTES:
-        raise SemscaleError(
-            "the study file is too large",
-            where=str(path),
-            found=f"more than {MAX_FILE_BYTES // 2**20} MiB",
-            hint="long lists of class names go to a file of their own: classes: names.yaml",
-        )
+        hint = "long lists of class names go to a file of their own: classes: names.yaml"
+        found = f"more than {MAX_FILE_BYTES // 2**20} MiB"
+        raise SemscaleError("the study file is too large", where=str(path), found=found, hint=hint)
     try:
-        content = read_yaml(text.decode("utf-8-sig"))
+        content = read_yaml(text.decode("utf-8-sig"), str(path))
     except UnicodeDecodeError as error:
         line = text.count(b"\n", 0, error.start) + 1
-        raise SemscaleError(
-            "the study file is not a text",
-            where=f"{path}, line {line}",
-            found=f"the byte 0x{text[error.start]:02x}, which is not UTF-8",
-            expected="YAML in UTF-8",
-        ) from error
-    except NotYamlError as error:
-        where = str(path) if error.line is None else f"{path}, line {error.line}"
-        raise SemscaleError("the study file is not valid YAML", where=where, found=error.what) from error
+        found = f"the byte 0x{text[error.start]:02x}, which is not UTF-8"
+        raise SemscaleError("the study file is not a text", where=f"{path}, line {line}", found=found) from error
     if content.value is None:
         content.value = {}
     if not isinstance(content.value, dict):
-        raise SemscaleError(
-            "the study file must be a mapping of keys to values",
-            where=str(path),
-            found="a list" if isinstance(content.value, list) else "a single value",
-            expected="for example `datasets: [digits]`",
+        found, expected = (
+            "a list" if isinstance(content.value, list) else "a single value",
+            "such as datasets: [digits]",
         )
+        raise SemscaleError("a study file is a mapping of keys", where=str(path), found=found, expected=expected)
     return content

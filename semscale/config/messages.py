@@ -54,12 +54,12 @@ def raise_faults(faults: Iterable[Fault], positions: Mapping[Location, int | str
     ordered = sorted(rows, key=lambda row: (row[0] is None, isinstance(row[0], str), row[0] or 0))
     lines = []
     for position, text in ordered[:_MOST_FAULTS]:
-        prefix = "" if position is None else f"{position}: " if isinstance(position, str) else f"line {position}: "
-        lines.append(f"  - {prefix}{text}")
+        at = f"line {position}: " if isinstance(position, int) else f"{position}: " if position else ""
+        lines.append(f"  - {at}{text}")
     if len(ordered) > _MOST_FAULTS:
         lines.append(f"  - and {len(ordered) - _MOST_FAULTS} more")
     count = "a mistake" if len(ordered) == 1 else f"{len(ordered)} mistakes"
-    raise SemscaleError(f"the study has {count}:\n" + "\n".join(lines), where=where)
+    raise SemscaleError("\n".join([f"the study has {count}:", *lines]), where=where)
 
 
 def nearest(name: str, known: Sequence[str]) -> str:
@@ -82,15 +82,17 @@ def quoted(value: object) -> str:
         return "nothing" if value is None else "a mapping" if isinstance(value, Mapping) else "a list"
     if not isinstance(value, str):
         return str(value)[:_LONGEST]
-    text = shown(value)
-    text = text if len(text) <= _LONGEST else text[:_LONGEST] + "..."
+    text = _short(value)
     return repr(text) if text.isprintable() else ascii(text)
 
 
+def _short(text: str) -> str:
+    text = shown(text)
+    return text if len(text) <= _LONGEST else text[:_LONGEST] + "..."
+
+
 def _name(location: Location) -> str:
-    text = shown(".".join(map(str, location)))
-    text = text if len(text) <= _LONGEST else text[:_LONGEST] + "..."
-    return "".join(letter if letter.isprintable() else "?" for letter in text)
+    return "".join(letter if letter.isprintable() else "?" for letter in _short(".".join(map(str, location))))
 
 
 def _within(location: Location, tree: Any) -> Location:
@@ -104,9 +106,6 @@ def _within(location: Location, tree: Any) -> Location:
 
 
 def _known_keys(section: Location) -> list[str]:
-    if not section:
-        return list(StudyConfig.model_fields)
-    key = str(section[0])
-    models: dict[str, Any] = {"datasets": DatasetConfig, "strategies": StrategyConfig}
-    model: Any = models.get(key) or StudyConfig.model_fields[key].annotation
-    return list(model.model_fields)
+    models: dict[str, Any] = {key: field.annotation for key, field in StudyConfig.model_fields.items()}
+    models |= {"datasets": DatasetConfig, "strategies": StrategyConfig}
+    return list((models[str(section[0])] if section else StudyConfig).model_fields)

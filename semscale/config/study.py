@@ -1,4 +1,4 @@
-"""What a study file may hold: the grid of trials and how it is carried out, typed and validated."""
+"""Schema of a study file: the grid of trials and how it is carried out; the commands' options come from it as well."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, ValidationInfo, field_validator
 
 from semscale.redact import redact, shown
 from semscale.scoring import AGGREGATIONS
@@ -19,9 +19,9 @@ from semscale.scoring import AGGREGATIONS
 # in YAML `yes` is true and "3" a text; neither is a number
 Whole = Annotated[int, Field(strict=True, ge=0, lt=2**63)]
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
-Switch = Annotated[bool, Field(strict=True)]
 
 _AGGREGATIONS = [name for name in AGGREGATIONS if not name.startswith("top-")]
+_EMPTY = "at least one is needed, or the grid of trials is empty"
 
 
 class _Section(BaseModel):
@@ -33,8 +33,8 @@ class DatasetConfig(_Section):
 
     spec: str = Field(min_length=1, description="digits, shapes, or a scheme and a path such as folder:PATH, zip:PATH")
     name: str | None = Field(default=None, description="short name in tables; the spec's own name unless set")
-    domain: str | None = Field(default=None, description='the word for what all classes are, e.g. "flower"')
-    class_from: str | None = Field(default=None, description="rule for the class in the path: {class}_{number}.jpg")
+    domain: str | None = Field(default=None, description="the word for what all classes are, such as flower")
+    class_from: str | None = Field(default=None, description="class from the path: {class}_{number}.jpg, or a pattern")
     classes: dict[str, str | None] | tuple[str, ...] | str | None = Field(
         default=None, description="names for labels: a mapping, a list for 0, 1, 2, ..., or a file with either"
     )
@@ -42,12 +42,10 @@ class DatasetConfig(_Section):
     image: str | None = Field(default=None, description="column or field with the image, its path or its URL")
     label: str | None = Field(default=None, description="column or field with the class")
     images: str | None = Field(default=None, description="folder or archive where a table's images lie")
-    orientation: Literal["stored", "exif"] = Field(
-        default="stored", description="exif turns pictures as their tag says"
-    )
+    orientation: Literal["stored", "exif"] = Field(default="stored", description="exif turns pictures by their tag")
     limit: Whole | None = Field(default=None, ge=1, description="at most this many images, stratified by class")
     per_class: Whole | None = Field(default=None, ge=1, description="at most this many images of each class")
-    seed: Whole = Field(default=0, ge=0, description="chooses which images a limit keeps")
+    seed: Whole = Field(default=0, description="chooses which images a limit keeps")
 
     @field_validator("classes", mode="before")
     @classmethod
@@ -66,7 +64,7 @@ class StrategyConfig(_Section):
 
     strategy: str = Field(min_length=1, description="name of a registered strategy")
     name: str | None = Field(default=None, description="what tables call it; the strategy's name unless set")
-    options: dict[str, Any] = Field(default_factory=dict, description="see `semscale ladder --help`")
+    options: dict[str, Any] = Field(default={}, description="see `semscale ladder --help`")
     short: Literal["stop", "stay"] = Field(default="stop", description="when a class runs out of equivalents")
     shared: Literal["refuse", "drop"] = Field(default="refuse", description="a text that two classes have")
 
@@ -79,19 +77,16 @@ class StrategyConfig(_Section):
 class ServerConfig(_Section):
     """Which clip-servers encode: the given endpoints, or a server that the sweep starts and stops itself."""
 
-    urls: tuple[str, ...] = ()
-    replicas: Whole = Field(default=2, ge=1, le=256)
-    device: Literal["cpu", "cuda"] = "cpu"
+    urls: tuple[str, ...] = Field(
+        default=(),
+        description="grpc://host:port of a clip-server, a name for many, or file:PATH with an address per line",
+    )
+    replicas: Whole = Field(default=2, ge=1, le=256, description="replicas of the sweep's own server")
+    device: Literal["cpu", "cuda"] = Field(default="cpu", description="device of the sweep's own server")
     dtype: Literal["fp32", "fp16", "bf16"] | None = None
-    patience: Number = Field(
-        default=120.0, gt=0, description="seconds that all servers may be away before a sweep stops"
-    )
-    token_file: str | None = Field(
-        default=None, description="file with the token that urls want; SEMSCALE_SERVER_TOKEN unless set"
-    )
-    ca_file: str | None = Field(
-        default=None, description="PEM file of a private authority for grpcs://; SEMSCALE_SERVER_CA unless set"
-    )
+    patience: Number = Field(default=120.0, gt=0, description="seconds that all servers may be away before it stops")
+    token_file: str | None = Field(default=None, description="file with the servers' token; see SEMSCALE_SERVER_TOKEN")
+    ca_file: str | None = Field(default=None, description="PEM file of grpcs://'s authority; see SEMSCALE_SERVER_CA")
 
     @field_validator("urls")
     @classmethod
@@ -104,9 +99,7 @@ class ServerConfig(_Section):
                 complete = False
             if not complete and not (url.startswith("file:") and len(url) > len("file:")):
                 # clip-client takes a URL without a port for port 80, without a word
-                raise ValueError(
-                    f"{shown(url)!r} is not of the form grpc://host:port (or grpcs://host:port, or file:PATH)"
-                )
+                raise ValueError(f"{shown(url)!r} is not of the form grpc://host:port (or grpcs://, or file:PATH)")
         return urls
 
 
@@ -114,18 +107,17 @@ class EncodingConfig(_Section):
     """How images travel to the servers; nothing here changes a result, but for `draft`."""
 
     batch_size: Whole | None = Field(default=None, ge=1, le=4096, description="images per request; adapted unless set")
-    actors: Whole | None = Field(
-        default=None, ge=1, le=4096, description="encoder actors; one for every two CPUs unless set"
-    )
+    actors: Whole | None = Field(default=None, ge=1, le=4096, description="encoder actors; one per two CPUs unless set")
     deadline: Number = Field(default=120.0, gt=0, description="seconds that a server has to answer a request")
-    draft: Switch = Field(default=False, description="decode large JPEGs at reduced size: faster, other embeddings")
+    draft: StrictBool = Field(default=False, description="decode large JPEGs at reduced size: faster, other embeddings")
 
 
 class ScoringConfig(_Section):
     """Where ladders are scored; nothing here changes a prediction."""
 
     device: str = Field(
-        default="cpu", description="cpu, cuda (a task on every GPU of the cluster), cuda:N (in this process), or auto"
+        default="cpu",
+        description="where to score: cpu, cuda (all GPUs of the cluster), cuda:N (in this process), auto",
     )
 
     @field_validator("device")
@@ -140,17 +132,15 @@ class ScoringConfig(_Section):
 class TrackingConfig(_Section):
     """Where MLflow keeps the runs: a tracking server, or mlflow.db beside the run directories."""
 
-    uri: str | None = None
+    uri: str | None = Field(default=None, description="MLflow server; mlflow.db beside the run directory unless set")
     experiment: str = "semscale"
-    artifacts: str | None = Field(
-        default=None, description="where a new experiment keeps its files, such as s3://bucket/prefix"
-    )
+    artifacts: str | None = Field(default=None, description="where a new experiment keeps files: s3://...")
 
 
 class RayConfig(_Section):
     """Which Ray cluster does the work: the one at this address, or a local one for this sweep."""
 
-    address: str | None = None
+    address: str | None = Field(default=None, description="Ray cluster to use; without it Ray runs on this machine")
 
 
 class StudyConfig(_Section):
@@ -158,24 +148,24 @@ class StudyConfig(_Section):
 
     name: str = Field(default="quickstart", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     datasets: tuple[DatasetConfig, ...] = (DatasetConfig(spec="digits"), DatasetConfig(spec="shapes"))
-    models: tuple[str, ...] = ("semscale-mini",)
+    models: tuple[str, ...] = Field(
+        default=("semscale-mini",),
+        description="semscale-mini, ARCHITECTURE::PRETRAINED, hf-hub:NAME or ARCHITECTURE::FILE",
+    )
     strategies: tuple[StrategyConfig, ...] = (
         StrategyConfig(strategy="templates"),
         StrategyConfig(strategy="templates-fixed"),
     )
-    controls: tuple[str, ...] = Field(
-        default=("duplicates", "random-words"), description="arms of the same count without the meaning"
-    )
-    steps: Whole = Field(default=12, ge=1, le=10_000)
+    controls: tuple[str, ...] = Field(default=("duplicates", "random-words"), description="as many texts, no meaning")
+    steps: Whole = Field(default=12, ge=1, le=10_000, description="scale steps")
     scales: Literal["linear", "exponential"] | tuple[Whole, ...] = "linear"
-    orders: tuple[Whole, ...] = (0,)
+    orders: tuple[Whole, ...] = Field(default=(0,), description="order of categories")
     aggregation: str | tuple[str, ...] = Field(
-        default="max",
-        description="max, mean-embedding, mean-similarity, logsumexp or top-k-mean such as top-3-mean; or a list",
+        default="max", description="max, mean-embedding, mean-similarity, logsumexp, or top-k-mean such as top-3-mean"
     )
     limit: Whole | None = Field(default=None, ge=1, description="at most this many images per dataset")
     max_bad_fraction: Number = Field(
-        default=0.01, ge=0, lt=1, description="stop when a larger share of a dataset's images cannot be used"
+        default=0.01, ge=0, lt=1, description="stop when more of a dataset's images are unusable"
     )
     margin: Number = Field(default=0.5, ge=0, le=100, description="points; smaller gains do not count")
     encoder: Literal["server", "local"] = Field(
@@ -186,7 +176,10 @@ class StudyConfig(_Section):
     scoring: ScoringConfig = ScoringConfig()
     tracking: TrackingConfig = TrackingConfig()
     ray: RayConfig = RayConfig()
-    store: str | None = Field(default=None, description="folder of the embedding store")
+    store: str | None = Field(
+        default=None,
+        description="embedding store, also s3://BUCKET/PREFIX; see SEMSCALE_STORE",
+    )
 
     @field_validator("datasets", "strategies", mode="before")
     @classmethod
@@ -200,7 +193,7 @@ class StudyConfig(_Section):
     @classmethod
     def _some(cls, value: tuple[Any, ...]) -> tuple[Any, ...]:
         if not value:
-            raise ValueError("at least one is needed, or the grid of trials is empty")
+            raise ValueError(_EMPTY)
         return value
 
     @field_validator("datasets", "models", "strategies", "orders", "controls")
@@ -220,7 +213,7 @@ class StudyConfig(_Section):
     def _known_aggregations(cls, value: str | tuple[str, ...]) -> str | tuple[str, ...]:
         given = (value,) if isinstance(value, str) else value
         if not given:
-            raise ValueError("at least one is needed, or the grid of trials is empty")
+            raise ValueError(_EMPTY)
         for name in given:
             if name not in _AGGREGATIONS and not re.fullmatch(r"top-[1-9]\d{0,2}-mean", name):
                 raise ValueError(f"expected {', '.join(_AGGREGATIONS)} or top-k-mean such as top-3-mean")

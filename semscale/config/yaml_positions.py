@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import yaml
+
+from semscale.errors import SemscaleError
 
 Location = tuple[str | int, ...]
 Fault = tuple[Location, str]
@@ -15,16 +16,8 @@ Fault = tuple[Location, str]
 
 _DEEPEST = 40
 _LONGEST_NUMBER = 300
-_SCALARS = (":null", ":bool", ":int", ":float", ":str")
-
-
-class NotYamlError(Exception):
-    """The text is not YAML that a study can consist of; `line` is None where it is not known."""
-
-    def __init__(self, what: str, line: int | None) -> None:
-        super().__init__(what)
-        self.what = what
-        self.line = line
+_TAG = "tag:yaml.org,2002:"
+_SCALARS = tuple(_TAG + name for name in ("null", "bool", "int", "float", "str"))
 
 
 @dataclass
@@ -54,20 +47,22 @@ class _Loader(yaml.SafeLoader):
 
 
 _Loader.yaml_implicit_resolvers = {
-    letter: [pair for pair in pairs if pair[0].endswith(_SCALARS)]
+    letter: [pair for pair in pairs if pair[0] in _SCALARS]
     for letter, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.yaml_constructors = {
+    tag: construct
+    for tag, construct in yaml.SafeLoader.yaml_constructors.items()
+    if tag in (*_SCALARS, _TAG + "seq", _TAG + "map", None)
 }
 
 
-def _refused(what: str, place: Any) -> yaml.MarkedYAMLError:
-    return yaml.MarkedYAMLError(problem=what, problem_mark=place.start_mark)
+def _refused(what: str, part: Any) -> yaml.MarkedYAMLError:
+    return yaml.MarkedYAMLError(problem=what, problem_mark=part.start_mark)
 
 
-def read_yaml(text: str) -> PositionedYaml:
-    """Read a YAML text.
-
-    Raises:
-        NotYamlError: not YAML, tags or aliases in it, or nested too deeply.
+def read_yaml(text: str, where: str = "") -> PositionedYaml:
+    """Read a YAML text; raises SemscaleError if it is not YAML, has tags or aliases, or is nested too deeply.
 
     >>> content = read_yaml("a: 1\\nb:\\n  - x\\na: 2\\n")
     >>> content.value, content.lines["b", 0], content.faults
@@ -76,58 +71,42 @@ def read_yaml(text: str) -> PositionedYaml:
     breaks = [index for index, letter in enumerate(text) if letter == "\n"]
     content = PositionedYaml()
 
-    def line_of(mark: yaml.Mark) -> int:
-        return bisect_left(breaks, mark.index) + 1
+    def visit(node: yaml.Node, here: Location) -> None:
+        """Check a node, and note the lines of what is in it."""
+        if isinstance(node, yaml.ScalarNode):
+            if len(node.value) > _LONGEST_NUMBER and node.tag != _TAG + "str":
+                raise _refused(f"{node.value[:60]!a} is no {node.tag.rpartition(':')[2]}", node)
+            if any("\ud800" <= letter <= "\udfff" for letter in node.value):
+                raise _refused("half a character (a lone surrogate)", node)
+        for number, entry in enumerate(node.value if isinstance(node, yaml.CollectionNode) else ()):
+            key, child = entry if isinstance(node, yaml.MappingNode) else (None, entry)
+            place: Location = (*here, number)
+            if key is not None:
+                if not isinstance(key, yaml.ScalarNode):
+                    raise _refused("a list or mapping cannot be a key", key)
+                visit(key, here)
+                key.tag = _TAG + "str"  # as it is written: `on` stays `on`, and 007 is not 7
+                place = (*here, key.value)
+                if place in content.lines:
+                    content.faults.append((place, f"stands here twice, first in line {content.lines[place]}"))
+            content.lines[place] = bisect_left(breaks, (key or child).start_mark.index) + 1
+            visit(child, place)
 
+    index: int | None = None
     try:
         loader = _Loader(text)
         node = loader.get_single_node()
-        content.value = None if node is None else _build(loader, node, (), content, line_of)
+        if node is not None:
+            visit(node, ())
+            content.value = loader.construct_document(node)
+        return content
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        raise NotYamlError(" ".join(str(error.problem).split()), line_of(mark) if mark else None) from error
+        index, found = mark.index if mark else None, error.problem
     except yaml.reader.ReaderError as error:
-        line = bisect_left(breaks, error.position) + 1
-        raise NotYamlError("a control character or half a character", line) from error
-    except (yaml.YAMLError, ValueError, OverflowError) as error:  # an escape such as "\\UFFFFFFFF" is no character
-        raise NotYamlError(" ".join(str(error).split()), None) from error
-    return content
-
-
-def _build(
-    loader: _Loader, node: yaml.Node, here: Location, content: PositionedYaml, line_of: Callable[[yaml.Mark], int]
-) -> Any:
-    if isinstance(node, yaml.MappingNode) and node.tag.endswith(":map"):
-        mapping: dict[str, Any] = {}
-        for key, child in node.value:
-            if not isinstance(key, yaml.ScalarNode):
-                raise _refused("a list or mapping cannot be a key", key)
-            name = _checked_text(key)  # as it is written: `on` stays `on`, and 007 is not 7
-            place = (*here, name)
-            if name in mapping:
-                content.faults.append((place, f"stands here twice, first in line {content.lines[place]}"))
-            content.lines[place] = line_of(key.start_mark)
-            mapping[name] = _build(loader, child, place, content, line_of)
-        return mapping
-    if isinstance(node, yaml.SequenceNode) and node.tag.endswith(":seq"):
-        for number, child in enumerate(node.value):
-            content.lines[*here, number] = line_of(child.start_mark)
-        return [_build(loader, child, (*here, number), content, line_of) for number, child in enumerate(node.value)]
-    if not isinstance(node, yaml.ScalarNode) or not node.tag.endswith(_SCALARS):
-        raise _refused(f"the tag {node.tag!a} has no meaning here", node)
-    text = _checked_text(node)
-    try:
-        if len(text) > _LONGEST_NUMBER and not node.tag.endswith(":str"):
-            raise ValueError
-        return loader.construct_object(node)
-    except (ValueError, KeyError, OverflowError) as error:  # `!!int x`, `!!bool x`
-        raise _refused(f"{text[:60]!a} is no {node.tag.rpartition(':')[2]}", node) from error
-
-
-def _checked_text(node: yaml.ScalarNode) -> str:
-    text: str = node.value
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise _refused("half a character (a lone surrogate)", node) from None
-    return text
+        index, found = error.position, "a control character or half a character"
+    # `!!int x`, `!!bool x`, or an escape such as "\\UFFFFFFFF", which is no character
+    except (yaml.YAMLError, ValueError, OverflowError, LookupError) as error:
+        found = str(error) or type(error).__name__
+    place = where if index is None else f"{where}, line {bisect_left(breaks, index) + 1}"
+    raise SemscaleError("the study file is not valid YAML", where=place, found=" ".join(str(found).split()))

@@ -14,13 +14,14 @@ from semscale.datasets.bundled import BUNDLED
 from semscale.datasets.paths import compile_rule
 from semscale.datasets.registry import schemes
 from semscale.errors import SemscaleError
+from semscale.redact import shown
 
 # schemes whose path is one file or one folder on this machine, unless it is a URL
 _ONE_PATH = {"folder": os.path.isdir, "zip": os.path.isfile, "tar": os.path.isfile, "table": os.path.isfile}
 _MINI = "semscale-mini"
 
 Entry = Mapping[str, Any]
-IsMissing = Callable[[str, Callable[[str], bool]], bool]
+Missing = Callable[[object, Callable[[str], bool]], bool]
 
 
 def unknown_names(study: Mapping[str, Any], *, elsewhere: bool = False) -> Iterator[Fault]:
@@ -33,8 +34,9 @@ def unknown_names(study: Mapping[str, Any], *, elsewhere: bool = False) -> Itera
         elsewhere: the study is for other machines: absolute paths, which are theirs, are not looked up.
     """
 
-    def is_missing(path: str, exists: Callable[[str], bool]) -> bool:
-        return not (elsewhere and path.startswith(("/", "~"))) and not exists(os.path.expanduser(path))
+    def missing(path: object, exists: Callable[[str], bool]) -> bool:
+        here = isinstance(path, str) and "://" not in path and not (elsewhere and path.startswith(("/", "~")))
+        return here and not exists(os.path.expanduser(str(path)))
 
     checks = {"datasets": ("spec", _dataset), "strategies": ("strategy", _strategy), "controls": ("", _control)}
     server = study.get("server")
@@ -45,32 +47,31 @@ def unknown_names(study: Mapping[str, Any], *, elsewhere: bool = False) -> Itera
         for number, entry in enumerate(entries if isinstance(entries, (list, tuple)) else ()):
             entry = {name: entry} if isinstance(entry, str) else entry
             if isinstance(entry, Mapping) and isinstance(entry.get(name), str) and entry[name]:
-                for location, message in check(entry, is_missing):
+                for location, message in check(entry, missing):
                     yield (key, number, *location), message
 
 
-def _dataset(entry: Entry, is_missing: IsMissing) -> Iterator[Fault]:
+def _dataset(entry: Entry, missing: Missing) -> Iterator[Fault]:
     spec: str = entry["spec"]
     scheme, _, path = spec.partition(":")
     if spec in BUNDLED:
         for key in ("class_from", "classes", "split", "image", "label", "images"):
             if entry.get(key) is not None:
                 yield (key,), f"the bundled dataset {spec} is complete and takes no such key"
-        return
-    if not path or scheme not in schemes():
+    elif not path or scheme not in schemes():
         known = [*BUNDLED, *(f"{name}:..." for name in schemes())]
         yield ("spec",), f"unknown dataset {quoted(spec)}; {nearest(f'{scheme}:...' if path else spec, known)}"
-        return
-    paths = {"spec": (path, _ONE_PATH.get(scheme)), "images": (entry.get("images"), os.path.exists)}
-    for key, (given, exists) in {**paths, "classes": (entry.get("classes"), os.path.isfile)}.items():
-        if exists and isinstance(given, str) and "://" not in given and is_missing(given, exists):
-            kind = {os.path.isdir: "folder ", os.path.isfile: "file "}.get(exists, "")
-            yield (key,), f"the {kind}{quoted(given)} does not exist"
-    if isinstance(rule := entry.get("class_from"), str):
-        yield from _complaint(("class_from",), lambda: compile_rule(rule))
+    else:
+        if scheme in _ONE_PATH and missing(path, _ONE_PATH[scheme]):
+            yield ("spec",), f"the {'folder' if scheme == 'folder' else 'file'} {quoted(path)} does not exist"
+        for key, exists in (("images", os.path.exists), ("classes", os.path.isfile)):
+            if missing(entry.get(key), exists):
+                yield (key,), f"{quoted(entry[key])} does not exist"
+        if isinstance(rule := entry.get("class_from"), str):
+            yield from _complaint(("class_from",), lambda: compile_rule(rule))
 
 
-def _strategy(entry: Entry, is_missing: IsMissing) -> Iterator[Fault]:
+def _strategy(entry: Entry, missing: Missing) -> Iterator[Fault]:
     name, options = entry["strategy"], entry.get("options")
     if name not in strategy_names():
         yield ("strategy",), f"unknown strategy {quoted(name)}; {nearest(name, strategy_names())}"
@@ -78,20 +79,19 @@ def _strategy(entry: Entry, is_missing: IsMissing) -> Iterator[Fault]:
         strategy = find_strategy(name)
         for key in map(str, options):
             yield from _complaint(("options", key), partial(check_options, strategy, {key: None}))
-        path = options.get("path")
-        if "path" in strategy.options and isinstance(path, str) and is_missing(path, os.path.isfile):
-            yield ("options", "path"), f"the file {quoted(path)} does not exist"
+        if "path" in strategy.options and missing(options.get("path"), os.path.isfile):
+            yield ("options", "path"), f"the file {quoted(options['path'])} does not exist"
 
 
-def _control(entry: Entry, is_missing: IsMissing) -> Iterator[Fault]:
-    name = entry[""]
-    if name in strategy_names() and name not in control_names():
-        yield (), f"{quoted(name)} is a strategy and no control; there are: {', '.join(control_names())}"
-    elif name not in control_names():
-        yield (), f"unknown control {quoted(name)}; {nearest(name, control_names())}"
+def _control(entry: Entry, missing: Missing) -> Iterator[Fault]:
+    name, controls = entry[""], control_names()
+    if name in strategy_names() and name not in controls:
+        yield (), f"{quoted(name)} is a strategy and no control; there are: {', '.join(controls)}"
+    elif name not in controls:
+        yield (), f"unknown control {quoted(name)}; {nearest(name, controls)}"
 
 
-def _model(entry: Entry, is_missing: IsMissing) -> Iterator[Fault]:
+def _model(entry: Entry, missing: Missing) -> Iterator[Fault]:
     name = entry[""]
     if name.casefold().replace("_", "-") != _MINI:
         from semscale.models.model_name import parse_name  # imports open_clip and torch
@@ -105,10 +105,5 @@ def _complaint(location: Location, call: Callable[[], object]) -> Iterator[Fault
     """Yield in one line what a call complains about."""
     try:
         call()
-    except SemscaleError as error:
-        found = f" (found {quoted(error.found.strip(chr(39)))})" if error.found else ""
-        expected = f"; expected {error.expected}" if error.expected else ""
-        hint = f"; {error.hint}" if error.hint else ""
-        yield location, f"{error.what}{found}{expected}{hint}"
-    except (OSError, ValueError, RuntimeError) as error:  # a name that no file can have
-        yield location, f"cannot be looked up ({' '.join(str(error).split())[:200] or type(error).__name__})"
+    except (SemscaleError, OSError, ValueError, RuntimeError) as error:  # or a name that no file can have
+        yield location, shown("; ".join(map(str.strip, str(error).splitlines()))[:300])

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from driven import TRIALS, Driven
 
-from semscale.config import read_study
+from semscale.config import load_study
 from semscale.study.rundir import RunDirectory
 
 
@@ -45,7 +45,7 @@ def test_a_second_sweep_is_refused_while_the_first_writes(tmp_path: Path) -> Non
     driven = Driven(tmp_path, "grpc://127.0.0.1:9")
     file = tmp_path / "held.yaml"
     file.write_text("name: held\n")
-    with RunDirectory(driven.run, read_study(file, {})):
+    with RunDirectory(driven.run, load_study(file)):
         process = driven.start()
         output, errors = process.communicate(timeout=60)
     assert process.returncode == 1
@@ -53,4 +53,4 @@ def test_a_second_sweep_is_refused_while_the_first_writes(tmp_path: Path) -> Non
     assert "where:    run\n" in errors
     # the lock is gone with its owner, though the file is there
     assert (driven.run / ".lock").exists()
-    RunDirectory(driven.run, read_study(file, {})).close()
+    RunDirectory(driven.run, load_study(file)).close()

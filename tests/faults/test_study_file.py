@@ -14,7 +14,7 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from semscale.config import StudyConfig, load_study, read_study, study_from
+from semscale.config import StudyConfig, load_study, study_from
 from semscale.errors import SemscaleError
 from semscale.study.names import unknown_names
 
@@ -116,11 +116,11 @@ def test_a_command_with_mistakes_starts_nothing(tmp_path: Path) -> None:
 def test_an_option_replaces_what_the_file_says_and_is_named(tmp_path: Path) -> None:
     path = write(tmp_path, "datasets: [digitz]\nsteps: x\nserver: {replicas: 3}\n")
     options: dict[Any, Any] = {("datasets",): ("--dataset", [{"spec": "digits"}]), ("steps",): ("--steps", 3)}
-    study = read_study(path, options, check=unknown_names)
+    study = load_study(path, options, check=unknown_names)
     assert [entry.spec for entry in study.datasets] == ["digits"]
     assert (study.steps, study.server.replicas) == (3, 3)
     with pytest.raises(SemscaleError) as caught:
-        read_study(path, {**options, ("server", "urls"): ("--server", ["here"])}, check=unknown_names)
+        load_study(path, {**options, ("server", "urls"): ("--server", ["here"])}, check=unknown_names)
     assert "  - --server: server.urls: 'here' is not of the form" in str(caught.value)
 
 
