@@ -1,4 +1,4 @@
-"""Several datasets together: a random-effects summary of the change at every scale."""
+"""Meta-analysis over datasets: the random-effects mean of the change at every scale."""
 
 from __future__ import annotations
 
@@ -10,23 +10,12 @@ from numpy.typing import ArrayLike
 from scipy.optimize import brentq
 from scipy.special import ndtri, stdtrit
 
-from semscale.analysis.patterns import Float64
-
-METHODS = ("paule-mandel", "dersimonian-laird")
-"""Estimators of the variance between datasets."""
+from semscale.analysis.intervals import Float64
 
 
 @dataclass(frozen=True)
 class RandomEffects:
-    """The mean effect over k datasets.
-
-    Attributes:
-        mean, error: the mean of the datasets' true effects and its standard error.
-        low, high: 95 % interval of the mean.
-        tau2: variance of true effects between datasets.
-        q: Cochran's heterogeneity statistic, chi-squared with k - 1 degrees of freedom when tau2 is 0.
-        k: datasets.
-    """
+    """Mean effect over k datasets, its standard error and 95 % interval, tau2 between datasets and Cochran's q."""
 
     mean: float
     error: float
@@ -37,65 +26,53 @@ class RandomEffects:
     k: int
 
 
-def random_effects(
-    effects: ArrayLike, variances: ArrayLike, method: str = "paule-mandel", hartung_knapp: bool = True
-) -> RandomEffects:
+def random_effects(effects: ArrayLike, variances: ArrayLike) -> RandomEffects:
     """Return the random-effects mean of the effects of k datasets.
 
-    tau2 by R. DerSimonian and N. Laird, Controlled Clinical Trials 7 (1986), 177-188, or by R. C. Paule and
-    J. Mandel, Journal of Research of the NBS 87 (1982), 377-385 (the tau2 at which the weighted scatter equals
-    k - 1); mean with weights 1 / (variance + tau2). The interval is Hartung and Knapp's with k - 1 degrees of
-    freedom (Statistics in Medicine 20 (2001), 3875-3889), never narrower than the error of the weights, or else
-    the normal one, which is too narrow for few datasets. One dataset keeps its own error.
+    tau2 by R. C. Paule and J. Mandel, Journal of Research of the NBS 87 (1982), 377-385 (the tau2 at which the weighted
+    scatter equals k - 1); mean with weights 1 / (variance + tau2). The interval is Hartung and Knapp's with k - 1
+    degrees of freedom (Statistics in Medicine 20 (2001), 3875-3889), never narrower than the error of the weights. One
+    dataset keeps its own error.
 
     Args:
         effects: float[k].
         variances: float[k], squared standard errors, positive.
-        method: one of `METHODS`.
-        hartung_knapp: False for the normal interval.
 
     Raises:
-        ValueError: for no dataset, other shapes, a variance that is not positive, or an unknown method.
+        ValueError: no dataset, other shapes, or a variance that is not positive.
 
-    >>> found = random_effects([0.02, 0.04, 0.01], [1e-4, 1e-4, 1e-4], "dersimonian-laird", hartung_knapp=False)
+    >>> found = random_effects([0.02, 0.04, 0.01], [1e-4, 1e-4, 1e-4])
     >>> round(found.mean, 4), round(found.tau2, 6), round(found.error, 5)
     (0.0233, 0.000133, 0.00882)
     """
     y, v = np.asarray(effects, np.float64), np.asarray(variances, np.float64)
     if y.ndim != 1 or not y.size or y.shape != v.shape or not (v > 0).all():
         raise ValueError(f"expected effects with positive variances, but got {list(y.shape)} and {list(v.shape)}")
-    if method not in METHODS:
-        raise ValueError(f"expected one of {', '.join(METHODS)}, but got {method!r}")
     k = len(y)
     q = _scatter(y, v, 0.0)
     tau2 = 0.0
     if q > k - 1:
         w = 1 / v
-        moment = (q - (k - 1)) / float(w.sum() - (w**2).sum() / w.sum())
-        if method == "paule-mandel":
-            top = moment
-            while _scatter(y, v, top) > k - 1:
-                top *= 2
-            tau2 = float(brentq(lambda value: _scatter(y, v, value) - (k - 1), 0.0, top, xtol=1e-18, rtol=1e-12))
-        else:
-            tau2 = moment
+        top = (q - (k - 1)) / float(w.sum() - (w**2).sum() / w.sum())
+        while _scatter(y, v, top) > k - 1:
+            top *= 2
+        tau2 = float(brentq(lambda value: _scatter(y, v, value) - (k - 1), 0.0, top, xtol=1e-18, rtol=1e-12))
     w = 1 / (v + tau2)
     mean = float((w * y).sum() / w.sum())
     error = float(np.sqrt(1 / w.sum()))
     quantile = float(ndtri(0.975))
-    if hartung_knapp and k > 1:
+    if k > 1:
         error = max(error, float(np.sqrt((w * (y - mean) ** 2).sum() / ((k - 1) * w.sum()))))
         quantile = float(stdtrit(k - 1, 0.975))
     return RandomEffects(mean, error, mean - quantile * error, mean + quantile * error, tau2, q, k)
 
 
-def summarise_datasets(steps: pd.DataFrame, method: str = "paule-mandel") -> pd.DataFrame:
+def summarise_datasets(steps: pd.DataFrame) -> pd.DataFrame:
     """Return the mean change from scale 1 over datasets, a row per scale after a dataset's first.
 
     Args:
         steps: the step tables of all datasets in one: dataset, scale, change, change_low, change_high (95 %, of
             :func:`semscale.analysis.curve.step_table`).
-        method: one of `METHODS`.
 
     Returns:
         Columns scale, n_datasets, mean_change, low, high (95 %), tau (standard deviation of the true changes
@@ -104,19 +81,9 @@ def summarise_datasets(steps: pd.DataFrame, method: str = "paule-mandel") -> pd.
     rows = []
     for scale, group in steps[steps["scale"] > steps.groupby("dataset")["scale"].transform("min")].groupby("scale"):
         error = (group["change_high"] - group["change_low"]) / (2 * float(ndtri(0.975)))
-        found = random_effects(group["change"], error**2, method)
-        rows.append(
-            {
-                "scale": scale,
-                "n_datasets": found.k,
-                "mean_change": found.mean,
-                "low": found.low,
-                "high": found.high,
-                "tau": float(np.sqrt(found.tau2)),
-                "rising": float((group["change_low"] > 0).mean()),
-                "falling": float((group["change_high"] < 0).mean()),
-            }
-        )
+        found = random_effects(group["change"], error**2)
+        shares = float((group["change_low"] > 0).mean()), float((group["change_high"] < 0).mean())
+        rows.append((scale, found.k, found.mean, found.low, found.high, float(np.sqrt(found.tau2)), *shares))
     columns = ["scale", "n_datasets", "mean_change", "low", "high", "tau", "rising", "falling"]
     return pd.DataFrame(rows, columns=columns)
 

@@ -1,4 +1,4 @@
-"""The paired bootstrap of a whole curve: images drawn once per replicate for all steps, and orders beside them."""
+"""Paired bootstrap of whole curves: images are drawn once per replicate for all steps, and orders beside them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from semscale.analysis.patterns import Bool, Float64, Int64, Patterns, count_patterns
 
 REPLICATES = 2000
-"""Replicates unless asked otherwise."""
+"""Default number of replicates."""
 
 _MOST_CELLS = 4_000_000  # images drawn at once: 32 MB
 
@@ -22,13 +22,8 @@ def resample(patterns: Patterns, replicates: int = REPLICATES, seed: int = 0) ->
     (the two-way "pigeonhole" bootstrap: A. B. Owen, "The pigeonhole bootstrap", Annals of Applied Statistics
     1 (2007), 386-411), so the spread holds for other orders too, and errs to the wide side.
 
-    Args:
-        patterns: the answers, see :func:`semscale.analysis.patterns.count_patterns`.
-        replicates: B.
-        seed: of the generator; same seed, same numbers.
-
     Raises:
-        ValueError: for fewer than two replicates.
+        ValueError: fewer than two replicates.
 
     >>> patterns = count_patterns(np.arange(100)[:, None] < np.array([60, 80]))
     >>> curves = resample(patterns, replicates=500)
@@ -48,7 +43,7 @@ def resample_pair(first: Bool, second: Bool, replicates: int = REPLICATES, seed:
         replicates, seed: as in :func:`resample`.
 
     Raises:
-        ValueError: when the arms have different numbers of images.
+        ValueError: the arms have different numbers of images.
     """
     arms = [marks[None] if marks.ndim == 2 else marks for marks in map(np.asarray, (first, second))]
     sizes = [marks.shape[1] for marks in arms]
@@ -68,12 +63,7 @@ def resample_pair(first: Bool, second: Bool, replicates: int = REPLICATES, seed:
 
 
 def resample_arms(arms: Sequence[Patterns], replicates: int, seed: int) -> list[Float64]:
-    """Return resampled curves of arms whose rows belong to the same images, one float64[B, S] each.
-
-    Args:
-        arms: patterns with equal `counts`, row by row the same images.
-        replicates, seed: as in :func:`resample`.
-    """
+    """Return resampled curves, one float64[B, S] each, of arms with equal `counts`, row by row the same images."""
     if replicates < 2:
         raise ValueError(f"expected at least two replicates, but got {replicates}")
     rng = np.random.default_rng(seed)

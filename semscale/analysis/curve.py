@@ -1,23 +1,22 @@
-"""What a curve says: baseline, peak, end, trend and critical scale, from the images right at each step."""
+"""Conclusions of a curve: baseline, peak, end, trend and critical scale, from the images right at each step."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy.special import ndtr, ndtri
 
 from semscale.analysis.bootstrap import REPLICATES, resample
-from semscale.analysis.contrasts import Contrasts, contrasts
-from semscale.analysis.critical import MARGIN, critical_scale
+from semscale.analysis.contrasts import MARGIN, Contrasts, Trend, contrasts, critical_scale, name_trend
 from semscale.analysis.intervals import wilson_interval
 from semscale.analysis.patterns import Bool, Float64, Patterns, count_patterns
 from semscale.analysis.peak import find_peak
-from semscale.analysis.shape import Shapes, fit_shapes
-from semscale.analysis.step_tests import CochranQ, cochran_q, compare_steps
-from semscale.analysis.trend import Trend, name_trend
+from semscale.analysis.shape import fit_shapes
+from semscale.analysis.step_tests import cochran_q, compare_steps
 
 
 @dataclass(frozen=True)
@@ -27,30 +26,27 @@ class CurveSummary:
     Attributes:
         n_images, n_orders: images behind every step, and orders of the categories they were seen in; with
             several orders accuracies are means over orders and the intervals hold for other orders too.
-        baseline, baseline_low, baseline_high: accuracy at the first step with its 95 % interval (Wilson).
+        baseline: accuracy at the first step with its 95 % interval (Wilson).
         peak, peak_scale: highest accuracy and the smallest scale that reaches it.
         peak_change: peak - baseline; never negative, and as a maximum over steps biased upwards.
-        peak_change_corrected: the same without that bias, see :class:`semscale.analysis.peak.Peak`.
-        peak_p: probability of such a peak change when nothing changes; only where it is small the curve
-            can be said to improve.
-        final, final_change, final_low, final_high: accuracy at the last step, and its difference to the
-            baseline with its paired 95 % interval.
-        trend: see :func:`semscale.analysis.trend.name_trend`.
-        critical_scale, critical_low, critical_high: see :func:`semscale.analysis.critical.critical_scale`;
-            None where no step but the last qualifies.
+        peak_change_corrected, peak_p: see :class:`semscale.analysis.peak.Peak`.
+        final, final_change: accuracy at the last step, and its difference to the baseline with its paired 95 %
+            interval.
+        critical_scale: see :func:`semscale.analysis.contrasts.critical_scale`; None where no step but the last
+            qualifies.
+        best_form, asymptote: see :class:`semscale.analysis.shape.Shapes`.
+        cochran_p: p of Cochran's Q, whether anything changes over the steps.
+        trend: see :func:`semscale.analysis.contrasts.name_trend`.
         ever_right: share of images right at one step at least (in any order): no choice among the steps
             could do better.
-        cochran: whether anything changes over the steps.
-        shapes: forms fitted to the curve, with the asymptote that it levels off at.
-        margin: the margin used for trend and critical scale.
         steps: a row per step, see :func:`step_table`.
     """
 
     n_images: int
     n_orders: int
     baseline: float
-    baseline_low: float
-    baseline_high: float
+    baseline_ci_low: float
+    baseline_ci_high: float
     peak: float
     peak_scale: int
     peak_change: float
@@ -58,22 +54,24 @@ class CurveSummary:
     peak_p: float
     final: float
     final_change: float
-    final_low: float
-    final_high: float
-    trend: Trend
+    final_change_low: float
+    final_change_high: float
     critical_scale: int | None
     critical_low: int
     critical_high: int
+    best_form: str
+    asymptote: float | None
+    asymptote_low: float | None
+    asymptote_high: float | None
+    cochran_p: float
+    trend: Trend
     ever_right: float
-    cochran: CochranQ
-    shapes: Shapes
-    margin: float
     steps: pd.DataFrame
 
-    @property
-    def cochran_p(self) -> float:
-        """Return the p of Cochran's Q."""
-        return self.cochran.p
+    def columns(self) -> dict[str, Any]:
+        """Return the columns of ``curves.parquet`` besides the name and the size of the curve."""
+        others = ("n_images", "ever_right", "steps")
+        return {field.name: getattr(self, field.name) for field in fields(self) if field.name not in others}
 
 
 def conclude(
@@ -90,7 +88,7 @@ def conclude(
         seed: of the generator; same seed, same numbers.
 
     Raises:
-        ValueError: when there is no image or no step, or the shapes do not fit.
+        ValueError: there is no image or no step, or the shapes do not fit.
 
     >>> correct = np.zeros((1000, 3), dtype=bool)
     >>> correct[:700, 0] = correct[:800, 1] = correct[:800, 2] = True
@@ -102,26 +100,19 @@ def conclude(
     if marks.ndim not in (2, 3) or not marks.size or marks.shape[-1] != len(scales):
         raise ValueError(f"expected correct[images, {len(scales)} steps], but got {list(marks.shape)}")
     patterns = count_patterns(marks)
-    return conclude_patterns(scales, patterns, margin, replicates, seed)
-
-
-def conclude_patterns(
-    scales: Sequence[int], patterns: Patterns, margin: float = MARGIN, replicates: int = REPLICATES, seed: int = 0
-) -> CurveSummary:
-    """Return the conclusions of a curve whose answers are already counted; see :func:`conclude`."""
     curves = resample(patterns, replicates, seed)
     found = contrasts(patterns, curves)
     steps = step_table(scales, patterns, curves, found)
     # another stream than the bootstrap's, or permutations and replicates would share their draws
     peak = find_peak(patterns, curves, replicates, seed + 1)
-    critical = critical_scale(scales, found, margin)
+    critical, shapes = critical_scale(scales, found, margin), fit_shapes(scales, patterns, curves)
     first, last, top = steps.iloc[0], steps.iloc[-1], steps.iloc[peak.step]
     return CurveSummary(
         n_images=patterns.n_images,
         n_orders=patterns.n_orders,
         baseline=float(first["accuracy"]),
-        baseline_low=float(first["ci_low"]),
-        baseline_high=float(first["ci_high"]),
+        baseline_ci_low=float(first["ci_low"]),
+        baseline_ci_high=float(first["ci_high"]),
         peak=float(top["accuracy"]),
         peak_scale=int(top["scale"]),
         peak_change=peak.change,
@@ -129,16 +120,18 @@ def conclude_patterns(
         peak_p=peak.p,
         final=float(last["accuracy"]),
         final_change=float(last["change"]),
-        final_low=float(last["change_low"]),
-        final_high=float(last["change_high"]),
-        trend=name_trend(found, margin),
+        final_change_low=float(last["change_low"]),
+        final_change_high=float(last["change_high"]),
         critical_scale=critical.scale,
         critical_low=critical.low,
         critical_high=critical.high,
+        best_form=shapes.best,
+        asymptote=shapes.asymptote,
+        asymptote_low=shapes.asymptote_low,
+        asymptote_high=shapes.asymptote_high,
+        cochran_p=cochran_q(patterns).p,
+        trend=name_trend(found, margin),
         ever_right=float(patterns.counts @ patterns.rows.any(axis=(1, 2)) / patterns.n_images),
-        cochran=cochran_q(patterns),
-        shapes=fit_shapes(scales, patterns, curves),
-        margin=margin,
         steps=steps,
     )
 

@@ -1,4 +1,4 @@
-"""Choosing categories greedily on some images, with the interval of the gain as stopping rule."""
+"""Greedy choice of categories, with the interval of the gain as stopping rule."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from semscale.analysis.paired import change_interval
+from semscale.analysis.intervals import change_interval
 from semscale.analysis.patterns import Bool
 
 Float32 = NDArray[np.float32]
@@ -83,7 +83,7 @@ def choose_places(places: Similarities, start: Float32, true_class: Int32, risk:
     `np.maximum` and one `argmax` over float32[n, C]. Of places with as many images right the earlier one is tried, of
     equal similarities the earlier class wins.
 
-    A place is taken when the one-sided paired interval of its gain (:func:`semscale.analysis.paired.change_interval`)
+    A place is taken when the one-sided interval of its gain (:func:`semscale.analysis.intervals.change_interval`)
     excludes 0. As it is the best of m candidates, the interval has confidence 1 - risk / m (Bonferroni): when no place
     helps, a round takes one in at most `risk` of all searches. The gain on these images is still the largest of many
     and so flattered; other images must measure it.
@@ -100,7 +100,7 @@ def choose_places(places: Similarities, start: Float32, true_class: Int32, risk:
         A round for each place taken, and a last one for the best place that was not, unless nothing was left.
 
     Raises:
-        ValueError: when there is no image, the risk is out of range or an item has another shape.
+        ValueError: there is no image, the risk is out of range or an item has another shape.
 
     >>> start = np.tile(np.float32([0.5, 0.4]), (40, 1))
     >>> true = np.repeat([0, 1], [20, 20]).astype(np.int32)
@@ -136,12 +136,7 @@ def choose_places(places: Similarities, start: Float32, true_class: Int32, risk:
 def halve(true_class: Int32, seed: int = 0) -> tuple[Index, Index]:
     """Split images into two halves at random, each class by itself; the odd images of classes go to either in turn.
 
-    Args:
-        true_class: int32[n].
-        seed: of the generator; same seed, same halves.
-
-    Returns:
-        The indices of both halves, ascending.
+    Returns the ascending indices of both halves of int32[n].
 
     >>> [half.tolist() for half in halve(np.array([0, 0, 1, 1, 1, 1], np.int32))]
     [[1, 3, 5], [0, 2, 4]]

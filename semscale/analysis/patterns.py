@@ -1,4 +1,4 @@
-"""The distinct answers of images: an image is a row of right and wrong, and few rows are different."""
+"""Distinct rows of answers and their counts: an image is a row of right and wrong, and few rows are different."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def count_patterns(correct: Bool) -> Patterns:
         correct: bool[n, S], or bool[O, n, S] with O orders on the same images.
 
     Raises:
-        ValueError: when there is no image, no step or no order, or another number of dimensions.
+        ValueError: there is no image, no step or no order, or another number of dimensions.
 
     >>> patterns = count_patterns(np.array([[True, False], [True, True], [True, False]]))
     >>> patterns.rows[:, 0].tolist(), patterns.counts.tolist(), patterns.accuracy().tolist()

@@ -1,4 +1,4 @@
-"""The peak of a curve told honestly: its permutation null, and an estimate that the search for it does not flatter."""
+"""The peak of a curve: its permutation null, and an estimate of its change without the bias of the search."""
 
 from __future__ import annotations
 
@@ -45,11 +45,7 @@ def find_peak(patterns: Patterns, curves: Float64, permutations: int = REPLICATE
       exchangeable: neighbours share most of their categories, so far steps differ more from the first one
       than permuted answers do, and the permutation alone would say too often that something rises.
 
-    Args:
-        patterns: the answers.
-        curves: float64[B, S], replicates of :func:`semscale.analysis.bootstrap.resample`.
-        permutations: how many.
-        seed: of the generator.
+    `curves` are the float64[B, S] of :func:`semscale.analysis.bootstrap.resample`.
 
     >>> from semscale.analysis.bootstrap import resample
     >>> from semscale.analysis.patterns import count_patterns

@@ -1,4 +1,4 @@
-"""The form of a curve: flat, straight or broken in log2 of the scale, or levelling off at an asymptote."""
+"""Curve models: flat, straight or broken in log2 of the scale, or levelling off at an asymptote."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from scipy.optimize import minimize_scalar
 from semscale.analysis.patterns import Float64, Patterns
 
 RATES = np.geomspace(0.1, 8.0, 80)
-"""Exponents c that are tried for the power law; slower ones cannot be told from a line in log2 s."""
+"""Exponents c of the power law that are tried; slower ones cannot be told from a line in log2 s."""
 
 _IMPOSSIBLE = 1e100  # not infinite, so that the search can still subtract
 
@@ -56,10 +56,7 @@ def fit_shapes(scales: Sequence[int], patterns: Patterns, curves: Float64) -> Sh
     images do not explain, because each step brings texts of its own (quasi-AICc: K. P. Burnham and D. R.
     Anderson, "Model Selection and Multimodel Inference", 2002, section 2.5).
 
-    Args:
-        scales: the S scales, of at least 1.
-        patterns: the answers.
-        curves: float64[B, S], replicates of :func:`semscale.analysis.bootstrap.resample`.
+    `curves` are the float64[B, S] of :func:`semscale.analysis.bootstrap.resample`.
 
     >>> from semscale.analysis.bootstrap import resample
     >>> from semscale.analysis.patterns import count_patterns

@@ -1,14 +1,15 @@
-"""Does anything change, and where: Cochran's Q over all steps, and tests of single steps."""
+"""Tests over steps: Cochran's Q for all of them, McNemar's test for single ones."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from scipy.special import chdtrc, ndtr
 
 from semscale.analysis.contrasts import Contrasts
-from semscale.analysis.paired import holm, mcnemar_p
+from semscale.analysis.intervals import holm, mcnemar_p
 from semscale.analysis.patterns import Float64, Int64, Patterns
 
 
@@ -62,22 +63,12 @@ class StepTests:
     p_holm: Float64
 
 
-def compare_steps(patterns: Patterns, found: Contrasts, against: str = "first") -> StepTests:
+def compare_steps(patterns: Patterns, found: Contrasts, against: Literal["first", "previous"] = "first") -> StepTests:
     """Test the change of every step against the first step or against the previous one.
 
     For one order the exact McNemar test. With several orders an image has several answers and there is no
     two-by-two table: the change is then compared with its two-way error, as a normal variable.
-
-    Args:
-        patterns: the answers.
-        found: their contrasts.
-        against: "first" or "previous".
-
-    Raises:
-        ValueError: for another word.
     """
-    if against not in ("first", "previous"):
-        raise ValueError(f"expected 'first' or 'previous', but got {against!r}")
     steps = patterns.n_steps
     base = np.zeros(steps, np.int64) if against == "first" else np.maximum(np.arange(steps) - 1, 0)
     rows = patterns.rows

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from semscale.analysis.columns import difference_table, summary_columns
+from semscale.analysis.control import compare_with_control
 from semscale.analysis.curve import CurveSummary
 from semscale.analysis.curve import conclude as conclude_curve
 from semscale.analysis.intervals import wilson_interval
@@ -85,8 +85,7 @@ def conclude(predictions: pd.DataFrame, *, margin: float = 0.5) -> pd.DataFrame:
     [['templates', 20, 'flat'], ['random-words', 20, 'flat']]
     """
     rows = [
-        {**curve.key, "n_images": found.n_images, **summary_columns(found)}
-        for curve, found in summaries(predictions, margin)
+        {**curve.key, "n_images": found.n_images, **found.columns()} for curve, found in summaries(predictions, margin)
     ]
     return pd.DataFrame(rows).astype({"critical_scale": "Int64"})  # none where no scale is surely enough
 
@@ -145,7 +144,7 @@ def compare(predictions: pd.DataFrame, strategy: str, control: str) -> pd.DataFr
                 found=f"scales {arm.scales} and {other.scales}",
                 hint="make the control with of=STRATEGY and the same steps, and score both on the same dataset",
             )
-        table = difference_table(arm.scales, arm.correct, other.correct)
+        table = compare_with_control(arm.scales, arm.correct, other.correct).table()
         place = {"dataset": dataset, "model": model, "strategy": strategy, "control": control}
         tables.append(table.assign(**place, aggregation=aggregation)[[*place, "aggregation", *table.columns]])
     if not tables:

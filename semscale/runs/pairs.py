@@ -7,8 +7,7 @@ from typing import Any
 import pandas as pd
 
 from semscale.analysis.control import compare_with_control
-from semscale.analysis.paired import holm
-from semscale.analysis.unpaired import Share, difference_interval
+from semscale.analysis.intervals import Proportion, difference_interval, holm
 from semscale.runs.finished import CurveAnswers
 
 Row = dict[str, Any]
@@ -58,7 +57,7 @@ def compare_unpaired(first: pd.DataFrame, second: pd.DataFrame, points: dict[str
     """
     rows = []
     for name, scales in points.items():
-        sides: list[Share] = []
+        sides: list[Proportion] = []
         for steps, scale in zip((first, second), scales, strict=True):
             (row,) = steps[steps["scale"] == scale].to_dict("records")
             sides.append((float(row["accuracy"]), float(row["ci_low"]), float(row["ci_high"])))

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from semscale.analysis.critical import MARGIN
+from semscale.analysis.contrasts import MARGIN
 from semscale.analysis.curve import conclude
 from semscale.analysis.intervals import wilson_interval
 from semscale.errors import SemscaleError, summarize

@@ -11,8 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from semscale.analysis.across import summarise_datasets
-from semscale.analysis.additions import addition_effects
-from semscale.analysis.columns import difference_table, summary_columns
+from semscale.analysis.control import addition_effects, compare_with_control
 from semscale.analysis.curve import CurveSummary, conclude
 from semscale.study.arms import Arm
 from semscale.study.rundir import CURVE_KEY
@@ -98,7 +97,7 @@ def _row(mine: Sequence[ScoredLadder], summary: CurveSummary, role: str, run_id:
         **dict(zip(CURVE_KEY, first.curve, strict=True)),
         "n_images": summary.n_images,
         "n_classes": len(first.ladder.classes),
-        **summary_columns(summary),
+        **summary.columns(),
         "ceiling": float(np.mean([scored.ceiling[:, -1].mean() for scored in mine])),
         "role": role,
         "mlflow_run_id": run_id,
@@ -143,7 +142,7 @@ def _against_the_first(
 def _paired(
     scales: Sequence[int], mine: npt.NDArray[np.bool_], other: npt.NDArray[np.bool_], place: Mapping[str, str]
 ) -> pd.DataFrame:
-    table = difference_table(scales, mine, other)
+    table = compare_with_control(scales, mine, other).table()
     return table.assign(**place)[[*place, *table.columns]]
 
 

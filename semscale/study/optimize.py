@@ -13,8 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from semscale.analysis.greedy import PlaceTexts, Round, choose_places, halve
-from semscale.analysis.intervals import wilson_interval
-from semscale.analysis.paired import change_interval
+from semscale.analysis.intervals import change_interval, wilson_interval
 from semscale.categories.candidates import Candidate, candidate_ladder, candidate_pool
 from semscale.categories.ladder import Ladder
 from semscale.config import study_from

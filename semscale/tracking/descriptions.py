@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from semscale.analysis.paired import change_interval, mcnemar_p
+from semscale.analysis.intervals import change_interval, mcnemar_p
 from semscale.report.answers import Answer
 from semscale.tracking.filters import filter_of
 

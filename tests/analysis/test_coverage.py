@@ -12,13 +12,11 @@ from populations import CURVES, samples, true_critical_scale
 
 from semscale.analysis import MARGIN
 from semscale.analysis.bootstrap import resample
-from semscale.analysis.contrasts import contrasts
-from semscale.analysis.critical import critical_scale
+from semscale.analysis.contrasts import contrasts, critical_scale, name_trend
 from semscale.analysis.curve import step_table
-from semscale.analysis.trend import name_trend
 
-REPLICATES = 400
-QUICK = {500: 400, 20_000: 80}
+REPLICATES = 300
+QUICK = {500: 250, 20_000: 60}
 FULL = {500: 2000, 2000: 2000, 5000: 1000, 20_000: 1000}
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from semscale.analysis.greedy import PlaceTexts, choose_places, halve
-from semscale.analysis.paired import change_interval
+from semscale.analysis.intervals import change_interval
 
 CLASSES = 4
 

@@ -20,10 +20,8 @@ from mlflow import MlflowClient
 from rich.console import Console
 from scipy.stats import binomtest
 
-from semscale.analysis.columns import summary_columns
 from semscale.analysis.curve import conclude
-from semscale.analysis.intervals import wilson_interval
-from semscale.analysis.paired import change_interval
+from semscale.analysis.intervals import change_interval, wilson_interval
 from semscale.categories.files import read_ladder
 from semscale.cli import main
 from semscale.cli.show import show_result
@@ -164,7 +162,7 @@ def fewer(alone: dict[str, SweepResult], place: Path) -> Path:
     marks = np.stack([right(run, "digits x templates-fixed", column) for column in (0, 1)], axis=1)
     found = conclude([1, 2], marks)
     trials = [{**CURVE, "order": 0, "scale": s, "n_correct": n} for s, n in zip((1, 2), marks.sum(axis=0), strict=True)]
-    curve = {**CURVE, "role": "strategy", "n_images": 30, **summary_columns(found)}
+    curve = {**CURVE, "role": "strategy", "n_images": 30, **found.columns()}
     for name, table in {"trials": trials, "curves": [curve], "steps": found.steps.assign(**CURVE)}.items():
         pd.DataFrame(table).to_parquet(run / f"{name}.parquet")
     return run
