@@ -14,29 +14,37 @@ LabelOf = Callable[[str], str | None]
 OTHER_SPLIT = "\0"
 """What a rule answers for an image that belongs to a split which is not read."""
 
-SPLITS = {
-    "train": ("train", "training"),
-    "val": ("val", "valid", "validation", "dev"),
-    "test": ("test", "testing"),
-}
-"""Names of splits, as folders and as options."""
+SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val",
+          "test": "test", "testing": "test"}  # fmt: skip
+"""Name of a split, as folders and options have it -> the usual one."""
 
 
-def choose_split(available: Sequence[str], wanted: str | None, notes: Notes, where: str) -> str:
-    """Return the split to read: the wanted one, or else test, val, or the first there is.
+def choose_split(
+    available: Sequence[str], wanted: str | None, notes: Notes, where: str, expected: str = "no split"
+) -> str | None:
+    """Return the split to read: the wanted one, or else test, val, or the first; None for all images.
+
+    Args:
+        available: the splits; empty for a dataset without splits, of which `expected` says where they would be.
+        wanted: the split that the user names, or ``all``.
+        notes: gets which of several splits is read.
+        where: the dataset, for messages.
+        expected: how a dataset of this kind says which images are in which split.
 
     Raises:
         SemscaleError: the wanted split is not there.
     """
-    canonical = {
-        name: next((key for key, names in SPLITS.items() if name.casefold() in names), name) for name in available
-    }
+    if wanted == "all" or (wanted is None and not available):
+        return None
+    if not available:
+        raise SemscaleError("the dataset has no splits", where=where, found=f"split: {wanted}", expected=expected)
+    usual = {name: SPLITS.get(name.casefold(), name) for name in available}
     if wanted is not None:
         for name in available:
-            if wanted == name or wanted.casefold() in (name.casefold(), canonical[name]):
+            if wanted == name or wanted.casefold() in (name.casefold(), usual[name]):
                 return name
         raise SemscaleError("the dataset has no such split", where=where, found=wanted, expected=", ".join(available))
-    chosen = next((name for key in ("test", "val") for name in available if canonical[name] == key), available[0])
+    chosen = next((name for key in ("test", "val") for name in available if usual[name] == key), available[0])
     if len(available) > 1:
         notes.say(f"of the splits {', '.join(available)} only {chosen!r} is read; split: chooses another")
     return chosen
@@ -140,18 +148,10 @@ class FolderRule:
             names.update(folders[depth : depth + 1])
             if len(names) > 16:
                 break
-        chosen: str | None = None
-        if names and all(any(name.casefold() in group for group in SPLITS.values()) for name in names):
-            if split != "all":
-                chosen = choose_split(sorted(names), split, notes, where)
-            depth += 1
-        elif split not in (None, "all"):
-            raise SemscaleError(
-                "the dataset has no splits",
-                where=where,
-                found=f"split: {split}",
-                expected="folders such as train, val and test above the folders of the classes",
-            )
+        has_splits = all(name.casefold() in SPLITS for name in names)
+        expected = "folders such as train, val and test above the folders of the classes"
+        chosen = choose_split(sorted(names) if has_splits else (), split, notes, where, expected)
+        depth += has_splits and bool(names)
 
         def label_of(path: str) -> str | None:
             folders = path.split("/")[:-1]
@@ -167,7 +167,8 @@ def rule_labels(class_from: str, split: str | None) -> LabelOf:
     rule = compile_rule(class_from)
     if split is None or split == "all":
         return rule
-    wanted = {split.casefold(), *SPLITS.get(split.casefold(), ())}
+    usual = SPLITS.get(split.casefold(), split)
+    wanted = {split.casefold(), *(name for name, other in SPLITS.items() if other == usual)}
 
     def label_of(path: str) -> str | None:
         return rule(path) if wanted.intersection(path.casefold().split("/")[:-1]) else OTHER_SPLIT

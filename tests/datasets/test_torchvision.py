@@ -189,9 +189,9 @@ def test_the_table_of_sets_is_that_of_torchvision() -> None:
     ("name", "words"),
     [
         ("cifar11", "did you mean CIFAR10 or CIFAR100"),
-        ("VOCDetection", "no image classification set"),
-        ("Kinetics", "no image classification set"),
-        ("Sintel", "no image classification set"),
+        ("VOCDetection", "no such set for image classification"),
+        ("Kinetics", "no such set for image classification"),
+        ("Sintel", "no such set for image classification"),
         ("Food101:extra", "no such split"),
         ("ImageFolder", "cannot be opened"),
     ],

@@ -136,7 +136,7 @@ def test_shards_of_one_name_in_two_folders_and_splits(tmp_path: Path) -> None:
     assert twice.samples.files() == ["000.tar/1.jpg", "000.tar/2.jpg", "000.tar.gz/1.jpg", "000.tar.gz/2.jpg"]
     with pytest.raises(SemscaleError, match="no such split"):
         load_dataset(f"webdataset:{tmp_path}", split="test")
-    with pytest.raises(SemscaleError, match="tell no split"):
+    with pytest.raises(SemscaleError, match="the dataset has no splits"):
         load_dataset(f"webdataset:{tmp_path}/train/000.tar", split="test")
 
 

@@ -96,18 +96,10 @@ def _matches(path: str) -> list[str]:
 def _of_split(paths: list[str], split: str | None, notes: Notes, where: str) -> list[str]:
     root = _shared_folder(paths)
     splits = {path: _split_in(path.removeprefix(root)) for path in paths}
-    known = sorted({name for name in splits.values() if name})
-    if None in splits.values() or not known:
-        if split is not None:
-            raise SemscaleError(
-                "the shards' names tell no split",
-                where=where,
-                found=f"split: {split}",
-                expected="names such as train-000.tar or train/000.tar, or a pattern of the split's own shards",
-            )
-        return paths
-    chosen = choose_split(known, split, notes, where)
-    return [path for path in paths if splits[path] == chosen]
+    known = () if None in splits.values() else sorted({name for name in splits.values() if name})
+    expected = "names such as train-000.tar or train/000.tar, or a pattern of the split's own shards"
+    chosen = choose_split(known, split, notes, where, expected)
+    return [path for path in paths if chosen in (None, splits[path])]
 
 
 def _shared_folder(paths: list[str]) -> str:
@@ -116,4 +108,4 @@ def _shared_folder(paths: list[str]) -> str:
 
 def _split_in(path: str) -> str | None:
     words = re.split(r"[/._-]+", path.casefold())
-    return next((word for word in words for names in SPLITS.values() if word in names), None)
+    return next((word for word in words if word in SPLITS), None)

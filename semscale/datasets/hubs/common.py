@@ -3,52 +3,32 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
-from functools import lru_cache, wraps
-from typing import ParamSpec, TypeVar
+from collections.abc import Callable
+from functools import lru_cache
+from typing import TypeVar
 
-from semscale.datasets.paths import choose_split
-from semscale.datasets.source import Notes
 from semscale.errors import SemscaleError
 
-P = ParamSpec("P")
+K = TypeVar("K")
 T = TypeVar("T")
-
-_MOST_CHARACTERS = 300
 
 
 def name_and_split(rest: str, option: str | None) -> tuple[str, str | None]:
     """Return the name and the wanted split of what follows the scheme.
 
-    Raises:
-        SemscaleError: the spec and the option ``split`` disagree.
-
     >>> name_and_split("food101:test", None), name_and_split("food101", "train")
     (('food101', 'test'), ('food101', 'train'))
     """
     name, _, split = rest.partition(":")
-    if split and option is not None and split != option:
+    if split and option not in (None, split):
         raise SemscaleError("two splits are asked for", where=rest, found=f"split: {option}", expected="one of them")
     return name, split or option
 
 
-def splits_to_read(available: Sequence[str], wanted: str | None, notes: Notes, where: str) -> tuple[str, ...]:
-    """Return the splits to read: the wanted one, every one for ``all``, or the one that `choose_split` picks.
-
-    Raises:
-        SemscaleError: the wanted split does not exist.
-    """
-    return tuple(available) if wanted == "all" else (choose_split(available, wanted, notes, where),)
-
-
 def missing_package(scheme: str, error: ImportError) -> SemscaleError:
     """Return the error for a scheme whose package is not installed; the extra has the scheme's name."""
-    return SemscaleError(
-        f"datasets that begin with {scheme}: need a package",
-        where=f"{scheme}:",
-        found=str(error),
-        hint=f'pip install "semscale[{scheme}]"',
-    )
+    what, hint = f"datasets that begin with {scheme}: need a package", f'pip install "semscale[{scheme}]"'
+    return SemscaleError(what, where=f"{scheme}:", found=str(error), hint=hint)
 
 
 def short(error: BaseException) -> str:
@@ -58,22 +38,31 @@ def short(error: BaseException) -> str:
     'no such thing'
     """
     text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= _MOST_CHARACTERS else f"{text[:_MOST_CHARACTERS]}..."
+    return text if len(text) <= 300 else f"{text[:300]}..."
 
 
-def opened_once(n: int) -> Callable[[Callable[P, T]], Callable[P, T]]:
-    """Cache the last n results of a function that opens something; threads that want the same one wait for it.
+def opened_once(n: int) -> Callable[[Callable[[K], T]], Callable[[K], T]]:
+    """Cache the last n results of a function for readers, and its errors, raised as OSError.
 
-    Readers cannot cache it themselves: they are unpickled anew for every chunk of images.
+    Readers cannot cache it themselves, being unpickled anew for every chunk of images, none of which is to try again.
     """
 
-    def decorate(function: Callable[P, T]) -> Callable[P, T]:
-        cached, lock = lru_cache(maxsize=n)(function), threading.Lock()
+    def decorate(function: Callable[[K], T]) -> Callable[[K], T]:
+        lock = threading.Lock()
 
-        @wraps(function)
-        def call(*args: P.args, **kwargs: P.kwargs) -> T:
+        @lru_cache(maxsize=n)
+        def cached(key: K) -> T | OSError:
+            try:
+                return function(key)
+            except SemscaleError as error:
+                return OSError(f"{error.what}: {error.found}")
+
+        def call(key: K) -> T:
             with lock:
-                return cached(*args, **kwargs)  # type: ignore[arg-type]
+                result = cached(key)
+            if isinstance(result, OSError):
+                raise OSError(str(result))
+            return result
 
         return call
 

@@ -16,15 +16,16 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-import pyarrow as pa
 import pyarrow.compute as pc
 
-from semscale.datasets.hubs.common import missing_package, name_and_split, opened_once, short, splits_to_read
+from semscale.datasets.hubs.common import missing_package, name_and_split, opened_once, short
+from semscale.datasets.paths import choose_split
 from semscale.datasets.source import Entry, Notes, Options, Source
 from semscale.datasets.tables.parquet_schema import Layout, find_layout
-from semscale.datasets.where import MAX_FILE_BYTES, read_whole, stem
+from semscale.datasets.tables.row_groups import image_bytes
+from semscale.datasets.where import read_whole, stem
 from semscale.errors import SemscaleError
 
 _BATCH = 8192
@@ -32,15 +33,8 @@ _SAVED = ("state.json", "dataset_dict.json")
 _HUB_TIMEOUT_S = 10.0
 
 
-@dataclass(frozen=True)
-class Address:
-    """Where a dataset is; enough to open it again on another machine.
-
-    Attributes:
-        path: a hub id, or an absolute folder.
-        config: the configuration, None for the default one.
-        revision: the commit of a hub dataset.
-    """
+class Address(NamedTuple):
+    """Hub id or absolute folder of a dataset, its configuration, and the commit of a hub dataset."""
 
     path: str
     config: str | None = None
@@ -49,12 +43,7 @@ class Address:
 
 @dataclass(frozen=True)
 class HuggingFaceReader:
-    """Reader of encoded images by ``split:row``; opens the dataset once per process.
-
-    Attributes:
-        address: where the dataset is.
-        column: the column with the images.
-    """
+    """Reader of encoded images by ``split:row``; opens the dataset once per process."""
 
     address: Address
     column: str
@@ -62,46 +51,28 @@ class HuggingFaceReader:
     def read(self, place: str) -> bytes:
         """Return the image of a row. Raises OSError when it cannot be read."""
         split, _, row = place.rpartition(":")
-        images = _images(self.address, split, self.column)
-        if isinstance(images, str):
-            raise OSError(images)
+        images = _images((self.address, split, self.column))
         try:
             cell = images[int(row)][self.column]
         except IndexError as error:
             raise OSError("the dataset on this machine is another one, with fewer rows") from error
-        content, path = (cell.get("bytes"), cell.get("path")) if isinstance(cell, dict) else (cell, None)
-        if content is None:
-            if path is None:
-                raise OSError("the row has no image")
-            return read_whole(path)
-        if len(content) > MAX_FILE_BYTES:
-            raise OSError(f"larger than {MAX_FILE_BYTES // 2**20} MiB")
-        return bytes(content)
+        return image_bytes(cell, read_whole)
 
 
 def open_source(rest: str, options: Options) -> Source:
-    """Open a dataset of the hub or of a folder; see the module for what the spec can say.
-
-    Raises:
-        SemscaleError: the package is missing, the dataset is unknown, gated or out of reach, it has no such
-            configuration, split or column, or no column that is clearly the image or the class.
-    """
+    """Open a dataset of the hub or of a folder; see the module for what the spec can say."""
     address, wanted = _address(rest, options.split)
     where = f"hf:{address.path}" + (f"@{address.config}" if address.config else "")
     notes = Notes()
     splits, commit = _open(address)
-    chosen = {split: splits[split] for split in splits_to_read(list(splits), wanted, notes, where)}
+    split = choose_split(list(splits), wanted, notes, where)
+    chosen = splits if split is None else {split: splits[split]}
     layout = find_layout(next(iter(chosen.values())).features.arrow_schema, options, where)
     if not layout.inline:
         raise SemscaleError("the column has no images", where=where, found=f"image: {layout.image}", expected="Image")
-    return Source(
-        stem(address.path),
-        HuggingFaceReader(Address(address.path, address.config, commit), layout.image),
-        _entries(chosen, layout),
-        notes,
-        classes=layout.names,
-        labels={str(number): name for number, name in enumerate(layout.names or ())},
-    )
+    reader = HuggingFaceReader(address._replace(revision=commit), layout.image)
+    labels = {str(number): name for number, name in enumerate(layout.names or ())}
+    return Source(stem(address.path), reader, _entries(chosen, layout), notes, layout.names, labels)
 
 
 def _library() -> Any:
@@ -122,18 +93,18 @@ def _library() -> Any:
 
 
 def _address(rest: str, option: str | None) -> tuple[Address, str | None]:
-    path, wanted = (rest, option) if os.path.isdir(os.path.expanduser(rest)) else name_and_split(rest, option)
-    config = None
-    if not os.path.isdir(os.path.expanduser(path)):
-        path, _, config = path.partition("@")
-    folder = os.path.abspath(os.path.expanduser(path))
-    if os.path.isdir(folder):
-        return Address(folder, config or None), wanted
-    if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", path) or path.startswith("."):
-        raise SemscaleError(
-            "no such folder, and no name of a dataset on the hub", where="hf:", found=path, expected="NAME or ORG/NAME"
-        )
+    path, wanted = (rest, option) if _is_folder(rest) else name_and_split(rest, option)
+    path, _, config = (path, "", "") if _is_folder(path) else path.partition("@")
+    if _is_folder(path):
+        path = os.path.abspath(os.path.expanduser(path))
+    elif not re.fullmatch(r"\w[\w.-]*(/[\w.-]+)?", path):
+        what = "no such folder, and no name of a dataset on the hub"
+        raise SemscaleError(what, where="hf:", found=path, expected="NAME or ORG/NAME")
     return Address(path, config or None), wanted
+
+
+def _is_folder(path: str) -> bool:
+    return os.path.isdir(os.path.expanduser(path))
 
 
 def _commit_on_hub(address: Address) -> str | None:
@@ -141,10 +112,8 @@ def _commit_on_hub(address: Address) -> str | None:
     from huggingface_hub import HfApi
     from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 
-    if _library().config.HF_HUB_OFFLINE:
-        return None
     try:
-        info = HfApi().dataset_info(address.path, revision=address.revision, timeout=_HUB_TIMEOUT_S)
+        commit: str | None = HfApi().dataset_info(address.path, revision=address.revision, timeout=_HUB_TIMEOUT_S).sha
     except (RepositoryNotFoundError, RevisionNotFoundError) as error:
         raise SemscaleError(
             "the hub has no such dataset, or does not show it to you",
@@ -154,7 +123,6 @@ def _commit_on_hub(address: Address) -> str | None:
         ) from error
     except Exception:  # no route, no name service, a proxy's page: the packages underneath raise nearly anything
         return None
-    commit: str | None = info.sha
     return commit
 
 
@@ -163,7 +131,7 @@ def _open(address: Address) -> tuple[dict[str, Any], str | None]:
     hub, local = _library(), os.path.isabs(address.path)
     commit = None if local else _commit_on_hub(address)
     try:
-        if local and any(os.path.isfile(os.path.join(address.path, one)) for one in _SAVED):
+        if local and any(os.path.isfile(os.path.join(address.path, name)) for name in _SAVED):
             saved = hub.load_from_disk(address.path)
             return dict(saved) if isinstance(saved, hub.DatasetDict) else {str(saved.split or "all"): saved}, None
         return dict(hub.load_dataset(address.path, address.config, revision=commit)), commit
@@ -178,19 +146,15 @@ def _open(address: Address) -> tuple[dict[str, Any], str | None]:
 
 
 @opened_once(8)
-def _images(address: Address, split: str, column: str) -> Any:
-    """Return the rows with encoded images, or why there are none, which is cached, or every image would wait for it."""
-    hub = _library()
-    try:
-        splits, _ = _open(address)
-    except SemscaleError as error:
-        return f"{error.what}: {error.found}"
+def _images(key: tuple[Address, str, str]) -> Any:
+    """Return the rows with encoded images of an address, a split and a column."""
+    address, split, column = key
+    splits, _ = _open(address)
     if split not in splits or column not in splits[split].column_names:
-        return "the dataset on this machine is another one, without this split or column"
+        raise SemscaleError("the dataset on this machine is another one", found=f"no column {column} in split {split}")
     images = splits[split].select_columns([column])
-    if isinstance(images.features[column], hub.Image):
-        images = images.cast_column(column, hub.Image(decode=False))
-    return images
+    decode_off = _library().Image(decode=False)
+    return images.cast_column(column, decode_off) if hasattr(images.features[column], "decode") else images
 
 
 def _entries(splits: Mapping[str, Any], layout: Layout) -> Iterator[Entry]:
@@ -199,16 +163,12 @@ def _entries(splits: Mapping[str, Any], layout: Layout) -> Iterator[Entry]:
     for split, dataset in splits.items():
         row = 0
         for batch in dataset.select_columns(columns).with_format("arrow").iter(_BATCH):
-            labels = [None] * len(batch) if layout.label is None else batch.column(layout.label).to_pylist()
-            for leaf, value in zip(_leaves(batch.column(layout.image)), labels, strict=True):
-                known = value is not None and not (layout.names and value < 0)  # -1: a test split without its answers
-                yield Entry(f"{split}/{row:06d}{leaf}", f"{split}:{row}", str(value) if known else None)
+            nothing = [None] * len(batch)
+            labels = nothing if layout.label is None else batch.column(layout.label).to_pylist()
+            paths = pc.struct_field(batch.column(layout.image), "path").to_pylist() if layout.path else nothing
+            for path, label in zip(paths, labels, strict=True):
+                leaf = os.path.basename(path or "")
+                known = label is not None and not (layout.names and label < 0)  # -1: a test split without its answers
+                name = f"{split}/{row:06d}/{leaf}" if leaf else f"{split}/{row:06d}"
+                yield Entry(name, f"{split}:{row}", str(label) if known else None)
                 row += 1
-
-
-def _leaves(images: pa.ChunkedArray) -> list[str]:
-    """Return the last parts of the images' paths, each after a slash, where the column has paths."""
-    if not pa.types.is_struct(images.type) or images.type.get_field_index("path") < 0:
-        return [""] * len(images)
-    paths = pc.struct_field(images, "path").to_pylist()
-    return [f"/{os.path.basename(path)}" if path and os.path.basename(path) else "" for path in paths]

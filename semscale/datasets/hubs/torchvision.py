@@ -16,14 +16,15 @@ import os
 import socket
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from filelock import FileLock
 
 from semscale.datasets.folder import FolderReader
-from semscale.datasets.hubs.common import missing_package, name_and_split, opened_once, short, splits_to_read
+from semscale.datasets.hubs.common import missing_package, name_and_split, opened_once, short
+from semscale.datasets.paths import choose_split
 from semscale.datasets.source import Entry, Notes, Options, Source
 from semscale.errors import SemscaleError
 from semscale.synthetic.png import encode_png
@@ -73,15 +74,8 @@ _SERVER_TIMEOUT_S = 30.0
 """How long a server that stopped sending may be silent; torchvision itself sets no limit."""
 
 
-@dataclass(frozen=True)
-class Part:
-    """A split of a torchvision set: enough to open it on another machine.
-
-    Attributes:
-        name: the class of ``torchvision.datasets``, a key of `SETS`.
-        root: the folder of its files, absolute.
-        split: the split's name.
-    """
+class Part(NamedTuple):
+    """A split of a torchvision set: the set's name in `SETS`, the absolute folder of its files, the split's name."""
 
     name: str
     root: str
@@ -89,68 +83,48 @@ class Part:
 
 
 @dataclass(frozen=True)
-class PixelReader:
-    """Reader of sets of arrays by ``split:number``; opens the set once per process."""
+class TorchvisionReader:
+    """Reader of images by their paths below the folder, or by ``split:number``; opens a set once per process.
+
+    Where images are files, the set is opened only if one is missing, to download what this machine lacks.
+    """
 
     parts: tuple[Part, ...]
+    has_files: bool
 
     def read(self, place: str) -> bytes:
-        """Return an image as PNG. Raises OSError when the set is not on this machine or the image is broken."""
+        """Return the bytes of an image, of an array as PNG. Raises OSError when it cannot be read."""
+        if self.has_files:
+            files = FolderReader(self.parts[0].root)
+            try:
+                return files.read(place)
+            except FileNotFoundError:
+                for part in self.parts:
+                    _open_once(part)
+                return files.read(place)
         split, _, number = place.rpartition(":")
-        dataset = _open_once(next(part for part in self.parts if part.split == split))
-        if isinstance(dataset, str):
-            raise OSError(dataset)
+        dataset = _open_once(self.parts[0]._replace(split=split))
         try:
             return encode_png(np.asarray(dataset[int(number)][0].convert("RGB")))
         except Exception as error:  # Pillow's plugins raise nearly anything on broken files
             raise OSError(short(error)) from error
 
 
-@dataclass(frozen=True)
-class FileReader:
-    """Reader of the files of a set by their paths below its folder; opens the set only if one is missing."""
-
-    root: str
-    parts: tuple[Part, ...]
-
-    def read(self, place: str) -> bytes:
-        """Return the bytes of an image. Raises OSError when it cannot be read."""
-        files = FolderReader(self.root)
-        try:
-            return files.read(place)
-        except FileNotFoundError:
-            for opened in map(_open_once, self.parts):  # which downloads what this node lacks
-                if isinstance(opened, str):
-                    raise OSError(opened) from None
-            return files.read(place)
-
-
 def open_source(rest: str, options: Options) -> Source:
-    """Open a set of torchvision; see the module for where its files are.
-
-    Raises:
-        SemscaleError: torchvision is missing, has no such set, or it is none for classification; no such split; its
-            files are missing and cannot be downloaded.
-    """
+    """Open a set of torchvision; see the module for where its files are."""
     given, wanted = name_and_split(rest, options.split)
     name, notes = _find_set(given), Notes()
-    where, splits = f"torchvision:{name}", tuple(SETS[name])
-    if len(splits) == 1 and wanted not in (None, "all"):
-        raise SemscaleError("the dataset has no splits", where=where, found=f"split: {wanted}", expected="no split")
+    splits = tuple(SETS[name])
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "semscale" / "torchvision"
     root = os.path.abspath(os.path.expanduser(options.images or os.environ.get("SEMSCALE_TORCHVISION") or cache))
-    parts = tuple(Part(name, root, split) for split in splits_to_read(splits, wanted, notes, where))
+    chosen = choose_split(() if splits == ("all",) else splits, wanted, notes, f"torchvision:{name}")
+    parts = tuple(Part(name, root, split) for split in splits if chosen in (None, split))
     first = _open(parts[0])
     names = _class_names(first)
     has_files = _image_files(first) is not None
-    return Source(
-        name.lower(),
-        FileReader(root, parts) if has_files else PixelReader(parts),
-        _entries(parts, first, has_files),
-        notes,
-        classes=names,
-        labels={str(number): text for number, text in enumerate(names or ())},
-    )
+    labels = {str(number): text for number, text in enumerate(names or ())}
+    reader = TorchvisionReader(parts, has_files)
+    return Source(name.lower(), reader, _entries(parts, first, has_files), notes, names, labels)
 
 
 def _find_set(given: str) -> str:
@@ -158,18 +132,11 @@ def _find_set(given: str) -> str:
     name = known.get(given.casefold())
     if name is not None:
         return name
-    others = {other.casefold() for other in _library().__all__}
-    if given.casefold() in others:
-        raise SemscaleError(
-            "the torchvision dataset is no image classification set",
-            where=f"torchvision:{given}",
-            expected=f"a set with one class per image: {', '.join(SETS)}",
-        )
     near = [known[other] for other in difflib.get_close_matches(given.casefold(), known, n=3)]
     raise SemscaleError(
-        "torchvision has no such dataset",
+        "torchvision has no such set for image classification",
         where=f"torchvision:{given}",
-        expected="a class of torchvision.datasets, such as CIFAR10 or Flowers102",
+        expected=f"a set with one class per image: {', '.join(SETS)}",
         hint=f"did you mean {' or '.join(near)}?" if near else None,
     )
 
@@ -203,27 +170,16 @@ def _open(part: Part) -> Any:
         ) from error
 
 
-@opened_once(2)
-def _open_once(part: Part) -> Any:
-    """Return the opened set, or why it cannot be opened, which is cached, or every image would wait for it."""
-    try:
-        return _open(part)
-    except SemscaleError as error:
-        return f"{error.what}: {error.found}"
+_open_once = opened_once(2)(_open)
 
 
 @contextlib.contextmanager
 def _only_downloader(root: str) -> Iterator[None]:
     """Let one process of all that see the folder download, and give up on a silent server."""
-    from filelock import FileLock
-
+    os.makedirs(root, exist_ok=True)
     before = socket.getdefaulttimeout()
-    lock: Any = contextlib.nullcontext()
-    with contextlib.suppress(OSError):  # nothing can be downloaded into a read-only folder
-        os.makedirs(root, exist_ok=True)
-        if os.access(root, os.W_OK):
-            lock = FileLock(os.path.join(root, ".semscale.lock"))
-    with lock:
+    # nothing can be downloaded into a read-only folder
+    with FileLock(os.path.join(root, ".semscale.lock")) if os.access(root, os.W_OK) else contextlib.nullcontext():
         socket.setdefaulttimeout(_SERVER_TIMEOUT_S)
         try:
             yield
@@ -243,39 +199,39 @@ def _entries(parts: Sequence[Part], first: Any, has_files: bool) -> Iterator[Ent
                 yield Entry(f"{part.name}/{part.split}/{number:06d}.png", f"{part.split}:{number}", text)
 
 
+def _attributes(dataset: Any, names: Sequence[str]) -> Iterator[list[Any]]:
+    """Yield those of some attributes that are lists, or arrays of one axis, with an item for each image."""
+    for name in names:
+        values: Any = getattr(dataset, name, None)
+        values = values.tolist() if getattr(values, "ndim", 0) == 1 else values
+        if isinstance(values, list) and len(values) == len(dataset) > 0:
+            yield values
+
+
 def _image_files(dataset: Any) -> list[str] | None:
     """Return the path of every image where the dataset publishes them, else None."""
-    for name in (*_PAIRS, *_FILES):
-        found = getattr(dataset, name, None)
-        if not isinstance(found, list) or not found or len(found) != len(dataset):
-            continue
-        paths = [one[0] for one in found] if isinstance(found[0], tuple) else found
-        if isinstance(paths[0], (str, os.PathLike)) and any(os.path.isfile(one) for one in islice(paths, 100)):
-            return [os.fspath(one) for one in paths]
+    for values in _attributes(dataset, (*_PAIRS, *_FILES)):
+        paths = [value[0] for value in values] if isinstance(values[0], tuple) else values
+        if isinstance(paths[0], str | os.PathLike) and any(map(os.path.isfile, paths[:100])):
+            return [os.fspath(path) for path in paths]
     return None
 
 
 def _class_numbers(dataset: Any) -> Iterator[Any]:
     """Yield the class of every image; only a dataset that keeps no list of them is read for it."""
-    for name in (*_PAIRS, *_TARGETS):
-        found: Any = getattr(dataset, name, None)
-        found = found.tolist() if hasattr(found, "tolist") else found
-        if not isinstance(found, Sequence) or not len(found) == len(dataset) > 0:
-            continue
-        if name in _PAIRS and isinstance(found[0], tuple) and len(found[0]) == 2:
-            found = [one[1] for one in found]
-        if found[0] is None or hasattr(found[0], "__index__"):
-            yield from found
-            return
-    yield from (dataset[index][1] for index in range(len(dataset)))
+    for values in _attributes(dataset, (*_PAIRS, *_TARGETS)):
+        numbers = [value[1] for value in values] if isinstance(values[0], tuple) and len(values[0]) == 2 else values
+        if numbers[0] is None or hasattr(numbers[0], "__index__"):
+            return iter(numbers)
+    return (dataset[index][1] for index in range(len(dataset)))
 
 
 def _class_names(dataset: Any) -> tuple[str, ...] | None:
     """Return the class names in the dataset's order, the first of several synonyms; None where it has none."""
     for name in _CLASSES:
-        found = getattr(dataset, name, None)
-        if isinstance(found, (list, tuple)) and found:
-            return tuple(one if isinstance(one, str) else str(one[0]) for one in found)
+        names = getattr(dataset, name, None)
+        if isinstance(names, list | tuple) and names:
+            return tuple(name if isinstance(name, str) else str(name[0]) for name in names)
     index = getattr(dataset, "class_to_idx", None)
     if isinstance(index, Mapping) and sorted(index.values()) == list(range(len(index))):
         return tuple(sorted(index, key=index.__getitem__))

@@ -15,7 +15,6 @@ from semscale.errors import SemscaleError
 from semscale.redact import shown
 
 _ENDING = ".parquet"
-_KNOWN = {name for group in SPLITS.values() for name in group}
 
 
 class ParquetFiles(NamedTuple):
@@ -82,17 +81,10 @@ def choose_files(files: Sequence[str], split: str | None, notes: Notes, where: s
     """
     owners = {file: split_of(file) for file in files}
     available = sorted({name for name in owners.values() if name is not None})
-    kept = tuple(files)
-    if split != "all" and available and (split is not None or None not in owners.values()):
-        chosen = choose_split(available, split, notes, where)
-        kept = tuple(file for file in files if owners[file] == chosen)
-    elif split not in (None, "all"):
-        raise SemscaleError(
-            "the dataset has no splits",
-            where=where,
-            found=f"split: {split}",
-            expected="files such as train-00000-of-00001.parquet",
-        )
+    sure = split is not None or None not in owners.values()
+    expected = "files such as train-00000-of-00001.parquet"
+    chosen = choose_split(available if sure else (), split, notes, where, expected)
+    kept = tuple(file for file in files if chosen in (None, owners[file]))
     numbered = (re.match(r"(.*)-\d+-of-(\d+)", file) for file in kept)
     for (name, total), present in Counter((match[1], int(match[2])) for match in numbered if match).items():
         if present < total:
@@ -114,4 +106,4 @@ def split_of(file: str) -> str | None:
     if numbered:
         return numbered[1]
     words = (re.split(r"[-_.]", name)[0], *reversed(folders))
-    return next((word for word in words if word.casefold() in _KNOWN), None)
+    return next((word for word in words if word.casefold() in SPLITS), None)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -43,14 +43,19 @@ class RowGroupReader:
             value = _group(path, _version(path), int(group), self.column).value(int(row))
         except (pa.ArrowException, OSError, IndexError) as error:
             raise OSError(f"row group {group} of {file.partition('?')[0]}: {plain_reason(error)}") from error
-        content = value.get("bytes") if isinstance(value, dict) else value
-        if content is None and isinstance(value, dict) and value.get("path"):
-            return self.named.read(clean_path(value["path"]))
-        if not isinstance(content, bytes):
-            raise OSError("the row has no image")
-        if len(content) > MAX_FILE_BYTES:
-            raise OSError(f"larger than {MAX_FILE_BYTES // 2**20} MiB")
-        return content
+        return image_bytes(value, lambda path: self.named.read(clean_path(path)))
+
+
+def image_bytes(cell: Any, read: Callable[[str], bytes]) -> bytes:
+    """Return the image in a cell: its bytes, or what `read` returns for its path. Raises OSError."""
+    content, path = (cell.get("bytes"), cell.get("path")) if isinstance(cell, dict) else (cell, None)
+    if content is None and path:
+        return read(path)
+    if not isinstance(content, bytes):
+        raise OSError("the row has no image")
+    if len(content) > MAX_FILE_BYTES:
+        raise OSError(f"larger than {MAX_FILE_BYTES // 2**20} MiB")
+    return content
 
 
 def open_parquet(path: str, **options: Any) -> pq.ParquetFile:

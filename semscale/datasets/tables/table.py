@@ -22,7 +22,6 @@ Row = tuple[int, tuple[object, ...]]
 
 _LOOKED_AT = 20
 _MOST_SPLITS = 16
-_SPLIT_NAMES = {name for group in SPLITS.values() for name in group}
 
 
 class _Table(NamedTuple):
@@ -82,13 +81,8 @@ def _choose_split(table: _Table, columns: Columns, split: str | None, where: str
             available.add(label_text(values[0], f"{where}:{line}") or "")
             if len(available) > _MOST_SPLITS:
                 break
-    if available and (split is not None or all(name.casefold() in _SPLIT_NAMES for name in available)):
-        return choose_split(sorted(available), split, notes, where)
-    if split not in (None, "all"):
-        raise SemscaleError(
-            "the table has no splits", where=where, found=f"split: {split}", expected="a column named split"
-        )
-    return None
+    sure = split is not None or all(name.casefold() in SPLITS for name in available)
+    return choose_split(sorted(available) if sure else (), split, notes, where, "a column named split")
 
 
 def _open_csv(path: str) -> _Table:
