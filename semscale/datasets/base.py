@@ -1,4 +1,4 @@
-"""What a dataset is: named images with one true class each, and a reader that fetches their bytes."""
+"""Dataset of named images with one true class each, and the reader that fetches their bytes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from semscale.datasets.samples import SampleTable
 class Reader(Protocol):
     """Fetches the bytes of an image by its place; small and picklable, so that workers do the reading.
 
-    A reader may have an attribute ``parallel: int``: how many reads at once pay, because each waits for a network.
+    A reader may have an attribute ``parallel: int``: the number of concurrent reads that pay.
     """
 
     def read(self, place: str) -> bytes:

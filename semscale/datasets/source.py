@@ -1,4 +1,4 @@
-"""What a loader hands over: the listing of a dataset as it lies, before classes are named and images are chosen."""
+"""Listing of a dataset as a loader gives it: images and warnings, before classes are named and images are chosen."""
 
 from __future__ import annotations
 
@@ -17,8 +17,7 @@ IMAGE_SUFFIXES = (
 )  # fmt: skip
 """What counts as an image in a listing; whether it is one shows when it is decoded."""
 
-ARCHIVE_SUFFIXES = (".7z", ".bz2", ".gz", ".rar", ".tar", ".tbz2", ".tgz", ".txz", ".xz", ".zip", ".zst")
-"""Archives inside a dataset are named and never opened, so that they cannot nest without end."""
+_ARCHIVE_SUFFIXES = (".7z", ".bz2", ".gz", ".rar", ".tar", ".tbz2", ".tgz", ".txz", ".xz", ".zip", ".zst")
 
 
 def as_text(name: str) -> str:
@@ -47,7 +46,7 @@ class Entry(NamedTuple):
 
 
 class Notes:
-    """Collects what a user should know: kinds of findings, each with its count and the first few names.
+    """Warnings about a listing: kinds of findings, each with its count and the first few names.
 
     >>> notes = Notes()
     >>> for i in range(7):
@@ -74,26 +73,28 @@ class Notes:
 
     def lines(self) -> list[str]:
         """Return everything, a line each."""
-        return [
-            *self._said,
-            *(
-                f"{count} {kind}: {', '.join(self._first[kind])}{', ...' if count > _SHOWN else ''}"
-                for kind, count in self._counts.items()
-            ),
-        ]
+        more = {kind: ", ..." if count > _SHOWN else "" for kind, count in self._counts.items()}
+        counted = (f"{n} {kind}: {', '.join(self._first[kind])}{more[kind]}" for kind, n in self._counts.items())
+        return [*self._said, *counted]
+
+
+def is_image(name: str) -> bool:
+    """Tell whether a name is that of an image."""
+    return name[name.rfind(".") :].lower() in IMAGE_SUFFIXES
+
+
+def takes(name: str, notes: Notes) -> bool:
+    """Tell whether a file is an image by its name; other files are noted, archives among them, which never nest."""
+    if is_image(name):
+        return True
+    inside = name[name.rfind(".") :].lower() in _ARCHIVE_SUFFIXES
+    notes.add("archives inside are not opened" if inside else "files are no images by their names", name)
+    return False
 
 
 @dataclass(frozen=True)
 class Options:
-    """What a study file may say about how a dataset is read; a loader takes what it understands.
-
-    Attributes:
-        split: the part to read ("train", "val", "test", "all").
-        image: column or JSON field that has the image, its path or its URL.
-        label: column or JSON field that has the class.
-        images: folder or archive where a table's images lie.
-        class_from: set when the class comes from the file's path, so that the source need not know it.
-    """
+    """What a study file may say about how a dataset is read; see :func:`semscale.datasets.registry.load_dataset`."""
 
     split: str | None = None
     image: str | None = None

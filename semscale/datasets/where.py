@@ -1,4 +1,4 @@
-"""Paths of every kind that fsspec knows: local, s3://, gs://, https://; what is missing is said with its package."""
+"""File systems behind paths and URLs (fsspec): local, s3://, gs://, https://."""
 
 from __future__ import annotations
 
@@ -16,25 +16,20 @@ from semscale.redact import shown
 MAX_FILE_BYTES = 256 * 2**20
 """An image file larger than this is not read: no picture needs it, and a mistake or an attack could be any size."""
 
-_PACKAGES = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "http": "aiohttp", "https": "aiohttp",
-             "abfs": "adlfs", "az": "adlfs", "hf": "huggingface_hub"}  # fmt: skip
-
-_CONNECT_S, _SILENT_S = 10.0, 60.0
-"""How long a host may take to answer at all, and then be silent; aiohttp limits neither by itself."""
-
-_ENDINGS = re.compile(r"(\.(gz|bz2|xz|zst|tar|tgz|tbz2|txz|zip|csv|tsv|parquet|jsonl|ndjson|json))+$")
+TOO_LARGE = f"larger than {MAX_FILE_BYTES // 2**20} MiB"
 
 REMOTE_READS = 16
 """Number of concurrent reads that pay when each waits for a network."""
 
+_PACKAGES = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "http": "aiohttp", "https": "aiohttp",
+             "abfs": "adlfs", "az": "adlfs", "hf": "huggingface_hub"}  # fmt: skip
+_CONNECT_S, _SILENT_S = 10.0, 60.0  # how long a host may take to answer, and be silent; aiohttp limits neither
+_ENDINGS = re.compile(r"(\.(gz|bz2|xz|zst|tar|tgz|tbz2|txz|zip|csv|tsv|parquet|jsonl|ndjson|json))+$")
+
 
 @lru_cache(maxsize=64)
 def open_place(path: str) -> tuple[Any, str]:
-    """Return the file system and the path on it; local paths are made absolute.
-
-    Raises:
-        SemscaleError: the protocol is unknown, or its package is not installed.
-    """
+    """Return the file system of a path and the path on it; local paths are made absolute."""
     protocol = path.partition("://")[0] if "://" in path else "file"
     try:
         fs, inner = url_to_fs(os.path.expanduser(path) if protocol == "file" else path, **_settings(protocol))
@@ -47,11 +42,9 @@ def open_place(path: str) -> tuple[Any, str]:
             hint=f"pip install {package}" if package else None,
         ) from error
     except ValueError as error:
+        expected = "a path, s3://, gs://, https://"
         raise SemscaleError(
-            "the path's protocol is unknown",
-            where=shown(path),
-            found=protocol,
-            expected="a path, s3://, gs://, https://",
+            "the path's protocol is unknown", where=shown(path), found=protocol, expected=expected
         ) from error
     return fs, inner
 
@@ -71,9 +64,8 @@ def _settings(protocol: str) -> dict[str, Any]:
 
 
 def is_local(path: str) -> bool:
-    """Tell whether a path lies on this machine's disks."""
-    fs, _ = open_place(path)
-    return isinstance(fs, fsspec.implementations.local.LocalFileSystem)
+    """Tell whether a path is on this machine's disks."""
+    return isinstance(open_place(path)[0], fsspec.implementations.local.LocalFileSystem)
 
 
 def location(path: str) -> str:
@@ -91,11 +83,7 @@ def stem(path: str) -> str:
 
 
 def read_whole(path: str) -> bytes:
-    """Return the bytes of an image file.
-
-    Raises:
-        OSError: it cannot be read, or is larger than `MAX_FILE_BYTES`.
-    """
+    """Return the bytes of an image file; OSError if it cannot be read, or is larger than `MAX_FILE_BYTES`."""
     try:
         fs, inner = open_place(path)
         with fs.open(inner, "rb") as file:
@@ -103,12 +91,12 @@ def read_whole(path: str) -> bytes:
     except Exception as error:  # the packages behind fsspec raise nearly anything, and one image is one image
         raise OSError(plain_reason(error)) from error
     if len(content) > MAX_FILE_BYTES:
-        raise OSError(f"larger than {MAX_FILE_BYTES // 2**20} MiB")
+        raise OSError(TOO_LARGE)
     return content
 
 
 def is_missing(error: Exception) -> bool:
-    """Tell whether something is not there; fsspec says so of web servers that are out of reach or refuse, too."""
+    """Tell whether something does not exist; fsspec says so of web servers that are out of reach or refuse, too."""
     cause = error.__cause__
     refused = getattr(cause, "status", 404) != 404 or (
         isinstance(cause, OSError) and not isinstance(cause, FileNotFoundError) and not hasattr(cause, "status")

@@ -126,13 +126,12 @@ def test_zip_members_that_share_their_data_are_refused_by_name(tmp_path: Path) -
     assert "a/2.jpg" in message
 
 
-@pytest.mark.parametrize(("size", "words"), [(150 * 2**20, "absurd size"), (2**30 + 1, "too large to be read over")])
-def test_a_tar_that_explodes_is_refused_by_name(tmp_path: Path, size: int, words: str) -> None:
+def test_a_tar_that_explodes_is_refused_by_name(tmp_path: Path) -> None:
     small, large = tarfile.TarInfo("a/1.jpg"), tarfile.TarInfo("a/explodes.bin")
-    large.size = size
+    large.size = 150 * 2**20
     (tmp_path / "a.tar.gz").write_bytes(gzip.compress(small.tobuf() + large.tobuf()))
     message = refusal(tmp_path / "a.tar.gz")
-    assert words in message
+    assert "absurd size" in message
     assert "a/explodes.bin" in message
 
 
@@ -146,17 +145,6 @@ def test_an_endless_extended_header_is_not_read(tmp_path: Path, kind: bytes) -> 
     message = refusal(path)
     assert "damaged" in message
     assert "after member a/1.jpg" in message
-
-
-def test_thousands_of_global_headers_are_refused_at_once(tmp_path: Path) -> None:
-    path = tmp_path / "a.tar"
-    fields = {f"key{i}": "value" for i in range(60_000)}
-    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT, pax_headers=fields) as archive:
-        archive.addfile(tarfile.TarInfo("a/1.jpg"))
-    assert "an extended header of" in refusal(path)
-    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT, pax_headers=dict(list(fields.items())[:3000])) as archive:
-        archive.addfile(tarfile.TarInfo("a/1.jpg"))
-    assert "too many fields" in refusal(path)
 
 
 def cut_tar(path: Path) -> Path:

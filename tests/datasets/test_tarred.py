@@ -56,7 +56,7 @@ def test_the_listing_is_that_of_tarfile(tmp_path: Path) -> None:
     sizes = [random.Random(i).randrange(3000) for i in range(300)]
     path = make(tmp_path / "a.tar", {f"c{i % 7}/{i}.jpg": bytes(size) for i, size in enumerate(sizes)})
     with tarfile.open(path) as archive:
-        expected = [(info.name, f"{info.offset_data}:{info.size}") for info in archive]
+        expected = [(info.name, f"{info.offset_data}:{info.size}::") for info in archive]
     assert [(entry.file, entry.place) for entry in list_members(str(path), Notes())] == expected
 
 

@@ -122,6 +122,6 @@ def test_a_password_and_an_unknown_method_are_reasons(tmp_path: Path) -> None:
     reasons = [entry.reason for entry in list_members(str(path), Notes())]
     assert reasons == [
         "encrypted with a password",
-        "compressed by Zstandard, which is not read; stored, deflate and bzip2 are",
+        "compressed by method 93, which is not read; stored, deflate and bzip2 are",
         None,
     ]

@@ -1,4 +1,4 @@
-"""Images inside an archive, whatever its kind: their names, and a reader that fetches them by their places."""
+"""Images inside an archive of either kind, for those who need not know which: their names, and a reader."""
 
 from __future__ import annotations
 
@@ -8,9 +8,6 @@ from semscale.datasets.archives import tarred, zipped
 from semscale.datasets.base import Reader
 from semscale.datasets.source import Entry, Notes
 
-TAR_ENDINGS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
-"""What a tar's name ends in; the last four are found too, and refused when they are opened."""
-
 
 def is_archive(path: str) -> bool:
     """Tell whether a path names an archive, by its ending.
@@ -18,7 +15,7 @@ def is_archive(path: str) -> bool:
     >>> is_archive("s3://bucket/photos.tar.gz"), is_archive("photos/"), is_archive("labels.csv.gz")
     (True, False, False)
     """
-    return path.partition("?")[0].lower().endswith((".zip", *TAR_ENDINGS))
+    return path.partition("?")[0].lower().endswith((".zip", *tarred.ENDINGS))
 
 
 def archive_members(path: str, notes: Notes | None = None) -> Iterator[Entry]:
@@ -26,20 +23,13 @@ def archive_members(path: str, notes: Notes | None = None) -> Iterator[Entry]:
 
     A member that cannot be used has a ``reason`` and no place. Hidden files and what is no image by its name are left
     out; a name that occurs twice is given twice.
-
-    Raises:
-        SemscaleError: the archive is missing, damaged or cut off.
     """
     notes = Notes() if notes is None else notes
     return zipped.list_members(path, notes) if _is_zip(path) else tarred.list_members(path, notes)
 
 
 def archive_reader(path: str) -> Reader:
-    """Return the reader for places that :func:`archive_members` gave.
-
-    Raises:
-        SemscaleError: the archive is missing.
-    """
+    """Return the reader for places that :func:`archive_members` gave."""
     return zipped.open_reader(path) if _is_zip(path) else tarred.open_reader(path)
 
 

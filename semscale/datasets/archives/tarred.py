@@ -9,37 +9,40 @@ import tarfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-from semscale.datasets.archives.byte_ranges import kind_of, open_archive, read_gzip_range, read_range
-from semscale.datasets.archives.member_names import LINK, SPECIAL, member_name, picks
+from semscale.datasets.archives.byte_ranges import read_gzip_range, read_range
+from semscale.datasets.archives.members import (
+    LINK,
+    SPECIAL,
+    archive_kind,
+    damaged,
+    member_name,
+    open_archive,
+    picks,
+)
 from semscale.datasets.source import Entry, Notes, Options, Source
-from semscale.datasets.where import MAX_FILE_BYTES, REMOTE_READS, location, stem
+from semscale.datasets.where import MAX_FILE_BYTES, REMOTE_READS, TOO_LARGE, location, stem
 from semscale.errors import SemscaleError
 from semscale.redact import shown
 
+ENDINGS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
+"""What a tar's name ends in; the last four are found too, and refused when they are opened."""
+
 _BLOCK = tarfile.BLOCKSIZE
 _BUFFER = 2**17
-_MAX_HEADER = 2**16  # tarfile parses extended headers in memory, and all global ones again for each member
-_MAX_GLOBAL_KEYS = 100
+_MAX_HEADER = 2**16  # tarfile parses extended headers in memory
 _MAX_TAIL = 2**20
-_MAX_SKIPPED = 2**30  # of a gzipped tar: whatever follows a member costs unpacking it
-_MAX_RATIO, _FREE_BYTES = 1000, 100 * 2**20
+_MAX_RATIO, _FREE_BYTES = 1000, 100 * 2**20  # of a gzipped tar: whatever follows a member costs unpacking it
 _LONG = 2**30
 _SPARSE = "a sparse file in the archive, which is not read"
 _DAMAGE = (tarfile.TarError, gzip.BadGzipFile, zlib.error, ValueError, OverflowError, RecursionError, MemoryError)
 
 
-@dataclass(frozen=True)
-class TarMember:
-    """A file in a tar.
+class TarMember(NamedTuple):
+    """A file in a tar; `reason` says why it cannot be used as an image, None where it can.
 
-    Attributes:
-        name: its path, as tables show it.
-        offset: where its data begin in the uncompressed stream.
-        size: of its data, in bytes.
-        reason: why it cannot be used as an image: a link, a device, a sparse file, too large; None where it can.
+    Offset and size are those of its data in the uncompressed stream.
     """
 
     name: str
@@ -48,71 +51,51 @@ class TarMember:
     reason: str | None
 
 
-@dataclass(frozen=True)
-class TarReader:
-    """Reads images out of a tar that every worker can reach.
+class TarReader(NamedTuple):
+    """Reads images out of tars that every worker can reach.
 
     Attributes:
-        path: the archive, absolute or a URL.
-        compression: "gzip", or "" for none.
+        root: what all paths begin with, absolute or a URL.
         parallel: number of concurrent reads that pay.
     """
 
-    path: str
-    compression: str = ""
+    root: str
     parallel: int = 1
 
     def read(self, place: str) -> bytes:
-        """Return the bytes of an image given by "offset:size" in the uncompressed stream. Raises OSError."""
-        offset, size = map(int, place.split(":"))
-        return read_tar_member(self.path, self.compression, offset, size)
-
-
-def read_tar_member(path: str, compression: str, offset: int, size: int) -> bytes:
-    """Return `size` bytes from an offset of a tar's uncompressed stream. Raises OSError."""
-    return (read_gzip_range if compression else read_range)(path, offset, size)
+        """Return the bytes of an image given by "offset:size:compression:rest of the tar's path". Raises OSError."""
+        offset, size, compression, rest = place.split(":", 3)
+        return (read_gzip_range if compression else read_range)(self.root + rest, int(offset), int(size))
 
 
 def open_source(path: str, options: Options) -> Source:
-    """Open a tar: ``<class>/...`` or ``<split>/<class>/...`` inside, or any names with a rule for the class.
-
-    Raises:
-        SemscaleError: the archive is missing, or no tar.
-    """
+    """Open a tar: ``<class>/...`` or ``<split>/<class>/...`` inside, or any names with a rule for the class."""
     notes = Notes()
     return Source(stem(path), open_reader(path), list_members(path, notes), notes, by_path=True, peel=True)
 
 
 def open_reader(path: str) -> TarReader:
-    """Return the reader of a tar. Raises SemscaleError if it is missing, or no tar."""
+    """Return the reader of a tar."""
     compression, path = compression_of(path), location(path)
-    return TarReader(path, compression, REMOTE_READS if "://" in path and not compression else 1)
+    return TarReader(path, REMOTE_READS if "://" in path and not compression else 1)
 
 
 def list_members(path: str, notes: Notes) -> Iterator[Entry]:
-    """List the images of a tar.
-
-    Raises:
-        SemscaleError: the archive is missing, damaged or cut off.
-    """
+    """List the images of a tar; it raises SemscaleError where the tar is missing, damaged or cut off."""
     compression, end = compression_of(path), 0
     with open_tar(path, compression) as tar:
         for member in tar:
             end = member.offset + member.size
             if picks(member.name, notes):
-                place = "" if member.reason else f"{member.offset}:{member.size}"
+                place = "" if member.reason else f"{member.offset}:{member.size}:{compression}:"
                 yield Entry(member.name, place, reason=member.reason)
     if compression and end > _LONG:
         notes.say("each worker unpacks the compressed tar from its start; a plain tar or a zip is read faster")
 
 
 def compression_of(path: str) -> str:
-    """Return how a tar is compressed: "gzip", or "" for none.
-
-    Raises:
-        SemscaleError: it is missing, or an archive of another kind.
-    """
-    kind = kind_of(path)
+    """Return how a tar is compressed: "gzip", or "" for none."""
+    kind = archive_kind(path)
     if kind in ("", "gzip"):
         return kind
     raise SemscaleError(
@@ -126,26 +109,21 @@ def compression_of(path: str) -> str:
 
 @contextmanager
 def open_tar(path: str, compression: str) -> Iterator[TarListing]:
-    """Open a tar for its listing.
-
-    Raises:
-        SemscaleError: the archive is missing; going through the members raises more.
-    """
+    """Open a tar for its listing."""
     with open_archive(path) as file:
         length = file.seek(0, os.SEEK_END)
         file.seek(0)
         stream = _TarStream(gzip.GzipFile(fileobj=file) if compression else file)
-        yield TarListing(stream, shown(path), length, bool(compression))
+        yield TarListing(stream, shown(path), max(_FREE_BYTES, _MAX_RATIO * length) if compression else None)
 
 
 class TarListing:
-    """The files of a tar, gone through once; between two of them the data of the first can be read."""
+    """Files of a tar, gone through once; the data of the last one can be read before the next one is taken."""
 
-    def __init__(self, stream: _TarStream, archive: str, length: int, compressed: bool) -> None:
+    def __init__(self, stream: _TarStream, archive: str, most_bytes: int | None) -> None:
         self._stream = stream
         self._archive = archive
-        self._length = length
-        self._compressed = compressed
+        self._most_bytes = most_bytes
         self._last = ""
 
     def __iter__(self) -> Iterator[TarMember]:
@@ -157,11 +135,12 @@ class TarListing:
         with self._faults(), tarfile.open(fileobj=self._stream, mode="r:", errors="surrogateescape") as tar:
             while (info := tar.next()) is not None:
                 tar.members.clear()  # type: ignore[attr-defined]  # tarfile would keep every member in memory
-                if info.size < 0 or len(tar.pax_headers) > _MAX_GLOBAL_KEYS:
-                    raise ValueError("a header with a negative size or too many fields")
+                if info.size < 0:
+                    raise ValueError("a header with a negative size")
                 name = member_name(info.name)
-                if self._compressed:
-                    self._check_size(name, info)
+                if self._most_bytes is not None and info.offset_data + info.size > self._most_bytes:
+                    found = f"more than {_MAX_RATIO} times what is stored, at member {name}"
+                    raise SemscaleError("the archive decompresses to absurd size", where=self._archive, found=found)
                 self._last = name
                 if not info.isdir():
                     yield TarMember(name, info.offset_data, info.size if info.isreg() else 0, _refusal(info))
@@ -175,31 +154,15 @@ class TarListing:
                 raise EOFError
         return content
 
-    def _check_size(self, name: str, info: tarfile.TarInfo) -> None:
-        if info.size > _MAX_SKIPPED:
-            raise SemscaleError(
-                "a member of the compressed archive is too large to be read over",
-                where=self._archive,
-                found=f"{name}, {info.size:,} bytes",
-                expected=f"at most {_MAX_SKIPPED:,} bytes",
-                hint="an uncompressed tar may have members of any size",
-            )
-        if info.offset_data + info.size > max(_FREE_BYTES, _MAX_RATIO * self._length):
-            raise SemscaleError(
-                "the archive decompresses to absurd size",
-                where=self._archive,
-                found=f"more than {_MAX_RATIO} times what is stored, at member {name}",
-            )
-
     def _check_end(self, offset: int) -> None:
         """Check that tarfile stopped at the end mark, zero blocks and nothing else, and not at a damaged header."""
         tail = self._stream.read_at(offset, _MAX_TAIL)
         if len(tail) < _BLOCK:
             raise EOFError
-        if tail.count(0) < len(tail):
-            raise tarfile.ReadError(
-                "a damaged header, or another archive put behind this one," if not any(tail[:_BLOCK]) else "no header"
-            )
+        if any(tail[:_BLOCK]):
+            raise tarfile.ReadError("no header")
+        if any(tail):
+            raise tarfile.ReadError("a damaged header, or another archive put behind this one,")
 
     @contextmanager
     def _faults(self) -> Iterator[None]:
@@ -207,20 +170,22 @@ class TarListing:
             yield
         except (EOFError, *_DAMAGE) as error:
             after = f"after member {self._last}" if self._last else "at the beginning"
-            cut_off = isinstance(error, EOFError) or str(error) in ("unexpected end of data", "truncated header")
-            no_tar = not self._last and not cut_off and isinstance(error, (tarfile.TarError, ValueError))
-            problem = "this is not a tar archive" if no_tar else "the archive is damaged"
-            raise SemscaleError(
-                "the archive is cut off" if cut_off else problem,
-                where=self._archive,
-                found=f"cut off {after}" if cut_off else f"{str(error) or type(error).__name__} {after}",
-                expected="a .tar or .tar.gz" if no_tar else None,
-                hint=None if no_tar else "copy or download it again",
-            ) from error
+            message = str(error) or type(error).__name__
+            if isinstance(error, EOFError) or message in ("unexpected end of data", "truncated header"):
+                hint = "copy or download it again"
+                raise SemscaleError(
+                    "the archive is cut off", where=self._archive, found=f"cut off {after}", hint=hint
+                ) from error
+            if not self._last and isinstance(error, (tarfile.TarError, ValueError)):
+                expected = "a .tar or .tar.gz"
+                raise SemscaleError(
+                    "this is not a tar archive", where=self._archive, found=f"{message} {after}", expected=expected
+                ) from error
+            raise damaged(self._archive, f"{message} {after}") from error
 
 
 class _TarStream(io.BufferedReader):
-    """The uncompressed stream of a tar, which refuses to read headers of absurd size into memory."""
+    """Uncompressed stream of a tar that refuses to read headers of absurd size into memory."""
 
     def __init__(self, stream: Any) -> None:
         super().__init__(stream, _BUFFER)
@@ -242,4 +207,4 @@ def _refusal(info: tarfile.TarInfo) -> str | None:
         return _SPARSE
     if not info.isreg():
         return SPECIAL
-    return f"larger than {MAX_FILE_BYTES // 2**20} MiB" if info.size > MAX_FILE_BYTES else None
+    return TOO_LARGE if info.size > MAX_FILE_BYTES else None

@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from semscale.datasets.archives.member_names import is_hidden, is_image
-from semscale.datasets.archives.shards import Shards, find_shards
-from semscale.datasets.archives.tarred import TarMember, compression_of, open_tar, read_tar_member
-from semscale.datasets.source import Entry, Notes, Options, Source
+from semscale.datasets.archives.members import is_hidden
+from semscale.datasets.archives.shards import find_shards
+from semscale.datasets.archives.tarred import TarMember, TarReader, compression_of, open_tar
+from semscale.datasets.source import Entry, Notes, Options, Source, is_image
 from semscale.datasets.where import REMOTE_READS, stem
 
 _SIDECARS = ("cls", "txt", "json")
@@ -22,28 +22,10 @@ _FIELDS = ("class", "label", "cls")
 _MAX_SIDECAR = 2**20
 
 
-@dataclass(frozen=True)
-class ShardReader:
-    """Reads images out of shards that every worker can reach.
-
-    Attributes:
-        root: the folder above all shards, absolute or a URL, with a slash at its end.
-        parallel: reads at once that pay.
-    """
-
-    root: str
-    parallel: int = 1
-
-    def read(self, place: str) -> bytes:
-        """Return the bytes of an image given by "offset:size:compression:shard". Raises OSError."""
-        offset, size, compression, shard = place.split(":", 3)
-        return read_tar_member(self.root + shard, compression, int(offset), int(size))
-
-
 @dataclass
 class _Sample:
     key: str
-    images: list[tuple[str, TarMember]] = field(default_factory=list)
+    images: list[tuple[str, TarMember]] = field(default_factory=list)  # ending, member
     sidecars: dict[str, bytes | None] = field(default_factory=dict)  # None: too large
 
 
@@ -53,27 +35,21 @@ def open_source(pattern: str, options: Options) -> Source:
     The class is in ``.cls``, ``.txt``, or a field ``class``, ``label`` or ``cls`` of ``.json``, whichever comes first.
     `options.label` chooses: ``cls``, ``txt``, or a field of ``.json`` (``meta.species``); `options.image` names the
     ending of the image, where a sample has several.
-
-    Raises:
-        SemscaleError: a shard is missing.
     """
     notes = Notes()
-    shards = find_shards(pattern, options.split, notes)
-    reader = ShardReader(shards.root, REMOTE_READS if "://" in shards.root else 1)
-    name = stem(shards.names[0] if len(shards.names) == 1 else shards.root)
-    return Source(name, reader, _list(shards, options, notes), notes)
+    root, shards = find_shards(pattern, options.split, notes)
+    reader = TarReader(root, REMOTE_READS if "://" in root else 1)
+    name = stem(next(iter(shards.values())) if len(shards) == 1 else root)
+    return Source(name, reader, _list(root, shards, options, notes), notes)
 
 
-def _list(shards: Shards, options: Options, notes: Notes) -> Iterator[Entry]:
-    wanted = _wanted(options)
-    for below, name in zip(shards.below, shards.names, strict=True):
-        path = shards.root + below
-        compression = compression_of(path)
-        place = f"{compression}:{below}"
-        for sample in _samples(path, compression, wanted, notes):
-            entry = _entry(sample, name, place, options, notes)
+def _list(root: str, shards: dict[str, str], options: Options, notes: Notes) -> Iterator[Entry]:
+    for below, name in shards.items():
+        compression = compression_of(root + below)
+        for sample in _samples(root + below, compression, _wanted(options), notes):
+            entry = _entry(sample, name, options, notes)
             if entry is not None:
-                yield entry
+                yield entry._replace(place=f"{entry.place}:{compression}:{below}")
 
 
 def _wanted(options: Options) -> tuple[str, ...]:
@@ -111,30 +87,28 @@ def _split_name(name: str) -> tuple[str, str]:
     return folder + slash + stem_, ending.lower()
 
 
-def _entry(sample: _Sample, shard: str, place: str, options: Options, notes: Notes) -> Entry | None:
-    images = sample.images
-    if options.image is not None:
-        images = [one for one in images if one[0] == options.image.removeprefix(".").lower()]
+def _entry(sample: _Sample, shard: str, options: Options, notes: Notes) -> Entry | None:
+    """Return a sample's line of the listing, with the offset and size of its image as the place."""
+    wanted = options.image and options.image.removeprefix(".").lower()
+    images = [(ending, member) for ending, member in sample.images if wanted in (None, ending)]
     if not images:
         if sample.images or sample.sidecars:
             notes.add("samples have no image", f"{shard}/{sample.key}")
         return None
-    # 1.jpg before 1.mask.png
-    ending, member = min(images, key=lambda one: one[0].count("."))
+    ending, member = min(images, key=lambda image: image[0].count("."))  # 1.jpg before 1.mask.png
     file = f"{shard}/{sample.key}.{ending}"
     if len(images) > 1:
         notes.add("samples have several images, of which one is taken (image: names its ending)", file)
-    reason = member.reason
-    label: str | None = None
-    if reason is None and options.class_from is None:
+    label, reason = None, member.reason
+    if reason is None:
         try:
-            label = _label(sample.sidecars, None if _wanted(options) != ("json",) else options.label)
+            label = _label(sample.sidecars, options.label)
         except ValueError as error:
             reason = str(error)
-    return Entry(file, "" if reason else f"{member.offset}:{member.size}:{place}", label, reason)
+    return Entry(file, f"{member.offset}:{member.size}", label, reason)
 
 
-def _label(sidecars: dict[str, bytes | None], field_name: str | None) -> str | None:
+def _label(sidecars: dict[str, bytes | None], wanted: str | None) -> str | None:
     """Return a sample's label as text, None where it has none. Raises ValueError with the reason."""
     for ending in _SIDECARS:
         if ending not in sidecars:
@@ -144,7 +118,7 @@ def _label(sidecars: dict[str, bytes | None], field_name: str | None) -> str | N
             raise ValueError(f"its .{ending} is larger than {_MAX_SIDECAR // 2**20} MiB")
         try:
             text = content.decode("utf-8-sig")
-            label = _field(json.loads(text), field_name) if ending == "json" else text.strip()
+            label = _field(json.loads(text), wanted) if ending == "json" else text.strip()
         except UnicodeDecodeError:
             raise ValueError(f"its .{ending} is not UTF-8") from None
         except (json.JSONDecodeError, RecursionError):

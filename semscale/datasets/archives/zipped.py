@@ -9,13 +9,20 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
-from semscale.datasets.archives.byte_ranges import kind_of, open_archive, read_range
-from semscale.datasets.archives.member_names import LINK, SPECIAL, member_name, picks
+from semscale.datasets.archives.byte_ranges import read_range
+from semscale.datasets.archives.members import (
+    LINK,
+    SPECIAL,
+    archive_kind,
+    damaged,
+    member_name,
+    open_archive,
+    picks,
+)
 from semscale.datasets.source import Entry, Notes, Options, Source
-from semscale.datasets.where import MAX_FILE_BYTES, REMOTE_READS, location, stem
+from semscale.datasets.where import MAX_FILE_BYTES, REMOTE_READS, TOO_LARGE, location, stem
 from semscale.errors import SemscaleError
 from semscale.redact import shown
 
@@ -23,12 +30,11 @@ _LOCAL_HEADER = 30  # bytes, without the name
 _SLACK = 512  # what a local header's name and extra fields take, all but always
 _ENCRYPTED, _UTF8 = 0x1 | 0x40, 0x800
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2)
-_OTHER_METHODS = {9: "Deflate64", 14: "LZMA", 93: "Zstandard", 95: "XZ", 98: "PPMd"}
 _PASSWORD = "encrypted with a password"
+_MAX_COMMENT = 2**16 + 22  # the record at the end of a zip, with the longest comment behind it
 
 
-@dataclass(frozen=True)
-class ZipReader:
+class ZipReader(NamedTuple):
     """Reads images out of a zip that every worker can reach, without its directory.
 
     Attributes:
@@ -40,11 +46,7 @@ class ZipReader:
     parallel: int = 1
 
     def read(self, place: str) -> bytes:
-        """Return the bytes of an image given by "header offset:compressed size:size:method:CRC-32".
-
-        Raises:
-            OSError: the archive cannot be read there, or the member is not what the directory says.
-        """
+        """Return an image's bytes by "header offset:compressed size:size:method:CRC-32". Raises OSError."""
         info = zipfile.ZipInfo()
         offset, info.compress_size, info.file_size, info.compress_type, info.CRC = map(int, place.split(":"))
         head = read_range(self.path, offset, _LOCAL_HEADER + _SLACK + info.compress_size, least=_LOCAL_HEADER)
@@ -67,22 +69,14 @@ class ZipReader:
 
 
 def open_source(path: str, options: Options) -> Source:
-    """Open a zip: ``<class>/...`` or ``<split>/<class>/...`` inside, or any names with a rule for the class.
-
-    Raises:
-        SemscaleError: the archive is missing, or no zip.
-    """
+    """Open a zip: ``<class>/...`` or ``<split>/<class>/...`` inside, or any names with a rule for the class."""
     notes = Notes()
     return Source(stem(path), open_reader(path), list_members(path, notes), notes, by_path=True, peel=True)
 
 
 def open_reader(path: str) -> ZipReader:
-    """Return the reader of a zip.
-
-    Raises:
-        SemscaleError: the archive is missing, or of another kind.
-    """
-    kind = kind_of(path)
+    """Return the reader of a zip."""
+    kind = archive_kind(path)
     if kind not in ("zip", ""):  # a self-extracting one begins with a program
         raise SemscaleError("this is not a zip archive", where=shown(path), found=kind, hint="tar:PATH reads tars")
     path = location(path)
@@ -90,19 +84,14 @@ def open_reader(path: str) -> ZipReader:
 
 
 def list_members(path: str, notes: Notes) -> Iterator[Entry]:
-    """List the images of a zip, in the order of its directory.
-
-    Raises:
-        SemscaleError: the archive is missing, damaged or cut off, or its members share their data.
-    """
+    """List the images of a zip in the order of its directory; it raises SemscaleError where that is damaged."""
     with open_archive(path) as file:
         for info in _directory(file, shown(path)):
             name = member_name(_decoded(info))
-            if info.filename.endswith("/") or not picks(name, notes):
-                continue
-            reason = _refusal(info)
-            place = f"{info.header_offset}:{info.compress_size}:{info.file_size}:{info.compress_type}:{info.CRC}"
-            yield Entry(name, "" if reason else place, reason=reason)
+            if not info.filename.endswith("/") and picks(name, notes):
+                reason = _refusal(info)
+                place = f"{info.header_offset}:{info.compress_size}:{info.file_size}:{info.compress_type}:{info.CRC}"
+                yield Entry(name, "" if reason else place, reason=reason)
 
 
 def _directory(file: BinaryIO, archive: str) -> list[zipfile.ZipInfo]:
@@ -110,44 +99,37 @@ def _directory(file: BinaryIO, archive: str) -> list[zipfile.ZipInfo]:
     try:
         opened = zipfile.ZipFile(file)
     except (zipfile.BadZipFile, NotImplementedError, ValueError, IndexError, struct.error) as error:
+        found = str(error) or type(error).__name__
+        if "not a zip" not in found:
+            raise damaged(archive, found) from error
         file.seek(0)
-        starts_well = file.read(4) == b"PK\x03\x04"
-        if "not a zip" not in str(error):
-            raise _damaged(archive, str(error) or type(error).__name__) from error
-        raise SemscaleError(
-            "the archive is cut off: its directory is missing" if starts_well else "this is not a zip archive",
-            where=archive,
-            found=str(error),
-            hint="copy or download it again" if starts_well else "tar:PATH reads tars, folder:PATH folders",
-        ) from error
-    members, counted = opened.infolist(), _counted(file)
+        if file.read(4) == b"PK\x03\x04":
+            raise damaged(archive, "cut off: its directory is missing") from error
+        hint = "tar:PATH reads tars, folder:PATH folders"
+        raise SemscaleError("this is not a zip archive", where=archive, found=found, hint=hint) from error
+    members = opened.infolist()
+    start = max(0, file.seek(0, io.SEEK_END) - _MAX_COMMENT)
+    file.seek(start)
+    tail = file.read(_MAX_COMMENT)
+    (counted,) = struct.unpack_from("<H", tail, tail.rfind(b"PK\x05\x06") + 10)
     if counted not in (0xFFFF, len(members) % 2**16):  # Zip64, or writers without it that count modulo 65,536
-        raise _damaged(archive, f"its directory, which has {len(members)} of {counted} members")
+        raise damaged(archive, f"its directory, which has {len(members)} of {counted} members")
     by_offset = sorted(members, key=lambda member: member.header_offset)
     if members and (by_offset[0].header_offset < 0 or _end(by_offset[-1]) > opened.start_dir):
-        raise _damaged(archive, f"{by_offset[-1].filename}, which lies outside of it")
-    overlapping = [after for before, after in itertools.pairwise(by_offset) if _end(before) > after.header_offset]
-    if overlapping:
-        raise SemscaleError(
-            "members of the archive share their data, as in a decompression bomb",
-            where=archive,
-            found=f"{overlapping[0].filename}, among {len(overlapping) + 1} such members",
-            hint="make the archive anew from its images",
-        )
+        raise damaged(archive, f"{by_offset[-1].filename}, which lies outside of it")
+    for before, after in itertools.pairwise(by_offset):
+        if _end(before) > after.header_offset:
+            raise SemscaleError(
+                "members of the archive share their data, as in a decompression bomb",
+                where=archive,
+                found=after.filename,
+                hint="make the archive anew from its images",
+            )
     return members
 
 
 def _end(info: zipfile.ZipInfo) -> int:
     return info.header_offset + _LOCAL_HEADER + info.compress_size
-
-
-def _counted(file: BinaryIO) -> int:
-    """Return how many members the record at the end of a zip counts, modulo 65,536."""
-    start = max(0, file.seek(0, io.SEEK_END) - 2**16 - 22)
-    file.seek(start)
-    tail = file.read(2**16 + 22)
-    counted: int = struct.unpack_from("<H", tail, tail.rfind(b"PK\x05\x06") + 10)[0]
-    return counted
 
 
 def _decoded(info: zipfile.ZipInfo) -> str:
@@ -169,11 +151,5 @@ def _refusal(info: zipfile.ZipInfo) -> str | None:
     if info.flag_bits & _ENCRYPTED:
         return _PASSWORD
     if info.compress_type not in _METHODS:
-        name = _OTHER_METHODS.get(info.compress_type, f"method {info.compress_type}")
-        return f"compressed by {name}, which is not read; stored, deflate and bzip2 are"
-    too_large = max(info.file_size, info.compress_size) > MAX_FILE_BYTES
-    return f"larger than {MAX_FILE_BYTES // 2**20} MiB" if too_large else None
-
-
-def _damaged(archive: str, what: str) -> SemscaleError:
-    return SemscaleError("the archive is damaged", where=archive, found=what, hint="copy or download it again")
+        return f"compressed by method {info.compress_type}, which is not read; stored, deflate and bzip2 are"
+    return TOO_LARGE if max(info.file_size, info.compress_size) > MAX_FILE_BYTES else None
