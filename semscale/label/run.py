@@ -18,7 +18,8 @@ from semscale.errors import SemscaleError
 from semscale.label.embed import embed
 from semscale.label.listing import Item, Kind, Request
 from semscale.label.results import QUARANTINE, RESULTS, STATISTICS, ResultFiles
-from semscale.scoring.category_statistics import CategoryStatistics, RunningStatistics, nearest_category
+from semscale.scoring.category_statistics import CategoryStatistics, RunningStatistics
+from semscale.scoring.nearest import nearest_categories
 from semscale.study.cluster import ray_cluster
 from semscale.study.progress import Reporter
 from semscale.study.who import open_encoder, who_encodes
@@ -107,7 +108,7 @@ def label(
         with report.stage(f"labelling {listing.title}", unit=f"{listing.kind}s") as advance:
             for items in _windows(listing.items, window):
                 found = embed(encoder, listing, items, _from(done, advance))
-                winners = nearest_category(found.rows, texts)
+                winners = nearest_categories(found.rows, texts)[:, 0]
                 statistics.add(found.rows, winners)
                 names = [request.categories[winner] for winner in winners.tolist()]
                 files.append(RESULTS, [(items[i].name, name) for i, name in zip(found.positions, names, strict=True)])

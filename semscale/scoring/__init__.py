@@ -1,12 +1,7 @@
 """The fused ladder kernel, its aggregations, and the metrics of a trial."""
 
 from semscale.scoring.aggregations import AGGREGATIONS, LOGIT_SCALE
-from semscale.scoring.category_statistics import (
-    CategoryStatistics,
-    RunningStatistics,
-    category_statistics,
-    nearest_category,
-)
+from semscale.scoring.category_statistics import CategoryStatistics, RunningStatistics, category_statistics
 from semscale.scoring.kernel import (
     BLOCK,
     LadderInputs,
@@ -18,6 +13,7 @@ from semscale.scoring.kernel import (
     score_ladder,
 )
 from semscale.scoring.metrics import Confusion, TrialMetrics, expected_calibration_error, trial_metrics
+from semscale.scoring.nearest import nearest_categories
 
 __all__ = [
     "AGGREGATIONS",
@@ -34,7 +30,7 @@ __all__ = [
     "category_statistics",
     "expected_calibration_error",
     "join_scores",
-    "nearest_category",
+    "nearest_categories",
     "score_aggregations",
     "score_ladder",
     "trial_metrics",

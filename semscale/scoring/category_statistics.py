@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from semscale.scoring.kernel import LadderInputs, score_ladder
 from semscale.scoring.plan import Float32, Int32
 
 _CHUNK = 4096
@@ -106,25 +104,6 @@ def second_best(sums: NDArray[np.float64], counts: NDArray[np.int64], texts: Flo
     return second
 
 
-def nearest_category(items: Float32, texts: Float32) -> Int32:
-    """Return for each item the text with the highest cosine in float64; of equal ones the earlier.
-
-    Args:
-        items: float32[n, d], unit rows.
-        texts: float32[m, d], unit rows, at least one.
-
-    Returns:
-        int32[n], indices of texts.
-
-    >>> texts = np.array([[1, 0], [0, 1], [0, 1]], dtype=np.float32)
-    >>> nearest_category(np.array([[0.6, 0.8], [0.8, 0.6]], dtype=np.float32), texts).tolist()
-    [1, 0]
-    """
-    classes, true = np.arange(len(texts), dtype=np.int32), np.zeros(len(items), dtype=np.int32)
-    inputs = LadderInputs(items, texts, classes, np.array([len(texts)]), true)
-    return score_ladder(inputs).predicted_class[:, 0]
-
-
 class RunningStatistics:
     """What :func:`category_statistics` gives for all items, of which only sums are kept.
 
@@ -171,19 +150,3 @@ class RunningStatistics:
         average = np.where(won, self._means, np.nan)
         variance = np.where(won, self._squares / np.maximum(self._counts, 1), np.nan)
         return CategoryStatistics(fraction, average, variance, second_best(self._sums, self._counts, self._texts))
-
-    def arrays(self) -> dict[str, NDArray[np.generic]]:
-        """Return what has to be kept so that another process can go on."""
-        return {"counts": self._counts, "means": self._means, "squares": self._squares, "sums": self._sums}
-
-    def restore(self, arrays: Mapping[str, NDArray[np.generic]]) -> None:
-        """Go on from what :meth:`arrays` returned.
-
-        Raises:
-            ValueError: they are of other categories.
-        """
-        for name, mine in self.arrays().items():
-            kept = arrays[name]
-            if kept.shape != mine.shape or kept.dtype != mine.dtype:
-                raise ValueError(f"expected {name} of shape {mine.shape}, got {kept.dtype}{list(kept.shape)}")
-            mine[...] = kept

@@ -25,8 +25,8 @@ T = TypeVar("T", bound=np.generic)
 BLOCK = 2048
 """Images per block unless asked otherwise."""
 
-# bytes that the products of all threads may take together
-_MOST_PRODUCTS = 128 << 20
+MOST_PRODUCTS = 128 << 20
+"""Bytes that the products of all threads may take together."""
 
 
 @dataclass(frozen=True)
@@ -200,7 +200,7 @@ def score_aggregations(
         range(start, stop, options.block),
         lambda: BlockScorer(decider, rules, rows, options.logit_scale, options.ceiling),
         score,
-        most=max(1, _MOST_PRODUCTS // (4 * rows * plan.widest + 1)),
+        most=max(1, MOST_PRODUCTS // (4 * rows * plan.widest + 1)),
     )
     return ladder_scores(inputs.images[start:stop], answers, oracle, decider)
 

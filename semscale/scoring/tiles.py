@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from semscale.scoring.accumulators import Accumulators, RequiredStatistics, Workspace
 from semscale.scoring.aggregations import Aggregation, cosine_bound
-from semscale.scoring.decisions import Answers, Bool, Decider, NearTies
+from semscale.scoring.decisions import Answers, Bool, Decider, NearTies, count_marks
 from semscale.scoring.plan import Float32, Int32
 
 ORACLE = RequiredStatistics(best=1, minima=True)
@@ -125,14 +125,14 @@ class BlockScorer:
         behind = np.flatnonzero(rival_score >= own - gap)
         ahead, own = scores[behind], own[behind, None]
         top = np.maximum(own, rival_score[behind, None]) - gap
-        certain = _count(ahead > own + gap)
+        certain = count_marks(ahead > own + gap)
         out.true_rank[behind, k] = certain
-        doubtful = _count(ahead >= own - gap) > certain + 1
+        doubtful = count_marks(ahead >= own - gap) > certain + 1
         several = np.flatnonzero(certain > 1)
-        doubtful[several] |= _count(ahead[several] >= top[several]) > 1
+        doubtful[several] |= count_marks(ahead[several] >= top[several]) > 1
         behind, ahead, own, top = behind[doubtful], ahead[doubtful], own[doubtful], top[doubtful]
         near = (np.abs(ahead - own) <= gap) | (ahead >= top)
-        out.true_rank[behind, k] = _count((ahead > own) & ~near)
+        out.true_rank[behind, k] = count_marks((ahead > own) & ~near)
         return behind, near
 
     def _write_confidence(self, scores: Float32, out: Float32) -> None:
@@ -167,9 +167,3 @@ def _propose_oracle(tile: Accumulators, true_class: Int32, gap: float, out: Bool
     near[np.arange(len(doubtful)), true_class[doubtful]] = True
     minima[rows, true_class] = own
     return doubtful, near
-
-
-def _count(marks: Bool) -> Int32:
-    # Counting bits of packed rows takes 0.4 of the time of marks.sum(axis=1).
-    counts: Int32 = np.bitwise_count(np.packbits(marks, axis=1)).sum(axis=1, dtype=np.int32)
-    return counts

@@ -22,7 +22,7 @@ from semscale.datasets.registry import load_dataset
 from semscale.encoding.folder import Folder
 from semscale.errors import SemscaleError
 from semscale.redact import shown
-from semscale.scoring.kernel import LadderInputs, score_ladder
+from semscale.scoring.nearest import nearest_categories
 from semscale.study.cluster import ray_cluster
 from semscale.study.progress import Reporter
 from semscale.study.who import open_encoder, who_encodes
@@ -205,8 +205,8 @@ def _choose(
     ladder = candidate_ladder(dataset.name, dataset.classes, chosen, "optimized", [note])
     flat = ladder.flatten()
     texts = np.stack([vectors[text] for text in flat.texts])
-    scores = score_ladder(LadderInputs(images[held_out], texts, flat.class_index, flat.step_ends, true_class[held_out]))
-    right = scores.predicted_class == true_class[held_out][:, None]
+    predicted = flat.class_index[nearest_categories(images[held_out], texts, flat.step_ends)]
+    right = predicted == true_class[held_out][:, None]
     first, last = right[:, 0], right[:, -1]
     return Optimized(
         dataset=dataset.name,

@@ -14,7 +14,14 @@ from kernel_reference import Case, unit
 from numpy.typing import NDArray
 
 from semscale.errors import SemscaleError
-from semscale.scoring import AGGREGATIONS, LadderInputs, LadderScores, ScoreOptions, score_aggregations
+from semscale.scoring import (
+    AGGREGATIONS,
+    LadderInputs,
+    LadderScores,
+    ScoreOptions,
+    nearest_categories,
+    score_aggregations,
+)
 from semscale.scoring.aggregations import aggregation_named, cosine_bound
 from semscale.scoring.decisions import exact_cosines
 from semscale.scoring.plan import plan_ladder
@@ -137,6 +144,9 @@ def test_ties_are_decided_as_the_plain_float64_rule_says(monkeypatch: pytest.Mon
         for name, columns in expected.items():
             for part, column in columns.items():
                 np.testing.assert_array_equal(getattr(scores[name], part), column[images], f"{where}, {name}, {part}")
+    for block in (1, 7, 512, 4096):
+        nearest = nearest_categories(case["images"], case["texts"], case["step_ends"], block)
+        np.testing.assert_array_equal(nearest, expected["max"]["predicted_category"])
 
 
 @pytest.mark.parametrize(("apart", "dim"), [(0.0, 64), (1e-8, 512), (1e-6, 17), (1e-4, 64), (1.0, 3)])
@@ -180,7 +190,9 @@ def assert_close(scores: dict[str, LadderScores], first: dict[str, LadderScores]
 @settings(max_examples=50, deadline=None)
 def test_torch_decides_as_numpy_does(seed: int, n: int, classes: int, steps: int, dim: int, apart: float) -> None:
     case = case_of(seed, n, classes, steps, dim, apart)
-    assert_device_agrees(case, "cpu", block=32)
+    found = assert_device_agrees(case, "cpu", block=32)
+    nearest = nearest_categories(case["images"], case["texts"], case["step_ends"], block=32)
+    np.testing.assert_array_equal(nearest, found.scores["max"].predicted_category)
 
 
 def assert_device_agrees(case: Case, device: str, block: int) -> DeviceScores:
