@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from semscale.access import Access
-from semscale.encoding.client import EncodeClient, Encoded, ServerUnavailableError, WrongServerError
+from semscale.encoding.client import EncodeClient, Encoded, ServerUnavailableError
 from semscale.encoding.encoder_fingerprint import EncoderIdentity, Probe
 from semscale.encoding.handshake import confirm, greet, in_one_line
 from semscale.encoding.segment import Float32
@@ -136,16 +136,12 @@ class Courier:
             return None, error, None
         except SemscaleError as error:
             return None, None, in_one_line(error)
-        except WrongServerError as error:
-            return None, None, str(error)
         try:
             encoded = await client.encode(contents)
         except ServerUnavailableError as error:
             error.reached = error.reached or greeted  # it was there a moment ago
             # what did come may be of a server that took the place of another one, and nobody can be asked any more
             return None, error, None
-        except WrongServerError as error:
-            return None, None, str(error)
         except SemscaleError as error:
             return None, None, in_one_line(error)
         try:
@@ -153,8 +149,8 @@ class Courier:
         except ServerUnavailableError as error:
             error.reached, error.sent = False, encoded.sent
             return None, error, None
-        except (SemscaleError, WrongServerError) as error:
-            return None, None, in_one_line(error) if isinstance(error, SemscaleError) else str(error)
+        except SemscaleError as error:
+            return None, None, in_one_line(error)
         return encoded, None, None
 
     def _client(self, url: str, deadline: float) -> EncodeClient:

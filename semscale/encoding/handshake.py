@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from docarray import Document, DocumentArray
+from docarray import Document
 
 from semscale.access import Access, read_access
 from semscale.encoding.client import EncodeClient, ServerUnavailableError
@@ -234,33 +234,14 @@ async def _question(client: EncodeClient) -> tuple[Mapping[str, Any] | None, Flo
     for answer in (image, text):
         if answer.reasons[0] is not None:
             raise SemscaleError("the clip-server cannot encode", where=url, found=answer.reasons[0])
-    if image.embeddings.shape != text.embeddings.shape:
-        raise SemscaleError(
-            "images and texts have embeddings of different lengths",
-            where=url,
-            found=f"{image.embeddings.shape[1]} and {text.embeddings.shape[1]} numbers",
-        )
     return await _info(client), np.concatenate([image.embeddings, text.embeddings])
 
 
 async def _info(client: EncodeClient) -> Mapping[str, Any] | None:
+    tags: list[Mapping[str, Any]] = []
     # a stock server answers any unknown path by encoding the document, hence the innocent text
-    answers: list[Mapping[str, Any]] = []
-
-    def on_done(response: Any) -> None:
-        answers.extend(document.tags for document in response.docs)
-
-    def on_error(response: Any) -> None:
-        del response
-
-    stream = client.post("/info", DocumentArray([Document(text="info")]), on_done=on_done, on_error=on_error)
-
-    async def ask_for_it() -> None:
-        async for _ in stream:
-            pass
-
-    await client.in_time(ask_for_it())
-    info = answers[0].get("semscale_info") if answers else None
+    await client.post("/info", [Document(text="info")], lambda answer: tags.extend(doc.tags for doc in answer.docs))
+    info = tags[0].get("semscale_info") if tags else None
     return json.loads(info) if info else None
 
 
