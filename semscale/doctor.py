@@ -1,8 +1,7 @@
-"""Is everything in place? One finding per line, each with the way to mend it."""
+"""Diagnosis of an installation: one finding per line, each with the way to mend it."""
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 import platform
 import sys
@@ -12,22 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from semscale.errors import SemscaleError
+from semscale.text import package_version
 
 _PACKAGES = ("ray", "mlflow", "clip-client", "jina", "docarray", "nltk", "pandas", "numpy", "pyarrow")
 _SERVER_PACKAGES = ("clip-server", "open-clip-torch", "torch", "torchvision")
+_MEND_PACKAGES = "pip install -c constraints.txt -e "
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the examination.
-
-    Attributes:
-        title: what was looked at.
-        ok: whether it is as it should be.
-        detail: what was found.
-        mend: what to do when it is not ok.
-        required: whether a plain sweep needs it.
-    """
+    """What was looked at, whether it is as it should be, and what to do if not; a plain sweep needs the required."""
 
     title: str
     ok: bool
@@ -38,12 +31,11 @@ class Finding:
 
 def examine(servers: Sequence[str], store: str | None) -> list[Finding]:
     """Look at versions, WordNet, device, servers and store."""
+    python = f"{platform.python_version()} on {platform.system()}"
     return [
-        _python(),
-        _packages("packages", _PACKAGES, "pip install -c constraints.txt -e .", required=True),
-        _packages(
-            "server packages", _SERVER_PACKAGES, 'pip install -c constraints.txt -e ".[server]"', required=not servers
-        ),
+        Finding("python", (3, 11) <= sys.version_info[:2] < (3, 13), python, "use Python 3.11 or 3.12"),
+        _packages("packages", _PACKAGES, _MEND_PACKAGES + ".", required=True),
+        _packages("server packages", _SERVER_PACKAGES, _MEND_PACKAGES + '".[server]"', required=not servers),
         _wordnet(),
         _device(),
         _model(),
@@ -59,36 +51,26 @@ def show_findings(findings: Sequence[Finding]) -> None:
     console = open_console()
     width = max(len(finding.title) for finding in findings)
     for finding in findings:
-        mark = "[green]ok    [/green]" if finding.ok else "[red]not ok[/red]"
-        console.print(f"{mark} {finding.title:<{width}}  ", end="")
-        console.print(finding.detail, highlight=False, markup=False, soft_wrap=True)
+        console.print("[green]ok    [/green]" if finding.ok else "[red]not ok[/red]", end="")
+        console.print(f" {finding.title:<{width}}  {finding.detail}", highlight=False, markup=False, soft_wrap=True)
         if not finding.ok:
             line = f"       {'':<{width}}  to mend: {finding.mend}"
             console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
-def _python() -> Finding:
-    ok = (3, 11) <= sys.version_info[:2] < (3, 13)
-    return Finding("python", ok, f"{platform.python_version()} on {platform.system()}", "use Python 3.11 or 3.12")
-
-
 def _packages(title: str, names: Sequence[str], mend: str, *, required: bool) -> Finding:
-    found, missing = [], []
-    for name in names:
-        try:
-            found.append(f"{name} {importlib.metadata.version(name)}")
-        except importlib.metadata.PackageNotFoundError:
-            missing.append(name)
-    detail = ", ".join(found) if not missing else f"missing: {', '.join(missing)}"
-    return Finding(title, not missing, detail, mend, required)
+    versions = {name: package_version(name) for name in names}
+    missing = [name for name, version in versions.items() if version is None]
+    detail = ", ".join(f"{name} {version}" for name, version in versions.items())
+    return Finding(title, not missing, f"missing: {', '.join(missing)}" if missing else detail, mend, required)
 
 
 def _wordnet() -> Finding:
     from semscale.categories.wordnet import HOW_TO_GET, find_wordnet
 
-    place = find_wordnet()
-    detail = str(place) if place else "not found (only strategies from WordNet need it)"
-    return Finding("wordnet", place is not None, detail, HOW_TO_GET, required=False)
+    folder = find_wordnet()
+    detail = str(folder) if folder else "not found (only strategies from WordNet need it)"
+    return Finding("wordnet", folder is not None, detail, HOW_TO_GET, required=False)
 
 
 def _device() -> Finding:
@@ -112,30 +94,28 @@ def _model() -> Finding:
 def _store(store: str | None) -> Finding:
     from semscale.encoding.folder import embedding_store
 
-    place = embedding_store(store)
+    folder = embedding_store(store)
     try:
-        place.local.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=place.local, suffix=".partial") as file:
+        folder.local.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=folder.local, suffix=".partial") as file:
             name = os.path.basename(file.name)
-            place.push(name)
-        if place.is_remote:
-            place.remove(name)
+            folder.push(name)
+        if folder.is_remote:
+            folder.remove(name)
     except OSError as error:
-        return Finding("store", False, f"{place}: {error.strerror}", "choose a writable folder with --store")
+        return Finding("store", False, f"{folder}: {error.strerror}", "choose a writable folder with --store")
     except SemscaleError as error:
-        return Finding("store", False, f"{place}: {error.found}", error.hint or "")
-    return Finding("store", True, f"{place} is writable")
+        return Finding("store", False, f"{folder}: {error.found}", error.hint or "")
+    return Finding("store", True, f"{folder} is writable")
 
 
 def _server(url: str) -> Finding:
-    from semscale.encoding.handshake import ask
+    from semscale.serving.health import check_server, probe_server
 
     try:
-        answer = ask(url)
+        info, dimension = check_server(url), probe_server(url)
     except SemscaleError as error:
-        mend = "start it with `semscale serve`, and check the address"
-        if "no clip-server" not in error.what:
-            mend = error.hint or mend
         detail = f"{error.what}: {error.found}" if error.found else error.what
-        return Finding(url, False, detail, mend)
-    return Finding(url, True, answer)
+        return Finding(url, False, detail, error.hint or "start it with `semscale serve`, and check the address")
+    name = f"{info['name']} on {info['device']}, {info['dtype']}" if info else "a clip-server that hides its model"
+    return Finding(url, True, f"{name}, embeddings of {dimension} numbers")

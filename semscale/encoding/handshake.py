@@ -119,19 +119,6 @@ def in_one_line(error: SemscaleError) -> str:
     return f"{error.what}{found}" + (f" instead of {error.expected}" if error.expected else "")
 
 
-def ask(url: str, patience: float = 5.0) -> str:
-    """Encode the probe at an endpoint, with the environment's token, and return in words who answers.
-
-    Raises:
-        SemscaleError: no answer, or an error.
-    """
-    access = read_access()
-    info, probe = asyncio.run(_retry(lambda: _interview(url, access), patience))
-    if info is None:
-        return f"a clip-server that does not tell its model, embeddings of {probe.shape[1]} numbers"
-    return f"{info['name']} on {info['device']}, {info['dtype']}, embeddings of {probe.shape[1]} numbers"
-
-
 async def _interview_all(
     urls: Sequence[str], patience: float, access: Access
 ) -> tuple[dict[str, tuple[Mapping[str, Any] | None, Float32]], dict[str, SemscaleError]]:

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import socket
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 from semscale.errors import SemscaleError, summarize
-from semscale.models.checkpoints import check_same_shapes, describe_mismatch
-from semscale.models.hf_client import hub_offline_unless_reachable, quiet_libraries
-from semscale.models.model_name import DIRECTORY, FILE, HUB, TAG, ModelSource, list_tags, weights_in
+from semscale.models.checkpoints import check_same_shapes, quiet_libraries, weights_in
+from semscale.models.model_name import DIRECTORY, FILE, HUB, TAG, ModelSource, list_tags
 
 
 def build_source(source: ModelSource) -> tuple[Any, Any, Any]:
-    """Build (model, preprocess, tokenizer) of a source as float32 on the CPU.
-
-    Raises:
-        SemscaleError: weights that cannot be fetched, that do not fit the architecture, or that hold code.
-    """
+    """Build (model, preprocess, tokenizer) of a source as float32 on the CPU."""
     import open_clip
 
     name, options = _open_clip_arguments(source)
@@ -32,24 +31,17 @@ def build_source(source: ModelSource) -> tuple[Any, Any, Any]:
         except SemscaleError:
             raise
         except ImportError as error:
-            raise SemscaleError(
-                f"the model {source.name} needs a package that is not installed",
-                where="--model",
-                found=summarize(error),
-                hint="pip install transformers sentencepiece",
-            ) from error
+            what = f"the model {source.name} needs a package that is not installed"
+            hint = "pip install transformers sentencepiece"
+            raise SemscaleError(what, where="--model", found=summarize(error), hint=hint) from error
         except Exception as error:
             raise _failure(source, error) from error
-    weights = _local_weights(source)
-    if weights is not None:
-        check_same_shapes(weights, model)
+    if source.kind in (FILE, DIRECTORY):
+        path = Path(source.location)
+        weights = path if source.kind == FILE else weights_in(path)
+        if weights is not None:
+            check_same_shapes(weights, model)
     return model, preprocess, tokenizer
-
-
-def _local_weights(source: ModelSource) -> Path | None:
-    if source.kind == FILE:
-        return Path(source.location)
-    return weights_in(Path(source.location)) if source.kind == DIRECTORY else None
 
 
 def _open_clip_arguments(source: ModelSource) -> tuple[str, dict[str, Any]]:
@@ -87,28 +79,46 @@ def agreed_preprocess(architecture: str) -> dict[str, Any]:
     return options
 
 
+@contextlib.contextmanager
+def hub_offline_unless_reachable() -> Iterator[None]:
+    """Within the block, the hub client uses only its cache if the hub cannot be connected to.
+
+    Weights that were fetched before still load; others fail at once, where the client would retry for half a minute.
+    """
+    from huggingface_hub import constants
+
+    before = constants.HF_HUB_OFFLINE
+    constants.HF_HUB_OFFLINE = before or not _reachable(constants.ENDPOINT)
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
+
+
+def _reachable(endpoint: str) -> bool:
+    address = urlsplit(endpoint)
+    if address.scheme in getproxies():
+        return True  # behind a proxy only the proxy can tell
+    port = address.port or (443 if address.scheme == "https" else 80)
+    try:
+        with socket.create_connection((address.hostname or "", port), timeout=5.0):
+            return True
+    except OSError:
+        return False
+
+
 def _failure(source: ModelSource, error: Exception) -> SemscaleError:
     """Say in one sentence what open_clip could not do."""
+    cause: BaseException = error
+    while cause.__cause__ is not None:
+        cause = cause.__cause__
+    found = f"{type(cause).__name__}: {' '.join(str(cause).split())[:300]}"
+    what, hint = "the model cannot be built with these weights", "name the architecture that they were trained with"
     if source.kind in (TAG, HUB):
-        return SemscaleError(
-            "the weights cannot be fetched from the model hub",
-            where=source.name,
-            found=_root_reason(error),
-            hint="check the name and the network; on a machine without one, copy the weights and use "
-            "ARCH::/path/to/weights.safetensors",
-        )
-    weights = _local_weights(source)
-    mismatch = describe_mismatch(weights, error) if weights is not None else None
-    return mismatch or SemscaleError(
-        "the model cannot be built with these weights",
-        where=source.name,
-        found=_root_reason(error),
-        hint="name the architecture that the weights were trained with",
-    )
-
-
-def _root_reason(error: BaseException) -> str:
-    while error.__cause__ is not None:
-        error = error.__cause__
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text[:300]}"
+        what = "the weights cannot be fetched from the model hub"
+        hint = "check the name and the network; on a machine without one, copy the weights and use "
+        hint += "ARCH::/path/to/weights.safetensors"
+    elif "state_dict" in str(error):
+        what = "the weights do not belong to this architecture"
+    where = source.name if source.kind in (TAG, HUB) else source.location
+    return SemscaleError(what, where=where, found=found, hint=hint)

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from semscale.errors import SemscaleError, summarize
 from semscale.models.encoder import BatchEncoder, Embeddings, text_fault
 from semscale.models.loading import load_model
-from semscale.models.model_info import describe, minibatch_rows
 
 Content = TypeVar("Content")
 
@@ -20,28 +19,18 @@ Content = TypeVar("Content")
 class InProcessModel:
     """A model in this process that encodes with the server's minibatches, so that a CPU gives the server's bits.
 
-    Args:
-        name, device, dtype: as for :func:`semscale.models.loading.load_model`.
-
-    Attributes:
-        info: what a server of this model says of itself.
-
-    Raises:
-        SemscaleError: the model, the device or the precision cannot be had.
+    The arguments are those of :func:`semscale.models.loading.load_model`; `info` is what a server of this model says.
     """
 
     def __init__(self, name: str, device: str = "cpu", dtype: str | None = None) -> None:
-        loaded = load_model(name, device, dtype)
-        rows = minibatch_rows(device, loaded.identity.image_size)
-        self._encoder = BatchEncoder(loaded, rows)
-        self._dimension = loaded.identity.embedding_dim
-        self.info: dict[str, Any] = describe(loaded.identity, rows)
+        self._encoder = BatchEncoder(load_model(name, device, dtype))
+        self.info = self._encoder.info
 
     def encode_images(self, pictures: Sequence[NDArray[np.uint8] | bytes]) -> tuple[Embeddings, list[str | None]]:
         """Encode pictures, uint8 (height, width, 3) of the model's size, or image files.
 
-        Returns:
-            float32 [n, dimension], not normalised, zeros where there is a reason; and per picture None or the reason.
+        Returns float32 [n, dimension], not normalised, zeros where there is a reason; and per picture None or the
+        reason why it cannot be encoded.
         """
 
         def prepare(picture: NDArray[np.uint8] | bytes) -> NDArray[np.uint8]:
@@ -62,7 +51,7 @@ class InProcessModel:
     def _encode(
         self, contents: Sequence[Content], prepare: Callable[[Content], Any], encode: Callable[[list[Any]], Embeddings]
     ) -> tuple[Embeddings, list[str | None]]:
-        rows = np.zeros((len(contents), self._dimension), dtype=np.float32)
+        rows = np.zeros((len(contents), self.info["embedding_dim"]), dtype=np.float32)
         reasons: list[str | None] = [None] * len(contents)
         prepared = {}
         for i, content in enumerate(contents):
@@ -76,7 +65,7 @@ class InProcessModel:
             except torch.OutOfMemoryError as error:
                 raise SemscaleError(
                     "the memory of the GPU is too small for a minibatch",
-                    where=str(self.info["device_name"]),
+                    where=self.info["device_name"],
                     found=summarize(error),
                     hint="a smaller model, --device cpu, or `semscale serve --minibatch-size`",
                 ) from error

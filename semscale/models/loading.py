@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import platform
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,18 +15,9 @@ from PIL import Image
 
 from semscale.errors import SemscaleError, summarize
 from semscale.models.build import build_source
-from semscale.models.devices import device_name, pick_device
-from semscale.models.model_name import MINI, ModelSource, parse_name
+from semscale.models.model_name import MINI, parse_name
 
-DTYPES = {
-    "fp32": torch.float32,
-    "float32": torch.float32,
-    "fp16": torch.float16,
-    "float16": torch.float16,
-    "bf16": torch.bfloat16,
-    "bfloat16": torch.bfloat16,
-}
-_SHORT = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16"}
+DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 Preprocess = Callable[[Image.Image], torch.Tensor]
 Tokenizer = Callable[[list[str]], torch.Tensor]
@@ -66,10 +60,8 @@ class ModelIdentity:
 
     def to_json(self) -> dict[str, Any]:
         """Return plain lists, numbers and strings that survive `json.dumps` unchanged."""
-        out = asdict(self)
-        out["image_size"] = list(self.image_size)
-        out["preprocess"] |= {k: list(out["preprocess"][k]) for k in ("size", "mean", "std")}
-        return out
+        plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        return plain
 
 
 @dataclass(frozen=True)
@@ -100,38 +92,45 @@ def load_model(name: str, device: str = "cpu", dtype: str | None = None) -> Load
         SemscaleError: unknown architecture, tag, file, device or dtype; weights that do not fit or hold code;
             a hub that cannot be reached; too little memory on the GPU.
     """
-    wanted, target = resolve_dtype(dtype, device), pick_device(device)
+    target = pick_device(device)
+    dtype = dtype or ("fp16" if target.type == "cuda" else "fp32")
+    if dtype not in DTYPES:
+        raise SemscaleError("unknown dtype", where="--dtype", found=dtype, expected=", ".join(DTYPES))
     source = parse_name(name)
     if source.kind == MINI:
         from semscale.models.mini import load_mini
 
-        loaded = _identify(source, *load_mini())
+        model, preprocess, tokenizer = load_mini()
     else:
-        loaded = _identify(source, *build_source(source))
+        model, preprocess, tokenizer = build_source(source)
+    model.eval().requires_grad_(False)
+    spec = _preprocess_spec(model.visual)
+    context_length = int(getattr(tokenizer, "context_length", None) or model.context_length)
+    with torch.inference_mode():
+        embedding_dim = int(model.encode_text(torch.zeros(1, context_length, dtype=torch.long)).shape[-1])
+    identity = ModelIdentity(
+        name=source.name,
+        architecture=source.architecture,
+        weights_sha256=hash_weights(model.state_dict()),
+        embedding_dim=embedding_dim,
+        image_size=spec.size,
+        context_length=context_length,
+        logit_scale=float(model.logit_scale.detach().float().exp()) if hasattr(model, "logit_scale") else 1.0,
+        preprocess=spec,
+        dtype=dtype,
+        device=str(target),
+        device_name=_device_name(target),
+    )
     try:
-        loaded.model.to(device=target, dtype=wanted)
+        model.to(device=target, dtype=DTYPES[dtype])
     except torch.OutOfMemoryError as error:
         raise SemscaleError(
             "the model does not fit into the memory of the GPU",
-            where=f"{target} ({device_name(target)})",
+            where=f"{target} ({identity.device_name})",
             found=summarize(error),
             hint="fewer replicas, --dtype fp16, or a smaller model",
         ) from error
-    identity = replace(loaded.identity, dtype=_SHORT[wanted], device=str(target), device_name=device_name(target))
-    return replace(loaded, identity=identity)
-
-
-def resolve_dtype(dtype: str | None, device: str) -> torch.dtype:
-    """Turn `fp32`, `fp16`, `bf16` or None into a torch dtype.
-
-    >>> resolve_dtype(None, "cpu"), resolve_dtype("bf16", "cpu")
-    (torch.float32, torch.bfloat16)
-    """
-    if dtype is None:
-        return torch.float16 if device.startswith("cuda") else torch.float32
-    if dtype not in DTYPES:
-        raise SemscaleError("unknown dtype", where="--dtype", found=dtype, expected="fp32, fp16 or bf16")
-    return DTYPES[dtype]
+    return LoadedModel(model, preprocess, tokenizer, identity)
 
 
 def hash_weights(state: Mapping[str, torch.Tensor]) -> str:
@@ -151,43 +150,51 @@ def hash_weights(state: Mapping[str, torch.Tensor]) -> str:
     return digest.hexdigest()
 
 
-def _identify(source: ModelSource, model: Any, preprocess: Any, tokenizer: Any) -> LoadedModel:
-    model.eval().requires_grad_(False)
-    spec = _preprocess_spec(model.visual)
-    context_length = int(getattr(tokenizer, "context_length", None) or model.context_length)
-    with torch.inference_mode():
-        embedding_dim = int(model.encode_text(torch.zeros(1, context_length, dtype=torch.long)).shape[-1])
-    scale = float(model.logit_scale.detach().float().exp()) if hasattr(model, "logit_scale") else 1.0
-    identity = ModelIdentity(
-        name=source.name,
-        architecture=source.architecture,
-        weights_sha256=hash_weights(model.state_dict()),
-        embedding_dim=embedding_dim,
-        image_size=spec.size,
-        context_length=context_length,
-        logit_scale=scale,
-        preprocess=spec,
-        dtype="fp32",
-        device="cpu",
-        device_name=device_name(torch.device("cpu")),
-    )
-    return LoadedModel(model, preprocess, tokenizer, identity)
+def pick_device(device: str) -> torch.device:
+    """Return the torch device of `cpu`, `cuda` (the first GPU) or `cuda:N`, never silently another one.
+
+    >>> pick_device("cpu")
+    device(type='cpu')
+    """
+    kind, _, number = device.partition(":")
+    if kind not in ("cpu", "cuda") or (number and not number.isdigit()):
+        raise SemscaleError("unknown device", where="--device", found=device, expected="cpu, cuda or cuda:N")
+    if kind == "cpu":
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        cuda = torch.version.cuda
+        why = f"(CUDA {cuda}), but no GPU or no driver" if cuda else "is a build without CUDA"
+        raise SemscaleError(
+            "this machine has no CUDA device that torch can use",
+            where="--device",
+            found=f"torch {torch.__version__} {why}",
+            hint="use --device cpu, or mend the NVIDIA driver (check with `nvidia-smi`)",
+        )
+    last, index = torch.cuda.device_count() - 1, int(number or 0)
+    if index > last:
+        raise SemscaleError("no such CUDA device", where="--device", found=device, expected=f"cuda:0 to cuda:{last}")
+    return torch.device("cuda", index)
+
+
+def _device_name(device: torch.device) -> str:
+    """Return the GPU's product name, or the CPU's model name."""
+    if device.type == "cuda":
+        return str(torch.cuda.get_device_name(device))
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text(errors="replace").splitlines() if cpuinfo.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
 
 
 def _preprocess_spec(visual: Any) -> PreprocessSpec:
     cfg: dict[str, Any] = visual.preprocess_cfg
+    size = cfg["size"]
+    height, width = size[-2:] if isinstance(size, (tuple, list)) else (size, size)
     return PreprocessSpec(
-        size=_pair(cfg["size"]),
+        size=(int(height), int(width)),
         mode=cfg.get("mode", "RGB"),
         interpolation=cfg.get("interpolation", "bicubic"),
         resize_mode=cfg.get("resize_mode", "shortest"),
         mean=tuple(float(v) for v in cfg["mean"]),
         std=tuple(float(v) for v in cfg["std"]),
     )
-
-
-def _pair(size: Any) -> tuple[int, int]:
-    if isinstance(size, (tuple, list)):
-        height, width = (int(v) for v in size[-2:])
-        return height, width
-    return int(size), int(size)

@@ -11,10 +11,12 @@ from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import open_clip
+import torch
 from open_clip.transform import PreprocessCfg, image_transform_v2
+from PIL import Image
 from timm.layers import HybridEmbed
 from timm.models import register_model
 from timm.models.vision_transformer import VisionTransformer
@@ -24,26 +26,16 @@ from semscale.errors import SemscaleError, summarize
 from semscale.models.checkpoints import check_digest
 from semscale.models.pruned_checkpoint import load_compact
 
-if TYPE_CHECKING:
-    import torch
-    from PIL import Image
-
 NAME = "semscale-mini"
 """The model's name, here and in open_clip."""
 
 IMAGE_SIZE = 40
 """Side of the images that it takes, in pixels."""
 
-_STEM_CHANNELS = (24, 48, 48, 96, 96)
-_STEM_STRIDES = (2, 2, 1, 2, 1)
-_WIDTH = 96
-_DEPTH = 3
-_HEADS = 3
-
 WEIGHTS = Path(__file__).parent / "weights" / f"{NAME}.safetensors"
 """The trained weights that come with the package."""
 
-Preprocess = Callable[["Image.Image"], "torch.Tensor"]
+Preprocess = Callable[[Image.Image], torch.Tensor]
 
 
 @register_model  # type: ignore[untyped-decorator, unused-ignore]  # timm has no types
@@ -55,23 +47,21 @@ def vit_semscale_mini(
     A plain patch embedding learns too slowly for a model that is trained on one CPU core; a small stack of convolutions
     before the transformer mends that (T. Xiao et al., Early Convolutions Help Transformers See Better, 2021). The
     arguments are timm's.
-
-    Raises:
-        ValueError: `pretrained` is true: the trained weights come with the whole model.
     """
     if pretrained:
         raise ValueError("vit_semscale_mini has no timm weights; use semscale.models.mini.load_mini")
-    stem = ConvStem(depth=len(_STEM_CHANNELS), channels=_STEM_CHANNELS, stride=_STEM_STRIDES)
     tower = VisionTransformer(
         img_size=IMAGE_SIZE,
         patch_size=1,
         num_classes=num_classes,
         global_pool=global_pool,
         class_token=False,
-        embed_dim=_WIDTH,
-        depth=_DEPTH,
-        num_heads=_HEADS,
-        embed_layer=partial(HybridEmbed, backbone=stem),
+        embed_dim=96,
+        depth=3,
+        num_heads=3,
+        embed_layer=partial(
+            HybridEmbed, backbone=ConvStem(depth=5, channels=(24, 48, 48, 96, 96), stride=(2, 2, 1, 2, 1))
+        ),
     )
     # open_clip's timm adapter asks a tower for this; without pool_size it takes the output as one vector per image.
     tower.default_cfg = {"architecture": "vit_semscale_mini", "input_size": (3, IMAGE_SIZE, IMAGE_SIZE)}
@@ -82,12 +72,12 @@ def vit_semscale_mini(
 open_clip.add_model_config(Path(__file__).parent / f"{NAME}.json")
 
 
-def build_mini(device: str = "cpu") -> open_clip.CLIP:
+def build_mini() -> open_clip.CLIP:
     """Return the untrained model, float32; torch's global seed decides its first weights."""
     # What open_clip.create_model(NAME) does, without its warning on the root logger that no weights were loaded.
     model = open_clip.CLIP(**open_clip.get_model_config(NAME))
     open_clip.set_model_preprocess_cfg(model, asdict(PreprocessCfg(size=model.visual.image_size)))
-    return model.to(device)
+    return model
 
 
 def mini_transforms(model: open_clip.CLIP) -> tuple[Preprocess, open_clip.SimpleTokenizer]:
@@ -96,40 +86,21 @@ def mini_transforms(model: open_clip.CLIP) -> tuple[Preprocess, open_clip.Simple
     return preprocess, open_clip.get_tokenizer(NAME)
 
 
-def load_mini(
-    device: str = "cpu", weights: Path | str = WEIGHTS
-) -> tuple[open_clip.CLIP, Preprocess, open_clip.SimpleTokenizer]:
-    """Return the trained model with its preprocessing and its tokenizer.
+def load_mini(weights: Path = WEIGHTS) -> tuple[open_clip.CLIP, Preprocess, open_clip.SimpleTokenizer]:
+    """Return the trained model (float32, eval mode, on the CPU) with its preprocessing and its tokenizer.
 
-    Args:
-        device: a torch device.
-        weights: a compact safetensors file; the one of the package unless given.
-
-    Returns:
-        The open_clip CLIP (float32, eval mode), the function from a Pillow image to a (3, 40, 40) tensor, and the
-        function from a list of texts to (n, 77) token numbers.
-
-    Raises:
-        SemscaleError: the weights file is missing, damaged or of another model.
+    The preprocessing turns a Pillow image into a (3, 40, 40) tensor, the tokenizer n texts into (n, 77) token numbers.
     """
-    path = Path(weights)
-    if not path.is_file():
-        raise SemscaleError(
-            "the weights of the bundled model are missing",
-            where=str(path),
-            expected="a safetensors file",
-            hint="install semscale again, or train them: python -m semscale.training.mini",
-        )
-    check_digest(path)
-    model = build_mini(device)
+    if not weights.is_file():
+        what, hint = "the weights of the bundled model are missing", "install semscale again, or train them: "
+        raise SemscaleError(what, where=str(weights), hint=hint + "python -m semscale.training.mini")
+    check_digest(weights)
+    model = build_mini()
     try:
-        model.load_state_dict(load_compact(path))
+        model.load_state_dict(load_compact(weights))
     except Exception as error:  # safetensors, torch and our reader each raise their own kind
-        raise SemscaleError(
-            f"the weights of {NAME} cannot be read",
-            where=str(path),
-            found=summarize(error),
-        ) from error
+        what = f"the weights of {NAME} cannot be read"
+        raise SemscaleError(what, where=str(weights), found=summarize(error)) from error
     model.eval()
     preprocess, tokenizer = mini_transforms(model)
     return model, preprocess, tokenizer

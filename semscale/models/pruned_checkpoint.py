@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 _TABLE = "token_embedding.weight"
 _ROWS = "token_embedding.rows"
 _INDICES = "token_embedding.indices"
 _FORMAT = "semscale-compact-1"
-_NOISE_SEED = 49_408
+_VOCABULARY = 49_408
 _NOISE_SCALE = 0.02  # the scale at which open_clip starts a token table
 
 
@@ -30,35 +30,33 @@ def save_compact(
 ) -> None:
     """Write a CLIP state dict with the token table cut down to `used_tokens`, and its checksum beside it.
 
-    Args:
-        state: the state dict of an open_clip CLIP.
-        used_tokens: rows of the token table to keep, each once.
-        path: where the safetensors file goes.
-        record: how the weights came about; kept as JSON in the file's metadata.
+    `record`, how the weights came about, is kept as JSON in the file's metadata.
     """
     indices = torch.tensor(sorted(set(used_tokens)), dtype=torch.int32)
-    tensors = {name: _halve(tensor) for name, tensor in state.items() if name != _TABLE}
-    tensors[_ROWS] = _halve(state[_TABLE][indices.long()])
-    tensors[_INDICES] = indices
+    tensors = {**state, _ROWS: state[_TABLE][indices.long()], _INDICES: indices}
+    del tensors[_TABLE]
+    halved = {
+        name: (tensors[name].half() if tensors[name].is_floating_point() else tensors[name]).contiguous().cpu()
+        for name in sorted(tensors)
+    }
     # one entry only: safetensors writes several in an order that changes from run to run
-    metadata = {_FORMAT: json.dumps(record, sort_keys=True)}
-    save_file({name: tensors[name] for name in sorted(tensors)}, path, metadata)
+    save_file(halved, path, {_FORMAT: json.dumps(record, sort_keys=True)})
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     path.with_name(path.name + ".sha256").write_text(f"{digest}  {path.name}\n", encoding="ascii")
 
 
 def load_compact(path: Path) -> dict[str, torch.Tensor]:
-    """Return the float32 state dict of a file that `save_compact` wrote, with the whole token table.
-
-    Raises:
-        ValueError: the file is no such file.
-    """
-    with safe_open(path, framework="pt") as file:
-        if _FORMAT not in (file.metadata() or {}):
-            raise ValueError(f"{path.name} is not in the format {_FORMAT}")
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-    rows, indices = tensors.pop(_ROWS).float(), tensors.pop(_INDICES).long()
-    return {_TABLE: _fill(rows, indices)} | {name: _widen(tensor) for name, tensor in tensors.items()}
+    """Return the float32 state dict of a file that `save_compact` wrote, with the whole token table."""
+    read_record(path)
+    tensors = {
+        name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in load_file(path).items()
+    }
+    rows, indices = tensors.pop(_ROWS), tensors.pop(_INDICES).long()
+    # numpy's generator, because its stream is the same in every version
+    noise = np.random.default_rng(_VOCABULARY).standard_normal((_VOCABULARY, rows.shape[1]), np.float32)
+    table = torch.from_numpy(noise * np.float32(_NOISE_SCALE))
+    table[indices] = rows
+    return {_TABLE: table} | tensors
 
 
 def read_used_tokens(path: Path) -> list[int]:
@@ -71,21 +69,8 @@ def read_used_tokens(path: Path) -> list[int]:
 def read_record(path: Path) -> dict[str, Any]:
     """Return what `save_compact` was told about how the weights came about."""
     with safe_open(path, framework="pt") as file:
-        record: dict[str, Any] = json.loads(file.metadata()[_FORMAT])
+        metadata = file.metadata() or {}
+    if _FORMAT not in metadata:
+        raise ValueError(f"{path.name} is not in the format {_FORMAT}")
+    record: dict[str, Any] = json.loads(metadata[_FORMAT])
     return record
-
-
-def _fill(rows: torch.Tensor, indices: torch.Tensor, vocabulary: int = 49_408) -> torch.Tensor:
-    # numpy's generator, because its stream is the same in every version
-    noise = np.random.default_rng(_NOISE_SEED).standard_normal((vocabulary, rows.shape[1]), np.float32)
-    table = torch.from_numpy(noise * np.float32(_NOISE_SCALE))
-    table[indices] = rows
-    return table
-
-
-def _halve(tensor: torch.Tensor) -> torch.Tensor:
-    return (tensor.half() if tensor.is_floating_point() else tensor).contiguous().cpu()
-
-
-def _widen(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor.float() if tensor.is_floating_point() else tensor

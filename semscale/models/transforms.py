@@ -18,17 +18,10 @@ MAX_RESIZED_PIXELS = 32_000_000
 
 
 class PixelReader:
-    """Decode and resize images exactly as an open_clip transform does, but keep them as bytes until a batch is full.
+    """Decodes and resizes images exactly as open_clip's inference transform, but keeps them as bytes.
 
-    open_clip's transforms end in ToTensor and Normalize, both elementwise: done for a whole batch they give the same
-    bits, cost less per image, and a GPU receives a quarter of the bytes.
-
-    Args:
-        preprocess: the inference transform that open_clip built (a torchvision Compose).
-        size: (height, width) of the result in pixels.
-
-    Raises:
-        TypeError: the transform does not end in ToTensor, Normalize.
+    That transform ends in ToTensor and Normalize, both elementwise: done for a whole batch they give the same bits,
+    cost less per image, and a GPU receives a quarter of the bytes. `size` is (height, width) of the result in pixels.
     """
 
     def __init__(self, preprocess: Any, size: tuple[int, int]) -> None:

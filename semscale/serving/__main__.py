@@ -3,30 +3,22 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 import threading
+from multiprocessing.connection import Connection
 
-from semscale.errors import SemscaleError
 from semscale.serving.config import ServeConfig
+from semscale.serving.process import watch_parent
 from semscale.serving.replicas import serve
-from semscale.serving.status_events import EventSender, watch_parent
 
 
 def main(argument: str) -> int:
     """Serve what :func:`semscale.serving.launcher.launch_server` asks for, and return the exit status."""
-    options = json.loads(argument)
+    settings = json.loads(argument)
     stop = threading.Event()
-    events = EventSender(options.pop("status_fd"))
-    watch_parent(options.pop("parent"), on_gone=stop.set)
-    try:
-        return serve(ServeConfig(**options), events, stop)
-    except SemscaleError as error:
-        events.error(error)
-        return 2
+    watch_parent(settings["parent"], on_gone=stop.set)
+    return serve(ServeConfig(**settings["config"]), Connection(settings["events_fd"], readable=False), stop)
 
 
 if __name__ == "__main__":
-    status = main(sys.argv[1])
-    sys.stdout.flush()
-    os._exit(status)
+    sys.exit(main(sys.argv[1]))

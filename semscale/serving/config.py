@@ -1,4 +1,4 @@
-"""Settings of a clip-server, checked before minutes go into a model."""
+"""Settings of a clip-server."""
 
 from __future__ import annotations
 
@@ -12,74 +12,59 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 @dataclass(frozen=True)
 class ServeConfig:
-    """What clip-servers are started with.
-
-    Args:
-        model: a model name as in :func:`semscale.models.loading.load_model`.
-        replicas: servers to start; server r listens at `port` + r.
-        device: `cpu`, `cuda` (the servers are spread over the GPUs) or `cuda:N`.
-        dtype: `fp32`, `fp16`, `bf16` or None (fp32 on CPU, fp16 on CUDA).
-        host: address to bind to; only 127.0.0.1 keeps other machines out.
-        port: gRPC port of the first server; 0 takes a free one for each.
-        minibatch_size: rows that the model computes at once; None: by device and image size.
-        num_threads: CPU threads per server; None: cores divided by replicas.
-        metrics_port: Prometheus page of server r at this port + r; None: no pages.
-        token_file: holds the token that clients must show; None: see :func:`semscale.access.read_token`.
-        tls_cert, tls_key: PEM files of the certificate chain and its private key; None: no TLS.
-        compiled: compile the model with ``torch.compile``.
-        gpus: `all`, or numbers and UUIDs of GPUs; each gets `per_gpu` servers, and `replicas` is then their number.
-        per_gpu: servers per GPU.
-
-    Raises:
-        SemscaleError: a number out of range.
-    """
+    """What clip-servers of one model are started with."""
 
     model: str
+    """A name as in :func:`semscale.models.loading.load_model`."""
     replicas: int = 1
+    """Servers to start."""
     device: str = "cpu"
+    """`cpu`, `cuda` (the servers are spread over the GPUs) or `cuda:N`."""
     dtype: str | None = None
+    """`fp32`, `fp16`, `bf16` or None (fp32 on CPU, fp16 on CUDA)."""
     host: str = "127.0.0.1"
     port: int = 51000
+    """gRPC port of the first server; the others follow. 0 takes a free one for each."""
     minibatch_size: int | None = None
+    """Rows that the model computes at once; None: by device and image size."""
     num_threads: int | None = None
+    """CPU threads per server; None: cores divided by replicas."""
     metrics_port: int | None = None
+    """Port of the Prometheus page of the first server; the others follow."""
     token_file: str | None = None
+    """Holds the token that clients must show; None: see :func:`semscale.access.read_token`."""
     tls_cert: str | None = None
     tls_key: str | None = None
+    """PEM files of the certificate chain and its private key."""
     compiled: bool = False
+    """Whether ``torch.compile`` compiles the model."""
     gpus: str | None = None
+    """`all`, or numbers and UUIDs of GPUs; `replicas` is then `per_gpu` for each of them."""
     per_gpu: int = 1
 
-    def __post_init__(self) -> None:
-        at_least_one = {
-            "--per-gpu": self.per_gpu,
-            "--replicas": self.replicas,
-            "--minibatch-size": self.minibatch_size,
-            "--threads": self.num_threads,
-        }
-        for option, number in at_least_one.items():
-            if number is not None and number < 1:
-                raise SemscaleError("a setting is out of range", where=option, found=str(number), expected="1 or more")
-        if not 0 <= self.port <= 65535:
-            raise SemscaleError(
-                "a setting is out of range", where="--port", found=str(self.port), expected="0 to 65535"
-            )
+    def address(self, host: str | None = None) -> str:
+        """Return `host:port` as gRPC takes it.
 
-    def url(self, port: int) -> str:
-        """Return the address for clients on this machine.
+        >>> ServeConfig("m", host="::1", port=5).address()
+        '[::1]:5'
+        """
+        host = host or self.host
+        return f"{f'[{host}]' if ':' in host else host}:{self.port}"
 
-        >>> ServeConfig("m", host="::").url(5), ServeConfig("m", host="::1", tls_cert="c").url(5)
+    @property
+    def url(self) -> str:
+        """The address for clients on this machine.
+
+        >>> ServeConfig("m", host="::", port=5).url, ServeConfig("m", host="::1", port=5, tls_cert="c").url
         ('grpc://127.0.0.1:5', 'grpcs://[::1]:5')
         """
         host = "127.0.0.1" if self.host in ("0.0.0.0", "::") else self.host
-        return f"{'grpcs' if self.tls_cert else 'grpc'}://{f'[{host}]' if ':' in host else host}:{port}"
+        return f"{'grpcs' if self.tls_cert else 'grpc'}://{self.address(host)}"
 
     def exposure(self, has_token: bool) -> str | None:
         """Return in one line what a server that other machines reach lacks; None if nothing."""
-        missing = [
-            *([] if has_token else ["--token-file or SEMSCALE_SERVER_TOKEN (a token)"]),
-            *([] if self.tls_cert else ["--tls-cert and --tls-key (TLS)"]),
-        ]
+        missing = [] if has_token else ["--token-file or SEMSCALE_SERVER_TOKEN (a token)"]
+        missing += [] if self.tls_cert else ["--tls-cert and --tls-key (TLS)"]
         if self.host in LOOPBACK or not missing:
             return None
         risk = "its token can be read on the way" if has_token else "every machine that reaches it can use this server"
@@ -87,24 +72,12 @@ class ServeConfig:
 
 
 def check_certificate(certificate: str | None, key: str | None) -> None:
-    """Check that a certificate chain and its private key are both given or neither, readable, and belong together.
-
-    Args:
-        certificate: PEM file of the certificate chain.
-        key: PEM file of the private key, not encrypted.
-
-    Raises:
-        SemscaleError: they cannot be served.
-    """
+    """Check that two PEM files are both given or neither, readable, and a certificate chain and its private key."""
     if not certificate and not key:
         return
     if not certificate or not key:
-        raise SemscaleError(
-            "a certificate and its key go together",
-            where="--tls-cert" if not certificate else "--tls-key",
-            found="not given",
-            expected="the PEM files of both",
-        )
+        where = "--tls-key" if certificate else "--tls-cert"
+        raise SemscaleError("a certificate and its key go together", where=where, expected="the PEM files of both")
     try:
         # without the password of an encrypted key the terminal would be asked
         ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(certificate, key, password="")

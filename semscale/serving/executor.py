@@ -22,7 +22,7 @@ the answer is ERROR, its exception is `RejectedDocumentsError`, and the second a
 # No postponed annotations here: jina reads the types of the endpoints' arguments from the functions.
 import asyncio
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
@@ -34,13 +34,12 @@ from clip_server.executors.helper import set_rank
 from docarray import Document, DocumentArray
 from jina import requests
 from numpy.typing import NDArray
-from opentelemetry.trace import NoOpTracer
 
 from semscale.models.encoder import BatchEncoder
 from semscale.models.loading import load_model
-from semscale.models.model_info import describe, minibatch_rows
+from semscale.serving.config import ServeConfig
+from semscale.serving.process import say
 from semscale.serving.request_decoding import DecodedRequest, RequestDecoder, unpack_images
-from semscale.serving.status_events import say
 
 INFO_TAG = "semscale_info"
 
@@ -48,70 +47,40 @@ INFO_TAG = "semscale_info"
 class SemscaleEncoder(CLIPEncoder):  # type: ignore[misc]
     """clip-server's CLIPEncoder with a model from :func:`semscale.models.loading.load_model`.
 
-    Args:
-        name: a model name as in :func:`semscale.models.loading.load_model`.
-        device: `cpu`, `cuda` or `cuda:N`.
-        dtype: `fp32`, `fp16` or `bf16`; by default fp32 on CPU and fp16 on CUDA.
-        minibatch_size: rows that the model computes at once; smaller batches are filled up to it.
-        num_threads: CPU threads of the model, and, up to 8, of the decoding of images; by default torch's own number.
-        compiled: compile the model, see :class:`semscale.models.encoder.BatchEncoder`.
-        kwargs: what jina hands to every executor.
-
-    Raises:
-        SemscaleError: a model, device or dtype that cannot be had.
+    Of the settings those of the model count; `num_threads` are the CPU threads of the model and, up to 8, of the
+    decoding of images. `kwargs` is what jina hands to every executor.
     """
 
-    def __init__(
-        self,
-        name: str,
-        device: str = "cpu",
-        dtype: str | None = None,
-        minibatch_size: int | None = None,
-        num_threads: int | None = None,
-        compiled: bool = False,
-        **kwargs: Any,
-    ) -> None:
+    def __init__(self, config: ServeConfig, **kwargs: Any) -> None:
         # Past CLIPEncoder's own constructor: its model loader does not work with open_clip 3.
         super(CLIPEncoder, self).__init__(**kwargs)
-        if num_threads is not None:
-            torch.set_num_threads(num_threads)
-        loaded = load_model(name, device, dtype)
-        self.identity = loaded.identity
-        minibatch_size = minibatch_size or minibatch_rows(device, loaded.identity.image_size)
-        self._encoder = BatchEncoder(loaded, minibatch_size, compiled)
-        self.info_values = describe(loaded.identity, minibatch_size, compiled)
-        self._decoder = RequestDecoder(self._encoder, min(8, torch.get_num_threads()))
+        if config.num_threads is not None:
+            torch.set_num_threads(config.num_threads)
+        loaded = load_model(config.model, config.device, config.dtype)
+        self.encoder = BatchEncoder(loaded, config.minibatch_size, config.compiled)
+        self._decoder = RequestDecoder(self.encoder, min(8, torch.get_num_threads()))
         self._decoding = ThreadPoolExecutor(2, thread_name_prefix="prepare")
         # One thread computes: two would share the same cores, and torch keeps a pool per calling thread.
         self._computing = ThreadPoolExecutor(1, thread_name_prefix="model")
-        self.tracer: Any = self.tracer or NoOpTracer()
 
     @requests(on="/encode")  # type: ignore[untyped-decorator]
     async def encode(
-        self,
-        docs: DocumentArray,
-        tracing_context: Any = None,
-        parameters: dict[str, Any] | None = None,
-        **kwargs: Any,
+        self, docs: DocumentArray, parameters: dict[str, Any] | None = None, **kwargs: Any
     ) -> DocumentArray:
         """Fill in the embedding of every document (float32, not normalised)."""
         parameters = parameters or {}
-        with self.tracer.start_as_current_span("encode", context=tracing_context) as span:
-            span.set_attribute("device", self.identity.device)
-            span.set_attribute("runtime", "torch")
-            span.set_attribute("minibatch_size", self._encoder.minibatch_size)
-            selected = list(docs[parameters.get("access_paths", "@r")])
-            await self._embed(selected)
-            if parameters.get("drop_image_content", False):
-                for doc in selected:
-                    doc.pop("blob", "tensor")
+        selected = list(docs[parameters.get("access_paths", "@r")])
+        await self._embed(selected)
+        if parameters.get("drop_image_content", False):
+            for doc in selected:
+                doc.pop("blob", "tensor")
         return docs
 
     @requests(on="/encode_packed")  # type: ignore[untyped-decorator]
     async def encode_packed(self, docs: DocumentArray, **kwargs: Any) -> DocumentArray:
         """Replace the tensor of every document, many images in one array, by the matrix of their embeddings."""
-        with self._reported():
-            for doc, pixels in zip(docs, unpack_images(docs, self._encoder.reader.size), strict=True):
+        with _reported():
+            for doc, pixels in zip(docs, unpack_images(docs, self.encoder.reader.size), strict=True):
                 doc.embedding = await self._compute(self._encode_images, pixels)
                 doc.tensor = None
         return docs
@@ -133,7 +102,7 @@ class SemscaleEncoder(CLIPEncoder):  # type: ignore[misc]
     @requests(on="/info")  # type: ignore[untyped-decorator]
     def info(self, docs: DocumentArray, **kwargs: Any) -> DocumentArray:
         """Answer one document whose tag `semscale_info` tells model, weights, preprocessing, device and versions."""
-        answer = Document(tags={INFO_TAG: json.dumps(self.info_values)})
+        answer = Document(tags={INFO_TAG: json.dumps(self.encoder.info)})
         if len(docs):
             answer.id = docs[0].id
         return DocumentArray([answer])
@@ -146,7 +115,7 @@ class SemscaleEncoder(CLIPEncoder):  # type: ignore[misc]
 
     async def _embed(self, docs: Sequence[Document]) -> None:
         """Set the embedding of each document, or raise for the whole request before the model has run."""
-        with self._reported():
+        with _reported():
             # Decoding the next request overlaps with computing this one.
             decoded = await asyncio.get_running_loop().run_in_executor(self._decoding, self._decode, docs)
             if decoded.pixels is not None:
@@ -158,42 +127,31 @@ class SemscaleEncoder(CLIPEncoder):  # type: ignore[misc]
                 for doc, number in zip(decoded.texts, decoded.token_rows, strict=True):
                     doc.embedding = rows[number]
 
-    async def _compute(self, encode: Any, rows: Any) -> NDArray[np.float32]:
-        embeddings: NDArray[np.float32] = await asyncio.get_running_loop().run_in_executor(
-            self._computing, encode, rows
-        )
-        return embeddings
-
-    @contextmanager
-    def _reported(self) -> Iterator[None]:
-        try:
-            yield
-        except Exception as error:
-            # the first argument alone: the second of a rejection is long; a MemoryError has none
-            reason = error.args[0] if error.args else "without a reason"
-            say(f"a request failed: {type(error).__name__}: {reason}")
-            raise
+    async def _compute(self, encode: Callable[[Any], NDArray[np.float32]], rows: Any) -> NDArray[np.float32]:
+        return await asyncio.get_running_loop().run_in_executor(self._computing, encode, rows)
 
     def _decode(self, docs: Sequence[Document]) -> DecodedRequest:
-        with (
-            self.monitor(name="preprocess_seconds", documentation="images and texts preprocess time in seconds"),
-            self.tracer.start_as_current_span("preprocess"),
-        ):
+        with self.monitor(name="preprocess_seconds", documentation="images and texts preprocess time in seconds"):
             return self._decoder.decode(docs)
 
     def _encode_images(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        with (
-            self.monitor(name="encode_images_seconds", documentation="images encode time in seconds"),
-            self.tracer.start_as_current_span("img_minibatch_encoding"),
-        ):
-            return _finite(self._encoder.encode_pixels(pixels))
+        with self.monitor(name="encode_images_seconds", documentation="images encode time in seconds"):
+            return _finite(self.encoder.encode_pixels(pixels))
 
     def _encode_texts(self, tokens: torch.Tensor) -> NDArray[np.float32]:
-        with (
-            self.monitor(name="encode_texts_seconds", documentation="texts encode time in seconds"),
-            self.tracer.start_as_current_span("txt_minibatch_encoding"),
-        ):
-            return _finite(self._encoder.encode_tokens(tokens))
+        with self.monitor(name="encode_texts_seconds", documentation="texts encode time in seconds"):
+            return _finite(self.encoder.encode_tokens(tokens))
+
+
+@contextmanager
+def _reported() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        # the first argument alone: the second of a rejection is long; a MemoryError has none
+        reason = error.args[0] if error.args else "without a reason"
+        say(f"a request failed: {type(error).__name__}: {reason}")
+        raise
 
 
 def _finite(embeddings: NDArray[np.float32]) -> NDArray[np.float32]:

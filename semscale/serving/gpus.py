@@ -18,32 +18,20 @@ def visible_gpus() -> list[str]:
     if names is not None:
         return [name.strip() for name in names.split(",") if name.strip()]
     # torch counts them, in a process of its own: this one only starts others and stays small
-    count = subprocess.run(
-        [sys.executable, "-c", "import torch; print(torch.cuda.device_count())"], capture_output=True, text=True
-    ).stdout.strip()
+    command = [sys.executable, "-c", "import torch; print(torch.cuda.device_count())"]
+    count = subprocess.run(command, capture_output=True, text=True).stdout.strip()
     return [str(number) for number in range(int(count) if count.isdigit() else 0)]
 
 
 def choose_gpus(wanted: str, visible: Sequence[str]) -> list[str]:
-    """Return the GPUs that a server is to use.
-
-    Args:
-        wanted: ``all``, or numbers among the visible ones and UUIDs, with commas between.
-        visible: of :func:`visible_gpus`.
-
-    Raises:
-        SemscaleError: there is none, or no such one.
+    """Return the GPUs, of those visible, that ``all`` or a list of numbers and UUIDs stands for.
 
     >>> choose_gpus("all", ["0", "1"]), choose_gpus("1", ["2", "3"]), choose_gpus("GPU-5e", ["GPU-5e", "GPU-7a"])
     (['0', '1'], ['3'], ['GPU-5e'])
     """
     if not visible:
-        raise SemscaleError(
-            "this machine has no GPU that torch can use",
-            where="--gpus",
-            found=wanted,
-            hint="leave it away for a server on the CPU, or mend the NVIDIA driver (check with `nvidia-smi`)",
-        )
+        hint = "leave it away for a server on the CPU, or mend the NVIDIA driver (check with `nvidia-smi`)"
+        raise SemscaleError("this machine has no GPU that torch can use", where="--gpus", found=wanted, hint=hint)
     if wanted == "all":
         return list(visible)
     chosen: list[str] = []
@@ -53,10 +41,8 @@ def choose_gpus(wanted: str, visible: Sequence[str]) -> list[str]:
         elif name in visible and not name.isdigit():
             chosen.append(name)
         else:
+            expected = f"all, or some of {', '.join(map(str, range(len(visible))))}"
             raise SemscaleError(
-                "there is no such GPU",
-                where="--gpus",
-                found=name or "an empty name",
-                expected=f"all, or some of {', '.join(map(str, range(len(visible))))}",
+                "there is no such GPU", where="--gpus", found=name or "an empty name", expected=expected
             )
     return chosen

@@ -7,8 +7,8 @@ asks for. Single requests and gRPC's health service are served as well.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,10 @@ import grpc  # type: ignore[import-untyped]
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc  # type: ignore[import-untyped]
 from jina.proto import jina_pb2, jina_pb2_grpc
 from jina.types.request.data import DataRequest
+from prometheus_client import CollectorRegistry, Counter, Summary
 
-from semscale.access import same_token
+from semscale.access import read_token, same_token
+from semscale.serving.config import ServeConfig
 
 # requests of one stream that are read ahead: while one is computed, the next is decoded
 _READ_AHEAD = 4
@@ -36,8 +38,7 @@ _OPTIONS = [
 class TokenInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]
     """Refuses every call, known or not, that does not carry the token, before anything of it is read.
 
-    Args:
-        token: what the metadata `authorization` has to be, bare or behind `Bearer`.
+    The token stands in the metadata `authorization`, bare or behind `Bearer`.
     """
 
     def __init__(self, token: str) -> None:
@@ -55,13 +56,35 @@ async def _refuse(requests: Any, context: Any) -> None:
     await context.abort(grpc.StatusCode.UNAUTHENTICATED, "this server wants its token")
 
 
-class RequestHandler:
-    """Answers jina's requests with an executor of this process.
+class RequestMetrics:
+    """Prometheus metrics under jina's names."""
 
-    Args:
-        executor: a jina executor.
-        metrics: takes what is to be counted.
-    """
+    def __init__(self, registry: CollectorRegistry, name: str) -> None:
+        options: dict[str, Any] = {"registry": registry, "namespace": "jina"}
+        label = ("runtime_name",)
+        self._seconds = Summary("receiving_request_seconds", "Time per request", label, **options).labels(name)
+        self._succeeded = Counter("successful_requests", "Successful requests", label, **options).labels(name)
+        self._failed = Counter("failed_requests", "Failed requests", label, **options).labels(name)
+        self._documents = Counter("document_processed", "Documents", ("executor_endpoint", *label), **options)
+        self._name = name
+
+    @contextmanager
+    def count(self, endpoint: str, documents: int) -> Iterator[None]:
+        """Measure the time of a request, and count it and its documents."""
+        # any name may be asked for; a label for each would fill the memory
+        known = endpoint if endpoint in ("/encode", "/encode_packed", "/rank", "/info") else "other"
+        with self._seconds.time():
+            try:
+                yield
+            except Exception:
+                self._failed.inc()
+                raise
+        self._succeeded.inc()
+        self._documents.labels(known, self._name).inc(documents)
+
+
+class RequestHandler:
+    """Answers jina's requests with a jina executor of this process."""
 
     def __init__(self, executor: Any, metrics: RequestMetrics | None = None) -> None:
         self._executor = executor
@@ -73,7 +96,7 @@ class RequestHandler:
 
         async def read() -> None:
             async for request in requests:
-                await answers.put(asyncio.create_task(self._answer(request, context)))
+                await answers.put(asyncio.create_task(self.process_single_data(request, context)))
             await answers.put(None)
 
         reader = asyncio.create_task(read())
@@ -83,15 +106,12 @@ class RequestHandler:
         finally:
             reader.cancel()
 
-    async def process_single_data(self, request: DataRequest, context: Any) -> DataRequest:
-        """Answer one request."""
-        return await self._answer(request, context)
-
     async def dry_run(self, empty: Any, context: Any) -> Any:
         """Say that the executor is there."""
         return jina_pb2.StatusProto(code=jina_pb2.StatusProto.SUCCESS)
 
-    async def _answer(self, request: DataRequest, context: Any) -> DataRequest:
+    async def process_single_data(self, request: DataRequest, context: Any) -> DataRequest:
+        """Answer one request."""
         if request.proto_with_data.data.WhichOneof("documents") == "docs_bytes":
             # a pickle, which runs code as soon as anything reads `request.docs`
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "documents in pickled form are refused")
@@ -99,22 +119,15 @@ class RequestHandler:
         for name in ("gateway", "clip"):
             request.add_executor(name)
             request.routes[-1].start_time.GetCurrentTime()
-        with self._metrics.timed() if self._metrics else nullcontext():
-            try:
-                docs = request.docs
+        try:
+            docs, endpoint = request.docs, request.header.exec_endpoint
+            with self._metrics.count(endpoint, len(docs)) if self._metrics else nullcontext():
                 result = await self._executor.__acall__(
-                    req_endpoint=request.header.exec_endpoint,
-                    docs=docs,
-                    parameters=request.parameters,
-                    tracing_context=None,
+                    req_endpoint=endpoint, docs=docs, parameters=request.parameters, tracing_context=None
                 )
                 request.data.docs = docs if result is None else result
-                if self._metrics:
-                    self._metrics.succeeded(request.header.exec_endpoint, len(docs))
-            except Exception as error:
-                request.add_exception(error, self._executor)
-                if self._metrics:
-                    self._metrics.failed()
+        except Exception as error:
+            request.add_exception(error, self._executor)
         for route in request.routes:
             route.end_time.GetCurrentTime()
             if route.end_time.ToMilliseconds() <= route.start_time.ToMilliseconds():
@@ -123,71 +136,24 @@ class RequestHandler:
         return request
 
 
-class RequestMetrics:
-    """Prometheus metrics under jina's names.
-
-    Args:
-        registry: takes them.
-        name: value of the label `runtime_name`.
-    """
-
-    def __init__(self, registry: Any, name: str) -> None:
-        from prometheus_client import Counter, Summary
-
-        options: dict[str, Any] = {"registry": registry, "namespace": "jina"}
-        label = ("runtime_name",)
-        self._seconds = Summary("receiving_request_seconds", "Time per request", label, **options).labels(name)
-        self._succeeded = Counter("successful_requests", "Successful requests", label, **options).labels(name)
-        self._failed = Counter("failed_requests", "Failed requests", label, **options).labels(name)
-        self._documents = Counter("document_processed", "Documents", ("executor_endpoint", *label), **options)
-        self._name = name
-
-    def timed(self) -> AbstractContextManager[Any]:
-        """Measure one request."""
-        context: AbstractContextManager[Any] = self._seconds.time()
-        return context
-
-    def succeeded(self, endpoint: str, documents: int) -> None:
-        """Count a request and its documents."""
-        self._succeeded.inc()
-        # any name may be asked for; a label for each would fill the memory
-        known = endpoint if endpoint in ("/encode", "/encode_packed", "/rank", "/info") else "other"
-        self._documents.labels(known, self._name).inc(documents)
-
-    def failed(self) -> None:
-        """Count a request that failed."""
-        self._failed.inc()
-
-
-async def start_server(
-    handler: RequestHandler,
-    address: str,
-    token: str | None = None,
-    certificate: str | None = None,
-    key: str | None = None,
-) -> tuple[Any, int]:
-    """Start a gRPC server in the running event loop and return it with its port.
-
-    Args:
-        handler: answers the requests.
-        address: `host:port` to listen on; port 0 takes a free one.
-        token: what clients must show; None: nothing.
-        certificate, key: PEM files for TLS; None: no TLS.
+async def start_server(handler: RequestHandler, config: ServeConfig) -> Any:
+    """Start a gRPC server with the address, token and certificate of these settings in the running event loop.
 
     Raises:
         RuntimeError: the address cannot be listened on.
     """
+    token = read_token(config.token_file)
     server = grpc.aio.server(options=_OPTIONS, interceptors=[TokenInterceptor(token)] if token else None)
     jina_pb2_grpc.add_JinaRPCServicer_to_server(handler, server)
     jina_pb2_grpc.add_JinaSingleDataRequestRPCServicer_to_server(handler, server)
     jina_pb2_grpc.add_JinaGatewayDryRunRPCServicer_to_server(handler, server)
     servicer = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
-    if certificate and key:
-        pair = (Path(key).read_bytes(), Path(certificate).read_bytes())
-        port = server.add_secure_port(address, grpc.ssl_server_credentials([pair]))
+    if config.tls_cert and config.tls_key:
+        pair = (Path(config.tls_key).read_bytes(), Path(config.tls_cert).read_bytes())
+        server.add_secure_port(config.address(), grpc.ssl_server_credentials([pair]))
     else:
-        port = server.add_insecure_port(address)
+        server.add_insecure_port(config.address())
     await server.start()
     await servicer.set("", health_pb2.HealthCheckResponse.SERVING)
-    return server, port
+    return server

@@ -8,28 +8,15 @@ from urllib.parse import urlsplit
 
 from semscale.access import Access, read_access, tls_fault, wants_tls
 from semscale.errors import SemscaleError
-from semscale.serving.environment import prepare_environment
-
-_PROBE_TEXT = "a photo of a cat"
+from semscale.serving.process import prepare_environment
 
 
 def check_server(url: str, timeout: float = 10.0, access: Access | None = None) -> dict[str, Any] | None:
-    """Ask a clip-server what it serves.
+    """Return what a clip-server says at `/info` (see :mod:`semscale.serving.executor`); None for a stock clip-server.
 
-    Args:
-        url: `grpc://host:port`, or `grpcs://host:port` for TLS.
-        timeout: seconds that it has.
-        access: the token to show and the authorities to trust; None takes them from the environment.
-
-    Returns:
-        The dict that :mod:`semscale.serving.executor` describes at `/info`; None from a stock clip-server, which has no
-        such endpoint.
-
-    Raises:
-        SemscaleError: not such a URL, nobody there, no answer in time, the token refused, a certificate that is not
-            trusted, or TLS where none was asked for.
+    The URL is `grpc://host:port`, or `grpcs://host:port` for TLS; without `access` the environment's is taken.
     """
-    answer = _post(url, "/info", "", timeout, access)
+    answer = _post(url, "/info", "info", timeout, access)
     text = answer.docs[0].tags.get("semscale_info") if len(answer.docs) else None
     info: dict[str, Any] | None = json.loads(text) if isinstance(text, str) else None
     return info
@@ -38,18 +25,12 @@ def check_server(url: str, timeout: float = 10.0, access: Access | None = None) 
 def probe_server(url: str, timeout: float = 10.0, access: Access | None = None) -> int:
     """Let a clip-server encode one short text, and return the length of the embedding.
 
-    gRPC's own health service says SERVING while the model hangs, or, at a gateway, with every replica dead.
-
-    Args:
-        url, timeout, access: as for :func:`check_server`.
-
-    Raises:
-        SemscaleError: as for :func:`check_server`, or what came back is no embedding.
+    gRPC's own health service says SERVING also while the model hangs.
     """
     import numpy as np
     from jina.proto import jina_pb2
 
-    answer = _post(url, "/encode", _PROBE_TEXT, timeout, access)
+    answer = _post(url, "/encode", "a photo of a cat", timeout, access)
     status = answer.header.status
     embedding = answer.docs[0].embedding if len(answer.docs) == 1 else None
     if status.code == jina_pb2.StatusProto.ERROR or embedding is None or not np.isfinite(embedding).all():
@@ -88,12 +69,9 @@ def _post(url: str, endpoint: str, text: str, timeout: float, access: Access | N
                 raise access.distrust(url, distrust) from error
             if wants_tls(url, details):
                 raise access.plain(url) from error
-            raise SemscaleError(
-                "the clip-server does not answer",
-                where=url,
-                found=f"{error.code().name}: {details[:200]}",
-                hint="is it running there? `semscale serve --port PORT` starts one",
-            ) from error
+            found = f"{error.code().name}: {details[:200]}"
+            hint = "is it running there? `semscale serve --port PORT` starts one"
+            raise SemscaleError("the clip-server does not answer", where=url, found=found, hint=hint) from error
 
 
 def _address(url: str) -> tuple[str, bool]:

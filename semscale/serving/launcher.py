@@ -5,16 +5,12 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import select
 import signal
 import subprocess
 import sys
-import tempfile
-import time
-from collections.abc import Callable
 from dataclasses import asdict
+from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import psutil
@@ -22,9 +18,8 @@ import psutil
 from semscale.access import TOKEN_VARIABLE
 from semscale.errors import SemscaleError
 from semscale.serving.config import ServeConfig
-from semscale.serving.status_events import EventReader, error_of
 
-Progress = Callable[[str], None]
+_READY_SECONDS = 300.0
 
 
 class ServerHandle:
@@ -37,12 +32,11 @@ class ServerHandle:
         log_file: what they have written.
     """
 
-    def __init__(self, process: subprocess.Popen[bytes], log_file: Path, temporary_log: bool) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], log_file: Path) -> None:
         self.process = process
         self.log_file = log_file
         self.urls: list[str] = []
         self.info: dict[str, Any] = {}
-        self._temporary_log = temporary_log
 
     @property
     def url(self) -> str:
@@ -54,7 +48,7 @@ class ServerHandle:
         numbers = {}
         with contextlib.suppress(psutil.NoSuchProcess):
             for child in psutil.Process(self.process.pid).children():
-                with contextlib.suppress(psutil.NoSuchProcess, IndexError, ValueError):
+                with contextlib.suppress(psutil.NoSuchProcess, IndexError, ValueError, KeyError):
                     numbers[json.loads(child.cmdline()[-1])["number"]] = child.pid
         return [numbers[number] for number in sorted(numbers)]
 
@@ -70,88 +64,55 @@ class ServerHandle:
         """End the servers: politely, then after `timeout` seconds by force; it is safe to call it twice."""
         if self.is_running():
             self.process.terminate()
-        deadline = time.monotonic() + timeout
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(timeout)
-        while self.pids() and time.monotonic() < deadline:
-            time.sleep(0.05)
+        # its servers, too, where it was killed before it could end them
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
-        if self._temporary_log:
-            self.log_file.unlink(missing_ok=True)
 
     def __enter__(self) -> ServerHandle:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
 
-def launch_server(
-    model: str,
-    *,
-    log_file: Path | None = None,
-    on_progress: Progress | None = None,
-    ready_timeout: float = 300.0,
-    **options: Any,
-) -> ServerHandle:
+def launch_server(model: str, *, log_file: Path, **options: Any) -> ServerHandle:
     """Start `python -m semscale.serving` on the loopback address and wait until its servers answer.
 
     They have their own session, so Ctrl-C in the terminal reaches the caller first, who stops them in good order; they
-    end by themselves when this process is gone, however that happens. A server that ends is started again.
-
-    Args:
-        model: a model name.
-        log_file: what the servers write goes there; None: a temporary file, deleted by `stop`.
-        on_progress: called with one line for each step of the start.
-        ready_timeout: seconds until the start counts as failed.
-        options: further fields of :class:`semscale.serving.config.ServeConfig`; ports are free ones unless given.
-
-    Raises:
-        SemscaleError: what kept a server from starting, in its own words.
+    end by themselves when this process is gone, however that happens. A server that ends is started again. `options`
+    are further fields of :class:`semscale.serving.config.ServeConfig`; ports are free ones unless given. What keeps a
+    server from starting is raised in its own words.
     """
     config = ServeConfig(model, **({"port": 0} | options))
-    path = log_file or _temporary_log()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    status_out, status_in = os.pipe()
-    argument = json.dumps(asdict(config) | {"status_fd": status_in, "parent": os.getpid()})
-    events = EventReader(status_out)
-    try:
-        with path.open("ab") as log:
+    log_file.parent.mkdir(parents=True, exist_ok=True)
+    events, sender = Pipe(duplex=False)
+    settings = {"config": asdict(config), "events_fd": sender.fileno(), "parent": os.getpid()}
+    with events, log_file.open("ab") as log:
+        with sender:
             process = subprocess.Popen(
-                [sys.executable, "-m", "semscale.serving", argument],
+                [sys.executable, "-m", "semscale.serving", json.dumps(settings)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                # On the loopback address it needs no token, and what is not there cannot leak.
+                # on the loopback address it needs no token, and what is not there cannot leak
                 env={name: value for name, value in os.environ.items() if name != TOKEN_VARIABLE},
-                pass_fds=(status_in,),
+                pass_fds=(sender.fileno(),),
             )
-        os.close(status_in)
-        handle = ServerHandle(process, path, temporary_log=log_file is None)
+        handle = ServerHandle(process, log_file)
         try:
-            ready = _wait_until_ready(handle, events, ready_timeout, on_progress)
+            handle.urls, handle.info = _wait_until_ready(handle, events)
         except BaseException:
-            # The log outlives a failed start: the message points to it.
-            handle._temporary_log = False
             handle.stop()
             raise
-    finally:
-        events.close()
-    handle.urls, handle.info = ready["urls"], ready["info"]
     return handle
 
 
 def living_in_group(group: int) -> list[int]:
-    """List the processes of a process group, oldest first, without zombies.
-
-    >>> os.getpid() in living_in_group(os.getpgid(0))
-    True
-    """
+    """List the processes of a process group, oldest first, without zombies."""
     pids = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError, PermissionError):
@@ -160,44 +121,25 @@ def living_in_group(group: int) -> list[int]:
     return sorted(pids)
 
 
-def _wait_until_ready(
-    handle: ServerHandle, events: EventReader, timeout: float, on_progress: Progress | None
-) -> dict[str, Any]:
-    """Read events until the servers are ready; raise what they say when they cannot be."""
-    log, deadline = handle.log_file, time.monotonic() + timeout
-    while time.monotonic() < deadline:
-        if not select.select([events.fd], [], [], 0.2)[0]:
-            continue
-        received = events.read()
-        if received is None:
-            raise SemscaleError(
-                "the clip-server ended while it was starting",
-                where=f"exit status {handle.process.wait()}",
-                found=_last_lines(log),
-                hint=f"its whole log: {log}",
-            )
-        for event in received:
-            if event["event"] == "ready":
-                return event
-            if event["event"] == "error":
-                error = error_of(event)
-                error.hint = error.hint or f"the server's log: {log}"
-                raise error
-            if on_progress is not None:
-                on_progress(event["text"])
-    raise SemscaleError(
-        f"the clip-server was not ready after {timeout:g} seconds",
-        found=_last_lines(log),
-        hint=f"a large model needs longer to load; its log: {log}",
-    )
+def _wait_until_ready(handle: ServerHandle, events: Connection) -> tuple[list[str], dict[str, Any]]:
+    """Return the addresses and the info that the servers send when they are ready; raise what they say otherwise."""
+    log = handle.log_file
+    if not events.poll(_READY_SECONDS):
+        what = f"the clip-server was not ready after {_READY_SECONDS:g} seconds"
+        hint = f"a large model needs longer to load; its log: {log}"
+        raise SemscaleError(what, found=_last_lines(log), hint=hint)
+    try:
+        message = events.recv()
+    except EOFError:
+        what, where = "the clip-server ended while it was starting", f"exit status {handle.process.wait()}"
+        raise SemscaleError(what, where=where, found=_last_lines(log), hint=f"its whole log: {log}") from None
+    if isinstance(message, SemscaleError):
+        message.hint = message.hint or f"the server's log: {log}"
+        raise message
+    urls, info = message
+    return urls, info
 
 
 def _last_lines(log: Path, count: int = 5) -> str:
     lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
     return " | ".join(lines[-count:])[-600:] or "nothing in its log"
-
-
-def _temporary_log() -> Path:
-    handle, name = tempfile.mkstemp(prefix="semscale-serve-", suffix=".log")
-    os.close(handle)
-    return Path(name)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import json
 import os
-import selectors
 import signal
 import socket
 import subprocess
@@ -11,17 +11,17 @@ import sys
 import threading
 import time
 from collections import deque
-from contextlib import ExitStack
-from dataclasses import replace
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
+from dataclasses import asdict, replace
+from multiprocessing.connection import Connection, Pipe, wait
 from typing import Any
 
 from semscale.access import read_token
 from semscale.errors import SemscaleError
 from semscale.serving.config import ServeConfig, check_certificate
-from semscale.serving.environment import available_cores
 from semscale.serving.gpus import VISIBLE, choose_gpus, visible_gpus
-from semscale.serving.server import ReplicaSettings
-from semscale.serving.status_events import EventReader, EventSender, error_of, say
+from semscale.serving.process import say
 
 COMMAND = [sys.executable, "-m", "semscale.serving.server"]
 # An image that brings the model down is found in a few requests, each of which costs a process; servers that end more
@@ -32,83 +32,73 @@ MOST_FAILED_STARTS = 5
 _TICK = 0.2
 _STOP_SECONDS = 6.0
 
+Event = dict[str, Any] | SemscaleError | None
+"""From a server: its info when it is ready, what keeps it from starting, or None when it has ended."""
+
 
 class Replica:
-    """One server process.
-
-    Args:
-        number: which one it is.
-        config: its own settings.
-        gpu: the only GPU that it sees; None: as this process.
-    """
+    """One server process; `info` is what it says at `/info`, None until it is ready."""
 
     def __init__(self, number: int, config: ServeConfig, gpu: str | None) -> None:
         self.number = number
-        self.url = config.url(config.port)
-        self.info: dict[str, Any] | None = None
-        self._config = config
-        self._environment = os.environ | ({VISIBLE: gpu} if gpu is not None else {})
-        self._ends: deque[float] = deque()
+        self.config = config
+        self.environment = os.environ | ({VISIBLE: gpu} if gpu is not None else {})
+        self.process: subprocess.Popen[bytes] | None = None
+        self._ends: deque[float] = deque(maxlen=MOST_ENDS + 1)
         self._failed_starts = 0
 
     def start(self) -> None:
-        """Start the process; it is ready when it has sent its info."""
-        self.info = None
+        """Start the process."""
+        self.info: dict[str, Any] | None = None
         self.begun = time.monotonic()
-        status_out, status_in = os.pipe()
-        settings = ReplicaSettings(self._config, self.number, os.getpid(), status_in)
-        try:
+        self.events, sender = Pipe(duplex=False)
+        settings = {
+            "config": asdict(self.config), "number": self.number, "parent": os.getpid(), "events_fd": sender.fileno(),
+        }  # fmt: skip
+        with sender:
             self.process = subprocess.Popen(
-                [*COMMAND, settings.to_json()],
+                [*COMMAND, json.dumps(settings)],
                 stdin=subprocess.DEVNULL,
-                env=self._environment,
-                pass_fds=(status_in,),
+                env=self.environment,
+                pass_fds=(sender.fileno(),),
             )
-        finally:
-            os.close(status_in)
-        self.events = EventReader(status_out)
 
-    def count_end(self) -> str:
-        """Wait for the process that has ended and return in words how it did.
+    def receive(self) -> Event:
+        """Return what the process has sent; None when it has ended."""
+        try:
+            event: Event = self.events.recv()
+        except (EOFError, OSError):
+            return None
+        return event
 
-        Raises:
-            SemscaleError: it has ended too often.
-        """
+    def restart(self) -> None:
+        """Start the process again after it has ended, unless it does so too often."""
+        assert self.process is not None
         how = _exit_reason(self.process.wait())
         self.events.close()
-        now = time.monotonic()
-        self._ends.append(now)
-        while self._ends[0] < now - WINDOW:
-            self._ends.popleft()
+        self._ends.append(time.monotonic())
         self._failed_starts = self._failed_starts + 1 if self.info is None else 0
+        times = None
         if self._failed_starts >= MOST_FAILED_STARTS:
             times = f"{self._failed_starts} times before it was ready"
-        elif len(self._ends) > MOST_ENDS:
+        elif len(self._ends) > MOST_ENDS and self._ends[-1] - self._ends[0] <= WINDOW:
             times = f"{len(self._ends)} times within {WINDOW:g} seconds"
-        else:
-            return how
-        raise SemscaleError(
-            f"replica {self.number} ended {times}; the server stops",
-            found=f"at last {how}",
-            hint="the lines above say why; a replica that is killed may need more memory",
-        )
+        if times:
+            raise SemscaleError(
+                f"replica {self.number} ended {times}; the server stops",
+                found=f"at last {how}",
+                hint="the lines above say why; a replica that is killed may need more memory",
+            )
+        say(f"replica {self.number} ended {how}; starting it again")
+        self.start()
 
 
 class Supervisor:
-    """Starts the replicas, waits until they are ready, and starts again what ends; a context manager.
-
-    Args:
-        config: settings of all of them.
-        stop: ends waiting and watching.
-
-    Raises:
-        SemscaleError: a token, certificate, port or GPU that cannot be had.
-    """
+    """Starts the replicas and starts again what ends, until `stop` is set; a context manager, which ends them all."""
 
     def __init__(self, config: ServeConfig, stop: threading.Event) -> None:
         self._stop = stop
-        self._stack = ExitStack()
-        self._selector = self._stack.enter_context(selectors.DefaultSelector())
+        self._reserved = ExitStack()
         has_token = read_token(config.token_file) is not None
         check_certificate(config.tls_cert, config.tls_key)
         gpus: list[str] = []
@@ -119,7 +109,8 @@ class Supervisor:
             gpus = visible_gpus()
         if warning := config.exposure(has_token):
             say(warning)
-        threads = config.num_threads or max(1, available_cores() // config.replicas)
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        threads = config.num_threads or max(1, cores // config.replicas)
         self.replicas: list[Replica] = []
         for number in range(config.replicas):
             port = self._reserve_port(config.host, config.port + number if config.port else 0)
@@ -134,7 +125,7 @@ class Supervisor:
         return self
 
     def __exit__(self, *_: object) -> None:
-        started = [replica.process for replica in self.replicas if hasattr(replica, "process")]
+        started = [replica.process for replica in self.replicas if replica.process is not None]
         for process in started:
             process.terminate()
         deadline = time.monotonic() + _STOP_SECONDS
@@ -144,55 +135,41 @@ class Supervisor:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
-        self._stack.close()
+        self._reserved.close()
 
-    def start(self) -> None:
-        """Start all replicas and return when they are ready, or when it is to stop.
-
-        Raises:
-            SemscaleError: what keeps one from starting, in its own words.
-        """
+    def run(self, launcher: Connection | None) -> None:
+        """Start all replicas, say when they are ready, also to the launcher, and start again what ends."""
         for replica in self.replicas:
-            self._start(replica)
-        while not self._stop.is_set() and any(replica.info is None for replica in self.replicas):
-            for replica, events in self._wait():
-                for event in events or ():
-                    if event["event"] == "error":
-                        raise error_of(event)
-                    replica.info = event["info"]
-                if events is None and not self._stop.wait(_TICK):
-                    raise SemscaleError(
-                        "a process of the server ended while it was starting", hint="the lines above say why"
-                    )
-
-    def watch(self) -> None:
-        """Start again whatever ends, until it is to stop.
-
-        Raises:
-            SemscaleError: a process ends again and again.
-        """
+            replica.start()
+        ready = False
         while not self._stop.is_set():
-            for replica, events in self._wait():
-                for event in events or ():
-                    if event["event"] == "error":
-                        say(f"replica {replica.number}: {error_of(event)}")
-                    else:
-                        replica.info = event["info"]
+            for replica, event in self._events():
+                if isinstance(event, SemscaleError):
+                    if not ready:
+                        raise event
+                    say(f"replica {replica.number}: {event}")
+                elif event is not None:
+                    replica.info = event
+                    if ready:
                         say(f"replica {replica.number} is back after {time.monotonic() - replica.begun:.1f} s")
                 # A signal may reach all processes at once: the replicas may end before this one has heard of it.
-                if events is None and not self._stop.wait(_TICK):
-                    self._selector.unregister(replica.events.fd)
-                    how = replica.count_end()
-                    say(f"replica {replica.number} ended {how}; starting it again")
-                    self._start(replica)
+                elif not self._stop.wait(_TICK):
+                    if not ready:
+                        what = "a process of the server ended while it was starting"
+                        raise SemscaleError(what, hint="the lines above say why")
+                    replica.restart()
+            if not ready and all(replica.info for replica in self.replicas):
+                ready = True
+                urls = [replica.config.url for replica in self.replicas]
+                for url in urls:
+                    say(f"ready at {url}")
+                if launcher is not None:
+                    launcher.send((urls, self.replicas[0].info))
 
-    def _start(self, replica: Replica) -> None:
-        replica.start()
-        self._selector.register(replica.events.fd, selectors.EVENT_READ, replica)
-
-    def _wait(self) -> list[tuple[Replica, list[dict[str, Any]] | None]]:
-        """Return the replicas that have sent events, or have ended (None), within a moment."""
-        return [(key.data, key.data.events.read()) for key, _ in self._selector.select(_TICK)]
+    def _events(self) -> Iterator[tuple[Replica, Event]]:
+        """Yield what replicas have sent, or that they have ended, within a moment."""
+        ready = wait([replica.events for replica in self.replicas], _TICK)
+        yield from ((replica, replica.receive()) for replica in self.replicas if replica.events in ready)
 
     def _reserve_port(self, host: str, port: int) -> int:
         """Check that a port is free, or find a free one (0), and keep it for the process that will listen there."""
@@ -204,7 +181,7 @@ class Supervisor:
                 port = int(probe.getsockname()[1])
             # Bound but not listening: nobody else gets the port, also while a replica is being started again; gRPC
             # listens with SO_REUSEPORT.
-            reservation = self._stack.enter_context(socket.socket(family))
+            reservation = self._reserved.enter_context(socket.socket(family))
             reservation.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             reservation.bind((host, port))
         except (OSError, OverflowError) as error:
@@ -217,39 +194,26 @@ class Supervisor:
         return port
 
 
-def serve(config: ServeConfig, events: EventSender | None = None, stop: threading.Event | None = None) -> int:
-    """Start the servers, print their addresses, and block until SIGINT or SIGTERM.
+def serve(config: ServeConfig, launcher: Connection | None = None, stop: threading.Event | None = None) -> int:
+    """Start the servers, print their addresses, and block until SIGINT or SIGTERM, or until `stop` is set.
 
-    Args:
-        config: settings of the servers.
-        events: is told what happens.
-        stop: ends the servers as a signal does.
-
-    Returns:
-        the exit status: 0 after an orderly stop, 1 if a server cannot start or ends too often (which has been said).
+    Returns the exit status: 0 after an orderly stop, 1 if a server cannot start or ends too often (which has been
+    said, and sent to the launcher).
     """
-    events, stop = events or EventSender(), stop or threading.Event()
+    stop = stop or threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     try:
         with Supervisor(config, stop) as supervisor:
-            text = f"loading {config.model}"
-            say(text)
-            events.send("progress", text=text)
-            supervisor.start()
-            if stop.is_set():
-                say("stopped before it was ready")
-                return 0
-            urls = [replica.url for replica in supervisor.replicas]
-            for url in urls:
-                say(f"ready at {url}")
-            events.send("ready", urls=urls, info=supervisor.replicas[0].info)
-            supervisor.watch()
+            say(f"loading {config.model}")
+            supervisor.run(launcher)
             say("stopping")
             return 0
     except SemscaleError as error:
         print(f"semscale serve: error: {error}", file=sys.stderr, flush=True)
-        events.error(error)
+        if launcher is not None:
+            with suppress(OSError):
+                launcher.send(error)
         return 1
 
 
@@ -261,8 +225,5 @@ def _exit_reason(status: int) -> str:
     """
     if status >= 0:
         return f"with exit status {status}"
-    try:
-        name = f" ({signal.Signals(-status).name})"
-    except ValueError:
-        name = ""
-    return f"by signal {-status}{name}"
+    known = {number.value for number in signal.Signals}
+    return f"by signal {-status}" + (f" ({signal.Signals(-status).name})" if -status in known else "")

@@ -17,11 +17,7 @@ from semscale.models.encoder import BatchEncoder, text_fault
 
 
 class RejectedDocumentsError(ValueError):
-    """Some documents of a request cannot be processed.
-
-    Args:
-        reasons: document id to reason.
-        total: documents in the request.
+    """Some documents of a request cannot be processed, for these reasons by document id.
 
     >>> RejectedDocumentsError({"7": "the text is empty"}, total=8).args
     ('1 of 8 documents cannot be processed: the text is empty', '{"7": "the text is empty"}')
@@ -45,12 +41,7 @@ class DecodedRequest:
 
 
 class RequestDecoder:
-    """Decode images and tokenise texts before the model runs.
-
-    Args:
-        encoder: knows the pixels and tokens that its model wants.
-        workers: threads that decode images.
-    """
+    """Decodes images, on several threads, and tokenises texts before the model runs."""
 
     def __init__(self, encoder: BatchEncoder, workers: int) -> None:
         self._encoder = encoder
@@ -58,22 +49,14 @@ class RequestDecoder:
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="decode")
 
     def decode(self, docs: Sequence[Document]) -> DecodedRequest:
-        """Decode and tokenise the documents of one request; a text that occurs often is tokenised once.
+        """Decode and tokenise the documents of one request, a text that occurs often once.
 
         Raises:
             RejectedDocumentsError: some documents cannot be processed; it names all of them.
         """
-        reasons: dict[str, str] = {}
-        images: list[Document] = []
-        texts: list[Document] = []
-        for doc in docs:
-            fault = find_fault(doc)
-            if fault:
-                reasons[doc.id] = fault
-            elif doc.text:
-                texts.append(doc)
-            else:
-                images.append(doc)
+        reasons = {doc.id: fault for doc in docs if (fault := find_fault(doc))}
+        texts = [doc for doc in docs if doc.text]
+        images = [doc for doc in docs if not doc.text and doc.id not in reasons]
         pixels = self._decode_images(images, reasons) if images else None
         if reasons:
             raise RejectedDocumentsError(reasons, len(docs))
@@ -129,11 +112,7 @@ def unpack_images(docs: Sequence[Document], size: tuple[int, int]) -> list[NDArr
     """Return the images of packed documents, for each uint8 (n, height, width, 3).
 
     A document for every image costs more than the image where the model is small. A packed document has all images of
-    a request, resized and cropped as the model wants them, as its `tensor`.
-
-    Args:
-        docs: the documents of a request.
-        size: (height, width) that the model wants, in pixels.
+    a request, resized and cropped to the (height, width) that the model wants, as its `tensor`.
 
     Raises:
         RejectedDocumentsError: a document that holds no such array.

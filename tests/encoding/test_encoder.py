@@ -20,7 +20,7 @@ from semscale.datasets.registry import load_dataset
 from semscale.datasets.samples import Sample, SampleTable
 from semscale.encoding.client import EncodeClient, ServerUnavailableError
 from semscale.encoding.encoder import Encoder
-from semscale.encoding.handshake import EncoderIdentity, ask, shake_hands
+from semscale.encoding.handshake import EncoderIdentity, shake_hands
 from semscale.errors import SemscaleError
 
 
@@ -161,12 +161,12 @@ def test_a_hung_server_is_given_up_at_the_deadline(hung_server: str) -> None:
         asyncio.run(client.encode(["cat"]))
 
 
-def test_nobody_there_is_a_user_error() -> None:
+def test_nobody_there_is_a_user_error(tmp_path: Path) -> None:
     with closing(socket.socket()) as taken:
         taken.bind(("127.0.0.1", 0))
         url = f"grpc://127.0.0.1:{taken.getsockname()[1]}"
         with pytest.raises(SemscaleError, match="no clip-server answers") as caught:
-            ask(url, patience=0.5)
+            shake_hands([url], "semscale-mini", tmp_path, patience=0.5)
     assert url in str(caught.value)
 
 

@@ -20,7 +20,7 @@ from clip_server.model import clip
 from semscale.datasets.registry import load_dataset
 from semscale.encoding.client import EncodeClient
 from semscale.encoding.encoder import Encoder
-from semscale.encoding.handshake import ask, shake_hands
+from semscale.encoding.handshake import shake_hands
 from semscale.encoding.image_pipeline import to_ppm
 from semscale.errors import SemscaleError
 from semscale.models.mini import load_mini
@@ -37,7 +37,7 @@ def stock_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         process = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True)
         try:
             url = f"grpc://127.0.0.1:{port}"
-            assert "does not tell its model" in ask(url, patience=120), log.read_text()
+            shake_hands([url], "some-clip", log.parent / "store", patience=120)
             yield url
         finally:
             # its own session, so the group is the gateway and the executor and nothing else

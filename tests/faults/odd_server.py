@@ -27,9 +27,10 @@ from jina import requests
 
 from semscale.models.loading import load_model
 from semscale.serving import executor
+from semscale.serving.config import ServeConfig
 from semscale.serving.executor import SemscaleEncoder
 from semscale.serving.grpc_server import RequestHandler, start_server
-from semscale.serving.status_events import watch_parent
+from semscale.serving.process import watch_parent
 
 PORT = int(sys.argv[1])
 HOW: dict[str, Any] = json.loads(sys.argv[2]) if len(sys.argv) > 2 else {}
@@ -74,8 +75,8 @@ class OddEncoder(SemscaleEncoder):
 
 
 async def serve() -> None:
-    encoder = OddEncoder(name="semscale-mini", minibatch_size=64, num_threads=1)
-    server, _ = await start_server(RequestHandler(encoder), f"127.0.0.1:{PORT}")
+    config = ServeConfig("semscale-mini", port=PORT, minibatch_size=64, num_threads=1)
+    server = await start_server(RequestHandler(OddEncoder(config)), config)
     await server.wait_for_termination()
 
 

@@ -12,6 +12,7 @@ import torch
 from docarray import Document, DocumentArray
 
 from semscale.models.encoder import MAX_TEXT_CHARACTERS
+from semscale.serving.config import ServeConfig
 from semscale.serving.executor import SemscaleEncoder
 from semscale.serving.request_decoding import RejectedDocumentsError
 
@@ -20,7 +21,7 @@ MakeImage = Callable[..., bytes]
 
 @pytest.fixture(scope="module")
 def encoder(tiny_model: Path) -> Iterator[SemscaleEncoder]:
-    executor = SemscaleEncoder(name=str(tiny_model), minibatch_size=4, num_threads=1)
+    executor = SemscaleEncoder(ServeConfig(str(tiny_model), minibatch_size=4, num_threads=1))
     yield executor
     executor.close()
 
@@ -147,10 +148,10 @@ def test_ping_comes_back_and_other_endpoints_encode(encoder: SemscaleEncoder) ->
 
 
 def test_values_that_are_not_finite_are_an_error(tiny_model: Path) -> None:
-    executor = SemscaleEncoder(name=str(tiny_model), minibatch_size=2, num_threads=1)
+    executor = SemscaleEncoder(ServeConfig(str(tiny_model), minibatch_size=2, num_threads=1))
     try:
         with torch.no_grad():
-            dict(executor._encoder._loaded.model.named_parameters())["text_projection"].fill_(float("nan"))
+            dict(executor.encoder._loaded.model.named_parameters())["text_projection"].fill_(float("nan"))
         with pytest.raises(ArithmeticError, match="not finite"):
             encode(executor, [Document(text="cat")])
     finally:
@@ -159,7 +160,7 @@ def test_values_that_are_not_finite_are_an_error(tiny_model: Path) -> None:
 
 def test_packed_pictures_get_the_bits_that_documents_get(encoder: SemscaleEncoder, make_image: MakeImage) -> None:
     docs = images(make_image, 11)
-    pixels = np.stack([encoder._encoder.reader.decode(doc.blob) for doc in docs])
+    pixels = np.stack([encoder.encoder.reader.decode(doc.blob) for doc in docs])
     packed = asyncio.run(
         encoder.encode_packed(DocumentArray([Document(tensor=pixels[:7]), Document(tensor=pixels[7:])]))
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 
 import pytest
 import torch
@@ -33,13 +34,13 @@ def test_a_gpu_that_is_not_there_is_refused(wanted: str) -> None:
 def test_every_replica_sees_its_own_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(VISIBLE, "4,GPU-5e,7")
     with Supervisor(ServeConfig("m", gpus="0,2", per_gpu=2, port=0), threading.Event()) as supervisor:
-        seen = [replica._environment[VISIBLE] for replica in supervisor.replicas]
+        seen = [replica.environment[VISIBLE] for replica in supervisor.replicas]
     assert seen == ["4", "4", "7", "7"]
     with Supervisor(ServeConfig("m", device="cuda", replicas=4, port=0), threading.Event()) as supervisor:
-        assert [replica._environment[VISIBLE] for replica in supervisor.replicas] == ["4", "GPU-5e", "7", "4"]
+        assert [replica.environment[VISIBLE] for replica in supervisor.replicas] == ["4", "GPU-5e", "7", "4"]
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_a_server_for_gpus_on_a_machine_without_says_so() -> None:
+def test_a_server_for_gpus_on_a_machine_without_says_so(tmp_path: Path) -> None:
     with pytest.raises(SemscaleError, match="no GPU that torch can use"):
-        launch_server("semscale-mini", gpus="all")
+        launch_server("semscale-mini", gpus="all", log_file=tmp_path / "log")
