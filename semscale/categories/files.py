@@ -1,24 +1,65 @@
-"""Reader of ladder files; every mistake is reported with the file and the step."""
+"""Ladder files: their JSON schema, and the reader of our own studies' ladders."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, Field, StrictBool, StrictInt, StrictStr, ValidationError
 
 from semscale.categories.checks import check_classes, check_texts
 from semscale.categories.ladder import Ladder, LadderStep
 from semscale.errors import SemscaleError
 
+Texts = list[StrictStr]
 
-def read_ladder(path: Path) -> Ladder:
-    """Read and check a ladder file.
+
+class StepFile(BaseModel):
+    """A step as JSON; `scale` defaults to the size of the largest class, `published_accuracy` is in percent."""
+
+    n_categories: StrictInt
+    categories: dict[str, Texts]
+    scale: StrictInt | None = None
+    published_accuracy: float | None = Field(None, strict=True)
+    usable: StrictBool = True
+    issue: str | None = None
+
+
+class LadderFile(BaseModel):
+    """A ladder as JSON; other keys are ignored."""
+
+    classes: Texts = Field(min_length=1)
+    steps: list[StepFile] = Field(min_length=1)
+    dataset: str | None = None
+    strategy: str | None = None
+    family: str | None = None
+    order: StrictInt = 0
+    repeats: StrictBool = False
+    provenance: dict[str, Texts] = {}
+    notes: Texts = []
+
+
+def parse_ladder_file(content: object, where: str) -> LadderFile:
+    """Return the content of a ladder file in its schema.
 
     Raises:
-        SemscaleError: when the file cannot be read, is no JSON, or is no ladder (see :func:`parse_ladder`).
+        SemscaleError: for the first key that does not fit, with the step that it belongs to.
     """
-    return parse_ladder(read_json(path), str(path))
+    try:
+        return LadderFile.model_validate(content)
+    except ValidationError as error:
+        detail = error.errors(include_url=False)[0]
+        path: list[Any] = list(detail["loc"])
+        if path[:1] == ["steps"] and len(path) > 1 and isinstance(content, dict):
+            path[:2] = [f"step {path[1] + 1} of {len(content['steps'])}"]
+        key = ".".join(map(str, path))
+        raise SemscaleError(
+            f"the ladder file does not fit its format: {detail['msg']}",
+            where=f"{where}: {key}" if key else where,
+            found=None if detail["type"] == "missing" else repr(detail["input"])[:80],
+        ) from None
 
 
 def read_json(path: Path) -> object:
@@ -36,15 +77,20 @@ def read_json(path: Path) -> object:
         raise SemscaleError("the ladder file is no JSON", where=str(path), found=str(error)) from error
 
 
+def read_ladder(path: Path) -> Ladder:
+    """Read and check a ladder file.
+
+    Raises:
+        SemscaleError: when the file cannot be read, is no JSON, or is no ladder (see :func:`parse_ladder`).
+    """
+    return parse_ladder(read_json(path), str(path))
+
+
 def parse_ladder(content: object, where: str) -> Ladder:
     """Return the ladder of a file's content.
 
-    Needed are `dataset`, `classes` and `steps` with `n_categories` and `categories`; `scale` (else the size
-    of the largest class), `strategy` (else "file"), `order` (else 0), `repeats` (else false), `provenance` and
-    `notes` are optional, other keys are ignored.
-
     Args:
-        content: what the JSON file holds.
+        content: what the JSON file holds, see :class:`LadderFile`; `dataset` is required.
         where: the file, for messages.
 
     Raises:
@@ -52,62 +98,47 @@ def parse_ladder(content: object, where: str) -> Ladder:
             wrong `n_categories`, scales that do not rise, or a step that adds nothing or lacks a text of the
             step before.
     """
-    top = as_mapping(content, where)
-    classes = as_texts(required(top, "classes", where), f"{where}: classes")
-    check_classes(classes, where)
-    rows = required(top, "steps", where)
-    if not isinstance(rows, list) or not rows:
-        raise SemscaleError("a ladder needs a list of steps", where=where, found=type(rows).__name__)
-    repeats = top.get("repeats", False)
-    if not isinstance(repeats, bool):
-        raise SemscaleError("repeats must be true or false", where=where, found=repr(repeats))
+    file = parse_ladder_file(content, where)
+    if file.dataset is None:
+        raise SemscaleError("the key 'dataset' is missing", where=where)
+    check_classes(file.classes, where)
     steps: list[LadderStep] = []
-    for number, row in enumerate(rows, start=1):
-        at = f"{where}: step {number} of {len(rows)}"
-        step = _parse_step(row, classes, repeats, at)
+    for number, entry in enumerate(file.steps, start=1):
+        at = f"{where}: step {number} of {len(file.steps)}"
+        step = _step(entry, file, at)
         if steps:
             _check_nested(steps[-1], step, at)
         steps.append(step)
-    provenance = {
-        name: tuple(as_texts(texts, f"{where}: provenance"))
-        for name, texts in as_mapping(top.get("provenance", {}), f"{where}: provenance").items()
-    }
-    if provenance and {name: len(sources) for name, sources in provenance.items()} != {
+    if file.provenance and {name: len(sources) for name, sources in file.provenance.items()} != {
         name: len(texts) for name, texts in steps[-1].categories.items()
     }:
         raise SemscaleError("provenance does not fit the texts", where=where, expected="one for each text")
     return Ladder(
-        dataset=str(required(top, "dataset", where)),
-        strategy=str(top.get("strategy", "file")),
-        order=as_integer(top.get("order", 0), "order", where),
-        classes=tuple(classes),
+        dataset=file.dataset,
+        strategy="file" if file.strategy is None else file.strategy,
+        order=file.order,
+        classes=tuple(file.classes),
         steps=tuple(steps),
-        provenance=provenance,
-        repeats=repeats,
-        notes=tuple(as_texts(top.get("notes", []), f"{where}: notes")),
+        provenance={name: tuple(texts) for name, texts in file.provenance.items()},
+        repeats=file.repeats,
+        notes=tuple(file.notes),
     )
 
 
-def _parse_step(row: object, classes: Sequence[str], repeats: bool, at: str) -> LadderStep:
-    entry = as_mapping(row, at)
-    given = as_mapping(required(entry, "categories", at), f"{at}: categories")
-    if set(given) != set(classes):
-        odd = sorted(set(given) ^ set(classes))
-        raise SemscaleError(
-            "the classes of a step are not those of the ladder", where=at, found=", ".join(map(repr, odd))
-        )
-    categories = {name: tuple(as_texts(given[name], f"{at}: {name}")) for name in classes}
+def _step(entry: StepFile, file: LadderFile, at: str) -> LadderStep:
+    if odd := sorted(set(entry.categories) ^ set(file.classes)):
+        found = ", ".join(map(repr, odd))
+        raise SemscaleError("the classes of a step are not those of the ladder", where=at, found=found)
+    categories = {name: tuple(entry.categories[name]) for name in file.classes}
     for name, texts in categories.items():
         if not texts:
             raise SemscaleError("a class has no category", where=at, found=repr(name))
-    check_texts(categories, at, repeats=repeats)
+    check_texts(categories, at, repeats=file.repeats)
     count = sum(map(len, categories.values()))
-    claimed = as_integer(required(entry, "n_categories", at), "n_categories", at)
-    if claimed != count:
-        raise SemscaleError(
-            "n_categories is not the number of texts", where=at, found=str(claimed), expected=str(count)
-        )
-    scale = as_integer(entry.get("scale", max(map(len, categories.values()))), "scale", at)
+    if entry.n_categories != count:
+        claimed = str(entry.n_categories)
+        raise SemscaleError("n_categories is not the number of texts", where=at, found=claimed, expected=str(count))
+    scale = max(map(len, categories.values())) if entry.scale is None else entry.scale
     return LadderStep(scale, count, categories)
 
 
@@ -124,37 +155,5 @@ def _check_nested(before: LadderStep, step: LadderStep, at: str) -> None:
     if step.n_categories <= before.n_categories:
         raise SemscaleError("a step adds no category", where=at, expected="every step to add some")
     if step.scale <= before.scale:
-        raise SemscaleError(
-            "the scales of a ladder must rise",
-            where=at,
-            found=f"{step.scale} after {before.scale}",
-            expected="a larger scale",
-        )
-
-
-def as_mapping(value: object, where: str) -> Mapping[str, object]:
-    """Return the value if it is a JSON object."""
-    if not isinstance(value, dict):
-        raise SemscaleError("expected an object with keys", where=where, found=type(value).__name__)
-    return value
-
-
-def required(entry: Mapping[str, object], key: str, where: str) -> object:
-    """Return the value of a key that must be there."""
-    if key not in entry:
-        raise SemscaleError(f"the key {key!r} is missing", where=where, found=", ".join(entry) or "no keys")
-    return entry[key]
-
-
-def as_texts(value: object, where: str) -> list[str]:
-    """Return the value if it is a list of strings."""
-    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-        raise SemscaleError("expected a list of texts", where=where, found=type(value).__name__)
-    return value
-
-
-def as_integer(value: object, key: str, where: str) -> int:
-    """Return the value if it is an integer."""
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise SemscaleError(f"{key} must be a whole number", where=where, found=repr(value))
-    return value
+        found = f"{step.scale} after {before.scale}"
+        raise SemscaleError("the scales of a ladder must rise", where=at, found=found, expected="a larger scale")

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from semscale.categories.files import as_integer, as_mapping, as_texts, read_json, required
+from semscale.categories.files import StepFile, parse_ladder_file, read_json
 from semscale.errors import SemscaleError
 from semscale.text import text_key
 
@@ -68,53 +68,37 @@ def read_published_ladder(path: Path) -> PublishedLadder:
         SemscaleError: when the file cannot be read, is no JSON, or lacks what is needed.
     """
     where = str(path)
-    top = as_mapping(read_json(path), where)
-    classes = as_texts(required(top, "classes", where), f"{where}: classes")
-    rows = required(top, "steps", where)
-    if not isinstance(rows, list):
-        raise SemscaleError("steps must be a list", where=where, found=repr(rows)[:80])
-    if not classes or not rows:
-        raise SemscaleError("a ladder needs classes and steps", where=where)
-    at = [f"{where}: step {number} of {len(rows)}" for number in range(1, len(rows) + 1)]
-    entries = [as_mapping(row, place) for row, place in zip(rows, at, strict=True)]
-    given = [entry.get("categories") for entry in entries]
+    file = parse_ladder_file(read_json(path), where)
     names: dict[str, str] = {}
     # a class that only a step names is a class
-    for name in (*classes, *(name for texts in given if isinstance(texts, dict) for name in texts)):
+    for name in (*file.classes, *(name for step in file.steps for name in step.categories)):
         names.setdefault(text_key(name), name)
     index = {key: number for number, key in enumerate(names)}
-    steps = tuple(_step(entry, index, place) for entry, place in zip(entries, at, strict=True))
-    numbers = [step.n_categories for step in steps]
+    numbers = [step.n_categories for step in file.steps]
     if len(set(numbers)) < len(numbers):
         raise SemscaleError("two steps have the same n_categories", where=where, found=", ".join(map(str, numbers)))
-    strategy, order = str(top.get("strategy", "")), top.get("order", 0)
-    family = str(top.get("family", f"{strategy} order {order}" if order else strategy))
-    return PublishedLadder(str(top.get("dataset") or path.parent.name), family, tuple(names.values()), steps)
+    strategy = file.strategy or ""
+    family = file.family or (f"{strategy} order {file.order}" if file.order else strategy)
+    steps = tuple(_step(step, index) for step in file.steps)
+    return PublishedLadder(file.dataset or path.parent.name, family, tuple(names.values()), steps)
 
 
-def _step(entry: Mapping[str, object], classes: Mapping[str, int], at: str) -> PublishedStep:
-    count = as_integer(required(entry, "n_categories", at), "n_categories", at)
-    categories = as_mapping(required(entry, "categories", at), f"{at}: categories")
+def _step(step: StepFile, classes: Mapping[str, int]) -> PublishedStep:
     owners: dict[str, int] = {}
     shared: dict[str, None] = {}
     # the order of the classes decides who owns a shared text, whatever the order in the file
-    for name in sorted(categories, key=lambda name: classes[text_key(name)]):
-        for text in as_texts(categories[name], f"{at}: {name}"):
+    for name in sorted(step.categories, key=lambda name: classes[text_key(name)]):
+        for text in step.categories[name]:
             if owners.setdefault(text_key(text), classes[text_key(name)]) != classes[text_key(name)]:
                 shared[text] = None
-    published, usable, issue = (entry.get(key) for key in ("published_accuracy", "usable", "issue"))
-    if published is not None and (isinstance(published, bool) or not isinstance(published, int | float)):
-        raise SemscaleError("published_accuracy must be a percentage or null", where=at, found=repr(published))
-    if not isinstance(usable, bool | None) or (usable is None and "usable" in entry):
-        raise SemscaleError("usable must be true or false", where=at, found=repr(usable))
     return PublishedStep(
-        n_categories=count,
-        scale=as_integer(entry.get("scale", max(1, round(count / len(classes)))), "scale", at),
+        n_categories=step.n_categories,
+        scale=max(1, round(step.n_categories / len(classes))) if step.scale is None else step.scale,
         owners=owners,
         shared=tuple(shared),
-        published_accuracy=None if published is None else float(published),
-        usable=usable is not False,
-        issue=None if issue is None else str(issue),
+        published_accuracy=step.published_accuracy,
+        usable=step.usable,
+        issue=step.issue,
     )
 
 

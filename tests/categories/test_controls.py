@@ -69,7 +69,7 @@ def test_repetitions_are_refused_in_a_file_that_does_not_declare_them() -> None:
     del content["repeats"]
     with pytest.raises(SemscaleError, match="same category twice"):
         parse_ladder(content, "file.json")
-    with pytest.raises(SemscaleError, match="true or false"):
+    with pytest.raises(SemscaleError, match="valid boolean"):
         parse_ladder(content | {"repeats": "yes"}, "file.json")
 
 

@@ -83,20 +83,20 @@ def broken(path: list[str | int], value: object) -> dict[str, Any]:
     [
         (["steps", 1, "categories", "cat"], ["Katze", "chat"], "not nested", "step 2 of 2"),
         (["steps", 1, "n_categories"], 6, "n_categories", "step 2 of 2"),
-        (["steps", 0, "n_categories"], "two", "whole number", "step 1 of 2"),
+        (["steps", 0, "n_categories"], "two", "valid integer", "step 1 of 2.n_categories"),
         (["steps", 1, "scale"], 1, "must rise", "step 2 of 2"),
         (["steps", 1], FILE["steps"][0], "adds no category", "step 2 of 2"),
         (["steps", 1, "categories", "cat"], ["cat", "DOG"], "two classes", "step 2 of 2"),
         (["steps", 1, "categories", "cat"], ["cat", "_cat"], "same category twice", "step 2 of 2"),
         (["steps", 1, "categories", "cat"], ["cat", " "], "category is empty", "step 2 of 2"),
         (["steps", 0, "categories", "cat"], [], "no category", "step 1 of 2"),
-        (["steps", 0, "categories", "cat"], "cat", "list of texts", "cat"),
+        (["steps", 0, "categories", "cat"], "cat", "valid list", "step 1 of 2.categories.cat"),
         (["steps", 1, "categories", "cow"], ["cow"], "not those of the ladder", "step 2 of 2"),
-        (["steps", 1, "categories"], KeyError, "'categories' is missing", "step 2 of 2"),
-        (["steps"], [], "list of steps", "file.json"),
+        (["steps", 1, "categories"], KeyError, "Field required", "step 2 of 2.categories"),
+        (["steps"], [], "at least 1 item", "file.json: steps"),
         (["classes"], ["cat"], "at least two classes", "file.json"),
         (["dataset"], KeyError, "'dataset' is missing", "file.json"),
-        (["order"], True, "whole number", "file.json"),
+        (["order"], True, "valid integer", "file.json: order"),
         (["provenance"], {"cat": ["a"]}, "provenance", "file.json"),
     ],
 )
@@ -115,5 +115,5 @@ def test_files_that_are_no_ladder_are_refused(tmp_path: Path) -> None:
     with pytest.raises(SemscaleError, match="no JSON"):
         read_ladder(tmp_path / "bad.json")
     (tmp_path / "list.json").write_text("[]")
-    with pytest.raises(SemscaleError, match="object with keys"):
+    with pytest.raises(SemscaleError, match="valid dictionary"):
         read_ladder(tmp_path / "list.json")
