@@ -23,7 +23,7 @@ import pyarrow.compute as pc
 from semscale.datasets.hubs.common import missing_package, name_and_split, opened_once, short
 from semscale.datasets.paths import choose_split
 from semscale.datasets.source import Entry, Notes, Options, Source
-from semscale.datasets.tables.parquet_schema import Layout, find_layout
+from semscale.datasets.tables.columns import Layout, find_layout
 from semscale.datasets.tables.row_groups import image_bytes
 from semscale.datasets.where import read_whole, stem
 from semscale.errors import SemscaleError

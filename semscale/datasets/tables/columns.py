@@ -1,16 +1,21 @@
-"""Choice of the image, class and split columns of a table, by option or by their usual names."""
+"""Choice of the image, class and split columns of a table, by option, schema, type or their usual names."""
 
 from __future__ import annotations
 
 import difflib
+import json
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
+
+import pyarrow as pa
 
 from semscale.datasets.source import Options
 from semscale.errors import SemscaleError
+from semscale.text import text_key
 
 # what comes first wins; names in one group are equals, and two of them in one table are ambiguous
-IMAGE_NAMES = (
+_IMAGE_NAMES = (
     (
         "file", "file name", "file path", "filename", "filepath", "fname", "image", "image file", "image file name",
         "image filename", "image name", "image path", "image url", "img", "img name", "img path", "img url", "path",
@@ -18,90 +23,118 @@ IMAGE_NAMES = (
     ),
     ("id", "image id", "img id"),
 )  # fmt: skip
-LABEL_NAMES = (
+_LABEL_NAMES = (
     (
         "category", "category name", "class", "class label", "class name", "label", "label name", "species", "target",
         "true class", "true label",
     ),
 )  # fmt: skip
-SPLIT_NAMES = (("partition", "split", "subset"),)
 
 
-@dataclass(frozen=True)
-class Columns:
-    """The columns of a table that a listing reads.
-
-    Attributes:
-        image: path or URL of the image.
-        label: the class; None where a rule finds it in the path.
-        split: the split of each row; None if there is no such column.
-    """
+class Layout(NamedTuple):
+    """Columns of a table that a listing needs."""
 
     image: str
     label: str | None
-    split: str | None = None
+    """None where a rule finds the class in the path."""
+    inline: bool
+    """The cells have the images' bytes; otherwise only their paths."""
+    path: str | None
+    """The column with the path of an image, as Parquet names it."""
+    names: tuple[str, ...] | None
+    """The class names that the numbers of the class column stand for, if the schema has them."""
 
 
-def choose_columns(found: Sequence[str], options: Options, where: str) -> Columns:
-    """Return the columns of a table to read; with ``options.class_from`` the class column is optional.
+def find_layout(schema: pa.Schema, options: Options, where: str) -> Layout:
+    """Return the columns of a table: as given, as Hugging Face states them, by type, or by name.
 
-    Raises:
-        SemscaleError: a column of the options is missing, or the names are ambiguous.
+    With ``options.class_from`` the class column is optional.
 
-    >>> choose_columns(["ID", "File_Name", "Class"], Options(), "key.csv")
-    Columns(image='File_Name', label='Class', split=None)
+    >>> schema = pa.schema([("img", pa.struct([("bytes", pa.binary()), ("path", pa.string())])), ("label", pa.int64())])
+    >>> find_layout(schema, Options(), "x.parquet")
+    Layout(image='img', label='label', inline=True, path='img.path', names=None)
     """
-    image = pick_column(found, options.image, IMAGE_NAMES, "image", where)
-    label = None
-    if options.class_from is None or options.label is not None:
-        label = pick_column(found, options.label, LABEL_NAMES, "label", where)
-    return Columns(image, label, next(iter(_named(found, SPLIT_NAMES)), None))
+    stated, classes = _features(schema)
+    images = [name for name in stated if name in schema.names]
+    if len(images) != 1:
+        images = [field.name for field in schema if _parts(field)[0]]
+    image = _pick(schema.names, options.image or (images[0] if len(images) == 1 else None), "image", where)
+    inline, path = _parts(schema.field(image))
+    if not inline and path is None:
+        raise _wrong_type("image", schema.field(image), "binary, a struct with bytes and path, or text", where)
+    if options.class_from is not None and options.label is None:
+        return Layout(image, None, inline, path, None)
+    coded = [name for name in classes if name in schema.names]
+    label = _pick(schema.names, options.label or (coded[0] if len(coded) == 1 else None), "label", where)
+    if not re.match(r"(large_)?string|u?int|float|double|halffloat|bool|null", str(_plain_type(schema.field(label)))):
+        raise _wrong_type("label", schema.field(label), "text or whole numbers, one per row", where)
+    return Layout(image, label, inline, path, classes.get(label))
 
 
-def pick_column(
-    found: Sequence[str], wanted: str | None, names: Sequence[Sequence[str]], option: str, where: str
-) -> str:
-    """Return the column that an option names, or else the only one with one of the usual names.
+def split_column(names: Sequence[str]) -> str | None:
+    """Return the column of a text table that tells the split of each row."""
+    return next((name for name in names if text_key(name) in ("partition", "split", "subset")), None)
 
-    Raises:
-        SemscaleError: it is missing or ambiguous.
-    """
-    what = {"image": "the image", "label": "the class"}[option]
-    listed = ", ".join(repr(name) for name in found) or "none"
-    if wanted is not None:
-        if wanted not in found:
-            near = difflib.get_close_matches(wanted, found, n=1)
-            raise SemscaleError(
-                f"the table has no column {wanted!r}",
-                where=where,
-                found=f"columns {listed}",
-                expected=f"the column of {what}",
-                hint=f"did you mean {option}: {near[0]}?" if near else f"set {option}: to one of these",
-            )
-        chosen = [name for name in found if name == wanted]
-    else:
-        chosen = _named(found, names)
+
+def _pick(names: Sequence[str], wanted: str | None, option: str, where: str) -> str:
+    """Return the column that an option names, or else the only one with one of the usual names."""
+    usual, what = {"image": (_IMAGE_NAMES, "the image"), "label": (_LABEL_NAMES, "the class")}[option]
+    listed, near = ", ".join(repr(name) for name in names) or "none", difflib.get_close_matches(wanted or "", names, 1)
+    chosen = _usual(names, usual) if wanted is None else [name for name in names if name == wanted]
     if len(chosen) == 1:
         return chosen[0]
     if chosen:
-        raise SemscaleError(
-            f"several columns of the table could have {what}",
-            where=where,
-            found=", ".join(repr(name) for name in chosen),
-            hint=f"set {option}: to the right one" if wanted is None else "give each column a name of its own",
-        )
-    raise SemscaleError(
-        f"the table does not say which column has {what}",
-        where=where,
-        found=f"columns {listed}",
-        expected=f"a column with a name such as {', '.join(names[0][:3])}",
-        hint=f"set {option}: to the right one; the first line of a CSV file names the columns",
-    )
+        problem = f"several columns of the table could have {what}"
+        listed = ", ".join(repr(name) for name in chosen)
+        hint = f"set {option}: to the right one" if wanted is None else "give each column a name of its own"
+    elif wanted is None:
+        problem = f"the table does not say which column has {what}"
+        hint = f"set {option}: to the right one; the first line of a CSV file names the columns"
+    else:
+        problem = f"the table has no column {wanted!r}"
+        hint = f"did you mean {option}: {near[0]}?" if near else f"set {option}: to one of these"
+    expected = f"a column with a name such as {', '.join(usual[0][:3])}"
+    raise SemscaleError(problem, where=where, found=f"columns {listed}", expected=expected, hint=hint)
 
 
-def _named(found: Sequence[str], names: Sequence[Sequence[str]]) -> list[str]:
-    for group in names:
-        chosen = [name for name in found if " ".join(name.casefold().replace("_", " ").split()) in group]
-        if chosen:
-            return chosen
-    return []
+def _usual(names: Sequence[str], groups: Sequence[Sequence[str]]) -> list[str]:
+    chosen = ([name for name in names if text_key(name) in group] for group in groups)
+    return next((group for group in chosen if group), [])
+
+
+def _features(schema: pa.Schema) -> tuple[list[str], dict[str, tuple[str, ...]]]:
+    """Return the image columns that Hugging Face's metadata state, and the class names of the others."""
+    try:
+        features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"].items()
+    except (KeyError, ValueError, TypeError, AttributeError):
+        return [], {}
+    kinds = [(name, kind, kind.get("_type")) for name, kind in features if isinstance(kind, dict)]
+    names = [(name, kind.get("names")) for name, kind, type_ in kinds if type_ == "ClassLabel"]
+    classes = {name: tuple(map(str, given)) for name, given in names if isinstance(given, list) and given}
+    return [name for name, _, type_ in kinds if type_ == "Image"], classes
+
+
+def _parts(field: pa.Field) -> tuple[bool, str | None]:
+    """Return whether the cells of a column have images' bytes, and the column with their paths, as Parquet names it."""
+    kind = _plain_type(field)
+    if not pa.types.is_struct(kind):
+        return _is_bytes(kind), field.name if re.match("(large_)?string|u?int", str(kind)) else None
+    types = {part.name: _plain_type(part) for part in kind}
+    has_path = re.match("(large_)?string", str(types.get("path")))
+    return _is_bytes(types.get("bytes")), f"{field.name}.path" if has_path else None
+
+
+def _is_bytes(kind: pa.DataType | None) -> bool:
+    return re.match("(large_|fixed_size_)?binary", str(kind)) is not None
+
+
+def _plain_type(field: pa.Field) -> pa.DataType:
+    kind = field.type.storage_type if isinstance(field.type, pa.BaseExtensionType) else field.type
+    return kind.value_type if pa.types.is_dictionary(kind) else kind
+
+
+def _wrong_type(option: str, field: pa.Field, expected: str, where: str) -> SemscaleError:
+    what, holds = ("image", "images") if option == "image" else ("class", "classes")
+    what = f"the {what} column is of a type that holds no {holds}"
+    found, hint = f"{field.name}: {field.type}", f"set {option}: to the right column"
+    return SemscaleError(what, where=where, found=found, expected=expected, hint=hint)

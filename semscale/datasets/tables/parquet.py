@@ -5,168 +5,193 @@ A listing reads the labels and the paths, a row group at a time, and never the b
 
 from __future__ import annotations
 
+import glob
 import os
+import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import pyarrow as pa
-import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
+from semscale.datasets.paths import SPLITS, choose_split
 from semscale.datasets.source import IMAGE_SUFFIXES, Entry, Notes, Options, Source
-from semscale.datasets.tables.cells import label_text, plain_text
-from semscale.datasets.tables.images import NamedReader, RowResolver, clean_path, is_url, open_images
-from semscale.datasets.tables.parquet_files import ParquetFiles, find_files
-from semscale.datasets.tables.parquet_schema import Layout, find_layout
+from semscale.datasets.tables.columns import Layout, find_layout
+from semscale.datasets.tables.images import NamedReader, clean_path, open_images
 from semscale.datasets.tables.row_groups import RowGroupReader, open_parquet
-from semscale.datasets.where import plain_reason, stem
+from semscale.datasets.tables.rows import RowResolver, class_name, plain_text
+from semscale.datasets.where import location, open_place, plain_reason, stem
 from semscale.errors import SemscaleError
 from semscale.redact import shown
 
 _BATCH = 65_536
-_LOOKED_AT = 20
+_FIRST_ROWS = 20
 
 
 class _Row(NamedTuple):
-    """Number of a row in its file, its row group and number in that, and the listed values."""
+    """Number of a row in its file, place for the reader, path and class of its image, and whether it has no image."""
 
     number: int
-    group: int
-    place: int
-    image: Any
-    label: Any
+    place: str
+    path: str
+    label: str | None
+    empty: bool
 
-    @property
-    def path(self) -> str:
-        path = self.image.get("path") if isinstance(self.image, dict) else self.image
-        return "" if path is None else str(path)
+
+@dataclass(frozen=True)
+class _Files:
+    """Parquet files of a dataset by their paths below a folder or URL; all must have the columns of the first."""
+
+    root: str
+    below: tuple[str, ...]
+    options: Options
+
+    def layout(self, file: str) -> Layout:
+        with self._open(file) as parquet:
+            return find_layout(parquet.schema_arrow, self.options, self._shown(file))
+
+    def rows(self, file: str, layout: Layout) -> Iterator[_Row]:
+        if self.layout(file) != layout:
+            expected = f"the image and class columns of {self.below[0]}"
+            raise SemscaleError(
+                "the files of a dataset have different columns", where=self._shown(file), expected=expected
+            )
+        number = 0
+        with self._open(file) as parquet:
+            for group in range(parquet.num_row_groups):
+                columns = [name for name in (layout.path, layout.label) if name is not None]
+                start = number
+                for batch in parquet.iter_batches(_BATCH, row_groups=[group], columns=columns, use_threads=False):
+                    for values in batch.to_pylist():
+                        image, where = values.get(layout.image), f"{file}: row {number}"
+                        path = image.get("path") if isinstance(image, dict) else image
+                        label = None if layout.label is None else class_name(values[layout.label], where)
+                        if layout.names and label == "-1":  # how Hugging Face says that an image has no class
+                            label = None
+                        place, empty = f"{file}:{group}:{number - start}", bool(layout.path) and image is None
+                        yield _Row(number, place, plain_text("" if path is None else str(path), where), label, empty)
+                        number += 1
+
+    @contextmanager
+    def _open(self, file: str) -> Iterator[pq.ParquetFile]:
+        try:
+            with open_parquet(f"{self.root}/{file}") as parquet:
+                yield parquet
+        except SemscaleError:
+            raise
+        except Exception as error:  # a damaged file, and what the packages behind fsspec raise
+            raise SemscaleError(
+                "the Parquet file cannot be read",
+                where=self._shown(file),
+                found=plain_reason(error),
+                hint="fetch or write it anew; this one is cut off, damaged, or no Parquet",
+            ) from error
+
+    def _shown(self, file: str) -> str:
+        return shown(f"{self.root}/{file}".partition("?")[0])
 
 
 def open_source(path: str, options: Options) -> Source:
-    """Open a file, a folder of files or a glob; rows without bytes name images by path, as in any table.
-
-    Raises:
-        SemscaleError: nothing is there, a file is damaged, or the columns do not say what they are.
-    """
+    """Open a file, a folder of files or a glob; rows without bytes name images by path, as in any table."""
     notes, where = Notes(), shown(path)
-    files = find_files(path, options.split, notes)
-    first = files.below[0]
-    with _opened(files, first) as opened:
-        layout = find_layout(opened.schema_arrow, options, files.shown(first))
-    images = open_images(f"{files.root}/{first}", options.images)
-    looked_at = () if layout.inline else islice(_rows(files, first, layout, options), _LOOKED_AT)
-    named = NamedReader.of(images.reader, by_url=any(is_url(row.path) for row in looked_at))
+    name, root, below = _find_files(location(path))
+    files = _Files(root, _choose_files(below, options.split, notes, where), options)
+    layout = files.layout(files.below[0])
+    images = open_images(f"{root}/{files.below[0]}", options.images)
+    first = () if layout.inline else islice(files.rows(files.below[0], layout), _FIRST_ROWS)
+    named = NamedReader.of(images.reader, [row.path for row in first])
+    reader = RowGroupReader(root, layout.image, named) if layout.inline else named
     resolver = RowResolver(where, "row", images, notes, labelled=layout.label is not None)
-    return Source(
-        files.name,
-        RowGroupReader(files.root, layout.image, named) if layout.inline else named,
-        _list(files, layout, options, resolver, notes),
-        notes,
-        classes=layout.names,
-        labels={str(number): name for number, name in enumerate(layout.names or ())},
-    )
+    labels = {str(number): name for number, name in enumerate(layout.names or ())}
+    return Source(name, reader, _entries(files, layout, resolver), notes, layout.names, labels)
 
 
-def _list(
-    files: ParquetFiles, layout: Layout, options: Options, resolver: RowResolver, notes: Notes
-) -> Iterator[Entry]:
-    by_path = layout.inline and _has_unique_paths(files, layout, options)
-    stems = _stems(files.below)
+def _entries(files: _Files, layout: Layout, resolver: RowResolver) -> Iterator[Entry]:
+    by_path = layout.inline and layout.path is not None and _has_unique_paths(files, layout)
+    stems = {file: stem(file) for file in files.below}
+    if len(set(stems.values())) < len(stems):
+        stems = {file: file.removesuffix(".parquet") for file in files.below}
     for file in files.below:
         resolver.file = file
-        for row in _rows(files, file, layout, options):
-            path = plain_text(row.path, f"{file}: row {row.number}")
-            label = _label(row, file, layout, notes)
+        for row in files.rows(file, layout):
+            path = clean_path(row.path)
+            ending = os.path.splitext(path)[1].lower()
+            name = path if by_path else f"{stems[file]}/{row.number}{ending if ending in IMAGE_SUFFIXES else ''}"
             if not layout.inline:
-                entry = resolver.resolve(row.number, path, label)
+                entry = resolver.resolve(row.number, row.path, row.label)
+            elif row.empty:
+                entry = Entry(name, reason=f"row {row.number} of {file}: has no image")
             else:
-                path = clean_path(path)
-                ending = os.path.splitext(path)[1].lower()
-                name = path if by_path else f"{stems[file]}/{row.number}{ending if ending in IMAGE_SUFFIXES else ''}"
-                if layout.path is not None and row.image is None:
-                    entry = Entry(name, reason=f"row {row.number} of {file}: has no image")
-                else:
-                    entry = resolver.entry(row.number, name, f"{file}:{row.group}:{row.place}", label)
+                entry = resolver.entry(row.number, name, row.place, row.label)
             if entry is not None:
                 yield entry
     if not layout.inline:
         resolver.finish()
 
 
-def _label(row: _Row, file: str, layout: Layout, notes: Notes) -> str | None:
-    label = label_text(row.label, f"{file}: row {row.number}")
-    if layout.names is None or label is None or label in layout.names:
-        return label
-    if label == "-1":  # how Hugging Face says that an image has no class
-        return None
-    if not (label.isdecimal() and int(label) < len(layout.names)):
-        notes.add("classes have no name in the schema", f"{label} (row {row.number} of {file})")
-    return label
-
-
-def _has_unique_paths(files: ParquetFiles, layout: Layout, options: Options) -> bool:
+def _has_unique_paths(files: _Files, layout: Layout) -> bool:
     """Tell whether each row has a path and none comes twice; if so, images are named by their paths."""
-    if layout.path is None:
-        return False
-    chunks: list[pa.Array] = []
-    for file in files.below:
-        for _, _, batch in _batches(files, file, [layout.path], layout, options):
-            paths = pc.struct_field(batch.column(0), "path").cast(pa.string())
-            chunks.append(pc.replace_substring(pc.utf8_trim_whitespace(paths), "\\", "/"))
-    paths = pc.replace_substring_regex(pa.chunked_array(chunks, pa.string()), r"^(\./+)+", "")
-    unique = pc.unique(paths)
-    return len(unique) == len(paths) and paths.null_count == 0 and not pc.any(pc.equal(unique, "")).as_py()
+    seen: set[str] = set()
+    for path in (clean_path(row.path) for file in files.below for row in files.rows(file, layout)):
+        if not path or path in seen:
+            return False
+        seen.add(path)
+    return True
 
 
-def _stems(files: Sequence[str]) -> dict[str, str]:
-    """Return what stands before a row's number: the file's name, or its path where names repeat."""
-    short = {file: stem(file) for file in files}
-    if len(set(short.values())) == len(files):
-        return short
-    return {file: file.removesuffix(".parquet") for file in files}
-
-
-def _rows(files: ParquetFiles, file: str, layout: Layout, options: Options) -> Iterator[_Row]:
-    number = 0
-    for group, start, batch in _batches(files, file, layout.listed, layout, options):
-        nothing = [None] * len(batch)
-        images = nothing if layout.path is None else batch.column(layout.image).to_pylist()
-        labels = nothing if layout.label is None else batch.column(layout.label).to_pylist()
-        for place, (image, label) in enumerate(zip(images, labels, strict=True), start):
-            yield _Row(number, group, place, image, label)
-            number += 1
-
-
-def _batches(
-    files: ParquetFiles, file: str, columns: list[str], layout: Layout, options: Options
-) -> Iterator[tuple[int, int, pa.RecordBatch]]:
-    """Yield batches of some columns, each with its row group and the number of its first row in that."""
-    with _opened(files, file) as opened:
-        if find_layout(opened.schema_arrow, options, files.shown(file)) != layout:
-            raise SemscaleError(
-                "the files of a dataset have different columns",
-                where=files.shown(file),
-                expected=f"the image and class columns of {files.below[0]}",
-            )
-        for group in range(opened.num_row_groups):
-            start = 0
-            for batch in opened.iter_batches(_BATCH, row_groups=[group], columns=columns, use_threads=False):
-                yield group, start, batch
-                start += len(batch)
-
-
-@contextmanager
-def _opened(files: ParquetFiles, file: str) -> Iterator[Any]:
+def _find_files(path: str) -> tuple[str, str, list[str]]:
+    """Return a dataset's name, the folder above its files, and their paths below it."""
+    root, leaf = re.split(r"[*?\[]", path.rstrip("/"), maxsplit=1)[0].rpartition("/")[0], path.rpartition("/")[2]
     try:
-        with open_parquet(f"{files.root}/{file}") as opened:
-            yield opened
-    except SemscaleError:
-        raise
-    except Exception as error:  # a damaged file, and what the packages behind fsspec raise
-        raise SemscaleError(
-            "the Parquet file cannot be read",
-            where=files.shown(file),
-            found=plain_reason(error),
-            hint="fetch or write it anew; this one is cut off, damaged, or no Parquet",
-        ) from error
+        fs, inner = open_place(path)
+        if path.partition("?")[0].endswith(".parquet") and fs.isfile(inner):
+            return stem(path), path.removesuffix(f"/{leaf}"), [leaf]
+        is_folder = fs.isdir(inner)
+        root = path.rstrip("/") if is_folder else root
+        found = fs.find(inner) if is_folder else fs.glob(inner) if glob.has_magic(path) else []
+        above = open_place(root or "/")[1].rstrip("/") + "/"
+    except Exception as error:  # the packages behind fsspec raise nearly anything
+        what = "the Parquet files cannot be listed"
+        raise SemscaleError(what, where=shown(path), found=plain_reason(error)) from error
+    below = sorted(name.removeprefix(above) for name in found if name.endswith(".parquet"))
+    below = [name for name in below if not name.startswith(".") and "/." not in name]
+    if not below:
+        expected = "a .parquet file, a folder with some, or a glob"
+        raise SemscaleError("there is no Parquet file", where=shown(path), expected=expected)
+    return stem(root), root, below
+
+
+def _choose_files(files: Sequence[str], split: str | None, notes: Notes, where: str) -> tuple[str, ...]:
+    """Return the files of the split to read; all of them if their names tell no splits.
+
+    >>> _choose_files(["data/test-00000-of-00001.parquet", "data/train-00000-of-00001.parquet"], "train", Notes(), "x")
+    ('data/train-00000-of-00001.parquet',)
+    """
+    owners = {file: _split_of(file) for file in files}
+    known = sorted({name for name in owners.values() if name is not None})
+    sure = split is not None or None not in owners.values()
+    expected = "files such as train-00000-of-00001.parquet"
+    chosen = choose_split(known if sure else (), split, notes, where, expected)
+    kept = tuple(file for file in files if chosen in (None, owners[file]))
+    numbered = filter(None, (re.match(r"(.*)-\d+-of-(\d+)", file) for file in kept))
+    for (name, total), present in Counter((match[1], int(match[2])) for match in numbered).items():
+        if present < total:
+            notes.say(f"only {present} of the {total} files of {name} are there")
+    return kept
+
+
+def _split_of(file: str) -> str | None:
+    """Return the split that a file's name or its folder tells.
+
+    >>> _split_of("data/train_500-00000-of-00002.parquet"), _split_of("default/test/0000.parquet")
+    ('train_500', 'test')
+    >>> _split_of("val.parquet"), _split_of("part-0.parquet")
+    ('val', None)
+    """
+    *folders, leaf = file.removesuffix(".parquet").split("/")
+    numbered = re.fullmatch(r"(.+?)-\d+-of-\d+(-.*)?", leaf)
+    words = (re.split(r"[-_.]", leaf)[0], *reversed(folders))
+    return numbered[1] if numbered else next((word for word in words if word.casefold() in SPLITS), None)

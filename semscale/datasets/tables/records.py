@@ -21,13 +21,7 @@ MAX_LINE = 2**20
 
 
 class Record(NamedTuple):
-    """A line or row of a text file.
-
-    Attributes:
-        line: number of its first line, counted from 1.
-        value: the line, the list of cells, or the JSON value; an empty line is an empty text or list.
-        fault: why it cannot be read; None if it can.
-    """
+    """Number of the first line of a row (1 is the first), its text, cells or JSON value, and why it cannot be read."""
 
     line: int
     value: Any
@@ -35,11 +29,7 @@ class Record(NamedTuple):
 
 
 def read_lines(path: str) -> Iterator[Record]:
-    """Yield the lines of a UTF-8 file without their ends; bytes that are not UTF-8 become surrogates.
-
-    Raises:
-        SemscaleError: the file does not exist or cannot be read.
-    """
+    """Yield the lines of a UTF-8 file without their ends; bytes that are not UTF-8 become surrogates."""
     fs, inner = open_place(path)
     try:
         # buffered, because fsspec's own readline seeks, which a server without ranges does not allow
@@ -60,12 +50,8 @@ def read_lines(path: str) -> Iterator[Record]:
 
 
 def read_delimited(path: str, delimiter: str, *, skip_spaces: bool = False) -> Iterator[Record]:
-    r"""Yield the rows of a CSV or TSV file as lists of cells; a line end in quotes becomes ``\n``.
-
-    Raises:
-        SemscaleError: the file does not exist or cannot be read.
-    """
-    last_cut = 0
+    r"""Yield the rows of a CSV or TSV file, all as long as the first; a line end in quotes becomes ``\n``."""
+    last_cut = width = 0
 
     def lines() -> Iterator[str]:
         nonlocal last_cut
@@ -76,31 +62,43 @@ def read_delimited(path: str, delimiter: str, *, skip_spaces: bool = False) -> I
     # strict: an open quote is an error, and does not make one cell of the rest of the file
     reader = csv.reader(lines(), delimiter=delimiter, strict=True, skipinitialspace=skip_spaces)
     while True:
-        line = reader.line_num + 1
+        line, cells, fault = reader.line_num + 1, list[str](), None
         try:
-            record = Record(line, next(reader))
+            cells = next(reader)
         except StopIteration:
             return
         except csv.Error as error:
-            record = Record(line, [], f"no CSV row: {error} (lines {line} to {reader.line_num})")
-        if record.fault is None and last_cut >= line:
-            record = Record(line, [], f"the line has {MAX_LINE} characters or more")
-        yield record
+            fault = f"no CSV row: {error} (lines {line} to {reader.line_num})"
+        width = width or len(cells)
+        if last_cut >= line:
+            fault = fault or f"the line has {MAX_LINE} characters or more"
+        elif cells and len(cells) != width:
+            fault = f"the row has {len(cells)} cells where the first has {width}"
+        yield Record(line, [] if fault else cells, fault)
 
 
 def read_json_lines(path: str) -> Iterator[Record]:
-    """Yield the values of a file with a JSON value per line.
-
-    Raises:
-        SemscaleError: the file does not exist or cannot be read.
-    """
+    """Yield the values of a file with a JSON value per line; an empty line is an empty text."""
     for record in read_lines(path):
-        if record.fault is not None or not record.value.strip():
-            yield record._replace(value="")
-            continue
-        try:
-            value = json.loads(record.value)
-        except (ValueError, RecursionError) as error:
-            yield Record(record.line, "", f"no JSON: {error}"[:200])
-        else:
-            yield Record(record.line, value)
+        value, fault = "", record.fault
+        if fault is None and record.value.strip():
+            try:
+                value = json.loads(record.value)
+            except (ValueError, RecursionError) as error:
+                fault = f"no JSON: {error}"[:200]
+        yield Record(record.line, value, fault)
+
+
+def valid_rows(records: Iterator[Record], path: str) -> Iterator[Record]:
+    """Yield the rows that are not empty; raise SemscaleError for one that cannot be read."""
+    for record in records:
+        if record.fault is not None:
+            opened = any(words in record.fault for words in ("unexpected end", "field larger"))
+            raise SemscaleError(
+                "a row of the file cannot be read",
+                where=f"{shown(path)}:{record.line}",
+                found=record.fault,
+                hint="close the quote that this row opens; images in cells need Parquet" if opened else None,
+            )
+        if record.value not in ("", []):
+            yield record
