@@ -47,7 +47,7 @@ def test_mistakes_are_said(given: str, words: str) -> None:
         ("c.txt", "\ufeffcat\n\n  Hund, groß \r\ncat\n"),
         ("c.json", '["cat", " Hund, groß", "cat"]'),
         ("c.csv", 'cat,1\n"Hund, groß",2\n\ncat,3\n'),
-        ("c.CSV", 'Category,fraction\ncat,0.5\n"Hund, groß",0.5\ncat\n'),
+        ("c.CSV", 'Category,fraction\ncat,0.5\n"Hund, groß",0.5\ncat,\n'),
     ],
 )
 def test_files(name: str, content: str, tmp_path: Path) -> None:
@@ -69,6 +69,7 @@ def test_files(name: str, content: str, tmp_path: Path) -> None:
         ("c.csv", b"category\n", "there are no categories"),
         ("c.csv", b'cat\n"dog', "cannot be read"),
         ("c.csv", b"cat,1\n,2\n", "a category is empty"),
+        ("c.csv", b"cat\ndog, small\n", "the row has 2 cells where the first has 1"),
     ],
 )
 def test_files_that_do_not_fit(name: str, content: bytes, words: str, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from semscale.datasets.paths import SPLITS, choose_split
-from semscale.datasets.source import Entry, Notes, Options, Source
+from semscale.datasets.source import Entry, Notes, Options, Source, as_text
 from semscale.datasets.tables.columns import find_layout, split_column
 from semscale.datasets.tables.images import NamedReader, open_images
 from semscale.datasets.tables.parquet import open_source as open_parquet
@@ -45,7 +45,7 @@ def open_source(path: str, options: Options) -> Source:
     if not table.columns:
         expected = "a first line that names the columns, or a JSON object per line"
         raise SemscaleError("the table is empty", where=where, expected=expected)
-    layout = find_layout(pa.schema([(name, pa.string()) for name in table.columns]), options, where)
+    layout = find_layout(pa.schema([(as_text(name), pa.string()) for name in table.columns]), options, where)
     images, notes = open_images(path, options.images), Notes()
     names = [image_name(row.get(layout.image), where) for _, row in islice(table.rows(), _FIRST_ROWS)]
     resolver = RowResolver(where, "line", images, notes, labelled=layout.label is not None)
