@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import weakref
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -23,7 +22,7 @@ from semscale.errors import SemscaleError
 from semscale.study.progress import Quiet, Reporter, open_console, reporter
 
 if TYPE_CHECKING:
-    from semscale.study.who import AnyEncoder
+    from semscale.encoding import encoder as encoding
 
 
 @dataclass(frozen=True)
@@ -91,7 +90,7 @@ class Encoder:
         )
         self._report: Reporter = reporter(open_console()) if progress else Quiet()
         self._stack = ExitStack()
-        self._opened: AnyEncoder | None = None
+        self._opened: encoding.Encoder | None = None
         # a notebook ends without closing anything
         self._end = weakref.finalize(self, self._stack.close)
 
@@ -146,19 +145,10 @@ class Encoder:
             encoder.encode_texts(list(texts), advance)
         return encoder.text_embeddings(texts)
 
-    def _encoder(self) -> AnyEncoder:
+    def _encoder(self) -> encoding.Encoder:
         if self._opened is None:
-            from semscale.study.who import open_encoder, who_encodes
+            from semscale.study.backends import open_encoder
 
             store = embedding_store(self._study.store)
-            if self._study.encoder == "server":
-                from semscale.study.cluster import ray_cluster
-
-                self._stack.enter_context(ray_cluster(None))
-            logs = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="semscale-")))
-            who = who_encodes(self._study, self.model, store, logs, self._report)
-            self._stack.enter_context(who)
-            opened = open_encoder(self._study, who, store, self._report)
-            self._stack.enter_context(opened)
-            self._opened = opened
+            self._opened = self._stack.enter_context(open_encoder(self._study, self.model, store, self._report))
         return self._opened

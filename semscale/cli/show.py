@@ -17,7 +17,7 @@ from semscale.study.rundir import CURVE_KEY
 
 if TYPE_CHECKING:  # they import Ray and MLflow, which ladders do not need
     from semscale.encoding.folder import Folder
-    from semscale.study.fill import Filled
+    from semscale.study.encode import EncodeResult
     from semscale.study.optimize import Optimized
     from semscale.study.study import SweepResult
 
@@ -72,7 +72,7 @@ def show_result(console: Console, result: SweepResult) -> None:
         _print_line(console, line)
 
 
-def show_filled(console: Console, filled: Filled) -> None:
+def show_filled(console: Console, filled: EncodeResult) -> None:
     """Print what filling the store came to."""
     show_work(console, filled.work)
     console.print()
@@ -111,7 +111,7 @@ def result_document(result: SweepResult) -> dict[str, Any]:
     }
 
 
-def filled_document(filled: Filled) -> dict[str, Any]:
+def filled_document(filled: EncodeResult) -> dict[str, Any]:
     """Return what filling the store came to: `run` and `store` are places, the others counts of this occasion."""
     return {
         "run": _place(filled.folder),

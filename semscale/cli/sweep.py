@@ -121,10 +121,10 @@ def _run(stage: str, study: StudyConfig, options: dict[str, Any]) -> None:
 
     folder = out_of(study, options["out"], options["runs"])
     if stage == "encode":
-        from semscale.study.fill import fill_store
+        from semscale.study.encode import encode_study
 
         with only_json(as_json):
-            filled = fill_store(study, folder, progress, arms)
+            filled = encode_study(study, folder, progress, arms)
         print_json(filled_document(filled)) if as_json else show_filled(console, filled)
         return
     from semscale.study.study import sweep as run

@@ -16,13 +16,13 @@ import ray
 
 from semscale.access import Access
 from semscale.datasets.base import Reader
+from semscale.encoding.encoder import ChunkReport
 from semscale.encoding.encoder_fingerprint import EncoderIdentity, Probe
 from semscale.encoding.folder import Folder
 from semscale.encoding.image_pipeline import decode_all, read_all, to_ppm
-from semscale.encoding.key_index import text_key
+from semscale.encoding.key_index import text_digest
 from semscale.encoding.segment import write_segment
 from semscale.encoding.store import EmbeddingStore, Kind
-from semscale.encoding.store_backed import NOT_STORED
 from semscale.encoding.throughput import Work
 from semscale.errors import SemscaleError
 
@@ -41,23 +41,6 @@ _REMEMBERED = 4 * CHUNKS
 
 
 @dataclass(frozen=True)
-class ChunkReport:
-    """What became of a chunk of images or texts.
-
-    Attributes:
-        keys: per item the SHA-256 of its content; None where it could not be read.
-        reasons: per item None, or why it is not in the store.
-        sent: how many documents went over the wire.
-        work: which endpoints encoded them.
-    """
-
-    keys: list[bytes | None]
-    reasons: list[str | None]
-    sent: int
-    work: tuple[Work, ...] = ()
-
-
-@dataclass(frozen=True)
 class ActorSettings:
     """What every encoder actor of a sweep is told.
 
@@ -68,7 +51,6 @@ class ActorSettings:
         batch_size: rows per request; None adapts it.
         deadline: seconds that a server has for a call.
         access: the token to show and the authorities to trust; Ray carries it to actors on other machines.
-        send: whether there is anybody to send to; else what is not in the store stays away, as `NOT_STORED`.
         fresh: whether the store is empty, so that there will be something to send at once.
     """
 
@@ -78,12 +60,11 @@ class ActorSettings:
     batch_size: int | None
     deadline: float
     access: Access
-    send: bool = True
     fresh: bool = False
 
 
 class EncoderActor:
-    """Holds one clip-client connection; used through :func:`ray.remote` by :mod:`semscale.encoding.encoder`.
+    """Holds one clip-client connection; used through :func:`ray.remote` by :mod:`semscale.encoding.pool`.
 
     It connects when it has something to send, to an endpoint of its own as long as that answers, and else to others.
     """
@@ -99,7 +80,7 @@ class EncoderActor:
         self._free: asyncio.Queue[int] = asyncio.Queue()
         for lane in self._lanes:
             self._free.put_nowait(lane)
-        if settings.send and settings.fresh:  # jina is imported while the first pictures are read
+        if settings.fresh:  # jina is imported while the first pictures are read
             Thread(target=importlib.import_module, args=(_COURIER,), daemon=True).start()
         self._chunks: dict[int, asyncio.Future[ChunkReport]] = {}
 
@@ -131,15 +112,16 @@ class EncoderActor:
 
     async def _encode_texts(self, chunk: int, ledger: Any, texts: Sequence[str]) -> ChunkReport:
         again = await self._begin(ledger, chunk)
-        keys: list[bytes | None] = [text_key(text) for text in texts]
+        keys: list[bytes | None] = [text_digest(text) for text in texts]
         mine = await self._claim(ledger, "text", chunk, keys, again)
         reasons: dict[int, str] = {}
         done = await self._encode(ledger, "text", mine, dict(enumerate(texts)), keys, reasons)
         return ChunkReport(keys, [reasons.get(i) for i in range(len(texts))], *done)
 
     def _decode(self, contents: Sequence[bytes | None], mine: Sequence[int]) -> tuple[dict[int, Any], dict[int, str]]:
-        pictures, bad = decode_all(self.settings.identity, contents, mine)
-        if self.settings.identity.packed:
+        identity = self.settings.identity
+        pictures, bad = decode_all(contents, mine, identity.preprocess, identity.draft)
+        if identity.packed:
             return pictures, bad
         return {i: one if isinstance(one, bytes) else to_ppm(one) for i, one in pictures.items()}, bad
 
@@ -152,9 +134,6 @@ class EncoderActor:
         keys: Sequence[bytes | None],
         reasons: dict[int, str],
     ) -> tuple[int, tuple[Work, ...]]:
-        if not self.settings.send:
-            reasons.update(dict.fromkeys(mine, NOT_STORED))
-            return 0, ()
         if not mine:
             return 0, ()
         lane = await self._free.get()

@@ -9,23 +9,27 @@ import contextlib
 import hashlib
 import io
 import json
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
 from semscale.encoding.folder import Folder
+from semscale.encoding.image_pipeline import can_prepare
 from semscale.encoding.segment import Float32
-from semscale.errors import SemscaleError, cannot_write
+from semscale.errors import SemscaleError, cannot_write, summarize
+from semscale.files import atomic_write
 
 Probe = npt.NDArray[np.float32]
 
+PROBE_TEXT = "a photo of a cat"
+# float16 against float32 of the same weights stays above 0.9999; other weights fall far below
+_PROBE_COSINE = 0.999
 # what decides an embedding; the device does not, beyond the tolerance of the probe
 _IDENTITY_KEYS = ("architecture", "weights_sha256", "embedding_dim", "dtype", "preprocess", "context_length")
 
@@ -50,6 +54,11 @@ class EncoderIdentity:
     packed: bool = False
     draft: bool = False
 
+    @classmethod
+    def of(cls, model: str, info: Mapping[str, Any] | None, dimension: int, draft: bool = False) -> Self:
+        """Return the identity of an encoder that is described by its server, or for a stock server by its name."""
+        return cls(model, fingerprint_of(model, info, dimension, draft), dimension, info, takes_packed(info), draft)
+
     @property
     def logit_scale(self) -> float:
         """What the model multiplies cosines with; CLIP's usual 100 where the server does not tell."""
@@ -62,8 +71,14 @@ class EncoderIdentity:
 
     @property
     def minibatch(self) -> int:
-        """Return how many rows the server computes at once, as far as it tells."""
+        """How many rows the server computes at once, as far as it tells."""
         return int(self.info.get("minibatch_size", 32)) if self.info else 32
+
+    def check_draft(self, where: str) -> None:
+        """Raise SemscaleError for draft decoding where the preprocessing of the model is not known."""
+        if self.draft and not can_prepare(self.preprocess):
+            hint = "leave encoding.draft away, or use `semscale serve`"
+            raise SemscaleError("draft decoding needs a model whose preprocessing is known", where=where, hint=hint)
 
 
 def takes_packed(info: Mapping[str, Any] | None) -> bool:
@@ -88,25 +103,46 @@ def fingerprint_of(model: str, info: Mapping[str, Any] | None, dimension: int, d
     return f"{re.sub(r'[^A-Za-z0-9.-]+', '-', model).strip('-')[-60:]}-{digest}"
 
 
-def read_probe(store: Path | Folder, fingerprint: str) -> Probe | None:
-    """Return the probe's embeddings, image and text, float32 [2, dimension], that an encoder gave first."""
-    try:
-        record = json.loads(record_of(Folder.of(store) / fingerprint).read_text(encoding="utf-8"))
-        return np.array(record["probe"], dtype=np.float32)
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
-def record_of(folder: Folder) -> Path:
-    """Return the file that tells which encoder the rows of a folder are of, brought here if it is elsewhere."""
+def _record_path(folder: Folder) -> Path:
     folder.pull("encoder.json")
     return folder.local / "encoder.json"
 
 
-def remember_origin(store: Path | Folder, identity: EncoderIdentity, origin: str) -> None:
-    """Write down which encoder comes of a model's files, so that :func:`recall_origin` needs no server.
+def _read_record(path: Path) -> tuple[Mapping[str, Any] | None, Probe]:
+    """Return what was written down of an encoder at its first handshake: its server's info, and its probe's rows."""
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        probe = np.array(record["probe"], dtype=np.float32)
+        if probe.ndim != 2:
+            raise ValueError("the probe has no rows")
+        return record["info"], probe
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        hint = "remove this file if the rows beside it are this model's; the next handshake writes it again"
+        raise SemscaleError(
+            "the record of the encoder cannot be read", where=str(path), found=summarize(error), hint=hint
+        ) from error
 
-    The note lies in the encoder's own folder, beside the record of its handshake, and goes with it.
+
+def read_probe(store: Path | Folder, fingerprint: str) -> Probe | None:
+    """Return the probe's embeddings, image and text, float32 [2, dimension], that an encoder gave first."""
+    with contextlib.suppress(SemscaleError):
+        return _read_record(_record_path(Folder.of(store) / fingerprint))[1]
+    return None
+
+
+def stored_identity(store: Path | Folder, fingerprint: str, model: str, draft: bool = False) -> EncoderIdentity | None:
+    """Return the encoder of a folder of the store, unless its record leaves a doubt that it is this model's."""
+    try:
+        info, probe = _read_record(_record_path(Folder.of(store) / fingerprint))
+    except SemscaleError:
+        return None
+    identity = EncoderIdentity.of(model, info, probe.shape[1], draft)
+    fits = info is None or (info.get("name"), info.get("embedding_dim")) == (model, identity.dimension)
+    return identity if fits and identity.fingerprint == fingerprint else None
+
+
+def cache_fingerprint(store: Path | Folder, identity: EncoderIdentity, origin: str) -> None:
+    """Note in the encoder's own folder which model files it comes of, so that :func:`cached_fingerprint` finds it.
 
     Args:
         store: root of the embedding store.
@@ -119,36 +155,18 @@ def remember_origin(store: Path | Folder, identity: EncoderIdentity, origin: str
         folder.push(name)
 
 
-def recall_origin(store: Path | Folder, model: str, origin: str, draft: bool = False) -> EncoderIdentity | None:
+def cached_fingerprint(store: Path | Folder, model: str, origin: str, draft: bool = False) -> EncoderIdentity | None:
     """Return the encoder that a server gave on these files before; None unless that is beyond doubt."""
-    place = Folder.of(store)
-    notes = place.find(f"*/origin-{origin}")
-    if len(notes) != 1:
-        return None
-    fingerprint = notes[0].partition("/")[0]
-    try:
-        record = json.loads(record_of(place / fingerprint).read_text(encoding="utf-8"))
-        info, dimension = record["info"], len(record["probe"][0])
-    except (OSError, ValueError, KeyError, IndexError, TypeError):
-        return None
-    if not info or info.get("name") != model or info.get("embedding_dim") != dimension:
-        return None
-    if fingerprint_of(model, info, dimension, draft) != fingerprint:
-        return None
-    return EncoderIdentity(model, fingerprint, dimension, info, takes_packed(info), draft)
+    notes = Folder.of(store).find(f"*/origin-{origin}")
+    return stored_identity(store, notes[0].partition("/")[0], model, draft) if len(notes) == 1 else None
 
 
-def forget_origin(store: Path | Folder, origin: str) -> None:
-    """Remove what was written down of a model's files."""
-    place = Folder.of(store)
-    for note in place.find(f"*/origin-{origin}"):
+def evict_fingerprint(store: Path | Folder, origin: str) -> None:
+    """Remove what was noted of a model's files."""
+    folder = Folder.of(store)
+    for note in folder.find(f"*/origin-{origin}"):
         with contextlib.suppress(OSError):
-            place.remove(note)
-
-
-PROBE_TEXT = "a photo of a cat"
-# float16 against float32 of the same weights stays above 0.9999; other weights fall far below
-_PROBE_COSINE = 0.999
+            folder.remove(note)
 
 
 def check_probe(where: str, identity: EncoderIdentity, probe: Float32, store: Path | Folder) -> None:
@@ -157,33 +175,19 @@ def check_probe(where: str, identity: EncoderIdentity, probe: Float32, store: Pa
     Raises:
         SemscaleError: they differ, or the record cannot be read or written.
     """
-    place = Folder.of(store) / identity.fingerprint
-    folder, path = place.local, record_of(place)
-    if not path.exists():
-        record = {"model": identity.model, "info": identity.info, "draft": identity.draft, "probe": probe.tolist()}
-        partial = folder / f"encoder.{os.getpid()}.partial"
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            partial.write_text(json.dumps(record), encoding="utf-8")
-            os.replace(partial, path)
-        except OSError as error:
-            with contextlib.suppress(OSError):
-                partial.unlink(missing_ok=True)
-            raise cannot_write(
-                "the embedding store", folder, error, hint="free some space, or use --store DIR"
-            ) from error
-        place.push(path.name)
+    folder = Folder.of(store) / identity.fingerprint
+    path = _record_path(folder)
+    if path.exists():
+        check_cosine(where, identity, probe, _read_record(path)[1])
         return
+    record = {"model": identity.model, "info": identity.info, "draft": identity.draft, "probe": probe.tolist()}
     try:
-        known = np.array(json.loads(path.read_text(encoding="utf-8"))["probe"], dtype=np.float32)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise SemscaleError(
-            "the record of the encoder cannot be read",
-            where=str(path),
-            found=" ".join(str(error).split())[:200],
-            hint="remove this file if the rows beside it are this model's; the next handshake writes it again",
-        ) from error
-    check_cosine(where, identity, probe, known)
+        with atomic_write(path) as partial:
+            partial.write_text(json.dumps(record), encoding="utf-8")
+    except OSError as error:
+        hint = "free some space, or use --store DIR"
+        raise cannot_write("the embedding store", folder.local, error, hint=hint) from error
+    folder.push(path.name)
 
 
 def check_cosine(where: str, identity: EncoderIdentity, probe: Float32, known: Float32) -> None:

@@ -30,7 +30,6 @@ from semscale.encoding.encoder_fingerprint import (
     takes_packed,
 )
 from semscale.encoding.folder import Folder
-from semscale.encoding.image_pipeline import can_prepare
 from semscale.encoding.segment import Float32
 from semscale.errors import SemscaleError
 
@@ -154,16 +153,8 @@ def _identify(
     first: EncoderIdentity | None,
 ) -> EncoderIdentity:
     _check_model(url, info, model)
-    identity = EncoderIdentity(
-        model, fingerprint_of(model, info, probe.shape[1], draft), probe.shape[1], info, takes_packed(info), draft
-    )
-    if draft and not can_prepare(identity.preprocess):
-        raise SemscaleError(
-            "draft decoding needs a server whose preprocessing is known",
-            where=url,
-            found="a server that is sent whole files",
-            hint="leave encoding.draft away, or use `semscale serve`",
-        )
+    identity = EncoderIdentity.of(model, info, probe.shape[1], draft)
+    identity.check_draft(url)
     if first is not None and identity.fingerprint != first.fingerprint:
         raise SemscaleError(
             "the endpoints do not run the same encoder",

@@ -13,7 +13,6 @@ from PIL import Image
 
 from semscale.datasets.base import Reader
 from semscale.datasets.picture import BadImageError, decode
-from semscale.encoding.encoder_fingerprint import EncoderIdentity
 
 # Resizing the shorter side to the model's size makes a very long image enormous: 1 x 50,000 pixels would need 7.5 GB.
 _MAX_RESIZED_PIXELS = 32_000_000
@@ -134,25 +133,24 @@ def read_all(reader: Reader, places: Sequence[str]) -> tuple[list[bytes | None],
 
 
 def decode_all(
-    identity: EncoderIdentity, contents: Sequence[bytes | None], wanted: Sequence[int]
+    contents: Sequence[bytes | None], wanted: Sequence[int], spec: Mapping[str, Any] | None, draft: bool
 ) -> tuple[dict[int, Picture | bytes], dict[int, str]]:
-    """Decode the wanted ones of some files.
+    """Decode the wanted ones of some files; ``draft`` decodes large JPEGs at reduced size.
 
     Returns:
         By their number the pictures, uint8 (height, width, 3) as the model wants them, or files where its
         preprocessing is not known here; and the reasons why the others are bad.
     """
-    spec = identity.preprocess
-    if spec is not None and not can_prepare(spec):
+    if not can_prepare(spec):
         spec = None
-    draft = draft_side(spec) if spec is not None and identity.draft else None
+    least = draft_side(spec) if spec is not None and draft else None
     pictures: dict[int, Picture | bytes] = {}
     bad: dict[int, str] = {}
     for i in wanted:
         content = contents[i]
         assert content is not None  # only what was read is wanted
         try:
-            image = decode(content, draft)
+            image = decode(content, least)
             pictures[i] = whole(image, content) if spec is None else prepare(image, spec)
         except BadImageError as error:
             bad[i] = str(error)

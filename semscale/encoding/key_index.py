@@ -26,7 +26,7 @@ def as_keys(digests: Sequence[bytes] | Keys | npt.NDArray[np.void]) -> Keys:
     return np.array(list(digests), dtype="S32")
 
 
-def text_key(text: str) -> bytes:
+def text_digest(text: str) -> bytes:
     """Return the store's key of a text: the SHA-256 of its UTF-8 bytes."""
     return hashlib.sha256(text.encode()).digest()
 

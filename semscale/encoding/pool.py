@@ -10,14 +10,14 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from semscale.encoding.actor import CHUNKS, ActorSettings, ChunkReport, RemoteEncoder
+from semscale.encoding.actor import CHUNKS, ActorSettings, RemoteEncoder
+from semscale.encoding.encoder import ChunkReport
 from semscale.encoding.endpoint_pool import News
 from semscale.encoding.key_index import Keys
 from semscale.encoding.ledger import Ledger
-from semscale.encoding.throughput import Share, WorkLog
+from semscale.encoding.servers import Servers
+from semscale.encoding.throughput import Share
 from semscale.errors import SemscaleError, summarize
-
-Progress = Callable[[int, int], None]
 
 # Two to eight requests in one call keep all replicas busy; more only costs memory.
 _REQUESTS_PER_CHUNK = 4
@@ -35,48 +35,31 @@ class Pool:
     Args:
         settings: what every actor is told.
         stored: the keys that are in the store; one array for each of its kinds.
-        urls: the endpoints, or the function that starts servers and returns them; None where nothing may be sent.
-        actors: how many; None: one for every two CPUs, at least one per endpoint, and at most eight per endpoint where
-            no more can come.
+        servers: where to send to; started when there is something to send, unless they have addresses.
+        actors: how many; None: one for every two CPUs, at least one per server, and at most eight per server where no
+            more can come.
         batch_size: documents per request that chunks are cut for.
-        patience, note, revive, watch: as for :class:`semscale.encoding.encoder.Encoder`.
-
-    Attributes:
-        work: who encoded what so far.
     """
 
     def __init__(
-        self,
-        settings: ActorSettings,
-        stored: Sequence[Keys],
-        urls: Sequence[str] | Callable[[], Sequence[str]] | None,
-        actors: int | None,
-        batch_size: int,
-        patience: float,
-        note: Callable[[str], None] | None,
-        revive: Callable[[], Sequence[str] | None] | None,
-        watch: Callable[[], Sequence[str]] | None,
+        self, settings: ActorSettings, stored: Sequence[Keys], servers: Servers, actors: int | None, batch_size: int
     ) -> None:
-        self.work = WorkLog()
         self._batch_size = batch_size
         self._chunk = 0
         self._running: dict[Any, tuple[int, range]] = {}
-        self._start = urls if callable(urls) else None
-        given = () if callable(urls) or urls is None else tuple(urls)
-        self._note = note or (lambda line: None)
-        self._revive = revive
-        self._watch = watch
+        self._servers = servers
+        given = tuple(servers.urls)
         self._watched, self._looked = given, time.monotonic()
         # Every actor may wait for the servers at once, and claims must still get through. It stays with the driver:
         # other nodes come and go.
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         ledger = ray.remote(num_cpus=0, max_concurrency=10_000)(Ledger).options(scheduling_strategy=here)
-        self._ledger = ledger.remote(stored, given, patience)
-        self._asked = self._ledger.asked.remote() if self._start else None
+        self._ledger = ledger.remote(stored, given, servers.patience)
+        self._asked = None if given else self._ledger.asked.remote()
         self._news = self._ledger.news.remote()
         cluster = float(ray.cluster_resources().get("CPU", 1.0))
         endpoints = max(1, len(given))
-        most = math.inf if watch else _MOST_ACTORS_PER_ENDPOINT * endpoints  # more servers may come
+        most = math.inf if servers.can_change else _MOST_ACTORS_PER_ENDPOINT * endpoints  # more servers may come
         count = actors or max(endpoints, int(min(cluster / _CPUS_PER_ACTOR, most)))
         # Half a CPU each while they live (decoding needs it, waiting for the server does not), and never more than
         # half the cluster, or actors that find no place would be waited for.
@@ -98,15 +81,10 @@ class Pool:
         self._actors = []
 
     def run(
-        self,
-        method: str,
-        n: int,
-        extra: tuple[Any, ...],
-        items: Callable[[int, int], list[str]],
-        progress: Progress | None,
+        self, method: str, n: int, extra: tuple[Any, ...], items: Callable[[int, int], list[str]]
     ) -> Iterator[tuple[range, ChunkReport]]:
         """Let the actors pull chunks of the items 0 to n; reports come in any order, each with its place."""
-        done = start = 0
+        start = 0
         free = [index for index in range(len(self._actors)) for _ in range(CHUNKS)]
         share = Share(self._chunk_size(n), self._batch_size)
         running = self._running
@@ -128,18 +106,14 @@ class Pool:
             index, part = running.pop(task)
             report = _result(task)
             share.finished(index, len(part))
-            self.work.add(report.work)
             yield part, report
-            done += len(part)
             free.append(index)
-            if progress:
-                progress(done, n)
 
     def _next(self) -> Any:
         """Return a task that is done; meanwhile start the servers if an actor wants one, and say what goes wrong."""
         while True:
             asked = [self._asked] if self._asked is not None else []
-            limit = _LOOK_EVERY if self._watch else None
+            limit = _LOOK_EVERY if self._servers.can_change else None
             ready, _ = ray.wait([*asked, self._news, *self._running], num_returns=1, timeout=limit)
             self._look()
             if not ready:
@@ -147,17 +121,17 @@ class Pool:
             (task,) = ready
             if task == self._news:
                 self._tell(ray.get(task))
-            elif task == self._asked and self._start is not None:
+            elif task == self._asked:
                 self._asked = None
-                ray.get(self._ledger.open.remote(self._start()))
+                ray.get(self._ledger.open.remote(self._servers.start()))
             else:
                 return task
 
     def _look(self) -> None:
         """Tell the ledger when servers have come or gone."""
-        if self._watch is None or time.monotonic() - self._looked < _LOOK_EVERY:
+        if not self._servers.can_change or time.monotonic() - self._looked < _LOOK_EVERY:
             return
-        urls, self._looked = tuple(self._watch()), time.monotonic()
+        urls, self._looked = tuple(self._servers.discover()), time.monotonic()
         if urls != self._watched:
             self._watched = urls
             ray.get(self._ledger.update.remote(urls))
@@ -165,8 +139,8 @@ class Pool:
     def _tell(self, news: News) -> None:
         self._news = self._ledger.news.remote()
         for line in news.lines:
-            self._note(line)
-        if news.down and self._revive is not None and (urls := self._revive()):
+            self._servers.note(line)
+        if news.down and (urls := self._servers.restart()):
             ray.get(self._ledger.open.remote(urls))
 
     def _chunk_size(self, n: int) -> int:

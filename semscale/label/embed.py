@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from semscale.datasets.base import Dataset
 from semscale.datasets.samples import Sample, SampleTable
+from semscale.encoding.encoder import Encoder
 from semscale.encoding.image_outcomes import TooManyBadImagesError
 from semscale.encoding.segment import Float32
 from semscale.label.listing import Item, Listing
-
-if TYPE_CHECKING:
-    from semscale.study.who import AnyEncoder
 
 _ANY = "image"
 
@@ -39,7 +36,7 @@ class Embedded:
     sent: int
 
 
-def embed(encoder: AnyEncoder, listing: Listing, window: Sequence[Item], progress: Progress) -> Embedded:
+def embed(encoder: Encoder, listing: Listing, window: Sequence[Item], progress: Progress) -> Embedded:
     """Encode what is not in the store and return the rows of a window.
 
     Raises:
@@ -64,7 +61,7 @@ def embed(encoder: AnyEncoder, listing: Listing, window: Sequence[Item], progres
 
 
 def _embed_texts(
-    encoder: AnyEncoder, window: Sequence[Item], usable: list[int], reasons: dict[int, str], progress: Progress
+    encoder: Encoder, window: Sequence[Item], usable: list[int], reasons: dict[int, str], progress: Progress
 ) -> Embedded:
     refused: dict[str, str] = {}
     sent = encoder.encode_texts([window[i].name for i in usable], progress, refused)
@@ -74,5 +71,5 @@ def _embed_texts(
     return Embedded(good, rows, reasons, sent)
 
 
-def _nothing(encoder: AnyEncoder) -> Float32:
+def _nothing(encoder: Encoder) -> Float32:
     return np.empty((0, encoder.identity.dimension), dtype=np.float32)

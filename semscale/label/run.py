@@ -7,8 +7,7 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
@@ -20,12 +19,8 @@ from semscale.label.listing import Item, Kind, Request
 from semscale.label.results import QUARANTINE, RESULTS, STATISTICS, ResultFiles
 from semscale.scoring.category_statistics import CategoryStatistics, RunningStatistics
 from semscale.scoring.nearest import nearest_categories
-from semscale.study.cluster import ray_cluster
+from semscale.study.backends import open_encoder
 from semscale.study.progress import Reporter
-from semscale.study.who import open_encoder, who_encodes
-
-if TYPE_CHECKING:
-    from semscale.study.who import AnyEncoder
 
 WINDOW = 2048
 """Items that are encoded at once; nothing in the files depends on it."""
@@ -94,7 +89,7 @@ def label(
     listing = request.open()
     folder = out or request.default_out(listing)
     with ExitStack() as stack:
-        encoder = _open_encoder(study, store, report, stack)
+        encoder = stack.enter_context(open_encoder(study, request.model, store, report))
         with report.stage("encoding categories", len(request.categories), "texts") as advance:
             encoder.encode_texts(request.categories, advance)
         texts = encoder.text_embeddings(request.categories)
@@ -140,18 +135,6 @@ def _study(request: Request) -> StudyConfig:
             "encoding": {"actors": request.actors},
         }
     )
-
-
-def _open_encoder(study: StudyConfig, store: Folder, report: Reporter, stack: ExitStack) -> AnyEncoder:
-    logs = Path(stack.enter_context(TemporaryDirectory(prefix="semscale-label-")))
-    if study.encoder == "server":
-        with report.stage("starting Ray"):
-            stack.enter_context(ray_cluster(study.ray.address))
-    who = who_encodes(study, study.models[0], store, logs, report)
-    stack.enter_context(who)
-    encoder = open_encoder(study, who, store, report)
-    stack.enter_context(encoder)
-    return encoder
 
 
 def statistics_table(categories: Sequence[str], found: CategoryStatistics) -> pd.DataFrame:

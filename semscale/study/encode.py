@@ -1,33 +1,31 @@
-"""Stage 1: bring every image and every text of a study into the store, by one model."""
+"""Stage 1, encode: every image and every text of a study, brought into the embedding store model by model."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pandas as pd
 
 from semscale.config import StudyConfig
 from semscale.datasets.duplicates import duplicate_notes
+from semscale.encoding.encoder import Encoder
 from semscale.encoding.encoder_fingerprint import EncoderIdentity
-from semscale.encoding.folder import Folder
-from semscale.encoding.image_outcomes import EncodedImages
+from semscale.encoding.folder import Folder, embedding_store
+from semscale.encoding.image_outcomes import EncodedImages, TooManyBadImagesError
 from semscale.encoding.segment import Float32
-from semscale.study.arms import Arm
+from semscale.study.arms import Arm, make_arms, write_ladders
+from semscale.study.backends import open_encoder
 from semscale.study.progress import Reporter
-from semscale.study.rundir import RunDirectory
-from semscale.study.who import Servers, open_encoder
-
-if TYPE_CHECKING:
-    from semscale.study.local import LocalModel
-    from semscale.study.who import AnyEncoder
+from semscale.study.rundir import RunDirectory, out_of
 
 
 @dataclass(frozen=True)
 class EncodedArm:
-    """An arm whose embeddings are in the store, and how to get at them.
+    """An arm whose embeddings are in the store.
 
     Attributes:
         arm: the dataset and its ladders.
@@ -37,7 +35,7 @@ class EncodedArm:
 
     arm: Arm
     images: EncodedImages
-    encoder: AnyEncoder
+    encoder: Encoder
 
     def image_embeddings(self) -> Float32:
         """Return the images' unit rows [n_images, dimension] in the order of ``images.positions``."""
@@ -53,11 +51,10 @@ class EncodedModel:
     """Everything of a study as one model sees it.
 
     Attributes:
-        identity: the encoder that the servers run.
+        identity: the encoder.
         arms: the encoded arms in the study's order.
-        images_sent: images that went to the servers on this occasion.
-        texts_sent: texts likewise.
-        work: a row per endpoint, node and actor that sent them.
+        images_sent, texts_sent: how many were encoded on this occasion.
+        work: a row per endpoint, node and actor that encoded them.
     """
 
     identity: EncoderIdentity
@@ -72,46 +69,86 @@ class EncodedModel:
         return [(name, file, reason) for name, images in found for file, reason in images.items()]
 
 
-def _most_bad(study: StudyConfig, arm: Arm) -> int:
-    return math.floor(study.max_bad_fraction * (len(arm.dataset.samples) + len(arm.dataset.rejected)))
+def encode_model(study: StudyConfig, arms: Sequence[Arm], encoder: Encoder, report: Reporter) -> EncodedModel:
+    """Encode what is not in the store yet."""
+    encoded = []
+    for arm in arms:
+        dataset, name = arm.dataset, arm.dataset.name
+        most_bad = math.floor(study.max_bad_fraction * (len(dataset.samples) + len(dataset.rejected)))
+        with report.stage(f"encoding {name}", len(dataset.samples), "images") as advance:
+            images = encoder.encode_images(dataset, advance, most_bad)
+        if images.quarantine:
+            report.note(f"{name}: {len(images.quarantine)} images cannot be used, see quarantine.csv")
+        for line in duplicate_notes(dataset.samples.pick(images.positions), images.keys):
+            report.note(f"{name}: {line}")
+        encoded.append(EncodedArm(arm, images, encoder))
+    # texts of all arms in one stream: the strategies share most of them
+    texts = list(dict.fromkeys(text for arm in arms for ladder in arm.ladders for text in ladder.flatten().texts))
+    with report.stage("encoding categories", len(texts), "texts") as advance:
+        texts_sent = encoder.encode_texts(texts, advance)
+    images_sent = sum(arm.images.sent for arm in encoded)
+    return EncodedModel(encoder.identity, encoded, images_sent, texts_sent, encoder.work.table())
 
 
 def write_work(directory: RunDirectory, encoded: Sequence[EncodedModel]) -> pd.DataFrame:
     """Return who encoded what on this occasion, over all models, and keep it beside the logs if there was anything."""
-    tables = [one.work.assign(model=one.identity.model) for one in encoded]
-    work = pd.concat(tables, ignore_index=True)
+    work = pd.concat([one.work.assign(model=one.identity.model) for one in encoded], ignore_index=True)
     if len(work):  # another occasion's file stays as it is when everything is in the store
         directory.write("logs/encoding.csv", work.to_csv(index=False).encode())
     return work
 
 
-def encode_model(
-    study: StudyConfig,
-    model: str,
-    arms: Sequence[Arm],
-    endpoints: Servers | LocalModel,
-    store: Folder,
-    report: Reporter,
-) -> EncodedModel:
-    """Encode what is not in the store yet; where servers do it Ray must be initialised.
+@dataclass(frozen=True)
+class EncodeResult:
+    """Result of encoding a study ahead of a sweep.
 
-    Raises:
-        SemscaleError: an endpoint is missing or another encoder, or a text cannot be encoded.
+    Attributes:
+        folder: the run directory, with the ladders and the quarantine.
+        store: root of the embedding store.
+        images_sent, texts_sent: how many were encoded on this occasion.
+        quarantined: images that could not be used.
+        work: a row per endpoint, node and actor that encoded them.
     """
-    with open_encoder(study, endpoints, store, report) as encoder:
-        encoded = []
-        for arm in arms:
-            name = arm.dataset.name
-            with report.stage(f"encoding {name}", len(arm.dataset.samples), "images") as advance:
-                images = encoder.encode_images(arm.dataset, advance, _most_bad(study, arm))
-            if images.quarantine:
-                report.note(f"{name}: {len(images.quarantine)} images cannot be used, see quarantine.csv")
-            for line in duplicate_notes(arm.dataset.samples.pick(images.positions), images.keys):
-                report.note(f"{name}: {line}")
-            encoded.append(EncodedArm(arm, images, encoder))
-        # texts of all arms in one stream: the strategies share most of them
-        texts = list(dict.fromkeys(text for arm in arms for ladder in arm.ladders for text in ladder.flatten().texts))
-        with report.stage("encoding categories", len(texts), "texts") as advance:
-            texts_sent = encoder.encode_texts(texts, advance)
-        work = encoder.work.table()
-    return EncodedModel(encoder.identity, encoded, sum(arm.images.sent for arm in encoded), texts_sent, work)
+
+    folder: Folder
+    store: Folder
+    images_sent: int
+    texts_sent: int
+    quarantined: int
+    work: pd.DataFrame
+
+
+def encode_study(
+    study: StudyConfig, out: Path | Folder | None, report: Reporter, arms: Sequence[Arm] | None = None
+) -> EncodeResult:
+    """Encode everything that a study needs and is not in the store; nothing is scored or recorded.
+
+    Args:
+        study: the validated study.
+        out: run directory, which a sweep of the same study goes on in; :func:`out_of` says which unless given.
+        report: shows the progress.
+        arms: of :func:`semscale.study.arms.make_arms`; made here unless given.
+    """
+    from semscale.study.cluster import connect  # Ray comes with it
+
+    store = embedding_store(study.store)
+    arms = make_arms(study, report) if arms is None else arms
+    encoded: list[EncodedModel] = []
+    quarantine: list[tuple[str, str, str]] = []
+    with RunDirectory(out_of(study, out), study) as directory, ExitStack() as stack:
+        write_ladders(arms, directory, report)
+        if study.encoder == "server":
+            connect(study, store, report, stack)
+        for model in study.models:
+            try:
+                with open_encoder(study, model, store, report, directory.path / "logs") as encoder:
+                    encoded.append(encode_model(study, arms, encoder, report))
+            except TooManyBadImagesError as error:
+                directory.write_quarantine([*quarantine, *error.rows()])
+                raise
+            quarantine += encoded[-1].quarantine()
+            directory.write_quarantine(quarantine)
+        work = write_work(directory, encoded)
+    images_sent, texts_sent = sum(one.images_sent for one in encoded), sum(one.texts_sent for one in encoded)
+    quarantined = len({row[:2] for row in quarantine})
+    return EncodeResult(directory.folder, store, images_sent, texts_sent, quarantined, work)

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -23,9 +20,8 @@ from semscale.encoding.folder import Folder
 from semscale.errors import SemscaleError
 from semscale.redact import shown
 from semscale.scoring.nearest import nearest_categories
-from semscale.study.cluster import ray_cluster
+from semscale.study.backends import open_encoder
 from semscale.study.progress import Reporter
-from semscale.study.who import open_encoder, who_encodes
 
 Float32 = npt.NDArray[np.float32]
 
@@ -163,15 +159,7 @@ def optimize(
     pool = candidate_pool(loaded.name, loaded.classes, loaded.domain, strategies)
     offered = [made.text for place in pool for made in place.categories.values() if made is not None]
     everything = list(dict.fromkeys([*loaded.classes, *offered]))
-    with ExitStack() as stack:
-        logs = Path(stack.enter_context(TemporaryDirectory(prefix="semscale-optimize-")))
-        if study.encoder == "server":
-            with report.stage("starting Ray"):
-                stack.enter_context(ray_cluster(study.ray.address))
-        who = who_encodes(study, model, store, logs, report)
-        stack.enter_context(who)
-        rows = open_encoder(study, who, store, report)
-        stack.enter_context(rows)
+    with open_encoder(study, model, store, report) as rows:
         with report.stage(f"encoding {loaded.name}", len(loaded.samples), "images") as advance:
             encoded = rows.encode_images(loaded, advance)
         with report.stage("encoding categories", len(everything), "texts") as advance:

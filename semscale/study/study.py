@@ -15,6 +15,7 @@ from semscale.encoding.image_outcomes import TooManyBadImagesError
 from semscale.encoding.store import LostRowsError
 from semscale.errors import SemscaleError
 from semscale.study.arms import Arm, make_arms, write_ladders
+from semscale.study.backends import open_encoder
 from semscale.study.cluster import connect
 from semscale.study.conclude import Conclusions, conclude_study
 from semscale.study.encode import EncodedModel, encode_model, write_work
@@ -23,10 +24,8 @@ from semscale.study.progress import Reporter
 from semscale.study.results import write_results
 from semscale.study.rundir import RunDirectory, out_of, slug
 from semscale.study.score import ScoredLadder, Tally, named, score_arm
-from semscale.study.stored import StoredModel
 from semscale.study.study_runs import StudyRuns
 from semscale.study.trials import places_of, run_trials
-from semscale.study.who import who_encodes
 from semscale.tracking.store import TrackingStore, open_store
 
 # a disk that damages what was just written is no place for a store
@@ -156,11 +155,8 @@ def _encode_and_score_model(
     attempts: list[EncodedModel] = []
     for left in range(_MOST_ATTEMPTS - 1, -1, -1):
         try:
-            if stored:
-                attempts.append(encode_model(study, model, arms, StoredModel(study, model, store), store, report))
-            else:
-                with who_encodes(study, model, store, directory.path / "logs", report) as who:
-                    attempts.append(encode_model(study, model, arms, who, store, report))
+            with open_encoder(study, model, store, report, directory.path / "logs", stored) as encoder:
+                attempts.append(encode_model(study, arms, encoder, report))
             return _score_model(study, model, attempts[-1], directory, report), attempts
         except LostRowsError as error:
             if not left:

@@ -28,8 +28,9 @@ from semscale.datasets.base import Dataset
 from semscale.datasets.bundled import load_bundled
 from semscale.datasets.registry import load_dataset
 from semscale.encoding.client import EncodeClient
-from semscale.encoding.encoder import Encoder
+from semscale.encoding.distributed import DistributedEncoder
 from semscale.encoding.handshake import shake_hands
+from semscale.encoding.servers import Servers
 from semscale.models.loading import LoadedModel, load_model
 from semscale.models.transforms import PixelReader
 from semscale.serving.launcher import launch_server
@@ -140,7 +141,7 @@ def client_rate(dataset: Dataset, files: Sequence[bytes], rounds: int, folder: P
             theirs.append(seconds_of(partial(encode_plain, size)))
             store = folder / f"store-{number}"
             identity = shake_hands([server.url], MODEL, store)
-            with Encoder(identity, [server.url], store) as encoder:
+            with DistributedEncoder(identity, Servers([server.url]), store) as encoder:
                 encoder.wait_for_actors()  # their start is a fixed cost of a study, not one of an image
                 ours.append(seconds_of(partial(encoder.encode_images, dataset)))
     return row(f"semscale's rate against clip-client's, {MODEL}", ratios(theirs, ours))

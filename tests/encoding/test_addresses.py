@@ -14,9 +14,10 @@ import pytest
 from semscale.datasets.registry import load_dataset
 from semscale.encoding import pool
 from semscale.encoding.addresses import Addresses, certificate_name
-from semscale.encoding.encoder import Encoder
+from semscale.encoding.distributed import DistributedEncoder
 from semscale.encoding.endpoint_pool import Roster
 from semscale.encoding.handshake import shake_hands
+from semscale.encoding.servers import Servers
 from semscale.errors import SemscaleError
 from semscale.serving.launcher import launch_server
 
@@ -127,16 +128,18 @@ def test_servers_come_and_go_amid_the_work(
             if stages and count >= total * (4 - len(stages)) // 5:
                 stages.pop(0)()
 
-        def watch() -> tuple[str, ...]:
-            if not stages[1:] and not file.read_text():
-                time.sleep(0.2)  # as if nobody were there for a while
-                stages.pop(0)()
-            return addresses.now()
+        class Watched(Servers):
+            can_change = True
+
+            def discover(self) -> tuple[str, ...]:
+                if not stages[1:] and not file.read_text():
+                    time.sleep(0.2)  # as if nobody were there for a while
+                    stages.pop(0)()
+                return addresses.now()
 
         identity = shake_hands(addresses.now(), "semscale-mini", tmp_path / "store")
-        with Encoder(
-            identity, addresses.now(), tmp_path / "store", actors=1, batch_size=8, note=notes.append, watch=watch
-        ) as encoder:
+        servers = Watched(addresses.now(), note=notes.append)
+        with DistributedEncoder(identity, servers, tmp_path / "store", actors=1, batch_size=8) as encoder:
             found = encoder.encode_images(dataset, progress)
             work = encoder.work.table()
             ours = encoder.image_embeddings(found.keys)
@@ -145,7 +148,7 @@ def test_servers_come_and_go_amid_the_work(
     assert work["images"].sum() == 1200
     assert f"new server {second.url}" in notes
     assert f"server {mini_server} is gone" in notes
-    with Encoder(
-        shake_hands([mini_server], "semscale-mini", tmp_path / "other"), [mini_server], tmp_path / "other"
+    with DistributedEncoder(
+        shake_hands([mini_server], "semscale-mini", tmp_path / "other"), Servers([mini_server]), tmp_path / "other"
     ) as encoder:
         assert np.array_equal(encoder.image_embeddings(encoder.encode_images(dataset).keys), ours)

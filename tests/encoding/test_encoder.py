@@ -19,8 +19,9 @@ from semscale.datasets.picture import decode
 from semscale.datasets.registry import load_dataset
 from semscale.datasets.samples import Sample, SampleTable
 from semscale.encoding.client import EncodeClient, ServerUnavailableError
-from semscale.encoding.encoder import Encoder
+from semscale.encoding.distributed import DistributedEncoder
 from semscale.encoding.handshake import EncoderIdentity, shake_hands
+from semscale.encoding.servers import Servers
 from semscale.errors import SemscaleError
 
 
@@ -30,8 +31,10 @@ def identity(mini_server: str, tmp_path: Path) -> EncoderIdentity:
 
 
 @pytest.fixture
-def encoder(identity: EncoderIdentity, mini_server: str, tmp_path: Path, ray_session: None) -> Iterator[Encoder]:
-    with Encoder(identity, [mini_server], tmp_path / "store", actors=2, batch_size=16) as made:
+def encoder(
+    identity: EncoderIdentity, mini_server: str, tmp_path: Path, ray_session: None
+) -> Iterator[DistributedEncoder]:
+    with DistributedEncoder(identity, Servers([mini_server]), tmp_path / "store", actors=2, batch_size=16) as made:
         yield made
 
 
@@ -55,7 +58,7 @@ def in_process(dataset: Dataset, texts: list[str]) -> tuple[np.ndarray, np.ndarr
     return images, words
 
 
-def test_embeddings_equal_open_clip_in_this_process(encoder: Encoder) -> None:
+def test_embeddings_equal_open_clip_in_this_process(encoder: DistributedEncoder) -> None:
     dataset = load_dataset("shapes", limit=40)
     texts = ["circle", "Large cross", "a photo of a seven", "ünïcode ☂"]
     encoded = encoder.encode_images(dataset)
@@ -68,7 +71,7 @@ def test_embeddings_equal_open_clip_in_this_process(encoder: Encoder) -> None:
 
 
 def test_large_photographs_arrive_as_if_the_server_had_resized_them(
-    encoder: Encoder, mini_server: str, tmp_path: Path
+    encoder: DistributedEncoder, mini_server: str, tmp_path: Path
 ) -> None:
     noise = np.random.default_rng(5).integers(0, 256, (300, 420, 3), dtype=np.uint8)
     for name, size in (("a/wide.jpg", (420, 300)), ("b/tall.png", (97, 311))):
@@ -87,18 +90,19 @@ async def _encode(url: str, contents: list[bytes]):  # type: ignore[no-untyped-d
 
 
 def test_servers_are_asked_for_when_there_is_something_to_send(
-    encoder: Encoder, identity: EncoderIdentity, mini_server: str, tmp_path: Path
+    encoder: DistributedEncoder, identity: EncoderIdentity, mini_server: str, tmp_path: Path
 ) -> None:
     started: list[str] = []
 
-    def start() -> list[str]:
-        started.append(mini_server)
-        return [mini_server]
+    class Starting(Servers):
+        def start(self) -> list[str]:
+            started.append(mini_server)
+            return [mini_server]
 
     dataset = load_dataset("digits", limit=30)
     encoder.encode_images(dataset)
     encoder.encode_texts(["seven"])
-    with Encoder(identity, start, tmp_path / "store", batch_size=4) as lazy:
+    with DistributedEncoder(identity, Starting(), tmp_path / "store", batch_size=4) as lazy:
         found = lazy.encode_images(dataset)
         assert (found.sent, lazy.encode_texts(["seven"]), started) == (0, 0, [])
         assert lazy.encode_images(load_dataset("digits", limit=60)).sent == 30
@@ -109,17 +113,18 @@ def test_servers_are_asked_for_when_there_is_something_to_send(
 def test_a_server_that_does_not_start_stops_the_encoding(
     identity: EncoderIdentity, tmp_path: Path, ray_session: None
 ) -> None:
-    def start() -> list[str]:
-        raise SemscaleError("it does not start")
+    class Failing(Servers):
+        def start(self) -> list[str]:
+            raise SemscaleError("it does not start")
 
     with (
-        Encoder(identity, start, tmp_path / "store") as lazy,
+        DistributedEncoder(identity, Failing(), tmp_path / "store") as lazy,
         pytest.raises(SemscaleError, match="it does not start"),
     ):
         lazy.encode_texts(["seven"])
 
 
-def test_copies_are_sent_once(encoder: Encoder) -> None:
+def test_copies_are_sent_once(encoder: DistributedEncoder) -> None:
     dataset = load_dataset("digits", limit=30)
     doubled = Dataset(
         "doubled",
@@ -150,7 +155,7 @@ def test_one_bad_document_does_not_cost_the_others(mini_server: str) -> None:
     assert np.array_equal(encoded.embeddings[good], alone.embeddings[good])
 
 
-def test_empty_text_stops_the_study_with_its_name(encoder: Encoder) -> None:
+def test_empty_text_stops_the_study_with_its_name(encoder: DistributedEncoder) -> None:
     with pytest.raises(SemscaleError, match="category text cannot be encoded"):
         encoder.encode_texts(["cat", "   "])
 
@@ -192,7 +197,7 @@ def test_large_photographs_can_be_decoded_as_drafts(mini_server: str, tmp_path: 
     rows = {}
     for draft in (False, True):
         identity = shake_hands([mini_server], "semscale-mini", tmp_path / "store", draft=draft)
-        with Encoder(identity, [mini_server], tmp_path / "store", actors=1) as encoder:
+        with DistributedEncoder(identity, Servers([mini_server]), tmp_path / "store", actors=1) as encoder:
             encoded = encoder.encode_images(dataset)
             rows[draft] = encoder.image_embeddings(encoded.keys)
         assert encoded.sent == 2
@@ -211,7 +216,7 @@ def test_other_embeddings_under_a_known_name_are_refused(
         shake_hands([mini_server], "semscale-mini", tmp_path / "store")
 
 
-def test_rank_of_clip_client_gives_the_kernels_labels(encoder: Encoder, mini_server: str) -> None:
+def test_rank_of_clip_client_gives_the_kernels_labels(encoder: DistributedEncoder, mini_server: str) -> None:
     """The original tool's way, the server's /rank for every image, against the fused kernel with `max`."""
     from clip_client import Client
     from docarray import Document, DocumentArray

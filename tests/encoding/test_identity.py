@@ -9,10 +9,10 @@ import pytest
 
 from semscale.encoding.encoder_fingerprint import (
     EncoderIdentity,
+    cache_fingerprint,
+    cached_fingerprint,
+    evict_fingerprint,
     fingerprint_of,
-    forget_origin,
-    recall_origin,
-    remember_origin,
 )
 
 INFO = {"name": "m", "architecture": "a", "weights_sha256": "00", "embedding_dim": 2, "dtype": "fp32", "preprocess": {}}
@@ -25,22 +25,22 @@ def noted(store: Path, info: dict[str, object], origin: str = "abc") -> EncoderI
     folder.mkdir(parents=True)
     record = {"model": "m", "info": info, "probe": [[1.0, 0.0], [0.0, 1.0]]}
     (folder / "encoder.json").write_text(json.dumps(record), encoding="utf-8")
-    remember_origin(store, identity, origin)
+    cache_fingerprint(store, identity, origin)
     return identity
 
 
 def test_what_was_remembered_is_recalled_until_forgotten(tmp_path: Path) -> None:
     identity = noted(tmp_path, INFO)
-    assert recall_origin(tmp_path, "m", "abc") == identity
-    assert recall_origin(tmp_path, "m", "abd") is None
-    forget_origin(tmp_path, "abc")
-    assert recall_origin(tmp_path, "m", "abc") is None
+    assert cached_fingerprint(tmp_path, "m", "abc") == identity
+    assert cached_fingerprint(tmp_path, "m", "abd") is None
+    evict_fingerprint(tmp_path, "abc")
+    assert cached_fingerprint(tmp_path, "m", "abc") is None
 
 
 def test_two_encoders_of_one_origin_are_a_doubt(tmp_path: Path) -> None:
     noted(tmp_path, INFO)
     noted(tmp_path, INFO | {"weights_sha256": "11"})
-    assert recall_origin(tmp_path, "m", "abc") is None
+    assert cached_fingerprint(tmp_path, "m", "abc") is None
 
 
 @pytest.mark.parametrize(
@@ -58,10 +58,10 @@ def test_two_encoders_of_one_origin_are_a_doubt(tmp_path: Path) -> None:
 def test_a_record_that_does_not_fit_its_folder_is_a_doubt(record: str, tmp_path: Path) -> None:
     identity = noted(tmp_path, INFO)
     (tmp_path / identity.fingerprint / "encoder.json").write_text(record, encoding="utf-8")
-    assert recall_origin(tmp_path, "m", "abc") is None
+    assert cached_fingerprint(tmp_path, "m", "abc") is None
 
 
 def test_the_note_goes_with_the_encoders_folder(tmp_path: Path) -> None:
     identity = noted(tmp_path, INFO)
     (tmp_path / identity.fingerprint / "encoder.json").unlink()
-    assert recall_origin(tmp_path, "m", "abc") is None
+    assert cached_fingerprint(tmp_path, "m", "abc") is None

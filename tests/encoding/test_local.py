@@ -12,25 +12,29 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from semscale.config import StudyConfig, study_from
+from semscale.config import study_from
 from semscale.datasets.base import Dataset
 from semscale.datasets.registry import load_dataset
+from semscale.encoding.distributed import DistributedEncoder
 from semscale.encoding.encoder import Encoder
 from semscale.encoding.folder import Folder
 from semscale.encoding.handshake import shake_hands
 from semscale.encoding.image_outcomes import TooManyBadImagesError
-from semscale.encoding.local import LocalEncoder
+from semscale.encoding.servers import Servers
 from semscale.errors import SemscaleError
-from semscale.study.local import LocalModel
+from semscale.study.backends import InProcess
 from semscale.study.progress import Quiet
 
 TEXTS = [f"a picture of the number {i}" for i in range(70)] + ["dog", "ein Hund", "犬"]
 STUDY = study_from({"encoder": "local"})
 
 
-def local(store: Path, study: StudyConfig = STUDY) -> LocalEncoder:
-    model = LocalModel(study, "semscale-mini", Folder.of(store), Quiet())
-    return LocalEncoder(model.identity(), model.load, store)
+def backend(store: Path) -> InProcess:
+    return InProcess(STUDY, "semscale-mini", Folder.of(store), Quiet())
+
+
+def local(store: Path) -> Encoder:
+    return backend(store).open()
 
 
 def png(color: tuple[int, int, int], size: tuple[int, int] = (50, 40)) -> bytes:
@@ -62,7 +66,7 @@ def test_either_finds_in_the_store_what_the_other_would_have_given(
     digits = load_dataset("digits", per_class=30)
     theirs, ours = tmp_path / "theirs", tmp_path / "ours"
     identity = shake_hands([mini_server], "semscale-mini", theirs)
-    with Encoder(identity, [mini_server], theirs, actors=1) as server:
+    with DistributedEncoder(identity, Servers([mini_server]), theirs, actors=1) as server:
         served, served_bad = server.encode_images(digits), server.encode_images(damaged)
         server.encode_texts(TEXTS)
         pictures, texts = server.image_embeddings(served.keys), server.text_embeddings(TEXTS)
@@ -124,8 +128,8 @@ def test_what_was_encoded_before_an_interruption_is_kept(tmp_path: Path) -> None
 
 def test_a_model_whose_rows_are_all_stored_is_not_loaded(tmp_path: Path) -> None:
     local(tmp_path).encode_texts(TEXTS)
-    model = LocalModel(STUDY, "semscale-mini", Folder.of(tmp_path), Quiet())
-    encoder = LocalEncoder(model.identity(), model.load, tmp_path)
+    model = backend(tmp_path)
+    encoder = model.open()
     assert encoder.encode_texts(TEXTS) == 0
     assert model._loaded is None
 
@@ -135,8 +139,8 @@ def test_what_the_model_gives_must_be_what_it_gave(tmp_path: Path) -> None:
     (record,) = tmp_path.glob("*/encoder.json")
     told = json.loads(record.read_text())
     record.write_text(json.dumps(told | {"probe": [[-number for number in row] for row in told["probe"]]}))
-    model = LocalModel(STUDY, "semscale-mini", Folder.of(tmp_path), Quiet())
-    model.identity()
+    model = backend(tmp_path)
+    model.fingerprint()
     with pytest.raises(SemscaleError, match="other embeddings"):
         model.load()
 
@@ -144,14 +148,13 @@ def test_what_the_model_gives_must_be_what_it_gave(tmp_path: Path) -> None:
 def test_neither_jina_nor_ray_is_needed(tmp_path: Path) -> None:
     code = f"""
 import sys
-from pathlib import Path
 from semscale.config import study_from
 from semscale.encoding.folder import Folder
-from semscale.encoding.local import LocalEncoder
-from semscale.study.local import LocalModel
+from semscale.study.backends import open_encoder
 from semscale.study.progress import Quiet
-model = LocalModel(study_from({{"encoder": "local"}}), "semscale-mini", Folder.of({str(tmp_path)!r}), Quiet())
-LocalEncoder(model.identity(), model.load, Path({str(tmp_path)!r})).encode_texts(["dog"])
+study, store = study_from({{"encoder": "local"}}), Folder.of({str(tmp_path)!r})
+with open_encoder(study, "semscale-mini", store, Quiet()) as encoder:
+    encoder.encode_texts(["dog"])
 print(*sorted({{"jina", "ray", "docarray", "clip_client", "clip_server", "mlflow"}} & set(sys.modules)))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=250, check=True)

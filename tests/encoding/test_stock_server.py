@@ -19,9 +19,15 @@ from clip_server.model import clip
 
 from semscale.datasets.registry import load_dataset
 from semscale.encoding.client import EncodeClient
+<<<<<<< HEAD
 from semscale.encoding.encoder import Encoder
 from semscale.encoding.handshake import shake_hands
+=======
+from semscale.encoding.distributed import DistributedEncoder
+from semscale.encoding.handshake import ask, shake_hands
+>>>>>>> 1c229a0 (Encoding: one backend per way of encoding; an encoder sends to a Servers object, and the store alone needs no actors)
 from semscale.encoding.image_pipeline import to_ppm
+from semscale.encoding.servers import Servers
 from semscale.errors import SemscaleError
 from semscale.models.mini import load_mini
 
@@ -52,7 +58,7 @@ def test_whole_files_are_sent_and_come_back_as_the_server_computes_them(
     identity = shake_hands([stock_server], "some-clip", tmp_path)
     assert identity.info is None
     assert identity.fingerprint.startswith("some-clip-")
-    with Encoder(identity, [stock_server], tmp_path, actors=1, batch_size=8) as encoder:
+    with DistributedEncoder(identity, Servers([stock_server]), tmp_path, actors=1, batch_size=8) as encoder:
         encoded = encoder.encode_images(dataset)
         encoder.encode_texts(["circle", "star"])
         ours = encoder.image_embeddings(encoded.keys)

@@ -18,8 +18,9 @@ import pytest
 
 from semscale.datasets.base import Dataset
 from semscale.datasets.registry import load_dataset
-from semscale.encoding.encoder import Encoder
+from semscale.encoding.distributed import DistributedEncoder
 from semscale.encoding.handshake import shake_hands
+from semscale.encoding.servers import Servers
 from semscale.encoding.store import EmbeddingStore
 from semscale.errors import SemscaleError
 
@@ -105,6 +106,6 @@ def undisturbed(
     """The rows of the whole dataset without any fault."""
     store = tmp_path_factory.mktemp("undisturbed")
     identity = shake_hands([mini_server], "semscale-mini", store)
-    with Encoder(identity, [mini_server], store, batch_size=16) as encoder:
+    with DistributedEncoder(identity, Servers([mini_server]), store, batch_size=16) as encoder:
         assert encoder.encode_images(dataset).sent == len(dataset.samples)
     return EmbeddingStore(store / identity.fingerprint / "image")

@@ -11,8 +11,9 @@ import pytest
 from PIL import Image
 
 from semscale.datasets.registry import load_dataset
-from semscale.encoding.encoder import Encoder
+from semscale.encoding.distributed import DistributedEncoder
 from semscale.encoding.handshake import shake_hands
+from semscale.encoding.servers import Servers
 from semscale.encoding.store import EmbeddingStore
 
 GREY = 77
@@ -30,7 +31,7 @@ def test_poison_is_isolated_and_its_neighbours_are_encoded(
     dataset = load_dataset(f"folder:{folder}")
     urls = [odd_server(poison=GREY, log=str(log)).url for _ in range(replicas)]
     identity = shake_hands(urls, "semscale-mini", store)
-    with Encoder(identity, urls, store, batch_size=16) as encoder:
+    with DistributedEncoder(identity, Servers(urls), store, batch_size=16) as encoder:
         encoded = encoder.encode_images(dataset)
         reason = "the model process ended while it encoded this image"
         assert encoded.quarantine == dict.fromkeys(names, reason)

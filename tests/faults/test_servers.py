@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 
 from semscale.datasets.base import Dataset
-from semscale.encoding.encoder import Encoder
+from semscale.encoding.distributed import DistributedEncoder
 from semscale.encoding.encoder_fingerprint import EncoderIdentity
 from semscale.encoding.handshake import shake_hands
 from semscale.encoding.image_outcomes import EncodedImages
+from semscale.encoding.servers import Servers
 from semscale.encoding.store import EmbeddingStore
 from semscale.errors import SemscaleError
 
@@ -24,7 +25,7 @@ def identity(mini_server: str, tmp_path: Path) -> EncoderIdentity:
     return shake_hands([mini_server], "semscale-mini", tmp_path / "store")
 
 
-def check(encoder: Encoder, encoded: EncodedImages, undisturbed: EmbeddingStore) -> None:
+def check(encoder: DistributedEncoder, encoded: EncodedImages, undisturbed: EmbeddingStore) -> None:
     assert len(encoded.keys) == len(undisturbed)
     assert np.array_equal(encoder.image_embeddings(encoded.keys), undisturbed.read(encoded.keys))
 
@@ -46,7 +47,7 @@ def test_a_server_that_is_killed_and_comes_back_is_waited_for(
         if not notes and server.process.poll() is None:
             server.kill()
 
-    with Encoder(identity, [server.url], tmp_path / "store", batch_size=16, note=note) as encoder:
+    with DistributedEncoder(identity, Servers([server.url], note=note), tmp_path / "store", batch_size=16) as encoder:
         check(encoder, encoder.encode_images(dataset, killed_once), undisturbed)
     assert notes[0].startswith(f"waiting for {server.url} (1 s of 120 s)...")
 
@@ -58,7 +59,7 @@ def test_a_server_that_stays_away_stops_the_encoding_and_what_is_encoded_is_kept
     server = odd_server(delay=0.002)
     shake_hands([server.url], "semscale-mini", tmp_path / "store")
     with (
-        Encoder(identity, [server.url], tmp_path / "store", batch_size=16, patience=2) as encoder,
+        DistributedEncoder(identity, Servers([server.url], patience=2), tmp_path / "store", batch_size=16) as encoder,
         pytest.raises(SemscaleError, match="no clip-server answers any more") as caught,
     ):
         encoder.encode_images(dataset, lambda done, total: server.kill())
@@ -66,7 +67,7 @@ def test_a_server_that_stays_away_stops_the_encoding_and_what_is_encoded_is_kept
     assert "what is encoded is kept" in str(caught.value.hint)
     kept = len(EmbeddingStore(tmp_path / "store" / identity.fingerprint / "image"))
     assert kept > 0
-    with Encoder(identity, [mini_server], tmp_path / "store", batch_size=16) as encoder:
+    with DistributedEncoder(identity, Servers([mini_server]), tmp_path / "store", batch_size=16) as encoder:
         assert encoder.encode_images(dataset).sent == len(dataset.samples) - kept
 
 
@@ -77,7 +78,9 @@ def test_another_endpoint_takes_over_from_one_that_hangs(
         listener.bind(("127.0.0.1", 0))
         listener.listen(100)
         hung = f"grpc://127.0.0.1:{listener.getsockname()[1]}"
-        with Encoder(identity, [hung, mini_server], tmp_path / "store", batch_size=16, deadline=5) as encoder:
+        with DistributedEncoder(
+            identity, Servers([hung, mini_server]), tmp_path / "store", batch_size=16, deadline=5
+        ) as encoder:
             check(encoder, encoder.encode_images(dataset), undisturbed)
 
 
@@ -111,13 +114,13 @@ def test_a_wrong_endpoint_is_refused_by_name_and_its_work_goes_to_the_others(
     wrong.wait()
     notes: list[str] = []
     urls = [wrong.url, mini_server]
-    with Encoder(identity, urls, tmp_path / "store", batch_size=16, note=notes.append) as encoder:
+    with DistributedEncoder(identity, Servers(urls, note=notes.append), tmp_path / "store", batch_size=16) as encoder:
         encoded = encoder.encode_images(dataset)
         check(encoder, encoded, undisturbed)
         assert encoded.sent == len(dataset.samples)
         encoder.encode_texts(["until the driver has heard of it"])
     with (
-        Encoder(identity, [wrong.url], tmp_path / "store") as encoder,
+        DistributedEncoder(identity, Servers([wrong.url]), tmp_path / "store") as encoder,
         pytest.raises(SemscaleError, match="no clip-server is left") as caught,
     ):
         encoder.encode_texts(["something new"])
@@ -146,11 +149,11 @@ def test_an_endpoint_that_comes_back_as_another_model_is_refused_amid_the_run(
             after[0].wait()
 
     with (
-        Encoder(identity, [server.url], tmp_path / "store", batch_size=16) as encoder,
+        DistributedEncoder(identity, Servers([server.url]), tmp_path / "store", batch_size=16) as encoder,
         pytest.raises(SemscaleError, match="no clip-server is left"),
     ):
         encoder.encode_images(dataset, replaced)
-    with Encoder(identity, [server.url, mini_server], tmp_path / "store", batch_size=16) as encoder:
+    with DistributedEncoder(identity, Servers([server.url, mini_server]), tmp_path / "store", batch_size=16) as encoder:
         check(encoder, encoder.encode_images(dataset), undisturbed)
 
 
@@ -165,7 +168,7 @@ def test_load_follows_speed(
     counts = [tmp_path / "fast", tmp_path / "slow"]
     fast, slow = (odd_server(delay=delay, count=str(count)) for delay, count in zip((0.002, 0.1), counts, strict=True))
     shake_hands([fast.url, slow.url], "semscale-mini", tmp_path / "store")
-    with Encoder(identity, [fast.url, slow.url], tmp_path / "store", batch_size=8) as encoder:
+    with DistributedEncoder(identity, Servers([fast.url, slow.url]), tmp_path / "store", batch_size=8) as encoder:
         check(encoder, encoder.encode_images(dataset), undisturbed)
     many, few = (sum(map(int, count.read_text().split())) for count in counts)
     # each actor of the slow one holds two chunks from the start: 128 of the 600 pictures

@@ -11,7 +11,7 @@ import pytest
 from mlflow import MlflowClient
 
 from semscale.config import StudyConfig, study_from
-from semscale.encoding.encoder_fingerprint import fingerprint_of, recall_origin, remember_origin
+from semscale.encoding.encoder_fingerprint import cache_fingerprint, cached_fingerprint, fingerprint_of
 from semscale.errors import SemscaleError
 from semscale.models.model_fingerprint import model_origin
 from semscale.study.progress import Quiet
@@ -90,7 +90,7 @@ def test_a_wrong_note_about_the_model_is_refused_by_its_server_and_then_gone(
 ) -> None:
     origin = model_origin("semscale-mini", "cpu", None)
     assert origin is not None
-    true = recall_origin(place / "store", "semscale-mini", origin)
+    true = cached_fingerprint(place / "store", "semscale-mini", origin)
     assert true is not None
     assert true.info is not None
     # the folder of other weights, with a note that the bundled files gave them
@@ -101,11 +101,11 @@ def test_a_wrong_note_about_the_model_is_refused_by_its_server_and_then_gone(
     record = json.loads((place / "store" / true.fingerprint / "encoder.json").read_text()) | {"info": info}
     (folder / "encoder.json").write_text(json.dumps(record))
     false = type(true)(true.model, folder.name, true.dimension, info)
-    remember_origin(store, false, origin)
+    cache_fingerprint(store, false, origin)
     wrong = study.model_copy(update={"store": str(store)})
     with pytest.raises(SemscaleError, match="another encoder than the model's files gave before"):
         sweep(wrong, tmp_path / "run", Quiet())
     assert not list(folder.glob("image/*"))
     result = sweep(wrong, tmp_path / "run", Quiet())
     assert result.images_sent == 40
-    assert recall_origin(store, "semscale-mini", origin) == true
+    assert cached_fingerprint(store, "semscale-mini", origin) == true

@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 from semscale.cli import main
 from semscale.config import StudyConfig, study_from
 from semscale.errors import SemscaleError
-from semscale.study.fill import Filled, fill_store
+from semscale.study.encode import EncodeResult, encode_study
 from semscale.study.progress import Quiet
 from semscale.study.results import regenerate_report
 from semscale.study.study import SweepResult, out_of, sweep
@@ -28,7 +28,7 @@ class Parts:
 
     study: StudyConfig
     run: Path
-    filled: Filled
+    filled: EncodeResult
     scored: SweepResult
 
 
@@ -42,7 +42,7 @@ def parts(mini_server: str, ray_session: None, tmp_path_factory: pytest.TempPath
     place = tmp_path_factory.mktemp("parts")
     study = make_study(mini_server, place / "store")
     run = place / "runs" / "parts"
-    filled = fill_store(study, run, Quiet())
+    filled = encode_study(study, run, Quiet())
     # nobody listens there
     nowhere = make_study("grpc://127.0.0.1:1", place / "store")
     return Parts(study, run, filled, sweep(nowhere, run, Quiet(), stored=True))

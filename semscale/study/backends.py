@@ -1,0 +1,376 @@
+"""Encoding backends: clip-servers, a model in this process, or the embedding store alone."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+
+from semscale.access import Access, read_access
+from semscale.config import StudyConfig
+from semscale.encoding.addresses import Addresses
+from semscale.encoding.encoder import Encoder
+from semscale.encoding.encoder_fingerprint import (
+    PROBE_TEXT,
+    EncoderIdentity,
+    cache_fingerprint,
+    cached_fingerprint,
+    check_probe,
+    evict_fingerprint,
+    probe_image,
+    stored_identity,
+)
+from semscale.encoding.folder import Folder
+from semscale.encoding.local import LocalEncoder
+from semscale.encoding.segment import to_unit
+from semscale.encoding.servers import Servers
+from semscale.errors import SemscaleError
+from semscale.models.model_fingerprint import model_origin
+from semscale.study.progress import Reporter
+
+if TYPE_CHECKING:  # torch and jina come with them
+    from semscale.models.in_process import InProcessModel
+    from semscale.serving.launcher import ServerHandle
+
+_MOST_RESTARTS = 3
+_LOOK_EVERY = 1.0
+
+
+class EncodingBackend(ABC):
+    """What encodes for one model of a study; a context manager, with which ends what it started.
+
+    Args:
+        study: its sections ``server`` and ``encoding`` say how.
+        model: the model's name.
+        store: root of the embedding store.
+        report: shows what is loaded or started.
+    """
+
+    def __init__(self, study: StudyConfig, model: str, store: Folder, report: Reporter) -> None:
+        self._study = study
+        self._model = model
+        self._store = store
+        self._report = report
+        self._draft = study.encoding.draft
+        self._identity: EncoderIdentity | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        return
+
+    @abstractmethod
+    def fingerprint(self) -> EncoderIdentity:
+        """Return which encoder it is; raises SemscaleError where it cannot be had or is not what is in the store."""
+
+    @abstractmethod
+    def open(self) -> Encoder:
+        """Return the encoder, a context manager."""
+
+    def _origin(self) -> str | None:
+        """Return the digest of the model's files, if they are on this machine; drafts have one of their own."""
+        origin = model_origin(self._model, self._study.server.device, self._study.server.dtype)
+        return f"{origin}-draft" if origin and self._draft else origin
+
+    def _cached(self) -> EncoderIdentity | None:
+        origin = self._origin()
+        return cached_fingerprint(self._store, self._model, origin, self._draft) if origin else None
+
+    def _accept(self, identity: EncoderIdentity, origin: str | None) -> None:
+        """Take the identity of what was just loaded from the files of this origin; refuse it if another was cached."""
+        known = self._identity
+        if known is not None and known.fingerprint != identity.fingerprint:
+            if origin:
+                evict_fingerprint(self._store, origin)
+            raise SemscaleError(
+                "it is another encoder than the model's files gave before",
+                where=self._model,
+                found=identity.fingerprint,
+                expected=known.fingerprint,
+                hint="give the same command again: it loads the model first",
+            )
+        self._identity = identity
+        if origin and origin == self._origin():  # files that changed meanwhile are not known
+            cache_fingerprint(self._store, identity, origin)
+
+
+class StoreOnly(EncodingBackend):
+    """The embedding store alone: everything that a study needs must be in it."""
+
+    def fingerprint(self) -> EncoderIdentity:
+        """Return the encoder of the model's files, where they are here, or else the only one of this name."""
+        if known := self._cached():
+            return known
+        folders = [name.partition("/")[0] for name in self._store.find("*/encoder.json")]
+        found = [one for name in folders if (one := stored_identity(self._store, name, self._model, self._draft))]
+        dtype = self._study.server.dtype
+        if dtype is not None and len(found) > 1:
+            found = [one for one in found if one.info is None or one.info.get("dtype") == dtype]
+        if len(found) == 1:
+            return found[0]
+        several = "name the servers and use `semscale sweep`, or say server: {dtype: ...}"
+        none = "encode the study first, with the same --store: semscale encode STUDY"
+        raise SemscaleError(
+            f"the embedding store has {'several encoders' if found else 'no rows'} of this model",
+            where=f"{self._model}, {self._store}",
+            found=", ".join(one.fingerprint for one in found) or None,
+            hint=several if found else none,
+        )
+
+    def open(self) -> Encoder:
+        """Return an encoder that refuses what is not stored."""
+        return LocalEncoder(self.fingerprint(), None, self._store)
+
+
+class InProcess(EncodingBackend):
+    """A model in this process, which is loaded once and only when it is needed."""
+
+    _loaded: InProcessModel | None = None
+
+    def fingerprint(self) -> EncoderIdentity:
+        """Return which encoder it is; the model is loaded for the answer unless its files were loaded before."""
+        self._identity = self._identity or self._cached()
+        if self._identity is None:
+            self.load()
+        assert self._identity is not None
+        return self._identity
+
+    def open(self) -> Encoder:
+        """Return the encoder in this process."""
+        return LocalEncoder(self.fingerprint(), self.load, self._store)
+
+    def load(self) -> InProcessModel:
+        """Return the model; raises SemscaleError if it cannot be had or is not what :meth:`fingerprint` said."""
+        if self._loaded is None:
+            origin = self._origin()
+            self._report.note(f"loading {self._model}")
+            loaded = self._read()
+            self._accept(self._verify(loaded), origin)
+            self._loaded = loaded
+        return self._loaded
+
+    def _read(self) -> InProcessModel:
+        try:
+            from semscale.models.in_process import InProcessModel
+        except ModuleNotFoundError as error:
+            raise SemscaleError(
+                "encoding in this process needs open_clip and torch",
+                where="encoder: local",
+                found=f"no module {error.name}",
+                hint='pip install "semscale[server]", or name servers with --server',
+            ) from error
+        with warnings.catch_warnings():
+            # in a notebook tqdm, which comes with the hub's client, asks for widgets that nothing here needs
+            warnings.filterwarnings("ignore", message="IProgress not found")
+            return InProcessModel(self._model, self._study.server.device, self._study.server.dtype)
+
+    def _verify(self, loaded: InProcessModel) -> EncoderIdentity:
+        identity = EncoderIdentity.of(self._model, loaded.info, int(loaded.info["embedding_dim"]), self._draft)
+        identity.check_draft(self._model)
+        image, of_image = loaded.encode_images([probe_image()])
+        text, of_text = loaded.encode_texts([PROBE_TEXT])
+        probe, reasons = np.concatenate([image, text]), [*of_image, *of_text]
+        to_unit(probe, reasons, "the model gave")
+        if fault := next((reason for reason in reasons if reason is not None), None):
+            raise SemscaleError("the model cannot encode", where=self._model, found=fault)
+        check_probe(self._model, identity, probe, self._store)
+        return identity
+
+
+class _ServerBackend(EncodingBackend, Servers):
+    """Clip-servers, which Ray actors send to; Ray must be initialised before it is opened."""
+
+    def __init__(self, study: StudyConfig, model: str, store: Folder, report: Reporter, access: Access) -> None:
+        EncodingBackend.__init__(self, study, model, store, report)
+        Servers.__init__(self, (), access, study.server.patience, report.note)
+
+    def open(self) -> Encoder:
+        """Return the distributed encoder."""
+        from semscale.encoding.distributed import DistributedEncoder  # Ray comes with it
+
+        how = self._study.encoding
+        return DistributedEncoder(
+            self.fingerprint(),
+            self,
+            self._store,
+            actors=how.actors,
+            batch_size=how.batch_size,
+            deadline=how.deadline,
+        )
+
+
+class NamedServers(_ServerBackend):
+    """The servers that the study names, by addresses, host names or files of addresses."""
+
+    def __init__(self, study: StudyConfig, model: str, store: Folder, report: Reporter) -> None:
+        settings = study.server
+        super().__init__(study, model, store, report, read_access(settings.token_file, settings.ca_file))
+        self._addresses = Addresses(settings.urls)
+        self.can_change = self._addresses.can_change
+        self._problems: set[str] = set()
+
+    def fingerprint(self) -> EncoderIdentity:
+        """Return which encoder they are; they are always asked."""
+        from semscale.encoding.handshake import shake_hands  # jina comes with it
+
+        if self._identity is None:
+            # also those that are of no use now: the actors ask each of them again before anything is sent
+            self.urls = self._first_addresses()
+            notes: list[str] = []
+            self._identity = shake_hands(
+                self.urls,
+                self._model,
+                self._store,
+                draft=self._draft,
+                patience=self.patience,
+                notes=notes,
+                access=self.access,
+            )
+            for line in notes:
+                self.note(line)
+        return self._identity
+
+    def discover(self) -> Sequence[str]:
+        """Return the addresses of the moment; amid the work a bad line of a file costs a note."""
+        try:
+            return self._addresses.now()
+        except SemscaleError as error:
+            if str(error) not in self._problems:
+                self._problems.add(str(error))
+                self.note(" ".join(str(error).split()))
+            return self._addresses.last()
+
+    def _first_addresses(self) -> Sequence[str]:
+        """Return the addresses that the study names, waiting as long as its patience for the first one."""
+        begun, said, names = time.monotonic(), False, ", ".join(self._study.server.urls)
+        while not (urls := self._addresses.now()):
+            if (waited := time.monotonic() - begun) > self.patience:
+                hint = "start servers and write their addresses there, and give the same command again"
+                found = f"no address for {waited:.0f} s"
+                raise SemscaleError("there is no clip-server", where=names, found=found, hint=hint)
+            if not said:
+                self.note(f"waiting for an address in {names}...")
+                said = True
+            time.sleep(_LOOK_EVERY)
+        return urls
+
+
+class OwnServers(_ServerBackend):
+    """Servers on the loopback address, started when there is something to send, and again if they end.
+
+    Args:
+        logs: folder for their log.
+    """
+
+    def __init__(self, study: StudyConfig, model: str, store: Folder, report: Reporter, logs: Path) -> None:
+        super().__init__(study, model, store, report, Access())
+        self._log_file = logs / "clip-server.log"
+        self._stack = ExitStack()
+        self._server: ServerHandle | None = None
+        self._restarts = 0
+
+    def __exit__(self, *exception: object) -> None:
+        self._stack.close()
+
+    def fingerprint(self) -> EncoderIdentity:
+        """Return which encoder they are; they are started for the answer unless they were on these files before."""
+        self._identity = self._identity or self._cached()
+        if self._identity is None:
+            self.start()
+        assert self._identity is not None
+        return self._identity
+
+    def start(self) -> Sequence[str]:
+        """Start the servers, and make sure that they are what :meth:`fingerprint` said."""
+        from semscale.encoding.handshake import shake_hands  # jina comes with it
+
+        origin = self._origin()
+        urls = self._launch()
+        self._accept(shake_hands(urls, self._model, self._store, draft=self._draft, access=self.access), origin)
+        self.urls = urls
+        return urls
+
+    def restart(self) -> Sequence[str] | None:
+        """Start the servers again if their process has ended; raises SemscaleError if it has ended too often."""
+        if self._server is None or self._server.is_running():
+            return None
+        self._restarts += 1
+        if self._restarts > _MOST_RESTARTS:
+            hint = f"its log says why: {self._log_file}; what is encoded is kept"
+            raise SemscaleError(f"the clip-server ended {self._restarts} times", where=self._model, hint=hint)
+        self.note(f"the clip-server has ended; starting it again ({self._restarts} of {_MOST_RESTARTS} times)")
+        self.urls = self._launch()
+        return self.urls
+
+    def _launch(self) -> Sequence[str]:
+        from semscale.serving.launcher import launch_server
+
+        settings = self._study.server
+        title = f"starting clip-server, {settings.replicas} replicas"
+        with ExitStack() as shown:
+            if self._identity is None:
+                shown.enter_context(self._report.stage(title))
+            else:
+                self.note(title)  # amid the stage of encoding
+            self._log_file.parent.mkdir(parents=True, exist_ok=True)
+            server = launch_server(
+                self._model,
+                replicas=settings.replicas,
+                device=settings.device,
+                dtype=settings.dtype,
+                log_file=self._log_file,
+            )
+            self._server = self._stack.enter_context(server)
+        return self._server.urls
+
+
+def select_backend(
+    study: StudyConfig, model: str, store: Folder, report: Reporter, logs: Path, stored: bool = False
+) -> EncodingBackend:
+    """Return what encodes for a model; ``stored`` takes the store alone, and ``logs`` gets the log of own servers."""
+    if stored:
+        return StoreOnly(study, model, store, report)
+    if study.encoder == "local":
+        return InProcess(study, model, store, report)
+    if study.server.urls:
+        return NamedServers(study, model, store, report)
+    return OwnServers(study, model, store, report, logs)
+
+
+@contextmanager
+def open_encoder(
+    study: StudyConfig, model: str, store: Folder, report: Reporter, logs: Path | None = None, stored: bool = False
+) -> Iterator[Encoder]:
+    """Open the encoder of a model, with Ray if servers encode and it is not running yet.
+
+    Args:
+        study: the study.
+        model: the model's name.
+        store: root of the embedding store.
+        report: shows what is loaded or started.
+        logs: folder for the log of a server of our own; a temporary one unless given.
+        stored: everything must be in the store; nothing is encoded.
+
+    Raises:
+        SemscaleError: a server is missing or another encoder, or the model cannot be had.
+    """
+    with ExitStack() as stack:
+        if study.encoder == "server" and not stored:
+            import ray
+
+            from semscale.study.cluster import ray_cluster
+
+            if not ray.is_initialized():
+                with report.stage("starting Ray"):
+                    stack.enter_context(ray_cluster(study.ray.address))
+        logs = logs or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="semscale-")))
+        backend = stack.enter_context(select_backend(study, model, store, report, logs, stored))
+        yield stack.enter_context(backend.open())
