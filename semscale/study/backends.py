@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -44,14 +44,7 @@ _LOOK_EVERY = 1.0
 
 
 class EncodingBackend(ABC):
-    """What encodes for one model of a study; a context manager, with which ends what it started.
-
-    Args:
-        study: its sections ``server`` and ``encoding`` say how.
-        model: the model's name.
-        store: root of the embedding store.
-        report: shows what is loaded or started.
-    """
+    """What encodes for one model of a study, as its sections ``server`` and ``encoding`` say."""
 
     def __init__(self, study: StudyConfig, model: str, store: Folder, report: Reporter) -> None:
         self._study = study
@@ -60,12 +53,6 @@ class EncodingBackend(ABC):
         self._report = report
         self._draft = study.encoding.draft
         self._identity: EncoderIdentity | None = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        return
 
     @abstractmethod
     def fingerprint(self) -> EncoderIdentity:
@@ -196,15 +183,8 @@ class _ServerBackend(EncodingBackend, Servers):
         """Return the distributed encoder."""
         from semscale.encoding.distributed import DistributedEncoder  # Ray comes with it
 
-        how = self._study.encoding
-        return DistributedEncoder(
-            self.fingerprint(),
-            self,
-            self._store,
-            actors=how.actors,
-            batch_size=how.batch_size,
-            deadline=how.deadline,
-        )
+        how = self._study.encoding.model_dump(include={"actors", "batch_size", "deadline"})
+        return DistributedEncoder(self.fingerprint(), self, self._store, **how)
 
 
 class NamedServers(_ServerBackend):
@@ -264,21 +244,16 @@ class NamedServers(_ServerBackend):
 
 
 class OwnServers(_ServerBackend):
-    """Servers on the loopback address, started when there is something to send, and again if they end.
+    """Servers on the loopback address, started when there is something to send, and again if they end."""
 
-    Args:
-        logs: folder for their log.
-    """
-
-    def __init__(self, study: StudyConfig, model: str, store: Folder, report: Reporter, logs: Path) -> None:
+    def __init__(
+        self, study: StudyConfig, model: str, store: Folder, report: Reporter, logs: Path, stack: ExitStack
+    ) -> None:
         super().__init__(study, model, store, report, Access())
         self._log_file = logs / "clip-server.log"
-        self._stack = ExitStack()
+        self._stack = stack
         self._server: ServerHandle | None = None
         self._restarts = 0
-
-    def __exit__(self, *exception: object) -> None:
-        self._stack.close()
 
     def fingerprint(self) -> EncoderIdentity:
         """Return which encoder they are; they are started for the answer unless they were on these files before."""
@@ -313,36 +288,16 @@ class OwnServers(_ServerBackend):
     def _launch(self) -> Sequence[str]:
         from semscale.serving.launcher import launch_server
 
-        settings = self._study.server
-        title = f"starting clip-server, {settings.replicas} replicas"
+        how = self._study.server.model_dump(include={"replicas", "device", "dtype"})
+        title = f"starting clip-server, {how['replicas']} replicas"
         with ExitStack() as shown:
             if self._identity is None:
                 shown.enter_context(self._report.stage(title))
             else:
                 self.note(title)  # amid the stage of encoding
             self._log_file.parent.mkdir(parents=True, exist_ok=True)
-            server = launch_server(
-                self._model,
-                replicas=settings.replicas,
-                device=settings.device,
-                dtype=settings.dtype,
-                log_file=self._log_file,
-            )
-            self._server = self._stack.enter_context(server)
+            self._server = self._stack.enter_context(launch_server(self._model, log_file=self._log_file, **how))
         return self._server.urls
-
-
-def select_backend(
-    study: StudyConfig, model: str, store: Folder, report: Reporter, logs: Path, stored: bool = False
-) -> EncodingBackend:
-    """Return what encodes for a model; ``stored`` takes the store alone, and ``logs`` gets the log of own servers."""
-    if stored:
-        return StoreOnly(study, model, store, report)
-    if study.encoder == "local":
-        return InProcess(study, model, store, report)
-    if study.server.urls:
-        return NamedServers(study, model, store, report)
-    return OwnServers(study, model, store, report, logs)
 
 
 @contextmanager
@@ -363,14 +318,27 @@ def open_encoder(
         SemscaleError: a server is missing or another encoder, or the model cannot be had.
     """
     with ExitStack() as stack:
-        if study.encoder == "server" and not stored:
-            import ray
+        backend: EncodingBackend
+        if stored:
+            backend = StoreOnly(study, model, store, report)
+        elif study.encoder == "local":
+            backend = InProcess(study, model, store, report)
+        else:
+            _start_ray(study, report, stack)
+            if study.server.urls:
+                backend = NamedServers(study, model, store, report)
+            else:
+                logs = logs or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="semscale-")))
+                backend = OwnServers(study, model, store, report, logs, stack)
+        with backend.open() as encoder:
+            yield encoder
 
-            from semscale.study.cluster import ray_cluster
 
-            if not ray.is_initialized():
-                with report.stage("starting Ray"):
-                    stack.enter_context(ray_cluster(study.ray.address))
-        logs = logs or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="semscale-")))
-        backend = stack.enter_context(select_backend(study, model, store, report, logs, stored))
-        yield stack.enter_context(backend.open())
+def _start_ray(study: StudyConfig, report: Reporter, stack: ExitStack) -> None:
+    import ray
+
+    from semscale.study.cluster import ray_cluster
+
+    if not ray.is_initialized():
+        with report.stage("starting Ray"):
+            stack.enter_context(ray_cluster(study.ray.address))
