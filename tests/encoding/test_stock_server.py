@@ -19,13 +19,8 @@ from clip_server.model import clip
 
 from semscale.datasets.registry import load_dataset
 from semscale.encoding.client import EncodeClient
-<<<<<<< HEAD
-from semscale.encoding.encoder import Encoder
-from semscale.encoding.handshake import shake_hands
-=======
 from semscale.encoding.distributed import DistributedEncoder
-from semscale.encoding.handshake import ask, shake_hands
->>>>>>> 1c229a0 (Encoding: one backend per way of encoding; an encoder sends to a Servers object, and the store alone needs no actors)
+from semscale.encoding.handshake import shake_hands
 from semscale.encoding.image_pipeline import to_ppm
 from semscale.encoding.servers import Servers
 from semscale.errors import SemscaleError
