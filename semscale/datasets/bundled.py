@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from contextlib import suppress
 from functools import lru_cache
+from typing import NamedTuple
 
 from semscale.datasets.base import Dataset
 from semscale.datasets.samples import Sample, SampleTable
 from semscale.errors import SemscaleError
 from semscale.synthetic import digits, shapes
-from semscale.synthetic.images import SPLITS, class_of, render
-from semscale.synthetic.png import encode_png
+from semscale.synthetic.images import SPLITS, class_of, encode_png, render
 
 BUNDLED = ("digits", "shapes")
 """Names that load_bundled knows."""
@@ -18,34 +18,22 @@ BUNDLED = ("digits", "shapes")
 _SHAPES_SIZE = 1_200
 
 
-@dataclass(frozen=True)
-class BundledReader:
+class BundledReader(NamedTuple):
     """Draws an image of a bundled dataset from its file name; only two short strings travel to a worker."""
 
     name: str
     split: str
 
     def read(self, place: str) -> bytes:
-        """Return the PNG bytes of `place`, for example "digits/test/0012_seven.png".
-
-        Raises:
-            FileNotFoundError: no image of this dataset and half has that name.
-        """
+        """Return the PNG bytes of `place`, for example "digits/test/0012_seven.png"."""
         number = place.rpartition("/")[2].partition("_")[0]
-        try:
-            if number.isdecimal() and place == file_name(self.name, self.split, int(number)):
+        with suppress(IndexError):
+            if number.isdecimal() and place == _file_name(self.name, self.split, int(number)):
                 return encode_png(render(self.name, self.split, int(number))[0])
-        except IndexError:
-            pass
         raise FileNotFoundError(f"no such image in {self.name}/{self.split}: {place}")
 
 
-def file_name(name: str, split: str, index: int) -> str:
-    """Return the name of an image.
-
-    >>> file_name("shapes", "test", 3)
-    'shapes/test/0003_star.png'
-    """
+def _file_name(name: str, split: str, index: int) -> str:
     return f"{name}/{split}/{index:04d}_{class_of(name, split, index)}.png"
 
 
@@ -57,9 +45,6 @@ def load_bundled(name: str, split: str = "test", size: int | None = None) -> Dat
         name: "digits" (1,797 handwritten digits in two halves) or "shapes" (procedural, 12 classes).
         split: "test", the half that is studied, or "train", the half that the bundled model learns from.
         size: number of images; None means all 896 (901) digits and 1,200 shapes. Shapes have no upper limit.
-
-    Raises:
-        SemscaleError: unknown name or split, or more digits than there are.
 
     >>> digits_test = load_bundled("digits")
     >>> len(digits_test.samples), digits_test.samples[0].file
@@ -75,6 +60,6 @@ def load_bundled(name: str, split: str = "test", size: int | None = None) -> Dat
         expected = f"1 to {most}" if most is not None else "1 or more"
         raise SemscaleError("wrong number of images", where=f"{name}/{split}", found=str(n), expected=expected)
     module = digits if name == "digits" else shapes
-    samples = (Sample(file_name(name, split, i), class_of(name, split, i)) for i in range(n))
+    samples = (Sample(_file_name(name, split, i), class_of(name, split, i)) for i in range(n))
     table = SampleTable.of(module.CLASSES, samples)
     return Dataset(name, module.DOMAIN, module.CLASSES, table, BundledReader(name, split))

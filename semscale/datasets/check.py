@@ -1,15 +1,16 @@
-"""Reading every image of a dataset as a study would, and saying what is there; nothing is encoded."""
+"""Check of a dataset: every image is read and decoded as a study would; nothing is encoded."""
 
 from __future__ import annotations
 
 import hashlib
 import math
 import os
-from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+import sys
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -28,12 +29,12 @@ SMALL_SIDE = 32
 LONG_RATIO = 4
 """A picture longer than this many times its width loses most of itself to the centre crop."""
 
-_CHUNK = 16  # images per task: enough to forget the cost of a task, few enough for bars that move
+_BATCH = 512  # images under way at a time
 _MOST_THREADS = 64
 
 
 class ImageInfo(NamedTuple):
-    """What reading one image gave.
+    """Result of reading one image.
 
     Attributes:
         key: SHA-256 of its file; None where it could not be read.
@@ -56,9 +57,9 @@ class ImageInfo(NamedTuple):
     transparent: bool = False
 
 
-@dataclass(frozen=True)
+@dataclass
 class Examination:
-    """What reading all n samples of a dataset found.
+    """Result of reading all n samples of a dataset.
 
     Attributes:
         dataset: what was read.
@@ -75,12 +76,26 @@ class Examination:
     dataset: Dataset
     keys: NDArray[np.void]
     sizes: Int32
-    reasons: dict[int, str]
-    modes: Counter[str]
-    formats: Counter[str]
-    several: int
-    turned: int
-    transparent: int
+    reasons: dict[int, str] = field(default_factory=dict)
+    modes: Counter[str] = field(default_factory=Counter)
+    formats: Counter[str] = field(default_factory=Counter)
+    several: int = 0
+    turned: int = 0
+    transparent: int = 0
+
+    def record(self, position: int, info: ImageInfo) -> None:
+        """Add what reading one image gave."""
+        if info.key is not None:
+            self.keys[position] = np.void(info.key)
+        if info.reason is not None:
+            self.reasons[position] = sys.intern(info.reason)  # a million bad images have few different reasons
+            return
+        self.sizes[position] = info.size
+        self.modes[info.mode] += 1
+        self.formats[info.format] += 1
+        self.several += info.several
+        self.turned += info.turned
+        self.transparent += info.transparent
 
     @cached_property
     def positions(self) -> Int64:
@@ -101,10 +116,7 @@ class Examination:
     @cached_property
     def duplicates(self) -> Duplicates:
         """Which usable images have the same bytes, as positions among all samples."""
-        found = find_duplicates(self.dataset.samples.pick(self.positions), self.keys[self.positions])
-        return Duplicates(
-            [self.positions[group] for group in found.alike], [self.positions[group] for group in found.conflicts]
-        )
+        return find_duplicates(self.dataset.samples, self.keys, self.positions)
 
     def most_bad(self, max_bad_fraction: float) -> int:
         """Return how many images may be bad, as a study counts."""
@@ -130,12 +142,16 @@ class Examination:
         if not len(self.positions):
             return None
         sizes = self.sizes[self.positions].astype(np.int64)
-        area = sizes[:, 0] * sizes[:, 1]
-        short, long = sizes.min(axis=1), sizes.max(axis=1)
+        area, short, long = sizes.prod(axis=1), sizes.min(axis=1), sizes.max(axis=1)
+
+        def picture(number: np.intp) -> dict[str, Any]:
+            width, height = sizes[number].tolist()
+            return {"width": width, "height": height, "file": self.dataset.samples[int(self.positions[number])].file}
+
         return {
-            "smallest": self._sized(int(np.argmin(area))),
+            "smallest": picture(np.argmin(area)),
             "median": {"width": int(np.median(sizes[:, 0])), "height": int(np.median(sizes[:, 1]))},
-            "largest": self._sized(int(np.argmax(area))),
+            "largest": picture(np.argmax(area)),
             "small": int((short < SMALL_SIDE).sum()),
             "long": int((long > LONG_RATIO * short).sum()),
         }
@@ -144,8 +160,8 @@ class Examination:
         """Return everything, as plain lists and dictionaries."""
         samples, (usable, bad), first = self.dataset.samples, self.class_counts(), self.first_samples()
 
-        def named(groups: Sequence[Int64]) -> list[list[dict[str, str]]]:
-            return [[_named(samples[int(i)]) for i in group] for group in groups]
+        def named(groups: list[list[int]]) -> list[list[dict[str, str]]]:
+            return [[{"file": samples[i].file, "class": samples[i].true_class} for i in group] for group in groups]
 
         return {
             "dataset": self.dataset.name,
@@ -179,11 +195,6 @@ class Examination:
             "passes": self.passes(max_bad_fraction),
         }
 
-    def _sized(self, place: int) -> dict[str, Any]:
-        position = int(self.positions[place])
-        width, height = self.sizes[position].tolist()
-        return {"width": width, "height": height, "file": self.dataset.samples[position].file}
-
 
 def examine(
     dataset: Dataset, *, threads: int | None = None, progress: Callable[[int, int], None] | None = None
@@ -195,58 +206,19 @@ def examine(
     Args:
         dataset: what to read.
         threads: images at a time; as many as processors, or as the dataset's reader asks for, unless given.
-        progress: is told (images done, all images).
+        progress: is called with (images done, all images).
     """
-    n = len(dataset.samples)
-    keys, sizes = np.zeros(n, dtype="V32"), np.zeros((n, 2), dtype=np.int32)
-    reasons: dict[int, str] = {}
-    same: dict[str, str] = {}  # a million bad images have few different reasons
-    modes: Counter[str] = Counter()
-    formats: Counter[str] = Counter()
-    several = turned = transparent = 0
-    for start, part in _stream(dataset, threads or _threads(dataset.reader)):
-        for i, info in enumerate(part, start):
-            if info.key is not None:
-                keys[i] = np.void(info.key)
-            if info.reason is not None:
-                reasons[i] = same.setdefault(info.reason, info.reason)
-                continue
-            sizes[i] = info.size
-            modes[info.mode] += 1
-            formats[info.format] += 1
-            several += info.several
-            turned += info.turned
-            transparent += info.transparent
-        if progress:
-            progress(start + len(part), n)
-    return Examination(dataset, keys, sizes, reasons, modes, formats, several, turned, transparent)
-
-
-def _threads(reader: Reader) -> int:
-    return min(_MOST_THREADS, max(os.cpu_count() or 1, getattr(reader, "parallel", 1)))
-
-
-def _stream(dataset: Dataset, threads: int) -> Iterator[tuple[int, list[ImageInfo]]]:
-    """Give what was found in the listing's order, with a few tasks under way."""
-    samples, n = dataset.samples, len(dataset.samples)
-    waiting: deque[tuple[int, Future[list[ImageInfo]]]] = deque()
-    pool = ThreadPoolExecutor(threads)
-    try:
-        for start in range(0, n, _CHUNK):
-            places = samples.places(start, min(start + _CHUNK, n))
-            waiting.append((start, pool.submit(_inspect_all, dataset.reader, places)))
-            if len(waiting) > 2 * threads:
-                first, task = waiting.popleft()
-                yield first, task.result()
-        while waiting:
-            first, task = waiting.popleft()
-            yield first, task.result()
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _inspect_all(reader: Reader, places: Sequence[str]) -> list[ImageInfo]:
-    return [inspect_image(reader, place) for place in places]
+    n, reader = len(dataset.samples), dataset.reader
+    result = Examination(dataset, np.zeros(n, dtype="V32"), np.zeros((n, 2), dtype=np.int32))
+    threads = threads or min(_MOST_THREADS, max(os.cpu_count() or 1, getattr(reader, "parallel", 1)))
+    with ThreadPoolExecutor(threads) as pool:
+        for start in range(0, n, _BATCH):
+            places = dataset.samples.places(start, min(start + _BATCH, n))
+            for position, info in enumerate(pool.map(lambda place: inspect_image(reader, place), places), start):
+                result.record(position, info)
+                if progress:
+                    progress(position + 1, n)
+    return result
 
 
 def inspect_image(reader: Reader, place: str) -> ImageInfo:
@@ -270,10 +242,5 @@ def inspect_image(reader: Reader, place: str) -> ImageInfo:
 
 def _is_transparent(image: Image.Image) -> bool:
     if "A" in image.getbands():
-        low, _ = image.getchannel("A").getextrema()
-        return bool(low < 255)  # type: ignore[operator]
+        return bool(image.getchannel("A").getextrema()[0] < 255)  # type: ignore[operator]
     return "transparency" in image.info
-
-
-def _named(sample: Sample) -> dict[str, str]:
-    return {"file": sample.file, "class": sample.true_class}

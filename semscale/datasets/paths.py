@@ -1,4 +1,4 @@
-"""The class from the path: by a rule for file names, or by the folder, with nested splits as ImageFolder users have."""
+"""Class from the path: by a rule for file names, or by the folder, with nested splits as ImageFolder users have."""
 
 from __future__ import annotations
 
@@ -58,37 +58,31 @@ def compile_rule(class_from: str) -> LabelOf:
     slashes. Or it is a regular expression with a group ``(?P<class>...)``, searched in the whole path. Upper and lower
     case are the same.
 
-    Raises:
-        SemscaleError: no ``{class}``, or not a regular expression.
-
     >>> rule = compile_rule("{class}_{number}.jpg")
     >>> rule("flowers/garden_roses_00012.jpg"), rule("notes.txt")
     ('garden_roses', None)
     >>> compile_rule(r"(?P<class>[a-z]+)\\d*/[^/]+$")("x/cat12/1.png")
     'cat'
     """
-    if "(?P<class>" in class_from:
-        pattern, whole = class_from, True
-    else:
-        if "{class}" not in class_from:
-            raise SemscaleError(
-                "a rule for the class must say where the class stands",
-                where="class_from",
-                found=class_from,
-                expected="{class} in a template such as {class}_{number}.jpg, or (?P<class>...) in an expression",
-            )
-        pattern, whole = _template(class_from), False
-    try:
-        compiled = re.compile(pattern, re.IGNORECASE)
-    except re.error as error:
+    whole = "(?P<class>" in class_from
+    if not whole and "{class}" not in class_from:
         raise SemscaleError(
-            "the rule for the class is not a regular expression", where="class_from", found=f"{class_from}: {error}"
+            "a rule for the class must say where the class stands",
+            where="class_from",
+            found=class_from,
+            expected="{class} in a template such as {class}_{number}.jpg, or (?P<class>...) in an expression",
+        )
+    try:
+        compiled = re.compile(class_from if whole else _template(class_from), re.IGNORECASE)
+    except re.error as error:
+        found = f"{class_from}: {error}"
+        raise SemscaleError(
+            "the rule for the class is not a regular expression", where="class_from", found=found
         ) from error
     slashes = class_from.count("/")
 
     def label_of(path: str) -> str | None:
-        subject = path if whole else "/".join(path.split("/")[-1 - slashes :])
-        match = compiled.search(subject)
+        match = compiled.search(path if whole else "/".join(path.split("/")[-1 - slashes :]))
         return (match["class"] or None) if match else None
 
     return label_of
@@ -112,56 +106,6 @@ def _template(text: str) -> str:
     return f"^{pattern}$"
 
 
-class FolderRule:
-    """Finds the class in the folders of a path, once all paths have been seen.
-
-    Args:
-        peel: leave out the folders that all images share.
-    """
-
-    def __init__(self, peel: bool) -> None:
-        self._peel = peel
-        self._shared: str | None = None
-
-    def see(self, path: str) -> None:
-        """Take notice of a path."""
-        folder = path[: path.rfind("/") + 1]
-        if self._shared is None:
-            self._shared = folder
-        elif not folder.startswith(self._shared):
-            prefix = os.path.commonprefix([self._shared, folder])  # noqa: RUF071
-            self._shared = prefix[: prefix.rfind("/") + 1]
-
-    def depth(self) -> int:
-        """Return at which depth the class folders lie, or the splits above them."""
-        return (self._shared or "").count("/") if self._peel else 0
-
-    def labels(self, paths: Callable[[], Iterable[str]], split: str | None, notes: Notes, where: str) -> LabelOf:
-        """Return the function that finds the class; paths are gone through once more for their splits.
-
-        Raises:
-            SemscaleError: a split is wanted that does not exist.
-        """
-        depth, names = self.depth(), set[str]()
-        for path in paths():
-            folders = path.split("/")[:-1]
-            names.update(folders[depth : depth + 1])
-            if len(names) > 16:
-                break
-        has_splits = all(name.casefold() in SPLITS for name in names)
-        expected = "folders such as train, val and test above the folders of the classes"
-        chosen = choose_split(sorted(names) if has_splits else (), split, notes, where, expected)
-        depth += has_splits and bool(names)
-
-        def label_of(path: str) -> str | None:
-            folders = path.split("/")[:-1]
-            if chosen is not None and len(folders) >= depth and folders[depth - 1] != chosen:
-                return OTHER_SPLIT
-            return folders[depth] if len(folders) > depth else None
-
-        return label_of
-
-
 def rule_labels(class_from: str, split: str | None) -> LabelOf:
     """Return the function that finds the class by a rule; with a split only below a folder of that name."""
     rule = compile_rule(class_from)
@@ -172,5 +116,40 @@ def rule_labels(class_from: str, split: str | None) -> LabelOf:
 
     def label_of(path: str) -> str | None:
         return rule(path) if wanted.intersection(path.casefold().split("/")[:-1]) else OTHER_SPLIT
+
+    return label_of
+
+
+def folder_labels(
+    paths: Callable[[], Iterable[str]], split: str | None, notes: Notes, where: str, *, peel: bool = False
+) -> LabelOf:
+    """Return the function that finds the class in the folders of a path, below those of the splits.
+
+    Args:
+        paths: gives all paths, each time anew.
+        split: the split to read.
+        notes: gets which of several splits is read.
+        where: the dataset, for messages.
+        peel: leave out the folders that all images share.
+    """
+    depth = 0
+    if peel:  # what the first and the last share in alphabetical order, all share
+        ends = [min(paths(), default=""), max(paths(), default="")]
+        depth = os.path.commonprefix(ends).count("/")  # noqa: RUF071
+    names = set[str]()
+    for path in paths():
+        names.update(path.split("/")[:-1][depth : depth + 1])
+        if len(names) > 16:
+            break
+    has_splits = all(name.casefold() in SPLITS for name in names)
+    expected = "folders such as train, val and test above the folders of the classes"
+    chosen = choose_split(sorted(names) if has_splits else (), split, notes, where, expected)
+    depth += has_splits and bool(names)
+
+    def label_of(path: str) -> str | None:
+        folders = path.split("/")[:-1]
+        if chosen is not None and len(folders) >= depth and folders[depth - 1] != chosen:
+            return OTHER_SPLIT
+        return folders[depth] if len(folders) > depth else None
 
     return label_of

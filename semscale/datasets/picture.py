@@ -1,4 +1,4 @@
-"""Verifying an image by decoding it, with a decision for every kind of picture file.
+"""Decoding of images, with a decision for every kind of picture file.
 
 - Only the formats in `FORMATS` are tried, by content and not by name: others (EPS, for one, which Pillow hands to
   Ghostscript) are not images here.
@@ -22,9 +22,12 @@ import io
 import re
 import warnings
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError, features
+from PIL import Image, ImageOps, UnidentifiedImageError, features
+
+from semscale.datasets.base import Reader
 
 FORMATS = (
     "AVIF", "BMP", "DIB", "GIF", "HEIF", "ICO", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP",
@@ -73,16 +76,7 @@ def decode(content: bytes, draft: int | None = None) -> Image.Image:
 
 
 def load(content: bytes, *, pixels: bool = True, draft: int | None = None) -> Image.Image:
-    """Load the first picture of an image file as it is stored, with all that the file says of itself.
-
-    Args:
-        content: the file.
-        pixels: False reads only the head of the file.
-        draft: the pixels that the shorter side of a JPEG keeps at least, as in `decode`.
-
-    Raises:
-        BadImageError: the bytes are no image, are cut off, or would decode to more than `MAX_PIXELS` pixels.
-    """
+    """Load the first picture of an image file as it is stored; without `pixels` only its head. Raises BadImageError."""
     if not content:
         raise BadImageError("the file is empty")
     try:
@@ -99,17 +93,16 @@ def load(content: bytes, *, pixels: bool = True, draft: int | None = None) -> Im
     except Image.DecompressionBombError:
         raise BadImageError(f"more than {MAX_PIXELS:,} pixels, a decompression bomb") from None
     except Exception as error:  # Pillow's plugins raise nearly anything on broken files
-        raise BadImageError(f"cannot be decoded: {_plain(error)}") from error
+        # numbers and addresses that differ from file to file tell a user nothing
+        text = re.sub(r" ?(<_io\.\w+ object at 0x[0-9a-f]+>|\(\d+ bytes not processed\))", "", str(error))
+        raise BadImageError(f"cannot be decoded: {' '.join(text.split()) or type(error).__name__}") from error
     if not image.width or not image.height:
         raise BadImageError("the picture has no pixels")
     return image
 
 
 def eight_bit(image: Image.Image) -> Image.Image:
-    """Return a loaded picture with 8 bits per channel, which is what models are shown.
-
-    Raises:
-        BadImageError: its pixels are 32-bit, signed or floating-point numbers.
+    """Return a loaded picture with 8 bits per channel, which is what models are shown. Raises BadImageError.
 
     >>> eight_bit(Image.fromarray(np.array([[0x1234]], dtype=np.uint16))).getpixel((0, 0)) == 0x12
     True
@@ -137,6 +130,35 @@ def orientation(image: Image.Image) -> int:
     return found if isinstance(found, int) and 1 <= found <= 8 else 1
 
 
+class ExifOrientedReader(NamedTuple):
+    """Turns what another reader reads; turned pictures become PNG, so that their content is what a model is shown."""
+
+    inner: Reader
+
+    @property
+    def parallel(self) -> int:
+        """Number of concurrent reads that pay."""
+        return getattr(self.inner, "parallel", 1)
+
+    def read(self, place: str) -> bytes:
+        """Return the image, upright; one that cannot be decoded comes as it is, so that decoding it says why."""
+        content = self.inner.read(place)
+        try:
+            # a loaded TIFF is upright already, since Pillow turns it
+            if orientation(load(content, pixels=False)) == 1 or orientation(image := load(content)) == 1:
+                return content
+            upright = ImageOps.exif_transpose(image)
+            upright.format = image.format
+            upright = eight_bit(upright)
+        except BadImageError:
+            return content
+        upright = upright.convert("RGBA" if "A" in upright.getbands() else "RGB")
+        upright.info.clear()
+        buffer = io.BytesIO()
+        upright.save(buffer, "PNG", compress_level=1)
+        return buffer.getvalue()
+
+
 @lru_cache(maxsize=1)
 def _formats() -> tuple[str, ...]:
     with contextlib.suppress(ImportError):
@@ -162,9 +184,3 @@ def _unidentified(content: bytes) -> str:
     if content[:4] == b"RIFF" and content[8:12] == b"WEBP" and "WEBP" not in _formats():
         return "WebP, which this Pillow was built without"
     return "not an image that Pillow can read"
-
-
-def _plain(error: Exception) -> str:
-    # numbers and addresses that differ from file to file tell a user nothing
-    text = re.sub(r" ?(<_io\.\w+ object at 0x[0-9a-f]+>|\(\d+ bytes not processed\))", "", str(error))
-    return " ".join(text.split()) or type(error).__name__

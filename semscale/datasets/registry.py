@@ -1,4 +1,4 @@
-"""From the spec of a study file to a dataset: one loader per scheme."""
+"""Loaders of datasets, one per scheme, and the dataset that a spec of a study file names."""
 
 from __future__ import annotations
 
@@ -6,13 +6,12 @@ import dataclasses
 import difflib
 import importlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 from semscale.datasets.base import Dataset
 from semscale.datasets.build import build, slug
 from semscale.datasets.bundled import BUNDLED, load_bundled
-from semscale.datasets.cut import cut
-from semscale.datasets.exif import ExifOrientedReader
+from semscale.datasets.picture import ExifOrientedReader
+from semscale.datasets.samples import stratified_subset
 from semscale.datasets.source import Options, Source
 from semscale.errors import SemscaleError
 from semscale.redact import shown
@@ -56,15 +55,11 @@ def schemes() -> list[str]:
 
 
 def open_source(spec: str, options: Options) -> Source:
-    """Open what a spec names, without listing it.
-
-    Raises:
-        SemscaleError: unknown spec, or the loader's own complaint.
-    """
-    scheme, colon, rest = spec.partition(":")
-    if colon and rest and scheme in _REGISTERED:
+    """Open what a spec names, without listing it."""
+    scheme, _, rest = spec.partition(":")
+    if rest and scheme in _REGISTERED:
         return _REGISTERED[scheme](rest, options)
-    if colon and rest and scheme in _MODULES:
+    if rest and scheme in _MODULES:
         opened: Source = importlib.import_module(_MODULES[scheme]).open_source(rest, options)
         return opened
     near = difflib.get_close_matches(scheme, [*BUNDLED, *schemes()], n=1)
@@ -104,8 +99,8 @@ def load_dataset(
         split: the part to read: ``train``, ``val``, ``test``, ``all``, or a name of the source's own.
         image: column or field with the image, its path or its URL.
         label: column or field with the class.
-        images: folder or archive where a table's images lie; beside the table unless given.
-        orientation: ``stored`` takes the pixels as they lie, as clip-server does; ``exif`` turns them as the tag says.
+        images: folder or archive with a table's images; beside the table unless given.
+        orientation: ``stored`` takes the pixels as they are, as clip-server does; ``exif`` turns them as the tag says.
         limit: keep at most this many images, stratified, the same ones on every machine.
         per_class: keep at most this many images of each class.
         seed: chooses which images are kept.
@@ -116,34 +111,22 @@ def load_dataset(
     >>> load_dataset("shapes", per_class=2).samples.files(0, 1)
     ['shapes/test/0054_heart.png']
     """
-    if spec in BUNDLED:
-        dataset = load_bundled(spec)
-        _refuse(spec, class_from=class_from, classes=classes, split=split, image=image, label=label, images=images)
-        chosen = cut(dataset.samples, limit=limit, per_class=per_class, seed=seed)
-        dataset = dataclasses.replace(
-            dataset, name=slug(name or dataset.name), domain=domain or dataset.domain, samples=chosen
-        )
-    else:
-        options = Options(split=split, image=image, label=label, images=images, class_from=class_from)
-        dataset = build(
-            open_source(spec, options),
-            options,
-            where=shown(spec),
-            name=name,
-            domain=domain,
-            classes=classes,
-            limit=limit,
-            per_class=per_class,
-            seed=seed,
-        )
+    options = Options(split, image, label, images, class_from, name, domain, classes, limit, per_class, seed)
+    dataset = _bundled(spec, options) if spec in BUNDLED else build(open_source(spec, options), options, shown(spec))
     if orientation == "exif":
-        dataset = dataclasses.replace(dataset, reader=ExifOrientedReader(dataset.reader))
+        return dataclasses.replace(dataset, reader=ExifOrientedReader(dataset.reader))
     return dataset
 
 
-def _refuse(spec: str, **options: Any) -> None:
-    for key, value in options.items():
-        if value is not None:
-            raise SemscaleError(
-                "a bundled dataset is complete and takes no such option", where=spec, found=f"{key}: {value}"
-            )
+def _bundled(spec: str, options: Options) -> Dataset:
+    for key in ("class_from", "classes", "split", "image", "label", "images"):
+        if (value := getattr(options, key)) is not None:
+            found = f"{key}: {value}"
+            raise SemscaleError("a bundled dataset is complete and takes no such option", where=spec, found=found)
+    dataset = load_bundled(spec)
+    return dataclasses.replace(
+        dataset,
+        name=slug(options.name or dataset.name),
+        domain=options.domain or dataset.domain,
+        samples=stratified_subset(dataset.samples, limit=options.limit, per_class=options.per_class, seed=options.seed),
+    )

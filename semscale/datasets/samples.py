@@ -1,7 +1,8 @@
-"""The table of a dataset's images: a sequence of samples whose names lie in memory-mapped columns, not in objects."""
+"""Table of a dataset's images: a sequence of samples whose names are in memory-mapped columns, not in objects."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tempfile
 from array import array
@@ -46,27 +47,19 @@ class Spool:
 
     def __init__(self) -> None:
         self._rows: list[tuple[str, str]] = []
-        self._spilled = 0
-        self._path: str | None = None
+        self._path = ""
         self._writer: pa.RecordBatchFileWriter | None = None
 
-    def __len__(self) -> int:
-        return self._spilled + len(self._rows)
-
     def add(self, file: str, place: str = "") -> None:
-        """Append a row; an empty place is the file itself.
-
-        Raises:
-            SemscaleError: the temporary folder is full.
-        """
+        """Append a row; an empty place is the file itself."""
         self._rows.append((file, place))
         if len(self._rows) == _BATCH:
             self._spill()
 
     def table(self) -> pa.Table:
         """Return all rows as a table with the columns ``file`` and ``place``; nothing can be added afterwards."""
-        if self._writer is None or self._path is None:
-            return pa.Table.from_batches([self._batch()], _SCHEMA)
+        if self._writer is None:
+            return pa.Table.from_batches([self._batch()])
         self._spill()
         self._writer.close()
         table = pa.ipc.open_file(pa.memory_map(self._path)).read_all()
@@ -75,6 +68,7 @@ class Spool:
 
     def _batch(self) -> pa.RecordBatch:
         files, places = zip(*self._rows, strict=True) if self._rows else ((), ())
+        self._rows.clear()
         return pa.record_batch([pa.array(files, pa.string()), pa.array(places, pa.string())], schema=_SCHEMA)
 
     def _spill(self) -> None:
@@ -85,7 +79,7 @@ class Spool:
                 self._writer = pa.ipc.new_file(self._path, _SCHEMA)
             self._writer.write_batch(self._batch())
         except OSError as error:
-            if self._path is not None:
+            if self._path:
                 os.unlink(self._path)
             raise SemscaleError(
                 "the listing of a dataset cannot be written",
@@ -93,19 +87,22 @@ class Spool:
                 found=str(error),
                 hint="free some space, or set TMPDIR to a larger place",
             ) from error
-        self._spilled += len(self._rows)
-        self._rows.clear()
+
+
+def file_names(table: pa.Table) -> Iterator[str]:
+    """Give the file names of a listing, a batch at a time in memory."""
+    for chunk in table.column("file").chunks:
+        yield from chunk.to_pylist()
 
 
 def repeated_rows(table: pa.Table) -> list[int]:
     """Return the rows of a listing whose file name occurs in an earlier row already."""
-    files = table.column("file")
-    hashes = np.fromiter((hash(file) for chunk in files.chunks for file in chunk.to_pylist()), np.int64, len(table))
+    hashes = np.fromiter(map(hash, file_names(table)), np.int64, len(table))
     values, counts = np.unique(hashes, return_counts=True)
     seen: set[str] = set()
     repeated = []
     for row in np.flatnonzero(np.isin(hashes, values[counts > 1])).tolist():
-        file = files[row].as_py()
+        file = table.column("file")[row].as_py()
         if file in seen:
             repeated.append(row)
         seen.add(file)
@@ -113,7 +110,7 @@ def repeated_rows(table: pa.Table) -> list[int]:
 
 
 class SampleTable(Sequence[Sample]):
-    """The images of a dataset; rows become :class:`Sample` objects when they are looked at.
+    """Images of a dataset; rows become :class:`Sample` objects when they are looked at.
 
     Args:
         classes: the class names that the indices stand for.
@@ -123,8 +120,6 @@ class SampleTable(Sequence[Sample]):
     """
 
     def __init__(self, classes: Sequence[str], table: pa.Table, class_index: Int32, rows: Int64 | None = None) -> None:
-        if len(class_index) != (len(table) if rows is None else len(rows)):
-            raise ValueError(f"Expected a class index for each sample, but got {len(class_index)}")
         self.classes = tuple(classes)
         self.class_index = class_index
         self._table = table
@@ -139,8 +134,7 @@ class SampleTable(Sequence[Sample]):
         (1, 'dog', ['1.png'])
         """
         position = {name: index for index, name in enumerate(classes)}
-        spool = Spool()
-        indices = array("i")
+        spool, indices = Spool(), array("i")
         for sample in samples:
             spool.add(sample.file, "" if sample.place == sample.file else sample.place)
             indices.append(position[sample.true_class])
@@ -172,18 +166,13 @@ class SampleTable(Sequence[Sample]):
 
     def places(self, start: int = 0, stop: int | None = None) -> list[str]:
         """Return what the reader takes for samples start to stop."""
-        part = self._slice(start, stop)
-        files, places = part.column("file").to_pylist(), part.column("place").to_pylist()
-        return [place or file for file, place in zip(files, places, strict=True)]
+        part = self._slice(start, stop).to_pydict()
+        return [place or file for file, place in zip(part["file"], part["place"], strict=True)]
 
     def pick(self, positions: Int64) -> SampleTable:
         """Return the samples at these positions, in this order."""
         rows = positions if self._rows is None else self._rows[positions]
         return SampleTable(self.classes, self._table, self.class_index[positions], rows)
-
-    def reclassed(self, classes: Sequence[str], class_index: Int32) -> SampleTable:
-        """Return the same images with other classes."""
-        return SampleTable(classes, self._table, class_index, self._rows)
 
     def _slice(self, start: int, stop: int | None) -> pa.Table:
         stop = len(self) if stop is None else stop
@@ -195,3 +184,61 @@ class SampleTable(Sequence[Sample]):
         owners = self.class_index[start:stop]
         for file, place, owner in zip(self.files(start, stop), self.places(start, stop), owners, strict=True):
             yield Sample(file, self.classes[owner], place)
+
+
+def stratified_subset(
+    samples: SampleTable, *, limit: int | None = None, per_class: int | None = None, seed: int = 0
+) -> SampleTable:
+    """Keep some of the images, in their old order.
+
+    Which images stay depends on their file names and the seed alone, by SHA-256; a larger subset contains a smaller
+    one of the same kind.
+
+    Args:
+        samples: the images.
+        limit: at most this many; each class keeps its share (largest remainders), but at least one where there is room.
+        per_class: at most this many of each class; applied before the limit.
+        seed: another seed chooses others.
+    """
+    if limit is None and per_class is None:
+        return samples
+    sizes = np.bincount(samples.class_index, minlength=len(samples.classes))
+    if per_class is not None:
+        sizes = np.minimum(sizes, per_class)
+    if limit is not None and limit < sizes.sum():
+        sizes = _shares(sizes, limit)
+    return samples.pick(np.flatnonzero(_rank_within_class(samples, seed) < sizes[samples.class_index]))
+
+
+def _rank_within_class(samples: SampleTable, seed: int) -> Int64:
+    """Return int64[n]: the rank of each image within its class, by the hash of its name."""
+    keys = np.empty(len(samples), dtype=np.uint64)
+    for start in range(0, len(samples), _BATCH):
+        names = samples.files(start, min(start + _BATCH, len(samples)))
+        digests = b"".join(hashlib.sha256(f"{seed}/{name}".encode()).digest()[:8] for name in names)
+        keys[start : start + len(names)] = np.frombuffer(digests, dtype=">u8")
+    order = np.lexsort((keys, samples.class_index))
+    owners = samples.class_index[order]
+    ranks = np.empty(len(samples), dtype=np.int64)
+    ranks[order] = np.arange(len(samples)) - np.searchsorted(owners, owners, side="left")
+    return ranks
+
+
+def _shares(sizes: Int64 | Int32, limit: int) -> Int64:
+    """Return how many of `limit` images each class keeps.
+
+    >>> _shares(np.array([90, 9, 1]), 10).tolist(), _shares(np.array([5, 5, 5]), 2).tolist()
+    ([8, 1, 1], [1, 1, 0])
+    """
+    present = sizes > 0
+    least = np.where(present, 1, 0) if limit >= present.sum() else np.zeros_like(sizes)
+    exact = sizes * (limit / sizes.sum())
+    shares: Int64 = np.maximum(np.floor(exact).astype(np.int64), least)
+    # the class furthest below its exact share goes first, and above it last; ties to the earlier class
+    while (missing := limit - int(shares.sum())) != 0:
+        step = 1 if missing > 0 else -1
+        free = shares < sizes if missing > 0 else shares > least
+        gap = np.where(free, step * (exact - shares), -np.inf)
+        chosen = np.argsort(-gap, kind="stable")[: min(abs(missing), int(free.sum()))]
+        shares[chosen] += step
+    return shares

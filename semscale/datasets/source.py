@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -94,13 +94,22 @@ def takes(name: str, notes: Notes) -> bool:
 
 @dataclass(frozen=True)
 class Options:
-    """What a study file may say about how a dataset is read; see :func:`semscale.datasets.registry.load_dataset`."""
+    """What a study file may say about a dataset besides its spec; see `semscale.datasets.registry.load_dataset`.
+
+    A loader needs the first five at most.
+    """
 
     split: str | None = None
     image: str | None = None
     label: str | None = None
     images: str | None = None
     class_from: str | None = None
+    name: str | None = None
+    domain: str | None = None
+    classes: Mapping[str, str | None] | Sequence[str] | str | None = None
+    limit: int | None = None
+    per_class: int | None = None
+    seed: int = 0
 
 
 @dataclass(frozen=True)

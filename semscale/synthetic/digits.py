@@ -1,4 +1,4 @@
-"""The dataset `digits`: scikit-learn's 1,797 real handwritten digits, drawn in colour, size and place.
+"""Images of the dataset `digits`: scikit-learn's 1,797 real handwritten digits, drawn in colour, size and place.
 
 The sources are 8 x 8 ink values 0 to 16 (E. Alpaydin, C. Kaynak, Optical Recognition of Handwritten Digits, UCI, 1998).
 Plain, they are too easy to leave a study room to move; drawn into scenes, size words are true or false of them.
@@ -29,8 +29,7 @@ def sources() -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """Return the (1797, 8, 8) ink values 0 to 255 and the (1797,) digits that they show."""
     # what sklearn.datasets.load_digits reads; importing scikit-learn for it costs a second in every process
     package = find_spec("sklearn")
-    assert package is not None  # a dependency
-    assert package.origin is not None
+    assert package is not None and package.origin is not None  # noqa: PT018  # a dependency
     table = np.loadtxt(Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz", delimiter=",", dtype=int)
     ink = np.round(table[:, :-1].reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8)
     return ink, table[:, -1].astype(np.int64)
@@ -53,11 +52,7 @@ def split_indices(split: str) -> NDArray[np.int64]:
 
 
 def render(source: int, rng: np.random.Generator) -> tuple[NDArray[np.uint8], Truth]:
-    """Draw one source digit into a scene: its size, place, slant, colours, background and grain come from `rng`.
-
-    Returns:
-        (CANVAS, CANVAS, 3) colour values, and what is true of the image.
-    """
+    """Draw one source digit into a scene: (CANVAS, CANVAS, 3) colour values, and what is true of the image."""
     ink, target = sources()
     size = ("small", "medium", "large")[int(rng.integers(3))]
     palette = draw_palette(rng)
@@ -79,10 +74,8 @@ def _place(
     across = np.array([cos + slant * sin, -sin + slant * cos]) * (8 / width)
     down = np.array([sin, cos]) * (8 / height)
     middle = padded.width / 2
-    coefficients = np.round(
-        [*across, middle - across @ centre, *down, middle - down @ centre],
-        6,  # the same on every machine's libm
-    )
+    # rounded, so that they are the same on every machine's libm
+    coefficients = np.round([*across, middle - across @ centre, *down, middle - down @ centre], 6)
     placed = padded.transform((CANVAS, CANVAS), Image.Transform.AFFINE, tuple(coefficients), Image.Resampling.BICUBIC)
     coverage = np.asarray(placed, np.float32) / 255
     return ((coverage - np.float32(0.15)) * np.float32(1.6)).clip(0, 1)

@@ -1,6 +1,9 @@
-"""Numbered images of the synthetic datasets: their halves, seeds, classes and pixels."""
+"""Numbered images of the synthetic datasets: their halves, seeds, classes, pixels and PNG bytes."""
 
 from __future__ import annotations
+
+import struct
+import zlib
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +14,7 @@ from semscale.synthetic.scene import Truth
 SPLITS = ("train", "test")
 
 _SEEDS = {("digits", "train"): 101, ("digits", "test"): 102, ("shapes", "train"): 201, ("shapes", "test"): 202}
+_STORED_BLOCK = 65_535
 
 
 def class_of(name: str, split: str, index: int) -> str:
@@ -22,19 +26,39 @@ def class_of(name: str, split: str, index: int) -> str:
 
 
 def render(name: str, split: str, index: int, variant: int = 0) -> tuple[NDArray[np.uint8], Truth]:
-    """Draw image `index` of a synthetic dataset.
+    """Draw image `index` of a half of a synthetic dataset: (64, 64, 3) colour values, and what is true of the image.
 
-    Args:
-        name: "digits" or "shapes".
-        split: "train" or "test".
-        index: number of the image within its half.
-        variant: 0 is the dataset's image; other numbers redraw the same source (digits) or class (shapes) afresh.
-
-    Returns:
-        (64, 64, 3) colour values, and what is true of the image.
+    Variant 0 is the dataset's image; other numbers redraw the same source (digits) or class (shapes) afresh.
     """
     seed = [_SEEDS[name, split], index] if variant == 0 else [_SEEDS[name, split], index, variant]
     rng = np.random.default_rng(seed)
     if name == "shapes":
         return shapes.render(class_of(name, split, index), rng)
     return digits.render(int(digits.split_indices(split)[index]), rng)
+
+
+def encode_png(pixels: NDArray[np.uint8]) -> bytes:
+    """Return (height, width, 3) colour values as PNG (ISO/IEC 15948, RFC 1950, RFC 1951), uncompressed.
+
+    The bytes are the same on every machine, as embeddings are stored under their SHA-256; compressors differ between
+    versions of zlib.
+
+    >>> encode_png(np.zeros((2, 3, 3), np.uint8))[:8]
+    b'\\x89PNG\\r\\n\\x1a\\n'
+    """
+    height, width = pixels.shape[:2]
+    # the first byte of a row names its filter: 0, none
+    data = np.pad(pixels.reshape(height, 3 * width), ((0, 0), (1, 0))).tobytes()
+    stored = [b"\x78\x01"]
+    for start in range(0, len(data), _STORED_BLOCK):
+        block = data[start : start + _STORED_BLOCK]
+        is_last = start + _STORED_BLOCK >= len(data)
+        stored += [struct.pack("<BHH", is_last, len(block), len(block) ^ 0xFFFF), block]
+    stored.append(struct.pack(">I", zlib.adler32(data)))
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    chunks = (_chunk(b"IHDR", header), _chunk(b"IDAT", b"".join(stored)), _chunk(b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+
+
+def _chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))

@@ -1,4 +1,4 @@
-"""What digits and shapes have in common: a canvas, colours that stand out, size words, backgrounds and noise."""
+"""Scenes of digits and shapes: a canvas, colours that stand out, backgrounds and grain."""
 
 from __future__ import annotations
 
@@ -31,13 +31,9 @@ _LEAST_DISTANCE = 120.0  # between foreground and background, in RGB units: ever
 
 @dataclass(frozen=True, slots=True)
 class Truth:
-    """What is true of an image, so that captions can be true or false of it.
+    """What an image shows, so that captions can be true or false of it: `count` copies of a class.
 
-    Attributes:
-        class_name: the class shown.
-        size: "small", "medium" or "large".
-        colour: a key of COLOURS.
-        count: number of copies drawn.
+    The size is "small", "medium" or "large", the colour a key of COLOURS.
     """
 
     class_name: str
@@ -92,16 +88,9 @@ def draw_background(rng: np.random.Generator, palette: Palette) -> NDArray[np.fl
 def compose(
     rng: np.random.Generator, mask: NDArray[np.float32], palette: Palette, strength: float
 ) -> NDArray[np.uint8]:
-    """Paint the palette's foreground through a mask onto a background and add grain.
+    """Paint a palette's foreground through a mask onto a background and add grain: (CANVAS, CANVAS, 3) colour values.
 
-    Args:
-        rng: source of the background and the grain.
-        mask: (CANVAS, CANVAS) coverage 0 to 1.
-        palette: the colours.
-        strength: largest half-width of the grain, in colour steps of 0 to 255.
-
-    Returns:
-        (CANVAS, CANVAS, 3) colour values.
+    The mask is (CANVAS, CANVAS) coverage 0 to 1; strength is the largest half-width of the grain, in steps of 0 to 255.
     """
     background = draw_background(rng, palette)
     picture = background + mask[..., None] * (palette.front - background)

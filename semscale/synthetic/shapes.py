@@ -1,12 +1,10 @@
-"""The dataset `shapes`: twelve procedural shapes in several sizes, colours, turns and counts, filled or outlined.
+"""Images of the dataset `shapes`: twelve procedural shapes, several sizes, colours and counts, filled or outlined.
 
 Sizes make size words true or false of an image, counts do the same for plurals. Every image is a function of the seed
 alone; the test half and the training half use different seed families.
 """
 
 from __future__ import annotations
-
-from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,14 +23,6 @@ def _arc(radius: float, start: float, end: float, points: int, x: float = 0.0, y
 
 def _regular(corners: int) -> Rings:
     return (_arc(1.0, -np.pi / 2, 1.5 * np.pi, corners + 1)[:-1],)
-
-
-def _circle() -> Rings:
-    return (_arc(0.95, 0, 2 * np.pi, 40)[:-1],)
-
-
-def _ring() -> Rings:
-    return _arc(0.95, 0, 2 * np.pi, 40)[:-1], _arc(0.5, 0, 2 * np.pi, 32)[:-1]
 
 
 def _star() -> Rings:
@@ -55,11 +45,6 @@ def _heart() -> Rings:
     return (np.stack([x, y], 1) / 16.5,)
 
 
-def _arrow() -> Rings:
-    corners = [(-1.0, -0.22), (0.1, -0.22), (0.1, -0.62), (1.0, 0.0), (0.1, 0.62), (0.1, 0.22), (-1.0, 0.22)]
-    return (np.array(corners),)
-
-
 def _leaf() -> Rings:
     # Two arcs that meet in two tips, and a short stem.
     half = np.arccos(0.5)
@@ -75,26 +60,22 @@ def _crescent() -> Rings:
     return (np.concatenate([outer, inner]),)
 
 
-def _rhombus() -> Rings:
-    return (np.array([(0.0, -1.0), (0.58, 0.0), (0.0, 1.0), (-0.58, 0.0)]),)
+_ARROW = [(-1.0, -0.22), (0.1, -0.22), (0.1, -0.62), (1.0, 0.0), (0.1, 0.62), (0.1, 0.22), (-1.0, 0.22)]
 
-
-_MAKERS: dict[str, Callable[[], Rings]] = {
-    "circle": _circle,
-    "square": lambda: (np.array([(-0.78, -0.78), (0.78, -0.78), (0.78, 0.78), (-0.78, 0.78)]),),
-    "triangle": lambda: _regular(3),
-    "star": _star,
-    "cross": _cross,
-    "ring": _ring,
-    "heart": _heart,
-    "arrow": _arrow,
-    "hexagon": lambda: _regular(6),
-    "leaf": _leaf,
-    "crescent": _crescent,
-    "rhombus": _rhombus,
+OUTLINES: dict[str, Rings] = {
+    "circle": (_arc(0.95, 0, 2 * np.pi, 40)[:-1],),
+    "square": (np.array([(-0.78, -0.78), (0.78, -0.78), (0.78, 0.78), (-0.78, 0.78)]),),
+    "triangle": _regular(3),
+    "star": _star(),
+    "cross": _cross(),
+    "ring": (_arc(0.95, 0, 2 * np.pi, 40)[:-1], _arc(0.5, 0, 2 * np.pi, 32)[:-1]),
+    "heart": _heart(),
+    "arrow": (np.array(_ARROW),),
+    "hexagon": _regular(6),
+    "leaf": _leaf(),
+    "crescent": _crescent(),
+    "rhombus": (np.array([(0.0, -1.0), (0.58, 0.0), (0.0, 1.0), (-0.58, 0.0)]),),
 }
-
-OUTLINES: dict[str, Rings] = {name: make() for name, make in _MAKERS.items()}
 """Class name to rings, in the order of the dataset's classes."""
 CLASSES = tuple(OUTLINES)
 DOMAIN = "shape"
@@ -107,11 +88,7 @@ _PLACINGS = 64
 
 
 def render(class_name: str, rng: np.random.Generator) -> tuple[NDArray[np.uint8], Truth]:
-    """Draw one to three copies of a shape into a scene: everything but the class comes from `rng`.
-
-    Returns:
-        (CANVAS, CANVAS, 3) colour values, and what is true of the image.
-    """
+    """Draw one to three copies of a shape: (CANVAS, CANVAS, 3) colour values, and what is true of the image."""
     size = ("small", "medium", "large")[int(rng.integers(3))]
     count = int(rng.choice(4, p=(0, 0.5, 0.25, 0.25)))
     palette = draw_palette(rng)
@@ -122,7 +99,18 @@ def render(class_name: str, rng: np.random.Generator) -> tuple[NDArray[np.uint8]
     mask = Image.new("L", (CANVAS * _SUPERSAMPLING,) * 2)
     pen = ImageDraw.Draw(mask)
     for centre in _centres(rng, count, radius):
-        _draw_copy(pen, class_name, centre, radius, float(rng.uniform(0, 2 * np.pi)), None if filled else line, rng)
+        turn = float(rng.uniform(0, 2 * np.pi))
+        cos, sin = np.cos(turn), np.sin(turn)
+        stretch = np.array([1.0, float(rng.uniform(0.85, 1.0))])
+        basis = np.array([[cos, sin], [-sin, cos]]) * (radius * _SUPERSAMPLING)
+        for depth, ring in enumerate(OUTLINES[class_name]):
+            # whole numbers: a last-bit difference between machines' sines must not move a pixel
+            points = np.rint((ring * stretch) @ basis + centre * _SUPERSAMPLING).astype(int)
+            corners = [(int(x), int(y)) for x, y in points]
+            if filled:
+                pen.polygon(corners, fill=255 if depth == 0 else 0)
+            else:
+                pen.line([*corners, *corners[:2]], fill=255, width=round(line * _SUPERSAMPLING), joint="curve")
     coverage = np.asarray(mask.reduce(_SUPERSAMPLING), np.float32) / np.float32(255)
     picture = compose(rng, coverage, palette, _GRAIN)
     return picture, Truth(class_name, size, palette.name, count)
@@ -139,25 +127,3 @@ def _centres(rng: np.random.Generator, count: int, radius: float) -> NDArray[np.
         chosen = int(np.argmax(enough if enough.any() else gaps))
     centres: NDArray[np.float64] = layouts[chosen]
     return centres
-
-
-def _draw_copy(
-    pen: ImageDraw.ImageDraw,
-    class_name: str,
-    centre: NDArray[np.float64],
-    radius: float,
-    turn: float,
-    line: float | None,
-    rng: np.random.Generator,
-) -> None:
-    cos, sin = np.cos(turn), np.sin(turn)
-    stretch = np.array([1.0, float(rng.uniform(0.85, 1.0))])
-    basis = np.array([[cos, sin], [-sin, cos]]) * (radius * _SUPERSAMPLING)
-    for depth, ring in enumerate(OUTLINES[class_name]):
-        # Whole numbers: a last-bit difference between machines' sines must not move a pixel.
-        points = np.rint((ring * stretch) @ basis + centre * _SUPERSAMPLING).astype(int)
-        corners = [(int(x), int(y)) for x, y in points]
-        if line is None:
-            pen.polygon(corners, fill=255 if depth == 0 else 0)
-        else:
-            pen.line([*corners, corners[0], corners[1]], fill=255, width=round(line * _SUPERSAMPLING), joint="curve")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,15 @@ def made(
     entries: Iterable[Entry], options: Options | None = None, stated: tuple[str, ...] | None = None, **more: Any
 ) -> Dataset:
     source = Source("made", FolderReader("/"), entries, classes=stated)
-    return build(source, options or Options(), where="here", **more)
+    return build(source, replace(options or Options(), **more), "here")
+
+
+def make(root: Path, *files: str) -> Path:
+    for file in files:
+        path = root / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(file.encode())
+    return root
 
 
 def test_refused_entries_are_no_samples_but_known() -> None:
@@ -97,18 +106,14 @@ def test_bundled_datasets_take_cuts_and_refuse_rules() -> None:
 
 
 def test_a_split_of_nested_folders_is_chosen(tmp_path: Path) -> None:
-    for name in ("train/a/1.png", "train/b/2.png", "test/a/3.png", "test/b/4.png"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_bytes(b"x")
+    make(tmp_path, "train/a/1.png", "train/b/2.png", "test/a/3.png", "test/b/4.png")
     assert load_dataset(f"folder:{tmp_path}").samples.files() == ["test/a/3.png", "test/b/4.png"]
     assert load_dataset(f"folder:{tmp_path}", split="train").samples.files() == ["train/a/1.png", "train/b/2.png"]
     assert len(load_dataset(f"folder:{tmp_path}", split="all").samples) == 4
 
 
 def test_links_in_a_circle_are_named_and_end(tmp_path: Path) -> None:
-    for name in ("a/1.png", "b/2.png", "b/notes.txt", "b/more.zip"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_bytes(b"x")
+    make(tmp_path, "a/1.png", "b/2.png", "b/notes.txt", "b/more.zip")
     (tmp_path / "a" / "again").symlink_to(tmp_path)
     dataset = load_dataset(f"folder:{tmp_path}")
     assert len(dataset.samples) == 2
@@ -123,3 +128,38 @@ def test_a_table_that_repeats_everything_is_listed_in_one_pass() -> None:
     dataset = made([Entry(str(i % (n // 2)), label="ab"[i % 2]) for i in range(n)])
     assert len(dataset.samples) == n // 2
     assert any(line.startswith(f"{n // 2} images are listed more than once: 0, 1") for line in dataset.notes)
+
+
+def test_class_is_the_folder_and_order_is_stable(tmp_path: Path) -> None:
+    root = make(
+        tmp_path / "my photos", "garden_rose/b.jpg", "garden_rose/a.PNG", "tulip/deep/c.webp", "tulip/notes.txt"
+    )
+    dataset = load_dataset(f"folder:{root}", domain="flower")
+    assert (dataset.name, dataset.domain, dataset.classes) == ("my-photos", "flower", ("garden rose", "tulip"))
+    assert [(sample.file, sample.true_class) for sample in dataset.samples] == [
+        ("garden_rose/a.PNG", "garden rose"),
+        ("garden_rose/b.jpg", "garden rose"),
+        ("tulip/deep/c.webp", "tulip"),
+    ]
+    assert dataset.reader.read("tulip/deep/c.webp") == b"tulip/deep/c.webp"
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [("digitz", "did you mean 'digits'"), ("folder:/nowhere/at/all", "does not exist"), ("zip", "unknown dataset")],
+)
+def test_wrong_specs_are_user_errors(spec: str, words: str) -> None:
+    with pytest.raises(SemscaleError) as caught:
+        load_dataset(spec)
+    assert words in str(caught.value)
+
+
+def test_one_class_is_not_a_study(tmp_path: Path) -> None:
+    with pytest.raises(SemscaleError, match="at least two classes"):
+        load_dataset(f"folder:{make(tmp_path, 'a/1.jpg')}")
+
+
+def test_two_spellings_of_one_class_are_one_and_named(tmp_path: Path) -> None:
+    dataset = load_dataset(f"folder:{make(tmp_path, 'sea_lion/1.jpg', 'Sea lion/2.jpg', 'seal/3.jpg')}")
+    assert dataset.classes == ("Sea lion", "seal")
+    assert dataset.notes[0] == "1 names that differ only in case are one class: 'Sea lion' and 'sea lion'"

@@ -51,7 +51,7 @@ def count(drawn: Image.Image, colour: tuple[int, ...]) -> int:
 
 
 def test_the_same_sheet_every_time_and_another_for_another_seed() -> None:
-    shapes = load_dataset("shapes", per_class=9)
+    shapes = load_dataset("shapes", per_class=4)
     one, again, other = sheet(shapes), sheet(shapes), sheet(shapes, seed=1)
     assert one.tobytes() == again.tobytes()
     assert one.size == other.size
@@ -61,11 +61,8 @@ def test_the_same_sheet_every_time_and_another_for_another_seed() -> None:
 def test_what_is_shown_does_not_depend_on_the_order_of_the_listing() -> None:
     files = {f"{name}/{i}": plain((20 * i, 100, 0 if name == "a" else 200)) for name in "ab" for i in range(12)}
     turned = dict(reversed(files.items()))
-    colours = [
-        sorted({tuple(pixel) for pixel in np.asarray(sheet(dataset(one, ("a", "b")))).reshape(-1, 3).tolist()})
-        for one in (files, turned)
-    ]
-    assert colours[0] == colours[1]
+    counted = [sorted(sheet(dataset(each, ("a", "b"))).getcolors(2**24) or ()) for each in (files, turned)]
+    assert counted[0] == counted[1]
 
 
 def test_pictures_are_shown_whole_and_enlarged_when_tiny() -> None:
@@ -105,7 +102,7 @@ def test_only_usable_images_are_shown() -> None:
 def test_many_classes_are_cut_and_the_rest_is_counted() -> None:
     def of(n: int) -> Image.Image:
         classes = tuple(f"class {i}" for i in range(n))
-        return sheet(dataset({f"{name}/1": plain(RED) for name in classes}, classes), per_class=1)
+        return sheet(dataset({f"{classes[0]}/1": plain(RED)}, classes), per_class=1)
 
     whole, cut, more = of(MOST_CLASSES), of(MOST_CLASSES + 1), of(MOST_CLASSES + 900)
     assert whole.height < cut.height == more.height < whole.height + 100

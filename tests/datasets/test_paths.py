@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from semscale.datasets.paths import OTHER_SPLIT, FolderRule, LabelOf, choose_split, compile_rule, rule_labels
+from semscale.datasets.paths import OTHER_SPLIT, choose_split, compile_rule, folder_labels, rule_labels
 from semscale.datasets.source import Notes
 from semscale.errors import SemscaleError
 
@@ -34,21 +34,23 @@ def test_rules_that_cannot_work(rule: str, words: str) -> None:
         compile_rule(rule)
 
 
-def folder_labels(paths: list[str], *, peel: bool = False, split: str | None = None) -> tuple[list[str | None], Notes]:
-    rule, notes = FolderRule(peel), Notes()
-    for path in paths:
-        rule.see(path)
-    label_of: LabelOf = rule.labels(lambda: paths, split, notes, "here")
+def by_folder(paths: list[str], *, peel: bool = False, split: str | None = None) -> tuple[list[str | None], Notes]:
+    notes = Notes()
+    label_of = folder_labels(lambda: paths, split, notes, "here", peel=peel)
     return [label_of(path) for path in paths], notes
 
 
-def test_the_first_folder_is_the_class() -> None:
-    assert folder_labels(["a/1", "a/deep/2", "b/3", "4"])[0] == ["a", "a", "b", None]
-
-
-def test_folders_that_all_share_are_peeled_in_archives() -> None:
-    assert folder_labels(["top/in/a/1", "top/in/b/2", "top/in/a/x/3"], peel=True)[0] == ["a", "b", "a"]
-    assert folder_labels(["top/a/1", "top/2"], peel=True)[0] == ["a", None]
+@pytest.mark.parametrize(
+    ("paths", "peel", "labels"),
+    [
+        (["a/1", "a/deep/2", "b/3", "4"], False, ["a", "a", "b", None]),
+        (["top/in/a/1", "top/in/b/2", "top/in/a/x/3"], True, ["a", "b", "a"]),
+        (["top/a1/1", "top/a2/2"], True, ["a1", "a2"]),
+        (["top/a/1", "top/2"], True, ["a", None]),
+    ],
+)
+def test_the_folder_is_the_class_below_those_that_all_share(paths: list[str], peel: bool, labels: list[str]) -> None:
+    assert by_folder(paths, peel=peel)[0] == labels
 
 
 @pytest.mark.parametrize(
@@ -61,16 +63,16 @@ def test_folders_that_all_share_are_peeled_in_archives() -> None:
     ],
 )
 def test_nested_splits(split: str | None, labels: list[str | None]) -> None:
-    found, notes = folder_labels(["train/a/1", "test/b/2", "validation/c/3", "test/4"], split=split)
+    found, notes = by_folder(["train/a/1", "test/b/2", "validation/c/3", "test/4"], split=split)
     assert found == labels
     assert bool(notes.lines()) == (split is None)
 
 
 def test_a_split_that_is_not_there_is_said() -> None:
     with pytest.raises(SemscaleError, match="no splits"):
-        folder_labels(["a/1", "b/2"], split="test")
+        by_folder(["a/1", "b/2"], split="test")
     with pytest.raises(SemscaleError, match="no such split"):
-        folder_labels(["train/a/1", "test/b/2"], split="val")
+        by_folder(["train/a/1", "test/b/2"], split="val")
 
 
 def test_choice_prefers_test_then_validation_then_the_first() -> None:

@@ -15,8 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps, features
 
-from semscale.datasets.exif import ExifOrientedReader
-from semscale.datasets.picture import MAX_PIXELS, BadImageError, decode, load, orientation
+from semscale.datasets.picture import MAX_PIXELS, BadImageError, ExifOrientedReader, decode, load, orientation
 
 pytestmark = pytest.mark.filterwarnings("ignore:Corrupt EXIF")  # pytest undoes the filter that picture.py sets
 

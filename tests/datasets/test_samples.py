@@ -1,24 +1,37 @@
-"""The table of samples: a sequence whose names lie in a mapped file beyond 65,536 rows."""
+"""Tables of samples, which spill to a mapped file, and subsets of them: stratified, nested, seeded."""
 
 from __future__ import annotations
 
 import tempfile
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from semscale.datasets.samples import Sample, SampleTable, Spool, repeated_rows
+from semscale.datasets.samples import Sample, SampleTable, Spool, repeated_rows, stratified_subset
 from semscale.errors import SemscaleError
 
+SIZES = {"a": 60, "b": 30, "c": 9, "d": 1}
 
-@pytest.mark.parametrize("n", [0, 3, 65_536, 140_000])
+
+def table(sizes: dict[str, int]) -> SampleTable:
+    return SampleTable.of(list(sizes), [Sample(f"{name}/{i}.png", name) for name, n in sizes.items() for i in range(n)])
+
+
+def counts(samples: SampleTable) -> dict[str, int]:
+    return dict(Counter(sample.true_class for sample in samples))
+
+
+@pytest.mark.parametrize("n", [0, 3, 65_536, 70_000])
 def test_rows_come_back_as_they_went_in(n: int) -> None:
     spool = Spool()
     for i in range(n):
         spool.add(f"{i}.png", f"0:{i}" if i % 2 else "")
     samples = SampleTable(["x"], spool.table(), np.zeros(n, np.int32))
-    assert len(samples) == len(spool) == n
+    assert len(samples) == n
     for i in {0, 1, n // 2, n - 2, n - 1} & set(range(n)):
         assert samples[i] == Sample(f"{i}.png", "x", f"0:{i}" if i % 2 else f"{i}.png")
         assert samples.places(i, i + 1) == [samples[i].place]
@@ -59,3 +72,46 @@ def test_picks_of_picks_and_slices() -> None:
     assert samples[-1].file == "9"
     with pytest.raises(IndexError):
         samples[10]
+
+
+def test_a_limit_keeps_shares_and_every_class() -> None:
+    assert counts(stratified_subset(table(SIZES), limit=20)) == {"a": 12, "b": 6, "c": 1, "d": 1}
+    assert counts(stratified_subset(table(SIZES), limit=4)) == {"a": 1, "b": 1, "c": 1, "d": 1}
+
+
+def test_per_class_is_a_ceiling_and_comes_first() -> None:
+    assert counts(stratified_subset(table(SIZES), per_class=10)) == {"a": 10, "b": 10, "c": 9, "d": 1}
+    assert counts(stratified_subset(table(SIZES), per_class=10, limit=15)) == {"a": 5, "b": 5, "c": 4, "d": 1}
+
+
+@given(st.lists(st.integers(0, 40), min_size=1, max_size=8).filter(lambda sizes: sum(sizes) > 0), st.integers(1, 200))
+def test_a_limit_is_met_exactly_and_no_class_gives_more_than_it_has(sizes: list[int], limit: int) -> None:
+    by_name = {str(index): n for index, n in enumerate(sizes)}
+    kept = counts(stratified_subset(table(by_name), limit=limit))
+    assert sum(kept.values()) == min(limit, sum(sizes))
+    assert all(n <= by_name[name] for name, n in kept.items())
+    assert limit < sum(n > 0 for n in sizes) or len(kept) == sum(n > 0 for n in sizes)
+
+
+def test_a_larger_cut_per_class_contains_a_smaller_one() -> None:
+    small, large = (set(stratified_subset(table(SIZES), per_class=n).files()) for n in (3, 7))
+    assert small < large
+
+
+def test_seeds_choose_others_and_order_does_not_matter() -> None:
+    samples = table(SIZES)
+    kept = set(stratified_subset(samples, limit=20).files())
+    turned = SampleTable.of(list(SIZES), reversed(list(samples)))
+    assert set(stratified_subset(turned, limit=20).files()) == kept
+    assert set(stratified_subset(samples, limit=20, seed=1).files()) != kept
+
+
+@pytest.mark.parametrize(("seed", "files"), [(0, "a/5 a/41 a/52 b/8 c/8 d/0"), (3, "a/37 a/42 a/53 b/12 c/2 d/0")])
+def test_the_subset_is_the_same_on_every_machine(seed: int, files: str) -> None:
+    chosen = stratified_subset(table(SIZES), limit=6, seed=seed)
+    assert [file.removesuffix(".png") for file in chosen.files()] == files.split()
+
+
+def test_positions_stay_in_their_old_order() -> None:
+    kept = stratified_subset(table(SIZES), limit=20)
+    assert np.all(np.diff([list(SIZES).index(sample.true_class) for sample in kept]) >= 0)

@@ -27,7 +27,7 @@ from semscale.datasets.hubs.common import missing_package, name_and_split, opene
 from semscale.datasets.paths import choose_split
 from semscale.datasets.source import Entry, Notes, Options, Source
 from semscale.errors import SemscaleError
-from semscale.synthetic.png import encode_png
+from semscale.synthetic.images import encode_png
 
 _Splits = Mapping[str, Mapping[str, Any]]
 
