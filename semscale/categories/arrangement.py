@@ -9,14 +9,14 @@ from itertools import compress, zip_longest
 from typing import Literal
 
 from semscale.categories.registry import (
+    MAPPING,
     Category,
     Places,
     Strategy,
     StrategyContext,
     check_options,
     find_strategy,
-    mapping_option,
-    text_option,
+    read_option,
 )
 from semscale.errors import SemscaleError
 from semscale.text import text_key
@@ -83,10 +83,10 @@ def arrangements(
 
 def _controlled(entry: Strategy, options: Mapping[str, object]) -> tuple[Strategy, Mapping[str, object]]:
     where = f"strategy {entry.name}"
-    source = find_strategy(text_option(options, "of", "templates", where))
+    source = find_strategy(read_option(options, "of", str, where, "templates"))
     if source.control is not None:
         raise SemscaleError("a control cannot control a control", where=where, found=source.name)
-    source_options = mapping_option(options, "of_options", where)
+    source_options = read_option(options, "of_options", MAPPING, where, {})
     check_options(source, source_options)
     return source, source_options
 

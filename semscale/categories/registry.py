@@ -13,7 +13,9 @@ import pkgutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from semscale.errors import SemscaleError
 
@@ -54,6 +56,9 @@ Places = Sequence[Category | None]
 ClassStrategy = Callable[[str, str], Sequence[Category]]
 ContextStrategy = Callable[[StrategyContext], Mapping[str, Places]]
 Control = Callable[[Mapping[str, Places], StrategyContext], Mapping[str, Places]]
+
+MAPPING, TEXTS = dict[str, object], Annotated[list[str], Field(min_length=1)]
+"""Kinds of options that several strategies take, see :func:`read_option`."""
 
 _CONTROL_OPTIONS = ("of", "of_options")
 
@@ -215,50 +220,21 @@ def check_options(entry: Strategy, options: Mapping[str, object]) -> None:
             )
 
 
-def text_option(options: Mapping[str, object], name: str, default: str | None, where: str) -> str:
-    """Return an option that is a text; without a default it is needed."""
+def read_option(options: Mapping[str, object], name: str, kind: Any, where: str, default: object = None) -> Any:
+    """Return an option, validated as pydantic validates `kind`; without a default it is required.
+
+    Raises:
+        SemscaleError: it is missing or does not fit.
+
+    >>> read_option({"templates": ["a {c}"]}, "templates", list[str], "demo")
+    ['a {c}']
+    """
     value = options.get(name, default)
     if value is None:
-        raise _missing(name, where, "a text")
-    if not isinstance(value, str):
-        raise _wrong(name, where, value, "a text")
-    return value
-
-
-def texts_option(options: Mapping[str, object], name: str, default: Sequence[str] | None, where: str) -> list[str]:
-    """Return an option that is a list of texts, at least one; without a default it is needed."""
-    value = options.get(name, default)
-    if value is None:
-        raise _missing(name, where, "a list of texts")
-    if isinstance(value, str) or not isinstance(value, Sequence) or not all(isinstance(item, str) for item in value):
-        raise _wrong(name, where, value, "a list of texts")
-    if not value and default is None:
-        raise SemscaleError(f"the option {name!r} is empty", where=where, expected="a list of texts")
-    return list(value)
-
-
-def mapping_option(options: Mapping[str, object], name: str, where: str) -> dict[str, object]:
-    """Return an option that is a mapping with names as keys; empty when it is not given."""
-    value = options.get(name)
-    if value is None:
-        return {}
-    if not isinstance(value, Mapping):
-        raise _wrong(name, where, value, "a mapping")
-    # YAML reads digits as numbers: {7: seven.n.01} means the class "7"
-    return {str(key): item for key, item in value.items()}
-
-
-def path_option(options: Mapping[str, object], name: str, where: str) -> Path:
-    """Return an option that is the path of a file; it is needed."""
-    value = options.get(name)
-    if isinstance(value, Path):
-        return value
-    return Path(text_option(options, name, None, where)).expanduser()
-
-
-def _missing(name: str, where: str, expected: str) -> SemscaleError:
-    return SemscaleError(f"the strategy needs the option {name!r}", where=where, expected=expected)
-
-
-def _wrong(name: str, where: str, value: object, expected: str) -> SemscaleError:
-    return SemscaleError(f"the option {name!r} does not fit", where=where, found=repr(value), expected=expected)
+        raise SemscaleError(f"the strategy needs the option {name!r}", where=where)
+    try:
+        # YAML reads digits as numbers: {7: seven.n.01} means the class "7"
+        return TypeAdapter(kind, config=ConfigDict(coerce_numbers_to_str=kind is MAPPING)).validate_python(value)
+    except ValidationError as error:
+        reason = error.errors()[0]["msg"]
+        raise SemscaleError(f"the option {name!r} does not fit: {reason}", where=where, found=repr(value)) from None

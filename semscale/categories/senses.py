@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
-from semscale.categories.registry import StrategyContext, mapping_option, text_option
+from semscale.categories.registry import MAPPING, StrategyContext, read_option
 from semscale.errors import SemscaleError
 from semscale.text import text_key
 
@@ -35,12 +35,8 @@ def choose_senses(context: StrategyContext, wordnet: Any, where: str) -> dict[st
     """
     given = _given(context, wordnet, where)
     hypernym = context.options.get("hypernym")
-    roots = {_synset(wordnet, text_option(context.options, "hypernym", None, where), where)} if hypernym else set()
-    policy = text_option(context.options, "ambiguous", "refuse", where)
-    if policy not in ("refuse", "first"):
-        raise SemscaleError(
-            "the option 'ambiguous' does not fit", where=where, found=repr(policy), expected="refuse or first"
-        )
+    roots = {_synset(wordnet, read_option(context.options, "hypernym", str, where), where)} if hypernym else set()
+    policy = read_option(context.options, "ambiguous", Literal["refuse", "first"], where, "refuse")
     domain = set(_nouns(wordnet, context.domain))
     chosen: dict[str, Synset | None] = {}
     ambiguous: dict[str, list[Synset]] = {}
@@ -104,7 +100,7 @@ def _nouns(wordnet: Any, name: str) -> list[Synset]:
 def _given(context: StrategyContext, wordnet: Any, where: str) -> dict[str, Synset]:
     names = {text_key(name): name for name in context.classes}
     given = {}
-    for name, synset in mapping_option(context.options, "senses", where).items():
+    for name, synset in read_option(context.options, "senses", MAPPING, where, {}).items():
         if text_key(name) not in names:
             raise SemscaleError(
                 "the option 'senses' names a class that there is not",

@@ -118,7 +118,7 @@ def test_a_template_with_other_fields_is_refused(template: str, message: str) ->
         ({}, "needs the option 'templates'"),
         ({"templates": "a {c}"}, "does not fit"),
         ({"templates": ["a {c}", 3]}, "does not fit"),
-        ({"templates": []}, "is empty"),
+        ({"templates": []}, "at least 1 item"),
         ({"template": ["a {c}"]}, "does not take this option"),
     ],
 )

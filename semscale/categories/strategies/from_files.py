@@ -9,7 +9,7 @@ from pathlib import Path
 
 from semscale.categories.files import read_ladder
 from semscale.categories.ladder import Ladder
-from semscale.categories.registry import Category, StrategyContext, context_strategy, path_option
+from semscale.categories.registry import Category, StrategyContext, context_strategy, read_option
 from semscale.errors import SemscaleError
 from semscale.text import text_key
 
@@ -25,7 +25,7 @@ def descriptors(context: StrategyContext) -> Mapping[str, list[Category]]:
     Raises:
         SemscaleError: when the file cannot be read, has another form, or lacks a class.
     """
-    path = path_option(context.options, "path", "strategy descriptors")
+    path: Path = read_option(context.options, "path", Path, "strategy descriptors").expanduser()
     texts = _read_descriptors(path)
     made: dict[str, list[Category]] = {}
     for name in context.classes:
@@ -78,7 +78,7 @@ def file(context: StrategyContext) -> Mapping[str, list[Category | None]]:
     Raises:
         SemscaleError: when the file is no ladder, or its classes are not those of the dataset.
     """
-    path = path_option(context.options, "path", "strategy file")
+    path: Path = read_option(context.options, "path", Path, "strategy file").expanduser()
     ladder = read_ladder(path)
     theirs = {text_key(name): name for name in ladder.classes}
     ours = {text_key(name): name for name in context.classes}

@@ -6,7 +6,7 @@ import string
 from collections.abc import Iterator, Mapping, Sequence
 
 from semscale.categories.plurals import plural
-from semscale.categories.registry import Category, StrategyContext, context_strategy, strategy, texts_option
+from semscale.categories.registry import TEXTS, Category, StrategyContext, context_strategy, read_option, strategy
 from semscale.errors import SemscaleError
 
 FIELDS = ("c", "C", "cs", "domain")
@@ -260,5 +260,5 @@ def custom(context: StrategyContext) -> Mapping[str, list[Category]]:
     >>> custom(StrategyContext(("dog",), "animal", options))["dog"][2]
     Category(text='dogs', provenance='{cs}')
     """
-    templates = texts_option(context.options, "templates", None, "strategy custom")
+    templates = read_option(context.options, "templates", TEXTS, "strategy custom")
     return {name: list(fill_templates(name, context.domain, templates, _CUSTOM_WHERE)) for name in context.classes}

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from semscale.categories.registry import Category, Places, StrategyContext, context_strategy, texts_option
+from semscale.categories.registry import Category, Places, StrategyContext, context_strategy, read_option
 from semscale.categories.senses import SENSE_OPTIONS, Synset, ancestors, choose_senses, descendants
 from semscale.categories.wordnet import open_languages, open_wordnet
 from semscale.errors import SemscaleError
@@ -60,7 +60,7 @@ def wordnet_languages(context: StrategyContext) -> Mapping[str, Places]:
     if not reader.omw_langs:
         reader.add_omw()  # a second time would count every language twice
     known = sorted(set(reader.langs()) - {"eng"})
-    languages = texts_option(context.options, "languages", known, _WHERE)
+    languages = read_option(context.options, "languages", list[str], _WHERE, known)
     for language in languages:
         if language not in known:
             raise SemscaleError(
