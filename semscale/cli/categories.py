@@ -123,18 +123,24 @@ def optimize(
     semscale optimize folder:photos --domain flower --model ViT-B-32::laion2b_s34b_b79k
     """
     from semscale.cli.show import show_optimized
-    from semscale.encoding.folder import embedding_store
+    from semscale.config import study_from
     from semscale.study.optimize import STRATEGIES
     from semscale.study.optimize import optimize as run
     from semscale.study.progress import open_console, reporter
 
-    how = dataset_entry(options)
-    console = open_console(stderr=as_json)
-    place = embedding_store(store)
+    study = study_from(
+        {
+            "datasets": [{"spec": dataset, **dataset_entry(options)}],
+            "models": [options["model"]],
+            "encoder": options["encoder"] or "server",
+            "server": {"urls": list(options["servers"])},
+            "limit": options["limit"],
+            "store": store,
+        }
+    )
+    progress = reporter(open_console(stderr=as_json))
     with only_json(as_json):
-        result = run(
-            dataset, strategies=strategies or STRATEGIES, store=place, report=reporter(console), how=how, **options
-        )
+        result = run(study, strategies or STRATEGIES, progress, options["seed"])
     if out is not None:
         result.ladder.save(out)
     if as_json:

@@ -18,7 +18,8 @@ from semscale.config import StudyConfig, load_study
 from semscale.encoding.folder import Folder
 from semscale.errors import SemscaleError, summarize
 from semscale.runs.correctness import Bool, correct_predictions
-from semscale.study.rundir import CURVE_KEY, slug, study_file
+from semscale.study.rundir import CURVE_KEY, study_file
+from semscale.text import slug
 
 # what a comparison reads of each table
 _COLUMNS = {

@@ -1,4 +1,4 @@
-"""The Ray cluster of a sweep: the one that is there, or a local one that ends with the sweep."""
+"""Connection to a Ray cluster: a running one, or a local one that ends with the sweep."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -27,40 +28,32 @@ _WORKER_ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "true",
 }
-_PATIENCE, _PAUSE = 5.0, 0.1
-
-
-def ray_address() -> str | None:
-    """Return the cluster of the surrounding Ray job, or another that the environment names."""
-    return os.environ.get("RAY_ADDRESS") or None
+_MOST_WAIT, _PAUSE = 5.0, 0.1
 
 
 @contextmanager
 def ray_cluster(address: str | None) -> Iterator[None]:
     """Connect to a Ray cluster for the time of the context.
 
-    Args:
-        address: of a running cluster; None for the cluster of the surrounding Ray job (``RAY_ADDRESS``), or else a
-            local one on the loopback interface. A session that is already initialised is used and left alone.
-
-    Raises:
-        SemscaleError: no cluster answers at the address.
+    Without an address it is the cluster of the surrounding Ray job (``RAY_ADDRESS``), or else a local one on the
+    loopback interface. A session that is already initialised is used and left alone.
     """
     if ray.is_initialized():
         yield
         return
-    address = address or ray_address()
-    quiet = {"log_to_driver": False, "logging_level": logging.ERROR, "namespace": "semscale"}
+    address = address or os.environ.get("RAY_ADDRESS") or None
+    where: dict[str, Any]
+    if address:
+        where = {"address": address, "runtime_env": _worker_environment()}
+    else:
+        # workers of a local cluster inherit them; with a runtime environment each would start half a second later
+        for name, value in _WORKER_ENVIRONMENT.items():
+            os.environ.setdefault(name, value)
+        # at least two, so that encoding and its ledger never wait for each other
+        cores = max(2, os.cpu_count() or 2)
+        where = {"address": "local", "num_cpus": cores, "include_dashboard": False, "_node_ip_address": "127.0.0.1"}
     try:
-        if address:
-            ray.init(address=address, runtime_env=_worker_environment(), **quiet)
-        else:
-            # workers of a local cluster inherit them; with a runtime environment each would start half a second later
-            for name, value in _WORKER_ENVIRONMENT.items():
-                os.environ.setdefault(name, value)
-            # at least two, so that encoding and its ledger never wait for each other
-            cores = max(2, os.cpu_count() or 2)
-            ray.init(address="local", num_cpus=cores, include_dashboard=False, _node_ip_address="127.0.0.1", **quiet)
+        ray.init(**where, log_to_driver=False, logging_level=logging.ERROR, namespace="semscale")
     except BaseException as error:  # Ray raises a bare Exception when it does not start in time
         ray.shutdown()
         if not isinstance(error, Exception):
@@ -77,32 +70,25 @@ def ray_cluster(address: str | None) -> Iterator[None]:
         ray.shutdown()
 
 
-def connect(study: StudyConfig, store: Folder, report: Reporter, stack: ExitStack) -> None:
-    """Connect to Ray for as long as the stack is open.
-
-    Raises:
-        SemscaleError: no Ray, or nodes that do not share the store.
-    """
-    with report.stage("connecting to Ray" if study.ray.address or ray_address() else "starting Ray"):
-        stack.enter_context(ray_cluster(study.ray.address))
-        if not store.is_remote:
-            check_shared(store.local)
-
-
 def _worker_environment() -> dict[str, dict[str, str]] | None:
-    """Return the runtime environment of the workers, without what the surrounding job says already."""
+    """Return the runtime environment of the workers, without what the surrounding job sets already."""
     job = json.loads(os.environ.get(RAY_JOB_VARIABLE, "{}"))
-    told = (job.get("runtime_env") or {}).get("env_vars") or {}
-    rest = {name: value for name, value in _WORKER_ENVIRONMENT.items() if name not in told}
+    known = (job.get("runtime_env") or {}).get("env_vars") or {}
+    rest = {name: value for name, value in _WORKER_ENVIRONMENT.items() if name not in known}
     return {"env_vars": rest} if rest else None  # Ray refuses a second value, also an equal one
 
 
-def check_shared(store: Path) -> None:
-    """Make sure that the workers of all nodes see the embedding store that the driver sees.
+def connect(study: StudyConfig, store: Folder, report: Reporter, stack: ExitStack) -> None:
+    """Connect to Ray for as long as the stack is open; SemscaleError if nodes do not share the store."""
+    address = study.ray.address or os.environ.get("RAY_ADDRESS")
+    with report.stage("connecting to Ray" if address else "starting Ray"):
+        stack.enter_context(ray_cluster(study.ray.address))
+        if not store.is_remote:
+            _check_shared(store.local)
 
-    Raises:
-        SemscaleError: a node does not see it, or the driver cannot write it.
-    """
+
+def _check_shared(store: Path) -> None:
+    """Make sure that the workers of all nodes see the embedding store that the driver sees."""
     here = ray.get_runtime_context().get_node_id()
     others = {
         node["NodeID"]: node["NodeManagerAddress"]
@@ -115,11 +101,11 @@ def check_shared(store: Path) -> None:
     try:
         store.mkdir(parents=True, exist_ok=True)
         mark.touch()
-        asked = {
+        pending = {
             address: _sees.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=True)).remote(mark)
             for node, address in others.items()
         }
-        blind = [address for address, answer in asked.items() if not ray.get(answer)]
+        blind = [address for address, answer in pending.items() if not ray.get(answer)]
     except OSError as error:
         raise cannot_write("the embedding store", store, error, hint="choose another --store") from error
     finally:
@@ -136,7 +122,7 @@ def check_shared(store: Path) -> None:
 
 @ray.remote(num_cpus=0, max_retries=3)
 def _sees(path: Path) -> bool:
-    give_up = time.monotonic() + _PATIENCE  # a network file system takes a moment
+    give_up = time.monotonic() + _MOST_WAIT  # a network file system takes a moment
     while not path.exists():
         if time.monotonic() > give_up:
             return False

@@ -1,4 +1,4 @@
-"""One trial: the metrics, statistics and artifacts of one step of a scored ladder."""
+"""Evaluation of one trial: metrics, statistics and artifacts of one step of a scored ladder."""
 
 from __future__ import annotations
 
@@ -19,18 +19,14 @@ from semscale.scoring.metrics import TrialMetrics, trial_metrics
 from semscale.study.score import LadderKey, ScoredLadder
 
 _CATEGORY_COLUMNS = ("class", "category", "scale", "images", "right")
+_METRICS = ("top5", "macro_f1", "balanced_accuracy", "calibration_error", "mean_margin")
 
 
 @dataclass(frozen=True)
 class Evaluated:
-    """An evaluated trial, ready to be recorded.
+    """An evaluated trial: step `k` of a ladder, with its row of trials.parquet but for the MLflow run id.
 
-    Attributes:
-        k: index of the step.
-        ladder: dataset, model, strategy, order and aggregation.
-        row: the row of trials.parquet, without the MLflow run id.
-        class_accuracy: accuracy by class; empty where no files were asked for.
-        files: artifact name -> content.
+    Accuracy by class and artifacts by name are empty where no files were requested.
     """
 
     k: int
@@ -40,52 +36,27 @@ class Evaluated:
     files: dict[str, bytes] = field(default_factory=dict)
 
 
-def _row(scored: ScoredLadder, k: int, metrics: TrialMetrics) -> dict[str, Any]:
-    low, high = wilson_interval(metrics.n_correct, len(scored.true_class))
-    first, now = scored.right[:, 0], scored.right[:, k]
-    return {
-        **scored.columns,
-        "scale": int(scored.flat.scales[k]),
-        "n_categories": scored.ladder.steps[k].n_categories,
-        "n_images": len(scored.true_class),
-        "n_classes": len(scored.ladder.classes),
-        "n_correct": int(metrics.n_correct),
-        "accuracy": float(metrics.accuracy),
-        "ci_low": float(low),
-        "ci_high": float(high),
-        "top5": float(metrics.top5),
-        "macro_f1": float(metrics.macro_f1),
-        "balanced_accuracy": float(metrics.balanced_accuracy),
-        "calibration_error": float(metrics.calibration_error),
-        "mean_margin": float(metrics.mean_margin),
-        "ceiling": float(scored.ceiling[:, k].mean()),
-        "gained": int((now & ~first).sum()),
-        "lost": int((first & ~now).sum()),
-    }
-
-
 def evaluate_trial(scored: ScoredLadder, k: int, title: str | None) -> Evaluated:
-    """Evaluate step k.
-
-    Args:
-        scored: the ladder.
-        k: index of the step.
-        title: the name of the curve's run, for the files; None leaves them out.
-    """
-    metrics = _metrics(scored, k)
+    """Evaluate step k, with files if there is a title: the name of the curve's run."""
+    metrics = trial_metrics(
+        scored.scores.predicted_class[:, k],
+        scored.true_class,
+        scored.scores.true_rank[:, k],
+        scored.scores.margin[:, k],
+        len(scored.ladder.classes),
+        scored.scores.confidence[:, k],
+    )
     row = _row(scored, k, metrics)
     if title is None:
         return Evaluated(k, scored.key, row)
     classes = scored.ladder.classes
     accuracy = dict(zip(classes, metrics.per_class_accuracy.tolist(), strict=True))
-    table = pd.DataFrame(
-        {"class": classes, "n_images": metrics.confusion.of_class(), "accuracy": metrics.per_class_accuracy}
-    )
+    columns = {"class": classes, "n_images": metrics.confusion.of_class(), "accuracy": metrics.per_class_accuracy}
     heading = f"{trial_name(title, row)}: {100 * row['accuracy']:.1f} %"
     files = {
         "categories.json": _category_table(scored, k),
         "category_statistics.csv": _statistics(scored, k).to_csv(index=False).encode(),
-        "class_accuracy.csv": table.to_csv(index=False).encode(),
+        "class_accuracy.csv": pd.DataFrame(columns).to_csv(index=False).encode(),
         "confusion.png": confusion_png(metrics.confusion, classes, heading),
     }
     return Evaluated(k, scored.key, row, accuracy, files)
@@ -101,12 +72,31 @@ def trial_name(title: str, row: Mapping[str, Any]) -> str:
     return f"{title}{order} / s={row['scale']:02d}"
 
 
+def _row(scored: ScoredLadder, k: int, metrics: TrialMetrics) -> dict[str, Any]:
+    low, high = wilson_interval(metrics.n_correct, len(scored.true_class))
+    first, now = scored.right[:, 0], scored.right[:, k]
+    return {
+        **scored.columns,
+        "scale": int(scored.flat.scales[k]),
+        "n_categories": scored.ladder.steps[k].n_categories,
+        "n_images": len(scored.true_class),
+        "n_classes": len(scored.ladder.classes),
+        "n_correct": int(metrics.n_correct),
+        "accuracy": float(metrics.accuracy),
+        "ci_low": float(low),
+        "ci_high": float(high),
+        **{name: float(getattr(metrics, name)) for name in _METRICS},
+        "ceiling": float(scored.scores.ceiling[:, k].mean()),
+        "gained": int((now & ~first).sum()),
+        "lost": int((first & ~now).sum()),
+    }
+
+
 def _statistics(scored: ScoredLadder, k: int) -> pd.DataFrame:
     end = int(scored.flat.step_ends[k])
-    table = category_statistics(
-        ray.get(scored.images), ray.get(scored.texts)[:end], scored.scores.predicted_category[:, k]
-    )
     texts = np.array(scored.flat.texts, dtype=object)
+    winner = scored.scores.predicted_category[:, k]
+    table = category_statistics(ray.get(scored.images), ray.get(scored.texts)[:end], winner)
     return pd.DataFrame(
         {
             "category": texts[:end],
@@ -115,17 +105,6 @@ def _statistics(scored: ScoredLadder, k: int) -> pd.DataFrame:
             "variance": table.variance,
             "second_best_category": [texts[index] if index >= 0 else None for index in table.second_best],
         }
-    )
-
-
-def _metrics(scored: ScoredLadder, k: int) -> TrialMetrics:
-    return trial_metrics(
-        scored.scores.predicted_class[:, k],
-        scored.true_class,
-        scored.scores.true_rank[:, k],
-        scored.scores.margin[:, k],
-        len(scored.ladder.classes),
-        scored.scores.confidence[:, k],
     )
 
 
@@ -143,7 +122,7 @@ def _category_table(scored: ScoredLadder, k: int) -> bytes:
     rows = []
     for name in scored.ladder.classes:
         ends = [len(step.categories[name]) for step in steps]
-        for place, text in enumerate(steps[-1].categories[name]):
-            scale = steps[bisect_right(ends, place)].scale
+        for number, text in enumerate(steps[-1].categories[name]):
+            scale = steps[bisect_right(ends, number)].scale
             rows.append((name, text, scale, *left.pop(text, (0, 0))))
     return json.dumps({"columns": _CATEGORY_COLUMNS, "data": rows}, ensure_ascii=False, separators=(",", ":")).encode()

@@ -1,4 +1,4 @@
-"""Trials as a Ray Tune grid over dataset x model x strategy x order x aggregation x scale step."""
+"""Trials as a Ray Tune grid: one trial per scored ladder and scale step."""
 
 from __future__ import annotations
 
@@ -20,16 +20,24 @@ from semscale.study.evaluate import Evaluated, evaluate_trial
 from semscale.study.rundir import LADDER_KEY
 from semscale.study.score import LadderKey, ScoredLadder
 
-Place = tuple[LadderKey, int]
+TrialKey = tuple[LadderKey, int]
 
 # what a worker evaluates in the time that another one takes to start
 _IMAGES_PER_WORKER = 500_000
 # of one trial: until Ray has noticed that a node is lost, it may be sent there several times
 _MOST_FAILURES = 6
-# Tune bears lost workers, but not the loss of an answer that lay on their node, nor that of a worker which was about to
-# take over its next trial: its experiment ends, and another one does what is left.
+# Tune survives lost workers but not lost result objects, or a worker lost between trials: its experiment ends, and a
+# new one is started with the remaining trials
 _LOST = (ray.exceptions.RayActorError, ray.exceptions.ObjectLostError)
 _MOST_FRUITLESS = 3
+
+# Tune would put these into the runtime environment of its workers, which Ray writes to a log file; local workers
+# inherit them, and those of a cluster have their own, as for reading the images
+class_cache.ENV_VARS_TO_PROPAGATE.difference_update(
+    ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SECURITY_TOKEN", "AWS_SESSION_TOKEN")
+)
+# for PyTorch Lightning; nothing is left then, and without a runtime environment workers start half a second sooner
+class_cache.DEFAULT_ENV_VARS.clear()
 
 
 class UncopiedResult:
@@ -44,23 +52,12 @@ class UncopiedResult:
         return content
 
 
-# Tune would put these into the runtime environment of its workers, which Ray writes to a log file; local workers
-# inherit them, and those of a cluster have their own, as for reading the images
-class_cache.ENV_VARS_TO_PROPAGATE.difference_update(
-    ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SECURITY_TOKEN", "AWS_SESSION_TOKEN")
-)
-# for PyTorch Lightning; nothing is left then, and without a runtime environment workers start half a second sooner
-class_cache.DEFAULT_ENV_VARS.clear()
-
-
 class StepTrial(tune.Trainable):
     """Evaluates one scale step; the worker process is used again for the next trial."""
 
-    def setup(self, config: dict[str, Any], ladders: Mapping[Any, Any], titles: Mapping[Place, str | None]) -> None:
+    def setup(self, config: dict[str, Any], ladders: Mapping[Any, Any], titles: Mapping[TrialKey, str | None]) -> None:
         """Keep references of the ladders, once per worker."""
-        self._ladders = ladders
-        self._titles = titles
-        self._config = config
+        self._ladders, self._titles, self._config = ladders, titles, config
         self._last: ScoredLadder | None = None
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -75,14 +72,16 @@ class StepTrial(tune.Trainable):
         if self._last is None or self._last.key != key:  # unpacking it takes as long as evaluating a step
             self._last = ray.get(self._ladders[key])
         k = self._last.flat.scales.index(trial["scale"])
-        found = evaluate_trial(self._last, k, self._titles[key, k])
-        return {"trial": UncopiedResult(found), tune.result.DONE: True}
+        evaluated = evaluate_trial(self._last, k, self._titles[key, k])
+        return {"trial": UncopiedResult(evaluated), tune.result.DONE: True}
 
 
-class _Take(tune.Callback):
+class _OnResult(tune.Callback):
+    """Hands over every evaluated trial when Tune has its result."""
+
     def __init__(self, take: Callable[[Evaluated], None]) -> None:
         self.take = take
-        self.taken: set[Place] = set()
+        self.completed: set[TrialKey] = set()
         self.error: SemscaleError | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -97,51 +96,44 @@ class _Take(tune.Callback):
             except SemscaleError as error:
                 self.error = error  # Tune makes a TuneError of it, with its traceback for words
                 raise
-            self.taken.add((evaluated.ladder, evaluated.k))
+            self.completed.add((evaluated.ladder, evaluated.k))
 
 
 def run_grid(
     ladders: Sequence[ScoredLadder],
-    titles: Mapping[Place, str | None],
+    titles: Mapping[TrialKey, str | None],
     folder: Path,
     take: Callable[[Evaluated], None],
 ) -> None:
-    """Run the grid and hand over every trial when it is evaluated.
+    """Evaluate the trials, with files where they have a title, and call `take` with each, in any order.
 
-    Args:
-        ladders: the scored ladders of all curves.
-        titles: by ladder and step the title of the trial's files; None where no files are needed.
-        folder: for Tune's own state.
-        take: is given the trials in any order.
-
-    Raises:
-        SemscaleError: a trial failed, also when repeated; what `take` raises.
+    `folder` is for Tune's own state. Raises what `take` raises, or SemscaleError if a trial fails also when repeated.
     """
     images = sum(len(scored.true_class) * len(scored.flat.scales) for scored in ladders)
     workers = min(math.ceil(images / _IMAGES_PER_WORKER), int(cluster_cpus()))
     references = {scored.key: ray.put(scored) for scored in ladders}
-    taking = _Take(take)
+    scales = {scored.key: scored.flat.scales for scored in ladders}
+    on_result = _OnResult(take)
     fruitless = 0
     while True:
-        before = len(taking.taken)
-        left = {place: title for place, title in titles.items() if place not in taking.taken}
-        trainable = tune.with_parameters(StepTrial, ladders=references, titles=left)
-        scales = {scored.key: scored.flat.scales for scored in ladders}
+        before = len(on_result.completed)
+        left = {key: title for key, title in titles.items() if key not in on_result.completed}
         trials = [dict(zip(LADDER_KEY, key, strict=True)) | {"scale": scales[key][k]} for key, k in left]
-        space = {"trial": tune.grid_search(trials)}
+        trainable = tune.with_parameters(StepTrial, ladders=references, titles=left)
         try:
-            failed = next((result for result in _fit(trainable, space, workers, folder, taking) if result.error), None)
+            results = _fit(trainable, trials, workers, folder, on_result)
+            failed = next((result for result in results if result.error), None)
             if failed is None:
                 return
             if not isinstance(failed.error, _LOST):
                 raise _failure(failed)
         except Exception as error:
-            if taking.error is not None:
-                raise taking.error from None
+            if on_result.error is not None:
+                raise on_result.error from None
             if not isinstance(error.__cause__, _LOST):
                 raise
         gc.collect()  # of the experiment that ended: what it has reserved in the cluster is given back with it
-        fruitless = 0 if len(taking.taken) > before else fruitless + 1
+        fruitless = 0 if len(on_result.completed) > before else fruitless + 1
         if fruitless > _MOST_FRUITLESS:
             raise SemscaleError(
                 "the workers that evaluate the trials are lost again and again",
@@ -150,12 +142,12 @@ def run_grid(
             )
 
 
-def _fit(trainable: Any, space: Mapping[str, Any], workers: int, folder: Path, taking: _Take) -> Any:
+def _fit(trainable: Any, trials: Sequence[Any], workers: int, folder: Path, on_result: _OnResult) -> Any:
     # Tune insists on a folder for its own state; ours is the store, the run directory and MLflow
     with tempfile.TemporaryDirectory(prefix=".tune-", dir=folder) as scratch:
         return tune.Tuner(
             tune.with_resources(trainable, {"cpu": 1}),
-            param_space=dict(space),
+            param_space={"trial": tune.grid_search(list(trials))},
             tune_config=tune.TuneConfig(reuse_actors=True, max_concurrent_trials=workers),
             run_config=tune.RunConfig(
                 name="trials",
@@ -163,7 +155,7 @@ def _fit(trainable: Any, space: Mapping[str, Any], workers: int, folder: Path, t
                 verbose=0,
                 failure_config=tune.FailureConfig(max_failures=_MOST_FAILURES),
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # nothing to go on from
-                callbacks=[taking],
+                callbacks=[on_result],
             ),
         ).fit()
 

@@ -1,4 +1,4 @@
-"""Console, and progress on it: bars on a terminal, plain lines elsewhere, nothing when quiet."""
+"""Console and progress reports: bars on a terminal, plain lines elsewhere, nothing when quiet."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
-from typing import Protocol
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 from rich.console import Console
 from rich.progress import (
@@ -23,42 +22,47 @@ from rich.progress import (
 
 from semscale.redact import printable
 
-_PIPE = 110
+_PIPE_WIDTH = 110
 
 Stage = Callable[[int, int | None], None]
-"""Says how far a piece of work is: (done, total); None where the end is not known."""
+"""Reports the progress of a stage: (done, total); None where the total is not known."""
 
 
 def open_console(*, stderr: bool = False, least: int = 0) -> Console:
-    """Return a console on standard output or error.
+    """Return a console, at least so many columns wide, on which `NO_COLOR` (https://no-color.org) wins.
 
-    With `NO_COLOR` in the environment (https://no-color.org), whatever else asks for colours, nothing but text is
-    printed, and progress in plain lines: bars move the cursor.
-
-    Args:
-        stderr: on standard error.
-        least: columns at least; a narrow window then wraps lines, which is easier to read than cells cut short.
+    With `NO_COLOR` in the environment nothing but text is printed, and progress in plain lines: bars move the cursor.
     """
     plain = bool(os.environ.get("NO_COLOR"))
     console = Console(stderr=stderr, force_terminal=False if plain else None)
     is_terminal = console.is_terminal or (plain and (sys.stderr if stderr else sys.stdout).isatty())
     if not is_terminal and "COLUMNS" not in os.environ:
-        least = max(least, _PIPE)
-    if console.width < least:
-        console.width = least
+        least = max(least, _PIPE_WIDTH)
+    console.width = max(console.width, least)  # wrapped lines are easier to read than cells cut short
     return console
 
 
-class Reporter(Protocol):
-    """Shows what a sweep is doing."""
+class Reporter:
+    """Shows the progress of a sweep; this one shows nothing."""
 
     def stage(self, title: str, total: int | None = None, unit: str = "") -> AbstractContextManager[Stage]:
         """Open a stage; ``with reporter.stage("encoding digits", 898, "images") as advance: advance(done, total)``."""
-        ...
+        return nullcontext(lambda done, total: None)
 
     def note(self, text: str) -> None:
-        """Say one line."""
-        ...
+        """Print a line, above the bars where there are any."""
+
+
+class Quiet(Reporter):
+    """Shows nothing."""
+
+
+class _Printer(Reporter):
+    def __init__(self, console: Console) -> None:
+        self.console = console
+
+    def note(self, text: str) -> None:
+        self.console.print(printable(text), highlight=False, markup=False, soft_wrap=True)
 
 
 def reporter(console: Console, *, quiet: bool = False) -> Reporter:
@@ -68,63 +72,49 @@ def reporter(console: Console, *, quiet: bool = False) -> Reporter:
     return Bars(console) if console.is_terminal else Lines(console)
 
 
-class Quiet:
-    """Shows nothing."""
-
-    @contextmanager
-    def stage(self, title: str, total: int | None = None, unit: str = "") -> Iterator[Stage]:
-        """Show nothing."""
-        yield lambda done, total: None
-
-    def note(self, text: str) -> None:
-        """Say nothing."""
-
-
-class Lines:
-    """A line every few seconds as a stage goes on, and when it ends; for logs and pipes.
+class Lines(_Printer):
+    """A line every few seconds within a stage, and when it ends; for logs and pipes.
 
     Args:
-        console: where to.
+        console: where to print.
         every: seconds between two lines that count.
         silence: seconds after which a stage that has nothing to count says that it goes on.
     """
 
     def __init__(self, console: Console, every: float = 5.0, silence: float = 30.0) -> None:
-        self.console = console
-        self.every = every
-        self.silence = silence
+        super().__init__(console)
+        self.every, self.silence = every, silence
 
     @contextmanager
     def stage(self, title: str, total: int | None = None, unit: str = "") -> Iterator[Stage]:
         """Print the stage as plain lines."""
-        start = spoken = time.monotonic()
+        start = printed = time.monotonic()
         last = 0
         first: tuple[float, int] | None = None
+        over = threading.Event()
 
         def advance(done: int, total: int | None) -> None:
-            nonlocal spoken, last, first
+            nonlocal printed, last, first
             last, now = done, time.monotonic()
-            # what comes before the first one is the start of workers, and says nothing of the others
+            # the time before the first one is the start of workers, and says nothing of the others
             first = first or (now, done)
-            if now - spoken < self.every or done == total:
+            if now - printed < self.every or done == total:
                 return
-            spoken = now
-            said = f"{title}: {done} {unit}" if total is None else f"{title}: {done}/{total} {unit}"
-            rate = (done - first[1]) / max(now - first[0], 1e-9)
-            if rate:
-                said += f", {_number(rate)}/s"
-                said += f", {(total - done) / rate:.0f} s left" if total is not None else ""
-            self.note(said)
+            printed = now
+            line = f"{title}: {done} {unit}" if total is None else f"{title}: {done}/{total} {unit}"
+            if rate := (done - first[1]) / max(now - first[0], 1e-9):
+                left = "" if total is None else f", {(total - done) / rate:.0f} s left"
+                line += f", {_format_rate(rate)}/s{left}"
+            self.note(line)
 
         def reassure() -> None:
-            nonlocal spoken
+            nonlocal printed
             while not over.wait(self.silence):
                 now = time.monotonic()
-                if now - spoken >= self.silence:
-                    spoken = now
+                if now - printed >= self.silence:
+                    printed = now
                     self.note(f"{title}: {now - start:.0f} s so far")
 
-        over = threading.Event()
         watch = threading.Thread(target=reassure, daemon=True)
         watch.start()
         try:
@@ -132,20 +122,12 @@ class Lines:
         finally:
             over.set()
             watch.join()
-        seconds = time.monotonic() - start
         counted = f"{last} {unit}, " if last else ""
-        self.note(f"{title}: done, {counted}{seconds:.1f} s")
-
-    def note(self, text: str) -> None:
-        """Print the line."""
-        self.console.print(printable(text), highlight=False, markup=False, soft_wrap=True)
+        self.note(f"{title}: done, {counted}{time.monotonic() - start:.1f} s")
 
 
-class Bars:
+class Bars(_Printer):
     """A progress bar per stage with counts, rate and time left."""
-
-    def __init__(self, console: Console) -> None:
-        self.console = console
 
     @contextmanager
     def stage(self, title: str, total: int | None = None, unit: str = "") -> Iterator[Stage]:
@@ -164,22 +146,18 @@ class Bars:
 
             def advance(done: int, total: int | None) -> None:
                 elapsed = bar.tasks[0].elapsed or 0.0
-                rate = f"{_number(done / elapsed)} {unit}/s" if elapsed > 0 else ""
+                rate = f"{_format_rate(done / elapsed)} {unit}/s" if elapsed > 0 else ""
                 bar.update(task, completed=done, total=total, rate=rate)
 
             yield advance
             finished = bar.tasks[0].total or bar.tasks[0].completed or 1
             bar.update(task, total=finished, completed=finished)
 
-    def note(self, text: str) -> None:
-        """Print the line above the bars."""
-        self.console.print(printable(text), highlight=False, markup=False, soft_wrap=True)
 
-
-def _number(rate: float) -> str:
+def _format_rate(rate: float) -> str:
     """Return a rate; large models and trials have less than one a second.
 
-    >>> _number(0.25), _number(1234.5)
+    >>> _format_rate(0.25), _format_rate(1234.5)
     ('0.2', '1234')
     """
     return f"{rate:.0f}" if rate >= 10 else f"{rate:.1f}"

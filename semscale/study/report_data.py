@@ -17,14 +17,23 @@ from threadpoolctl import threadpool_limits
 from semscale.datasets.base import Reader
 from semscale.datasets.picture import BadImageError, decode
 from semscale.study.encode import EncodedModel
-from semscale.study.rundir import CURVE_KEY
+from semscale.study.rundir import CURVE_KEY, concatenate, with_key
 from semscale.study.score import ScoredLadder
+
+Float64 = npt.NDArray[np.float64]
 
 # per curve; the tables are for looking at, the predictions files hold everything
 _MOST_FLIPS = 200
 _MOST_WINNERS = 1000
 _MOST_CONFUSIONS = 2000
 _COMPLETE_CLASSES = 40
+# pictures of a curve's gained and of its lost images, and of all curves
+_PER_DIRECTION = 8
+_MOST_PICTURES = 320
+_MOST_BYTES = 1_000_000
+_SIDE, _QUALITY, _READS = 72, 72, 8
+# of the map
+_MOST_IMAGES, _MOST_TEXTS = 400, 200
 
 
 def collect_report_data(
@@ -32,30 +41,24 @@ def collect_report_data(
 ) -> dict[str, pd.DataFrame]:
     """Return the tables by file name, those that are empty left out.
 
-    They tell scale 1 from the step of the curve's peak, or from the last step where scale 1 is the peak, in the
-    strategy's first order; controls have none.
-
-    Args:
-        scored: the scored ladders.
-        encoded: the same study as encoded, which knows where the images are.
-        curves: curves.parquet.
+    They compare scale 1 with the step of the curve's peak, or with the last step where scale 1 is the peak, in the
+    strategy's first order; controls have none. `encoded` has the readers of the images.
     """
-    peaks = {
-        tuple(row[name] for name in CURVE_KEY): int(row["peak_scale"])
-        for row in curves.to_dict("records")
-        if row["role"] != "control"
-    }
+    peaks = curves[curves["role"] != "control"].set_index(list(CURVE_KEY))["peak_scale"].to_dict()
     first: dict[tuple[str, ...], ScoredLadder] = {}
     for ladder in scored:
         if ladder.curve in peaks:
             first.setdefault(ladder.curve, ladder)
-    shown = [(ladder, _step(ladder.flat.scales, peaks[curve])) for curve, ladder in first.items()]
-    flips = _joined([_flips(ladder, k) for ladder, k in shown])
+    shown = [(ladder, _step(ladder.flat.scales, int(peaks[curve]))) for curve, ladder in first.items()]
+    flips = concatenate(_flips(ladder, k) for ladder, k in shown)
+    by_model: dict[tuple[str, str], ScoredLadder] = {}
+    for ladder in first.values():
+        by_model.setdefault((ladder.dataset, ladder.model), ladder)
     tables = {
         "flips": flips.drop(columns="row", errors="ignore"),
-        "winners": _joined([_winners(ladder, k) for ladder, k in shown]),
-        "confusions": _joined([_confusions(ladder, k) for ladder, k in shown]),
-        "map": embedding_map(list(first.values())),
+        "winners": concatenate(_winners(ladder, k) for ladder, k in shown),
+        "confusions": concatenate(_confusions(ladder, k) for ladder, k in shown),
+        "map": concatenate(_map_of(ladder) for ladder in by_model.values()),
         "thumbnails": thumbnails_of(flips, encoded),
     }
     return {f"{name}.parquet": table for name, table in tables.items() if len(table)}
@@ -63,16 +66,6 @@ def collect_report_data(
 
 def _step(scales: Sequence[int], peak: int) -> int:
     return scales.index(peak) if peak > 1 else len(scales) - 1
-
-
-def _joined(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    filled = [table for table in tables if len(table)]
-    return pd.concat(filled, ignore_index=True) if filled else pd.DataFrame()
-
-
-def _placed(table: pd.DataFrame, ladder: ScoredLadder, k: int) -> pd.DataFrame:
-    place: dict[str, Any] = {**dict(zip(CURVE_KEY, ladder.curve, strict=True)), "scale": ladder.flat.scales[k]}
-    return table.assign(**place)[[*place, *table.columns]]
 
 
 def _flips(ladder: ScoredLadder, k: int) -> pd.DataFrame:
@@ -84,113 +77,85 @@ def _flips(ladder: ScoredLadder, k: int) -> pd.DataFrame:
     for direction, flipped, sure in (("gained", after & ~before, -margin), ("lost", before & ~after, margin)):
         rows = np.flatnonzero(flipped)
         kept = rows[np.argsort(sure[rows], kind="stable")][:_MOST_FLIPS]
-        parts.append(
-            pd.DataFrame(
-                {
-                    "direction": direction,
-                    "n": len(rows),
-                    "row": kept,
-                    "file": [ladder.files[row] for row in kept],
-                    "true_class": classes[ladder.true_class[kept]],
-                    "before": texts[ladder.scores.predicted_category[kept, 0]],
-                    "after": texts[ladder.scores.predicted_category[kept, k]],
-                }
-            )
-        )
-    return _placed(_joined(parts), ladder, k) if any(len(part) for part in parts) else pd.DataFrame()
+        columns = {
+            "direction": direction,
+            "n": len(rows),
+            "row": kept,
+            "file": [ladder.files[row] for row in kept],
+            "true_class": classes[ladder.true_class[kept]],
+            "before": texts[ladder.scores.predicted_category[kept, 0]],
+            "after": texts[ladder.scores.predicted_category[kept, k]],
+        }
+        parts.append(pd.DataFrame(columns))
+    found = concatenate(parts)
+    return with_key(found, ladder.curve, scale=ladder.flat.scales[k]) if len(found) else found
 
 
 def _winners(ladder: ScoredLadder, k: int) -> pd.DataFrame:
     winner = ladder.scores.predicted_category[:, k]
     before, after = ladder.right[:, 0], ladder.right[:, k]
 
-    def count(which: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
-        return np.bincount(winner[which], minlength=len(ladder.flat.texts))
+    def count(winners: npt.NDArray[np.int32]) -> npt.NDArray[np.int64]:
+        return np.bincount(winners, minlength=len(ladder.flat.texts))
 
-    table = pd.DataFrame(
-        {
-            "category": ladder.flat.texts,
-            "class": [ladder.ladder.classes[index] for index in ladder.flat.class_index],
-            "share": count(np.ones_like(after)) / len(winner),
-            "images": count(np.ones_like(after)),
-            "right": count(after),
-            "gained": count(after & ~before),
-            "lost": count(before & ~after),
-        }
-    )
-    table = table[table["images"] > 0].sort_values("images", ascending=False, kind="stable")
-    return _placed(table.head(_MOST_WINNERS).reset_index(drop=True), ladder, k)
+    columns = {
+        "category": ladder.flat.texts,
+        "class": [ladder.ladder.classes[index] for index in ladder.flat.class_index],
+        "share": count(winner) / len(winner),
+        "images": count(winner),
+        "right": count(winner[after]),
+        "gained": count(winner[after & ~before]),
+        "lost": count(winner[before & ~after]),
+    }
+    table = pd.DataFrame(columns).query("images > 0").sort_values("images", ascending=False, kind="stable")
+    return with_key(table.head(_MOST_WINNERS).reset_index(drop=True), ladder.curve, scale=ladder.flat.scales[k])
 
 
 def _confusions(ladder: ScoredLadder, k: int) -> pd.DataFrame:
     n = len(ladder.ladder.classes)
     pairs = [ladder.true_class.astype(np.int64) * n + ladder.scores.predicted_class[:, step] for step in (0, k)]
     found, inverse = np.unique(np.concatenate(pairs), return_inverse=True)
-    halves = np.split(inverse, 2)
-    counts = [np.bincount(half, minlength=len(found)) for half in halves]
+    before, after = (np.bincount(half, minlength=len(found)) for half in np.split(inverse, 2))
     true, predicted = np.divmod(found, n)
+    kept = np.arange(len(found))
     if n > _COMPLETE_CLASSES:
-        wrong = true != predicted
-        found_most = np.argsort(-np.maximum(*counts)[wrong], kind="stable")[:_MOST_CONFUSIONS]
-        kept = np.sort(np.flatnonzero(wrong)[found_most])
-    else:
-        kept = np.arange(len(found))
+        wrong = np.flatnonzero(true != predicted)
+        most = np.argsort(-np.maximum(before, after)[wrong], kind="stable")[:_MOST_CONFUSIONS]
+        kept = np.sort(wrong[most])
     classes = np.array(ladder.ladder.classes, dtype=object)
-    table = pd.DataFrame(
-        {
-            "true_class": classes[true[kept]],
-            "predicted_class": classes[predicted[kept]],
-            "before": counts[0][kept],
-            "after": counts[1][kept],
-        }
-    )
-    return _placed(table, ladder, k)
-
-
-PER_DIRECTION = 8
-"""Pictures of a curve's gained and of its lost images."""
-
-MOST_PICTURES = 320
-MOST_BYTES = 1_000_000
-
-_SIDE = 72
-_QUALITY = 72
-_READS = 8
+    columns = {"true_class": classes[true], "predicted_class": classes[predicted], "before": before, "after": after}
+    table = pd.DataFrame({name: values[kept] for name, values in columns.items()})
+    return with_key(table, ladder.curve, scale=ladder.flat.scales[k])
 
 
 def thumbnails_of(flips: pd.DataFrame, encoded: Sequence[EncodedModel]) -> pd.DataFrame:
     """Return thumbnails.parquet: ``dataset``, ``file`` and ``picture``, a JPEG of at most 72 x 72 pixels.
 
-    The first images of every curve come first, so that none is without when the budget ends.
-
-    Args:
-        flips: flips.parquet with the column ``row``, an index into the dataset's encoded images.
-        encoded: knows the datasets' readers.
+    The first images of every curve come first, so that each has some when the limit is reached. The column ``row`` of
+    `flips` is an index into the dataset's encoded images.
     """
     if not len(flips):
         return pd.DataFrame()
-    curve = ["dataset", "model", "strategy", "aggregation", "direction"]
-    wanted = flips.assign(place=flips.groupby(curve, sort=False).cumcount())
-    wanted = wanted[wanted["place"] < PER_DIRECTION].sort_values("place", kind="stable")
-    wanted = wanted.drop_duplicates(["dataset", "file"]).head(MOST_PICTURES)
-    arms = {arm.arm.dataset.name: arm for one in encoded for arm in one.arms}
-    work = []
-    for dataset, rows in wanted.groupby("dataset", sort=False):
-        arm = arms[str(dataset)]
-        samples = arm.arm.dataset.samples.pick(arm.images.positions[rows["row"].to_numpy()])
-        work += [
-            (index, arm.arm.dataset.reader, place) for index, place in zip(rows.index, samples.places(), strict=True)
-        ]
+    wanted = flips.assign(rank=flips.groupby([*CURVE_KEY, "direction"], sort=False).cumcount())
+    wanted = wanted[wanted["rank"] < _PER_DIRECTION].sort_values("rank", kind="stable")
+    wanted = wanted.drop_duplicates(["dataset", "file"]).head(_MOST_PICTURES)
+    arms = {arm.arm.dataset.name: arm for model in encoded for arm in model.arms}
+    found: dict[Any, Any] = {}
     with ThreadPoolExecutor(_READS) as pool:
-        found = dict(zip((index for index, _, _ in work), pool.map(lambda job: thumbnail(*job[1:]), work), strict=True))
+        for dataset, rows in wanted.groupby("dataset", sort=False):
+            arm = arms[str(dataset)]
+            reader = arm.arm.dataset.reader
+            places = arm.arm.dataset.samples.pick(arm.images.positions[rows["row"].to_numpy()]).places()
+            pictures = pool.map(lambda place, reader=reader: thumbnail(reader, place), places)
+            found |= dict(zip(rows.index, pictures, strict=True))
     table = wanted[["dataset", "file"]].assign(picture=[found[index] for index in wanted.index])
     table = table[table["picture"].notna()]
-    within = table["picture"].map(len).cumsum() <= MOST_BYTES
+    within = table["picture"].map(len).cumsum() <= _MOST_BYTES
     return table[within].reset_index(drop=True)
 
 
 def thumbnail(reader: Reader, place: str) -> bytes | None:
-    """Return a JPEG of an image, or None when it cannot be read now: it has been before."""
+    """Return a JPEG of an image, or None when it can no longer be read."""
     try:
         picture = decode(reader.read(place), draft=_SIDE)
     except (OSError, BadImageError):
@@ -202,38 +167,12 @@ def thumbnail(reader: Reader, place: str) -> bytes | None:
     return buffer.getvalue()
 
 
-MOST_IMAGES = 400
-MOST_TEXTS = 200
-
-Float64 = npt.NDArray[np.float64]
-
-
-def embedding_map(ladders: Sequence[ScoredLadder]) -> pd.DataFrame:
-    """Return map.parquet: a row per image and category text of a sample, with its two coordinates.
-
-    Args:
-        ladders: the scored ladders, of which the first of each dataset and model gives the texts.
-    """
-    first: dict[tuple[str, str], ScoredLadder] = {}
-    for ladder in ladders:
-        first.setdefault((ladder.dataset, ladder.model), ladder)
-    tables = [_map_of(ladder) for ladder in first.values()]
-    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
-
-
 def principal_axes(images: Float64, texts: Float64) -> tuple[Float64, Float64, float]:
     """Project images and texts onto their first two principal components.
 
     Images and texts of a CLIP model lie apart, in two cones; each kind is centred by itself, or the first component
-    would be nothing but that gap.
-
-    Args:
-        images: float64[n, d].
-        texts: float64[m, d]; n + m and d are above 2.
-
-    Returns:
-        The coordinates [n, 2] and [m, 2], each axis turned so that its largest one is positive, and the share of the
-        variance that the two hold.
+    would be nothing but that gap. Images are float64[n, d], texts float64[m, d], with n + m and d above 2. Returns the
+    coordinates [n, 2] and [m, 2], each axis turned so that its largest is positive, and their share of the variance.
 
     >>> images, texts, share = principal_axes(np.diag([4.0, 2.0, 1.0]), np.zeros((2, 3)))
     >>> images.shape, texts.tolist(), round(share, 6)  # three points lie in a plane
@@ -251,17 +190,18 @@ def principal_axes(images: Float64, texts: Float64) -> tuple[Float64, Float64, f
 
 
 def _map_of(ladder: ScoredLadder) -> pd.DataFrame:
-    n, m = len(ladder.files), min(MOST_TEXTS, len(ladder.flat.texts))
+    """Return map.parquet of a dataset and model: a row per image and category text of a sample."""
+    n, m = len(ladder.files), min(_MOST_TEXTS, len(ladder.flat.texts))
     # evenly through the images sorted by class: every class has its share, and the choice is always the same
     by_class = np.argsort(ladder.true_class, kind="stable")
-    rows = np.sort(by_class[np.unique(np.linspace(0, n - 1, min(n, MOST_IMAGES)).astype(int))])
+    rows = np.sort(by_class[np.unique(np.linspace(0, n - 1, min(n, _MOST_IMAGES)).astype(int))])
     images = np.asarray(ray.get(ladder.images)[rows], dtype=float)
     texts = np.asarray(ray.get(ladder.texts)[:m], dtype=float)
     if min(len(images) + len(texts), images.shape[1]) < 3:
         return pd.DataFrame()
     of_images, of_texts, share = principal_axes(images, texts)
     classes = np.array(ladder.ladder.classes, dtype=object)
-    where = np.concatenate([of_images, of_texts])
+    points = np.concatenate([of_images, of_texts])
     return pd.DataFrame(
         {
             "dataset": ladder.dataset,
@@ -270,8 +210,8 @@ def _map_of(ladder: ScoredLadder) -> pd.DataFrame:
             "kind": ["image"] * len(rows) + ["category"] * m,
             "label": [*(ladder.files[row] for row in rows), *ladder.flat.texts[:m]],
             "class": [*classes[ladder.true_class[rows]], *classes[ladder.flat.class_index[:m]]],
-            "x": where[:, 0],
-            "y": where[:, 1],
+            "x": points[:, 0],
+            "y": points[:, 1],
             "variance": share,
         }
     )

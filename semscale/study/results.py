@@ -1,8 +1,7 @@
-"""The tables and the report of a finished study: written by the sweep, and read back for the report alone."""
+"""Tables and report of a finished study: written by the sweep, and read back for the report alone."""
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import platform
 from collections.abc import Sequence
@@ -17,7 +16,7 @@ from semscale.categories.files import read_ladder
 from semscale.categories.ladder import Ladder
 from semscale.config import StudyConfig, load_study
 from semscale.encoding.folder import Folder
-from semscale.errors import SemscaleError, cannot_write
+from semscale.errors import SemscaleError, cannot_write, summarize
 from semscale.redact import redact
 from semscale.report.evidence import CategorySet, Evidence
 from semscale.report.page import write_report
@@ -26,10 +25,9 @@ from semscale.study.encode import EncodedModel
 from semscale.study.report_data import collect_report_data
 from semscale.study.rundir import RunDirectory, study_file
 from semscale.study.score import ScoredLadder
+from semscale.text import package_version
 
-_EVIDENCE = ("flips", "thumbnails", "winners", "confusions", "points")
-_FILES = {"points": "map"}
-
+_EVIDENCE = {name: name for name in ("flips", "thumbnails", "winners", "confusions")} | {"points": "map"}
 # a report is no place for the texts of a thousand classes
 _MOST_CLASSES = 25
 _PACKAGES = ("numpy", "pandas", "scipy", "ray", "mlflow", "clip-client", "jina", "pillow", "pyarrow")
@@ -37,11 +35,9 @@ _OF_ENCODER = ("architecture", "weights_sha256", "embedding_dim", "dtype", "devi
 _NEEDED = ("trials", "curves", "steps")
 # a study may have nothing for these
 _OPTIONAL = ("controls", "across")
-_BESIDE = ("*.parquet", "*.json", "quarantine.csv", "ladders/*.json")
 
 
 def write_results(
-    study: StudyConfig,
     directory: RunDirectory,
     trials: pd.DataFrame,
     found: Conclusions,
@@ -49,45 +45,32 @@ def write_results(
     encoded: Sequence[EncodedModel],
 ) -> list[str]:
     """Write the tables and the report; return the names of the files that MLflow keeps as well."""
+    study = directory.study
     tables = {"trials.parquet": trials, **found.tables()}
-    evidence = collect_report_data(scored, encoded, found.curves)
-    for name, table in (tables | evidence).items():
+    for name, table in (tables | collect_report_data(scored, encoded, found.curves)).items():
         directory.write_table(name, table)
     directory.write("environment.json", json.dumps(_environment_of(encoded), indent=1).encode())
     ladders = {(one.dataset, one.strategy): one.ladder for one in scored if one.order == study.orders[0]}
-    read = read_evidence(directory.path, study, list(ladders.values()))
+    evidence = read_evidence(directory.path, study, list(ladders.values()))
     try:
-        write_report(directory.path, study.name, trials, found.curves, found.steps, found.controls, found.across, read)
+        write_report(
+            directory.path, study.name, trials, found.curves, found.steps, found.controls, found.across, evidence
+        )
     except OSError as error:
         raise directory.unwritable(error) from error
     return ["study.yaml", *tables, "quarantine.csv", "environment.json", "report.html"]
 
 
 def regenerate_report(where: str) -> Folder:
-    """Write ``report.html`` of a finished run again, as this version of semscale writes it.
-
-    Args:
-        where: the run directory, also in an object store.
-
-    Returns:
-        Where the file is.
-
-    Raises:
-        SemscaleError: not a run directory, an unfinished run, or a table that cannot be read.
-    """
+    """Write ``report.html`` of a finished run directory, also in an object store, again; return where it is."""
     marker = study_file(where)
     folder = Folder.of(where)
-    for pattern in _BESIDE:
+    for pattern in ("*.parquet", "*.json", "quarantine.csv", "ladders/*.json"):
         folder.pull(pattern)
     run = folder.local
-    missing = [name for name in _NEEDED if not (run / f"{name}.parquet").is_file()]
-    if missing:
-        raise SemscaleError(
-            "the run is not finished",
-            where=str(folder),
-            found="no " + ", ".join(f"{name}.parquet" for name in missing),
-            hint=f"semscale sweep --resume {where}",
-        )
+    if missing := [f"{name}.parquet" for name in _NEEDED if not (run / f"{name}.parquet").is_file()]:
+        resume = f"semscale sweep --resume {where}"
+        raise SemscaleError("the run is not finished", where=str(folder), found=f"no {', '.join(missing)}", hint=resume)
     study = load_study(marker)
     tables = [read_table(run / f"{table}.parquet") for table in (*_NEEDED, *_OPTIONAL)]
     trials, curves, steps, controls, across = tables
@@ -103,29 +86,20 @@ def regenerate_report(where: str) -> Folder:
 def read_evidence(run: Path, study: StudyConfig, ladders: Sequence[Ladder] | None = None) -> Evidence:
     """Read what the report shows beside the tables of numbers; a study may have nothing for some.
 
-    Args:
-        run: the run directory.
-        study: its study.
-        ladders: those of the first order; read from their files unless given, which takes a while with many classes.
-
-    Raises:
-        SemscaleError: a file cannot be read.
+    The ladders of the first order are read from their files unless given, which takes a while with many classes.
     """
-    tables = {name: read_table(run / f"{_FILES.get(name, name)}.parquet") for name in _EVIDENCE}
+    if ladders is None:
+        ladders = [read_ladder(path) for path in (run / "ladders").glob(f"*__{study.orders[0]}.json")]
     return Evidence(
-        **tables,
+        **{name: read_table(run / f"{file}.parquet") for name, file in _EVIDENCE.items()},
         quarantine=read_table(run / "quarantine.csv"),
-        categories=_category_sets(_ladders(run, study) if ladders is None else ladders),
-        environment=_environment(run / "environment.json", study),
+        categories=[_category_set(one) for one in sorted(ladders, key=lambda one: (one.dataset, one.strategy))],
+        environment=_read_environment(run / "environment.json", study),
     )
 
 
 def read_table(path: Path) -> pd.DataFrame:
-    """Read a table of a run; an empty one where there is no such file.
-
-    Raises:
-        SemscaleError: it cannot be read.
-    """
+    """Read a table of a run; an empty one where there is no such file, SemscaleError if it cannot be read."""
     if not path.is_file():
         return pd.DataFrame()
     try:
@@ -134,7 +108,19 @@ def read_table(path: Path) -> pd.DataFrame:
         raise _unreadable(path, error) from error
 
 
-def _environment(path: Path, study: StudyConfig) -> dict[str, Any]:
+def _unreadable(path: Path, error: Exception) -> SemscaleError:
+    hint = f"remove it and give: semscale sweep --resume {path.parent}"
+    return SemscaleError("a table of the run cannot be read", where=str(path), found=summarize(error), hint=hint)
+
+
+def _category_set(ladder: Ladder) -> CategorySet:
+    texts = ladder.steps[-1].categories
+    shown = {name: list(texts[name]) for name in ladder.classes[:_MOST_CLASSES]}
+    return CategorySet(ladder.dataset, ladder.strategy, ladder.scales, shown, len(ladder.classes), ladder.notes)
+
+
+def _read_environment(path: Path, study: StudyConfig) -> dict[str, Any]:
+    """Read environment.json, and add what the study file says of servers and seeds."""
     found: dict[str, Any] = {}
     if path.is_file():
         try:
@@ -152,50 +138,17 @@ def _environment(path: Path, study: StudyConfig) -> dict[str, Any]:
     }
 
 
-def _ladders(run: Path, study: StudyConfig) -> list[Ladder]:
-    return [read_ladder(path) for path in (run / "ladders").glob(f"*__{study.orders[0]}.json")]
-
-
-def _category_sets(ladders: Sequence[Ladder]) -> list[CategorySet]:
-    sets = []
-    for ladder in sorted(ladders, key=lambda one: (one.dataset, one.strategy)):
-        last = ladder.steps[-1].categories
-        shown = {name: list(last[name]) for name in ladder.classes[:_MOST_CLASSES]}
-        sets.append(
-            CategorySet(ladder.dataset, ladder.strategy, ladder.scales, shown, len(ladder.classes), ladder.notes)
-        )
-    return sets
-
-
-def _unreadable(path: Path, error: Exception) -> SemscaleError:
-    return SemscaleError(
-        "a table of the run cannot be read",
-        where=str(path),
-        found=str(error).splitlines()[0],
-        hint=f"remove it and give: semscale sweep --resume {path.parent}",
-    )
-
-
 def _environment_of(encoded: Sequence[EncodedModel]) -> dict[str, Any]:
-    """Return environment.json: nothing in it tells one occasion from another, or names a machine."""
-    models: dict[str, dict[str, Any]] = {}
-    for one in encoded:
-        info = one.identity.info or {}
-        models[one.identity.model] = {
-            "encoder": one.identity.fingerprint,
-            **{name: info[name] for name in _OF_ENCODER if info.get(name) is not None},
-        }
+    """Return environment.json: nothing in it tells one run of the study from another, or names a machine."""
+    models = {}
+    for model in encoded:
+        info = model.identity.info or {}
+        known = {name: info[name] for name in _OF_ENCODER if info.get(name) is not None}
+        models[model.identity.model] = {"encoder": model.identity.fingerprint, **known}
     return {
         "semscale": semscale.__version__,
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
-        "packages": {name: found for name in _PACKAGES if (found := _version(name))},
+        "packages": {name: version for name in _PACKAGES if (version := package_version(name))},
         "models": models,
     }
-
-
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None

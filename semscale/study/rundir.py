@@ -1,15 +1,13 @@
-"""The run directory: the files that others can read, each written whole or not at all."""
+"""The run directory: tables and files that others can read, each written whole or not at all."""
 
 from __future__ import annotations
 
-import contextlib
 import os
-import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
-from types import TracebackType
-from typing import BinaryIO
+from typing import Any
 
 import pandas as pd
 
@@ -17,131 +15,110 @@ from semscale.categories.ladder import Ladder
 from semscale.config import StudyConfig
 from semscale.encoding.folder import Folder
 from semscale.errors import SemscaleError, cannot_write
-from semscale.files import take_lock
+from semscale.files import atomic_write, take_lock
+from semscale.text import slug
 
 # what identifies a curve; with `order` a scored ladder, and with `scale` a trial
 CURVE_KEY = ("dataset", "model", "strategy", "aggregation")
 LADDER_KEY = ("dataset", "model", "strategy", "order", "aggregation")
 
-
 RAY_JOB_VARIABLE = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 """Variable that Ray sets in the environment of a job's driver."""
 
 
-def default_runs() -> Path:
-    """Return the folder of the run directories: ``semscale-runs`` in the working directory, of a Ray job in the home
-    directory, since a job's working directory is a copy that is deleted with the job."""
-    return (Path.home() if RAY_JOB_VARIABLE in os.environ else Path()) / "semscale-runs"
+def with_key(table: pd.DataFrame, curve: tuple[str, ...], **more: object) -> pd.DataFrame:
+    """Return the rows of a curve with the columns that identify it, and more constant ones, in front."""
+    columns: dict[str, Any] = {**dict(zip(CURVE_KEY, curve, strict=True)), **more}
+    return table.assign(**columns)[[*columns, *table.columns]]
+
+
+def rows_of(table: pd.DataFrame, curve: tuple[str, ...]) -> pd.DataFrame:
+    """Return the rows of a curve."""
+    return table[(table[list(CURVE_KEY)] == list(curve)).all(axis=1)]
+
+
+def concatenate(tables: Iterable[pd.DataFrame]) -> pd.DataFrame:
+    """Return the rows of all tables; an empty one where there are none."""
+    filled = [table for table in tables if len(table)]
+    return pd.concat(filled, ignore_index=True) if filled else pd.DataFrame()
 
 
 def out_of(study: StudyConfig, out: str | Path | Folder | None = None, runs: str | None = None) -> Folder:
-    """Return the run directory of a study; the same study always gets the same one, another study another.
+    """Return the run directory `out`, or the one below `runs` that every run of the same study gets.
 
-    Args:
-        study: the study.
-        out: the run directory itself, if it is given.
-        runs: the folder of the run directories; ``SEMSCALE_RUNS`` or :func:`default_runs` by default.
+    The default of `runs` is ``SEMSCALE_RUNS``, or ``semscale-runs`` in the working directory, of a Ray job in the home
+    directory, since a job's working directory is deleted with the job.
     """
     if out is not None:
         return Folder.of(out)
-    return Folder.of(runs or os.environ.get("SEMSCALE_RUNS") or default_runs()) / f"{study.name}-{study.digest()}"
+    parent = Path.home() if RAY_JOB_VARIABLE in os.environ else Path()
+    runs = runs or os.environ.get("SEMSCALE_RUNS") or str(parent / "semscale-runs")
+    return Folder.of(runs) / f"{study.name}-{study.digest()}"
 
 
-class RunDirectory:
-    """Where the results of a study lie; a context manager, within which no other process writes there.
+class RunDirectory(AbstractContextManager["RunDirectory"]):
+    """The files of a study's results, in `folder` and on this machine in `path`.
 
-    What a process that was killed left unfinished is removed.
-
-    Args:
-        where: the folder, also in an object store; made if missing. The same study may come back to it, another one is
-            refused. The lock keeps out only what runs on the same machine, or shares its file system.
-        study: the study that writes here.
-
-    Attributes:
-        folder: the folder.
-        path: the same on this machine.
-
-    Raises:
-        SemscaleError: the folder cannot be written, belongs to another study, or another sweep is writing there.
+    A context manager, within which no other process writes there; the lock keeps out only what runs on the same
+    machine, or shares its file system. The same study may come back, another one is refused.
     """
 
     def __init__(self, where: Path | Folder, study: StudyConfig) -> None:
         self.folder = Folder.of(where)
-        self.path = path = self.folder.local
+        self.path = self.folder.local
         self.study = study
-        marker = path / "study.yaml"
-        digest_line = f"# study {study.digest()}: a resolved study file; `semscale sweep study.yaml` repeats it\n"
         try:
-            path.mkdir(parents=True, exist_ok=True)
-            self._lock = self._take_lock()
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._lock = (self.path / ".lock").open("ab")
         except OSError as error:
             raise self.unwritable(error) from error
         try:
-            self.folder.pull(marker.name)
-            if marker.exists():
-                found = marker.read_text(encoding="utf-8").partition("\n")[0]
-                if study.digest() not in found:
-                    raise SemscaleError(
-                        "the run directory belongs to another study",
-                        where=str(self.folder),
-                        found=found.removeprefix("# ").partition(":")[0],
-                        expected=f"study {study.digest()}",
-                        hint="choose another --out, or remove the directory",
-                    )
-            self._remove_leftovers()
-            self.write("study.yaml", (digest_line + study.to_yaml()).encode())
-        except OSError as error:
-            self.close()
-            raise self.unwritable(error) from error
-        except BaseException:
-            self.close()
+            self._claim()
+        except BaseException as error:
+            self._lock.close()
+            if isinstance(error, OSError):
+                raise self.unwritable(error) from error
             raise
 
-    def __enter__(self) -> RunDirectory:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Let other processes write there."""
+    def __exit__(self, *error: object) -> None:
         self._lock.close()
 
-    def _take_lock(self) -> BinaryIO:
-        lock = (self.path / ".lock").open("ab")
-        if not take_lock(lock):
-            lock.close()
+    def _claim(self) -> None:
+        """Lock the folder, check that it is this study's, and remove what a killed process left."""
+        if not take_lock(self._lock):
+            hint = "wait until it is done and give the same command again, or choose another --out"
+            raise SemscaleError("another sweep is writing into this run directory", where=str(self.folder), hint=hint)
+        mark = f"study {self.study.digest()}"
+        self.folder.pull("study.yaml")
+        marker = self.path / "study.yaml"
+        found = marker.read_text(encoding="utf-8").partition("\n")[0] if marker.exists() else mark
+        if mark not in found:
             raise SemscaleError(
-                "another sweep is writing into this run directory",
+                "the run directory belongs to another study",
                 where=str(self.folder),
-                hint="wait until it is done and give the same command again, or choose another --out",
+                found=found.removeprefix("# ").partition(":")[0],
+                expected=mark,
+                hint="choose another --out, or remove the directory",
             )
-        return lock
-
-    def _remove_leftovers(self) -> None:
         for partial in self.path.rglob("*.partial"):
             partial.unlink(missing_ok=True)
         for folder in self.path.glob(".tune-*"):
             shutil.rmtree(folder, ignore_errors=True)
+        heading = f"# {mark}: a resolved study file; `semscale sweep study.yaml` repeats it\n"
+        self.write("study.yaml", (heading + self.study.to_yaml()).encode())
 
     def unwritable(self, error: OSError) -> SemscaleError:
-        """Return what to say when a file of the run directory cannot be written."""
+        """Return the error for a file of the run directory that cannot be written."""
         hint = "free some space, or choose another --out; the same command goes on with what is stored"
         return cannot_write("the run directory", self.path, error, hint=hint)
 
     def write(self, name: str, content: bytes) -> Path:
         """Write a file of the run directory; a reader sees the old or the new one, never half of it."""
         target = self.path / name
-        partial = target.with_name(target.name + ".partial")
         try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            partial.write_bytes(content)
-            os.replace(partial, target)
+            with atomic_write(target) as partial:
+                partial.write_bytes(content)
         except OSError as error:
-            with contextlib.suppress(OSError):
-                partial.unlink(missing_ok=True)
             raise self.unwritable(error) from error
         self.folder.push(name)
         return target
@@ -167,11 +144,7 @@ class RunDirectory:
 
 
 def study_file(run: str) -> Path:
-    """Return the study file of a run directory, brought here if that lies in an object store.
-
-    Raises:
-        SemscaleError: it is no run directory, or cannot be read.
-    """
+    """Return the study file of a run directory, copied here from an object store; SemscaleError if there is none."""
     folder = Folder.of(run)
     folder.pull("study.yaml")
     file = folder.local / "study.yaml"
@@ -183,12 +156,3 @@ def study_file(run: str) -> Path:
             expected="the directory that a sweep printed as its results",
         )
     return file
-
-
-def slug(*parts: object) -> str:
-    """Join the parts of a file name with ``__``, each made of harmless characters only.
-
-    >>> slug("digits", "ViT-B-32::laion2b", "templates", 0)
-    'digits__ViT-B-32-laion2b__templates__0'
-    """
-    return "__".join(re.sub(r"[^A-Za-z0-9._-]+", "-", str(part)).strip("-.") or "-" for part in parts)

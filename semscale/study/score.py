@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,12 +26,13 @@ from semscale.scoring.kernel import (
     join_scores,
     score_aggregations,
 )
-from semscale.study.place import Place
+from semscale.study.cluster import cluster_cpus
 from semscale.study.rundir import LADDER_KEY
 
 if TYPE_CHECKING:
     from semscale.study.encode import EncodedArm  # brings clip-client along, which trial workers do not need
 
+Float32 = npt.NDArray[np.float32]
 Int32 = npt.NDArray[np.int32]
 CurveKey = tuple[str, str, str, str]
 LadderKey = tuple[str, str, str, int, str]
@@ -41,17 +43,10 @@ _SMALL = 5_000_000_000
 
 @dataclass(frozen=True)
 class ScoredLadder:
-    """Predictions of one dataset x model x strategy x order x aggregation at every step, and what a trial needs of it.
+    """Predictions of one dataset x model x strategy x order x aggregation at every step.
 
-    Attributes:
-        dataset, model, strategy, order, aggregation: which curve it belongs to.
-        ladder: the category sets.
-        flat: the ladder's texts as the kernel takes them.
-        files: names of the n images.
-        true_class: int32[n], index into the ladder's classes.
-        scores: the kernel's answer, [n, S], with confidences and the ceiling.
-        images: Ray reference of the image embeddings, float32 [n, dimension]; one for all ladders of a dataset.
-        texts: Ray reference of the text embeddings, float32 [m, dimension].
+    `true_class` is int32[n], an index into the ladder's classes; the scores are [n, S]; `images` and `texts` are Ray
+    references of the embeddings, float32 [n, dimension], one for all ladders of a dataset, and [m, dimension].
     """
 
     dataset: str
@@ -69,28 +64,23 @@ class ScoredLadder:
 
     @property
     def key(self) -> LadderKey:
-        """Return dataset, model, strategy, order and aggregation."""
+        """Dataset, model, strategy, order and aggregation."""
         return self.dataset, self.model, self.strategy, self.order, self.aggregation
 
     @property
     def curve(self) -> CurveKey:
-        """Return the curve that it belongs to: dataset, model, strategy and aggregation."""
+        """Dataset, model, strategy and aggregation."""
         return self.dataset, self.model, self.strategy, self.aggregation
 
     @property
     def columns(self) -> dict[str, Any]:
-        """Return the columns that identify it in every table."""
+        """The columns that identify it in every table."""
         return dict(zip(LADDER_KEY, self.key, strict=True))
 
     @property
     def right(self) -> npt.NDArray[np.bool_]:
-        """Return bool[n, S]: which images are labelled right at which step."""
+        """Which images are labelled right at which step, bool[n, S]."""
         return np.asarray(self.scores.true_rank == 0)
-
-    @property
-    def ceiling(self) -> npt.NDArray[np.bool_]:
-        """Return bool[n, S]: what some choice among the offered categories could label right at which step."""
-        return self.scores.ceiling
 
     def digest(self) -> str:
         """Return 12 hex digits that change when any prediction, true class or category set changes."""
@@ -104,41 +94,82 @@ class ScoredLadder:
     def predictions(self) -> pd.DataFrame:
         """Return the predictions file: ``file``, ``true_class``, and per step the predicted category text."""
         texts = np.array(self.flat.texts, dtype=object)
-        columns: dict[str, Any] = {
-            "file": self.files,
-            "true_class": [self.ladder.classes[index] for index in self.true_class],
-        }
+        classes = [self.ladder.classes[index] for index in self.true_class]
+        columns: dict[str, Any] = {"file": self.files, "true_class": classes}
         for k, step in enumerate(self.ladder.steps):
             columns[str(step.n_categories)] = texts[self.scores.predicted_category[:, k]]
         return pd.DataFrame(columns)
 
 
-def named(study: StudyConfig, key: LadderKey | CurveKey) -> tuple[str | int, ...]:
+def curve_path_parts(study: StudyConfig, key: LadderKey | CurveKey) -> tuple[str | int, ...]:
     """Return what names a curve or a ladder in keys and files: the aggregation, which is last, if there are several."""
     return key if len(study.aggregations) > 1 else key[:-1]
 
 
-@dataclass
-class Tally:
-    """How many images a device scored, and how many of them were near a tie and decided in float64."""
+@dataclass(frozen=True)
+class ScoringPlacement:
+    """Where a ladder is scored: in so many tasks with these resources of Ray, or here, in this process.
 
-    on_device: int = 0
-    again: int = 0
+    The device is one of torch's, None for the numpy kernel, `auto` for a GPU where a worker's torch sees one.
+    """
+
+    device: str | None
+    tasks: int
+    options: Mapping[str, Any] = field(default_factory=dict)
+    here: bool = False
+
+
+def check_device(name: str, address: str | None) -> None:
+    """Refuse a GPU of this machine that is missing, before anything starts; those of a cluster are not known yet."""
+    elsewhere = address or os.environ.get("RAY_ADDRESS") or ray.is_initialized()
+    if name.startswith("cuda:") or (name == "cuda" and not elsewhere):
+        from semscale.scoring.torch_backend import find_device
+
+        find_device(name)
+
+
+def choose_placement(name: str) -> ScoringPlacement:
+    """Return where the connected cluster scores; SemscaleError if it has none of the GPUs that are required."""
+    on_cpus = 2 * int(cluster_cpus())  # twice as many tasks as CPUs evens out slow ones
+    if name == "torch:cpu":
+        return ScoringPlacement("cpu", on_cpus)
+    if name.startswith("cuda:"):
+        # Ray would hide all GPUs but the one that it chooses
+        return ScoringPlacement(name, 1, here=True)
+    free = int(ray.available_resources().get("GPU", 0))
+    if name in ("cuda", "auto") and free:
+        return ScoringPlacement(name, free, {"num_gpus": 1, "num_cpus": _cpus_beside_a_gpu()})
+    if name == "cuda":
+        total = int(ray.cluster_resources().get("GPU", 0))
+        raise SemscaleError(
+            "the Ray cluster has no free GPU for scoring" if total else "the Ray cluster has no GPU for scoring",
+            where="scoring: {device: cuda}",
+            found=f"{total} GPUs, all in use" if total else "0 GPUs among its resources",
+            hint="device: auto takes the CPUs where there is none; the results are the same",
+        )
+    return ScoringPlacement(None, on_cpus)
+
+
+def _cpus_beside_a_gpu() -> int:
+    """Return how many CPUs each GPU of the poorest node can have: near ties are scored again on the CPU."""
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    shares = [int(node.get("CPU", 0) // node["GPU"]) for node in nodes if node.get("GPU", 0) >= 1]
+    return max(1, min(shares, default=1))
+
+
+@dataclass
+class RescoreCounts:
+    """How many images a device scored, and how many of them were near a tie and decided again in float64."""
+
+    scored: int = 0
+    rescored: int = 0
 
 
 def score_arm(
-    encoded: EncodedArm, model: str, aggregations: Sequence[str], place: Place, tally: Tally
+    encoded: EncodedArm, model: str, aggregations: Sequence[str], placement: ScoringPlacement, counts: RescoreCounts
 ) -> list[ScoredLadder]:
-    """Score all ladders of a dataset under all aggregations; the image embeddings go into the object store once.
-
-    Args:
-        encoded: the dataset, with embeddings.
-        model: its name.
-        aggregations: one product serves them all.
-        place: where it is done.
-        tally: is added to.
-    """
-    logit_scale = encoded.encoder.identity.logit_scale
+    """Score all ladders of a dataset under all aggregations with one product; `counts` is added to."""
+    options = ScoreOptions(confidence=True, ceiling=True, logit_scale=encoded.encoder.identity.logit_scale)
     dataset = encoded.arm.dataset
     samples = dataset.samples.pick(encoded.images.positions)
     files, true_class = samples.files(), samples.class_index
@@ -147,13 +178,13 @@ def score_arm(
     for ladder in encoded.arm.ladders:
         flat = ladder.flatten()
         texts = ray.put(encoded.text_embeddings(flat.texts))
-        tasks = _start(images, texts, flat, true_class, tuple(aggregations), logit_scale, place)
-        pending.append((ladder, flat, texts, tasks))
+        work = _LadderWork(flat.class_index, flat.step_ends, true_class, tuple(aggregations), options)
+        pending.append((ladder, flat, texts, _start(images, texts, work, placement)))
     scored = []
     for ladder, flat, texts, tasks in pending:
         parts = _parts(tasks)
-        tally.on_device += sum(part.on_device for part in parts)
-        tally.again += sum(part.again for part in parts)
+        counts.scored += sum(part.on_device for part in parts)
+        counts.rescored += sum(part.rescored for part in parts)
         scored += [
             ScoredLadder(
                 dataset=dataset.name,
@@ -175,12 +206,36 @@ def score_arm(
 
 
 @dataclass(frozen=True)
+class _LadderWork:
+    """What all tasks of a ladder need besides the embeddings."""
+
+    class_index: Int32
+    step_ends: npt.NDArray[np.int64]
+    true_class: Int32
+    aggregations: tuple[str, ...]
+    options: ScoreOptions
+
+
+@dataclass(frozen=True)
 class _Part:
-    """Scores of a range of images by aggregation, and what the tally counts."""
+    """Scores of a range of images by aggregation, and the images that a device scored, and scored again."""
 
     scores: Mapping[str, LadderScores]
     on_device: int = 0
-    again: int = 0
+    rescored: int = 0
+
+
+def _start(images: Any, texts: Any, work: _LadderWork, placement: ScoringPlacement) -> list[Any]:
+    """Return references of the parts of a ladder's scores; small ones are computed at once, without a device."""
+    rows = ray.get(images)
+    small = placement.device != "cpu" and rows.size * len(work.class_index) <= _SMALL
+    ranges = block_ranges(len(rows), placement.tasks)  # the cuts fall between blocks, so they change no result
+    if not (small or placement.here):
+        remote = _score_remotely.options(**placement.options)
+        return [remote.remote(images, texts, work, start, stop, placement.device) for start, stop in ranges]
+    device = None if small else placement.device
+    with threadpool_limits(1) if small else nullcontext():  # as in a worker, so that where it is makes no difference
+        return [ray.put(_score_range(rows, ray.get(texts), work, start, stop, device)) for start, stop in ranges]
 
 
 def _parts(tasks: Sequence[Any]) -> list[_Part]:
@@ -192,54 +247,19 @@ def _parts(tasks: Sequence[Any]) -> list[_Part]:
         raise
 
 
-def _start(
-    images: Any,
-    texts: Any,
-    flat: FlatLadder,
-    true_class: Int32,
-    aggregations: tuple[str, ...],
-    logit_scale: float,
-    place: Place,
-) -> list[Any]:
-    """Return references of the parts of a ladder's scores; small ones are computed at once, without a device."""
-    pictures = ray.get(images)
-    n, dimension = pictures.shape
-    small = place.device != "cpu" and n * dimension * len(flat.texts) <= _SMALL
-    device = None if small else place.device
-    remotely = _score_remotely.options(**place.options) if place.options else _score_remotely
-    here = small or place.here
-    with threadpool_limits(1) if small else nullcontext():  # as in a worker, so that where it is makes no difference
-        return [
-            ray.put(_score_range(pictures, ray.get(texts), *what)) if here else remotely.remote(images, texts, *what)
-            # the cuts fall between blocks, so they change no result
-            for start, stop in block_ranges(n, place.tasks)
-            for what in [(flat.class_index, flat.step_ends, true_class, start, stop, aggregations, logit_scale, device)]
-        ]
-
-
 def _score_range(
-    images: npt.NDArray[np.float32],
-    texts: npt.NDArray[np.float32],
-    class_index: Int32,
-    step_ends: npt.NDArray[np.int64],
-    true_class: Int32,
-    start: int,
-    stop: int,
-    aggregations: tuple[str, ...],
-    logit_scale: float,
-    device: str | None,
+    images: Float32, texts: Float32, work: _LadderWork, start: int, stop: int, device: str | None
 ) -> _Part:
     # The embeddings are read-only views of the object store. Ray gives a task of one CPU OMP_NUM_THREADS=1, which the
     # product and the blocks keep to.
     if device == "auto":
         device = "cuda" if _torch_sees_a_gpu() else None
-    inputs = LadderInputs(images, texts, class_index, step_ends, true_class)
-    options = ScoreOptions(confidence=True, ceiling=True, logit_scale=logit_scale)
+    inputs = LadderInputs(images, texts, work.class_index, work.step_ends, work.true_class)
     if device is None:
-        return _Part(score_aggregations(inputs, aggregations, options, start=start, stop=stop))
+        return _Part(score_aggregations(inputs, work.aggregations, work.options, start=start, stop=stop))
     from semscale.scoring.torch_backend import score_on_device
 
-    found = score_on_device(inputs, aggregations, options, device=device, start=start, stop=stop)
+    found = score_on_device(inputs, work.aggregations, work.options, device=device, start=start, stop=stop)
     return _Part(found.scores, stop - start, found.rescored)
 
 

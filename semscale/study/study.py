@@ -1,4 +1,4 @@
-"""The study run: arms, encode, score, trials, conclude; and what remains of it in files and in MLflow."""
+"""The study pipeline: encode, score, run the trials, conclude; in files and in MLflow."""
 
 from __future__ import annotations
 
@@ -18,15 +18,23 @@ from semscale.study.arms import Arm, make_arms, write_ladders
 from semscale.study.backends import open_encoder
 from semscale.study.cluster import connect
 from semscale.study.conclude import Conclusions, conclude_study
+from semscale.study.context import StudyContext
 from semscale.study.encode import EncodedModel, encode_model, write_work
-from semscale.study.place import check_device, scoring_place
 from semscale.study.progress import Reporter
 from semscale.study.results import write_results
-from semscale.study.rundir import RunDirectory, out_of, slug
-from semscale.study.score import ScoredLadder, Tally, named, score_arm
+from semscale.study.rundir import RunDirectory, out_of
+from semscale.study.score import (
+    RescoreCounts,
+    ScoredLadder,
+    check_device,
+    choose_placement,
+    curve_path_parts,
+    score_arm,
+)
 from semscale.study.study_runs import StudyRuns
-from semscale.study.trials import places_of, run_trials
-from semscale.tracking.store import TrackingStore, open_store
+from semscale.study.trials import run_trials
+from semscale.text import slug
+from semscale.tracking.store import open_store
 
 # a disk that damages what was just written is no place for a store
 _MOST_ATTEMPTS = 3
@@ -34,29 +42,32 @@ _MOST_ATTEMPTS = 3
 
 @dataclass(frozen=True)
 class SweepResult:
-    """What a sweep leaves behind.
+    """The results of a sweep.
 
     Attributes:
         folder: the run directory.
         trials: one row per trial.
-        curves: one row per curve.
         conclusions: all tables of stage 4, the curves among them.
-        images_sent: images that went to the servers on this occasion; 0 when all were in the store.
+        images_sent: images that this run sent to the servers; 0 when all were in the store.
         texts_sent: texts likewise.
         quarantined: images that could not be used.
         ui_command: the line that opens the runs in MLflow.
-        work: a row per endpoint, node and actor that encoded something on this occasion.
+        work: a row per endpoint, node and actor that encoded something in this run.
     """
 
     folder: Folder
     trials: pd.DataFrame
-    curves: pd.DataFrame
     conclusions: Conclusions
     images_sent: int
     texts_sent: int
     quarantined: int
     ui_command: str
     work: pd.DataFrame
+
+    @property
+    def curves(self) -> pd.DataFrame:
+        """One row per curve."""
+        return self.conclusions.curves
 
     @property
     def directory(self) -> Path:
@@ -72,23 +83,24 @@ def sweep(
     *,
     stored: bool = False,
 ) -> SweepResult:
-    """Carry a study out from beginning to end.
+    """Run a study from images to conclusions.
 
-    Whatever an earlier attempt finished is found again: embeddings in the store, runs in MLflow by their key, files
-    by their names. So the same call after an interruption completes the study.
+    Embeddings in the store, runs in MLflow and files of an earlier attempt are kept, so the same call after an
+    interruption completes the study.
 
     Args:
         study: the validated study.
-        out: run directory; :func:`out_of` says which unless given.
+        out: run directory; by default that of :func:`out_of`.
         report: shows the progress.
-        arms: of :func:`semscale.study.arms.make_arms`; made here unless given.
+        arms: of :func:`semscale.study.arms.make_arms`; made here by default.
         stored: everything must be in the store already; no server is asked or started.
 
     Raises:
-        SemscaleError: for anything that the user can mend.
+        SemscaleError: for anything that the user can fix.
     """
     out = out_of(study, out)
-    if out.is_remote and study.tracking.uri is None:
+    uri, artifacts = study.tracking.uri, study.tracking.artifacts
+    if out.is_remote and uri is None:
         raise SemscaleError(
             "MLflow's database cannot lie in an object store",
             where=str(out),
@@ -101,107 +113,96 @@ def sweep(
     check_device(study.scoring.device, study.ray.address)
     with RunDirectory(out, study) as directory, ExitStack() as stack:
         # a wrong address shows before Ray starts
-        uri, artifacts = study.tracking.uri, study.tracking.artifacts
         tracking = open_store(uri, study.tracking.experiment, out.local.parent, artifacts)
+        context = StudyContext(study, arms, store, directory, report, tracking)
         write_ladders(arms, directory, report)
         connect(study, store, report, stack)
-        scoring_place(study.scoring.device)  # a cluster without the GPUs that are asked for is refused at once
-        scored, encoded = _encode_and_score(study, arms, store, directory, report, stored)
+        choose_placement(study.scoring.device)  # a cluster without the GPUs that are asked for is refused at once
+        scored, encoded = _encode_and_score(context, stored)
         # an image that no model could use is one image
-        quarantined = len({row[:2] for one in encoded for row in one.quarantine()})
-        trials, found = _try_and_conclude(study, arms, scored, encoded, tracking, directory, report, quarantined)
+        quarantined = len({row[:2] for model in encoded for row in model.quarantine()})
+        trials, conclusions = _try_and_conclude(context, scored, encoded, quarantined)
         return SweepResult(
             folder=directory.folder,
             trials=trials,
-            curves=found.curves,
-            conclusions=found,
-            images_sent=sum(one.images_sent for one in encoded),
-            texts_sent=sum(one.texts_sent for one in encoded),
+            conclusions=conclusions,
+            images_sent=sum(model.images_sent for model in encoded),
+            texts_sent=sum(model.texts_sent for model in encoded),
             quarantined=quarantined,
             ui_command=tracking.ui_command(None if directory.folder.is_remote else directory.path),
             work=write_work(directory, encoded),
         )
 
 
-def _encode_and_score(
-    study: StudyConfig, arms: Sequence[Arm], store: Folder, directory: RunDirectory, report: Reporter, stored: bool
-) -> tuple[list[ScoredLadder], list[EncodedModel]]:
+def _encode_and_score(context: StudyContext, stored: bool) -> tuple[list[ScoredLadder], list[EncodedModel]]:
     scored: list[ScoredLadder] = []
     encoded: list[EncodedModel] = []
     quarantine: list[tuple[str, str, str]] = []
-    for model in study.models:
+    for model in context.study.models:
         try:
-            ladders, parts = _encode_and_score_model(study, model, arms, store, directory, report, stored)
+            ladders, attempts = _encode_and_score_model(context, model, stored)
         except TooManyBadImagesError as error:
-            directory.write_quarantine([*quarantine, *error.rows()])
+            context.directory.write_quarantine([*quarantine, *error.rows()])
             raise
         scored += ladders
-        encoded += parts
-        quarantine += parts[-1].quarantine()
-        directory.write_quarantine(quarantine)
+        encoded += attempts
+        quarantine += attempts[-1].quarantine()
+        context.directory.write_quarantine(quarantine)
     return scored, encoded
 
 
 def _encode_and_score_model(
-    study: StudyConfig,
-    model: str,
-    arms: Sequence[Arm],
-    store: Folder,
-    directory: RunDirectory,
-    report: Reporter,
-    stored: bool,
+    context: StudyContext, model: str, stored: bool
 ) -> tuple[list[ScoredLadder], list[EncodedModel]]:
-    """Bring what a model says into the store and score it, again when stored rows turn out to be damaged."""
+    """Encode and score with one model, again when stored rows turn out to be damaged; returns all attempts."""
+    study, report = context.study, context.report
     attempts: list[EncodedModel] = []
-    for left in range(_MOST_ATTEMPTS - 1, -1, -1):
+    failures = 0
+    while True:
         try:
-            with open_encoder(study, model, store, report, directory.path / "logs", stored) as encoder:
-                attempts.append(encode_model(study, arms, encoder, report))
-            return _score_model(study, model, attempts[-1], directory, report), attempts
+            logs = context.directory.path / "logs"
+            with open_encoder(study, model, context.store, report, logs, stored) as encoder:
+                attempts.append(encode_model(study, context.arms, encoder, report))
+            return _score_model(context, model, attempts[-1]), attempts
         except LostRowsError as error:
-            if not left:
+            failures += 1
+            if failures == _MOST_ATTEMPTS:
                 raise
             report.note(f"{error.n} rows of the store are damaged; they are set aside and encoded again")
-    raise AssertionError("the last attempt returns or raises")
 
 
-def _score_model(
-    study: StudyConfig, model: str, encoded: EncodedModel, directory: RunDirectory, report: Reporter
-) -> list[ScoredLadder]:
+def _score_model(context: StudyContext, model: str, encoded: EncodedModel) -> list[ScoredLadder]:
+    study = context.study
     scored: list[ScoredLadder] = []
     total = sum(len(arm.arm.ladders) for arm in encoded.arms)
-    place, tally = scoring_place(study.scoring.device), Tally()
-    with report.stage("scoring", total, "ladders") as advance:
+    placement, counts = choose_placement(study.scoring.device), RescoreCounts()
+    with context.report.stage("scoring", total, "ladders") as advance:
         for arm in encoded.arms:
-            for ladder in score_arm(arm, model, study.aggregations, place, tally):
-                directory.write_table(f"predictions/{slug(*named(study, ladder.key))}.parquet", ladder.predictions())
+            for ladder in score_arm(arm, model, study.aggregations, placement, counts):
+                name = slug(*curve_path_parts(study, ladder.key))
+                context.directory.write_table(f"predictions/{name}.parquet", ladder.predictions())
                 scored.append(ladder)
                 advance(len(scored) // len(study.aggregations), total)
-    if tally.on_device:
-        share = 100 * tally.again / tally.on_device
-        report.note(f"scoring on {study.scoring.device}: {share:.1f} % of the images near a tie, decided in float64")
+    if counts.scored:
+        share = 100 * counts.rescored / counts.scored
+        device = study.scoring.device
+        context.report.note(f"scoring on {device}: {share:.1f} % of the images near a tie, decided in float64")
     return scored
 
 
 def _try_and_conclude(
-    study: StudyConfig,
-    arms: Sequence[Arm],
-    scored: Sequence[ScoredLadder],
-    encoded: Sequence[EncodedModel],
-    tracking: TrackingStore,
-    directory: RunDirectory,
-    report: Reporter,
-    quarantined: int,
+    context: StudyContext, scored: Sequence[ScoredLadder], encoded: Sequence[EncodedModel], quarantined: int
 ) -> tuple[pd.DataFrame, Conclusions]:
     """Run the trials and draw the conclusions; returns trials.parquet and the tables of stage 4."""
+    study, directory, report = context.study, context.directory, context.report
     # everything that workers write under exists before the first worker starts
-    runs = StudyRuns(study, directory.folder.name, scored, encoded, tracking, report.note)
-    with report.stage("trials", len(places_of(scored)), "trials") as advance:
-        trials = run_trials(scored, runs.context(), directory.path, advance, report.note)
-    with report.stage("concluding", len(runs.run_ids), "curves") as advance:
-        conclusions = conclude_study(scored, arms, study.margin / 100, runs.run_ids)
+    runs = StudyRuns(context, scored, encoded)
+    trials = run_trials(scored, runs, directory.path, report)
+    with report.stage("concluding", len(runs.curves), "curves") as advance:
+        run_ids = {key: curve.run_id for key, curve in runs.curves.items()}
+        conclusions = conclude_study(scored, context.arms, study.margin / 100, run_ids)
         runs.finish_curves(trials, conclusions, advance)
     with report.stage("writing tables and report"):
-        artifacts = write_results(study, directory, trials, conclusions, scored, encoded)
+        artifacts = write_results(directory, trials, conclusions, scored, encoded)
         runs.finish(trials, conclusions, quarantined, {file: directory.written(file) for file in artifacts})
     return trials, conclusions

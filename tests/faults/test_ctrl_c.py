@@ -53,4 +53,5 @@ def test_a_second_sweep_is_refused_while_the_first_writes(tmp_path: Path) -> Non
     assert "where:    run\n" in errors
     # the lock is gone with its owner, though the file is there
     assert (driven.run / ".lock").exists()
-    RunDirectory(driven.run, load_study(file)).close()
+    with RunDirectory(driven.run, load_study(file)):
+        pass

@@ -27,9 +27,8 @@ from semscale.study import grid
 from semscale.study import study as sweep
 from semscale.study.arms import make_arms
 from semscale.study.encode import EncodedArm
-from semscale.study.place import scoring_place
 from semscale.study.progress import Lines
-from semscale.study.score import ScoredLadder, Tally, score_arm
+from semscale.study.score import RescoreCounts, ScoredLadder, choose_placement, score_arm
 
 MODE, FOLDER, URL = sys.argv[1], Path(sys.argv[2]), sys.argv[3]
 
@@ -104,9 +103,11 @@ def study(**more: Any) -> StudyConfig:
 
 def strike_at_results() -> None:
     """Lose the node when its workers have answered and nobody has fetched the answers, which are no small ones."""
-    take, struck = grid._Take.on_trial_result, threading.Event()
+    take, struck = grid._OnResult.on_trial_result, threading.Event()
 
-    def slowly(self: grid._Take, iteration: int, trials: Any, trial: Any, result: dict[str, Any], **info: Any) -> None:
+    def slowly(
+        self: grid._OnResult, iteration: int, trials: Any, trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
         take(self, iteration, trials, trial, result, **info)
         if not struck.is_set():
             struck.set()
@@ -120,7 +121,7 @@ def strike_at_results() -> None:
         print("EXPERIMENT", flush=True)
         return fit(*arguments)
 
-    grid._Take.on_trial_result, grid._fit = slowly, counted  # type: ignore[method-assign]
+    grid._OnResult.on_trial_result, grid._fit = slowly, counted  # type: ignore[method-assign]
 
 
 def lose_node() -> None:
@@ -160,7 +161,7 @@ class RandomRows:
 
     def score(self) -> list[bytes]:
         """Return every bit of the scores of all ladders."""
-        found: list[ScoredLadder] = score_arm(self.arm, "random", ("max",), scoring_place("cpu"), Tally())
+        found: list[ScoredLadder] = score_arm(self.arm, "random", ("max",), choose_placement("cpu"), RescoreCounts())
         return [array.tobytes() for one in found for array in vars(one.scores).values()]
 
 

@@ -21,15 +21,15 @@ from semscale.categories.files import read_ladder
 from semscale.categories.registry import Category, Strategy, StrategyContext
 from semscale.cli import main
 from semscale.cli.show import show_optimized
+from semscale.config import study_from
 from semscale.datasets.registry import load_dataset
 from semscale.errors import SemscaleError
-from semscale.study.optimize import Optimized, _choose, optimize
+from semscale.study.optimize import EmbeddedDataset, Optimized, choose, optimize
 from semscale.study.progress import Quiet
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 
 LIMIT = 120
-HOW = {"domain": "shape"}
 ALIASES = {"blicket": "circle", "dax": "star", "fep": "heart", "toma": "arrow"}
 """Words that the model has never read, and what they stand for."""
 
@@ -67,9 +67,15 @@ def _true_words(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(registry._strategies, "true-words", Strategy("true-words", "", lists=lists))
 
 
+def recommended(photos: Path, store: Path, url: str, seed: int = 0) -> Optimized:
+    entry = {"spec": f"folder:{photos}", "domain": "shape"}
+    study = study_from({"datasets": [entry], "server": {"urls": [url]}, "store": str(store)})
+    return optimize(study, ["true-words"], Quiet(), seed)
+
+
 @pytest.fixture
 def found(photos: Path, store: Path, mini_server: str) -> Optimized:
-    return optimize(f"folder:{photos}", "semscale-mini", ["true-words"], Quiet(), store, [mini_server], HOW)
+    return recommended(photos, store, mini_server)
 
 
 def test_the_words_that_help_are_chosen_and_the_other_half_says_how_much(found: Optimized) -> None:
@@ -93,15 +99,15 @@ def test_the_held_out_half_has_no_part_in_the_choice() -> None:
     true_class = np.array([dataset.classes.index(sample.true_class) for sample in dataset.samples], np.int32)
     _, held_out = halve(true_class, seed=5)
 
-    def choose(images: npt.NDArray[np.float32]) -> Optimized:
-        return _choose(dataset, np.arange(200), "none", ("templates",), pool, images, vectors, seed=5)
+    def found_in(images: npt.NDArray[np.float32]) -> Optimized:
+        return choose(EmbeddedDataset(dataset, np.arange(200), images, vectors), pool, "none", ("templates",), seed=5)
 
     # near the names, so that something changes when the held-out half becomes noise
     images = np.stack([vectors[sample.true_class] for sample in dataset.samples])
     images += rng.standard_normal(images.shape).astype(np.float32)
     noise = images.copy()
     noise[held_out] = rng.standard_normal((len(held_out), 8))
-    one, other = choose(images), choose(noise)
+    one, other = found_in(images), found_in(noise)
     assert one.rounds == other.rounds
     assert one.ladder == other.ladder
     assert other.before < one.before
@@ -135,27 +141,15 @@ def test_command_writes_a_ladder_and_prints_json(mini_server: str, store: Path, 
 def test_another_seed_halves_the_images_otherwise(
     photos: Path, store: Path, mini_server: str, found: Optimized
 ) -> None:
-    def run(seed: int) -> Optimized:
-        return optimize(
-            f"folder:{photos}",
-            "semscale-mini",
-            ["true-words"],
-            Quiet(),
-            store,
-            [mini_server],
-            HOW,
-            seed=seed,
-        )
-
-    assert run(0) == found
-    assert (run(7).before, run(7).rounds) != (found.before, found.rounds)
+    assert recommended(photos, store, mini_server) == found
+    other = recommended(photos, store, mini_server, seed=7)
+    assert (other.before, other.rounds) != (found.before, found.rounds)
 
 
 def test_bad_images_are_in_neither_half(photos: Path, store: Path, mini_server: str, tmp_path: Path) -> None:
     shutil.copytree(photos, tmp_path / "photos")
     sorted((tmp_path / "photos").rglob("*.png"))[0].write_bytes(b"no picture")
-    spec = f"folder:{tmp_path / 'photos'}"
-    result = optimize(spec, "semscale-mini", ["true-words"], Quiet(), store, [mini_server], HOW)
+    result = recommended(tmp_path / "photos", store, mini_server)
     assert (result.unusable, result.n_choosing + result.n_held_out) == (1, LIMIT - 1)
 
 
@@ -172,5 +166,6 @@ def test_table_says_what_was_taken_and_what_it_gains(found: Optimized) -> None:
 
 
 def test_one_image_is_refused(mini_server: str, store: Path) -> None:
+    tree = {"datasets": ["digits"], "limit": 1, "server": {"urls": [mini_server]}, "store": str(store)}
     with pytest.raises(SemscaleError, match="cannot be halved"):
-        optimize("digits", "semscale-mini", ["templates"], Quiet(), store, [mini_server], limit=1)
+        optimize(study_from(tree), ["templates"], Quiet())

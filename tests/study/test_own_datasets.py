@@ -36,7 +36,9 @@ def archive(path: Path, contents: dict[str, bytes]) -> Path:
     return path
 
 
-def run(url: str, folder: Path, entry: dict[str, Any], report: Any = None, **changes: Any) -> SweepResult:
+def run(
+    url: str, folder: Path, entry: dict[str, Any], report: Any = None, out: str = "run", **changes: Any
+) -> SweepResult:
     tree = {
         "datasets": [{"domain": "shape", "class_from": "{class}_{number}.png", **entry}],
         "strategies": ["templates"],
@@ -45,7 +47,7 @@ def run(url: str, folder: Path, entry: dict[str, Any], report: Any = None, **cha
         "server": {"urls": [url]},
         "store": str(folder / "store"),
     }
-    return sweep(study_from(tree | changes), folder / "runs" / "run", report or Quiet())
+    return sweep(study_from(tree | changes), folder / "runs" / out, report or Quiet())
 
 
 def test_an_archive_gives_the_same_curve_as_the_folder(
@@ -63,20 +65,26 @@ def test_an_archive_gives_the_same_curve_as_the_folder(
     pd.testing.assert_frame_equal(packed.trials[columns], lying.trials[columns], **by_columns)
 
 
-def test_few_bad_images_are_named_and_many_stop_the_sweep(
+def test_few_bad_images_are_out_of_all_arms_and_many_stop_the_sweep(
     mini_server: str, tmp_path: Path, contents: dict[str, bytes]
 ) -> None:
-    names = list(contents)
-    broken = contents | {names[5]: b"no picture", names[6]: b""}
+    bad = list(contents)[5:8]
+    # a copy of a bad image is bad as well, in another class too
+    broken = contents | dict(zip(bad, (b"no picture", b"", contents[bad[2]][:200]), strict=True))
+    broken["star_90000.png"] = broken[bad[2]]
     spec = f"zip:{archive(tmp_path / 'broken.zip', broken)}"
     with pytest.raises(SemscaleError, match="too many images") as caught:
         run(mini_server, tmp_path / "few", {"spec": spec})
     assert "at most 1" in str(caught.value)
     listed = pd.read_csv(tmp_path / "few" / "runs" / "run" / "quarantine.csv")
-    assert set(listed["file"]) == {f"shapes/{name}" for name in names[5:7]}
-    result = run(mini_server, tmp_path / "more", {"spec": spec}, max_bad_fraction=0.02)
-    assert result.quarantined == 2
-    assert set(result.trials["n_images"]) == {N - 2}
+    assert len(listed) >= 2
+    assert set(listed["file"]) <= {f"shapes/{name}" for name in [*bad, "star_90000.png"]}
+    result = run(mini_server, tmp_path / "few", {"spec": spec}, max_bad_fraction=0.04, out="more")
+    listed = pd.read_csv(result.directory / "quarantine.csv")
+    assert set(listed["file"]) == {f"shapes/{name}" for name in [*bad, "star_90000.png"]}
+    assert listed["reason"].notna().all()
+    assert result.quarantined == 4
+    assert set(result.trials["n_images"]) == {N - 3}
 
 
 def test_copies_and_contradictions_are_said(mini_server: str, tmp_path: Path, contents: dict[str, bytes]) -> None:

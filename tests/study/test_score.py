@@ -12,7 +12,7 @@ from threadpoolctl import threadpool_info
 
 from semscale.scoring import LadderInputs, ScoreOptions, join_scores, score_aggregations
 from semscale.scoring.kernel import BLOCK, block_ranges, thread_count
-from semscale.study.score import _score_remotely
+from semscale.study.score import _LadderWork, _score_remotely
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 
@@ -39,13 +39,11 @@ def test_tasks_over_ranges_join_to_the_scores_of_one_pass() -> None:
     images, texts = rows[:-60], rows[-60:]
     owners, ends = np.tile(np.arange(20, dtype=np.int32), 3), np.array([20, 40, 60])
     true = rng.integers(0, 20, len(images)).astype(np.int32)
-    held = ray.put(images), ray.put(texts)
-    tasks = [
-        _score_remotely.remote(*held, owners, ends, true, start, stop, ("max",), 100.0, None)
-        for start, stop in block_ranges(len(images), 3)
-    ]
+    options = ScoreOptions(confidence=True, ceiling=True)
+    held = ray.put(images), ray.put(texts), _LadderWork(owners, ends, true, ("max",), options)
+    tasks = [_score_remotely.remote(*held, start, stop, None) for start, stop in block_ranges(len(images), 3)]
     joined = join_scores([part.scores["max"] for part in ray.get(tasks)])
     inputs = LadderInputs(images, texts, owners, ends, true)
-    whole = score_aggregations(inputs, ("max",), ScoreOptions(confidence=True, ceiling=True))["max"]
+    whole = score_aggregations(inputs, ("max",), options)["max"]
     for name in ("predicted_category", "predicted_class", "true_rank", "margin", "confidence", "ceiling"):
         assert getattr(joined, name).tobytes() == getattr(whole, name).tobytes(), name

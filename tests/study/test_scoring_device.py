@@ -13,8 +13,8 @@ from semscale.config import StudyConfig, study_from
 from semscale.datasets.registry import load_dataset
 from semscale.errors import SemscaleError
 from semscale.scoring import BLOCK
-from semscale.study.place import Place, check_device, scoring_place
 from semscale.study.progress import Quiet
+from semscale.study.score import ScoringPlacement, check_device, choose_placement
 from semscale.study.study import SweepResult, sweep
 
 no_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
@@ -47,7 +47,7 @@ def carried_out(url: str, folder: Path, device: str, place: Path) -> tuple[Sweep
     tree: dict[str, Any] = {
         "datasets": [f"folder:{folder}"],
         "strategies": ["templates-fixed"],
-        "controls": ["duplicates"],
+        "controls": [],
         "aggregation": ["max", "mean-embedding"],
         "steps": 2,
         "server": {"urls": [url]},
@@ -87,11 +87,11 @@ def test_a_gpu_that_is_asked_for_by_name_has_to_be_there() -> None:
 @pytest.mark.usefixtures("ray_session")
 def test_a_cluster_without_gpus() -> None:
     with pytest.raises(SemscaleError, match="the Ray cluster has no GPU") as caught:
-        scoring_place("cuda")
+        choose_placement("cuda")
     assert "auto" in str(caught.value.hint)
-    assert scoring_place("auto") == scoring_place("cpu")
-    assert scoring_place("cpu").device is None
-    assert scoring_place("cuda:0") == Place("cuda:0", 1, here=True)
+    assert choose_placement("auto") == choose_placement("cpu")
+    assert choose_placement("cpu").device is None
+    assert choose_placement("cuda:0") == ScoringPlacement("cuda:0", 1, here=True)
 
 
 def test_the_device_is_no_part_of_what_a_study_is() -> None:

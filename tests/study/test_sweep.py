@@ -19,7 +19,6 @@ from mlflow import MlflowClient
 from semscale.categories.files import read_ladder
 from semscale.cli import main
 from semscale.config import StudyConfig, study_from
-from semscale.datasets.registry import load_dataset
 from semscale.errors import SemscaleError
 from semscale.runs.compare import compare
 from semscale.study.arms import make_arms
@@ -59,10 +58,13 @@ def second(study: StudyConfig, place: Path, first: SweepResult) -> SweepResult:
     return sweep(study, place / "runs" / "first", Quiet())
 
 
-def runs_in(place: Path) -> list[Any]:
-    client = MlflowClient(tracking_uri=f"sqlite:///{place / 'runs' / 'mlflow.db'}")
-    experiment = client.get_experiment_by_name("semscale")
-    return list(client.search_runs([experiment.experiment_id], max_results=1000))
+@pytest.fixture(scope="module")
+def client(place: Path) -> MlflowClient:
+    return MlflowClient(tracking_uri=f"sqlite:///{place / 'runs' / 'mlflow.db'}")
+
+
+def runs_of(client: MlflowClient, experiment: str = "semscale") -> list[Any]:
+    return list(client.search_runs([client.get_experiment_by_name(experiment).experiment_id], max_results=1000))
 
 
 def kinds(runs: list[Any]) -> dict[str, int]:
@@ -92,8 +94,8 @@ def test_trials_are_the_grid(first: SweepResult) -> None:
     assert (first.trials["n_images"] == LIMIT).all()
 
 
-def test_mlflow_holds_study_curves_and_trials_once_each(second: SweepResult, place: Path) -> None:
-    runs = runs_in(place)
+def test_mlflow_holds_study_curves_and_trials_once_each(second: SweepResult, client: MlflowClient) -> None:
+    runs = runs_of(client)
     assert kinds(runs) == {"trial": CURVES * STEPS, "curve": CURVES, "study": 1}
     assert {run.info.status for run in runs} == {"FINISHED"}
     by_id = {run.info.run_id: run for run in runs}
@@ -105,8 +107,7 @@ def test_mlflow_holds_study_curves_and_trials_once_each(second: SweepResult, pla
     assert set(second.trials["mlflow_run_id"]) == {run.info.run_id for run in runs if run.data.tags["kind"] == "trial"}
 
 
-def test_curve_runs_draw_accuracy_over_scale(second: SweepResult, place: Path) -> None:
-    client = MlflowClient(tracking_uri=f"sqlite:///{place / 'runs' / 'mlflow.db'}")
+def test_curve_runs_draw_accuracy_over_scale(second: SweepResult, client: MlflowClient) -> None:
     curve = second.curves.iloc[0]
     history = client.get_metric_history(curve["mlflow_run_id"], "accuracy")
     mine = second.trials[
@@ -116,8 +117,7 @@ def test_curve_runs_draw_accuracy_over_scale(second: SweepResult, place: Path) -
     assert len(history) == STEPS  # the repeated sweep doubled nothing
 
 
-def test_trial_run_holds_what_a_reader_needs(second: SweepResult, place: Path, tmp_path: Path) -> None:
-    client = MlflowClient(tracking_uri=f"sqlite:///{place / 'runs' / 'mlflow.db'}")
+def test_trial_run_holds_what_a_reader_needs(second: SweepResult, client: MlflowClient, tmp_path: Path) -> None:
     row = second.trials.iloc[1]
     run = client.get_run(row["mlflow_run_id"])
     assert run.info.run_name == "digits / templates / s=02"
@@ -144,8 +144,9 @@ def test_trial_run_holds_what_a_reader_needs(second: SweepResult, place: Path, t
     }  # fmt: skip
 
 
-def test_a_trials_label_set_is_a_table_of_its_categories(second: SweepResult, place: Path, tmp_path: Path) -> None:
-    client = MlflowClient(tracking_uri=f"sqlite:///{place / 'runs' / 'mlflow.db'}")
+def test_a_trials_label_set_is_a_table_of_its_categories(
+    second: SweepResult, client: MlflowClient, tmp_path: Path
+) -> None:
     for strategy in ("templates", "duplicates"):
         trial = second.trials.query("dataset == 'digits' and strategy == @strategy and scale == 2").iloc[0]
         content = Path(client.download_artifacts(trial["mlflow_run_id"], "categories.json", str(tmp_path))).read_text()
@@ -160,10 +161,10 @@ def test_a_trials_label_set_is_a_table_of_its_categories(second: SweepResult, pl
 
 
 def test_every_run_has_its_dataset_once_and_curves_and_study_say_their_answers(
-    second: SweepResult, place: Path
+    second: SweepResult, client: MlflowClient
 ) -> None:
     digests = set()
-    for run in runs_in(place):
+    for run in runs_of(client):
         used = {one.dataset.name: one.dataset for one in run.inputs.dataset_inputs}
         assert len(used) == len(run.inputs.dataset_inputs)
         kind = run.data.tags["kind"]
@@ -177,7 +178,6 @@ def test_every_run_has_its_dataset_once_and_curves_and_study_say_their_answers(
         if kind == "study":
             note = run.data.tags["mlflow.note.content"]
             assert note.count("**digits x ") == note.count("**shapes x ") == 2  # controls are no answers
-            client = MlflowClient(tracking_uri=f"sqlite:///{place / 'runs' / 'mlflow.db'}")
             files = {item.path for item in client.list_artifacts(run.info.run_id)}
             assert files >= {"curves-digits.png", "curves-shapes.png", "report.html"}
     assert len(digests) == 2
@@ -241,45 +241,15 @@ def test_results_do_not_depend_on_actors_batches_or_replicas(first: SweepResult,
     from semscale.serving.launcher import launch_server
 
     with launch_server("semscale-mini", replicas=1, log_file=place / "one-replica.log") as server:
-        study = make_study(server.url, place / "other-store", encoding={"actors": 1, "batch_size": 24})
-        other = sweep(study, place / "runs" / "other", Quiet())
-    columns = [name for name in first.trials.columns if name != "mlflow_run_id"]
-    pd.testing.assert_frame_equal(first.trials[columns], other.trials[columns])
-    for path in sorted((first.directory / "predictions").iterdir()):
+        tree = {"datasets": ["digits"], "controls": [], "encoding": {"actors": 1, "batch_size": 24}}
+        other = sweep(make_study(server.url, place / "other-store", **tree), place / "runs" / "other", Quiet())
+    key = ["dataset", "strategy", "scale"]
+    ours, theirs = (run.trials.drop(columns="mlflow_run_id").set_index(key) for run in (first, other))
+    pd.testing.assert_frame_equal(ours.loc[theirs.index], theirs)
+    for path in (other.directory / "predictions").iterdir():
         pd.testing.assert_frame_equal(
-            pd.read_parquet(path), pd.read_parquet(other.directory / "predictions" / path.name)
+            pd.read_parquet(first.directory / "predictions" / path.name), pd.read_parquet(path)
         )
-
-
-def test_mean_embedding_is_another_study(mini_server: str, place: Path, first: SweepResult) -> None:
-    study = make_study(mini_server, place / "store", aggregation="mean-embedding", datasets=["digits"])
-    result = sweep(study, place / "runs" / "mean", Quiet())
-    assert (result.images_sent, result.texts_sent) == (0, 0)
-    same = first.trials[(first.trials["dataset"] == "digits") & (first.trials["scale"] == 1)]
-    # with the class names alone the aggregations agree
-    assert result.trials[result.trials["scale"] == 1]["n_correct"].tolist() == same["n_correct"].tolist()
-
-
-def test_bad_images_are_quarantined_and_out_of_all_arms(mini_server: str, tmp_path: Path) -> None:
-    source = load_dataset("shapes", limit=24)
-    for index, sample in enumerate(source.samples):
-        target = tmp_path / "photos" / sample.true_class / f"{index}.png"
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(source.reader.read(sample.file))
-    victims = sorted((tmp_path / "photos").rglob("*.png"))[:3]
-    victims[0].write_bytes(b"")
-    victims[1].write_bytes(b"no picture")
-    victims[2].write_bytes(victims[2].read_bytes()[:200])
-    copy = tmp_path / "photos" / victims[2].parent.name / "copy.png"
-    copy.write_bytes(victims[2].read_bytes())
-    entry = {"spec": f"folder:{tmp_path / 'photos'}", "domain": "shape"}
-    study = make_study(mini_server, tmp_path / "store", datasets=[entry], max_bad_fraction=0.2)
-    result = sweep(study, tmp_path / "run", Quiet())
-    quarantine = pd.read_csv(result.directory / "quarantine.csv")
-    assert set(quarantine["file"]) == {p.relative_to(tmp_path / "photos").as_posix() for p in [*victims, copy]}
-    assert quarantine["reason"].notna().all()
-    assert set(result.trials["n_images"]) == {21}
-    assert result.images_sent == 21
 
 
 def test_run_directory_of_another_study_is_refused(mini_server: str, place: Path, first: SweepResult) -> None:
@@ -368,6 +338,7 @@ def test_orders_share_the_texts_and_pool_into_one_curve(mini_server: str, place:
     )
     result = sweep(study, place / "runs" / "orders", Quiet())
     assert len(result.trials) == 3 * 12
+    assert result.images_sent == 0  # another study of the same images
     assert len(result.curves) == 1
     assert result.curves["n_orders"].item() == 3
     last = result.trials[result.trials["scale"] == 12]
@@ -401,16 +372,6 @@ def test_a_ladder_file_and_own_templates_are_strategies(mini_server: str, place:
     assert set(result.curves["strategy"]) == {"again", "custom", "swapped", "swapped-of-custom"}
 
 
-def test_replay_of_the_run_directory_counts_the_same(second: SweepResult) -> None:
-    from semscale.runs.published import replay
-
-    steps = replay([second.directory]).steps
-    ours = second.trials.set_index(["dataset", "strategy", "n_categories"])["n_correct"]
-    assert len(steps) == len(ours)
-    for row in steps:
-        assert row["correct"] == ours[row["dataset"], row["family"], row["n_categories"]]
-
-
 def test_runs_go_to_a_tracking_server_and_are_found_there_again(
     mini_server: str,
     place: Path,
@@ -418,18 +379,12 @@ def test_runs_go_to_a_tracking_server_and_are_found_there_again(
     mlflow_process: Callable[[str, str, Path], AbstractContextManager[str]],
 ) -> None:
     with mlflow_process("server", f"sqlite:///{tmp_path / 'server.db'}", tmp_path) as address:
-        tree = {
-            "datasets": ["digits"],
-            "controls": [],
-            "steps": 2,
-            "tracking": {"uri": address, "experiment": "shared"},
-        }
-        study = make_study(mini_server, place / "store", **tree)
+        tree = {"datasets": ["digits"], "strategies": ["templates"], "controls": [], "steps": 2}
+        study = make_study(mini_server, place / "store", **tree, tracking={"uri": address, "experiment": "shared"})
         for _ in range(2):
             result = sweep(study, tmp_path / "run", Quiet())
         client = MlflowClient(tracking_uri=address)
-        runs = client.search_runs([client.get_experiment_by_name("shared").experiment_id], max_results=100)
-        assert kinds(list(runs)) == {"trial": 4, "curve": 2, "study": 1}
+        assert kinds(runs_of(client, "shared")) == {"trial": 2, "curve": 1, "study": 1}
         trial = result.trials["mlflow_run_id"].iloc[0]
         assert {item.path for item in client.list_artifacts(trial)} >= {"categories.json", "confusion.png"}
         assert len(client.get_metric_history(result.curves["mlflow_run_id"].iloc[0], "accuracy")) == 2
