@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from semscale.categories.build import LadderSpec, build_ladders
 from semscale.categories.ladder import Ladder
-from semscale.categories.registry import control_names
 from semscale.config import DatasetConfig, StrategyConfig, StudyConfig
 from semscale.datasets.base import Dataset
 from semscale.datasets.registry import load_dataset
@@ -72,7 +70,6 @@ def _make_arm(study: StudyConfig, dataset: Dataset) -> Arm:
     made = {entry.label: build(entry, entry.strategy, entry.options, entry.label) for entry in study.strategies}
     controls: dict[tuple[str, str], str] = {}
     for control in study.controls:
-        _check_control(control)
         for entry in study.strategies:
             label = control if control not in made else f"{control}-of-{entry.label}"
             ladders = build(entry, control, {"of": entry.strategy, "of_options": entry.options}, label)
@@ -82,14 +79,6 @@ def _make_arm(study: StudyConfig, dataset: Dataset) -> Arm:
                 made[label] = ladders
             controls[entry.label, control] = same or label
     return Arm(dataset, tuple(ladder for ladders in made.values() for ladder in ladders), controls)
-
-
-def _check_control(control: str) -> None:
-    known = control_names()
-    if control not in known:
-        near = difflib.get_close_matches(control, known, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else None
-        raise SemscaleError("unknown control", where="controls", found=control, expected=", ".join(known), hint=hint)
 
 
 def _steps(ladders: Ladders) -> list[Any]:

@@ -130,12 +130,8 @@ def check_device(name: str, address: str | None) -> None:
 
 def choose_placement(name: str) -> ScoringPlacement:
     """Return where the connected cluster scores; SemscaleError if it has none of the GPUs that are required."""
-    on_cpus = 2 * int(cluster_cpus())  # twice as many tasks as CPUs evens out slow ones
-    if name == "torch:cpu":
-        return ScoringPlacement("cpu", on_cpus)
     if name.startswith("cuda:"):
-        # Ray would hide all GPUs but the one that it chooses
-        return ScoringPlacement(name, 1, here=True)
+        return ScoringPlacement(name, 1, here=True)  # Ray would hide all GPUs but the one that it chooses
     free = int(ray.available_resources().get("GPU", 0))
     if name in ("cuda", "auto") and free:
         return ScoringPlacement(name, free, {"num_gpus": 1, "num_cpus": _cpus_beside_a_gpu()})
@@ -147,7 +143,8 @@ def choose_placement(name: str) -> ScoringPlacement:
             found=f"{total} GPUs, all in use" if total else "0 GPUs among its resources",
             hint="device: auto takes the CPUs where there is none; the results are the same",
         )
-    return ScoringPlacement(None, on_cpus)
+    # twice as many tasks as CPUs evens out slow ones
+    return ScoringPlacement("cpu" if name == "torch:cpu" else None, 2 * int(cluster_cpus()))
 
 
 def _cpus_beside_a_gpu() -> int:
