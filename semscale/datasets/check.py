@@ -34,18 +34,7 @@ _MOST_THREADS = 64
 
 
 class ImageInfo(NamedTuple):
-    """Result of reading one image.
-
-    Attributes:
-        key: SHA-256 of its file; None where it could not be read.
-        reason: why it cannot be used; None where it can, and all that follows is known.
-        size: width and height in pixels.
-        mode: Pillow's mode, as the file stores it.
-        format: Pillow's name of the format.
-        several: the file has more pictures than this one.
-        turned: its EXIF tag asks for turning.
-        transparent: some of its pixels are not opaque.
-    """
+    """Result of reading one image; the attributes are those of `Examination`, and all but two of a bad one are void."""
 
     key: bytes | None
     reason: str | None
@@ -62,12 +51,10 @@ class Examination:
     """Result of reading all n samples of a dataset.
 
     Attributes:
-        dataset: what was read.
         keys: V32[n], SHA-256 of each file; zeros where it could not be read.
         sizes: int32[n, 2], width and height in pixels; zeros where the image cannot be used.
         reasons: sample position -> why the image cannot be used.
         modes: Pillow's mode, as the file stores it -> number of usable images.
-        formats: file format -> number of usable images.
         several: usable files with more than one picture (animations, pages), of which the first is taken.
         turned: usable images whose EXIF tag asks for turning, which are taken as they are stored.
         transparent: usable images with pixels that are not opaque; models are shown the colours beneath.

@@ -21,9 +21,6 @@ ClassMap = Mapping[str, str | None]
 def normalise(label: str) -> str:
     """Return a label as a text: Unicode composed, underscores as spaces, spaces single.
 
-    Case is kept because a template may need it and CLIP's tokenizer ignores it; names that differ in nothing else are
-    one class, see :func:`name_classes`.
-
     >>> normalise("garden_roses"), normalise("  Egyptian   cat ")
     ('garden roses', 'Egyptian cat')
     """
@@ -46,7 +43,7 @@ def name_classes(
 
     Args:
         labels: the different labels of its images.
-        notes: gets two spellings of one class, keys that name no class, and names that say nothing.
+        notes: gets what is odd about them.
         known: label -> name, as the source has it.
         order: the names in the source's own order; otherwise they are sorted, numbers by value.
         given: label or name -> the name that the user wants; None leaves the class out.

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import tempfile
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import overload
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from semscale.errors import SemscaleError
+from semscale.errors import cannot_write
 
 Int32 = NDArray[np.int32]
 Int64 = NDArray[np.int64]
@@ -25,12 +26,9 @@ _SCHEMA = pa.schema([("file", pa.string()), ("place", pa.string())])
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One image of a dataset.
+    """One image of a dataset: its name, unique in all tables, its class, and where the reader finds it.
 
-    Attributes:
-        file: the name under which the image appears in every table, unique within its dataset.
-        true_class: the class that the image shows, one of the dataset's classes.
-        place: where the reader finds it; the file itself unless given.
+    The place is the file itself unless given.
     """
 
     file: str
@@ -42,13 +40,23 @@ class Sample:
             object.__setattr__(self, "place", self.file)
 
 
-class Spool:
-    """Buffer of a listing's rows; beyond 65,536 it spills to a mapped Arrow file that vanishes with the process."""
+@contextmanager
+def _writing() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        hint = "free some space, or set TMPDIR to a larger place"
+        raise cannot_write("the listing of a dataset", Path(tempfile.gettempdir()), error, hint=hint) from error
 
+
+class Spool:
+    """Buffer of a listing's rows, which spills to a mapped Arrow file that vanishes with the process."""
+
+    @_writing()
     def __init__(self) -> None:
         self._rows: list[tuple[str, str]] = []
-        self._path = ""
-        self._writer: pa.RecordBatchFileWriter | None = None
+        self._file = tempfile.NamedTemporaryFile(prefix="semscale-listing-", suffix=".arrow")  # noqa: SIM115
+        self._writer = pa.ipc.new_file(self._file.name, _SCHEMA)
 
     def add(self, file: str, place: str = "") -> None:
         """Append a row; an empty place is the file itself."""
@@ -58,35 +66,17 @@ class Spool:
 
     def table(self) -> pa.Table:
         """Return all rows as a table with the columns ``file`` and ``place``; nothing can be added afterwards."""
-        if self._writer is None:
-            return pa.Table.from_batches([self._batch()])
         self._spill()
         self._writer.close()
-        table = pa.ipc.open_file(pa.memory_map(self._path)).read_all()
-        os.unlink(self._path)  # the mapping keeps it alive, and nothing else should
-        return table
+        with self._file:  # the mapping keeps its content alive, and nothing else should
+            return pa.ipc.open_file(pa.memory_map(self._file.name)).read_all()
 
-    def _batch(self) -> pa.RecordBatch:
-        files, places = zip(*self._rows, strict=True) if self._rows else ((), ())
-        self._rows.clear()
-        return pa.record_batch([pa.array(files, pa.string()), pa.array(places, pa.string())], schema=_SCHEMA)
-
+    @_writing()
     def _spill(self) -> None:
-        try:
-            if self._writer is None:
-                handle, self._path = tempfile.mkstemp(prefix="semscale-listing-", suffix=".arrow")
-                os.close(handle)
-                self._writer = pa.ipc.new_file(self._path, _SCHEMA)
-            self._writer.write_batch(self._batch())
-        except OSError as error:
-            if self._path:
-                os.unlink(self._path)
-            raise SemscaleError(
-                "the listing of a dataset cannot be written",
-                where=tempfile.gettempdir(),
-                found=str(error),
-                hint="free some space, or set TMPDIR to a larger place",
-            ) from error
+        if self._rows:
+            arrays = [pa.array(column, pa.string()) for column in zip(*self._rows, strict=True)]
+            self._writer.write_batch(pa.record_batch(arrays, schema=_SCHEMA))
+            self._rows.clear()
 
 
 def file_names(table: pa.Table) -> Iterator[str]:
@@ -189,16 +179,10 @@ class SampleTable(Sequence[Sample]):
 def stratified_subset(
     samples: SampleTable, *, limit: int | None = None, per_class: int | None = None, seed: int = 0
 ) -> SampleTable:
-    """Keep some of the images, in their old order.
+    """Keep at most `per_class` images of each class and then `limit` in all, in their old order.
 
-    Which images stay depends on their file names and the seed alone, by SHA-256; a larger subset contains a smaller
-    one of the same kind.
-
-    Args:
-        samples: the images.
-        limit: at most this many; each class keeps its share (largest remainders), but at least one where there is room.
-        per_class: at most this many of each class; applied before the limit.
-        seed: another seed chooses others.
+    Each class keeps its share of the limit (largest remainders), but at least one where there is room. Which images
+    stay depends on their file names and the seed alone, by SHA-256; a larger subset contains a smaller one.
     """
     if limit is None and per_class is None:
         return samples

@@ -21,8 +21,6 @@ TOO_LARGE = f"larger than {MAX_FILE_BYTES // 2**20} MiB"
 REMOTE_READS = 16
 """Number of concurrent reads that pay when each waits for a network."""
 
-_PACKAGES = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "http": "aiohttp", "https": "aiohttp",
-             "abfs": "adlfs", "az": "adlfs", "hf": "huggingface_hub"}  # fmt: skip
 _CONNECT_S, _SILENT_S = 10.0, 60.0  # how long a host may take to answer, and be silent; aiohttp limits neither
 _ENDINGS = re.compile(r"(\.(gz|bz2|xz|zst|tar|tgz|tbz2|txz|zip|csv|tsv|parquet|jsonl|ndjson|json))+$")
 
@@ -34,13 +32,8 @@ def open_place(path: str) -> tuple[Any, str]:
     try:
         fs, inner = url_to_fs(os.path.expanduser(path) if protocol == "file" else path, **_settings(protocol))
     except ImportError as error:
-        package = _PACKAGES.get(protocol)
-        raise SemscaleError(
-            f"paths that begin with {protocol}:// need a package",
-            where=shown(path),
-            found=str(error),
-            hint=f"pip install {package}" if package else None,
-        ) from error
+        problem = f"paths that begin with {protocol}:// need a package"
+        raise SemscaleError(problem, where=shown(path), found=str(error), hint="install it with pip") from error
     except ValueError as error:
         expected = "a path, s3://, gs://, https://"
         raise SemscaleError(

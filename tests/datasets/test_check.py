@@ -144,7 +144,7 @@ class Same:
 
 def test_memory_does_not_grow_with_the_pictures() -> None:
     content = picture(1, (100, 100))
-    n = 1_000
+    n = 2_000
     samples = SampleTable.of(("a", "b"), (Sample(f"{i:06d}.png", "ab"[i % 2]) for i in range(n)))
     dataset = Dataset("many", "thing", ("a", "b"), samples, Same(content))
     examine(dataset.__class__("few", "thing", ("a", "b"), samples[:10], Same(content)))

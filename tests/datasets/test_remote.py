@@ -29,8 +29,8 @@ from semscale.datasets.registry import load_dataset
 from semscale.datasets.where import open_place
 from semscale.errors import SemscaleError
 
-_READ_ALL = "import pickle, sys; reader, places = pickle.load(sys.stdin.buffer); "
-_READ_ALL += "pickle.dump([reader.read(place) for place in places], sys.stdout.buffer)"
+_READ_ALL = "import pickle, sys; asked = pickle.load(sys.stdin.buffer); "
+_READ_ALL += "pickle.dump([[reader.read(place) for place in places] for reader, places in asked], sys.stdout.buffer)"
 
 
 def picture(number: int) -> bytes:
@@ -123,20 +123,34 @@ def place(request: pytest.FixtureRequest) -> str:
     return str(request.getfixturevalue(request.param))
 
 
-def contents_by_another_process(spec: str) -> dict[bytes, str]:
-    dataset = load_dataset(spec)
-    asked = pickle.dumps((dataset.reader, dataset.samples.places()))
+@pytest.mark.parametrize("place", ["web", "bucket"], indirect=True)
+def test_every_form_reads_the_same_from_a_server_in_another_process(place: str) -> None:
+    datasets = [load_dataset(spec.format(place)) for spec in FORMS.values()]
+    asked = pickle.dumps([(dataset.reader, dataset.samples.places()) for dataset in datasets])
     done = subprocess.run([sys.executable, "-c", _READ_ALL], input=asked, capture_output=True, timeout=120)
     assert done.returncode == 0, done.stderr.decode()
-    classes = [sample.true_class for sample in dataset.samples]
-    return dict(zip(pickle.loads(done.stdout), classes, strict=True))
-
-
-@pytest.mark.parametrize("place", ["web", "bucket"], indirect=True)
-@pytest.mark.parametrize("form", FORMS)
-def test_every_form_reads_the_same_from_a_server(form: str, place: str) -> None:
     expected = {content: name.partition("/")[0] for name, content in PICTURES.items()}
-    assert contents_by_another_process(FORMS[form].format(place)) == expected
+    for form, dataset, contents in zip(FORMS, datasets, pickle.loads(done.stdout), strict=True):
+        classes = [sample.true_class for sample in dataset.samples]
+        assert dict(zip(contents, classes, strict=True)) == expected, form
+
+
+@pytest.mark.parametrize("ending", ["tar", "tar.gz"])
+def test_shards_are_read_from_a_server_and_a_missing_one_is_named(ending: str, web: str, stored: Path) -> None:
+    for number in range(2):
+        with tarfile.open(stored / f"{number:02d}.{ending}", f"w:{ending[4:]}") as archive:
+            for key, (name, content) in enumerate(list(PICTURES.items())[number::2]):
+                for end, data in (("png", content), ("cls", name.partition("/")[0].encode())):
+                    info = tarfile.TarInfo(f"{key}.{end}")
+                    info.size = len(data)
+                    archive.addfile(info, io.BytesIO(data))
+    dataset = load_dataset(f"webdataset:{web}/{{00..01}}.{ending}")
+    reader = pickle.loads(pickle.dumps(dataset.reader))
+    read = {reader.read(sample.place): sample.true_class for sample in dataset.samples}
+    assert read == {content: name.partition("/")[0] for name, content in PICTURES.items()}
+    with pytest.raises(SemscaleError, match="does not exist") as caught:
+        load_dataset(f"webdataset:{web}/{{00..02}}.{ending}")
+    assert caught.value.where == f"{web}/02.{ending}"
 
 
 def test_a_zip_is_never_fetched_whole(web: str, stored: Path) -> None:

@@ -1,20 +1,12 @@
-import functools
-import hashlib
-import http.server
 import io
 import json
 import pickle
-import re
 import tarfile
-import threading
-import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from semscale.datasets.base import Dataset
-from semscale.datasets.bundled import load_bundled
 from semscale.datasets.registry import load_dataset
 from semscale.errors import SemscaleError
 
@@ -138,80 +130,3 @@ def test_shards_of_one_name_in_two_folders_and_splits(tmp_path: Path) -> None:
         load_dataset(f"webdataset:{tmp_path}", split="test")
     with pytest.raises(SemscaleError, match="the dataset has no splits"):
         load_dataset(f"webdataset:{tmp_path}/train/000.tar", split="test")
-
-
-def test_the_same_images_in_every_form_are_the_same_set(tmp_path: Path) -> None:
-    shapes = load_bundled("shapes")
-    pictures = [
-        (shapes.reader.read(one.place), one.true_class, f"{i:03d}") for i, one in enumerate(shapes.samples[:200])
-    ]
-    root = tmp_path / "folder"
-    for content, name, key in pictures:
-        (root / name).mkdir(parents=True, exist_ok=True)
-        (root / name / f"{key}.png").write_bytes(content)
-    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
-        for content, name, key in pictures:
-            archive.writestr(f"top/{name}/{key}.png", content)
-    for ending in ("tar", "tar.gz"):
-        with tarfile.open(tmp_path / f"a.{ending}", "w:gz" if ending == "tar.gz" else "w") as tar:
-            tar.add(root, "top")
-    for start in range(0, 200, 50):
-        samples: dict[str, Sample] = {key: {"png": one, "cls": name} for one, name, key in pictures[start : start + 50]}
-        shard(tmp_path / "shards" / f"{start:03d}.tar", samples)
-    expected = sorted((hashlib.sha256(content).hexdigest(), name) for content, name, _ in pictures)
-    for spec in ("folder:folder", "zip:a.zip", "tar:a.tar", "tar:a.tar.gz", "webdataset:shards/{000,050,100,150}.tar"):
-        dataset = load_dataset(spec.replace(":", f":{tmp_path}/", 1))
-        read = dataset.reader.read
-        found = sorted((hashlib.sha256(read(one.place)).hexdigest(), one.true_class) for one in dataset.samples)
-        assert found == expected, spec
-
-
-class _Ranges(http.server.SimpleHTTPRequestHandler):
-    def send_head(self):  # type: ignore[no-untyped-def]
-        path = Path(self.translate_path(self.path.partition("?")[0]))
-        if not path.is_file():
-            self.send_error(404)
-            return
-        size = path.stat().st_size
-        match = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
-        start, stop = (int(match[1]), min(int(match[2]) + 1, size)) if match else (0, size)
-        self.send_response(206 if match else 200)
-        self.send_header("Content-Length", str(stop - start))
-        self.send_header("Accept-Ranges", "bytes")
-        if match:
-            self.send_header("Content-Range", f"bytes {start}-{stop - 1}/{size}")
-        self.end_headers()
-        if self.command == "GET":
-            with path.open("rb") as file:
-                file.seek(start)
-                self.wfile.write(file.read(stop - start))
-        return
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-@pytest.fixture
-def web(tmp_path: Path) -> Iterator[str]:
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(_Ranges, directory=tmp_path)) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-        server.shutdown()
-        thread.join()
-
-
-def test_shards_and_compressed_tars_on_a_server(tmp_path: Path, web: str) -> None:
-    for number in range(2):
-        samples: dict[str, Sample] = {str(i): {"jpg": f"{number}/{i}", "cls": str(i % 2)} for i in range(3)}
-        shard(tmp_path / f"{number:02d}.tar", samples)
-        shard(tmp_path / f"{number:02d}.tar.gz", samples)
-    for ending in ("tar", "tar.gz"):
-        dataset = load_dataset(f"webdataset:{web}/{{00..01}}.{ending}")
-        assert dataset.samples.files()[2:4] == ["00/2.jpg", "01/0.jpg"]
-        reader = pickle.loads(pickle.dumps(dataset.reader))
-        places = dataset.samples.places()
-        assert [reader.read(place) for place in reversed(places)] == [b"1/2", b"1/1", b"1/0", b"0/2", b"0/1", b"0/0"]
-    with pytest.raises(SemscaleError, match="does not exist") as caught:
-        load_dataset(f"webdataset:{web}/{{00..02}}.tar")
-    assert caught.value.where == f"{web}/02.tar"

@@ -15,17 +15,9 @@ from semscale.redact import shown
 LINK = "a link in the archive, not followed"
 SPECIAL = "neither a file nor a folder in the archive"
 
-_MAGIC = {
-    b"PK\x03\x04": "zip",
-    b"PK\x05\x06": "zip",
-    b"\x1f\x8b": "gzip",
-    b"BZh": "bzip2",
-    b"\xfd7zXZ\x00": "xz",
-    b"\x28\xb5\x2f\xfd": "zstd",
-    b"7z\xbc\xaf\x27\x1c": "7z",
-    b"Rar!": "rar",
-}
+_KINDS = {b"PK": "zip", b"\x1f\x8b": "gzip", b"BZ": "bzip2", b"\xfd7": "xz", b"\x28\xb5": "zstd", b"7z": "7z"}
 _UNUSUAL = re.compile(r"[\\\x00\udc80-\udcff]|(^|/)\.{0,2}(/|$)")
+_HIDDEN = re.compile(r"(^|/)(\.|__MACOSX/)")
 
 
 def open_file(path: str) -> BinaryIO:
@@ -44,29 +36,27 @@ def open_archive(path: str) -> Iterator[BinaryIO]:
             yield file
     except SemscaleError:
         raise
-    except IsADirectoryError as error:
-        raise SemscaleError(
-            "this is a folder and not an archive", where=shown(path), hint="folder:PATH reads folders"
-        ) from error
     except Exception as error:  # the packages behind fsspec raise nearly anything
-        if is_missing(error):
-            raise SemscaleError("the archive does not exist", where=shown(path), expected="a file") from error
         if "://" not in path and not isinstance(error, OSError):
             raise
-        found = plain_reason(error)
-        hint = "download the archive first" if "range requests" in found else None
+        if is_missing(error):
+            raise SemscaleError("the archive does not exist", where=shown(path), expected="a file") from error
+        found, hint = plain_reason(error), None
+        if isinstance(error, IsADirectoryError):
+            hint = "folder:PATH reads folders"
+        elif "range requests" in found:
+            hint = "download the archive first"
         raise SemscaleError("the archive cannot be read", where=shown(path), found=found, hint=hint) from error
 
 
 def archive_kind(path: str) -> str:
-    """Return what an archive is by its first bytes: zip, gzip, bzip2, xz, zstd, 7z, rar, or "" for anything else."""
+    """Return what an archive is by its first bytes: zip, gzip, bzip2, xz, zstd, 7z, or "" for anything else."""
     with open_archive(path) as file:
-        head = file.read(8)
-    return next((kind for magic, kind in _MAGIC.items() if head.startswith(magic)), "")
+        return _KINDS.get(file.read(2), "")
 
 
 def damaged(archive: str, found: str) -> SemscaleError:
-    """Return the error for an archive that is not what its own directory or headers say."""
+    """Return the error for an archive that is cut off, or not what its own directory or headers say."""
     return SemscaleError("the archive is damaged", where=archive, found=found, hint="copy or download it again")
 
 
@@ -88,7 +78,7 @@ def is_hidden(name: str) -> bool:
     >>> is_hidden("cat/._1.jpg"), is_hidden("__MACOSX/cat/1.jpg"), is_hidden("cat/1.jpg")
     (True, True, False)
     """
-    return name.startswith((".", "__MACOSX/")) or "/." in name or "/__MACOSX/" in name
+    return _HIDDEN.search(name) is not None
 
 
 def picks(name: str, notes: Notes) -> bool:

@@ -8,25 +8,21 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from tarfile import TarInfo
 from typing import Any
 
 from semscale.datasets.archives.members import is_hidden
 from semscale.datasets.archives.shards import find_shards
-from semscale.datasets.archives.tarred import TarMember, TarReader, compression_of, open_tar
+from semscale.datasets.archives.tarred import MAX_READ, TarReader, compression_of, open_tar, refusal
 from semscale.datasets.source import Entry, Notes, Options, Source, is_image
 from semscale.datasets.where import REMOTE_READS, stem
 
 _SIDECARS = ("cls", "txt", "json")
 _FIELDS = ("class", "label", "cls")
-_MAX_SIDECAR = 2**20
 
-
-@dataclass
-class _Sample:
-    key: str
-    images: list[tuple[str, TarMember]] = field(default_factory=list)  # ending, member
-    sidecars: dict[str, bytes | None] = field(default_factory=dict)  # None: too large
+_Images = list[tuple[str, TarInfo]]  # ending, member
+_Sidecars = dict[str, bytes | None]  # ending -> content; None: too large
+_Sample = tuple[str, _Images, _Sidecars]  # key, and what belongs to it
 
 
 def open_source(pattern: str, options: Options) -> Source:
@@ -62,18 +58,18 @@ def _wanted(options: Options) -> tuple[str, ...]:
 
 def _samples(path: str, compression: str, wanted: tuple[str, ...], notes: Notes) -> Iterator[_Sample]:
     with open_tar(path, compression) as tar:
-        visible = (member for member in tar if not is_hidden(member.name))
-        for key, members in itertools.groupby(visible, key=lambda member: _split_name(member.name)[0]):
-            sample = _Sample(key)
-            for member in members:
-                ending = _split_name(member.name)[1]
+        visible = ((*_split_name(name), member) for name, member in tar if not is_hidden(name))
+        for key, members in itertools.groupby(visible, key=lambda each: each[0]):
+            images: _Images = []
+            sidecars: _Sidecars = {}
+            for _, ending, member in members:
                 if is_image(f".{ending}"):
-                    sample.images.append((ending, member))
-                elif ending in wanted and (member.size > _MAX_SIDECAR or member.reason is None):
-                    sample.sidecars[ending] = tar.read(member) if member.size <= _MAX_SIDECAR else None
+                    images.append((ending, member))
+                elif ending in wanted and member.isreg():
+                    sidecars[ending] = tar.read(member) if member.size <= MAX_READ else None
                 elif ending not in _SIDECARS:
-                    notes.add("members of shards are neither images nor labels", member.name)
-            yield sample
+                    notes.add("members of shards are neither images nor labels", f"{key}.{ending}")
+            yield key, images, sidecars
 
 
 def _split_name(name: str) -> tuple[str, str]:
@@ -89,33 +85,34 @@ def _split_name(name: str) -> tuple[str, str]:
 
 def _entry(sample: _Sample, shard: str, options: Options, notes: Notes) -> Entry | None:
     """Return a sample's line of the listing, with the offset and size of its image as the place."""
+    key, images, sidecars = sample
     wanted = options.image and options.image.removeprefix(".").lower()
-    images = [(ending, member) for ending, member in sample.images if wanted in (None, ending)]
-    if not images:
-        if sample.images or sample.sidecars:
-            notes.add("samples have no image", f"{shard}/{sample.key}")
+    fitting = [(ending, member) for ending, member in images if wanted in (None, ending)]
+    if not fitting:
+        if images or sidecars:
+            notes.add("samples have no image", f"{shard}/{key}")
         return None
-    ending, member = min(images, key=lambda image: image[0].count("."))  # 1.jpg before 1.mask.png
-    file = f"{shard}/{sample.key}.{ending}"
-    if len(images) > 1:
+    ending, member = min(fitting, key=lambda image: image[0].count("."))  # 1.jpg before 1.mask.png
+    file = f"{shard}/{key}.{ending}"
+    if len(fitting) > 1:
         notes.add("samples have several images, of which one is taken (image: names its ending)", file)
-    label, reason = None, member.reason
+    label, reason = None, refusal(member)
     if reason is None:
         try:
-            label = _label(sample.sidecars, options.label)
+            label = _label(sidecars, options.label)
         except ValueError as error:
             reason = str(error)
-    return Entry(file, f"{member.offset}:{member.size}", label, reason)
+    return Entry(file, f"{member.offset_data}:{member.size}", label, reason)
 
 
-def _label(sidecars: dict[str, bytes | None], wanted: str | None) -> str | None:
+def _label(sidecars: _Sidecars, wanted: str | None) -> str | None:
     """Return a sample's label as text, None where it has none. Raises ValueError with the reason."""
     for ending in _SIDECARS:
         if ending not in sidecars:
             continue
         content = sidecars[ending]
         if content is None:
-            raise ValueError(f"its .{ending} is larger than {_MAX_SIDECAR // 2**20} MiB")
+            raise ValueError(f"its .{ending} is larger than {MAX_READ // 2**20} MiB")
         try:
             text = content.decode("utf-8-sig")
             label = _field(json.loads(text), wanted) if ending == "json" else text.strip()

@@ -114,17 +114,11 @@ def _directory(file: BinaryIO, archive: str) -> list[zipfile.ZipInfo]:
     (counted,) = struct.unpack_from("<H", tail, tail.rfind(b"PK\x05\x06") + 10)
     if counted not in (0xFFFF, len(members) % 2**16):  # Zip64, or writers without it that count modulo 65,536
         raise damaged(archive, f"its directory, which has {len(members)} of {counted} members")
-    by_offset = sorted(members, key=lambda member: member.header_offset)
-    if members and (by_offset[0].header_offset < 0 or _end(by_offset[-1]) > opened.start_dir):
-        raise damaged(archive, f"{by_offset[-1].filename}, which lies outside of it")
-    for before, after in itertools.pairwise(by_offset):
-        if _end(before) > after.header_offset:
-            raise SemscaleError(
-                "members of the archive share their data, as in a decompression bomb",
-                where=archive,
-                found=after.filename,
-                hint="make the archive anew from its images",
-            )
+    spans = sorted((info.header_offset, _end(info), info.filename) for info in members)
+    bounds = [(0, 0, ""), *spans, (opened.start_dir, 0, "its directory")]
+    for (_, end, _), (start, _, name) in itertools.pairwise(bounds):
+        if end > start:
+            raise damaged(archive, f"{name} shares its data with another member, as in a decompression bomb")
     return members
 
 
