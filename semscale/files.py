@@ -27,8 +27,8 @@ def atomic_write(path: Path) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
-def take_lock(file: BinaryIO) -> bool:
-    """Take the advisory lock of an open file until it is closed; return False if another process holds it.
+def take_lock(file: BinaryIO | int) -> bool:
+    """Take the advisory lock of an open file or folder until it is closed; return False if another process holds it.
 
     The system frees it however the process ends. On a file system without locks it is always granted.
     """

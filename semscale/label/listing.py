@@ -16,7 +16,7 @@ from semscale.datasets.base import Reader
 from semscale.datasets.build import slug
 from semscale.datasets.bundled import BUNDLED, load_bundled
 from semscale.datasets.registry import open_source, schemes
-from semscale.datasets.source import Entry, Notes, Options
+from semscale.datasets.source import Entry, Notes, Options, as_text
 from semscale.datasets.where import stem
 from semscale.errors import SemscaleError
 from semscale.label.texts import TEXT_SUFFIXES, read_texts
@@ -24,9 +24,6 @@ from semscale.label.texts import TEXT_SUFFIXES, read_texts
 Kind = Literal["image", "text"]
 
 DEFAULT_FOLDER = Path("semscale-labels")
-
-# a rule for the class that no loader looks at, so that the source need not know the classes
-_NO_CLASS = "{class}"
 
 
 class Item(NamedTuple):
@@ -47,13 +44,13 @@ class Item(NamedTuple):
 
 @dataclass(frozen=True)
 class Listing:
-    """An opened input.
+    """An opened input; its items are made while they are read, once.
 
     Attributes:
         kind: whether it has images or texts.
         title: short name, for the progress and for folders.
         source: a spec, or a file or folder, absolute.
-        items: in a stable order, made while they are read; read once.
+        items: in a stable order.
         reader: fetches images; None for texts.
         notes: filled while the items are read.
     """
@@ -67,26 +64,21 @@ class Listing:
 
 
 def open_listing(given: str, column: str | None = None) -> Listing:
-    """Open an input without reading it.
+    """Open a dataset's spec, an archive or folder of images, or a file with texts, without reading it.
 
-    Args:
-        given: a dataset's spec, an archive or folder of images, or a ``.csv``, ``.tsv``, ``.txt`` or ``.jsonl`` file
-            with texts.
-        column: which column or field has the texts, or the images of a table.
-
-    Raises:
-        SemscaleError: there is no such input, or the loader's own complaint.
+    Of texts, or the images of a table, `column` is the column or field to read.
     """
     spec = _spec(given)
     if spec is None:
-        texts = (Item(row.text, str(row.line), reason=row.reason) for row in read_texts(given, column))
+        texts = (Item(text, str(line), reason=fault) for line, text, fault in read_texts(given, column))
         return Listing("text", stem(given), _absolute(given), texts)
     if spec in BUNDLED:
         dataset = load_bundled(spec)
         named = (Item(sample.file, sample.file, sample.place) for sample in dataset.samples)
         return Listing("image", spec, spec, named, dataset.reader)
     scheme, _, rest = spec.partition(":")
-    source = open_source(spec, Options(image=column, class_from=_NO_CLASS))
+    # a rule for the class that no loader looks at, so that the source need not know the classes
+    source = open_source(spec, Options(image=column, class_from="{class}"))
     images = map(_image, source.entries)
     return Listing("image", source.name, f"{scheme}:{_absolute(rest)}", images, source.reader, source.notes)
 
@@ -96,37 +88,27 @@ def _spec(given: str) -> str | None:
     scheme, _, rest = given.partition(":")
     if given in BUNDLED or (rest and scheme in schemes()):
         return given
-    path = os.path.expanduser(given)
-    if "://" not in given and os.path.isdir(path):
-        return f"folder:{given}"
-    if "://" not in given and not os.path.exists(path):
-        raise SemscaleError(
-            "there is nothing to label at this path",
-            where=given,
-            expected=f"images (a folder, an archive, {', '.join(BUNDLED)}, or a spec such as table:KEY.csv) or texts "
-            f"({', '.join(TEXT_SUFFIXES)})",
-        )
-    ending = given.partition("?")[0].lower()
-    if ending.endswith(TEXT_SUFFIXES):
+    path, name = os.path.expanduser(given), given.partition("?")[0].lower()
+    is_file = "://" not in given and os.path.isfile(path)
+    if is_archive(given) and (is_file or "://" in given):
+        return f"{'zip' if name.endswith('.zip') else 'tar'}:{given}"
+    if name.endswith(TEXT_SUFFIXES) and (is_file or "://" in given):
         return None
-    if is_archive(given):
-        return f"{'zip' if ending.endswith('.zip') else 'tar'}:{given}"
-    if "://" in given:
+    if "://" in given or os.path.isdir(path):
         return f"folder:{given}"
-    raise SemscaleError(
-        "this file can be neither images nor texts, by its name",
-        where=given,
-        expected=f".zip, .tar, .tar.gz, or {', '.join(TEXT_SUFFIXES)}",
-    )
+    texts = f"texts ({', '.join(TEXT_SUFFIXES)})"
+    if is_file:
+        what, expected = "this file can be neither images nor texts, by its name", f".zip, .tar, .tar.gz, or {texts}"
+    else:
+        what = "there is nothing to label at this path"
+        expected = f"images (a folder, an archive, {', '.join(BUNDLED)}, or a spec such as table:KEY.csv) or {texts}"
+    raise SemscaleError(what, where=given, expected=expected)
 
 
 def _image(entry: Entry) -> Item:
-    try:
-        entry.file.encode()
-    except UnicodeEncodeError:
-        name = entry.file.encode(errors="surrogateescape").decode(errors="backslashreplace")
-        return Item(name, name, reason="the file's name is not UTF-8")
-    return Item(entry.file, entry.file, entry.place or entry.file, entry.reason)
+    name = as_text(entry.file)
+    reason = entry.reason if name == entry.file else "the file's name is not UTF-8"
+    return Item(name, name, entry.place or entry.file, reason)
 
 
 def _absolute(path: str) -> str:
@@ -158,11 +140,7 @@ class Request:
     actors: int | None = None
 
     def open(self) -> Listing:
-        """Open the input; its items end at the limit.
-
-        Raises:
-            SemscaleError: there is no such input, or nothing in it.
-        """
+        """Open the input; its items end at the limit."""
         listing = open_listing(self.given, self.column)
         items = islice(listing.items, self.limit)
         first = next(items, None)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,8 @@ from semscale.config import StudyConfig, study_from
 from semscale.encoding.folder import Folder
 from semscale.errors import SemscaleError
 from semscale.label.embed import embed
-from semscale.label.listing import Item, Kind, Request
-from semscale.label.results import QUARANTINE, RESULTS, STATISTICS, ResultFiles
+from semscale.label.listing import Kind, Request
+from semscale.label.results import QUARANTINE, RESULTS, STATISTICS, result_files
 from semscale.scoring.category_statistics import CategoryStatistics, RunningStatistics
 from semscale.scoring.nearest import nearest_categories
 from semscale.study.backends import open_encoder
@@ -29,20 +30,12 @@ _HEADERS: dict[Kind, dict[str, tuple[str, ...]]] = {
     "image": {RESULTS: ("file", "label"), QUARANTINE: ("file", "reason")},
     "text": {RESULTS: ("text", "label"), QUARANTINE: ("line", "reason")},
 }
+_COLUMNS = ("category", "fraction", "average_dot_product", "variance", "second_best_category")
 
 
 @dataclass(frozen=True)
 class Labelled:
-    """Result of a labelling.
-
-    Attributes:
-        folder: has `results.csv`, `quarantine.csv` and, if requested, `stats.csv`.
-        kind: images or texts.
-        n_labelled, n_bad: items in the results, and in the quarantine.
-        sent: documents that went to the servers; the others were in the store.
-        statistics: a row per category, the columns of `stats.csv`.
-        wrote_statistics: whether `stats.csv` was written.
-    """
+    """Result of a labelling; `sent` counts what was not in the store, and `statistics` has the rows of `stats.csv`."""
 
     folder: Path
     kind: Kind
@@ -81,9 +74,6 @@ def label(
         store: the embedding store.
         stats: also write `stats.csv`.
         window: items that are encoded at once.
-
-    Raises:
-        SemscaleError: for anything that the user can fix, and when not one item could be labelled.
     """
     study = _study(request)  # mistakes in the options come before the listing, which may take long
     listing = request.open()
@@ -93,37 +83,38 @@ def label(
         with report.stage("encoding categories", len(request.categories), "texts") as advance:
             encoder.encode_texts(request.categories, advance)
         texts = encoder.text_embeddings(request.categories)
-        headers = _HEADERS[listing.kind]
-        files = stack.enter_context(closing(ResultFiles(folder, [*headers, STATISTICS] if stats else headers)))
-        for name, header in headers.items():
-            files.append(name, [header])
+        headers = _HEADERS[listing.kind] | ({STATISTICS: _COLUMNS} if stats else {})
+        append = stack.enter_context(result_files(folder, headers))
         statistics = RunningStatistics(texts)
         done = n_bad = sent = 0
-        bad: list[tuple[str, str]] = []
+        last: list[tuple[str, str]] = []
         with report.stage(f"labelling {listing.title}", unit=f"{listing.kind}s") as advance:
-            for items in _windows(listing.items, window):
-                found = embed(encoder, listing, items, _from(done, advance))
+            while items := list(islice(listing.items, window)):
+                found = embed(encoder, listing, items, partial(_advance, advance, done))
                 winners = nearest_categories(found.rows, texts)[:, 0]
                 statistics.add(found.rows, winners)
                 names = [request.categories[winner] for winner in winners.tolist()]
-                files.append(RESULTS, [(items[i].name, name) for i, name in zip(found.positions, names, strict=True)])
-                bad = [(items[i].location, reason) for i, reason in sorted(found.reasons.items())]
-                files.append(QUARANTINE, bad)
-                done, n_bad, sent = done + len(items), n_bad + len(bad), sent + found.sent
+                append(RESULTS, [(item.name, name) for item, name in zip(found.items, names, strict=True)])
+                last = [(item.location, reason) for item, reason in found.rejected]
+                append(QUARANTINE, last)
+                done, n_bad, sent = done + len(items), n_bad + len(last), sent + found.sent
                 advance(done, None)
         table = statistics_table(request.categories, statistics.result())
         if stats:
-            files.write(STATISTICS, table.to_csv(index=False, lineterminator="\n"))
-        files.finish()
+            append(STATISTICS, table.astype(object).where(table.notna(), None).values.tolist())
     for line in listing.notes.lines():
         report.note(f"{listing.title}: {line}")
     if not len(statistics):
         raise SemscaleError(
             f"not one of {done} {listing.kind}s could be labelled",
             where=str(folder / QUARANTINE),
-            found="; ".join(f"{location}: {reason}" for location, reason in bad[:3]) or None,
+            found="; ".join(f"{location}: {reason}" for location, reason in last[:3]),
         )
     return Labelled(folder, listing.kind, len(statistics), n_bad, sent, table, stats)
+
+
+def _advance(advance: Callable[[int, int | None], None], start: int, done: int, total: int) -> None:
+    advance(start + done, None)
 
 
 def _study(request: Request) -> StudyConfig:
@@ -139,21 +130,6 @@ def _study(request: Request) -> StudyConfig:
 
 def statistics_table(categories: Sequence[str], found: CategoryStatistics) -> pd.DataFrame:
     """Return the statistics as the original tool's columns; what a category without items lacks is blank."""
-    return pd.DataFrame(
-        {
-            "category": list(categories),
-            "fraction": found.fraction,
-            "average_dot_product": found.average_dot_product,
-            "variance": found.variance,
-            "second_best_category": [categories[i] if i >= 0 else None for i in found.second_best.tolist()],
-        }
-    )
-
-
-def _windows(items: Iterator[Item], size: int) -> Iterator[list[Item]]:
-    while window := list(islice(items, size)):
-        yield window
-
-
-def _from(start: int, advance: Callable[[int, int | None], None]) -> Callable[[int, int], None]:
-    return lambda done, total: advance(start + done, None)
+    second = [categories[i] if i >= 0 else None for i in found.second_best.tolist()]
+    columns = (list(categories), found.fraction, found.average_dot_product, found.variance, second)
+    return pd.DataFrame(dict(zip(_COLUMNS, columns, strict=True)))

@@ -21,28 +21,23 @@ def show_labelled(console: Console, result: Labelled) -> None:
     def say(line: str) -> None:
         console.print(printable(line), highlight=False, markup=False, soft_wrap=True)
 
+    columns = ["fraction", "average_dot_product", "variance"]
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("category", overflow="fold")
-    for title in ("fraction", "average dot product", "variance"):
-        table.add_column(title, justify="right", no_wrap=True)
+    for column in columns:
+        table.add_column(column.replace("_", " "), justify="right", no_wrap=True)
     table.add_column("second best category", overflow="fold")
-    for row in result.statistics.head(_SHOWN).to_dict("records"):
-        second = row["second_best_category"]
-        table.add_row(
-            Text(printable(row["category"])),
-            f"{row['fraction']:.4f}",
-            _number(row["average_dot_product"], ".4f"),
-            _number(row["variance"], ".2e"),
-            Text(printable(second) if isinstance(second, str) else ""),
-        )
+    for row in result.statistics.fillna({"second_best_category": ""}).head(_SHOWN).to_dict("records"):
+        names = [Text(printable(row[column])) for column in ("category", "second_best_category")]
+        numbers = [_number(row[column], ".2e" if column == "variance" else ".4f") for column in columns]
+        table.add_row(names[0], *numbers, names[1])
     say("")
     console.print(table)
     if len(result.statistics) > _SHOWN:
         say(f"... and {len(result.statistics) - _SHOWN} more categories")
     say("")
-    say(
-        f"{result.n_labelled} {result.kind}s labelled, {result.n_bad} cannot be used; sent to the server: {result.sent}"
-    )
+    counts = f"{result.n_labelled} {result.kind}s labelled, {result.n_bad} cannot be used"
+    say(f"{counts}; sent to the server: {result.sent}")
     say(f"results     {result.folder / RESULTS}")
     if result.wrote_statistics:
         say(f"statistics  {result.folder / STATISTICS}")

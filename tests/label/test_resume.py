@@ -14,7 +14,7 @@ from killed import CATEGORIES
 from semscale.datasets.registry import load_dataset
 from semscale.errors import SemscaleError
 from semscale.label.listing import Request
-from semscale.label.results import RESULTS, ResultFiles
+from semscale.label.results import RESULTS, result_files
 from semscale.label.run import Labelled, label
 from semscale.study.progress import Quiet
 
@@ -85,44 +85,32 @@ def test_a_killed_run_sends_nothing_again_and_changes_nothing(
     assert (whole.n_labelled, whole.n_bad, whole.sent) == (96, 4, 96)
     # after the second window, within the third: 38 usable items of two windows are stored, and up to 19 of the third
     kill_at(60, given, out, mini_server, store)
-    assert set(contents(out)) == {f"{name}.partial" for name in FILES}
+    assert not FILES & set(contents(out))
+    assert all(name.endswith(".partial") for name in contents(out))
     result = finish(given, out, mini_server, store)
     assert result.sent <= 58
     assert (result.n_labelled, result.n_bad) == (96, 4)
-    assert contents(out) == contents(tmp_path / "whole")
-    assert set(contents(out)) == FILES
+    assert {name: contents(out)[name] for name in FILES} == contents(tmp_path / "whole")
     assert finish(given, out, mini_server, store).sent == 0
 
 
 def test_files_get_their_names_at_the_end_and_replace_older_ones(tmp_path: Path) -> None:
     (tmp_path / "results.csv").write_text("old")
-    (tmp_path / "results.csv.partial").write_text("file,label\na.png,ci")  # of a killed run
-    files = ResultFiles(tmp_path, [RESULTS])
-    files.append(RESULTS, [("file", "label"), ("a, b.png", "=cat")])
-    assert (tmp_path / "results.csv").read_text() == "old"
-    files.finish()
-    files.close()
+    with result_files(tmp_path, {RESULTS: ("file", "label")}) as append:
+        append(RESULTS, [("a, b.png", "=cat")])
+        assert (tmp_path / "results.csv").read_text() == "old"
+        with pytest.raises(SemscaleError, match="another process is labelling"), result_files(tmp_path, {}):
+            pass
     assert contents(tmp_path) == {"results.csv": b'file,label\n"a, b.png",=cat\n'}
 
 
-def test_an_unfinished_run_leaves_partial_files_only(tmp_path: Path) -> None:
-    files = ResultFiles(tmp_path, [RESULTS])
-    files.append(RESULTS, [("file", "label")])
-    files.close()
-    assert list(contents(tmp_path)) == ["results.csv.partial"]
-
-
-def test_two_at_once_into_one_folder_are_refused(tmp_path: Path) -> None:
-    files = ResultFiles(tmp_path, [RESULTS])
-    files.append(RESULTS, [("file", "label")])
-    with pytest.raises(SemscaleError, match="another process is labelling"):
-        ResultFiles(tmp_path, [RESULTS])
-    files.finish()
-    files.close()
-    assert contents(tmp_path) == {"results.csv": b"file,label\n"}
+def test_an_unfinished_run_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), result_files(tmp_path, {RESULTS: ("file", "label")}):
+        raise KeyboardInterrupt
+    assert not contents(tmp_path)
 
 
 def test_a_folder_that_cannot_be_written_is_a_user_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(SemscaleError, match="cannot be written"):
-        ResultFiles(tmp_path / "file" / "out", [RESULTS])
+    with pytest.raises(SemscaleError, match="cannot be written"), result_files(tmp_path / "file" / "out", {}):
+        pass

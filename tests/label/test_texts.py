@@ -59,7 +59,7 @@ def test_what_cannot_be_used_is_said_with_its_line(tmp_path: Path) -> None:
     assert reasons[3] == "the text is empty"
     assert reasons[4] == "the row has 1 cells where the first has 2"
     assert reasons[5] == "the row has 3 cells where the first has 2"
-    assert reasons[8] == "the text is not UTF-8"
+    assert reasons[8] == "the text is not UTF-8: byte 0xe9"
     assert "NUL" in str(reasons[9])
     assert "lines 10 to 10" in str(reasons[10])
     assert reasons[11] == "the text is empty"
@@ -77,7 +77,7 @@ def test_lines_of_json_that_have_no_text(tmp_path: Path) -> None:
         "no text in text",
         "the text is empty",
         "no text in text",
-        "the text is not UTF-8",
+        "the text is not Unicode",
         "no JSON",
     ]
 
@@ -86,7 +86,7 @@ def test_lines_of_json_that_have_no_text(tmp_path: Path) -> None:
     ("name", "content", "column", "words"),
     [
         ("a.csv", "id,body\n1,x\n", None, "name it with --column"),
-        ("a.csv", "id,body\n1,x\n", "text", "no such column"),
+        ("a.csv", "id,body\n1,x\n", "text", "there is no column 'text'"),
         ("a.jsonl", '{"id": 1, "body": "x"}', None, "name it with --column"),
     ],
 )
@@ -103,7 +103,7 @@ def test_a_line_without_end_costs_no_memory(tmp_path: Path) -> None:
     found = list(read_texts(str(path), None))
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert [(row.line, row.text[:9], row.reason) for row in found] == [
+    assert [(row.line, row.value[:9], row.fault) for row in found] == [
         (1, "good", None),
         (2, "", "the line has 1048576 characters or more"),
         (3, "also good", None),
@@ -119,7 +119,7 @@ def test_rows_come_while_they_are_asked_for(tmp_path: Path) -> None:
     total = sum(1 for _ in read_texts(str(path), None))
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert [row.text for row in first] == ["row 0", "row 1", "row 2"]
+    assert [row.value for row in first] == ["row 0", "row 1", "row 2"]
     assert total == 300_000
     assert peak < 2_000_000
 

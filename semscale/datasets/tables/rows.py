@@ -33,17 +33,21 @@ def class_name(value: object, where: str) -> str | None:
     raise SemscaleError(what, where=where, found=type(value).__name__, hint=hint)
 
 
-def plain_text(text: str, where: str) -> str:
-    """Return a text without surrounding white space; raise SemscaleError for NULs and for what is no Unicode."""
+def text_fault(text: str) -> str | None:
+    """Return why a text cannot be used: NULs, or what is no Unicode."""
     if bad := _SURROGATE.search(text):
         code = ord(bad[0]) - 0xDC00  # how bytes that are not UTF-8 are decoded
-        fault = f"not UTF-8: byte 0x{code:02x}" if 0x80 <= code <= 0xFF else "not Unicode"
-    elif "\0" in text:
-        fault = "NUL bytes, as in UTF-16"
-    else:
-        return text.strip()
-    found = f"{fault}, in {text[:80]!a}"
-    raise SemscaleError("a text of the table cannot be read", where=where, found=found, hint="save it as UTF-8")
+        return f"the text is not UTF-8: byte 0x{code:02x}" if 0x80 <= code <= 0xFF else "the text is not Unicode"
+    return "the text has NUL bytes, as in UTF-16" if "\0" in text else None
+
+
+def plain_text(text: str, where: str) -> str:
+    """Return a text without surrounding white space; raise SemscaleError if it cannot be used."""
+    fault = text_fault(text)
+    if fault is not None:
+        found = f"{fault}, in {text[:80]!a}"
+        raise SemscaleError("a text of the file cannot be read", where=where, found=found, hint="save it as UTF-8")
+    return text.strip()
 
 
 def image_name(value: object, where: str) -> str:
