@@ -1,6 +1,6 @@
 """A labelling in a process of its own that says every step and waits to be told to go on, so that it can be killed.
 
-Arguments: the input, the folder of the results, the server's address, the store, items per window.
+Arguments: the input, the folder of the results, the store, items per window.
 """
 
 from __future__ import annotations
@@ -36,6 +36,6 @@ class Waiting:
 
 
 if __name__ == "__main__":
-    given, out, server, store, window = sys.argv[1:]
-    request = Request(given, CATEGORIES, "semscale-mini", servers=(server,))
+    given, out, store, window = sys.argv[1:]
+    request = Request(given, CATEGORIES, "semscale-mini", encoder="local")
     label(request, Path(out), Waiting(), Path(store), stats=True, window=int(window))

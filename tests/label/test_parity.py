@@ -22,8 +22,6 @@ from semscale.label.listing import Request
 from semscale.label.run import Labelled, label
 from semscale.study.progress import Quiet
 
-pytestmark = pytest.mark.usefixtures("ray_session")
-
 CATEGORIES = ("circle", "Star", "a heart, in any colour", "zero", "cross", "triangle", "xylophone", "ring")
 
 
@@ -98,14 +96,13 @@ def check_statistics(path: Path, expected: dict[str, dict[str, Any]]) -> None:
             assert row[name] == pytest.approx(values.get(name, np.nan), abs=1e-6, nan_ok=True)
 
 
-def run(given: Path, out: Path, server: str, store: Path, **more: Any) -> Labelled:
-    how = {name: more.pop(name) for name in ("column", "limit", "actors") if name in more}
-    request = Request(str(given), CATEGORIES, "semscale-mini", servers=(server,), **how)
-    return label(request, out, Quiet(), store, stats=True, **more)
+def run(given: Path, folder: Path, window: int = 2048, **more: Any) -> Labelled:
+    request = Request(str(given), more.pop("categories", CATEGORIES), "semscale-mini", encoder="local", **more)
+    return label(request, folder / "out", Quiet(), folder / "store", stats=True, window=window)
 
 
-def test_images_as_the_original_tool_would_label_them(photos: Path, mini_server: str, tmp_path: Path) -> None:
-    result = run(photos, tmp_path / "out", mini_server, tmp_path / "store")
+def test_images_as_the_original_tool_would_label_them(photos: Path, tmp_path: Path) -> None:
+    result = run(photos, tmp_path)
     header, *rows = read(tmp_path / "out" / "results.csv")
     names = sorted(path.name for path in photos.iterdir() if path.name.startswith(("digits", "shapes")))
     labels, statistics = original(in_process_images(photos, names), CATEGORIES)
@@ -122,13 +119,13 @@ def test_images_as_the_original_tool_would_label_them(photos: Path, mini_server:
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["quarantine.csv", "results.csv", "stats.csv"]
 
 
-def test_texts_as_the_original_tool_would_label_them(mini_server: str, tmp_path: Path) -> None:
+def test_texts_as_the_original_tool_would_label_them(tmp_path: Path) -> None:
     texts = [f"a {size} {thing}" for size in ("small", "large", "red") for thing in ("star", "heart", "seven", "ring")]
     texts += ["the number zero", "circle, or what", "star"]
     with (tmp_path / "texts.csv").open("w", newline="") as file:
         rows = [[i, text] for i, text in enumerate(texts)]
         csv.writer(file).writerows([["id", "body"], *rows[:5], [5, "  "], [6, "word " * 5000], *rows[5:], [7]])
-    result = run(tmp_path / "texts.csv", tmp_path / "out", mini_server, tmp_path / "store", column="body", window=4)
+    result = run(tmp_path / "texts.csv", tmp_path, column="body", window=4)
     labels, statistics = original(in_process_texts(texts), CATEGORIES)
     assert read(tmp_path / "out" / "results.csv") == [
         ["text", "label"],
@@ -145,38 +142,37 @@ def test_texts_as_the_original_tool_would_label_them(mini_server: str, tmp_path:
     assert (result.n_labelled, result.n_bad) == (15, 3)
 
 
-def test_windows_and_actors_change_nothing(photos: Path, mini_server: str, tmp_path: Path) -> None:
+def test_windows_change_nothing(photos: Path, tmp_path: Path) -> None:
     contents = []
-    for i, (window, actors) in enumerate([(2048, 2), (7, 1)]):
-        run(photos, tmp_path / str(i), mini_server, tmp_path / f"store{i}", window=window, actors=actors, limit=40)
-        files = sorted((tmp_path / str(i)).iterdir())
+    for window in (2048, 7):
+        run(photos, tmp_path / str(window), window=window, limit=40)
+        files = sorted((tmp_path / str(window) / "out").iterdir())
         contents.append([(path.name, path.read_bytes()) for path in files])
     assert contents[0] == contents[1]
 
 
-def test_equal_texts_label_the_earlier_category(mini_server: str, tmp_path: Path) -> None:
+def test_equal_texts_label_the_earlier_category(tmp_path: Path) -> None:
     (tmp_path / "texts.txt").write_text("star\nSTAR\nheart\n")
-    categories = ("heart", "Star", "star")
-    request = Request(str(tmp_path / "texts.txt"), categories, "semscale-mini", servers=(mini_server,))
-    label(request, tmp_path / "out", Quiet(), tmp_path / "store")
+    run(tmp_path / "texts.txt", tmp_path, categories=("heart", "Star", "star"))
     assert [row[1] for row in read(tmp_path / "out" / "results.csv")] == ["label", "Star", "Star", "heart"]
 
 
-def test_nothing_usable_is_a_mistake_with_all_reasons_in_the_quarantine(mini_server: str, tmp_path: Path) -> None:
+def test_nothing_usable_is_a_mistake_with_all_reasons_in_the_quarantine(tmp_path: Path) -> None:
     folder = tmp_path / "photos"
     folder.mkdir()
     for i in range(5):
         (folder / f"{i}.png").write_bytes(b"no picture %d" % i)
     with pytest.raises(SemscaleError, match="not one of 5 images could be labelled"):
-        run(folder, tmp_path / "out", mini_server, tmp_path / "store", window=2)
+        run(folder, tmp_path, window=2)
     assert len(read(tmp_path / "out" / "quarantine.csv")) == 6
 
 
-def test_a_window_without_a_usable_image_stops_nothing(photos: Path, mini_server: str, tmp_path: Path) -> None:
-    result = run(photos, tmp_path / "out", mini_server, tmp_path / "store", window=1, limit=5)
+def test_a_window_without_a_usable_image_stops_nothing(photos: Path, tmp_path: Path) -> None:
+    result = run(photos, tmp_path, window=1, limit=5)
     assert (result.n_labelled, result.n_bad) == (3, 2)
 
 
+@pytest.mark.usefixtures("ray_session")
 def test_the_command_prints_the_table_and_the_paths(
     photos: Path, mini_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

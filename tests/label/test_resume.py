@@ -41,11 +41,11 @@ def texts(tmp_path: Path) -> Path:
     return tmp_path / "texts.txt"
 
 
-def kill_at(items: int, given: Path, out: Path, server: str, store: Path) -> None:
+def kill_at(items: int, given: Path, out: Path, store: Path) -> None:
     """Start a labelling, let it go on step by step until so many items are encoded, and end it with SIGKILL."""
     script = Path(__file__).with_name("killed.py")
     process = subprocess.Popen(
-        [sys.executable, str(script), str(given), str(out), server, str(store), str(WINDOW)],
+        [sys.executable, str(script), str(given), str(out), str(store), str(WINDOW)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -65,8 +65,8 @@ def kill_at(items: int, given: Path, out: Path, server: str, store: Path) -> Non
         process.wait()
 
 
-def finish(given: Path, out: Path, server: str, store: Path) -> Labelled:
-    request = Request(str(given), CATEGORIES, "semscale-mini", servers=(server,))
+def finish(given: Path, out: Path, store: Path) -> Labelled:
+    request = Request(str(given), CATEGORIES, "semscale-mini", encoder="local")
     return label(request, out, Quiet(), store, stats=True, window=WINDOW)
 
 
@@ -75,23 +75,22 @@ def contents(out: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("kind", ["photos", "texts"])
-@pytest.mark.usefixtures("ray_session")
 def test_a_killed_run_sends_nothing_again_and_changes_nothing(
-    kind: str, mini_server: str, tmp_path: Path, request: pytest.FixtureRequest
+    kind: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     given: Path = request.getfixturevalue(kind)
     out, store = tmp_path / "out", tmp_path / "killed"
-    whole = finish(given, tmp_path / "whole", mini_server, tmp_path / "undisturbed")
+    whole = finish(given, tmp_path / "whole", tmp_path / "undisturbed")
     assert (whole.n_labelled, whole.n_bad, whole.sent) == (96, 4, 96)
     # after the second window, within the third: 38 usable items of two windows are stored, and up to 19 of the third
-    kill_at(60, given, out, mini_server, store)
+    kill_at(60, given, out, store)
     assert not FILES & set(contents(out))
     assert all(name.endswith(".partial") for name in contents(out))
-    result = finish(given, out, mini_server, store)
+    result = finish(given, out, store)
     assert result.sent <= 58
     assert (result.n_labelled, result.n_bad) == (96, 4)
     assert {name: contents(out)[name] for name in FILES} == contents(tmp_path / "whole")
-    assert finish(given, out, mini_server, store).sent == 0
+    assert finish(given, out, store).sent == 0
 
 
 def test_files_get_their_names_at_the_end_and_replace_older_ones(tmp_path: Path) -> None:
