@@ -7,49 +7,24 @@ from typing import Any
 
 import click
 
-from semscale.cli.complete import all_strategies, datasets, orders
-from semscale.cli.complete import strategies as strategies_
 from semscale.cli.group import main
-from semscale.cli.options import (
-    dataset_entry,
-    dataset_options,
-    encoder_option,
-    key_values,
-    model_option,
-    server_option,
-    store_option,
-)
+from semscale.cli.options import DATASET, SchemaCommand, completer, dataset_entry, key_values
 from semscale.cli.output import json_option, only_json, print_json
 
 
-@main.command()
-@click.argument("dataset", shell_complete=datasets)
-@click.option("--strategy", default="templates", show_default=True, metavar="NAME", shell_complete=all_strategies)
+@main.command(cls=SchemaCommand, keys=DATASET)
+@click.argument("dataset", shell_complete=completer("dataset"))
+@click.option("--strategy", default="templates", show_default=True, shell_complete=completer("any-strategy"))
 @click.option("--steps", default=12, show_default=True, type=click.IntRange(min=1))
 @click.option("--scales", default="linear", show_default=True, type=click.Choice(["linear", "exponential"]))
-@click.option("--order", default=0, show_default=True, type=click.IntRange(min=0), shell_complete=orders)
+@click.option("--order", default=0, show_default=True, type=click.IntRange(min=0))
 @click.option("--option", "options", multiple=True, metavar="KEY=VALUE", help="For the strategy; VALUE may be YAML.")
-@click.option(
-    "--short", default="stop", show_default=True, type=click.Choice(["stop", "stay"]), help="When texts run out."
-)
-@click.option(
-    "--shared", default="refuse", show_default=True, type=click.Choice(["refuse", "drop"]), help="Two classes' text."
-)
-@dataset_options
+@click.option("--short", default="stop", type=click.Choice(["stop", "stay"]), help="When texts run out.  [stop]")
+@click.option("--shared", default="refuse", type=click.Choice(["refuse", "drop"]), help="Two classes' text.  [refuse]")
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write the ladder as JSON.")
 @json_option("dataset, strategy, order, classes, steps, provenance, notes, as in a ladder file")
 def ladder(
-    dataset: str,
-    strategy: str,
-    steps: int,
-    scales: Any,
-    order: int,
-    options: tuple[str, ...],
-    short: Any,
-    shared: Any,
-    out: Path | None,
-    as_json: bool,
-    **how: Any,
+    dataset: str, strategy: str, order: int, options: tuple[str, ...], out: Path | None, as_json: bool, **how: Any
 ) -> None:
     """Show or write the category sets of a dataset.
 
@@ -67,50 +42,29 @@ def ladder(
     # in a pipe there is nobody who waits
     with reporter(open_console(stderr=True), quiet=not console.is_terminal).stage(f"listing {shown(dataset)}"):
         loaded = load_dataset(dataset, **dataset_entry(how))
-    made = build_ladder(
-        LadderSpec(
-            loaded.name,
-            loaded.classes,
-            loaded.domain,
-            strategy,
-            steps=steps,
-            scales=scales,
-            short=short,
-            shared=shared,
-            options=key_values(options),
-        ),
-        order=order,
-    )
+    spec = LadderSpec(loaded.name, loaded.classes, loaded.domain, strategy, options=key_values(options), **how)
+    made = build_ladder(spec, order=order)
     if out is not None:
         made.save(out)
         click.echo(f"{out}: {len(made.steps)} steps, {made.steps[-1].n_categories} categories at the last", err=as_json)
     if as_json:
         print_json(made.to_json())
-    if out is not None or as_json:
-        return
-    show_ladder(console, made)
+    elif out is None:
+        show_ladder(console, made)
 
 
-@main.command()
-@click.argument("dataset", shell_complete=datasets)
-@model_option
+@main.command(cls=SchemaCommand, keys=(*DATASET, "--encoder", "--server", "--store"))
+@click.argument("dataset", shell_complete=completer("dataset"))
+@click.option("--model", default="semscale-mini", show_default=True, shell_complete=completer("model"), help="As for sweep.")
 @click.option(
-    "--strategy", "strategies", multiple=True, metavar="NAME", shell_complete=strategies_,
+    "--strategy", multiple=True, shell_complete=completer("strategy"),
     help="Whose texts are tried; repeatable.  [templates-fixed, image-picture, prompts]",
 )  # fmt: skip
-@dataset_options
-@encoder_option
-@server_option
-@store_option
 @click.option("--limit", type=click.IntRange(min=1), help="At most this many images.")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Of the halves.")
-@click.option(
-    "--out", type=click.Path(dir_okay=False, path_type=Path), help="Write the chosen set, for the strategy `file`."
-)
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write the set, for the strategy `file`.")
 @json_option("dataset, model, strategies, seed, rounds, held_out (percent, points), ladder, and counts")
-def optimize(
-    dataset: str, strategies: tuple[str, ...], store: str | None, out: Path | None, as_json: bool, **options: Any
-) -> None:
+def optimize(dataset: str, out: Path | None, as_json: bool, **options: Any) -> None:
     """Choose a category set for a dataset, and measure what it gains.
 
     Starts from the class names and adds the text (the same template for every class) that makes most images right, as
@@ -128,19 +82,12 @@ def optimize(
     from semscale.study.optimize import optimize as run
     from semscale.study.progress import open_console, reporter
 
-    study = study_from(
-        {
-            "datasets": [{"spec": dataset, **dataset_entry(options)}],
-            "models": [options["model"]],
-            "encoder": options["encoder"] or "server",
-            "server": {"urls": list(options["servers"])},
-            "limit": options["limit"],
-            "store": store,
-        }
-    )
+    tree = {name: options[name] for name in ("limit", "store")}
+    tree |= {"datasets": [{"spec": dataset, **dataset_entry(options)}], "models": [options["model"]]}
+    tree |= {"encoder": options["encoder"] or "server", "server": {"urls": options["server"]}}
     progress = reporter(open_console(stderr=as_json))
     with only_json(as_json):
-        result = run(study, strategies or STRATEGIES, progress, options["seed"])
+        result = run(study_from(tree), options["strategy"] or STRATEGIES, progress, options["seed"])
     if out is not None:
         result.ladder.save(out)
     if as_json:

@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from semscale.cli.complete import all_strategies, specs
 from semscale.cli.group import main
-from semscale.cli.options import dataset_entry, dataset_options
+from semscale.cli.options import DATASET, SchemaCommand, completer, dataset_entry, option_names
 from semscale.cli.output import json_option, only_json, print_json
 from semscale.errors import SemscaleError
 from semscale.redact import redact
@@ -76,21 +75,15 @@ def list_datasets(as_json: bool) -> None:
     click.echo(" ".join(f"{scheme}:" for scheme in schemes()))
 
 
-@datasets.command()
-@click.argument("spec", shell_complete=specs)
-@dataset_options
+@datasets.command(cls=SchemaCommand, keys=DATASET)
+@click.argument("spec", shell_complete=completer("dataset", "file"))
 @click.option("--limit", type=click.IntRange(min=1), help="At most this many images.")
-@click.option("--seed", type=click.IntRange(min=0), help="Of a cut, and of what the sheet shows.  [0]")
+@click.option("--seed", default=0, type=click.IntRange(min=0), help="Of a cut, and of what the sheet shows.  [0]")
 @click.option("--max-bad-fraction", type=click.FloatRange(0, 1, max_open=True), help="Accept this share.  [0.01]")
 @click.option("--quarantine", type=click.Path(dir_okay=False, path_type=Path), help="Write what cannot be used: CSV.")
 @click.option("--sheet", type=click.Path(dir_okay=False, path_type=Path), help="Write a contact sheet: PNG.")
 @click.option("--per-class-on-sheet", default=3, show_default=True, type=click.IntRange(1, 12), help="Images in a row.")
-@click.option(
-    "--strategy",
-    metavar="NAME",
-    shell_complete=all_strategies,
-    help="Whose categories stand on the sheet.  [templates, or the study's]",
-)
+@click.option("--strategy", shell_complete=completer("any-strategy"), help="Of the sheet's categories.  [templates]")
 @click.option("--steps", type=click.IntRange(min=1), help="Scale steps of these categories.  [12, or the study's]")
 @click.option("--all", "everything", is_flag=True, help="List all classes, not only the first 40.")
 @click.option("--threads", type=click.IntRange(1, 256), help="Images decoded at a time.  [one per processor]")
@@ -142,10 +135,9 @@ def check(spec: str, sheet: Path | None, quarantine: Path | None, as_json: bool,
                 f"{len(found.positions):,} images of {len(dataset.classes):,} classes, domain {dataset.domain}; "
                 f"{ladder.steps[-1].n_categories:,} categories of {ladder.strategy}"
             )
-            layout = {"per_class": options["per_class_on_sheet"], "seed": options["seed"] or 0}
+            layout = {"about": about, "per_class": options["per_class_on_sheet"], "seed": options["seed"]}
             with report.stage("drawing the contact sheet"):
-                texts = ladder.steps[-1].categories
-                save_sheet(draw_sheet(dataset, found.positions, texts, about=about, **layout), path)
+                save_sheet(draw_sheet(dataset, found.positions, ladder.steps[-1].categories, **layout), path)
             click.echo(f"contact sheet: {path}", err=as_json)
     if quarantine is not None:
         _write_quarantine(quarantine, unusable)
@@ -165,15 +157,12 @@ def _datasets_of(spec: str, options: dict[str, Any]) -> tuple[StudyConfig, list[
     entry = dataset_entry(options)
     is_study = spec.endswith((".yaml", ".yml")) and spec.partition(":")[0] not in schemes()
     if is_study and entry:
-        raise SemscaleError(
-            "options of a dataset do not go with a study file",
-            where=", ".join(f"--{name.replace('_', '-')}" for name in entry),
-            expected="in a study file they stand beside spec:",
-        )
+        what, expected = "options of a dataset do not go with a study file", "in a study file they stand beside spec:"
+        raise SemscaleError(what, where=option_names(entry), expected=expected)
     study = load_study(spec) if is_study else StudyConfig()
     entries = [dataset.model_dump() for dataset in study.datasets]
     if not is_study:
-        entries = [{"spec": spec, **entry, "seed": options["seed"] or 0}]
+        entries = [{"spec": spec, **entry, "seed": options["seed"]}]
     for one in entries:
         limits = (one.get("limit"), study.limit, options["limit"])
         one["limit"] = min((limit for limit in limits if limit is not None), default=None)
@@ -185,20 +174,9 @@ def _datasets_of(spec: str, options: dict[str, Any]) -> tuple[StudyConfig, list[
 def _ladder(dataset: Dataset, study: StudyConfig, strategy: StrategyConfig, steps: int | None) -> Ladder:
     from semscale.categories.build import LadderSpec, build_ladder
 
-    return build_ladder(
-        LadderSpec(
-            dataset.name,
-            dataset.classes,
-            dataset.domain,
-            strategy.strategy,
-            steps=steps or study.steps,
-            scales=study.scales,
-            options=strategy.options,
-            short=strategy.short,
-            shared=strategy.shared,
-            label=strategy.label,
-        )
-    )
+    how = strategy.model_dump(exclude={"name", "strategy"})
+    how |= {"steps": steps or study.steps, "scales": study.scales, "label": strategy.label}
+    return build_ladder(LadderSpec(dataset.name, dataset.classes, dataset.domain, strategy.strategy, **how))
 
 
 def _make_folder(folder: Path) -> None:

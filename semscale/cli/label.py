@@ -3,51 +3,35 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
-from semscale.cli.complete import specs
 from semscale.cli.group import main
-from semscale.cli.options import encoder_option, model_option, server_option, store_option
+from semscale.cli.options import SchemaCommand, completer
 from semscale.cli.output import json_option, only_json, print_json
 
 
-@main.command()
-@click.argument("given", metavar="INPUT", shell_complete=specs)
+@main.command(cls=SchemaCommand, keys=("--encoder", "--server", "--store"))
+@click.argument("given", metavar="INPUT", shell_complete=completer("dataset", "file"))
 @click.option("--categories", metavar="LIST", help='Comma-separated: "cat,dog,bird"; quotes protect commas.')
 @click.option(
     "--categories-file", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
     help=".txt with a category per line, .json list, or first column of a .csv.",
 )  # fmt: skip
 @click.option("--stats", is_flag=True, help="Also write stats.csv.")
-@model_option
-@encoder_option
-@server_option
+@click.option("--model", default="semscale-mini", show_default=True, shell_complete=completer("model"), help="As for sweep.")
 @click.option("--column", metavar="NAME", help="Column or field with the texts, or with the images of a table.")
 @click.option(
-    "--out", type=click.Path(file_okay=False, path_type=Path), metavar="DIR",
-    help="Folder of the results.  [semscale-labels/NAME-ID]",
-)  # fmt: skip
-@store_option
+    "--out", type=click.Path(file_okay=False, path_type=Path), help="Folder of the results.  [semscale-labels/NAME-ID]"
+)
 @click.option("--limit", type=click.IntRange(min=1), help="Only the first so many.")
 @click.option("--quiet", is_flag=True, help="No progress, only the table.")
 @json_option(
     "kind, labelled, unusable, sent (counts), results, statistics, quarantine (files), categories (rows of stats.csv)"
 )
 def label(
-    given: str,
-    categories: str | None,
-    categories_file: Path | None,
-    stats: bool,
-    model: str,
-    encoder: str | None,
-    servers: tuple[str, ...],
-    column: str | None,
-    out: Path | None,
-    store: str | None,
-    limit: int | None,
-    quiet: bool,
-    as_json: bool,
+    given: str, categories: str | None, categories_file: Path | None, stats: bool, out: Path | None, **options: Any
 ) -> None:
     """Label images or texts, each with the category whose embedding has the highest cosine with its own.
 
@@ -73,14 +57,16 @@ def label(
         names, notes = read_categories(categories_file)
     else:
         raise click.UsageError("give the categories with --categories or with --categories-file")
-    report = reporter(open_console(stderr=as_json), quiet=quiet)
+    as_json: bool = options["as_json"]
+    report = reporter(open_console(stderr=as_json), quiet=options["quiet"])
     for line in notes:
         report.note(line)
-    place = embedding_store(store)
-    request = Request(given, names, model, column, limit, encoder or "server", servers)
+    store = embedding_store(options["store"])
+    values = (options[name] for name in ("model", "column", "limit"))
+    request = Request(given, names, *values, options["encoder"] or "server", options["server"])
     with only_json(as_json):
-        result = run(request, out, report, place, stats=stats)
+        result = run(request, out, report, store, stats=stats)
     if as_json:
         print_json(result.to_json())
-        return
-    show_labelled(open_console(least=100), result)
+    else:
+        show_labelled(open_console(least=100), result)

@@ -1,4 +1,4 @@
-"""``--json``: one document on standard output, and everything else on standard error."""
+"""Printing of commands: lines and tables for people, and one JSON document for programs."""
 
 from __future__ import annotations
 
@@ -6,19 +6,57 @@ import contextlib
 import json
 import math
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from semscale.redact import printable
 
-def json_option(keys: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Return the option `--json` of a command.
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+
+def say(console: Console, *lines: str) -> None:
+    """Print lines as they are, without markup, colours or breaks; an empty one without any."""
+    for line in lines or ("",):
+        console.print(printable(line), highlight=False, markup=False, soft_wrap=True)
+
+
+def make_table(titles: str, rows: Iterable[Sequence[object]]) -> Table:
+    """Return a table without frames.
 
     Args:
-        keys: what the document holds, for the help.
+        titles: of the columns, separated by `|`; those that end with `>` are of numbers, on the right.
+        rows: the cells; None is an empty one.
     """
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in titles.split("|"):
+        right = title.endswith(">")
+        justify, overflow = ("right", "ellipsis") if right else ("left", "fold")
+        table.add_column(title.removesuffix(">"), justify=justify, overflow=overflow, no_wrap=right)  # type: ignore[arg-type]
+    for row in rows:
+        table.add_row(*(Text("" if cell is None else printable(str(cell))) for cell in row))
+    return table
+
+
+def number(value: float | None, form: str = ".2f") -> str:
+    """Return a formatted number; nothing for None or NaN."""
+    return "" if value is None or math.isnan(value) else format(value, form)
+
+
+def interval(low: Any, high: Any, form: str = "+.2f") -> str:
+    """Return an interval, or nothing if it has no ends."""
+    return "" if low is None else f"[{format(low, form)}, {format(high, form)}]"
+
+
+def json_option(keys: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Return the option `--json` of a command whose document has these keys."""
     words = f"Print one JSON document, and all else to standard error. Keys: {keys}."
     return click.option("--json", "as_json", is_flag=True, help=words)
 

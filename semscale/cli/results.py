@@ -1,18 +1,23 @@
-"""``semscale compare`` and ``semscale replay``: finished runs side by side, and published predictions re-scored."""
+"""``semscale compare``, ``replay`` and ``ui``: finished and published results."""
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 
 import click
 
-from semscale.cli.complete import runs as runs_
 from semscale.cli.group import main
+from semscale.cli.options import completer, newest_runs
 from semscale.cli.output import json_option, only_json, print_json
+from semscale.errors import SemscaleError
+
+_QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
 
 
 @main.command()
-@click.argument("runs", nargs=-1, required=True, metavar="RUN RUN [RUN ...]", shell_complete=runs_)
+@click.argument("runs", nargs=-1, required=True, metavar="RUN RUN [RUN ...]", shell_complete=completer("run", "dir"))
 @json_option("runs, curves, differs, same, comparisons (shares), n_tests, alone")
 def compare(runs: tuple[str, ...], as_json: bool) -> None:
     """Put finished studies side by side.
@@ -28,7 +33,7 @@ def compare(runs: tuple[str, ...], as_json: bool) -> None:
     """
     if len(runs) < 2:
         raise click.UsageError("give two run directories or more")
-    from semscale.cli.show_compare import show_compared
+    from semscale.cli.show_runs import show_compared
     from semscale.runs.compare import compare as run
     from semscale.study.progress import open_console, reporter
 
@@ -56,23 +61,73 @@ def replay(paths: tuple[Path, ...], out: Path | None, form: str, as_json: bool) 
     semscale replay published/ --out rescored.csv
     semscale replay semscale-runs/quickstart --format json
     """
-    from semscale.cli.show_replay import as_json as document
-    from semscale.cli.show_replay import check_ending, show_replay, write_tables
+    from semscale.cli.show_runs import show_replay, write_tables
     from semscale.runs.published import replay as run
     from semscale.runs.sources import find_sources
     from semscale.study.progress import open_console, reporter
 
-    if out is not None:
-        check_ending(out)
+    if out is not None and out.suffix.lower() not in (".csv", ".parquet"):
+        raise SemscaleError("cannot tell the format of the table", where=str(out), expected="a .csv or .parquet file")
     as_json = as_json or form == "json"
     with only_json(as_json):
         total = len(find_sources(paths))
         with reporter(open_console(stderr=True)).stage("re-scoring", total, "curves") as advance:
             result = run(paths, progress=advance)
     if as_json:
-        click.echo(document(result))
+        print_json({"steps": result.steps, "curves": result.curves})
     else:
         show_replay(open_console(least=120), result)
     if out is not None:
         steps, curves = write_tables(result, out)
         click.echo(f"steps   {steps}\ncurves  {curves}", err=as_json)
+
+
+@main.command()
+@click.argument("run", required=False, metavar="[RUN]", shell_complete=completer("run"))
+@click.option("--port", type=click.IntRange(1, 65535), default=5000, show_default=True, help="To listen on.")
+@click.option("--tracking-uri", metavar="URI", help="MLflow's store.  [the one that the study was tracked in]")
+def ui(run: str | None, port: int, tracking_uri: str | None) -> None:
+    """Open MLflow for a run directory.
+
+    RUN is a run directory; the default is the newest one in SEMSCALE_RUNS or semscale-runs. Runs `mlflow ui` on this
+    machine only, with the database that the study was tracked in; Ctrl-C ends it. For a study that was tracked on a
+    server, prints the server's address.
+
+    \b
+    semscale ui
+    semscale ui semscale-runs/quickstart-1bfe32d8 --port 5001
+    """
+    from semscale.redact import redact
+
+    run = run or next(iter(newest_runs()), None)
+    if run is None:
+        raise SemscaleError("there is no run directory", hint="name one (semscale ui RUN), or run semscale sweep first")
+    uri = tracking_uri or _tracking_uri(run)
+    if uri.startswith(("http://", "https://")):
+        click.echo(f"{run}: {redact(uri)}")
+        return
+    file = Path(uri.removeprefix("sqlite:///").partition("?")[0])
+    if uri.startswith("sqlite:///") and not file.is_file():
+        raise SemscaleError("MLflow's database does not exist", where=str(file), hint="name it with --tracking-uri")
+    click.echo(f"{run}: http://127.0.0.1:{port}")
+    sys.stdout.flush()
+    command = [sys.executable, "-m", "mlflow", "ui", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    # the store's address may hold a password, which everybody could read on a command line
+    os.execve(sys.executable, command, {**os.environ, **_QUIET, "MLFLOW_BACKEND_STORE_URI": uri})
+
+
+def _tracking_uri(run: str) -> str:
+    """Return the address of the MLflow store that a run was tracked in."""
+    from semscale.config import load_study
+    from semscale.encoding.folder import Folder
+    from semscale.study.rundir import study_file
+
+    uri, folder = load_study(study_file(run)).tracking.uri, Folder.of(run)
+    where, hint = f"{folder}/study.yaml", "give the whole address with --tracking-uri"
+    if uri is None and folder.is_remote:
+        raise SemscaleError("the study file names no MLflow server", where=where, hint=hint)
+    uri = uri or f"sqlite:///{folder.local.parent / 'mlflow.db'}"
+    if not uri.startswith("http") and ("://***@" in uri or uri.endswith("?***")):
+        what = "the run's study file holds no passwords, and MLflow's database needs one"
+        raise SemscaleError(what, where=where, found=uri, hint=hint)
+    return uri

@@ -8,19 +8,18 @@ from typing import Any
 
 import click
 
-from semscale.cli.complete import models
 from semscale.cli.group import main
+from semscale.cli.options import SchemaCommand, completer
 from semscale.cli.output import json_option, only_json, print_json
+
+_TOKEN_FILE = click.option("--token-file", metavar="FILE", help="File with the server's token.  [SEMSCALE_SERVER_TOKEN]")
 
 
 @main.command()
-@click.option("--model", default="semscale-mini", show_default=True, shell_complete=models, help="As for sweep.")
+@click.option("--model", default="semscale-mini", show_default=True, shell_complete=completer("model"), help="As for sweep.")
 @click.option("--replicas", default=1, show_default=True, type=click.IntRange(min=1))
 @click.option("--device", default="cpu", show_default=True, type=click.Choice(["cpu", "cuda"]))
-@click.option(
-    "--gpus", metavar="LIST",
-    help="all, or numbers and UUIDs with commas: a replica for each of these GPUs, which sees no other.",
-)  # fmt: skip
+@click.option("--gpus", metavar="LIST", help="all, or numbers and UUIDs with commas: a replica for each, which sees no other.")
 @click.option("--per-gpu", default=1, show_default=True, type=click.IntRange(min=1), help="Replicas for each GPU.")
 @click.option("--dtype", type=click.Choice(["fp32", "fp16", "bf16"]), help="[fp32 on cpu, fp16 on cuda]")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Interface to listen on.")
@@ -29,10 +28,7 @@ from semscale.cli.output import json_option, only_json, print_json
     "--minibatch-size", type=click.IntRange(min=1), help="Rows computed at once.  [16 to 64 on cpu, 256 on cuda]"
 )
 @click.option("--compile", "compiled", is_flag=True, help="Compile the model first: a minute's start, faster on GPUs.")
-@click.option(
-    "--token-file", metavar="FILE",
-    help="Clients must show the token in this file.  [the token in SEMSCALE_SERVER_TOKEN, if it is set]",
-)  # fmt: skip
+@_TOKEN_FILE
 @click.option("--tls-cert", metavar="FILE", help="PEM file of the certificate chain; the server is then grpcs://.")
 @click.option("--tls-key", metavar="FILE", help="PEM file of its private key.")
 @click.option("--metrics-port", type=click.IntRange(1, 65535), help="Prometheus metrics of the executors.")
@@ -54,10 +50,7 @@ def serve(**options: Any) -> None:
 @main.command()
 @click.argument("url", metavar="URL")
 @click.option("--timeout", default=10.0, show_default=True, type=click.FloatRange(min=0.1), help="Seconds to wait.")
-@click.option(
-    "--token-file", metavar="FILE",
-    help="File with the server's token.  [the token in SEMSCALE_SERVER_TOKEN, if it is set]",
-)  # fmt: skip
+@_TOKEN_FILE
 @json_option("url, dimension (of an embedding)")
 def health(url: str, timeout: float, token_file: str | None, as_json: bool) -> None:
     """Ask a clip-server to encode one short text.
@@ -80,11 +73,9 @@ def health(url: str, timeout: float, token_file: str | None, as_json: bool) -> N
         click.echo(f"{url} encodes, dimension {dimension}")
 
 
-@main.command()
-@click.option("--server", "servers", multiple=True, metavar="URL", help="Also try this clip-server; repeatable.")
-@click.option("--store", metavar="DIR", help="Also try this embedding store.")
+@main.command(cls=SchemaCommand, keys=("--server", "--store"))
 @json_option("passes, findings (rows with title, ok, detail, mend, required)")
-def doctor(servers: tuple[str, ...], store: str | None, as_json: bool) -> None:
+def doctor(server: tuple[str, ...], store: str | None, as_json: bool) -> None:
     """Check that everything is in place.
 
     Looks at versions, WordNet, device, servers (by a dry run) and the store. Every line says ok or what to do; the
@@ -96,7 +87,7 @@ def doctor(servers: tuple[str, ...], store: str | None, as_json: bool) -> None:
     from semscale.doctor import examine, show_findings
 
     with only_json(as_json):
-        findings = examine(servers, store)
+        findings = examine(server, store)
     passes = all(finding.ok or not finding.required for finding in findings)
     if as_json:
         print_json({"passes": passes, "findings": [asdict(finding) for finding in findings]})

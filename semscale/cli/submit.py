@@ -10,7 +10,6 @@ import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 import click
 import yaml
@@ -18,6 +17,7 @@ import yaml
 from semscale.cli.group import main
 from semscale.cli.options import read_options
 from semscale.errors import SemscaleError
+from semscale.redact import redact, without
 
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 # `ray job stop` is then what Ctrl-C is: the sweep ends its servers and says how to go on
 DEFAULT_ENVIRONMENT = {"env_vars": {"RAY_JOB_STOP_SIGNAL": "SIGINT", "RAY_JOB_STOP_WAIT_TIME_S": "20"}}
-USUAL_FILE = Path("ray_jobs/runtime_env.yaml")
 NEVER_UPLOADED = ("token", "*.key", ".env", ".netrc", ".ssh/", "mlflow.db")
 """Patterns, as in a .gitignore, of files that hold secrets or other people's runs."""
 
@@ -34,7 +33,7 @@ _PROBE_SECONDS = 15.0
 
 
 @main.command()
-@click.argument("study", type=click.Path(dir_okay=False, path_type=Path), metavar="STUDY.yaml")
+@click.argument("study", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="STUDY.yaml")
 @click.argument("options", nargs=-1, type=click.UNPROCESSED, metavar="[-- OPTIONS]")
 @click.option(
     "--address", default="http://127.0.0.1:8265", show_default=True, envvar="RAY_API_SERVER_ADDRESS", metavar="URL",
@@ -46,7 +45,7 @@ _PROBE_SECONDS = 15.0
 )  # fmt: skip
 @click.option("--follow/--no-follow", default=True, help="Show the job's log until it ends.  [follow]")
 @click.option(
-    "--working-dir", type=click.Path(file_okay=False, path_type=Path), default=Path(), metavar="DIR",
+    "--working-dir", type=click.Path(exists=True, file_okay=False, path_type=Path), default=Path(), metavar="DIR",
     help="Folder to upload, with the study in it; the job runs in a copy.  [this one]",
 )  # fmt: skip
 @click.option(
@@ -54,7 +53,7 @@ _PROBE_SECONDS = 15.0
     help="Ray's runtime environment.  [ray_jobs/runtime_env.yaml of the working directory, if it has one]",
 )  # fmt: skip
 def submit(
-    study: Path, options: tuple[str, ...], address: str, stage: str, follow: bool, working_dir: Path, **files: Any
+    study: Path, options: tuple[str, ...], address: str, stage: str, working_dir: Path, **how: Any
 ) -> None:
     """Run a study as a job of a Ray cluster, and exit with its status.
 
@@ -69,14 +68,16 @@ def submit(
     """
     import asyncio  # not for every other command
 
-    inside = _path_in_upload(study, working_dir)
+    if not study.resolve().is_relative_to(working_dir.resolve()):
+        what, expected = "the study is not in the folder that is uploaded", f"a file in {working_dir.resolve()}"
+        raise SemscaleError(what, where=str(study), expected=expected, hint="name its folder with --working-dir")
+    inside = study.resolve().relative_to(working_dir.resolve())
     with contextlib.chdir(working_dir):  # as the job will see it
-        config = _checked(inside, stage, options)
-    environment = read_environment(files["runtime_env"], working_dir)
+        config = _check(inside, stage, options)
+    environment = read_environment(how["runtime_env"], working_dir)
     environment["excludes"] = [*environment.get("excludes", []), *NEVER_UPLOADED]
     address = address.rstrip("/")
-    _check_dashboard(address)
-    with _explained(address):
+    with _explained(address, "the Ray cluster does not take the job"):
         client = _connect(address)
         job = client.submit_job(
             entrypoint=shlex.join(["python", "-m", "semscale", stage, inside.as_posix(), *options]),
@@ -86,7 +87,7 @@ def submit(
     click.echo(f"job      {job}")
     place = f"--address {address} {job}"
     commands = f"follow   ray job logs --follow {place}\nstop     ray job stop {place}"
-    if not follow:
+    if not how["follow"]:
         click.echo(commands)
         return
     try:
@@ -98,130 +99,68 @@ def submit(
         raise click.exceptions.Exit(130) from None
     if info.status == "SUCCEEDED":
         return
-    stopped = info.status == "STOPPED"
-    if not stopped and info.driver_exit_code is None and info.message:  # it has no log that says why
+    if info.status != "STOPPED" and info.driver_exit_code is None and info.message:  # it has no log that says why
         click.echo(info.message, err=True)
-    click.echo(f"Error: job {job} {'was stopped' if stopped else 'failed'}", err=True)
+    click.echo(f"Error: job {job} {'was stopped' if info.status == 'STOPPED' else 'failed'}", err=True)
     raise click.exceptions.Exit(1)
 
 
-def _path_in_upload(study: Path, working_dir: Path) -> Path:
-    if not working_dir.is_dir():
-        raise SemscaleError("no such folder", where="--working-dir", found=str(working_dir))
-    if not study.is_file():
-        raise SemscaleError("the study file does not exist", where=str(study))
-    if not study.resolve().is_relative_to(working_dir.resolve()):
-        raise SemscaleError(
-            "the study is not in the folder that is uploaded",
-            where=str(study),
-            expected=f"a file in {working_dir.resolve()}",
-            hint="name the study's folder with --working-dir",
-        )
-    return study.resolve().relative_to(working_dir.resolve())
-
-
-def _checked(study: Path, stage: str, options: tuple[str, ...]) -> StudyConfig:
+def _check(study: Path, stage: str, options: tuple[str, ...]) -> StudyConfig:
     """Return the study as the job will see it; every mistake shows before anything is sent."""
-    from semscale.redact import redact
-
     public = [option for option in options if redact(option) != option]
     if public:
-        raise SemscaleError(
-            "a job's command line is no place for passwords: the dashboard shows it",
-            found=", ".join(map(redact, public)),
-            hint="write it into the study file, or set it in the environment of the cluster's nodes",
-        )
+        what = "a job's command line is no place for passwords: the dashboard shows it"
+        hint = "write it into the study file, or set it in the environment of the cluster's nodes"
+        raise SemscaleError(what, found=", ".join(map(redact, public)), hint=hint)
     given = main.commands[stage].make_context(f"submit {study} --", [str(study), *options]).params
-    if given.pop("resume", None) is not None:
+    if given.get("resume") is not None:
         raise click.UsageError("a job is resumed by submitting the same study again, without --resume")
-    for name in ("study", "quiet", "as_json"):
-        given.pop(name)
-    folders = {f"--{name}": str(given.pop(name) or "") for name in ("out", "runs")}
     config = read_options(study, given, elsewhere=True)
-    for where, folder in {**folders, "store": config.store or ""}.items():
+    for where, folder in {"--out": given["out"], "--runs": given["runs"], "store": config.store}.items():
         if folder and not folder.startswith(("/", "~")) and "://" not in folder:
-            raise SemscaleError(
-                "a relative folder would be lost with the job's copy of the working directory",
-                where=where,
-                found=folder,
-                expected="an absolute path that the head has, or all nodes for the store",
-            )
+            what = "a relative folder would be lost with the job's copy of the working directory"
+            expected = "an absolute path that the head has, or all nodes for the store"
+            raise SemscaleError(what, where=where, found=folder, expected=expected)
     if config.ray.address is not None:
-        raise SemscaleError(
-            "a job runs on the cluster that it is submitted to",
-            where=f"{study}, ray: address",
-            found=redact(config.ray.address),
-            hint="leave it out",
-        )
+        what = "a job runs on the cluster that it is submitted to"
+        raise SemscaleError(what, where="ray: address", found=redact(config.ray.address), hint="leave it out")
     return config
 
 
 def read_environment(file: Path | None, working_dir: Path) -> dict[str, Any]:
-    """Return the runtime environment of a file; the default is the working directory's usual one or the built-in.
-
-    Raises:
-        SemscaleError: the file cannot be read or holds no runtime environment.
-    """
-    if file is None:
-        file = working_dir / USUAL_FILE
-        if not file.is_file():
-            return {key: dict(value) for key, value in DEFAULT_ENVIRONMENT.items()}
+    """Return the runtime environment of a file, by default the working directory's own one or `DEFAULT_ENVIRONMENT`."""
+    usual = working_dir / "ray_jobs" / "runtime_env.yaml"
+    if file is None and not usual.is_file():
+        return dict(DEFAULT_ENVIRONMENT)
+    file = file or usual
     try:
         environment = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = getattr(error, "strerror", None) or " ".join(str(error).split())[:200]
-        raise SemscaleError(
-            "the file of the runtime environment cannot be read", where=str(file), found=reason
-        ) from error
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        found = " ".join(str(error).split())[:200]
+        raise SemscaleError("cannot read the runtime environment", where=str(file), found=found) from error
     if not isinstance(environment, dict) or not isinstance(environment.get("excludes", []), list):
-        raise SemscaleError(
-            "not a runtime environment",
-            where=str(file),
-            found=type(environment).__name__,
-            expected="keys such as env_vars, excludes (a list), pip",
-        )
+        expected = "keys such as env_vars, excludes (a list), pip"
+        raise SemscaleError("not a runtime environment", where=str(file), expected=expected)
     return environment
 
 
 def _connect(address: str) -> JobSubmissionClient:
+    """Return Ray's client, once a dashboard answers: the client itself waits for ever."""
+    import requests
     from ray.job_submission import JobSubmissionClient
 
+    try:
+        answer = requests.get(f"{address}/api/version", timeout=_PROBE_SECONDS)
+        if answer.status_code not in (401, 403) and "ray_version" not in answer.text:
+            raise requests.RequestException(f"what answers is no Ray dashboard (status {answer.status_code})")
+    except requests.RequestException as error:
+        hint = "the dashboard is at http://HEAD:8265; from outside: ssh -L 8265:127.0.0.1:8265 HEAD, or port-forward"
+        what, found = "no Ray dashboard answers", _reason(error, address)
+        raise SemscaleError(what, where=redact(address), found=found, hint=hint) from error
     logging.disable(logging.WARNING)  # Ray reports every step of the upload
     for name in ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS"):  # each would win over the address that is given
         os.environ.pop(name, None)
     return JobSubmissionClient(address)
-
-
-def _check_dashboard(address: str) -> None:
-    """Make sure that a dashboard answers; Ray's own client waits for ever."""
-    import requests
-
-    from semscale.redact import redact
-
-    where = redact(address)
-    try:
-        parts = urlsplit(address)
-        complete = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        complete = False
-    if not complete:
-        raise SemscaleError(
-            "not the address of a Ray dashboard", where="--address", found=where, expected="http://host:8265"
-        )
-    try:
-        answer = requests.get(f"{address}/api/version", timeout=_PROBE_SECONDS)
-    except requests.RequestException as error:
-        raise SemscaleError(
-            "no Ray cluster answers",
-            where=where,
-            found=_reason(error, address),
-            hint="the address is the dashboard's, port 8265 of the head unless set; from outside: "
-            "ssh -L 8265:127.0.0.1:8265 HEAD, or kubectl port-forward",
-        ) from error
-    if answer.status_code not in (200, 401, 403) or (answer.ok and "ray_version" not in answer.text):
-        raise SemscaleError(
-            "what answers is no Ray dashboard", where=where, found=f"status {answer.status_code} for /api/version"
-        )
 
 
 async def _follow(client: JobSubmissionClient, job: str) -> None:
@@ -239,30 +178,23 @@ async def _follow(client: JobSubmissionClient, job: str) -> None:
 
 
 @contextlib.contextmanager
-def _explained(
-    address: str, what: str = "the Ray cluster does not take the job", hint: str | None = None
-) -> Iterator[None]:
+def _explained(address: str, what: str, hint: str | None = None) -> Iterator[None]:
+    """Turn the errors of Ray's client into a SemscaleError."""
     from aiohttp import ClientError
     from ray.exceptions import AuthenticationError
 
-    from semscale.redact import redact
-
+    where = redact(address)
     try:
         yield
     except AuthenticationError as error:
-        raise SemscaleError(
-            "the Ray cluster refuses the token",
-            where=redact(address),
-            found="no token" if "required" in str(error) else "another token than the cluster's",
-            hint="set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH",
-        ) from error
+        found = "no token" if "required" in str(error) else "another token than the cluster's"
+        hint = "set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH"
+        raise SemscaleError("the Ray cluster refuses the token", where=where, found=found, hint=hint) from error
     except (RuntimeError, ValueError, OSError, KeyError, ClientError) as error:  # requests' exceptions are OSErrors
-        raise SemscaleError(what, where=redact(address), found=_reason(error, address), hint=hint) from error
+        raise SemscaleError(what, where=where, found=_reason(error, address), hint=hint) from error
 
 
 def _reason(error: BaseException, address: str) -> str:
-    from semscale.redact import without
-
     text = without(str(error) or type(error).__name__, address)
     cause = re.search(r"\[Errno -?\d+\] ([^'\"\])]+)", text)  # requests wraps it three times
     return cause[1] if cause else text[:300]

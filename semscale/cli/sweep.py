@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from semscale.cli.complete import runs as runs_
 from semscale.cli.group import main
-from semscale.cli.options import read_options, run_options, study_options
+from semscale.cli.options import STUDY, SchemaCommand, completer, read_options
 from semscale.cli.output import json_option, only_json, print_json
 from semscale.errors import SemscaleError
 
@@ -19,18 +18,27 @@ if TYPE_CHECKING:
 _STUDY = click.argument(
     "study", required=False, type=click.Path(dir_okay=False, path_type=Path), metavar="[STUDY.yaml]"
 )
+_NO_CONTROLS = click.option("--no-controls", is_flag=True, help="No control arms.")
+_OUT = click.option("--out", metavar="DIR", help="Run directory, also s3://BUCKET/PREFIX.  [RUNS/NAME-ID]")
+_RUNS = click.option(
+    "--runs", metavar="DIR", help="Folder of run directories.  [SEMSCALE_RUNS or semscale-runs; in a Ray job in ~]"
+)
+_QUIET = click.option("--quiet", is_flag=True, help="No progress, only the result.")
 _RESULT_KEYS = (
     "run, report (places), mlflow (what opens it), trials, images_sent, texts_sent, quarantined (counts), curves (rows "
     "of curves.parquet)"
 )
 
 
-@main.command()
+@main.command(cls=SchemaCommand, keys=STUDY)
 @_STUDY
-@run_options
-@click.option("--resume", metavar="RUN", shell_complete=runs_, help="Go on with the study of this run directory.")
-@study_options
-@click.option("--quiet", is_flag=True, help="No progress, only the table.")
+@_NO_CONTROLS
+@_OUT
+@_RUNS
+@click.option(
+    "--resume", metavar="RUN", shell_complete=completer("run"), help="Go on with the study of this run directory."
+)
+@_QUIET
 @json_option(_RESULT_KEYS)
 def sweep(study: Path | None, resume: str | None, **options: Any) -> None:
     """Run a study from images to conclusions.
@@ -52,11 +60,12 @@ def sweep(study: Path | None, resume: str | None, **options: Any) -> None:
     _run("sweep", config, options)
 
 
-@main.command()
+@main.command(cls=SchemaCommand, keys=STUDY)
 @_STUDY
-@run_options
-@study_options
-@click.option("--quiet", is_flag=True, help="No progress, only the counts.")
+@_NO_CONTROLS
+@_OUT
+@_RUNS
+@_QUIET
 @json_option("run, store (places), images_sent, texts_sent, quarantined (counts)")
 def encode(study: Path | None, **options: Any) -> None:
     """Encode a study's images and texts and stop there.
@@ -70,11 +79,12 @@ def encode(study: Path | None, **options: Any) -> None:
     _run("encode", read_options(study, options), options)
 
 
-@main.command()
+@main.command(cls=SchemaCommand, keys=STUDY)
 @_STUDY
-@run_options
-@study_options
-@click.option("--quiet", is_flag=True, help="No progress, only the table.")
+@_NO_CONTROLS
+@_OUT
+@_RUNS
+@_QUIET
 @json_option(_RESULT_KEYS)
 def score(study: Path | None, **options: Any) -> None:
     """Run a study whose embeddings are all in the store.
@@ -88,7 +98,7 @@ def score(study: Path | None, **options: Any) -> None:
 
 
 @main.command()
-@click.argument("run", metavar="RUN", shell_complete=runs_)
+@click.argument("run", metavar="RUN", shell_complete=completer("run"))
 @json_option("report (its place)")
 def report(run: str, as_json: bool) -> None:
     """Write the report.html of a finished run directory again, from its tables.
@@ -143,21 +153,15 @@ def _run(stage: str, study: StudyConfig, options: dict[str, Any]) -> None:
 def _resumed(run: str, study: Path | None, out: str | None) -> Path:
     from semscale.study.rundir import study_file
 
-    for option, given in (("STUDY.yaml", study), ("--out", out)):
-        if given is not None:
-            raise SemscaleError(
-                "a run is resumed with its own study and in its own directory",
-                where="--resume",
-                found=f"{option} {given} beside it",
-                hint=f"leave {option} away, or give the study without --resume",
-            )
+    if study is not None or out is not None:
+        raise click.UsageError("--resume goes with neither STUDY.yaml nor --out: the run directory says both")
     return study_file(run)
 
 
 def _check_secrets(config: StudyConfig, run: str) -> None:
     """Say what study.yaml does not hold, before something is tried with asterisks in place of a password."""
     places = {"tracking.uri": config.tracking.uri or "", **{url: url for url in config.server.urls}}
-    places |= {f"datasets.{number}": entry.spec or "" for number, entry in enumerate(config.datasets)}
+    places |= {f"datasets.{number}": entry.spec for number, entry in enumerate(config.datasets)}
     hidden = [place for place, text in places.items() if "://***@" in text or text.endswith("?***")]
     if hidden:
         raise SemscaleError(
