@@ -55,7 +55,9 @@ def ladder(
 
 @main.command(cls=SchemaCommand, keys=(*DATASET, "--encoder", "--server", "--store"))
 @click.argument("dataset", shell_complete=completer("dataset"))
-@click.option("--model", default="semscale-mini", show_default=True, shell_complete=completer("model"), help="As for sweep.")
+@click.option(
+    "--model", default="semscale-mini", show_default=True, shell_complete=completer("model"), help="As for sweep."
+)
 @click.option(
     "--strategy", multiple=True, shell_complete=completer("strategy"),
     help="Whose texts are tried; repeatable.  [templates-fixed, image-picture, prompts]",

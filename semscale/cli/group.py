@@ -19,9 +19,8 @@ class _Group(click.Group):
     """Prints user mistakes without a traceback; exit status 1 for them, 2 for wrong usage, 130 for Ctrl-C."""
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
-        kwargs["standalone_mode"] = False
         try:
-            status = super().main(*args, **kwargs)
+            status = super().main(*args, **{**kwargs, "standalone_mode": False})
         except click.ClickException as error:
             error.show()
             status = error.exit_code

@@ -20,7 +20,9 @@ from semscale.cli.output import json_option, only_json, print_json
     help=".txt with a category per line, .json list, or first column of a .csv.",
 )  # fmt: skip
 @click.option("--stats", is_flag=True, help="Also write stats.csv.")
-@click.option("--model", default="semscale-mini", show_default=True, shell_complete=completer("model"), help="As for sweep.")
+@click.option(
+    "--model", default="semscale-mini", show_default=True, shell_complete=completer("model"), help="As for sweep."
+)
 @click.option("--column", metavar="NAME", help="Column or field with the texts, or with the images of a table.")
 @click.option(
     "--out", type=click.Path(file_okay=False, path_type=Path), help="Folder of the results.  [semscale-labels/NAME-ID]"
@@ -62,8 +64,8 @@ def label(
     for line in notes:
         report.note(line)
     store = embedding_store(options["store"])
-    values = (options[name] for name in ("model", "column", "limit"))
-    request = Request(given, names, *values, options["encoder"] or "server", options["server"])
+    model, column, limit = options["model"], options["column"], options["limit"]
+    request = Request(given, names, model, column, limit, options["encoder"] or "server", options["server"])
     with only_json(as_json):
         result = run(request, out, report, store, stats=stats)
     if as_json:

@@ -12,14 +12,20 @@ from semscale.cli.group import main
 from semscale.cli.options import SchemaCommand, completer
 from semscale.cli.output import json_option, only_json, print_json
 
-_TOKEN_FILE = click.option("--token-file", metavar="FILE", help="File with the server's token.  [SEMSCALE_SERVER_TOKEN]")
+_TOKEN_FILE = click.option(
+    "--token-file", metavar="FILE", help="File with the server's token.  [SEMSCALE_SERVER_TOKEN]"
+)
 
 
 @main.command()
-@click.option("--model", default="semscale-mini", show_default=True, shell_complete=completer("model"), help="As for sweep.")
+@click.option(
+    "--model", default="semscale-mini", show_default=True, shell_complete=completer("model"), help="As for sweep."
+)
 @click.option("--replicas", default=1, show_default=True, type=click.IntRange(min=1))
 @click.option("--device", default="cpu", show_default=True, type=click.Choice(["cpu", "cuda"]))
-@click.option("--gpus", metavar="LIST", help="all, or numbers and UUIDs with commas: a replica for each, which sees no other.")
+@click.option(
+    "--gpus", metavar="LIST", help="all, or numbers and UUIDs with commas: a replica for each, which sees no other."
+)
 @click.option("--per-gpu", default=1, show_default=True, type=click.IntRange(min=1), help="Replicas for each GPU.")
 @click.option("--dtype", type=click.Choice(["fp32", "fp16", "bf16"]), help="[fp32 on cpu, fp16 on cuda]")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Interface to listen on.")

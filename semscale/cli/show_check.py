@@ -45,7 +45,12 @@ def _classes(found: Examination, everything: bool) -> Table:
     first, classes = found.first_samples(), found.dataset.classes
     shown = len(classes) if everything or len(classes) <= _MOST_CLASSES + 1 else _MOST_CLASSES
     rows = [
-        (classes[index], f"{usable[index]:,}", f"{bad[index]:,}" if bad[index] else "", first[index].file if index in first else "none")
+        (
+            classes[index],
+            f"{usable[index]:,}",
+            f"{bad[index]:,}" if bad[index] else "",
+            first[index].file if index in first else "none",
+        )
         for index in range(shown)
     ]
     if shown < len(classes):

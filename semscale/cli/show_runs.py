@@ -89,7 +89,10 @@ def _differences(rows: list[Row], paired: bool) -> list[list[str]]:
         cells.append(["" if pair == before else row["curve"], at, *accuracies, difference])
         if paired:
             counts = ("-" if row[name] is None else str(row[name]) for name in ("gained", "lost"))
-            cells[-1] += [*counts, *("<0.001" if row[name] < 0.0005 else f"{row[name]:.3f}" for name in ("p", "p_holm"))]
+            cells[-1] += [
+                *counts,
+                *("<0.001" if row[name] < 0.0005 else f"{row[name]:.3f}" for name in ("p", "p_holm")),
+            ]
         before = pair
     return cells
 

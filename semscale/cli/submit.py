@@ -33,7 +33,7 @@ _PROBE_SECONDS = 15.0
 
 
 @main.command()
-@click.argument("study", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="STUDY.yaml")
+@click.argument("study", type=click.Path(path_type=Path), metavar="STUDY.yaml")
 @click.argument("options", nargs=-1, type=click.UNPROCESSED, metavar="[-- OPTIONS]")
 @click.option(
     "--address", default="http://127.0.0.1:8265", show_default=True, envvar="RAY_API_SERVER_ADDRESS", metavar="URL",
@@ -45,16 +45,14 @@ _PROBE_SECONDS = 15.0
 )  # fmt: skip
 @click.option("--follow/--no-follow", default=True, help="Show the job's log until it ends.  [follow]")
 @click.option(
-    "--working-dir", type=click.Path(exists=True, file_okay=False, path_type=Path), default=Path(), metavar="DIR",
+    "--working-dir", type=click.Path(path_type=Path), default=Path(), metavar="DIR",
     help="Folder to upload, with the study in it; the job runs in a copy.  [this one]",
 )  # fmt: skip
 @click.option(
     "--runtime-env", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
     help="Ray's runtime environment.  [ray_jobs/runtime_env.yaml of the working directory, if it has one]",
 )  # fmt: skip
-def submit(
-    study: Path, options: tuple[str, ...], address: str, stage: str, working_dir: Path, **how: Any
-) -> None:
+def submit(study: Path, options: tuple[str, ...], address: str, stage: str, working_dir: Path, **how: Any) -> None:
     """Run a study as a job of a Ray cluster, and exit with its status.
 
     The study is checked first; then the working directory is uploaded and the job started: `semscale sweep STUDY.yaml
@@ -68,7 +66,7 @@ def submit(
     """
     import asyncio  # not for every other command
 
-    if not study.resolve().is_relative_to(working_dir.resolve()):
+    if not (working_dir.is_dir() and study.resolve().is_relative_to(working_dir.resolve())):
         what, expected = "the study is not in the folder that is uploaded", f"a file in {working_dir.resolve()}"
         raise SemscaleError(what, where=str(study), expected=expected, hint="name its folder with --working-dir")
     inside = study.resolve().relative_to(working_dir.resolve())

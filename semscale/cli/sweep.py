@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,31 +16,36 @@ from semscale.errors import SemscaleError
 if TYPE_CHECKING:
     from semscale.config import StudyConfig
 
-_STUDY = click.argument(
-    "study", required=False, type=click.Path(dir_okay=False, path_type=Path), metavar="[STUDY.yaml]"
-)
-_NO_CONTROLS = click.option("--no-controls", is_flag=True, help="No control arms.")
-_OUT = click.option("--out", metavar="DIR", help="Run directory, also s3://BUCKET/PREFIX.  [RUNS/NAME-ID]")
-_RUNS = click.option(
-    "--runs", metavar="DIR", help="Folder of run directories.  [SEMSCALE_RUNS or semscale-runs; in a Ray job in ~]"
-)
-_QUIET = click.option("--quiet", is_flag=True, help="No progress, only the result.")
+_OUT = "Run directory, also s3://BUCKET/PREFIX.  [RUNS/NAME-ID]"
+_RUNS = "Folder of run directories.  [SEMSCALE_RUNS or semscale-runs; in a Ray job in ~]"
 _RESULT_KEYS = (
     "run, report (places), mlflow (what opens it), trials, images_sent, texts_sent, quarantined (counts), curves (rows "
     "of curves.parquet)"
 )
 
 
-@main.command(cls=SchemaCommand, keys=STUDY)
-@_STUDY
-@_NO_CONTROLS
-@_OUT
-@_RUNS
+def _study_command(keys: str) -> Callable[[Callable[..., None]], click.Command]:
+    """Declare a command that takes a study file and all options of a study; `keys` are those of its JSON document."""
+
+    def declare(function: Callable[..., None]) -> click.Command:
+        for decorate in (
+            json_option(keys),
+            click.option("--quiet", is_flag=True, help="No progress, only the result."),
+            click.option("--runs", metavar="DIR", help=_RUNS),
+            click.option("--out", metavar="DIR", help=_OUT),
+            click.option("--no-controls", is_flag=True, help="No control arms."),
+            click.argument("study", required=False, type=click.Path(path_type=Path), metavar="[STUDY.yaml]"),
+        ):
+            function = decorate(function)
+        return main.command(cls=SchemaCommand, keys=STUDY)(function)
+
+    return declare
+
+
+@_study_command(_RESULT_KEYS)
 @click.option(
     "--resume", metavar="RUN", shell_complete=completer("run"), help="Go on with the study of this run directory."
 )
-@_QUIET
-@json_option(_RESULT_KEYS)
 def sweep(study: Path | None, resume: str | None, **options: Any) -> None:
     """Run a study from images to conclusions.
 
@@ -53,20 +59,18 @@ def sweep(study: Path | None, resume: str | None, **options: Any) -> None:
     semscale sweep --resume semscale-runs/quickstart-1bfe32d8
     """
     if resume is not None:
-        study, options["out"] = _resumed(resume, study, options["out"]), resume
+        from semscale.study.rundir import study_file
+
+        if study is not None or options["out"] is not None:
+            raise click.UsageError("--resume goes with neither STUDY.yaml nor --out: the run directory says both")
+        study, options["out"] = study_file(resume), resume
     config = read_options(study, options)
     if resume is not None:
         _check_secrets(config, resume)
     _run("sweep", config, options)
 
 
-@main.command(cls=SchemaCommand, keys=STUDY)
-@_STUDY
-@_NO_CONTROLS
-@_OUT
-@_RUNS
-@_QUIET
-@json_option("run, store (places), images_sent, texts_sent, quarantined (counts)")
+@_study_command("run, store (places), images_sent, texts_sent, quarantined (counts)")
 def encode(study: Path | None, **options: Any) -> None:
     """Encode a study's images and texts and stop there.
 
@@ -79,13 +83,7 @@ def encode(study: Path | None, **options: Any) -> None:
     _run("encode", read_options(study, options), options)
 
 
-@main.command(cls=SchemaCommand, keys=STUDY)
-@_STUDY
-@_NO_CONTROLS
-@_OUT
-@_RUNS
-@_QUIET
-@json_option(_RESULT_KEYS)
+@_study_command(_RESULT_KEYS)
 def score(study: Path | None, **options: Any) -> None:
     """Run a study whose embeddings are all in the store.
 
@@ -150,23 +148,12 @@ def _run(stage: str, study: StudyConfig, options: dict[str, Any]) -> None:
     print_json(result_document(result)) if as_json else show_result(console, result)
 
 
-def _resumed(run: str, study: Path | None, out: str | None) -> Path:
-    from semscale.study.rundir import study_file
-
-    if study is not None or out is not None:
-        raise click.UsageError("--resume goes with neither STUDY.yaml nor --out: the run directory says both")
-    return study_file(run)
-
-
 def _check_secrets(config: StudyConfig, run: str) -> None:
     """Say what study.yaml does not hold, before something is tried with asterisks in place of a password."""
     places = {"tracking.uri": config.tracking.uri or "", **{url: url for url in config.server.urls}}
     places |= {f"datasets.{number}": entry.spec for number, entry in enumerate(config.datasets)}
     hidden = [place for place, text in places.items() if "://***@" in text or text.endswith("?***")]
     if hidden:
-        raise SemscaleError(
-            "the run's study file holds no passwords and signatures, and this study needs them",
-            where=f"{run}/study.yaml",
-            found=", ".join(hidden),
-            hint="give --tracking-uri, --server or the first command again; the run directory stays the same",
-        )
+        what = "the run's study file holds no passwords and signatures, and this study needs them"
+        hint = "give --tracking-uri, --server or the first command again; the run directory stays the same"
+        raise SemscaleError(what, where=f"{run}/study.yaml", found=", ".join(hidden), hint=hint)

@@ -147,14 +147,16 @@ class StudyConfig(_Section):
     """A study: the grid dataset x model x strategy x scale step, and how it is carried out."""
 
     name: str = Field(default="quickstart", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
-    datasets: tuple[DatasetConfig, ...] = (DatasetConfig(spec="digits"), DatasetConfig(spec="shapes"))
+    datasets: tuple[DatasetConfig, ...] = Field(
+        default=(DatasetConfig(spec="digits"), DatasetConfig(spec="shapes")), description="see `semscale datasets`"
+    )
     models: tuple[str, ...] = Field(
         default=("semscale-mini",),
         description="semscale-mini, ARCHITECTURE::PRETRAINED, hf-hub:NAME or ARCHITECTURE::FILE",
     )
-    strategies: tuple[StrategyConfig, ...] = (
-        StrategyConfig(strategy="templates"),
-        StrategyConfig(strategy="templates-fixed"),
+    strategies: tuple[StrategyConfig, ...] = Field(
+        default=(StrategyConfig(strategy="templates"), StrategyConfig(strategy="templates-fixed")),
+        description="how categories are made",
     )
     controls: tuple[str, ...] = Field(default=("duplicates", "random-words"), description="as many texts, no meaning")
     steps: Whole = Field(default=12, ge=1, le=10_000, description="scale steps")
