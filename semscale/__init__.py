@@ -30,39 +30,21 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
-    "Encoder",
-    "__version__",
-    "compare",
-    "conclude",
-    "ladder",
-    "load_dataset",
-    "plot",
-    "score",
-    "steps",
-    "sweep",
-    "texts",
-    "trials",
-]
+    "Encoder", "__version__", "compare", "conclude", "ladder", "load_dataset", "plot", "score", "steps", "sweep",
+    "texts", "trials",
+]  # fmt: skip
 
 _MODULES = {
-    "Encoder": "semscale.api.encoder",
-    "compare": "semscale.api.conclude",
-    "conclude": "semscale.api.conclude",
-    "ladder": "semscale.api.ladder",
-    "load_dataset": "semscale.datasets.registry",
-    "plot": "semscale.api.plot",
-    "score": "semscale.api.score",
-    "steps": "semscale.api.conclude",
-    "sweep": "semscale.api.sweep",
-    "texts": "semscale.api.ladder",
-    "trials": "semscale.api.conclude",
-}
+    "Encoder": "api.encoder", "load_dataset": "datasets.registry", "plot": "api.plot", "score": "api.score",
+    "sweep": "api.sweep", **dict.fromkeys(("ladder", "texts"), "api.ladder"),
+    **dict.fromkeys(("compare", "conclude", "steps", "trials"), "api.conclude"),
+}  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_MODULES[name]), name)
+    return getattr(importlib.import_module(f"semscale.{_MODULES[name]}"), name)
 
 
 def __dir__() -> list[str]:

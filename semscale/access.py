@@ -1,7 +1,6 @@
-"""What opens a clip-server to its clients: a token, and the certificate authority behind its TLS certificate.
+"""Credentials for clip-servers: a token, and the certificate authority behind their TLS certificates.
 
-Tokens come from the environment (``SEMSCALE_SERVER_TOKEN``) or from a file, never from a command line, which every user
-of a machine can read.
+Tokens come from the environment or from a file, never from a command line, which every user of a machine can read.
 """
 
 from __future__ import annotations
@@ -21,6 +20,7 @@ from semscale.errors import SemscaleError
 TOKEN_VARIABLE = "SEMSCALE_SERVER_TOKEN"
 CA_VARIABLE = "SEMSCALE_SERVER_CA"
 _WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
+_AUTHORITY = f"name its authority's PEM file in {CA_VARIABLE}, or as server.ca_file in the study file"
 
 
 @dataclass(frozen=True)
@@ -32,15 +32,11 @@ class Access:
         authority: PEM certificates of the authorities that servers' certificates may come from; None: the public ones.
 
     >>> Access("s3cret", None)
-    Access(token=***, authority=None)
+    Access()
     """
 
     token: str | None = field(default=None, repr=False)
-    authority: bytes | None = None
-
-    def __repr__(self) -> str:
-        token = "***" if self.token else None
-        return f"Access(token={token}, authority={self.authority and f'{len(self.authority)} bytes'})"
+    authority: bytes | None = field(default=None, repr=False)
 
     @property
     def metadata(self) -> tuple[tuple[str, str], ...]:
@@ -49,53 +45,32 @@ class Access:
 
     def refusal(self, url: str) -> SemscaleError:
         """Return the error for a server that wants another token than this."""
-        return SemscaleError(
-            "the clip-server refuses the token",
-            where=url,
-            found="another token than the server's" if self.token else "no token",
-            hint=f"set {TOKEN_VARIABLE}, or name the token's file as server.token_file in the study file",
-        )
+        found = "another token than the server's" if self.token else "no token"
+        hint = f"set {TOKEN_VARIABLE}, or name the token's file as server.token_file in the study file"
+        return SemscaleError("the clip-server refuses the token", where=url, found=found, hint=hint)
 
     def distrust(self, url: str, fault: str) -> SemscaleError:
         """Return the error for a server with which there can be no TLS connection; `fault` is from `tls_fault`."""
-        return SemscaleError(
-            "there is no trusted connection to the clip-server",
-            where=url,
-            found=fault,
-            expected="a certificate for this host name "
-            + ("from the authority in server.ca_file" if self.authority else "from a public authority"),
-            hint=f"name its authority's PEM file in {CA_VARIABLE}, or as server.ca_file in the study file, and use the "
-            "host name that its certificate is for",
-        )
+        what, authority = "there is no trusted connection to the clip-server", "the authority in server.ca_file"
+        expected = f"a certificate for this host name from {authority if self.authority else 'a public authority'}"
+        hint = f"{_AUTHORITY}, and use the host name that its certificate is for"
+        return SemscaleError(what, where=url, found=fault, expected=expected, hint=hint)
 
     def plain(self, url: str) -> SemscaleError:
         """Return the error for a server that is called without TLS and speaks nothing else."""
-        return SemscaleError(
-            "there is no connection to the clip-server",
-            where=url,
-            found="it speaks TLS",
-            expected="grpcs://, not grpc://",
-            hint=f"name the authority of its certificate in {CA_VARIABLE}, or as server.ca_file in the study file, "
-            "unless it is a public one",
-        )
+        what, expected = "there is no connection to the clip-server", "grpcs://, not grpc://"
+        hint = f"{_AUTHORITY}, unless it is a public one"
+        return SemscaleError(what, where=url, found="it speaks TLS", expected=expected, hint=hint)
 
 
 def read_access(token_file: str | Path | None = None, ca_file: str | Path | None = None) -> Access:
-    """Return what this user shows to servers: from these files, else from the environment.
-
-    Raises:
-        SemscaleError: a file or a token that cannot be used.
-    """
+    """Return what this user shows to servers: from these files, else from the environment."""
     authority = ca_file or os.environ.get(CA_VARIABLE) or None
     return Access(read_token(token_file), _read_authority(Path(authority).expanduser()) if authority else None)
 
 
 def read_token(file: str | Path | None = None) -> str | None:
-    """Return the token in a file or, without a file, in ``SEMSCALE_SERVER_TOKEN``; None if there is neither.
-
-    Raises:
-        SemscaleError: the file cannot be read, others can write to it, or what it holds is no token.
-    """
+    """Return the token in a file that only its owner may write, or in ``SEMSCALE_SERVER_TOKEN``; None without both."""
     if file is None:
         given = os.environ.get(TOKEN_VARIABLE)
         return None if given is None else _checked(given, TOKEN_VARIABLE)
@@ -108,12 +83,8 @@ def read_token(file: str | Path | None = None) -> str | None:
     except OSError as error:
         raise SemscaleError("the token file cannot be read", where=str(path), found=error.strerror) from error
     if mode & _WRITABLE_BY_OTHERS:
-        raise SemscaleError(
-            "others can write to the token file",
-            where=str(path),
-            found=stat.filemode(mode),
-            hint=f"chmod 600 {path}",
-        )
+        found, hint = stat.filemode(mode), f"chmod 600 {path}"
+        raise SemscaleError("others can write to the token file", where=str(path), found=found, hint=hint)
     return _checked(content.decode("latin-1"), str(path))
 
 
@@ -135,30 +106,24 @@ def _digest(text: str) -> bytes:
 def _checked(text: str, where: str) -> str:
     token = text.strip()
     if not token:
-        raise SemscaleError(
-            "the token is empty", where=where, expected="a long random text, as of `openssl rand -hex 32`"
-        )
-    if not all("!" <= character <= "~" for character in token):
-        # gRPC carries no other characters in metadata
-        raise SemscaleError(
-            "the token cannot be sent", where=where, expected="one word of ASCII letters, digits and signs"
-        )
+        expected = "a long random text, as of `openssl rand -hex 32`"
+        raise SemscaleError("the token is empty", where=where, expected=expected)
+    if not all("!" <= character <= "~" for character in token):  # gRPC carries no other characters in metadata
+        expected = "one word of ASCII letters, digits and signs"
+        raise SemscaleError("the token cannot be sent", where=where, expected=expected)
     return token
 
 
 def _read_authority(path: Path) -> bytes:
     try:
         content = path.read_bytes()
-    except OSError as error:
-        raise SemscaleError(
-            "the file of the certificate authority cannot be read", where=str(path), found=error.strerror
-        ) from error
-    try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=content.decode("ascii"))
-    except (ssl.SSLError, UnicodeDecodeError, ValueError) as error:
-        raise SemscaleError(
-            "not a file of certificates", where=str(path), expected="one or more certificates in PEM"
-        ) from error
+    except (ssl.SSLError, ValueError) as error:  # an SSLError is an OSError, too
+        expected = "one or more certificates in PEM"
+        raise SemscaleError("not a file of certificates", where=str(path), expected=expected) from error
+    except OSError as error:
+        what = "the file of the certificate authority cannot be read"
+        raise SemscaleError(what, where=str(path), found=error.strerror) from error
     return content
 
 

@@ -29,14 +29,9 @@ class SemscaleError(Exception):
     """
 
     def __init__(
-        self,
-        what: str,
-        *,
-        where: str | None = None,
-        found: str | None = None,
-        expected: str | None = None,
+        self, what: str, *, where: str | None = None, found: str | None = None, expected: str | None = None,
         hint: str | None = None,
-    ) -> None:
+    ) -> None:  # fmt: skip
         super().__init__(what)
         self.what = what
         self.where = where
@@ -45,23 +40,13 @@ class SemscaleError(Exception):
         self.hint = hint
 
     def __str__(self) -> str:
-        details = (
-            ("where:", self.where),
-            ("found:", self.found),
-            ("expected:", self.expected),
-            ("to do:", self.hint),
-        )
-        lines = [self.what]
-        lines += [f"  {label:<9} {value}" for label, value in details if value is not None]
-        return "\n".join(lines)
+        details = {"where": self.where, "found": self.found, "expected": self.expected, "to do": self.hint}
+        lines = [f"  {label + ':':<9} {value}" for label, value in details.items() if value is not None]
+        return "\n".join([self.what, *lines])
 
     def __reduce__(self) -> tuple[object, ...]:
-        # Ray carries exceptions between processes by pickle; the default would drop the keyword details.
-        return _rebuild, (self.what, self.where, self.found, self.expected, self.hint)
-
-
-def _rebuild(what: str, where: str | None, found: str | None, expected: str | None, hint: str | None) -> SemscaleError:
-    return SemscaleError(what, where=where, found=found, expected=expected, hint=hint)
+        # Ray carries exceptions between processes by pickle; the default would drop the keyword details
+        return SemscaleError, (self.what,), self.__dict__
 
 
 def cannot_write(what: str, folder: Path, error: OSError, *, hint: str) -> SemscaleError:

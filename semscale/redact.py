@@ -1,4 +1,4 @@
-"""Taking out of what is printed, logged or stored what does not belong there: secrets, and control characters."""
+"""Masking of secrets and control characters in what is printed, logged or stored."""
 
 from __future__ import annotations
 
@@ -11,23 +11,16 @@ _URL = re.compile(r"([A-Za-z][\w+.-]*://)([^/?#\s]*@)?([^?\s]*)(\?\S*)?")
 def shown(text: str) -> str:
     """Return a path, or a dataset's spec, as it may stand in messages: no password, no query (often a signature).
 
-    >>> shown("zip:https://ann:pw@host/a.zip?sig=1")
-    'zip:https://***@host/a.zip?***'
-    >>> shown("folder:what?")
-    'folder:what?'
+    >>> shown("zip:https://ann:pw@host/a.zip?sig=1"), shown("folder:what?")
+    ('zip:https://***@host/a.zip?***', 'folder:what?')
     """
     return _URL.sub(
         lambda found: found[1] + ("***@" if found[2] else "") + found[3] + ("?***" if found[4] else ""), text
     )
 
 
-def redact(uri: str) -> str:
-    """Return a URI without its user name and password, and without its query, where databases take passwords as well.
-
-    >>> redact("postgresql://ann:secret@db:5432/mlflow?password=secret")
-    'postgresql://***@db:5432/mlflow?***'
-    """
-    return shown(uri)
+redact = shown
+"""The same for a URI, whose query may hold a database's password."""
 
 
 def without(text: str, uri: str) -> str:

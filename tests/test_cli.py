@@ -1,4 +1,4 @@
-"""The commands as a user gives them, in processes of their own."""
+"""The commands as a user gives them: what they say and leave behind."""
 
 from __future__ import annotations
 
@@ -8,37 +8,16 @@ import sys
 from pathlib import Path
 
 import pandas as pd
+import psutil
 import pytest
+from click.testing import CliRunner
 
-SEMSCALE = [sys.executable, "-m", "semscale"]
-
-
-def run(*arguments: str, cwd: Path | None = None, timeout: float = 240) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*SEMSCALE, *arguments], capture_output=True, text=True, cwd=cwd, timeout=timeout, check=False
-    )
+from semscale.cli import main
 
 
-def processes_mentioning(word: str) -> list[str]:
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-        except OSError:
-            continue
-        if word in command:
-            found.append(f"{folder.name} {command[:200]}")
-    return found
-
-
-@pytest.mark.parametrize(
-    "command",
-    ["", "sweep", "encode", "submit", "serve", "health", "ladder", "optimize", "label", "replay", "doctor"],
-)
-def test_help_is_there(command: str) -> None:
-    result = run(*command.split(), "--help")
-    assert result.returncode == 0
-    assert "Usage: " in result.stdout
+def run(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "semscale", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=240, check=False)
 
 
 def test_wrong_usage_exits_2() -> None:
@@ -63,9 +42,12 @@ def test_wrong_usage_exits_2() -> None:
         (["label", "digits", "--categories", "cat", "--server", "localhost"], "not of the form grpc://host:port"),
     ],
 )
-def test_user_mistakes_print_without_a_traceback(arguments: list[str], words: str, tmp_path: Path) -> None:
-    result = run(*arguments, cwd=tmp_path)
-    assert result.returncode == 1
+def test_user_mistakes_print_without_a_traceback(
+    arguments: list[str], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 1
     assert result.stderr.startswith("Error: ")
     assert words in result.stderr
     assert "Traceback" not in result.stderr
@@ -73,25 +55,23 @@ def test_user_mistakes_print_without_a_traceback(arguments: list[str], words: st
 
 
 def test_ladder_prints_and_writes_the_sets(tmp_path: Path) -> None:
-    shown = json.loads(run("ladder", "digits", "--strategy", "templates-fixed", "--steps", "2", "--json").stdout)
-    written = run(
-        "ladder", "digits", "--strategy", "templates-fixed", "--steps", "2", "--out", str(tmp_path / "l.json")
-    )
-    assert written.returncode == 0
-    ladder = json.loads((tmp_path / "l.json").read_text())
-    assert ladder["steps"][1]["categories"]["six"] == ["six", "sixes"]
-    assert shown == ladder
+    words = ["ladder", "digits", "--strategy", "templates-fixed", "--steps", "2"]
+    shown = json.loads(CliRunner().invoke(main, [*words, "--json"]).stdout)
+    assert CliRunner().invoke(main, [*words, "--out", str(tmp_path / "l.json")]).exit_code == 0
+    assert shown == json.loads((tmp_path / "l.json").read_text())
+    assert shown["steps"][1]["categories"]["six"] == ["six", "sixes"]
 
 
 def test_doctor_names_what_is_wrong(mini_server: str, tmp_path: Path) -> None:
-    good = run("doctor", "--server", mini_server, "--store", str(tmp_path / "store"), "--json")
-    assert good.returncode == 0
+    words = ["doctor", "--server", mini_server, "--store", str(tmp_path / "store"), "--json"]
+    good = CliRunner().invoke(main, words)
+    assert good.exit_code == 0
     document = json.loads(good.stdout)
     assert document["passes"]
     (server,) = [row for row in document["findings"] if row["title"] == mini_server]
     assert "semscale-mini on cpu" in server["detail"]
-    bad = run("doctor", "--server", "grpc://127.0.0.1:9", "--store", "/proc/nowhere")
-    assert bad.returncode == 1
+    bad = CliRunner().invoke(main, ["doctor", "--server", "grpc://127.0.0.1:9", "--store", "/proc/nowhere"])
+    assert bad.exit_code == 1
     assert bad.stdout.count("not ok") >= 2
     assert "to mend:" in bad.stdout
 
@@ -106,4 +86,4 @@ def test_quickstart_with_its_own_server_from_nothing_to_table(tmp_path: Path) ->
     assert f"MLflow   semscale ui semscale-runs/{folder.name}" in result.stdout
     assert len(pd.read_parquet(folder / "trials.parquet")) == 2
     assert "Traceback" not in result.stderr
-    assert not processes_mentioning(str(folder))
+    assert not [one for one in psutil.process_iter(["cmdline"]) if str(folder) in " ".join(one.info["cmdline"] or ())]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -62,16 +61,15 @@ def list_datasets(as_json: bool) -> None:
     from semscale.datasets.bundled import BUNDLED
     from semscale.datasets.registry import load_dataset, schemes
 
-    found = [load_dataset(name) for name in BUNDLED]
+    rows = [
+        {"name": found.name, "images": len(found.samples), "classes": len(found.classes), "domain": found.domain}
+        for found in map(load_dataset, BUNDLED)
+    ]
     if as_json:
-        bundled = [
-            {"name": one.name, "images": len(one.samples), "classes": len(one.classes), "domain": one.domain}
-            for one in found
-        ]
-        print_json({"bundled": bundled, "schemes": schemes()})
+        print_json({"bundled": rows, "schemes": schemes()})
         return
-    for one in found:
-        click.echo(f"{one.name:<8} {len(one.samples):>6,} images of {len(one.classes)} classes; domain: {one.domain}")
+    for row in rows:
+        click.echo("{name:<8} {images:>6,} images of {classes} classes; domain: {domain}".format_map(row))
     click.echo(" ".join(f"{scheme}:" for scheme in schemes()))
 
 
@@ -185,8 +183,6 @@ def _make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise SemscaleError("the folder cannot be made", where=str(folder), found=str(error)) from error
-    if not os.access(folder, os.W_OK):
-        raise SemscaleError("the folder cannot be written", where=str(folder))
 
 
 def _write_quarantine(path: Path, rows: Sequence[tuple[str, str, str]]) -> None:

@@ -39,10 +39,7 @@ _PROBE_SECONDS = 15.0
     "--address", default="http://127.0.0.1:8265", show_default=True, envvar="RAY_API_SERVER_ADDRESS", metavar="URL",
     help="Dashboard of the cluster.",
 )  # fmt: skip
-@click.option(
-    "--stage", type=click.Choice(["sweep", "encode", "score"]), default="sweep", show_default=True,
-    help="Which command of semscale the job is.",
-)  # fmt: skip
+@click.option("--stage", type=click.Choice(["sweep", "encode", "score"]), default="sweep", help="Command of the job.")
 @click.option("--follow/--no-follow", default=True, help="Show the job's log until it ends.  [follow]")
 @click.option(
     "--working-dir", type=click.Path(path_type=Path), default=Path(), metavar="DIR",
@@ -95,12 +92,10 @@ def submit(study: Path, options: tuple[str, ...], address: str, stage: str, work
     except KeyboardInterrupt:
         click.echo(f"\nThe job goes on.\n{commands}", err=True)
         raise click.exceptions.Exit(130) from None
-    if info.status == "SUCCEEDED":
-        return
-    if info.status != "STOPPED" and info.driver_exit_code is None and info.message:  # it has no log that says why
-        click.echo(info.message, err=True)
-    click.echo(f"Error: job {job} {'was stopped' if info.status == 'STOPPED' else 'failed'}", err=True)
-    raise click.exceptions.Exit(1)
+    if info.status != "SUCCEEDED":
+        if info.status == "FAILED" and info.driver_exit_code is None and info.message:  # it has no log that says why
+            click.echo(info.message, err=True)
+        raise click.ClickException(f"job {job} {'was stopped' if info.status == 'STOPPED' else 'failed'}")
 
 
 def _check(study: Path, stage: str, options: tuple[str, ...]) -> StudyConfig:
