@@ -55,7 +55,7 @@ def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
 
 
 def check_digest(path: Path) -> None:
-    """Compare a weights file with the output of ``sha256sum`` in the file beside it (``NAME.sha256``), if there is one."""
+    """Compare a weights file with the output of ``sha256sum`` in the file beside it, NAME.sha256, if any."""
     beside = path.with_name(path.name + ".sha256")
     if not beside.is_file():
         return
