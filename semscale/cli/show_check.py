@@ -9,8 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from semscale.cli.output import make_table
-from semscale.datasets.check import LONG_RATIO, SMALL_SIDE, Examination
-from semscale.datasets.duplicates import same_picture
+from semscale.datasets.check import LONG_RATIO, SMALL_SIDE, Examination, same_picture
 from semscale.redact import printable
 
 _MOST_CLASSES = 40

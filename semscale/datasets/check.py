@@ -1,4 +1,4 @@
-"""Check of a dataset: every image is read and decoded as a study would; nothing is encoded."""
+"""Check of a dataset: every image is read and decoded as a study would, and exact duplicates are found."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from semscale.datasets.base import Dataset, Reader
-from semscale.datasets.duplicates import Duplicates, find_duplicates
 from semscale.datasets.picture import BadImageError, eight_bit, load, orientation
-from semscale.datasets.samples import Int32, Int64, Sample
+from semscale.datasets.samples import Int32, Int64, Sample, SampleTable
+from semscale.datasets.source import Notes
 
 SMALL_SIDE = 32
 """Pixels: a picture with a shorter side is enlarged sevenfold or more by the usual models."""
@@ -31,6 +31,58 @@ LONG_RATIO = 4
 
 _BATCH = 512  # images under way at a time
 _MOST_THREADS = 64
+
+
+class Duplicates(NamedTuple):
+    """Contents that occur more than once, each as the positions of its images, by whether these agree in class."""
+
+    alike: list[list[int]]
+    conflicts: list[list[int]]
+
+    @property
+    def pictures(self) -> int:
+        """Number of pictures that occur more than once."""
+        return len(self.alike) + len(self.conflicts)
+
+    @property
+    def copies(self) -> int:
+        """Number of images beyond the first of each picture."""
+        return sum(len(group) - 1 for group in [*self.alike, *self.conflicts])
+
+
+def find_duplicates(samples: SampleTable, keys: NDArray[np.void], positions: Int64 | None = None) -> Duplicates:
+    """Return the contents that occur more than once, in the order of their first images.
+
+    `keys` is V32[n], the SHA-256 of the contents; `positions` int64[k], ascending, says which count, all by default.
+    """
+    positions = np.arange(len(samples)) if positions is None else positions
+    chosen = np.ascontiguousarray(keys[positions]).view("S32")
+    _, content, counts = np.unique(chosen, return_inverse=True, return_counts=True)
+    repeated = np.flatnonzero(counts[content] > 1)
+    groups: dict[int, list[int]] = {}
+    for number, position in zip(content[repeated].tolist(), positions[repeated].tolist(), strict=True):
+        groups.setdefault(number, []).append(position)
+    found = Duplicates([], [])
+    for group in groups.values():
+        several = len(set(samples.class_index[group].tolist())) > 1
+        (found.conflicts if several else found.alike).append(group)
+    return found
+
+
+def duplicate_notes(samples: SampleTable, keys: NDArray[np.void]) -> list[str]:
+    """Say in a line each how many images are copies, by V32[n] of SHA-256, and which have different classes."""
+    notes, found = Notes(), find_duplicates(samples, keys)
+    if found.copies:
+        notes.say(f"{found.copies} images are exact copies of others ({found.pictures} pictures more than once)")
+    for group in found.conflicts:
+        notes.add("pictures are there under different classes", same_picture(samples, group))
+    return notes.lines()
+
+
+def same_picture(samples: SampleTable, group: list[int]) -> str:
+    """Name the first images of one content, each with its class."""
+    named = [f"{samples[position].file} ({samples[position].true_class})" for position in group[:4]]
+    return " = ".join([*named, "..."] if len(group) > 4 else named)
 
 
 class ImageInfo(NamedTuple):
@@ -188,12 +240,8 @@ def examine(
 ) -> Examination:
     """Read and decode every image of a dataset.
 
-    Per image 40 bytes are kept, and the reasons of the bad ones; pictures live no longer than their decoding.
-
-    Args:
-        dataset: what to read.
-        threads: images at a time; as many as processors, or as the dataset's reader asks for, unless given.
-        progress: is called with (images done, all images).
+    Per image 40 bytes are kept, and the reasons of the bad ones; pictures live no longer than their decoding. As many
+    are read at a time as there are processors, or as the reader asks for. Progress is (images done, all images).
     """
     n, reader = len(dataset.samples), dataset.reader
     result = Examination(dataset, np.zeros(n, dtype="V32"), np.zeros((n, 2), dtype=np.int32))

@@ -36,15 +36,8 @@ def draw_sheet(
     """Draw the contact sheet of a dataset.
 
     The pictures are shown whole and as a model is shown them: without transparency, and turned as they are stored.
-    Which ones are chosen depends on their names and the seed alone.
-
-    Args:
-        dataset: what is shown.
-        positions: int64[k], the usable samples.
-        categories: class -> the texts that it is offered.
-        about: a line under the title.
-        per_class: images in a row.
-        seed: another seed chooses other images.
+    Which of the usable ones, int64[k] `positions`, are chosen depends on their names and the seed alone. `categories`
+    are the texts that each class is offered.
     """
     usable = dataset.samples.pick(positions)
     counts = np.bincount(usable.class_index, minlength=len(dataset.classes))

@@ -24,15 +24,7 @@ def choose_split(
 ) -> str | None:
     """Return the split to read: the wanted one, or else test, val, or the first; None for all images.
 
-    Args:
-        available: the splits; empty for a dataset without splits, of which `expected` says where they would be.
-        wanted: the split that the user names, or ``all``.
-        notes: gets which of several splits is read.
-        where: the dataset, for messages.
-        expected: how a dataset of this kind says which images are in which split.
-
-    Raises:
-        SemscaleError: the wanted split is not there.
+    None are available in a dataset without splits; `expected` says how a dataset of this kind would have them.
     """
     if wanted == "all" or (wanted is None and not available):
         return None
@@ -125,12 +117,7 @@ def folder_labels(
 ) -> LabelOf:
     """Return the function that finds the class in the folders of a path, below those of the splits.
 
-    Args:
-        paths: gives all paths, each time anew.
-        split: the split to read.
-        notes: gets which of several splits is read.
-        where: the dataset, for messages.
-        peel: leave out the folders that all images share.
+    `paths` gives all paths, each time anew; with `peel` the folders that all of them share are left out.
     """
     depth = 0
     if peel:  # what the first and the last share in alphabetical order, all share

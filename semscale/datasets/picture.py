@@ -10,7 +10,7 @@
   each picture would make two pictures of one dataset differ in brightness.
 - EXIF orientation is not applied, as in open_clip and clip-server, unless a dataset says ``orientation: exif``. The
   tag of a TIFF is the exception: Pillow turns such a file whenever it is loaded, there as here.
-- AVIF is read where Pillow was built with it, HEIC where ``pillow-heif`` is installed; otherwise the reason says so.
+- HEIC is read where ``pillow-heif`` is installed; otherwise the reason says so.
 - A file counts as truncated when pixels are missing; one that lost only its end mark is whole. Damage inside the
   compressed data of a JPEG cannot always be told from a picture.
 """
@@ -25,7 +25,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError, features
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from semscale.datasets.base import Reader
 
@@ -37,11 +37,7 @@ FORMATS = (
 MAX_PIXELS = 178_956_970
 """Twice Pillow's warning level: where it speaks of a decompression bomb."""
 
-# Pillow registers these even where it was built without their library
-_LIBRARIES = {"AVIF": "avif", "JPEG": "jpg", "JPEG2000": "jpg_2000", "WEBP": "webp"}
-
 _HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"}
-_AVIF_BRANDS = {b"avif", b"avis"}
 
 # A corrupt EXIF block or an odd palette is no reason to speak. Said once and for all, since warnings.catch_warnings
 # in two threads at a time can leave every warning of the process switched off.
@@ -166,21 +162,14 @@ def _formats() -> tuple[str, ...]:
 
         register_heif_opener()
     Image.init()
-    return tuple(
-        name for name in FORMATS if name in Image.OPEN and (name not in _LIBRARIES or features.check(_LIBRARIES[name]))
-    )
+    return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
 def _unidentified(content: bytes) -> str:
-    brands: set[bytes] = set()
-    if content[4:8] == b"ftyp":
+    if content[4:8] == b"ftyp" and "HEIF" not in _formats():
         # the main brand, a version, and the compatible brands up to the length of the box
         end = min(int.from_bytes(content[:4], "big"), 256)
         brands = {content[8:12], *(content[i : i + 4] for i in range(16, end, 4))}
-    if brands & _AVIF_BRANDS and "AVIF" not in _formats():
-        return "AVIF, which this Pillow was built without"
-    if brands & _HEIF_BRANDS and not brands & _AVIF_BRANDS and "HEIF" not in _formats():
-        return "HEIC, which needs the package pillow-heif"
-    if content[:4] == b"RIFF" and content[8:12] == b"WEBP" and "WEBP" not in _formats():
-        return "WebP, which this Pillow was built without"
+        if brands & _HEIF_BRANDS and b"avif" not in brands:
+            return "HEIC, which needs the package pillow-heif"
     return "not an image that Pillow can read"

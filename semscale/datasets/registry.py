@@ -21,8 +21,8 @@ Loader = Callable[[str, Options], Source]
 # scheme -> module with open_source; imported when asked for, since some bring heavy libraries
 _MODULES = {
     "folder": "semscale.datasets.folder",
-    "zip": "semscale.datasets.archives.zipped",
-    "tar": "semscale.datasets.archives.tarred",
+    "zip": "semscale.datasets.archives.lookup",
+    "tar": "semscale.datasets.archives.lookup",
     "table": "semscale.datasets.tables.table",
     "webdataset": "semscale.datasets.archives.webdataset",
     "parquet": "semscale.datasets.tables.parquet",

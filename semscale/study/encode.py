@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from semscale.config import StudyConfig
-from semscale.datasets.duplicates import duplicate_notes
+from semscale.datasets.check import duplicate_notes
 from semscale.encoding.encoder import Encoder
 from semscale.encoding.encoder_fingerprint import EncoderIdentity
 from semscale.encoding.folder import Folder, embedding_store

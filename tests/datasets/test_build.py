@@ -12,7 +12,7 @@ import pytest
 
 from semscale.datasets.base import Dataset
 from semscale.datasets.build import build
-from semscale.datasets.duplicates import duplicate_notes
+from semscale.datasets.check import duplicate_notes
 from semscale.datasets.folder import FolderReader
 from semscale.datasets.registry import load_dataset
 from semscale.datasets.samples import Sample, SampleTable

@@ -173,25 +173,22 @@ def try_file(place: Path, kind: str, content: bytes) -> None:
     assert sorted(place.rglob("*")) == files
 
 
-def try_picture(content: bytes) -> None:
-    """Decode a mutated picture: an image, or a reason."""
-    reason: str | None = None
-    try:
-        image = decode(content)
-    except BadImageError as error:
-        reason = str(error)
-    assert reason is None or reason
-    assert reason or image.convert("RGB").size == image.size
+AMOUNTS = [40, pytest.param(2000, marks=[pytest.mark.fuzz, pytest.mark.timeout(1800)])]
 
 
-def fuzz_file(place: Path, kind: str, examples: int) -> None:
+def mutated(examples: int) -> Callable[[Callable[[list[Mutation]], None]], Callable[[], None]]:
+    """Return the decorator of a function that tries one list of mutations."""
+    how = {"deadline": None, "database": None, "suppress_health_check": list(HealthCheck)}
+    decorate = settings(max_examples=examples, derandomize=examples < 100, **how)  # type: ignore[arg-type]
+    return lambda function: decorate(given(MUTATIONS)(function))
+
+
+@pytest.mark.parametrize("examples", AMOUNTS)
+@pytest.mark.parametrize("kind", FILES)
+def test_mutated_files(place: Path, kind: str, examples: int) -> None:
     content = FILES[kind][2]()
 
-    @settings(
-        max_examples=examples, deadline=None, derandomize=examples < 100, database=None,
-        suppress_health_check=list(HealthCheck),
-    )  # fmt: skip
-    @given(MUTATIONS)
+    @mutated(examples)
     def check(mutations: list[Mutation]) -> None:
         try_file(place, kind, mutate(content, mutations))
 
@@ -199,34 +196,16 @@ def fuzz_file(place: Path, kind: str, examples: int) -> None:
     check()
 
 
-def fuzz_picture(kind: str, examples: int) -> None:
-    @settings(max_examples=examples, deadline=None, derandomize=examples < 100, database=None)
-    @given(MUTATIONS)
+@pytest.mark.parametrize("examples", AMOUNTS)
+@pytest.mark.parametrize("kind", PICTURES)
+def test_mutated_pictures(kind: str, examples: int) -> None:
+    @mutated(examples)
     def check(mutations: list[Mutation]) -> None:
-        try_picture(mutate(PICTURES[kind], mutations))
+        reason = None
+        try:
+            image = decode(mutate(PICTURES[kind], mutations))
+        except BadImageError as error:
+            reason = str(error)
+        assert reason or (reason is None and image.convert("RGB").size == image.size)
 
     check()
-
-
-@pytest.mark.parametrize("kind", FILES)
-def test_mutated_files_smoke(place: Path, kind: str) -> None:
-    fuzz_file(place, kind, 40)
-
-
-@pytest.mark.parametrize("kind", PICTURES)
-def test_mutated_pictures_smoke(place: Path, kind: str) -> None:
-    fuzz_picture(kind, 60)
-
-
-@pytest.mark.fuzz
-@pytest.mark.timeout(1800)
-@pytest.mark.parametrize("kind", FILES)
-def test_mutated_files(place: Path, kind: str) -> None:
-    fuzz_file(place, kind, 2000)
-
-
-@pytest.mark.fuzz
-@pytest.mark.timeout(1800)
-@pytest.mark.parametrize("kind", PICTURES)
-def test_mutated_pictures(place: Path, kind: str) -> None:
-    fuzz_picture(kind, 2000)

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image, ImageOps, features
+from PIL import Image, ImageOps
 
 from semscale.datasets.picture import MAX_PIXELS, BadImageError, ExifOrientedReader, decode, load, orientation
 
@@ -155,23 +155,13 @@ def test_of_several_pictures_the_first(form: str) -> None:
     assert load(content).is_animated
 
 
-SEVERAL_FORMATS = [
-    ("JPEG", {}),
-    ("JPEG", {"progressive": True}),
-    ("PNG", {}),
-    ("GIF", {}),
-    ("BMP", {}),
-    ("TIFF", {}),
-    ("TIFF", {"compression": "tiff_lzw"}),
-    ("WEBP", {}),
-    ("WEBP", {"lossless": True}),
-    ("AVIF", {}),
-    ("PPM", {}),
-    ("JPEG2000", {}),
-]
-
-
-@pytest.mark.parametrize(("form", "options"), SEVERAL_FORMATS)
+@pytest.mark.parametrize(
+    ("form", "options"),
+    [
+        *((form, {}) for form in ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "AVIF", "PPM", "JPEG2000")),
+        *(("JPEG", {"progressive": True}), ("TIFF", {"compression": "tiff_lzw"}), ("WEBP", {"lossless": True})),
+    ],
+)
 def test_a_file_cut_anywhere_is_found(form: str, options: dict[str, Any]) -> None:
     content = encode(noise(), form, **options)
     whole = np.asarray(decode(content))
@@ -218,9 +208,7 @@ def test_the_name_does_not_count_and_ghostscript_is_never_run(tmp_path: Path) ->
         return mark.exists()
 
     assert ran(f"from PIL import Image; Image.open({str(eps)!r}).load()")
-    assert not ran(
-        f"from semscale.datasets.picture import decode; decode(pathlib.Path({str(eps)!r}).read_bytes())",
-    )
+    assert not ran(f"from semscale.datasets.picture import decode; decode(pathlib.Path({str(eps)!r}).read_bytes())")
 
 
 @pytest.mark.parametrize("brand", [b"heic", b"heix", b"mif1"])
@@ -228,25 +216,6 @@ def test_heic_names_its_package(brand: bytes) -> None:
     content = struct.pack(">I4s4sI", 24, b"ftyp", brand, 0) + b"mif1heic" + bytes(200)
     with pytest.raises(BadImageError, match=r"HEIC, which needs the package pillow-heif|cannot be decoded"):
         decode(content)
-
-
-@pytest.mark.skipif(not features.check("avif"), reason="this Pillow was built without AVIF")
-def test_avif_is_read() -> None:
-    assert decode(encode(noise(), "AVIF")).size == (60, 40)
-
-
-@pytest.mark.parametrize(("library", "form", "name"), [("_avif", "AVIF", "AVIF"), ("_webp", "WEBP", "WebP")])
-def test_a_build_without_a_library_says_so(library: str, form: str, name: str, tmp_path: Path) -> None:
-    file = tmp_path / "picture"
-    file.write_bytes(encode(noise(), form))
-    code = (
-        f"import sys; sys.modules['PIL.{library}'] = None\n"
-        "from pathlib import Path\nfrom semscale.datasets.picture import decode\n"
-        f"decode(Path({str(file)!r}).read_bytes())"
-    )
-    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
-    assert ended.returncode == 1
-    assert ended.stderr.strip().endswith(f"BadImageError: {name}, which this Pillow was built without")
 
 
 def chunk(kind: bytes, data: bytes) -> bytes:
@@ -259,21 +228,14 @@ def png(width: int, height: int, rows: bytes, *, depth: int = 8, colour: int = 2
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + extra + data + chunk(b"IEND", b"")
 
 
+def gif(side: int) -> bytes:
+    return b"GIF89a" + struct.pack("<HHBBBBHHHHB", side, side, 0, 0, 0, ord(","), 0, 0, side, side, 0)
+
+
 def tiff(data: bytes, *, bits: int, order: str = "<", kind: int = 1) -> bytes:
     """Write 60 x 40 grey pixels as an uncompressed TIFF; Pillow writes no big-endian ones by itself."""
-    tags = [
-        (256, 60),
-        (257, 40),
-        (258, bits),
-        (259, 1),
-        (262, 1),
-        (273, 200),
-        (277, 1),
-        (278, 40),
-        (279, len(data)),
-        (339, kind),
-    ]
-    fields = b"".join(struct.pack(f"{order}HHII", tag, 4, 1, value) for tag, value in tags)
+    tags = {256: 60, 257: 40, 258: bits, 259: 1, 262: 1, 273: 200, 277: 1, 278: 40, 279: len(data), 339: kind}
+    fields = b"".join(struct.pack(f"{order}HHII", tag, 4, 1, value) for tag, value in tags.items())
     head = (b"MM" if order == ">" else b"II") + struct.pack(f"{order}HI", 42, 8) + struct.pack(f"{order}H", len(tags))
     return (head + fields + bytes(4)).ljust(200, b"\0") + data
 
@@ -285,35 +247,28 @@ def tiff(data: bytes, *, bits: int, order: str = "<", kind: int = 1) -> bytes:
         png(MAX_PIXELS + 1, 1, b"", colour=0),
         b"P6\n50000 50000\n255\n" + bytes(100),
         struct.pack("<2sIHHIIiiHHIIiiII", b"BM", 1000, 0, 0, 54, 40, 50_000, 50_000, 1, 24, 0, 0, 0, 0, 0, 0),
-        b"GIF89a"
-        + struct.pack("<HHBBB", 65_535, 65_535, 0, 0, 0)
-        + b","
-        + struct.pack("<HHHHB", 0, 0, 65_535, 65_535, 0)
-        + b"\x08\x01\0\0;",
+        gif(65_535) + b"\x08\x01\0\0;",
     ],
     ids=["png", "png-wide", "ppm", "bmp", "gif"],
 )
-def test_decompression_bombs_are_refused_by_their_head(content: bytes) -> None:
+@pytest.mark.parametrize("limit", [Image.MAX_IMAGE_PIXELS, None])  # None: another library switched Pillow's check off
+def test_decompression_bombs_are_refused_by_their_head(
+    content: bytes, limit: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
     with pytest.raises(BadImageError, match=r"more than 178,956,970 pixels, a decompression bomb"):
         decode(content)
 
 
-def test_bombs_are_refused_even_where_pillows_own_check_is_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
-    with pytest.raises(BadImageError, match="decompression bomb"):
-        decode(png(50_000, 50_000, b""))
-
-
 def test_a_text_that_explodes_is_refused() -> None:
-    bomb = chunk(b"zTXt", b"note\0\0" + zlib.compress(bytes(200_000_000), 9))
+    bomb = chunk(b"zTXt", b"note\0\0" + zlib.compress(bytes(80_000_000), 1))
     with pytest.raises(BadImageError, match="cannot be decoded"):
         decode(png(2, 2, bytes(14), extra=bomb))
 
 
 def test_a_picture_without_pixels_is_refused() -> None:
-    empty = b"GIF89a" + struct.pack("<HHBBB", 0, 0, 0, 0, 0) + b"," + struct.pack("<HHHHB", 0, 0, 0, 0, 0) + b"\x02\0;"
     with pytest.raises(BadImageError):
-        decode(empty)
+        decode(gif(0) + b"\x02\0;")
 
 
 def test_large_and_corrupt_metadata_do_no_harm() -> None:
@@ -322,11 +277,8 @@ def test_large_and_corrupt_metadata_do_no_harm() -> None:
     profile = bytes(np.random.default_rng(1).integers(0, 256, 900_000, dtype=np.uint8))
     corrupt = b"Exif\0\0II*\0\x08\0\0\0\xff\xff" + bytes(range(256)) * 20
     large = b"Exif\0\0" + bytes(60_000)
-    for content in (
-        encode(image, "JPEG", icc_profile=profile),
-        encode(image, "JPEG", exif=corrupt),
-        encode(image, "JPEG", exif=large),
-    ):
+    for options in ({"icc_profile": profile}, {"exif": corrupt}, {"exif": large}):
+        content = encode(image, "JPEG", **options)
         decoded = decode(content)
         assert np.array_equal(np.asarray(decoded), plain)
         assert orientation(decoded) == 1
@@ -344,7 +296,7 @@ def test_threads_decode_at_once_and_leave_the_warnings_of_the_process_alone() ->
     contents = [encode(noise("P"), "PNG", transparency=bytes(range(256))), encode(noise(), "JPEG", exif=b"Exif\0\0II*")]
     before = list(warnings.filters)
     with ThreadPoolExecutor(8) as pool:
-        sizes = {image.size for image in pool.map(decode, contents * 200)}
+        sizes = {image.size for image in pool.map(decode, contents * 50)}
     assert sizes == {(60, 40)}
     assert warnings.filters == before
 

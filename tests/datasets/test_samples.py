@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from semscale.datasets.samples import Sample, SampleTable, Spool, repeated_rows, stratified_subset
@@ -81,6 +81,7 @@ def test_per_class_is_a_ceiling_and_comes_first() -> None:
     assert counts(stratified_subset(table(SIZES), per_class=10, limit=15)) == {"a": 5, "b": 5, "c": 4, "d": 1}
 
 
+@settings(max_examples=40)
 @given(st.lists(st.integers(0, 40), min_size=1, max_size=8).filter(lambda sizes: sum(sizes) > 0), st.integers(1, 200))
 def test_a_limit_is_met_exactly_and_no_class_gives_more_than_it_has(sizes: list[int], limit: int) -> None:
     by_name = {str(index): n for index, n in enumerate(sizes)}

@@ -1,12 +1,14 @@
-"""Images inside an archive of either kind, for those who need not know which: their names, and a reader."""
+"""Images in an archive, whatever its kind: their names, and a reader."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 from semscale.datasets.archives import tarred, zipped
+from semscale.datasets.archives.members import archive_kind
 from semscale.datasets.base import Reader
-from semscale.datasets.source import Entry, Notes
+from semscale.datasets.source import Entry, Notes, Options, Source
+from semscale.datasets.where import REMOTE_READS, location, stem
 
 
 def is_archive(path: str) -> bool:
@@ -16,6 +18,12 @@ def is_archive(path: str) -> bool:
     (True, False, False)
     """
     return path.partition("?")[0].lower().endswith((".zip", *tarred.ENDINGS))
+
+
+def open_source(path: str, options: Options) -> Source:
+    """Open an archive: ``<class>/...`` or ``<split>/<class>/...`` inside, or any names with a rule for the class."""
+    notes = Notes()
+    return Source(stem(path), archive_reader(path), archive_members(path, notes), notes, by_path=True, peel=True)
 
 
 def archive_members(path: str, notes: Notes | None = None) -> Iterator[Entry]:
@@ -30,8 +38,13 @@ def archive_members(path: str, notes: Notes | None = None) -> Iterator[Entry]:
 
 def archive_reader(path: str) -> Reader:
     """Return the reader for places that :func:`archive_members` gave."""
-    return zipped.open_reader(path) if _is_zip(path) else tarred.open_reader(path)
+    parallel = REMOTE_READS if "://" in path else 1
+    if _is_zip(path):
+        return zipped.ZipReader(location(path), parallel)
+    compressed = tarred.compression_of(path) != ""
+    return tarred.TarReader(location(path), 1 if compressed else parallel)
 
 
 def _is_zip(path: str) -> bool:
-    return path.partition("?")[0].lower().endswith(".zip")
+    # a self-extracting one begins with a program
+    return archive_kind(path) == "zip" or path.partition("?")[0].lower().endswith(".zip")

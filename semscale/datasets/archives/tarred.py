@@ -12,17 +12,9 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from semscale.datasets.archives.byte_ranges import read_gzip_range, read_range
-from semscale.datasets.archives.members import (
-    LINK,
-    SPECIAL,
-    archive_kind,
-    damaged,
-    member_name,
-    open_archive,
-    picks,
-)
-from semscale.datasets.source import Entry, Notes, Options, Source
-from semscale.datasets.where import MAX_FILE_BYTES, REMOTE_READS, TOO_LARGE, location, stem
+from semscale.datasets.archives.members import LINK, SPECIAL, archive_kind, damaged, member_name, open_archive, picks
+from semscale.datasets.source import Entry, Notes
+from semscale.datasets.where import MAX_FILE_BYTES, TOO_LARGE
 from semscale.errors import SemscaleError
 from semscale.redact import shown
 
@@ -55,18 +47,6 @@ class TarReader(NamedTuple):
         return (read_gzip_range if compression else read_range)(self.root + rest, int(offset), int(size))
 
 
-def open_source(path: str, options: Options) -> Source:
-    """Open a tar: ``<class>/...`` or ``<split>/<class>/...`` inside, or any names with a rule for the class."""
-    notes = Notes()
-    return Source(stem(path), open_reader(path), list_members(path, notes), notes, by_path=True, peel=True)
-
-
-def open_reader(path: str) -> TarReader:
-    """Return the reader of a tar."""
-    compression, path = compression_of(path), location(path)
-    return TarReader(path, REMOTE_READS if "://" in path and not compression else 1)
-
-
 def list_members(path: str, notes: Notes) -> Iterator[Entry]:
     """List the images of a tar; it raises SemscaleError where the tar is missing, damaged or cut off."""
     compression, end = compression_of(path), 0
@@ -85,7 +65,7 @@ def compression_of(path: str) -> str:
     """Return how a tar is compressed: "gzip", or "" for none."""
     kind = archive_kind(path)
     if kind not in ("", "gzip"):
-        hint = "zip:PATH reads zip archives" if kind == "zip" else "recompress it as .tar.gz, or make it a plain .tar"
+        hint = "recompress it as .tar.gz, or make it a plain .tar"
         raise SemscaleError(
             "this is not a tar archive", where=shown(path), found=kind, expected="a .tar or .tar.gz", hint=hint
         )

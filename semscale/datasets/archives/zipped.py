@@ -12,17 +12,9 @@ from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
 
 from semscale.datasets.archives.byte_ranges import read_range
-from semscale.datasets.archives.members import (
-    LINK,
-    SPECIAL,
-    archive_kind,
-    damaged,
-    member_name,
-    open_archive,
-    picks,
-)
-from semscale.datasets.source import Entry, Notes, Options, Source
-from semscale.datasets.where import MAX_FILE_BYTES, REMOTE_READS, TOO_LARGE, location, stem
+from semscale.datasets.archives.members import LINK, SPECIAL, damaged, member_name, open_archive, picks
+from semscale.datasets.source import Entry, Notes
+from semscale.datasets.where import MAX_FILE_BYTES, TOO_LARGE
 from semscale.errors import SemscaleError
 from semscale.redact import shown
 
@@ -68,21 +60,6 @@ class ZipReader(NamedTuple):
         return content
 
 
-def open_source(path: str, options: Options) -> Source:
-    """Open a zip: ``<class>/...`` or ``<split>/<class>/...`` inside, or any names with a rule for the class."""
-    notes = Notes()
-    return Source(stem(path), open_reader(path), list_members(path, notes), notes, by_path=True, peel=True)
-
-
-def open_reader(path: str) -> ZipReader:
-    """Return the reader of a zip."""
-    kind = archive_kind(path)
-    if kind not in ("zip", ""):  # a self-extracting one begins with a program
-        raise SemscaleError("this is not a zip archive", where=shown(path), found=kind, hint="tar:PATH reads tars")
-    path = location(path)
-    return ZipReader(path, REMOTE_READS if "://" in path else 1)
-
-
 def list_members(path: str, notes: Notes) -> Iterator[Entry]:
     """List the images of a zip in the order of its directory; it raises SemscaleError where that is damaged."""
     with open_archive(path) as file:
@@ -105,8 +82,7 @@ def _directory(file: BinaryIO, archive: str) -> list[zipfile.ZipInfo]:
         file.seek(0)
         if file.read(4) == b"PK\x03\x04":
             raise damaged(archive, "cut off: its directory is missing") from error
-        hint = "tar:PATH reads tars, folder:PATH folders"
-        raise SemscaleError("this is not a zip archive", where=archive, found=found, hint=hint) from error
+        raise SemscaleError("this is not a zip archive", where=archive, found=found) from error
     members = opened.infolist()
     start = max(0, file.seek(0, io.SEEK_END) - _MAX_COMMENT)
     file.seek(start)
