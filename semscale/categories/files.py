@@ -42,11 +42,7 @@ class LadderFile(BaseModel):
 
 
 def parse_ladder_file(content: object, where: str) -> LadderFile:
-    """Return the content of a ladder file in its schema.
-
-    Raises:
-        SemscaleError: for the first key that does not fit, with the step that it belongs to.
-    """
+    """Return the content of a ladder file in its schema; the first key that does not fit is refused."""
     try:
         return LadderFile.model_validate(content)
     except ValidationError as error:
@@ -63,26 +59,18 @@ def parse_ladder_file(content: object, where: str) -> LadderFile:
 
 
 def read_json(path: Path) -> object:
-    """Read the content of a ladder file, unchecked.
-
-    Raises:
-        SemscaleError: when the file cannot be read or is no JSON.
-    """
+    """Read a JSON file, unchecked."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         found = error.strerror or str(error)
-        raise SemscaleError("cannot read the ladder file", where=str(path), found=found) from error
+        raise SemscaleError("cannot read the file", where=str(path), found=found) from error
     except ValueError as error:
-        raise SemscaleError("the ladder file is no JSON", where=str(path), found=str(error)) from error
+        raise SemscaleError("the file is no JSON", where=str(path), found=str(error)) from error
 
 
 def read_ladder(path: Path) -> Ladder:
-    """Read and check a ladder file.
-
-    Raises:
-        SemscaleError: when the file cannot be read, is no JSON, or is no ladder (see :func:`parse_ladder`).
-    """
+    """Read and check a ladder file, see :func:`parse_ladder`."""
     return parse_ladder(read_json(path), str(path))
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import io
-import os
 import shutil
 import tempfile
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from platformdirs import user_cache_path
 
 from semscale.errors import SemscaleError
 
@@ -48,18 +49,9 @@ _LEXNAMES = (
 
 
 def find_wordnet() -> Path | None:
-    """Return where WordNet lies, or None.
-
-    NLTK's corpus is looked for on ``nltk.data.path``; the system's files (Debian's ``wordnet-base``) hold the
-    same WordNet 3.0 database under /usr/share/wordnet.
-    """
-    import nltk
-
-    for name in ("corpora/wordnet", "corpora/wordnet.zip"):
-        try:
-            return Path(str(nltk.data.find(name)))
-        except LookupError:
-            continue
+    """Return where WordNet is: in NLTK's data, or in the system's files (Debian's ``wordnet-base``), else None."""
+    if (corpus := _corpus(["wordnet"])) is not None:
+        return Path(str(corpus))
     return SYSTEM_WORDNET if (SYSTEM_WORDNET / "data.noun").exists() else None
 
 
@@ -68,13 +60,10 @@ def open_wordnet() -> Any:
 
     Looked for in this order: NLTK's data folders; the system's files, which NLTK only reads from a folder of its own,
     so they are copied (33 MB) to the cache folder once; a download by NLTK.
-
-    Raises:
-        SemscaleError: when none of these has it.
     """
     place = _corpus(["wordnet"])
     if place is None and all((SYSTEM_WORDNET / name).exists() for name in _SYSTEM_FILES):
-        _add_data_folder(_copy_system_files(_cache_folder()))
+        _add_data_folder(_copy_system_files(user_cache_path("semscale") / "nltk_data"))
         place = _corpus(["wordnet"])
     if place is None and _download("wordnet"):
         place = _corpus(["wordnet"])
@@ -88,11 +77,7 @@ def open_wordnet() -> Any:
 
 
 def open_languages() -> Any:
-    """Return NLTK's reader of WordNet together with the lemma names of other languages.
-
-    Raises:
-        SemscaleError: when WordNet or the Open Multilingual WordNet is not there and cannot be downloaded.
-    """
+    """Return NLTK's reader of WordNet together with the lemma names of other languages."""
     if _corpus(_LANGUAGES) is None and not (_download(_LANGUAGES[0]) and _corpus(_LANGUAGES)):
         raise SemscaleError(
             "the Open Multilingual WordNet is not on this machine and could not be downloaded",
@@ -125,11 +110,6 @@ def _reader(place: Any, languages: Any) -> Any:
             warnings.simplefilter("ignore")  # that other languages are missing; only their strategy needs them
             _readers[key] = WordNetCorpusReader(place, others)
     return _readers[key]
-
-
-def _cache_folder() -> Path:
-    cache_home = os.environ.get("XDG_CACHE_HOME")
-    return (Path(cache_home) if cache_home else Path.home() / ".cache") / "semscale" / "nltk_data"
 
 
 def _add_data_folder(folder: Path) -> None:

@@ -44,9 +44,9 @@ def test_repeated_descriptors_close_up_and_are_reported(tmp_path: Path) -> None:
     ("content", "message"),
     [
         ({"cat": ["fur"]}, "lacks a class"),
-        ({"cat": ["fur"], "dog": "tail"}, "no list of texts"),
-        ({"cat": ["fur"], "dog": [" "]}, "no list of texts"),
-        ([1], "another form"),
+        ({"cat": ["fur"], "dog": "tail"}, "does not fit its format"),
+        ({"cat": ["fur"], "dog": [" "]}, "does not fit its format"),
+        ([1], "does not fit its format"),
     ],
 )
 def test_descriptors_of_another_form_are_refused(tmp_path: Path, content: object, message: str) -> None:

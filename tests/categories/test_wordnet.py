@@ -163,7 +163,7 @@ def test_nltks_own_data_come_first(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     with zipfile.ZipFile(zipped, "w") as archive:
         archive.writestr("wordnet/lexnames", wordnet.lexnames())
     monkeypatch.setattr(nltk.data, "path", [str(tmp_path)])
-    assert wordnet.find_wordnet() == zipped
+    assert wordnet.find_wordnet() == zipped / "wordnet"
     assert "wordnet.zip" in str(wordnet._corpus(["wordnet"]))
 
 

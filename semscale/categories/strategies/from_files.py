@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Annotated
 
-from semscale.categories.files import read_ladder
+from pydantic import StringConstraints, TypeAdapter, ValidationError
+
+from semscale.categories.files import read_json, read_ladder
 from semscale.categories.ladder import Ladder
 from semscale.categories.registry import Category, StrategyContext, context_strategy, read_option
 from semscale.errors import SemscaleError
 from semscale.text import text_key
+
+_Text = Annotated[str, StringConstraints(pattern=r"\S")]
 
 
 @context_strategy("descriptors", options=("path",), places=False)
@@ -21,9 +25,6 @@ def descriptors(context: StrategyContext) -> Mapping[str, list[Category]]:
     A text that names its class ("a hen with red feathers") is taken as it is; any other ("red feathers") is put
     behind the class name, "hen, red feathers", because alone it would stand for every class that has them (Menon and
     Vondrick 2022 join name and descriptor too). Classes of the file that the dataset lacks are passed over.
-
-    Raises:
-        SemscaleError: when the file cannot be read, has another form, or lacks a class.
     """
     path: Path = read_option(context.options, "path", Path, "strategy descriptors").expanduser()
     texts = _read_descriptors(path)
@@ -42,23 +43,16 @@ def descriptors(context: StrategyContext) -> Mapping[str, list[Category]]:
 
 
 def _read_descriptors(path: Path) -> dict[str, list[str]]:
-    form = '{"class": ["text", ...], ...}'
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        found = error.strerror or str(error)
-        raise SemscaleError("cannot read the descriptors file", where=str(path), found=found) from error
-    except ValueError as error:
-        raise SemscaleError("the descriptors file is no JSON", where=str(path), found=str(error)) from error
-    if not isinstance(content, dict):
+        content = TypeAdapter(dict[str, list[_Text]]).validate_python(read_json(path))
+    except ValidationError as error:
+        detail = error.errors()[0]
         raise SemscaleError(
-            "the descriptors file has another form", where=str(path), found=type(content).__name__, expected=form
-        )
-    for name, texts in content.items():
-        if not isinstance(texts, list) or not all(isinstance(text, str) and text.strip() for text in texts):
-            raise SemscaleError(
-                "a class's descriptors are no list of texts", where=str(path), found=f"class {name!r}", expected=form
-            )
+            f"the descriptors file does not fit its format: {detail['msg']}",
+            where=": ".join([str(path), *map(str, detail["loc"])]),
+            found=repr(detail["input"])[:80],
+            expected='{"class": ["text", ...], ...}',
+        ) from None
     return {text_key(name): texts for name, texts in content.items()}
 
 
@@ -74,9 +68,6 @@ def file(context: StrategyContext) -> Mapping[str, list[Category | None]]:
     What a step of the file adds to a class takes as many places as the step's scale rises; places that a class leaves
     empty stay so. Thus linear scales give the category sets of the file again at its own scales. The first texts are
     the file's, even where they are not the class names.
-
-    Raises:
-        SemscaleError: when the file is no ladder, or its classes are not those of the dataset.
     """
     path: Path = read_option(context.options, "path", Path, "strategy file").expanduser()
     ladder = read_ladder(path)

@@ -14,11 +14,7 @@ FIELDS = ("c", "C", "cs", "domain")
 
 
 def check_template(template: str, where: str) -> None:
-    """Refuse a template with other fields than :data:`FIELDS`, and one that does not name the class.
-
-    Raises:
-        SemscaleError: naming the template and the field.
-    """
+    """Refuse a template with other fields than :data:`FIELDS`, and one that does not name the class."""
     try:
         parts = [part for part in string.Formatter().parse(template) if part[1] is not None]
     except ValueError as error:
@@ -42,9 +38,6 @@ def fill_templates(class_name: str, domain: str, templates: Sequence[str], where
 
     The class name stays as it stands in the dataset, underscores included, so that the categories differ from it by
     the template only.
-
-    Raises:
-        SemscaleError: for a template with the wrong fields, and for {domain} with a blank domain.
 
     >>> made = fill_templates("fire truck", "vehicle", ["{C}, a {domain}", "photo of {cs}"], "demo")
     >>> [category.text for category in made]
@@ -70,31 +63,10 @@ _PREFIXES = ("", "Large ", "Small ", "Medium ", "{domain} ", "Tiny ")
 """What stands before the class name, in published order; each comes with the name, then with its plural."""
 
 
-def _fill(class_name: str, plural_name: str, domain: str, plural_mark: str) -> Iterator[Category]:
-    """Yield the 12 categories of a class: each prefix with the class name, then with its plural.
-
-    Args:
-        class_name: as it stands in the dataset; it is not changed.
-        plural_name: the plural to use.
-        domain: the word for what all classes are; its first letter is made a capital, as published.
-        plural_mark: how provenance writes the plural, such as "{c}s".
-
-    Raises:
-        SemscaleError: when the domain word is blank.
-    """
-    if not domain.strip():
-        raise SemscaleError(
-            "the templates need a word for what all classes are",
-            found=f"domain {domain!r}",
-            expected="a noun such as animal, flower or vehicle",
-            hint="give the dataset a domain",
-        )
-    shown_domain = domain.strip()
-    shown_domain = shown_domain[0].upper() + shown_domain[1:]
-    for prefix in _PREFIXES:
-        words = prefix.format(domain=shown_domain)
-        yield Category(words + class_name, f"{prefix}{{c}}")
-        yield Category(words + plural_name, f"{prefix}{plural_mark}")
+def _published(class_name: str, domain: str, plural_field: str, where: str) -> list[Category]:
+    templates = [prefix + name for prefix in _PREFIXES for name in ("{c}", plural_field)]
+    # the domain word begins with a capital, as published
+    return list(fill_templates(class_name, domain.strip()[:1].upper() + domain.strip()[1:], templates[1:], where))
 
 
 @strategy("templates")
@@ -106,7 +78,7 @@ def templates(class_name: str, domain: str) -> Sequence[Category]:
     >>> [category.text for category in templates("cross", "shape")][6:10]
     ['Medium cross', 'Medium crosss', 'Shape cross', 'Shape crosss']
     """
-    return list(_fill(class_name, f"{class_name}s", domain, "{c}s"))
+    return _published(class_name, domain, "{c}s", "strategy templates")
 
 
 @strategy("templates-fixed")
@@ -119,7 +91,8 @@ def templates_fixed(class_name: str, domain: str) -> Sequence[Category]:
     >>> [category.text for category in templates_fixed("wolf", "animal")][:4]
     ['wolf', 'wolves', 'Large wolf', 'Large wolves']
     """
-    return list(_fill(class_name, plural(class_name), domain, "{plural}"))
+    made = _published(class_name, domain, "{cs}", "strategy templates-fixed")
+    return [Category(category.text, category.provenance.replace("{cs}", "{plural}")) for category in made]
 
 
 PLAIN = (
