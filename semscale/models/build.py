@@ -36,25 +36,19 @@ def build_source(source: ModelSource) -> tuple[Any, Any, Any]:
             raise SemscaleError(what, where="--model", found=summarize(error), hint=hint) from error
         except Exception as error:
             raise _failure(source, error) from error
-    if source.kind in (FILE, DIRECTORY):
+    if not online:
         path = Path(source.location)
-        weights = path if source.kind == FILE else weights_in(path)
-        if weights is not None:
-            check_same_shapes(weights, model)
+        check_same_shapes(path if source.kind == FILE else weights_in(path), model)
     return model, preprocess, tokenizer
 
 
 def _open_clip_arguments(source: ModelSource) -> tuple[str, dict[str, Any]]:
-    if source.kind == HUB:
-        return f"hf-hub:{source.location}", {}
-    if source.kind == DIRECTORY:
-        return f"local-dir:{source.location}", {}
-    options: dict[str, Any] = {"pretrained": source.location}
+    architecture, location = source.architecture, source.location
+    if source.kind in (HUB, DIRECTORY):
+        return f"{source.kind}:{location}", {}
     if source.kind == TAG:
-        options["force_quick_gelu"] = needs_quick_gelu(source.architecture, source.location)
-    else:
-        options |= agreed_preprocess(source.architecture)
-    return source.architecture, options
+        return architecture, {"pretrained": location, "force_quick_gelu": needs_quick_gelu(architecture, location)}
+    return architecture, {"pretrained": location, **agreed_preprocess(architecture)}
 
 
 def needs_quick_gelu(architecture: str, tag: str) -> bool:
@@ -87,38 +81,31 @@ def hub_offline_unless_reachable() -> Iterator[None]:
     """
     from huggingface_hub import constants
 
-    before = constants.HF_HUB_OFFLINE
-    constants.HF_HUB_OFFLINE = before or not _reachable(constants.ENDPOINT)
+    before, hub = constants.HF_HUB_OFFLINE, urlsplit(constants.ENDPOINT)
+    if hub.scheme not in getproxies():  # behind a proxy only the proxy can tell
+        try:
+            port = hub.port or (443 if hub.scheme == "https" else 80)
+            socket.create_connection((hub.hostname or "", port), timeout=5.0).close()
+        except OSError:
+            constants.HF_HUB_OFFLINE = True
     try:
         yield
     finally:
         constants.HF_HUB_OFFLINE = before
 
 
-def _reachable(endpoint: str) -> bool:
-    address = urlsplit(endpoint)
-    if address.scheme in getproxies():
-        return True  # behind a proxy only the proxy can tell
-    port = address.port or (443 if address.scheme == "https" else 80)
-    try:
-        with socket.create_connection((address.hostname or "", port), timeout=5.0):
-            return True
-    except OSError:
-        return False
-
-
 def _failure(source: ModelSource, error: Exception) -> SemscaleError:
-    """Say in one sentence what open_clip could not do."""
     cause: BaseException = error
     while cause.__cause__ is not None:
         cause = cause.__cause__
     found = f"{type(cause).__name__}: {' '.join(str(cause).split())[:300]}"
-    what, hint = "the model cannot be built with these weights", "name the architecture that they were trained with"
     if source.kind in (TAG, HUB):
         what = "the weights cannot be fetched from the model hub"
-        hint = "check the name and the network; on a machine without one, copy the weights and use "
-        hint += "ARCH::/path/to/weights.safetensors"
-    elif "state_dict" in str(error):
-        what = "the weights do not belong to this architecture"
-    where = source.name if source.kind in (TAG, HUB) else source.location
-    return SemscaleError(what, where=where, found=found, hint=hint)
+        hint = "check name and network; without one, copy the weights and use ARCH::/path/to/weights.safetensors"
+        return SemscaleError(what, where=source.name, found=found, hint=hint)
+    misfit = "state_dict" in str(error)
+    what = (
+        "the weights do not belong to this architecture" if misfit else "the model cannot be built with these weights"
+    )
+    hint = "name the architecture that they were trained with"
+    return SemscaleError(what, where=source.location, found=found, hint=hint)

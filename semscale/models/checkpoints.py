@@ -33,13 +33,16 @@ def quiet_libraries() -> Iterator[None]:
         logging.disable(previous)
 
 
-def weights_in(directory: Path) -> Path | None:
-    """Return the weights file that open_clip picks in a model directory; None if there is none."""
+def weights_in(directory: Path) -> Path:
+    """Return the weights file that open_clip picks in a model directory."""
     from open_clip.factory import _find_checkpoint_in_dir
 
     with quiet_libraries():
         found = _find_checkpoint_in_dir(directory)
-    return Path(found) if found else None
+    if not found:
+        expected = "open_clip_model.safetensors (or another .safetensors, .bin or .pth file)"
+        raise SemscaleError("no weights in the model directory", where=str(directory), expected=expected)
+    return Path(found)
 
 
 def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
@@ -80,12 +83,9 @@ def check_same_shapes(path: Path, model: torch.nn.Module) -> None:
     own = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     for name, shape in read_shapes(path).items():
         if name in own and own[name] != shape and sorted((own[name], shape)) != [(), (1,)]:
-            raise SemscaleError(
-                "the weights belong to another image size or context length than the architecture's",
-                where=str(path),
-                found=f"{name} {list(shape)}",
-                expected=f"{name} {list(own[name])}",
-            )
+            what = "the weights belong to another image size or context length than the architecture's"
+            found, expected = f"{name} {list(shape)}", f"{name} {list(own[name])}"
+            raise SemscaleError(what, where=str(path), found=found, expected=expected)
 
 
 def _safetensors_shapes(path: Path) -> dict[str, tuple[int, ...]]:

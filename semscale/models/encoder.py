@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -42,7 +43,8 @@ class BatchEncoder:
         self._device = torch.device(identity.device)
         self.minibatch_size = minibatch_size or minibatch_rows(identity.device, identity.image_size)
         self.reader = PixelReader(loaded.preprocess, identity.image_size)
-        self.info: dict[str, Any] = identity.to_json() | {
+        self.info: dict[str, Any] = asdict(identity) | {
+            "image_size": list(identity.image_size),
             "minibatch_size": self.minibatch_size,
             "fixed_shapes": True,
             "packed": True,

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import platform
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,26 +23,13 @@ Tokenizer = Callable[[list[str]], torch.Tensor]
 
 
 @dataclass(frozen=True)
-class PreprocessSpec:
-    """How an image becomes pixels: resize (`resize_mode`, `interpolation`), centre-crop to `size`, `mode`, mean, std.
-
-    `size` is (height, width) in pixels; `mean` and `std` are per channel on the 0..1 scale.
-    """
-
-    size: tuple[int, int]
-    mode: str
-    interpolation: str
-    resize_mode: str
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-
-
-@dataclass(frozen=True)
 class ModelIdentity:
     """What an embedding depends on: the weights, how pixels are made, and the precision; and where it runs.
 
     `weights_sha256` is taken over the float32 tensors of the loaded model (:func:`hash_weights`), so it does not
     depend on the file format; `logit_scale` is the multiplier itself (100 for OpenAI's models), not its logarithm.
+    `preprocess` is plain JSON: resize (`resize_mode`, `interpolation`), centre-crop to `size` (height, width in
+    pixels), `mode`, and `mean` and `std` per channel on the 0..1 scale.
     """
 
     name: str
@@ -53,15 +39,10 @@ class ModelIdentity:
     image_size: tuple[int, int]
     context_length: int
     logit_scale: float
-    preprocess: PreprocessSpec
+    preprocess: dict[str, Any]
     dtype: str
     device: str
     device_name: str
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain lists, numbers and strings that survive `json.dumps` unchanged."""
-        plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))
-        return plain
 
 
 @dataclass(frozen=True)
@@ -104,7 +85,8 @@ def load_model(name: str, device: str = "cpu", dtype: str | None = None) -> Load
     else:
         model, preprocess, tokenizer = build_source(source)
     model.eval().requires_grad_(False)
-    spec = _preprocess_spec(model.visual)
+    preprocess_spec = _preprocess_spec(model.visual.preprocess_cfg)
+    height, width = preprocess_spec["size"]
     context_length = int(getattr(tokenizer, "context_length", None) or model.context_length)
     with torch.inference_mode():
         embedding_dim = int(model.encode_text(torch.zeros(1, context_length, dtype=torch.long)).shape[-1])
@@ -113,10 +95,10 @@ def load_model(name: str, device: str = "cpu", dtype: str | None = None) -> Load
         architecture=source.architecture,
         weights_sha256=hash_weights(model.state_dict()),
         embedding_dim=embedding_dim,
-        image_size=spec.size,
+        image_size=(height, width),
         context_length=context_length,
         logit_scale=float(model.logit_scale.detach().float().exp()) if hasattr(model, "logit_scale") else 1.0,
-        preprocess=spec,
+        preprocess=preprocess_spec,
         dtype=dtype,
         device=str(target),
         device_name=_device_name(target),
@@ -124,12 +106,9 @@ def load_model(name: str, device: str = "cpu", dtype: str | None = None) -> Load
     try:
         model.to(device=target, dtype=DTYPES[dtype])
     except torch.OutOfMemoryError as error:
-        raise SemscaleError(
-            "the model does not fit into the memory of the GPU",
-            where=f"{target} ({identity.device_name})",
-            found=summarize(error),
-            hint="fewer replicas, --dtype fp16, or a smaller model",
-        ) from error
+        what, where = "the model does not fit into the memory of the GPU", f"{target} ({identity.device_name})"
+        hint = "fewer replicas, --dtype fp16, or a smaller model"
+        raise SemscaleError(what, where=where, found=summarize(error), hint=hint) from error
     return LoadedModel(model, preprocess, tokenizer, identity)
 
 
@@ -162,14 +141,10 @@ def pick_device(device: str) -> torch.device:
     if kind == "cpu":
         return torch.device("cpu")
     if not torch.cuda.is_available():
-        cuda = torch.version.cuda
-        why = f"(CUDA {cuda}), but no GPU or no driver" if cuda else "is a build without CUDA"
-        raise SemscaleError(
-            "this machine has no CUDA device that torch can use",
-            where="--device",
-            found=f"torch {torch.__version__} {why}",
-            hint="use --device cpu, or mend the NVIDIA driver (check with `nvidia-smi`)",
-        )
+        what, found = "this machine has no CUDA device that torch can use", f"torch {torch.__version__}"
+        found += f" (CUDA {torch.version.cuda}), no GPU or driver" if torch.version.cuda else ", a build without CUDA"
+        hint = "use --device cpu, or mend the NVIDIA driver (check with `nvidia-smi`)"
+        raise SemscaleError(what, where="--device", found=found, hint=hint)
     last, index = torch.cuda.device_count() - 1, int(number or 0)
     if index > last:
         raise SemscaleError("no such CUDA device", where="--device", found=device, expected=f"cuda:0 to cuda:{last}")
@@ -186,15 +161,13 @@ def _device_name(device: torch.device) -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
-def _preprocess_spec(visual: Any) -> PreprocessSpec:
-    cfg: dict[str, Any] = visual.preprocess_cfg
+def _preprocess_spec(cfg: dict[str, Any]) -> dict[str, Any]:
     size = cfg["size"]
-    height, width = size[-2:] if isinstance(size, (tuple, list)) else (size, size)
-    return PreprocessSpec(
-        size=(int(height), int(width)),
-        mode=cfg.get("mode", "RGB"),
-        interpolation=cfg.get("interpolation", "bicubic"),
-        resize_mode=cfg.get("resize_mode", "shortest"),
-        mean=tuple(float(v) for v in cfg["mean"]),
-        std=tuple(float(v) for v in cfg["std"]),
-    )
+    return {
+        "size": [int(v) for v in size[-2:]] if isinstance(size, (tuple, list)) else [int(size)] * 2,
+        "mode": cfg.get("mode", "RGB"),
+        "interpolation": cfg.get("interpolation", "bicubic"),
+        "resize_mode": cfg.get("resize_mode", "shortest"),
+        "mean": [float(v) for v in cfg["mean"]],
+        "std": [float(v) for v in cfg["std"]],
+    }

@@ -50,6 +50,7 @@ def vit_semscale_mini(
     """
     if pretrained:
         raise ValueError("vit_semscale_mini has no timm weights; use semscale.models.mini.load_mini")
+    stem = ConvStem(depth=5, channels=(24, 48, 48, 96, 96), stride=(2, 2, 1, 2, 1))
     tower = VisionTransformer(
         img_size=IMAGE_SIZE,
         patch_size=1,
@@ -59,9 +60,7 @@ def vit_semscale_mini(
         embed_dim=96,
         depth=3,
         num_heads=3,
-        embed_layer=partial(
-            HybridEmbed, backbone=ConvStem(depth=5, channels=(24, 48, 48, 96, 96), stride=(2, 2, 1, 2, 1))
-        ),
+        embed_layer=partial(HybridEmbed, backbone=stem),
     )
     # open_clip's timm adapter asks a tower for this; without pool_size it takes the output as one vector per image.
     tower.default_cfg = {"architecture": "vit_semscale_mini", "input_size": (3, IMAGE_SIZE, IMAGE_SIZE)}
@@ -91,16 +90,13 @@ def load_mini(weights: Path = WEIGHTS) -> tuple[open_clip.CLIP, Preprocess, open
 
     The preprocessing turns a Pillow image into a (3, 40, 40) tensor, the tokenizer n texts into (n, 77) token numbers.
     """
-    if not weights.is_file():
-        what, hint = "the weights of the bundled model are missing", "install semscale again, or train them: "
-        raise SemscaleError(what, where=str(weights), hint=hint + "python -m semscale.training.mini")
     check_digest(weights)
     model = build_mini()
     try:
         model.load_state_dict(load_compact(weights))
     except Exception as error:  # safetensors, torch and our reader each raise their own kind
-        what = f"the weights of {NAME} cannot be read"
-        raise SemscaleError(what, where=str(weights), found=summarize(error)) from error
+        what, hint = f"the weights of {NAME} cannot be read", "python -m semscale.training.mini trains them anew"
+        raise SemscaleError(what, where=str(weights), found=summarize(error), hint=hint) from error
     model.eval()
     preprocess, tokenizer = mini_transforms(model)
     return model, preprocess, tokenizer

@@ -78,22 +78,14 @@ def _parse_directory(name: str) -> ModelSource:
     path = Path(name.removeprefix("local-dir:")).expanduser()
     config = path / "open_clip_config.json"
     if not config.is_file():
-        raise SemscaleError(
-            "this is not the directory of an open_clip model",
-            where=str(path),
-            found="no open_clip_config.json" if path.is_dir() else "no such directory",
-            expected="open_clip_config.json beside open_clip_model.safetensors",
-        )
+        expected = "open_clip_config.json beside open_clip_model.safetensors"
+        raise SemscaleError("this is not the directory of an open_clip model", where=str(path), expected=expected)
     try:
         dict(json.loads(config.read_text(encoding="utf-8"))["model_cfg"])
     except (ValueError, KeyError, TypeError) as error:
         what, found = "not the configuration of an open_clip model", f"{type(error).__name__}: {error}"
         raise SemscaleError(what, where=str(config), found=found, expected="JSON with model_cfg") from error
-    weights = weights_in(path)
-    if weights is None:
-        expected = "open_clip_model.safetensors (or another .safetensors, .bin or .pth file)"
-        raise SemscaleError("no weights in the model directory", where=str(path), expected=expected)
-    read_shapes(weights)
+    read_shapes(weights_in(path))
     resolved = path.resolve()
     return ModelSource(DIRECTORY, name, resolved.name, str(resolved))
 

@@ -39,7 +39,7 @@ from semscale.models.encoder import BatchEncoder
 from semscale.models.loading import load_model
 from semscale.serving.config import ServeConfig
 from semscale.serving.process import say
-from semscale.serving.request_decoding import DecodedRequest, RequestDecoder, unpack_images
+from semscale.serving.request_decoding import DecodedRequest, decode_request, unpack_images
 
 INFO_TAG = "semscale_info"
 
@@ -47,8 +47,8 @@ INFO_TAG = "semscale_info"
 class SemscaleEncoder(CLIPEncoder):  # type: ignore[misc]
     """clip-server's CLIPEncoder with a model from :func:`semscale.models.loading.load_model`.
 
-    Of the settings those of the model count; `num_threads` are the CPU threads of the model and, up to 8, of the
-    decoding of images. `kwargs` is what jina hands to every executor.
+    Of the settings those of the model count; `num_threads` are the CPU threads of the model and, up to 8, of decoding.
+    `kwargs` is what jina hands to every executor.
     """
 
     def __init__(self, config: ServeConfig, **kwargs: Any) -> None:
@@ -58,8 +58,8 @@ class SemscaleEncoder(CLIPEncoder):  # type: ignore[misc]
             torch.set_num_threads(config.num_threads)
         loaded = load_model(config.model, config.device, config.dtype)
         self.encoder = BatchEncoder(loaded, config.minibatch_size, config.compiled)
-        self._decoder = RequestDecoder(self.encoder, min(8, torch.get_num_threads()))
-        self._decoding = ThreadPoolExecutor(2, thread_name_prefix="prepare")
+        # Requests are decoded beside each other, and while another one is computed.
+        self._decoding = ThreadPoolExecutor(min(8, torch.get_num_threads()) + 1, thread_name_prefix="decode")
         # One thread computes: two would share the same cores, and torch keeps a pool per calling thread.
         self._computing = ThreadPoolExecutor(1, thread_name_prefix="model")
 
@@ -109,14 +109,12 @@ class SemscaleEncoder(CLIPEncoder):  # type: ignore[misc]
 
     def close(self) -> None:
         """End the threads."""
-        self._decoder.close()
         for pool in (self._decoding, self._computing):
             pool.shutdown(wait=False, cancel_futures=True)
 
     async def _embed(self, docs: Sequence[Document]) -> None:
         """Set the embedding of each document, or raise for the whole request before the model has run."""
         with _reported():
-            # Decoding the next request overlaps with computing this one.
             decoded = await asyncio.get_running_loop().run_in_executor(self._decoding, self._decode, docs)
             if decoded.pixels is not None:
                 rows = await self._compute(self._encode_images, decoded.pixels)
@@ -132,7 +130,7 @@ class SemscaleEncoder(CLIPEncoder):  # type: ignore[misc]
 
     def _decode(self, docs: Sequence[Document]) -> DecodedRequest:
         with self.monitor(name="preprocess_seconds", documentation="images and texts preprocess time in seconds"):
-            return self._decoder.decode(docs)
+            return decode_request(docs, self.encoder)
 
     def _encode_images(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         with self.monitor(name="encode_images_seconds", documentation="images encode time in seconds"):

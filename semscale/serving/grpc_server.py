@@ -129,10 +129,10 @@ class RequestHandler:
         except Exception as error:
             request.add_exception(error, self._executor)
         for route in request.routes:
+            # clip-client's profile() divides by the difference in whole milliseconds
             route.end_time.GetCurrentTime()
-            if route.end_time.ToMilliseconds() <= route.start_time.ToMilliseconds():
-                # clip-client's profile() divides by the difference in whole milliseconds
-                route.end_time.FromMilliseconds(route.start_time.ToMilliseconds() + 1)
+            after = max(route.end_time.ToMilliseconds(), route.start_time.ToMilliseconds() + 1)
+            route.end_time.FromMilliseconds(after)
         return request
 
 

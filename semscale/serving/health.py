@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
-from urllib.parse import urlsplit
 
 from semscale.access import Access, read_access, tls_fault, wants_tls
 from semscale.errors import SemscaleError
@@ -41,8 +41,10 @@ def probe_server(url: str, timeout: float = 10.0, access: Access | None = None) 
 
 def _post(url: str, endpoint: str, text: str, timeout: float, access: Access | None) -> Any:
     """Send one document to an endpoint and return the answer."""
+    if not (address := re.fullmatch(r"(grpcs?)://((?:\[[\da-fA-F:.]+\]|[^/:@\s]+):\d{1,5})/?", url)):
+        raise SemscaleError("not the address of a clip-server", found=url, expected="grpc://host:port")
+    scheme, target = address.groups()
     access = read_access() if access is None else access
-    target, secure = _address(url)
     prepare_environment()
     import grpc  # type: ignore[import-untyped]
     from docarray import Document, DocumentArray
@@ -53,11 +55,11 @@ def _post(url: str, endpoint: str, text: str, timeout: float, access: Access | N
     request.header.exec_endpoint = endpoint
     request.data.docs = DocumentArray([Document(text=text)])
     options = [("grpc.enable_http_proxy", 0), ("grpc.max_receive_message_length", 1 << 24)]
-    if secure:
-        channel = grpc.secure_channel(target, grpc.ssl_channel_credentials(access.authority), options=options)
-    else:
-        channel = grpc.insecure_channel(target, options=options)
-    with channel:
+    credentials = grpc.ssl_channel_credentials(access.authority)
+    secure = scheme == "grpcs"
+    with (
+        grpc.secure_channel(target, credentials, options) if secure else grpc.insecure_channel(target, options)
+    ) as channel:
         try:
             stub = jina_pb2_grpc.JinaSingleDataRequestRPCStub(channel)
             return stub.process_single_data(request, timeout=timeout, metadata=access.metadata)
@@ -72,15 +74,3 @@ def _post(url: str, endpoint: str, text: str, timeout: float, access: Access | N
             found = f"{error.code().name}: {details[:200]}"
             hint = "is it running there? `semscale serve --port PORT` starts one"
             raise SemscaleError("the clip-server does not answer", where=url, found=found, hint=hint) from error
-
-
-def _address(url: str) -> tuple[str, bool]:
-    parts = urlsplit(url)
-    try:
-        port = parts.port
-    except ValueError:
-        port = None
-    if parts.scheme not in ("grpc", "grpcs") or not parts.hostname or port is None:
-        raise SemscaleError("not the address of a clip-server", found=url, expected="grpc://host:port")
-    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-    return f"{host}:{port}", parts.scheme == "grpcs"

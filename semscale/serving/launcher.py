@@ -13,8 +13,6 @@ from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from semscale.access import TOKEN_VARIABLE
 from semscale.errors import SemscaleError
 from semscale.serving.config import ServeConfig
@@ -43,25 +41,12 @@ class ServerHandle:
         """The address of the first server."""
         return self.urls[0]
 
-    def replica_pids(self) -> list[int]:
-        """List the server processes in the order of their addresses; one that is being started again may be missing."""
-        numbers = {}
-        with contextlib.suppress(psutil.NoSuchProcess):
-            for child in psutil.Process(self.process.pid).children():
-                with contextlib.suppress(psutil.NoSuchProcess, IndexError, ValueError, KeyError):
-                    numbers[json.loads(child.cmdline()[-1])["number"]] = child.pid
-        return [numbers[number] for number in sorted(numbers)]
-
-    def pids(self) -> list[int]:
-        """List all living processes; zombies, which only wait to be reaped, do not count."""
-        return living_in_group(self.process.pid)
-
     def is_running(self) -> bool:
         """Whether the process that looks after the servers lives."""
         return self.process.poll() is None
 
     def stop(self, timeout: float = 10.0) -> None:
-        """End the servers: politely, then after `timeout` seconds by force; it is safe to call it twice."""
+        """End the servers, after `timeout` seconds by force; it is safe to call it twice."""
         if self.is_running():
             self.process.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -111,23 +96,12 @@ def launch_server(model: str, *, log_file: Path, **options: Any) -> ServerHandle
     return handle
 
 
-def living_in_group(group: int) -> list[int]:
-    """List the processes of a process group, oldest first, without zombies."""
-    pids = []
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError, PermissionError):
-            if os.getpgid(process.pid) == group and process.status() != psutil.STATUS_ZOMBIE:
-                pids.append(process.pid)
-    return sorted(pids)
-
-
 def _wait_until_ready(handle: ServerHandle, events: Connection) -> tuple[list[str], dict[str, Any]]:
     """Return the addresses and the info that the servers send when they are ready; raise what they say otherwise."""
     log = handle.log_file
     if not events.poll(_READY_SECONDS):
         what = f"the clip-server was not ready after {_READY_SECONDS:g} seconds"
-        hint = f"a large model needs longer to load; its log: {log}"
-        raise SemscaleError(what, found=_last_lines(log), hint=hint)
+        raise SemscaleError(what, found=_last_lines(log), hint=f"its log: {log}")
     try:
         message = events.recv()
     except EOFError:

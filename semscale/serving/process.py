@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+VISIBLE = "CUDA_VISIBLE_DEVICES"
+
 # read by jina, torch and the hub client when they are imported
 _ENVIRONMENT = {
     # no look-ups of newer versions and no usage reports: servers run on machines without a network

@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, replace
 from multiprocessing.connection import Connection, Pipe, wait
@@ -20,8 +20,7 @@ from typing import Any
 from semscale.access import read_token
 from semscale.errors import SemscaleError
 from semscale.serving.config import ServeConfig, check_certificate
-from semscale.serving.gpus import VISIBLE, choose_gpus, visible_gpus
-from semscale.serving.process import say
+from semscale.serving.process import VISIBLE, say
 
 COMMAND = [sys.executable, "-m", "semscale.serving.server"]
 # An image that brings the model down is found in a few requests, each of which costs a process; servers that end more
@@ -215,6 +214,35 @@ def serve(config: ServeConfig, launcher: Connection | None = None, stop: threadi
             with suppress(OSError):
                 launcher.send(error)
         return 1
+
+
+def visible_gpus() -> list[str]:
+    """Return the names of the GPUs that this process may use, as ``CUDA_VISIBLE_DEVICES`` takes them."""
+    names = os.environ.get(VISIBLE)
+    if names is not None:
+        return [name.strip() for name in names.split(",") if name.strip()]
+    # torch counts them, in a process of its own: this one only starts others and stays small
+    command = [sys.executable, "-c", "import torch; print(torch.cuda.device_count())"]
+    count = subprocess.run(command, capture_output=True, text=True).stdout.strip()
+    return [str(number) for number in range(int(count) if count.isdigit() else 0)]
+
+
+def choose_gpus(wanted: str, visible: Sequence[str]) -> list[str]:
+    """Return the GPUs, of those visible, that ``all`` or a list of numbers and UUIDs stands for.
+
+    >>> choose_gpus("all", ["0", "1"]), choose_gpus("1", ["2", "3"]), choose_gpus("GPU-5e", ["GPU-5e", "GPU-7a"])
+    (['0', '1'], ['3'], ['GPU-5e'])
+    """
+    if not visible:
+        hint = "leave it away for a server on the CPU, or mend the NVIDIA driver (check with `nvidia-smi`)"
+        raise SemscaleError("this machine has no GPU that torch can use", where="--gpus", found=wanted, hint=hint)
+    by_name = {str(number): name for number, name in enumerate(visible)}
+    by_name |= {name: name for name in visible if not name.isdigit()}
+    names = [name.strip() for name in wanted.split(",")] if wanted != "all" else list(map(str, range(len(visible))))
+    if unknown := [name for name in names if name not in by_name]:
+        found, expected = unknown[0] or "an empty name", f"all, or some of {', '.join(by_name)}"
+        raise SemscaleError("there is no such GPU", where="--gpus", found=found, expected=expected)
+    return [by_name[name] for name in names]
 
 
 def _exit_reason(status: int) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from semscale.models.encoder import BatchEncoder, text_fault
+from semscale.models.transforms import PixelReader
 
 
 class RejectedDocumentsError(ValueError):
@@ -40,56 +40,37 @@ class DecodedRequest:
     token_rows: list[int]
 
 
-class RequestDecoder:
-    """Decodes images, on several threads, and tokenises texts before the model runs."""
+def decode_request(docs: Sequence[Document], encoder: BatchEncoder) -> DecodedRequest:
+    """Decode the images and tokenise the texts of one request, a text that occurs often once.
 
-    def __init__(self, encoder: BatchEncoder, workers: int) -> None:
-        self._encoder = encoder
-        self._workers = workers
-        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="decode")
-
-    def decode(self, docs: Sequence[Document]) -> DecodedRequest:
-        """Decode and tokenise the documents of one request, a text that occurs often once.
-
-        Raises:
-            RejectedDocumentsError: some documents cannot be processed; it names all of them.
-        """
-        reasons = {doc.id: fault for doc in docs if (fault := find_fault(doc))}
-        texts = [doc for doc in docs if doc.text]
-        images = [doc for doc in docs if not doc.text and doc.id not in reasons]
-        pixels = self._decode_images(images, reasons) if images else None
-        if reasons:
-            raise RejectedDocumentsError(reasons, len(docs))
-        unique = {text: row for row, text in enumerate(dict.fromkeys(doc.text for doc in texts))}
-        tokens = self._encoder.tokenize(list(unique)) if unique else None
-        return DecodedRequest(images, pixels, texts, tokens, [unique[doc.text] for doc in texts])
-
-    def close(self) -> None:
-        """End the threads."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
-
-    def _decode_images(self, docs: list[Document], reasons: dict[str, str]) -> NDArray[np.uint8]:
-        pixels = np.zeros((len(docs), *self._encoder.reader.size, 3), dtype=np.uint8)
-
-        def decode_some(start: int) -> None:
-            for row in range(start, len(docs), self._workers):
-                try:
-                    pixels[row] = self._decode_image(docs[row])
-                except (ValueError, MemoryError) as error:
-                    reasons[docs[row].id] = str(error) or type(error).__name__
-
-        # One task per thread, not per image: handing over a small image costs as much as decoding it.
-        list(self._pool.map(decode_some, range(min(self._workers, len(docs)))))
-        return pixels
-
-    def _decode_image(self, doc: Document) -> NDArray[np.uint8]:
-        if doc.blob:
-            return self._encoder.reader.decode(doc.blob)
+    Raises:
+        RejectedDocumentsError: some documents cannot be processed; it names all of them.
+    """
+    reasons = {doc.id: fault for doc in docs if (fault := find_fault(doc))}
+    texts = [doc for doc in docs if doc.text]
+    images = [doc for doc in docs if not doc.text and doc.id not in reasons]
+    pixels = []
+    for doc in images:
         try:
-            image = Image.fromarray(np.asarray(doc.tensor).astype(np.uint8)).convert("RGB")
-        except TypeError as error:
-            raise ValueError(f"a tensor of shape {np.shape(doc.tensor)} is not an image") from error
-        return self._encoder.reader.resize(image)
+            pixels.append(_decode_image(doc, encoder.reader))
+        except (ValueError, MemoryError) as error:
+            reasons[doc.id] = str(error) or type(error).__name__
+    if reasons:
+        raise RejectedDocumentsError(reasons, len(docs))
+    unique = {text: row for row, text in enumerate(dict.fromkeys(doc.text for doc in texts))}
+    tokens = encoder.tokenize(list(unique)) if unique else None
+    rows = [unique[doc.text] for doc in texts]
+    return DecodedRequest(images, np.stack(pixels) if pixels else None, texts, tokens, rows)
+
+
+def _decode_image(doc: Document, reader: PixelReader) -> NDArray[np.uint8]:
+    if doc.blob:
+        return reader.decode(doc.blob)
+    try:
+        image = Image.fromarray(np.asarray(doc.tensor).astype(np.uint8)).convert("RGB")
+    except TypeError as error:
+        raise ValueError(f"a tensor of shape {np.shape(doc.tensor)} is not an image") from error
+    return reader.resize(image)
 
 
 def find_fault(doc: Document) -> str | None:

@@ -17,8 +17,7 @@ from typing import Any
 
 from semscale.errors import SemscaleError
 from semscale.serving.config import ServeConfig
-from semscale.serving.gpus import VISIBLE
-from semscale.serving.process import prepare_environment, say, watch_parent
+from semscale.serving.process import VISIBLE, prepare_environment, say, watch_parent
 
 # seconds that requests have to come to an end when the server stops
 _GRACE = 3.0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import select
 import signal
@@ -11,14 +10,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import psutil
 import pyarrow.parquet as pq
 import pytest
+from server_processes import replica_pids, replicas, server_pids
 
 from semscale.config import StudyConfig, study_from
 from semscale.encoding.client import EncodeClient, ServerUnavailableError
@@ -36,7 +35,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerHandle]:
     log = tmp_path_factory.mktemp("server") / "server.log"
     with launch_server("semscale-mini", replicas=2, num_threads=1, log_file=log) as handle:
         yield handle
-    assert handle.pids() == []
+    assert server_pids(handle) == []
 
 
 def until(condition: Callable[[], bool], what: str) -> None:
@@ -50,7 +49,7 @@ def said(server: ServerHandle, text: str) -> int:
 
 
 def kill_replica(server: ServerHandle, replica: int) -> None:
-    os.kill(server.replica_pids()[replica], signal.SIGKILL)
+    os.kill(replica_pids(server)[replica], signal.SIGKILL)
 
 
 def encode(client: EncodeClient, texts: list[str]) -> np.ndarray | None:
@@ -68,7 +67,7 @@ def test_a_killed_replica_comes_back_where_it_was_and_the_other_answers_meanwhil
     texts = [f"picture number {number}" for number in range(20)]
     reference = encode(client, texts)
     before, gone, back = (
-        server.replica_pids(),
+        replica_pids(server),
         said(server, "replica 1 ended by signal 9"),
         said(server, "replica 1 is back"),
     )
@@ -80,10 +79,10 @@ def test_a_killed_replica_comes_back_where_it_was_and_the_other_answers_meanwhil
     assert answers
     assert all(answer is not None and np.array_equal(answer, reference) for answer in answers)
     assert said(server, "replica 1 ended by signal 9 (SIGKILL); starting it again") == gone + 1
-    after = server.replica_pids()
+    after = replica_pids(server)
     assert after[0] == before[0]
     assert after[1] != before[1]
-    assert sorted([server.process.pid, *after]) == server.pids()
+    assert sorted([server.process.pid, *after]) == server_pids(server)
     assert np.array_equal(encode(other, texts), reference)
 
 
@@ -180,7 +179,7 @@ def test_a_sweep_survives_kills_at_many_moments(
         def stage(self, title: str, total: int | None = None, unit: str = "") -> Iterator[Stage]:
             def advance(done: int, total: int | None) -> None:
                 replica = next(moments, None) if title.startswith("encoding") else None
-                pids = server.replica_pids() if replica is not None else []
+                pids = replica_pids(server) if replica is not None else []
                 if pids:
                     os.kill(pids[replica % len(pids)], signal.SIGKILL)
 
@@ -190,21 +189,13 @@ def test_a_sweep_survives_kills_at_many_moments(
     check_same(tmp_path, result, undisturbed)
 
 
-def replica_0(handle: ServerHandle) -> int | None:
-    for child in psutil.Process(handle.process.pid).children():
-        with suppress(psutil.NoSuchProcess, IndexError, ValueError):
-            if json.loads(child.cmdline()[-1])["number"] == 0:
-                return child.pid
-    return None
-
-
 def kill_until_the_end(handle: ServerHandle, patient: bool) -> int:
     """Kill replica 0 whenever there is a new one, at once or when it is ready; return how often."""
     dead, kills = -1, 0
     deadline = time.monotonic() + 2 * LONG
     while handle.is_running():
         assert time.monotonic() < deadline
-        pid = replica_0(handle)
+        pid = replicas(handle).get(0)
         if pid is not None and pid != dead and (not patient or said(handle, "replica 0 is back") == kills):
             dead, kills = pid, kills + 1
             os.kill(pid, signal.SIGKILL)
@@ -215,7 +206,7 @@ def test_a_replica_that_never_comes_up_stops_the_server(tmp_path: Path) -> None:
     with launch_server("semscale-mini", replicas=2, num_threads=1, log_file=tmp_path / "server.log") as handle:
         assert kill_until_the_end(handle, patient=False) == 6  # the first, and five that never were ready
         assert handle.process.wait(LONG) == 1
-        until(lambda: handle.pids() == [], "all processes have ended")
+        until(lambda: server_pids(handle) == [], "all processes have ended")
         assert said(handle, "error: replica 0 ended 5 times before it was ready; the server stops") == 1
         with pytest.raises(SemscaleError, match="does not answer"):
             check_server(handle.url, timeout=1)
@@ -231,13 +222,13 @@ def test_a_replica_that_ends_too_often_stops_the_server(tmp_path: Path) -> None:
 
 def test_a_stop_amid_a_restart_leaves_no_process(tmp_path: Path) -> None:
     with launch_server("semscale-mini", replicas=2, num_threads=1, log_file=tmp_path / "server.log") as handle:
-        before = handle.replica_pids()
+        before = replica_pids(handle)
         os.kill(before[0], signal.SIGKILL)
         until(lambda: said(handle, "starting it again") == 1, "it is started again")
         # the server alone, as a service manager may do it: the others hear nothing from outside
         handle.process.terminate()
         assert handle.process.wait(LONG) == 0
-        assert handle.pids() == []
+        assert server_pids(handle) == []
         assert said(handle, "Traceback") == 0
 
 
@@ -247,7 +238,7 @@ def test_a_stop_at_many_moments_after_a_kill_leaves_no_process(tmp_path: Path) -
         with launch_server("semscale-mini", replicas=1, num_threads=1, log_file=tmp_path / "server.log") as handle:
             kill_replica(handle, 0)
             select.select([], [], [], 0.03 * round_)  # the moment is what differs
-        assert handle.pids() == []
+        assert server_pids(handle) == []
 
 
 OWN_EXECUTOR = """

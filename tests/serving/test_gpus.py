@@ -10,9 +10,9 @@ import torch
 
 from semscale.errors import SemscaleError
 from semscale.serving.config import ServeConfig
-from semscale.serving.gpus import VISIBLE, choose_gpus, visible_gpus
 from semscale.serving.launcher import launch_server
-from semscale.serving.replicas import Supervisor
+from semscale.serving.process import VISIBLE
+from semscale.serving.replicas import Supervisor, choose_gpus, visible_gpus
 
 
 def test_the_environment_says_which_gpus_there_are(monkeypatch: pytest.MonkeyPatch) -> None:

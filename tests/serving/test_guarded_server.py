@@ -16,6 +16,7 @@ import pytest
 import ray
 from certificates import Certificates, make_certificates
 from click.testing import CliRunner
+from server_processes import replica_pids, server_pids
 
 from semscale.access import Access
 from semscale.cli import main
@@ -69,7 +70,7 @@ def server(folder: Path, certificates: Certificates) -> Iterator[ServerHandle]:
         token_file=str(token),
     ) as handle:
         yield handle
-    assert handle.pids() == []
+    assert server_pids(handle) == []
 
 
 @pytest.fixture
@@ -257,7 +258,7 @@ def test_a_sweep_with_another_token_stops_before_it_begins(
 
 
 def test_no_process_is_told_the_token_on_its_command_line(server: ServerHandle) -> None:
-    lines = [Path(f"/proc/{pid}/cmdline").read_bytes() for pid in server.pids()]
+    lines = [Path(f"/proc/{pid}/cmdline").read_bytes() for pid in server_pids(server)]
     assert len(lines) == 3
     assert not [line for line in lines if TOKEN.encode() in line]
 
@@ -265,7 +266,7 @@ def test_no_process_is_told_the_token_on_its_command_line(server: ServerHandle) 
 def test_every_replica_asks_for_the_token_also_when_it_was_started_again(
     authority: bytes, server: ServerHandle
 ) -> None:
-    os.kill(server.replica_pids()[1], signal.SIGKILL)
+    os.kill(replica_pids(server)[1], signal.SIGKILL)
     deadline = time.monotonic() + 60
     while "replica 1 is back" not in server.log_file.read_text():
         assert time.monotonic() < deadline

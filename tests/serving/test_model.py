@@ -24,11 +24,10 @@ def test_directory_gives_the_identity_of_its_model(tiny_model: Path, tiny_state:
     assert identity.image_size == (32, 32)
     assert identity.context_length == 77
     assert identity.logit_scale == pytest.approx(float(tiny_state["logit_scale"].exp()))
-    assert identity.preprocess.mean == (0.5, 0.4, 0.3)
-    assert identity.preprocess.std == (0.25, 0.5, 0.75)
+    assert identity.preprocess["mean"] == [0.5, 0.4, 0.3]
+    assert identity.preprocess["std"] == [0.25, 0.5, 0.75]
     assert (identity.dtype, identity.device) == ("fp32", "cpu")
     assert identity.weights_sha256 == hash_weights(tiny_state)
-    assert json.loads(json.dumps(identity.to_json())) == identity.to_json()
 
 
 def test_loaded_model_computes_what_open_clip_computes(tiny_model: Path) -> None:

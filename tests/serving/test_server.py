@@ -21,10 +21,11 @@ import numpy as np
 import pytest
 from clip_client import Client
 from docarray import Document, DocumentArray
+from server_processes import living_in_group, replica_pids, server_pids
 
 from semscale.errors import SemscaleError
 from semscale.serving.health import check_server, probe_server
-from semscale.serving.launcher import ServerHandle, launch_server, living_in_group
+from semscale.serving.launcher import ServerHandle, launch_server
 
 MakeImage = Callable[..., bytes]
 TEXTS = ["cat", "dogs", "large birds", "a small fish"]
@@ -35,7 +36,7 @@ def server(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     log = tmp_path_factory.mktemp("server") / "server.log"
     with launch_server(str(tiny_model), replicas=2, minibatch_size=4, num_threads=1, log_file=log) as handle:
         yield handle
-    assert handle.pids() == []
+    assert server_pids(handle) == []
     with pytest.raises(SemscaleError, match="does not answer"):
         check_server(handle.url, timeout=1)
 
@@ -53,8 +54,8 @@ def unit(rows: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 
 def test_handle_knows_its_processes_and_model(server: ServerHandle, tiny_model: Path) -> None:
     assert server.url.startswith("grpc://127.0.0.1:")
-    assert sorted([server.process.pid, *server.replica_pids()]) == server.pids()
-    assert len(server.replica_pids()) == len(set(server.urls)) == 2
+    assert sorted([server.process.pid, *replica_pids(server)]) == server_pids(server)
+    assert len(replica_pids(server)) == len(set(server.urls)) == 2
     for url in server.urls:
         assert server.info == check_server(url)
     assert (server.info["name"], server.info["device"]) == (str(tiny_model), "cpu")
@@ -220,7 +221,7 @@ def test_every_process_listens_on_loopback_only(server: ServerHandle) -> None:
             if fields[3] == listening:
                 sockets[fields[9]] = fields[1].rpartition(":")[0]
     own = set()
-    for pid in server.pids():
+    for pid in server_pids(server):
         for link in Path(f"/proc/{pid}/fd").iterdir():
             try:
                 own.add(os.readlink(link))
@@ -233,7 +234,7 @@ def test_every_process_listens_on_loopback_only(server: ServerHandle) -> None:
 
 
 def test_a_server_whose_replicas_hang_is_not_healthy_until_they_go_on(server: ServerHandle) -> None:
-    replicas = server.replica_pids()
+    replicas = replica_pids(server)
     for pid in replicas:
         os.kill(pid, signal.SIGSTOP)
     try:
@@ -266,7 +267,7 @@ def test_taken_port_is_named(server: ServerHandle, tiny_model: Path, tmp_path: P
 def test_ctrl_c_in_the_servers_own_terminal_stops_it_in_good_order(tiny_model: Path, tmp_path: Path) -> None:
     log = tmp_path / "server.log"
     with launch_server(str(tiny_model), replicas=1, num_threads=1, log_file=log) as handle:
-        pids = handle.pids()
+        pids = server_pids(handle)
         os.killpg(handle.process.pid, signal.SIGINT)
         wait_for_end(pids)
     lines = log.read_text().splitlines()
@@ -276,11 +277,11 @@ def test_ctrl_c_in_the_servers_own_terminal_stops_it_in_good_order(tiny_model: P
 
 def test_replicas_end_with_a_server_that_is_killed(tiny_model: Path, tmp_path: Path) -> None:
     with launch_server(str(tiny_model), replicas=1, num_threads=1, log_file=tmp_path / "server.log") as handle:
-        pids = handle.pids()
+        pids = server_pids(handle)
         assert len(pids) == 2
         os.kill(handle.process.pid, signal.SIGKILL)
         wait_for_end(pids)
-        assert handle.pids() == []
+        assert server_pids(handle) == []
 
 
 def test_nothing_stays_when_the_launching_process_is_killed(tiny_model: Path, tmp_path: Path) -> None:
