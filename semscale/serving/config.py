@@ -14,32 +14,20 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 class ServeConfig:
     """What clip-servers of one model are started with."""
 
-    model: str
-    """A name as in :func:`semscale.models.loading.load_model`."""
+    model: str  # a name as in :func:`semscale.models.loading.load_model`
     replicas: int = 1
-    """Servers to start."""
-    device: str = "cpu"
-    """`cpu`, `cuda` (the servers are spread over the GPUs) or `cuda:N`."""
-    dtype: str | None = None
-    """`fp32`, `fp16`, `bf16` or None (fp32 on CPU, fp16 on CUDA)."""
+    device: str = "cpu"  # `cpu`, `cuda` (the servers are spread over the GPUs) or `cuda:N`
+    dtype: str | None = None  # `fp32`, `fp16`, `bf16`; None: fp32 on CPU, fp16 on CUDA
     host: str = "127.0.0.1"
-    port: int = 51000
-    """gRPC port of the first server; the others follow. 0 takes a free one for each."""
-    minibatch_size: int | None = None
-    """Rows that the model computes at once; None: by device and image size."""
-    num_threads: int | None = None
-    """CPU threads per server; None: cores divided by replicas."""
-    metrics_port: int | None = None
-    """Port of the Prometheus page of the first server; the others follow."""
-    token_file: str | None = None
-    """Holds the token that clients must show; None: see :func:`semscale.access.read_token`."""
-    tls_cert: str | None = None
-    tls_key: str | None = None
-    """PEM files of the certificate chain and its private key."""
-    compiled: bool = False
-    """Whether ``torch.compile`` compiles the model."""
-    gpus: str | None = None
-    """`all`, or numbers and UUIDs of GPUs; `replicas` is then `per_gpu` for each of them."""
+    port: int = 51000  # gRPC port of the first server, the others follow; 0 takes a free one for each
+    minibatch_size: int | None = None  # rows that the model computes at once; None: by device and image size
+    num_threads: int | None = None  # CPU threads per server; None: cores divided by replicas
+    metrics_port: int | None = None  # of the first server's Prometheus page, the others follow
+    token_file: str | None = None  # None: see :func:`semscale.access.read_token`
+    tls_cert: str | None = None  # PEM file of the certificate chain
+    tls_key: str | None = None  # PEM file of its private key
+    compiled: bool = False  # with ``torch.compile``
+    gpus: str | None = None  # `all`, or numbers and UUIDs of GPUs; `replicas` is then `per_gpu` for each of them
     per_gpu: int = 1
 
     def address(self, host: str | None = None) -> str:

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
 import subprocess
 import sys
 from dataclasses import asdict
-from multiprocessing.connection import Connection, Pipe
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 from semscale.access import TOKEN_VARIABLE
 from semscale.errors import SemscaleError
 from semscale.serving.config import ServeConfig
+from semscale.serving.process import receive, start_process
 
 _READY_SECONDS = 300.0
 
@@ -26,7 +26,6 @@ class ServerHandle:
     Attributes:
         process: the process that has started them and starts them again.
         urls: their addresses, `grpc://127.0.0.1:PORT`.
-        info: what the model's server says at `/info`.
         log_file: what they have written.
     """
 
@@ -34,7 +33,6 @@ class ServerHandle:
         self.process = process
         self.log_file = log_file
         self.urls: list[str] = []
-        self.info: dict[str, Any] = {}
 
     @property
     def url(self) -> str:
@@ -73,45 +71,38 @@ def launch_server(model: str, *, log_file: Path, **options: Any) -> ServerHandle
     """
     config = ServeConfig(model, **({"port": 0} | options))
     log_file.parent.mkdir(parents=True, exist_ok=True)
-    events, sender = Pipe(duplex=False)
-    settings = {"config": asdict(config), "events_fd": sender.fileno(), "parent": os.getpid()}
-    with events, log_file.open("ab") as log:
-        with sender:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "semscale.serving", json.dumps(settings)],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-                # on the loopback address it needs no token, and what is not there cannot leak
-                env={name: value for name, value in os.environ.items() if name != TOKEN_VARIABLE},
-                pass_fds=(sender.fileno(),),
-            )
-        handle = ServerHandle(process, log_file)
-        try:
-            handle.urls, handle.info = _wait_until_ready(handle, events)
-        except BaseException:
-            handle.stop()
-            raise
+    # on the loopback address it needs no token, and what is not there cannot leak
+    environment = {name: value for name, value in os.environ.items() if name != TOKEN_VARIABLE}
+    command, settings = [sys.executable, "-m", "semscale.serving"], {"config": asdict(config)}
+    with log_file.open("ab") as log:
+        process, events = start_process(
+            command, settings, stdout=log, stderr=log, start_new_session=True, env=environment
+        )
+    handle = ServerHandle(process, log_file)
+    try:
+        handle.urls = _wait_until_ready(handle, events)
+    except BaseException:
+        handle.stop()
+        raise
+    finally:
+        events.close()
     return handle
 
 
-def _wait_until_ready(handle: ServerHandle, events: Connection) -> tuple[list[str], dict[str, Any]]:
-    """Return the addresses and the info that the servers send when they are ready; raise what they say otherwise."""
+def _wait_until_ready(handle: ServerHandle, events: Connection) -> list[str]:
+    """Return the addresses that the servers send when they are ready; raise what they say otherwise."""
     log = handle.log_file
     if not events.poll(_READY_SECONDS):
         what = f"the clip-server was not ready after {_READY_SECONDS:g} seconds"
         raise SemscaleError(what, found=_last_lines(log), hint=f"its log: {log}")
-    try:
-        message = events.recv()
-    except EOFError:
+    message: list[str] | SemscaleError | None = receive(events)
+    if message is None:
         what, where = "the clip-server ended while it was starting", f"exit status {handle.process.wait()}"
-        raise SemscaleError(what, where=where, found=_last_lines(log), hint=f"its whole log: {log}") from None
+        raise SemscaleError(what, where=where, found=_last_lines(log), hint=f"its whole log: {log}")
     if isinstance(message, SemscaleError):
         message.hint = message.hint or f"the server's log: {log}"
         raise message
-    urls, info = message
-    return urls, info
+    return message
 
 
 def _last_lines(log: Path, count: int = 5) -> str:

@@ -1,13 +1,16 @@
-"""Server process: the environment of its libraries, lines on the console, and the watch on its parent."""
+"""Server process: how it is started and watches its parent, its environment, and its lines on the console."""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
+import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from multiprocessing.connection import Connection, Pipe
 from typing import Any
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
@@ -35,12 +38,24 @@ def prepare_environment() -> None:
         os.environ.setdefault(name, value)
 
 
-def say(text: str) -> None:
-    """Print one line at once, whole even when several processes write to the same place."""
-    # a server does not end because nobody listens any more
-    with contextlib.suppress(OSError, ValueError):
-        sys.stdout.write(f"semscale serve: {text}\n")
-        sys.stdout.flush()
+def start_process(
+    command: Sequence[str], settings: dict[str, Any], **options: Any
+) -> tuple[subprocess.Popen[bytes], Connection]:
+    """Start a process with settings, and return it with the pipe on which it sends what becomes of it."""
+    events, sender = Pipe(duplex=False)
+    argument = json.dumps(settings | {"parent": os.getpid(), "events_fd": sender.fileno()})
+    with sender:
+        process = subprocess.Popen(
+            [*command, argument], stdin=subprocess.DEVNULL, pass_fds=(sender.fileno(),), **options
+        )
+    return process, events
+
+
+def read_settings(argument: str, on_parent_gone: Callable[[], Any]) -> tuple[dict[str, Any], Connection]:
+    """Return what :func:`start_process` has started this process with, and watch the parent."""
+    settings = json.loads(argument)
+    watch_parent(settings["parent"], on_parent_gone)
+    return settings, Connection(settings["events_fd"], readable=False)
 
 
 def watch_parent(parent: int, on_gone: Callable[[], Any]) -> None:
@@ -52,3 +67,19 @@ def watch_parent(parent: int, on_gone: Callable[[], Any]) -> None:
         on_gone()
 
     threading.Thread(target=watch, name="parent-watchdog", daemon=True).start()
+
+
+def receive(events: Connection) -> Any:
+    """Return the next thing that a process has sent; None when it has ended."""
+    try:
+        return events.recv()
+    except (EOFError, OSError):
+        return None
+
+
+def say(text: str) -> None:
+    """Print one line at once, whole even when several processes write to the same place."""
+    # a server does not end because nobody listens any more
+    with contextlib.suppress(OSError, ValueError):
+        sys.stdout.write(f"semscale serve: {text}\n")
+        sys.stdout.flush()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import socket
@@ -14,13 +13,13 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, replace
-from multiprocessing.connection import Connection, Pipe, wait
-from typing import Any
+from multiprocessing.connection import Connection, wait
+from typing import Literal
 
 from semscale.access import read_token
 from semscale.errors import SemscaleError
 from semscale.serving.config import ServeConfig, check_certificate
-from semscale.serving.process import VISIBLE, say
+from semscale.serving.process import VISIBLE, receive, say, start_process
 
 COMMAND = [sys.executable, "-m", "semscale.serving.server"]
 # An image that brings the model down is found in a few requests, each of which costs a process; servers that end more
@@ -31,12 +30,9 @@ MOST_FAILED_STARTS = 5
 _TICK = 0.2
 _STOP_SECONDS = 6.0
 
-Event = dict[str, Any] | SemscaleError | None
-"""From a server: its info when it is ready, what keeps it from starting, or None when it has ended."""
-
 
 class Replica:
-    """One server process; `info` is what it says at `/info`, None until it is ready."""
+    """One server process."""
 
     def __init__(self, number: int, config: ServeConfig, gpu: str | None) -> None:
         self.number = number
@@ -48,27 +44,10 @@ class Replica:
 
     def start(self) -> None:
         """Start the process."""
-        self.info: dict[str, Any] | None = None
+        self.ready = False
         self.begun = time.monotonic()
-        self.events, sender = Pipe(duplex=False)
-        settings = {
-            "config": asdict(self.config), "number": self.number, "parent": os.getpid(), "events_fd": sender.fileno(),
-        }  # fmt: skip
-        with sender:
-            self.process = subprocess.Popen(
-                [*COMMAND, json.dumps(settings)],
-                stdin=subprocess.DEVNULL,
-                env=self.environment,
-                pass_fds=(sender.fileno(),),
-            )
-
-    def receive(self) -> Event:
-        """Return what the process has sent; None when it has ended."""
-        try:
-            event: Event = self.events.recv()
-        except (EOFError, OSError):
-            return None
-        return event
+        settings = {"config": asdict(self.config), "number": self.number}
+        self.process, self.events = start_process(COMMAND, settings, env=self.environment)
 
     def restart(self) -> None:
         """Start the process again after it has ended, unless it does so too often."""
@@ -76,17 +55,16 @@ class Replica:
         how = _exit_reason(self.process.wait())
         self.events.close()
         self._ends.append(time.monotonic())
-        self._failed_starts = self._failed_starts + 1 if self.info is None else 0
+        self._failed_starts = 0 if self.ready else self._failed_starts + 1
         times = None
         if self._failed_starts >= MOST_FAILED_STARTS:
             times = f"{self._failed_starts} times before it was ready"
         elif len(self._ends) > MOST_ENDS and self._ends[-1] - self._ends[0] <= WINDOW:
             times = f"{len(self._ends)} times within {WINDOW:g} seconds"
         if times:
+            hint = "the lines above say why; a replica that is killed may need more memory"
             raise SemscaleError(
-                f"replica {self.number} ended {times}; the server stops",
-                found=f"at last {how}",
-                hint="the lines above say why; a replica that is killed may need more memory",
+                f"replica {self.number} ended {times}; the server stops", found=f"at last {how}", hint=hint
             )
         say(f"replica {self.number} ended {how}; starting it again")
         self.start()
@@ -148,7 +126,7 @@ class Supervisor:
                         raise event
                     say(f"replica {replica.number}: {event}")
                 elif event is not None:
-                    replica.info = event
+                    replica.ready = True
                     if ready:
                         say(f"replica {replica.number} is back after {time.monotonic() - replica.begun:.1f} s")
                 # A signal may reach all processes at once: the replicas may end before this one has heard of it.
@@ -157,18 +135,18 @@ class Supervisor:
                         what = "a process of the server ended while it was starting"
                         raise SemscaleError(what, hint="the lines above say why")
                     replica.restart()
-            if not ready and all(replica.info for replica in self.replicas):
+            if not ready and all(replica.ready for replica in self.replicas):
                 ready = True
                 urls = [replica.config.url for replica in self.replicas]
                 for url in urls:
                     say(f"ready at {url}")
                 if launcher is not None:
-                    launcher.send((urls, self.replicas[0].info))
+                    launcher.send(urls)
 
-    def _events(self) -> Iterator[tuple[Replica, Event]]:
-        """Yield what replicas have sent, or that they have ended, within a moment."""
-        ready = wait([replica.events for replica in self.replicas], _TICK)
-        yield from ((replica, replica.receive()) for replica in self.replicas if replica.events in ready)
+    def _events(self) -> Iterator[tuple[Replica, Literal[True] | SemscaleError | None]]:
+        """Yield the replicas that are ready, cannot start or have ended within a moment."""
+        heard = wait([replica.events for replica in self.replicas], _TICK)
+        yield from ((replica, receive(replica.events)) for replica in self.replicas if replica.events in heard)
 
     def _reserve_port(self, host: str, port: int) -> int:
         """Check that a port is free, or find a free one (0), and keep it for the process that will listen there."""

@@ -1,13 +1,12 @@
 """A clip-server: one process with one model on one port, `python -m semscale.serving.server JSON`.
 
-:mod:`semscale.serving.replicas` starts it with its settings, its number, its parent's process id and the file
-descriptor of a pipe, to which it sends what `/info` says as soon as it is ready, or what keeps it from starting.
+:mod:`semscale.serving.replicas` starts it with its settings and its number; it sends True as soon as it is ready, or
+what keeps it from starting.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import signal
 import sys
@@ -17,7 +16,7 @@ from typing import Any
 
 from semscale.errors import SemscaleError
 from semscale.serving.config import ServeConfig
-from semscale.serving.process import VISIBLE, prepare_environment, say, watch_parent
+from semscale.serving.process import VISIBLE, prepare_environment, read_settings, say
 
 # seconds that requests have to come to an end when the server stops
 _GRACE = 3.0
@@ -48,7 +47,7 @@ async def run_server(config: ServeConfig, number: int, events: Connection, execu
         f"replica {number}: {info['name']} runs on {info['device']} ({info['device_name']}{gpu}), {info['dtype']}, "
         f"weights {info['weights_sha256'][:12]}, {config.num_threads} threads"
     )
-    events.send(info)
+    events.send(True)
     await stop.wait()
     await server.stop(_GRACE)
     executor.close()
@@ -56,11 +55,9 @@ async def run_server(config: ServeConfig, number: int, events: Connection, execu
 
 def main(argument: str, executor_class: Any = None) -> int:
     """Run the server of these settings and return the exit status."""
-    settings = json.loads(argument)
-    watch_parent(settings["parent"], on_gone=lambda: os._exit(1))
+    settings, events = read_settings(argument, on_parent_gone=lambda: os._exit(1))
     # Ctrl-C reaches all processes of a terminal at once: the one that started this one decides.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    events = Connection(settings["events_fd"], readable=False)
     try:
         prepare_environment()
         # The libraries' own: deprecated imports, annotations written as strings, pydantic keys of another version.

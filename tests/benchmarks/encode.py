@@ -31,6 +31,7 @@ from semscale.encoding.client import EncodeClient
 from semscale.encoding.distributed import DistributedEncoder
 from semscale.encoding.handshake import shake_hands
 from semscale.encoding.servers import Servers
+from semscale.models.encoder import minibatch_rows
 from semscale.models.loading import LoadedModel, load_model
 from semscale.models.transforms import PixelReader
 from semscale.serving.launcher import launch_server
@@ -101,7 +102,7 @@ def server_rate(model: str, files: Sequence[bytes], rounds: int, folder: Path) -
     torch.set_num_threads(1)
     try:
         with launch_server(model, replicas=1, num_threads=1, log_file=folder / "one.log") as server:
-            minibatch = int(server.info["minibatch_size"])
+            minibatch = minibatch_rows("cpu", loaded.identity.image_size)
 
             async def encode(pictures: Sequence[NDArray[np.uint8]]) -> None:
                 # two connections, as two actors have them: while one writes, the other waits

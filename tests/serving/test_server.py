@@ -56,9 +56,10 @@ def test_handle_knows_its_processes_and_model(server: ServerHandle, tiny_model: 
     assert server.url.startswith("grpc://127.0.0.1:")
     assert sorted([server.process.pid, *replica_pids(server)]) == server_pids(server)
     assert len(replica_pids(server)) == len(set(server.urls)) == 2
-    for url in server.urls:
-        assert server.info == check_server(url)
-    assert (server.info["name"], server.info["device"]) == (str(tiny_model), "cpu")
+    infos = [check_server(url) for url in server.urls]
+    assert infos[0] == infos[1]
+    assert infos[0] is not None
+    assert (infos[0]["name"], infos[0]["device"]) == (str(tiny_model), "cpu")
 
 
 def test_pings_do_not_cost_the_connection(server: ServerHandle) -> None:
@@ -88,9 +89,11 @@ def test_pings_do_not_cost_the_connection(server: ServerHandle) -> None:
 
 def test_log_says_what_runs_where(server: ServerHandle) -> None:
     log = server.log_file.read_text()
+    info = check_server(server.url)
+    assert info is not None
     for replica in (0, 1):
-        assert f"replica {replica}: {server.info['name']} runs on cpu" in log
-    assert f"weights {server.info['weights_sha256'][:12]}" in log
+        assert f"replica {replica}: {info['name']} runs on cpu" in log
+    assert f"weights {info['weights_sha256'][:12]}" in log
     for url in server.urls:
         assert f"ready at {url}" in log
 
