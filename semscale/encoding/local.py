@@ -33,7 +33,7 @@ _MOST_READERS = 4
 
 
 class Model(Protocol):
-    """A model in this process; see :class:`semscale.models.in_process.InProcessModel`."""
+    """A model in this process; see :class:`semscale.models.encoder.InProcessModel`."""
 
     def encode_images(self, pictures: Sequence[Picture | bytes]) -> tuple[Float32, list[str | None]]:
         """Return embeddings, of any length, and per picture or file None or why it has none."""

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import platform
-from collections.abc import Callable, Mapping
+import socket
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 import torch
 from PIL import Image
 
 from semscale.errors import SemscaleError, summarize
-from semscale.models.build import build_source
-from semscale.models.model_name import MINI, parse_name
+from semscale.models.checkpoints import check_same_shapes, quiet_libraries, weights_in
+from semscale.models.model_name import DIRECTORY, FILE, HUB, MINI, TAG, ModelSource, list_tags, parse_name
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
@@ -23,41 +27,18 @@ Tokenizer = Callable[[list[str]], torch.Tensor]
 
 
 @dataclass(frozen=True)
-class ModelIdentity:
-    """What an embedding depends on: the weights, how pixels are made, and the precision; and where it runs.
+class LoadedModel:
+    """A model ready to encode: `model` (eval, no gradients), `preprocess`, `tokenizer`, and `info` as plain JSON.
 
+    `info` is what an embedding depends on, and where it is computed; see :mod:`semscale.serving.executor` for the keys.
     `weights_sha256` is taken over the float32 tensors of the loaded model (:func:`hash_weights`), so it does not
     depend on the file format; `logit_scale` is the multiplier itself (100 for OpenAI's models), not its logarithm.
-    `preprocess` is plain JSON: resize (`resize_mode`, `interpolation`), centre-crop to `size` (height, width in
-    pixels), `mode`, and `mean` and `std` per channel on the 0..1 scale.
     """
-
-    name: str
-    architecture: str
-    weights_sha256: str
-    embedding_dim: int
-    image_size: tuple[int, int]
-    context_length: int
-    logit_scale: float
-    preprocess: dict[str, Any]
-    dtype: str
-    device: str
-    device_name: str
-
-
-@dataclass(frozen=True)
-class LoadedModel:
-    """A model ready to encode: `model` (eval, no gradients), `preprocess`, `tokenizer` and its identity."""
 
     model: torch.nn.Module
     preprocess: Preprocess
     tokenizer: Tokenizer
-    identity: ModelIdentity
-
-    @property
-    def torch_dtype(self) -> torch.dtype:
-        """The dtype in which images are fed and the towers compute."""
-        return DTYPES[self.identity.dtype]
+    info: dict[str, Any]
 
 
 def load_model(name: str, device: str = "cpu", dtype: str | None = None) -> LoadedModel:
@@ -85,31 +66,30 @@ def load_model(name: str, device: str = "cpu", dtype: str | None = None) -> Load
     else:
         model, preprocess, tokenizer = build_source(source)
     model.eval().requires_grad_(False)
-    preprocess_spec = _preprocess_spec(model.visual.preprocess_cfg)
-    height, width = preprocess_spec["size"]
+    pixels = _preprocess_spec(model.visual.preprocess_cfg)
     context_length = int(getattr(tokenizer, "context_length", None) or model.context_length)
     with torch.inference_mode():
         embedding_dim = int(model.encode_text(torch.zeros(1, context_length, dtype=torch.long)).shape[-1])
-    identity = ModelIdentity(
-        name=source.name,
-        architecture=source.architecture,
-        weights_sha256=hash_weights(model.state_dict()),
-        embedding_dim=embedding_dim,
-        image_size=(height, width),
-        context_length=context_length,
-        logit_scale=float(model.logit_scale.detach().float().exp()) if hasattr(model, "logit_scale") else 1.0,
-        preprocess=preprocess_spec,
-        dtype=dtype,
-        device=str(target),
-        device_name=_device_name(target),
-    )
+    info = {
+        "name": source.name,
+        "architecture": source.architecture,
+        "weights_sha256": hash_weights(model.state_dict()),
+        "embedding_dim": embedding_dim,
+        "image_size": pixels["size"],
+        "context_length": context_length,
+        "logit_scale": float(model.logit_scale.detach().float().exp()) if hasattr(model, "logit_scale") else 1.0,
+        "preprocess": pixels,
+        "dtype": dtype,
+        "device": str(target),
+        "device_name": _device_name(target),
+    }
     try:
         model.to(device=target, dtype=DTYPES[dtype])
     except torch.OutOfMemoryError as error:
-        what, where = "the model does not fit into the memory of the GPU", f"{target} ({identity.device_name})"
+        what, where = "the model does not fit into the memory of the GPU", f"{target} ({info['device_name']})"
         hint = "fewer replicas, --dtype fp16, or a smaller model"
         raise SemscaleError(what, where=where, found=summarize(error), hint=hint) from error
-    return LoadedModel(model, preprocess, tokenizer, identity)
+    return LoadedModel(model, preprocess, tokenizer, info)
 
 
 def hash_weights(state: Mapping[str, torch.Tensor]) -> str:
@@ -171,3 +151,99 @@ def _preprocess_spec(cfg: dict[str, Any]) -> dict[str, Any]:
         "mean": [float(v) for v in cfg["mean"]],
         "std": [float(v) for v in cfg["std"]],
     }
+
+
+def build_source(source: ModelSource) -> tuple[Any, Any, Any]:
+    """Build (model, preprocess, tokenizer) of a source as float32 on the CPU."""
+    import open_clip
+
+    name, options = _open_clip_arguments(source)
+    online = source.kind in (TAG, HUB)
+    with quiet_libraries(), hub_offline_unless_reachable() if online else contextlib.nullcontext():
+        try:
+            # Unlike create_model, this refuses to go on with random weights when there are none.
+            model, preprocess = open_clip.create_model_from_pretrained(
+                name, precision="fp32", device="cpu", weights_only=True, **options
+            )
+            tokenizer = open_clip.get_tokenizer(name)
+        except SemscaleError:
+            raise
+        except ImportError as error:
+            what = f"the model {source.name} needs a package that is not installed"
+            hint = "pip install transformers sentencepiece"
+            raise SemscaleError(what, where="--model", found=summarize(error), hint=hint) from error
+        except Exception as error:
+            raise _failure(source, error) from error
+    if not online:
+        path = Path(source.location)
+        check_same_shapes(path if source.kind == FILE else weights_in(path), model)
+    return model, preprocess, tokenizer
+
+
+def _open_clip_arguments(source: ModelSource) -> tuple[str, dict[str, Any]]:
+    architecture, location = source.architecture, source.location
+    if source.kind in (HUB, DIRECTORY):
+        return f"{source.kind}:{location}", {}
+    if source.kind == TAG:
+        return architecture, {"pretrained": location, "force_quick_gelu": needs_quick_gelu(architecture, location)}
+    return architecture, {"pretrained": location, **agreed_preprocess(architecture)}
+
+
+def needs_quick_gelu(architecture: str, tag: str) -> bool:
+    """Whether a tag was trained with QuickGELU: open_clip only warns and computes something else."""
+    from open_clip.pretrained import get_pretrained_cfg
+
+    return bool(get_pretrained_cfg(architecture, tag).get("quick_gelu", False))
+
+
+def agreed_preprocess(architecture: str) -> dict[str, Any]:
+    """Preprocessing on which all published weights of an architecture agree.
+
+    open_clip gives a weights file the mean and std of OpenAI's models, which is wrong for SigLIP and MobileCLIP.
+    """
+    from open_clip.pretrained import get_pretrained_cfg
+
+    options: dict[str, Any] = {}
+    for key in ("mean", "std", "interpolation", "resize_mode"):
+        values = {get_pretrained_cfg(architecture, tag).get(key) for tag in list_tags(architecture)}
+        if len(values) == 1 and None not in values:
+            options[f"image_{key}"] = values.pop()
+    return options
+
+
+@contextlib.contextmanager
+def hub_offline_unless_reachable() -> Iterator[None]:
+    """Within the block, the hub client uses only its cache if the hub cannot be connected to.
+
+    Weights that were fetched before still load; others fail at once, where the client would retry for half a minute.
+    """
+    from huggingface_hub import constants
+
+    before, hub = constants.HF_HUB_OFFLINE, urlsplit(constants.ENDPOINT)
+    if hub.scheme not in getproxies():  # behind a proxy only the proxy can tell
+        try:
+            port = hub.port or (443 if hub.scheme == "https" else 80)
+            socket.create_connection((hub.hostname or "", port), timeout=5.0).close()
+        except OSError:
+            constants.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
+
+
+def _failure(source: ModelSource, error: Exception) -> SemscaleError:
+    cause: BaseException = error
+    while cause.__cause__ is not None:
+        cause = cause.__cause__
+    found = f"{type(cause).__name__}: {' '.join(str(cause).split())[:300]}"
+    if source.kind in (TAG, HUB):
+        what = "the weights cannot be fetched from the model hub"
+        hint = "check name and network; without one, copy the weights and use ARCH::/path/to/weights.safetensors"
+        return SemscaleError(what, where=source.name, found=found, hint=hint)
+    misfit = "state_dict" in str(error)
+    what = (
+        "the weights do not belong to this architecture" if misfit else "the model cannot be built with these weights"
+    )
+    hint = "name the architecture that they were trained with"
+    return SemscaleError(what, where=source.location, found=found, hint=hint)

@@ -70,9 +70,6 @@ def check_certificate(certificate: str | None, key: str | None) -> None:
         # without the password of an encrypted key the terminal would be asked
         ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(certificate, key, password="")
     except OSError as error:
-        raise SemscaleError(
-            "the certificate cannot be served",
-            where=f"{certificate}, {key}",
-            found=error.strerror or str(error),
-            expected="PEM files of a certificate chain and of its own private key, not encrypted",
-        ) from error
+        where, found = f"{certificate}, {key}", error.strerror or str(error)
+        expected = "PEM files of a certificate chain and of its own private key, not encrypted"
+        raise SemscaleError("the certificate cannot be served", where=where, found=found, expected=expected) from error

@@ -4,7 +4,7 @@ Endpoints (gRPC, docarray documents, as in clip-server):
 
 - `/encode`: documents with `text` or `blob` (an image file) come back with `embedding`, float32, not normalised.
 - `/encode_packed`: documents with many pictures each come back with one matrix of embeddings, see
-  :func:`semscale.serving.request_decoding.unpack_images`.
+  :func:`unpack_images`.
 - `/rank`: documents with `matches` come back with the matches sorted by `clip_score`.
 - `/info`: one document comes back whose tag `semscale_info` is a JSON text::
 
@@ -34,14 +34,27 @@ from clip_server.executors.helper import set_rank
 from docarray import Document, DocumentArray
 from jina import requests
 from numpy.typing import NDArray
+from PIL import Image
 
-from semscale.models.encoder import BatchEncoder
+from semscale.models.encoder import BatchEncoder, PixelReader, check_text
 from semscale.models.loading import load_model
 from semscale.serving.config import ServeConfig
 from semscale.serving.process import say
-from semscale.serving.request_decoding import DecodedRequest, decode_request, unpack_images
 
 INFO_TAG = "semscale_info"
+
+
+class RejectedDocumentsError(ValueError):
+    """Some documents of a request cannot be processed, for these reasons by document id.
+
+    >>> RejectedDocumentsError({"7": "the text is empty"}, total=8).args
+    ('1 of 8 documents cannot be processed: the text is empty', '{"7": "the text is empty"}')
+    """
+
+    def __init__(self, reasons: dict[str, str], total: int) -> None:
+        first = next(iter(reasons.values()))
+        message = f"{len(reasons)} of {total} documents cannot be processed: {first}"
+        super().__init__(message, json.dumps(reasons))
 
 
 class SemscaleEncoder(CLIPEncoder):  # type: ignore[misc]
@@ -80,7 +93,8 @@ class SemscaleEncoder(CLIPEncoder):  # type: ignore[misc]
     async def encode_packed(self, docs: DocumentArray, **kwargs: Any) -> DocumentArray:
         """Replace the tensor of every document, many images in one array, by the matrix of their embeddings."""
         with _reported():
-            for doc, pixels in zip(docs, unpack_images(docs, self.encoder.reader.size), strict=True):
+            unpacked = [unpack_images(doc, self.encoder.reader.size) for doc in docs]
+            for doc, pixels in zip(docs, unpacked, strict=True):
                 doc.embedding = await self._compute(self._encode_images, pixels)
                 doc.tensor = None
         return docs
@@ -115,30 +129,30 @@ class SemscaleEncoder(CLIPEncoder):  # type: ignore[misc]
     async def _embed(self, docs: Sequence[Document]) -> None:
         """Set the embedding of each document, or raise for the whole request before the model has run."""
         with _reported():
-            decoded = await asyncio.get_running_loop().run_in_executor(self._decoding, self._decode, docs)
-            if decoded.pixels is not None:
-                rows = await self._compute(self._encode_images, decoded.pixels)
-                for doc, row in zip(decoded.images, rows, strict=True):
+            images, pixels = await asyncio.get_running_loop().run_in_executor(self._decoding, self._decode, docs)
+            if images:
+                for doc, row in zip(images, await self._compute(self._encode_images, pixels), strict=True):
                     doc.embedding = row
-            if decoded.tokens is not None:
-                rows = await self._compute(self._encode_texts, decoded.tokens)
-                for doc, number in zip(decoded.texts, decoded.token_rows, strict=True):
-                    doc.embedding = rows[number]
+            if texts := list(dict.fromkeys(doc.text for doc in docs if doc.text)):
+                rows = dict(zip(texts, await self._compute(self._encode_texts, texts), strict=True))
+                for doc in docs:
+                    if doc.text:
+                        doc.embedding = rows[doc.text]
 
     async def _compute(self, encode: Callable[[Any], NDArray[np.float32]], rows: Any) -> NDArray[np.float32]:
         return await asyncio.get_running_loop().run_in_executor(self._computing, encode, rows)
 
-    def _decode(self, docs: Sequence[Document]) -> DecodedRequest:
+    def _decode(self, docs: Sequence[Document]) -> tuple[list[Document], NDArray[np.uint8]]:
         with self.monitor(name="preprocess_seconds", documentation="images and texts preprocess time in seconds"):
-            return decode_request(docs, self.encoder)
+            return decode_images(docs, self.encoder.reader)
 
     def _encode_images(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         with self.monitor(name="encode_images_seconds", documentation="images encode time in seconds"):
             return _finite(self.encoder.encode_pixels(pixels))
 
-    def _encode_texts(self, tokens: torch.Tensor) -> NDArray[np.float32]:
+    def _encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
         with self.monitor(name="encode_texts_seconds", documentation="texts encode time in seconds"):
-            return _finite(self.encoder.encode_tokens(tokens))
+            return _finite(self.encoder.encode_texts(texts))
 
 
 @contextmanager
@@ -156,3 +170,57 @@ def _finite(embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
     if not np.isfinite(embeddings).all():
         raise ArithmeticError("the model gave embeddings that are not finite; a wider dtype may mend it")
     return embeddings
+
+
+def decode_images(docs: Sequence[Document], reader: PixelReader) -> tuple[list[Document], NDArray[np.uint8]]:
+    """Return the documents of a request that are images, and their pixels, uint8 (n, height, width, 3).
+
+    Raises:
+        RejectedDocumentsError: some documents, images or texts, cannot be processed; it names all of them.
+    """
+    images, pixels, reasons = [], [], {}
+    for doc in docs:
+        try:
+            if doc.text:
+                check_text(doc.text)
+            else:
+                pixels.append(_decode_image(doc, reader))
+                images.append(doc)
+        except (ValueError, MemoryError) as error:
+            reasons[doc.id] = str(error) or type(error).__name__
+    if reasons:
+        raise RejectedDocumentsError(reasons, len(docs))
+    return images, np.stack(pixels) if pixels else np.empty((0, *reader.size, 3), dtype=np.uint8)
+
+
+def _decode_image(doc: Document, reader: PixelReader) -> NDArray[np.uint8]:
+    if doc.blob:
+        return reader.decode(doc.blob)
+    if doc.tensor is None:
+        # Opening an address on behalf of a client would let it read the server's files and network.
+        held = "an address instead of the image: send the bytes as blob" if doc.uri else "neither a text nor an image"
+        raise ValueError(f"the document has {held}")
+    try:
+        image = Image.fromarray(np.asarray(doc.tensor).astype(np.uint8)).convert("RGB")
+    except TypeError as error:
+        raise ValueError(f"a tensor of shape {np.shape(doc.tensor)} is not an image") from error
+    return reader.resize(image)
+
+
+def unpack_images(doc: Document, size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Return the images of a packed document, uint8 (n, height, width, 3).
+
+    A document for every image costs more than the image where the model is small. A packed document has all images of
+    a request, resized and cropped to the (height, width) that the model wants, as its `tensor`.
+
+    Raises:
+        RejectedDocumentsError: the document holds no such array.
+    """
+    tensor = doc.tensor
+    shape = tensor.shape if isinstance(tensor, np.ndarray) else ()
+    if len(shape) != 4 or tensor.dtype != np.uint8 or shape[1:] != (*size, 3) or not len(tensor):
+        found = f"{tensor.dtype} {shape}" if isinstance(tensor, np.ndarray) else "nothing"
+        reason = f"a tensor of {found} instead of uint8 (n, {size[0]}, {size[1]}, 3)"
+        raise RejectedDocumentsError({doc.id: reason}, 1)
+    # what protobuf hands out is read-only, which torch does not like
+    return np.require(tensor, requirements=["C", "W"])

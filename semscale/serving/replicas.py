@@ -162,12 +162,9 @@ class Supervisor:
             reservation.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             reservation.bind((host, port))
         except (OSError, OverflowError) as error:
-            raise SemscaleError(
-                "the server cannot listen there",
-                where=f"{host}:{port}",
-                found=getattr(error, "strerror", None) or str(error),
-                hint="choose another --port, or 0 for any free one",
-            ) from error
+            where, found = f"{host}:{port}", getattr(error, "strerror", None) or str(error)
+            hint = "choose another --port, or 0 for any free one"
+            raise SemscaleError("the server cannot listen there", where=where, found=found, hint=hint) from error
         return port
 
 

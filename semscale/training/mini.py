@@ -21,8 +21,7 @@ from typing import Any
 
 import torch
 
-from semscale.models.mini import load_mini
-from semscale.models.pruned_checkpoint import read_used_tokens, save_compact
+from semscale.models.mini import load_mini, read_used_tokens, save_compact
 from semscale.training.evaluate import describe
 from semscale.training.loop import Progress, Recipe, learn_both_towers, learn_usage
 

@@ -31,9 +31,8 @@ from semscale.encoding.client import EncodeClient
 from semscale.encoding.distributed import DistributedEncoder
 from semscale.encoding.handshake import shake_hands
 from semscale.encoding.servers import Servers
-from semscale.models.encoder import minibatch_rows
+from semscale.models.encoder import BatchEncoder
 from semscale.models.loading import LoadedModel, load_model
-from semscale.models.transforms import PixelReader
 from semscale.serving.launcher import launch_server
 from semscale.study.cluster import ray_cluster
 
@@ -86,7 +85,7 @@ def fastest(work: Callable[[int], object], sizes: Sequence[int] = BATCH_SIZES) -
 
 def encode_bare(loaded: LoadedModel, pixels: NDArray[np.uint8], size: int) -> None:
     """Encode uint8 pixels in this process as open_clip's users do: normalise, encode_image, batch by batch."""
-    reader = PixelReader(loaded.preprocess, loaded.identity.image_size)
+    reader = BatchEncoder(loaded).reader
     encode_image = cast(Callable[[torch.Tensor], torch.Tensor], loaded.model.encode_image)
     with torch.inference_mode():
         for start in range(0, len(pixels), size):
@@ -96,13 +95,13 @@ def encode_bare(loaded: LoadedModel, pixels: NDArray[np.uint8], size: int) -> No
 def server_rate(model: str, files: Sequence[bytes], rounds: int, folder: Path) -> Row:
     """Compare pixels to embeddings for one model."""
     loaded = load_model(model)
-    reader = PixelReader(loaded.preprocess, loaded.identity.image_size)
+    reader = BatchEncoder(loaded).reader
     pixels = np.stack([reader.decode(file) for file in files])
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         with launch_server(model, replicas=1, num_threads=1, log_file=folder / "one.log") as server:
-            minibatch = minibatch_rows("cpu", loaded.identity.image_size)
+            minibatch = BatchEncoder(loaded).minibatch_size
 
             async def encode(pictures: Sequence[NDArray[np.uint8]]) -> None:
                 # two connections, as two actors have them: while one writes, the other waits

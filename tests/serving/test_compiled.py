@@ -17,12 +17,12 @@ from semscale.models.loading import load_model
 def test_compiling_changes_nothing_but_last_bits() -> None:
     loaded = load_model("semscale-mini")
     plain, compiled = BatchEncoder(loaded, 4), BatchEncoder(loaded, 4, compiled=True)
-    height, width = loaded.identity.image_size
+    height, width = loaded.info["image_size"]
     pixels = np.random.default_rng(0).integers(0, 256, (10, height, width, 3), np.uint8)
-    tokens = plain.tokenize(["a dog", "two cats", "a large bird"])
+    texts = ["a dog", "two cats", "a large bird"]
     for one, other in (
         (plain.encode_pixels(pixels), compiled.encode_pixels(pixels)),
-        (plain.encode_tokens(tokens), compiled.encode_tokens(tokens)),
+        (plain.encode_texts(texts), compiled.encode_texts(texts)),
     ):
         assert one.shape == other.shape
         assert np.abs(one - other).max() < 1e-4 * np.abs(one).max()

@@ -13,7 +13,7 @@ from PIL import Image
 from semscale.datasets.bundled import BUNDLED, load_bundled
 from semscale.errors import SemscaleError
 from semscale.models import mini
-from semscale.models.pruned_checkpoint import load_compact, read_record, save_compact
+from semscale.models.mini import load_compact, read_record, save_compact
 from semscale.training.evaluate import ladder_accuracy
 from semscale.training.loop import Recipe
 

@@ -12,22 +12,25 @@ import torch
 from safetensors.torch import save_file
 
 from semscale.errors import SemscaleError
-from semscale.models.build import agreed_preprocess, needs_quick_gelu
-from semscale.models.loading import hash_weights, load_model
+from semscale.models.loading import agreed_preprocess, hash_weights, load_model, needs_quick_gelu
 from semscale.models.model_name import parse_name
 
 
 def test_directory_gives_the_identity_of_its_model(tiny_model: Path, tiny_state: dict[str, Any]) -> None:
-    identity = load_model(str(tiny_model)).identity
-    assert identity.architecture == "tiny"
-    assert identity.embedding_dim == 48
-    assert identity.image_size == (32, 32)
-    assert identity.context_length == 77
-    assert identity.logit_scale == pytest.approx(float(tiny_state["logit_scale"].exp()))
-    assert identity.preprocess["mean"] == [0.5, 0.4, 0.3]
-    assert identity.preprocess["std"] == [0.25, 0.5, 0.75]
-    assert (identity.dtype, identity.device) == ("fp32", "cpu")
-    assert identity.weights_sha256 == hash_weights(tiny_state)
+    info = load_model(str(tiny_model)).info
+    expected = {
+        "architecture": "tiny",
+        "embedding_dim": 48,
+        "image_size": [32, 32],
+        "context_length": 77,
+        "logit_scale": pytest.approx(float(tiny_state["logit_scale"].exp())),
+        "dtype": "fp32",
+        "device": "cpu",
+        "weights_sha256": hash_weights(tiny_state),
+    }
+    assert {key: info[key] for key in expected} == expected
+    assert (info["preprocess"]["mean"], info["preprocess"]["std"]) == ([0.5, 0.4, 0.3], [0.25, 0.5, 0.75])
+    assert json.loads(json.dumps(info)) == info
 
 
 def test_loaded_model_computes_what_open_clip_computes(tiny_model: Path) -> None:
@@ -52,9 +55,9 @@ def test_file_of_any_kind_has_the_same_hash(
         save_file(tiny_state, str(path))
     else:
         torch.save({"state_dict": tiny_state} if suffix == ".pt" else tiny_state, path)
-    identity = load_model(f"{tiny_architecture}::{path}").identity
-    assert identity.weights_sha256 == hash_weights(tiny_state)
-    assert identity.architecture == tiny_architecture
+    info = load_model(f"{tiny_architecture}::{path}").info
+    assert info["weights_sha256"] == hash_weights(tiny_state)
+    assert info["architecture"] == tiny_architecture
 
 
 def test_hash_sees_values_names_and_shapes() -> None:
@@ -70,9 +73,8 @@ def test_hash_sees_values_names_and_shapes() -> None:
 
 def test_half_precision_keeps_hash_and_scale(tiny_model: Path) -> None:
     full, half = load_model(str(tiny_model)), load_model(str(tiny_model), dtype="bf16")
-    assert half.identity.dtype == "bf16"
-    assert half.identity.weights_sha256 == full.identity.weights_sha256
-    assert half.identity.logit_scale == full.identity.logit_scale
+    assert half.info["dtype"] == "bf16"
+    assert all(half.info[key] == full.info[key] for key in ("weights_sha256", "logit_scale"))
     tokens = full.tokenizer(["a dog"])
     with torch.inference_mode():
         precise = full.model.encode_text(tokens)[0]  # type: ignore[operator]

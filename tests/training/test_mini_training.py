@@ -8,8 +8,15 @@ import torch
 from PIL import Image
 
 from semscale.datasets.bundled import BUNDLED, load_bundled
-from semscale.models.mini import build_mini, load_mini, mini_transforms
-from semscale.models.pruned_checkpoint import load_compact, read_record, read_used_tokens, save_compact
+from semscale.models.mini import (
+    build_mini,
+    load_compact,
+    load_mini,
+    mini_transforms,
+    read_record,
+    read_used_tokens,
+    save_compact,
+)
 from semscale.synthetic.images import render
 from semscale.synthetic.scene import Truth
 from semscale.training import mini
