@@ -18,27 +18,11 @@ from semscale.synthetic.scene import COLOURS, Truth
 CLASSES = digits.CLASSES + shapes.CLASSES
 
 SYNONYMS: dict[str, tuple[str, ...]] = {
-    "zero": ("0", "nought"),
-    "one": ("1",),
-    "two": ("2",),
-    "three": ("3",),
-    "five": ("5",),
-    "seven": ("7",),
-    "eight": ("8",),
-    "circle": ("disc",),
-    "square": ("box",),
-    "cross": ("plus sign",),
-    "ring": ("hoop",),
-    "arrow": ("pointer",),
-    "crescent": ("moon",),
-    "rhombus": ("diamond",),
-}
-PLURALS: dict[str, str] = {
-    "box": "boxes",
-    "cross": "crosses",
-    "leaf": "leaves",
-    "rhombus": "rhombuses",
-}
+    "zero": ("0", "nought"), "one": ("1",), "two": ("2",), "three": ("3",), "five": ("5",), "seven": ("7",),
+    "eight": ("8",), "circle": ("disc",), "square": ("box",), "cross": ("plus sign",), "ring": ("hoop",),
+    "arrow": ("pointer",), "crescent": ("moon",), "rhombus": ("diamond",),
+}  # fmt: skip
+PLURALS = {"box": "boxes", "cross": "crosses", "leaf": "leaves", "rhombus": "rhombuses"}
 COUNT_WORDS = {2: "two", 3: "three"}
 SIZES = ("small", "medium", "large")
 _SIZED_NAMES = 0.6  # of the batches
@@ -49,15 +33,7 @@ _NAME_FRAMES = ("{}", "the {}", "an image of the {}", "this shows the {}")
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """What a caption says of an image; None where it says nothing.
-
-    Attributes:
-        class_name: the class.
-        size: "small", "medium" or "large".
-        colour: a key of COLOURS.
-        least: least number of copies.
-        most: largest number of copies.
-    """
+    """What a caption says of an image, None where it says nothing; `least` and `most` are numbers of copies."""
 
     class_name: str
     size: str | None = None
@@ -82,7 +58,11 @@ def write_caption(truth: Truth, rng: np.random.Generator) -> tuple[str, Claim]:
     claimed = truth.size if size else None
     words = " ".join(word for word in (size, colour) if word)
     if truth.count > 1 and rng.uniform() < 0.6:
-        return _plural_caption(truth, noun, words, Claim(truth.class_name, claimed, colour, 2), rng)
+        phrase = f"{words} {_plural(noun)}".strip()
+        if rng.uniform() < 0.35:
+            exact = Claim(truth.class_name, claimed, colour, truth.count, truth.count)
+            return f"{COUNT_WORDS[truth.count]} {phrase}", exact
+        return phrase, Claim(truth.class_name, claimed, colour, 2)
     phrase = f"{words} {noun}".strip()
     if truth.count > 1 or rng.uniform() < 0.5:
         return phrase, Claim(truth.class_name, claimed, colour)
@@ -136,21 +116,13 @@ def truth_table(claims: list[Claim], truths: list[Truth]) -> NDArray[np.bool_]:
     [[True, False, True]]
     """
     colours = tuple(COLOURS)
-    said = np.array(
-        [
-            (
-                CLASSES.index(c.class_name),
-                SIZES.index(c.size) if c.size else -1,
-                colours.index(c.colour) if c.colour else -1,
-                c.least,
-                c.most,
-            )
-            for c in claims
-        ]
-    )
-    seen = np.array(
-        [(CLASSES.index(t.class_name), SIZES.index(t.size), colours.index(t.colour), t.count) for t in truths]
-    )
+
+    def numbers(thing: Claim | Truth) -> tuple[int, int, int]:
+        size = SIZES.index(thing.size) if thing.size else -1
+        return CLASSES.index(thing.class_name), size, colours.index(thing.colour) if thing.colour else -1
+
+    said = np.array([(*numbers(claim), claim.least, claim.most) for claim in claims])
+    seen = np.array([(*numbers(truth), truth.count) for truth in truths])
     table = seen[:, None, 0] == said[None, :, 0]
     for column in (1, 2):
         table &= (said[None, :, column] == -1) | (seen[:, None, column] == said[None, :, column])
@@ -174,14 +146,6 @@ def _size_word(truth: Truth, rng: np.random.Generator) -> str | None:
     if truth.class_name in shapes.CLASSES and draw < 0.03:
         return "tiny"
     return "small" if draw < 0.8 else "little"
-
-
-def _plural_caption(truth: Truth, noun: str, words: str, claim: Claim, rng: np.random.Generator) -> tuple[str, Claim]:
-    phrase = f"{words} {_plural(noun)}".strip()
-    if rng.uniform() < 0.35:
-        exact = Claim(claim.class_name, claim.size, claim.colour, truth.count, truth.count)
-        return f"{COUNT_WORDS[truth.count]} {phrase}", exact
-    return phrase, claim
 
 
 def _plural(noun: str) -> str:

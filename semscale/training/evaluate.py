@@ -25,12 +25,7 @@ _BLOCK = 64
 def ladder_accuracy(model: open_clip.CLIP, dataset: Dataset) -> tuple[list[float], list[float]]:
     """Return the accuracy in percent at every scale of the published ladder, and of every form of text by itself.
 
-    Args:
-        model: an open_clip CLIP with the bundled model's preprocessing; evaluated in its present mode.
-        dataset: a bundled dataset.
-
-    Returns:
-        Twelve figures with the first s forms and max aggregation, and twelve with form s alone.
+    These are twelve figures with the first s forms and max aggregation, and twelve with form s alone.
     """
     preprocess, tokenize = mini_transforms(model)
     images = torch.stack(

@@ -19,52 +19,31 @@ from torch.nn.functional import cross_entropy, log_softmax
 
 from semscale.datasets.bundled import BUNDLED
 from semscale.models.mini import build_mini, mini_transforms
-from semscale.training.batches import Batch, Batcher
+from semscale.training.batches import Batch, Batcher, draw_pool, normalise
 from semscale.training.captions import Offer, offer_names, offer_usual_names
-from semscale.training.data import draw_pool, normalise
 
 _BETAS = (0.9, 0.98)
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that decides the trained weights.
-
-    Attributes:
-        steps: number of optimiser steps.
-        batch: images per step, half of each dataset.
-        pool: images drawn beforehand per dataset.
-        image_rate: highest learning rate of the image tower.
-        text_rate: highest learning rate of everything else.
-        weight_decay: AdamW's, on matrices outside the token table.
-        warmup: steps until the highest learning rate; a half cosine brings it down to zero afterwards.
-        usage_steps: number of steps of the second stage.
-        usage_rate: highest learning rate of the second stage.
-        seed: of first weights, batches and captions.
-    """
+    """Everything that decides the trained weights; learning rates are the highest of a stage."""
 
     steps: int = 6_000
-    batch: int = 128
-    pool: int = 30_000
-    image_rate: float = 1.5e-3
-    text_rate: float = 1e-3
-    weight_decay: float = 0.05
-    warmup: int = 200
-    usage_steps: int = 300
-    usage_rate: float = 2e-3
-    seed: int = 0
+    batch: int = 128  # images per step, half of each dataset
+    pool: int = 30_000  # images drawn beforehand per dataset
+    image_rate: float = 1.5e-3  # learning rate of the image tower
+    text_rate: float = 1e-3  # of everything else
+    weight_decay: float = 0.05  # AdamW's, on matrices outside the token table
+    warmup: int = 200  # steps until the highest learning rate; a half cosine brings it down to zero afterwards
+    usage_steps: int = 300  # of the second stage
+    usage_rate: float = 2e-3  # learning rate of the second stage
+    seed: int = 0  # of first weights, batches and captions
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a training stands after a step.
-
-    Attributes:
-        step: steps done.
-        loss: the loss of the last step.
-        model: the model.
-        used_tokens: returns the rows of the token table that captions have touched so far, sorted.
-    """
+    """Where a training stands after a step; `used_tokens` returns the rows of the token table touched so far."""
 
     step: int
     loss: float
@@ -73,11 +52,7 @@ class Progress:
 
 
 def learn_both_towers(recipe: Recipe) -> Iterator[Progress]:
-    """Train the bundled model's architecture from scratch on the training halves of the bundled datasets.
-
-    Yields:
-        Where the training stands, after every step; the model is in training mode.
-    """
+    """Train the bundled model's architecture from scratch on the training halves of the bundled datasets."""
     torch.manual_seed(recipe.seed)
     model = build_mini().to(memory_format=torch.channels_last).train()
     batcher = _batcher(model, recipe, BUNDLED, 7, offer_names)
@@ -91,15 +66,7 @@ def learn_both_towers(recipe: Recipe) -> Iterator[Progress]:
 
 
 def learn_usage(recipe: Recipe, model: open_clip.CLIP) -> Iterator[Progress]:
-    """Train the text tower of a trained model further, on the names that people would give to the training images.
-
-    Args:
-        recipe: sizes, rates and seed.
-        model: what the first stage left, in evaluation mode; changed in place.
-
-    Yields:
-        Where the training stands, after every step; the model stays in evaluation mode.
-    """
+    """Train the text tower of a trained model further, in place, on names that people would give to the images."""
     batcher = _batcher(model, recipe, ("shapes",), 8, offer_usual_names)
     model.visual.requires_grad_(False)
     text_side = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -151,16 +118,9 @@ def _descend(model: open_clip.CLIP, optimiser: torch.optim.AdamW, loss: torch.Te
 
 
 def encode_short_texts(model: open_clip.CLIP, tokens: torch.Tensor) -> torch.Tensor:
-    """Encode texts as the model's encode_text does, without computing the empty places behind the longest of them.
+    """Encode (n, 77) token numbers to (n, embed_dim) unit-length rows, without the zeros behind the longest text.
 
     The text tower looks only backwards, so what stands behind a text's end changes nothing.
-
-    Args:
-        model: an open_clip CLIP.
-        tokens: (n, 77) token numbers, 0 behind the end.
-
-    Returns:
-        (n, embed_dim) unit-length rows.
     """
     length = int((tokens != 0).sum(1).max())
     short = tokens[:, :length]
@@ -202,10 +162,8 @@ def contrastive_loss(logits: torch.Tensor, true: torch.Tensor, own: torch.Tensor
     it, with the other true captions taken out of the denominator; the other half spreads the target evenly over
     everything that is true (P. Khosla et al., 2020, Supervised Contrastive Learning).
 
-    Args:
-        logits: (images, captions) scaled cosine similarities; no caption text occurs twice.
-        true: (images, captions) whether the caption is true of the image.
-        own: (images,) column of the caption that was written for the image.
+    `logits` (images, captions) are scaled cosine similarities; `true` says whether a caption is true of an image, and
+    `own` (images,) which column was written for it.
 
     >>> logits = torch.tensor([[9.0, 0.0], [0.0, 9.0]])
     >>> true, own = torch.eye(2, dtype=torch.bool), torch.arange(2)

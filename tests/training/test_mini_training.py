@@ -20,7 +20,7 @@ from semscale.models.mini import (
 from semscale.synthetic.images import render
 from semscale.synthetic.scene import Truth
 from semscale.training import mini
-from semscale.training.batches import Batcher
+from semscale.training.batches import Batcher, draw_pool, normalise, shrink, take
 from semscale.training.captions import (
     CLASSES,
     SIZES,
@@ -31,7 +31,6 @@ from semscale.training.captions import (
     truth_table,
     write_caption,
 )
-from semscale.training.data import draw_pool, normalise, shrink, take
 from semscale.training.loop import Recipe, contrastive_loss, encode_short_texts
 
 TINY = ["--steps", "12", "--batch", "32", "--pool", "64", "--warmup", "4", "--usage-steps", "3", "--log-every", "4"]
