@@ -15,7 +15,8 @@ from semscale.text import package_version
 
 _PACKAGES = ("ray", "mlflow", "clip-client", "jina", "docarray", "nltk", "pandas", "numpy", "pyarrow")
 _SERVER_PACKAGES = ("clip-server", "open-clip-torch", "torch", "torchvision")
-_MEND_PACKAGES = "pip install -c constraints.txt -e "
+_INSTALL = "pip install -c constraints.txt -e "
+_WEIGHTS = Path(__file__).parent / "models" / "weights" / "semscale-mini.safetensors"
 
 
 @dataclass(frozen=True)
@@ -34,11 +35,11 @@ def examine(servers: Sequence[str], store: str | None) -> list[Finding]:
     python = f"{platform.python_version()} on {platform.system()}"
     return [
         Finding("python", (3, 11) <= sys.version_info[:2] < (3, 13), python, "use Python 3.11 or 3.12"),
-        _packages("packages", _PACKAGES, _MEND_PACKAGES + ".", required=True),
-        _packages("server packages", _SERVER_PACKAGES, _MEND_PACKAGES + '".[server]"', required=not servers),
+        _packages("packages", _PACKAGES, _INSTALL + ".", required=True),
+        _packages("server packages", _SERVER_PACKAGES, _INSTALL + '".[server]"', required=not servers),
         _wordnet(),
         _device(),
-        _model(),
+        Finding("semscale-mini", _WEIGHTS.exists(), _WEIGHTS.name, "reinstall semscale"),
         _store(store),
         *(_server(url) for url in servers),
     ]
@@ -54,41 +55,33 @@ def show_findings(findings: Sequence[Finding]) -> None:
         console.print("[green]ok    [/green]" if finding.ok else "[red]not ok[/red]", end="")
         console.print(f" {finding.title:<{width}}  {finding.detail}", highlight=False, markup=False, soft_wrap=True)
         if not finding.ok:
-            line = f"       {'':<{width}}  to mend: {finding.mend}"
-            console.print(line, highlight=False, markup=False, soft_wrap=True)
+            console.print(f"{'':{width + 9}}to mend: {finding.mend}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _packages(title: str, names: Sequence[str], mend: str, *, required: bool) -> Finding:
-    versions = {name: package_version(name) for name in names}
-    missing = [name for name, version in versions.items() if version is None]
-    detail = ", ".join(f"{name} {version}" for name, version in versions.items())
-    return Finding(title, not missing, f"missing: {', '.join(missing)}" if missing else detail, mend, required)
+    missing = [name for name in names if package_version(name) is None]
+    found = (
+        f"missing: {', '.join(missing)}" if missing else ", ".join(f"{name} {package_version(name)}" for name in names)
+    )
+    return Finding(title, not missing, found, mend, required)
 
 
 def _wordnet() -> Finding:
     from semscale.categories.wordnet import HOW_TO_GET, find_wordnet
 
     folder = find_wordnet()
-    detail = str(folder) if folder else "not found (only strategies from WordNet need it)"
-    return Finding("wordnet", folder is not None, detail, HOW_TO_GET, required=False)
+    detail = folder or "not found (only strategies from WordNet need it)"
+    return Finding("wordnet", folder is not None, str(detail), HOW_TO_GET, required=False)
 
 
 def _device() -> Finding:
     try:
         import torch
     except ImportError:
-        return Finding("device", False, "torch is not installed", 'pip install -e ".[server]"', required=False)
+        return Finding("device", False, "torch is not installed", _INSTALL + '".[server]"', required=False)
     if torch.cuda.is_available():
         return Finding("device", True, f"cuda: {torch.cuda.device_count()} x {torch.cuda.get_device_name(0)}")
     return Finding("device", True, f"cpu: {os.cpu_count()} cores, no CUDA device")
-
-
-def _model() -> Finding:
-    import semscale.models
-
-    weights = Path(semscale.models.__path__[0]) / "weights" / "semscale-mini.safetensors"
-    detail = f"{weights.stat().st_size / 1e6:.1f} MB" if weights.exists() else "weights file missing"
-    return Finding("semscale-mini", weights.exists(), detail, "reinstall semscale")
 
 
 def _store(store: str | None) -> Finding:

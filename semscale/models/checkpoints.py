@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from open_clip.factory import _find_checkpoint_in_dir
+from safetensors import SafetensorError, safe_open
 
 from semscale.errors import SemscaleError
 
@@ -35,8 +37,6 @@ def quiet_libraries() -> Iterator[None]:
 
 def weights_in(directory: Path) -> Path:
     """Return the weights file that open_clip picks in a model directory."""
-    from open_clip.factory import _find_checkpoint_in_dir
-
     with quiet_libraries():
         found = _find_checkpoint_in_dir(directory)
     if not found:
@@ -89,8 +89,6 @@ def check_same_shapes(path: Path, model: torch.nn.Module) -> None:
 
 
 def _safetensors_shapes(path: Path) -> dict[str, tuple[int, ...]]:
-    from safetensors import SafetensorError, safe_open
-
     try:
         with safe_open(str(path), framework="pt") as file:
             return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
@@ -101,8 +99,7 @@ def _safetensors_shapes(path: Path) -> dict[str, tuple[int, ...]]:
 def _pickled_shapes(path: Path) -> dict[str, tuple[int, ...]]:
     try:
         # weights_only: an unpickler that knows tensors and plain containers, and refuses everything else
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with quiet_libraries():
             content: Any = torch.load(path, map_location="meta", weights_only=True)
     except pickle.UnpicklingError as error:
         match = re.search(r"GLOBAL (\S+)", str(error))

@@ -7,13 +7,17 @@ import hashlib
 import platform
 import socket
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
+import open_clip
 import torch
+from huggingface_hub import constants
+from open_clip.pretrained import get_pretrained_cfg
+from open_clip.transform import PreprocessCfg
 from PIL import Image
 
 from semscale.errors import SemscaleError, summarize
@@ -66,7 +70,7 @@ def load_model(name: str, device: str = "cpu", dtype: str | None = None) -> Load
     else:
         model, preprocess, tokenizer = build_source(source)
     model.eval().requires_grad_(False)
-    pixels = _preprocess_spec(model.visual.preprocess_cfg)
+    pixels = _preprocess_spec(asdict(PreprocessCfg()) | model.visual.preprocess_cfg)
     context_length = int(getattr(tokenizer, "context_length", None) or model.context_length)
     with torch.inference_mode():
         embedding_dim = int(model.encode_text(torch.zeros(1, context_length, dtype=torch.long)).shape[-1])
@@ -142,21 +146,16 @@ def _device_name(device: torch.device) -> str:
 
 
 def _preprocess_spec(cfg: dict[str, Any]) -> dict[str, Any]:
-    size = cfg["size"]
+    size = cfg["size"] if isinstance(cfg["size"], (tuple, list)) else [cfg["size"]] * 2
     return {
-        "size": [int(v) for v in size[-2:]] if isinstance(size, (tuple, list)) else [int(size)] * 2,
-        "mode": cfg.get("mode", "RGB"),
-        "interpolation": cfg.get("interpolation", "bicubic"),
-        "resize_mode": cfg.get("resize_mode", "shortest"),
-        "mean": [float(v) for v in cfg["mean"]],
-        "std": [float(v) for v in cfg["std"]],
+        "size": [int(pixels) for pixels in size[-2:]],
+        **{key: cfg[key] for key in ("mode", "interpolation", "resize_mode")},
+        **{key: [float(value) for value in cfg[key]] for key in ("mean", "std")},
     }
 
 
 def build_source(source: ModelSource) -> tuple[Any, Any, Any]:
     """Build (model, preprocess, tokenizer) of a source as float32 on the CPU."""
-    import open_clip
-
     name, options = _open_clip_arguments(source)
     online = source.kind in (TAG, HUB)
     with quiet_libraries(), hub_offline_unless_reachable() if online else contextlib.nullcontext():
@@ -166,12 +165,9 @@ def build_source(source: ModelSource) -> tuple[Any, Any, Any]:
                 name, precision="fp32", device="cpu", weights_only=True, **options
             )
             tokenizer = open_clip.get_tokenizer(name)
-        except SemscaleError:
-            raise
         except ImportError as error:
-            what = f"the model {source.name} needs a package that is not installed"
-            hint = "pip install transformers sentencepiece"
-            raise SemscaleError(what, where="--model", found=summarize(error), hint=hint) from error
+            what, hint = "the model needs another package", "pip install transformers sentencepiece"
+            raise SemscaleError(what, where=source.name, found=summarize(error), hint=hint) from error
         except Exception as error:
             raise _failure(source, error) from error
     if not online:
@@ -191,8 +187,6 @@ def _open_clip_arguments(source: ModelSource) -> tuple[str, dict[str, Any]]:
 
 def needs_quick_gelu(architecture: str, tag: str) -> bool:
     """Whether a tag was trained with QuickGELU: open_clip only warns and computes something else."""
-    from open_clip.pretrained import get_pretrained_cfg
-
     return bool(get_pretrained_cfg(architecture, tag).get("quick_gelu", False))
 
 
@@ -201,8 +195,6 @@ def agreed_preprocess(architecture: str) -> dict[str, Any]:
 
     open_clip gives a weights file the mean and std of OpenAI's models, which is wrong for SigLIP and MobileCLIP.
     """
-    from open_clip.pretrained import get_pretrained_cfg
-
     options: dict[str, Any] = {}
     for key in ("mean", "std", "interpolation", "resize_mode"):
         values = {get_pretrained_cfg(architecture, tag).get(key) for tag in list_tags(architecture)}
@@ -217,8 +209,6 @@ def hub_offline_unless_reachable() -> Iterator[None]:
 
     Weights that were fetched before still load; others fail at once, where the client would retry for half a minute.
     """
-    from huggingface_hub import constants
-
     before, hub = constants.HF_HUB_OFFLINE, urlsplit(constants.ENDPOINT)
     if hub.scheme not in getproxies():  # behind a proxy only the proxy can tell
         try:
@@ -241,9 +231,7 @@ def _failure(source: ModelSource, error: Exception) -> SemscaleError:
         what = "the weights cannot be fetched from the model hub"
         hint = "check name and network; without one, copy the weights and use ARCH::/path/to/weights.safetensors"
         return SemscaleError(what, where=source.name, found=found, hint=hint)
-    misfit = "state_dict" in str(error)
-    what = (
-        "the weights do not belong to this architecture" if misfit else "the model cannot be built with these weights"
-    )
-    hint = "name the architecture that they were trained with"
+    what, hint = "the model cannot be built with these weights", "name the architecture that they were trained with"
+    if "state_dict" in str(error):
+        what = "the weights do not belong to this architecture"
     return SemscaleError(what, where=source.location, found=found, hint=hint)

@@ -34,15 +34,9 @@ from timm.models.vision_transformer_hybrid import ConvStem
 from semscale.errors import SemscaleError, summarize
 from semscale.models.checkpoints import check_digest
 
-NAME = "semscale-mini"
-"""The model's name, here and in open_clip."""
-
-IMAGE_SIZE = 40
-"""Side of the images that it takes, in pixels."""
-
+NAME = "semscale-mini"  # here and in open_clip
+IMAGE_SIZE = 40  # side of the images that it takes, in pixels
 WEIGHTS = Path(__file__).parent / "weights" / f"{NAME}.safetensors"
-"""The trained weights that come with the package."""
-
 _TABLE = "token_embedding.weight"
 _ROWS = "token_embedding.rows"
 _INDICES = "token_embedding.indices"
@@ -63,8 +57,6 @@ def vit_semscale_mini(
     before the transformer mends that (T. Xiao et al., Early Convolutions Help Transformers See Better, 2021). The
     arguments are timm's.
     """
-    if pretrained:
-        raise ValueError("vit_semscale_mini has no timm weights; use semscale.models.mini.load_mini")
     stem = ConvStem(depth=5, channels=(24, 48, 48, 96, 96), stride=(2, 2, 1, 2, 1))
     tower = VisionTransformer(
         img_size=IMAGE_SIZE,

@@ -7,6 +7,8 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from open_clip import list_models, list_pretrained_tags_by_model
+
 from semscale.errors import SemscaleError
 from semscale.models.checkpoints import SUFFIXES, read_shapes, weights_in
 
@@ -91,8 +93,6 @@ def _parse_directory(name: str) -> ModelSource:
 
 
 def _known_architecture(architecture: str, name: str) -> str:
-    from open_clip import list_models
-
     known = {known_name.lower(): known_name for known_name in list_models()}
     cleaned = architecture.replace("/", "-")
     if cleaned in known.values():
@@ -112,6 +112,4 @@ def _known_architecture(architecture: str, name: str) -> str:
 
 def list_tags(architecture: str) -> list[str]:
     """Return the names of the published weights of an architecture."""
-    from open_clip import list_pretrained_tags_by_model
-
     return list(list_pretrained_tags_by_model(architecture))

@@ -22,9 +22,8 @@ the answer is ERROR, its exception is `RejectedDocumentsError`, and the second a
 # No postponed annotations here: jina reads the types of the endpoints' arguments from the functions.
 import asyncio
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -32,14 +31,13 @@ import torch
 from clip_server.executors.clip_torch import CLIPEncoder
 from clip_server.executors.helper import set_rank
 from docarray import Document, DocumentArray
-from jina import requests
+from jina import monitor, requests
 from numpy.typing import NDArray
 from PIL import Image
 
 from semscale.models.encoder import BatchEncoder, PixelReader, check_text
 from semscale.models.loading import load_model
 from semscale.serving.config import ServeConfig
-from semscale.serving.process import say
 
 INFO_TAG = "semscale_info"
 
@@ -92,11 +90,10 @@ class SemscaleEncoder(CLIPEncoder):  # type: ignore[misc]
     @requests(on="/encode_packed")  # type: ignore[untyped-decorator]
     async def encode_packed(self, docs: DocumentArray, **kwargs: Any) -> DocumentArray:
         """Replace the tensor of every document, many images in one array, by the matrix of their embeddings."""
-        with _reported():
-            unpacked = [unpack_images(doc, self.encoder.reader.size) for doc in docs]
-            for doc, pixels in zip(docs, unpacked, strict=True):
-                doc.embedding = await self._compute(self._encode_images, pixels)
-                doc.tensor = None
+        unpacked = [unpack_images(doc, self.encoder.reader.size) for doc in docs]
+        for doc, pixels in zip(docs, unpacked, strict=True):
+            doc.embedding = await self._compute(self._encode_images, pixels)
+            doc.tensor = None
         return docs
 
     @requests  # type: ignore[untyped-decorator]
@@ -128,42 +125,30 @@ class SemscaleEncoder(CLIPEncoder):  # type: ignore[misc]
 
     async def _embed(self, docs: Sequence[Document]) -> None:
         """Set the embedding of each document, or raise for the whole request before the model has run."""
-        with _reported():
-            images, pixels = await asyncio.get_running_loop().run_in_executor(self._decoding, self._decode, docs)
-            if images:
-                for doc, row in zip(images, await self._compute(self._encode_images, pixels), strict=True):
-                    doc.embedding = row
-            if texts := list(dict.fromkeys(doc.text for doc in docs if doc.text)):
-                rows = dict(zip(texts, await self._compute(self._encode_texts, texts), strict=True))
-                for doc in docs:
-                    if doc.text:
-                        doc.embedding = rows[doc.text]
+        images, pixels = await asyncio.get_running_loop().run_in_executor(self._decoding, self._decode, docs)
+        if images:
+            for doc, row in zip(images, await self._compute(self._encode_images, pixels), strict=True):
+                doc.embedding = row
+        if texts := list(dict.fromkeys(doc.text for doc in docs if doc.text)):
+            rows = dict(zip(texts, await self._compute(self._encode_texts, texts), strict=True))
+            for doc in docs:
+                if doc.text:
+                    doc.embedding = rows[doc.text]
 
     async def _compute(self, encode: Callable[[Any], NDArray[np.float32]], rows: Any) -> NDArray[np.float32]:
         return await asyncio.get_running_loop().run_in_executor(self._computing, encode, rows)
 
+    @monitor(name="preprocess_seconds", documentation="images and texts preprocess time in seconds")  # type: ignore[untyped-decorator]
     def _decode(self, docs: Sequence[Document]) -> tuple[list[Document], NDArray[np.uint8]]:
-        with self.monitor(name="preprocess_seconds", documentation="images and texts preprocess time in seconds"):
-            return decode_images(docs, self.encoder.reader)
+        return decode_images(docs, self.encoder.reader)
 
+    @monitor(name="encode_images_seconds", documentation="images encode time in seconds")  # type: ignore[untyped-decorator]
     def _encode_images(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        with self.monitor(name="encode_images_seconds", documentation="images encode time in seconds"):
-            return _finite(self.encoder.encode_pixels(pixels))
+        return _finite(self.encoder.encode_pixels(pixels))
 
+    @monitor(name="encode_texts_seconds", documentation="texts encode time in seconds")  # type: ignore[untyped-decorator]
     def _encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        with self.monitor(name="encode_texts_seconds", documentation="texts encode time in seconds"):
-            return _finite(self.encoder.encode_texts(texts))
-
-
-@contextmanager
-def _reported() -> Iterator[None]:
-    try:
-        yield
-    except Exception as error:
-        # the first argument alone: the second of a rejection is long; a MemoryError has none
-        reason = error.args[0] if error.args else "without a reason"
-        say(f"a request failed: {type(error).__name__}: {reason}")
-        raise
+        return _finite(self.encoder.encode_texts(texts))
 
 
 def _finite(embeddings: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -20,6 +20,7 @@ from prometheus_client import CollectorRegistry, Counter, Summary
 
 from semscale.access import read_token, same_token
 from semscale.serving.config import ServeConfig
+from semscale.serving.process import say
 
 # requests of one stream that are read ahead: while one is computed, the next is decoded
 _READ_AHEAD = 4
@@ -127,6 +128,9 @@ class RequestHandler:
                 )
                 request.data.docs = docs if result is None else result
         except Exception as error:
+            # the first argument alone: the second of a rejection is long; a MemoryError has none
+            reason = error.args[0] if error.args else "without a reason"
+            say(f"a request failed: {type(error).__name__}: {reason}")
             request.add_exception(error, self._executor)
         for route in request.routes:
             # clip-client's profile() divides by the difference in whole milliseconds

@@ -91,20 +91,14 @@ def launch_server(model: str, *, log_file: Path, **options: Any) -> ServerHandle
 
 def _wait_until_ready(handle: ServerHandle, events: Connection) -> list[str]:
     """Return the addresses that the servers send when they are ready; raise what they say otherwise."""
-    log = handle.log_file
-    if not events.poll(_READY_SECONDS):
-        what = f"the clip-server was not ready after {_READY_SECONDS:g} seconds"
-        raise SemscaleError(what, found=_last_lines(log), hint=f"its log: {log}")
-    message: list[str] | SemscaleError | None = receive(events)
+    in_time, log = events.poll(_READY_SECONDS), handle.log_file
+    message: list[str] | SemscaleError | None = receive(events) if in_time else None
     if message is None:
-        what, where = "the clip-server ended while it was starting", f"exit status {handle.process.wait()}"
-        raise SemscaleError(what, where=where, found=_last_lines(log), hint=f"its whole log: {log}")
+        lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
+        found = " | ".join(lines[-5:])[-600:] or "nothing in its log"
+        fault = "ended while it was starting" if in_time else f"was not ready after {_READY_SECONDS:g} seconds"
+        raise SemscaleError(f"the clip-server {fault}", found=found, hint=f"its whole log: {log}")
     if isinstance(message, SemscaleError):
         message.hint = message.hint or f"the server's log: {log}"
         raise message
     return message
-
-
-def _last_lines(log: Path, count: int = 5) -> str:
-    lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
-    return " | ".join(lines[-count:])[-600:] or "nothing in its log"

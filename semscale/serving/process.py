@@ -17,17 +17,15 @@ VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 # read by jina, torch and the hub client when they are imported
 _ENVIRONMENT = {
-    # no look-ups of newer versions and no usage reports: servers run on machines without a network
+    # servers run on machines without a network
     "NO_VERSION_CHECK": "1",
     "JINA_OPTOUT_TELEMETRY": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
-    # one plain line per event, and only what matters
     "JINA_LOG_CONFIG": "plain",
     "JINA_LOG_LEVEL": "WARNING",
     "GRPC_VERBOSITY": "ERROR",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-    # OpenMP's threads wait asleep: where servers and clients share the cores, threads that spin for each other make a
-    # server with two of them several times slower
+    # where servers and clients share the cores, threads that spin for each other make a server several times slower
     "OMP_WAIT_POLICY": "PASSIVE",
 }
 
