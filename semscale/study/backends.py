@@ -36,7 +36,7 @@ from semscale.models.model_fingerprint import model_origin
 from semscale.study.progress import Reporter
 
 if TYPE_CHECKING:  # torch and jina come with them
-    from semscale.models.in_process import InProcessModel
+    from semscale.models.encoder import InProcessModel
     from semscale.serving.launcher import ServerHandle
 
 _MOST_RESTARTS = 3
@@ -146,7 +146,7 @@ class InProcess(EncodingBackend):
 
     def _read(self) -> InProcessModel:
         try:
-            from semscale.models.in_process import InProcessModel
+            from semscale.models.encoder import InProcessModel
         except ModuleNotFoundError as error:
             raise SemscaleError(
                 "encoding in this process needs open_clip and torch",
