@@ -83,11 +83,8 @@ class BatchEncoder:
     depends (by up to 1e-6) on the size of the batch it is in. Every minibatch therefore has the same shape: the last
     one is filled up with zeros. Position and neighbours then change nothing, to the last bit.
 
-    Args:
-        loaded: the model on its device.
-        minibatch_size: rows per minibatch; None: see :func:`minibatch_rows`.
-        compiled: compile the towers with ``torch.compile``, which takes a minute, here; results then differ in the last
-            bits from those of the plain model.
+    `minibatch_size` None: see :func:`minibatch_rows`. ``torch.compile`` takes a minute, and results differ in the last
+    bits from those of the plain model.
     """
 
     def __init__(self, loaded: LoadedModel, minibatch_size: int | None = None, compiled: bool = False) -> None:

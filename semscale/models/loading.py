@@ -18,15 +18,14 @@ import torch
 from huggingface_hub import constants
 from open_clip.pretrained import get_pretrained_cfg
 from open_clip.transform import PreprocessCfg
-from PIL import Image
 
 from semscale.errors import SemscaleError, summarize
 from semscale.models.checkpoints import check_same_shapes, quiet_libraries, weights_in
-from semscale.models.model_name import DIRECTORY, FILE, HUB, MINI, TAG, ModelSource, list_tags, parse_name
+from semscale.models.mini import Preprocess, load_mini
+from semscale.models.model_name import ModelSource, parse_name
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
-Preprocess = Callable[[Image.Image], torch.Tensor]
 Tokenizer = Callable[[list[str]], torch.Tensor]
 
 
@@ -55,20 +54,14 @@ def load_model(name: str, device: str = "cpu", dtype: str | None = None) -> Load
         dtype: `fp32`, `fp16`, `bf16` or None (fp32 on CPU, fp16 on CUDA).
 
     Raises:
-        SemscaleError: unknown architecture, tag, file, device or dtype; weights that do not fit or hold code;
-            a hub that cannot be reached; too little memory on the GPU.
+        SemscaleError: an unknown name, device or dtype, or weights that do not fit, hold code or cannot be fetched.
     """
     target = pick_device(device)
     dtype = dtype or ("fp16" if target.type == "cuda" else "fp32")
     if dtype not in DTYPES:
         raise SemscaleError("unknown dtype", where="--dtype", found=dtype, expected=", ".join(DTYPES))
     source = parse_name(name)
-    if source.kind == MINI:
-        from semscale.models.mini import load_mini
-
-        model, preprocess, tokenizer = load_mini()
-    else:
-        model, preprocess, tokenizer = build_source(source)
+    model, preprocess, tokenizer = load_mini() if source.kind == "mini" else build_source(source)
     model.eval().requires_grad_(False)
     pixels = _preprocess_spec(asdict(PreprocessCfg()) | model.visual.preprocess_cfg)
     context_length = int(getattr(tokenizer, "context_length", None) or model.context_length)
@@ -157,7 +150,7 @@ def _preprocess_spec(cfg: dict[str, Any]) -> dict[str, Any]:
 def build_source(source: ModelSource) -> tuple[Any, Any, Any]:
     """Build (model, preprocess, tokenizer) of a source as float32 on the CPU."""
     name, options = _open_clip_arguments(source)
-    online = source.kind in (TAG, HUB)
+    online = source.kind in ("tag", "hf-hub")
     with quiet_libraries(), hub_offline_unless_reachable() if online else contextlib.nullcontext():
         try:
             # Unlike create_model, this refuses to go on with random weights when there are none.
@@ -172,15 +165,15 @@ def build_source(source: ModelSource) -> tuple[Any, Any, Any]:
             raise _failure(source, error) from error
     if not online:
         path = Path(source.location)
-        check_same_shapes(path if source.kind == FILE else weights_in(path), model)
+        check_same_shapes(path if source.kind == "file" else weights_in(path), model)
     return model, preprocess, tokenizer
 
 
 def _open_clip_arguments(source: ModelSource) -> tuple[str, dict[str, Any]]:
     architecture, location = source.architecture, source.location
-    if source.kind in (HUB, DIRECTORY):
+    if source.kind in ("hf-hub", "local-dir"):
         return f"{source.kind}:{location}", {}
-    if source.kind == TAG:
+    if source.kind == "tag":
         return architecture, {"pretrained": location, "force_quick_gelu": needs_quick_gelu(architecture, location)}
     return architecture, {"pretrained": location, **agreed_preprocess(architecture)}
 
@@ -196,8 +189,9 @@ def agreed_preprocess(architecture: str) -> dict[str, Any]:
     open_clip gives a weights file the mean and std of OpenAI's models, which is wrong for SigLIP and MobileCLIP.
     """
     options: dict[str, Any] = {}
+    published = [get_pretrained_cfg(architecture, tag) for tag in open_clip.list_pretrained_tags_by_model(architecture)]
     for key in ("mean", "std", "interpolation", "resize_mode"):
-        values = {get_pretrained_cfg(architecture, tag).get(key) for tag in list_tags(architecture)}
+        values = {settings.get(key) for settings in published}
         if len(values) == 1 and None not in values:
             options[f"image_{key}"] = values.pop()
     return options
@@ -227,7 +221,7 @@ def _failure(source: ModelSource, error: Exception) -> SemscaleError:
     while cause.__cause__ is not None:
         cause = cause.__cause__
     found = f"{type(cause).__name__}: {' '.join(str(cause).split())[:300]}"
-    if source.kind in (TAG, HUB):
+    if source.kind in ("tag", "hf-hub"):
         what = "the weights cannot be fetched from the model hub"
         hint = "check name and network; without one, copy the weights and use ARCH::/path/to/weights.safetensors"
         return SemscaleError(what, where=source.name, found=found, hint=hint)

@@ -6,18 +6,13 @@ import difflib
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from open_clip import list_models, list_pretrained_tags_by_model
 
 from semscale.errors import SemscaleError
 from semscale.models.checkpoints import SUFFIXES, read_shapes, weights_in
 
-MINI = "mini"
-TAG = "tag"
-FILE = "file"
-HUB = "hf-hub"
-DIRECTORY = "local-dir"
-MINI_NAME = "semscale-mini"
 _GRAMMAR = (
     "semscale-mini, ARCH::TAG (such as ViT-B-32::laion2b_s34b_b79k), hf-hub:ORG/NAME, "
     "ARCH::/path/to/weights.safetensors, or a directory with open_clip_config.json"
@@ -28,7 +23,7 @@ _GRAMMAR = (
 class ModelSource:
     """Where a model comes from: `kind`, the `name` the user gave, the `architecture`, and a tag, path or hub id."""
 
-    kind: str
+    kind: Literal["mini", "tag", "file", "hf-hub", "local-dir"]
     name: str
     architecture: str
     location: str
@@ -40,38 +35,33 @@ def parse_name(name: str) -> ModelSource:
     >>> parse_name("ViT-B/32::laion2b_s34b_b79k").architecture
     'ViT-B-32'
     """
-    if name == MINI_NAME:
-        return ModelSource(MINI, name, MINI_NAME, "")
+    if name == "semscale-mini":
+        return ModelSource("mini", name, name, "")
     if name.startswith("hf-hub:"):
         location = name.removeprefix("hf-hub:")
         if location.count("/") != 1 or not all(location.split("/")):
             raise SemscaleError("not a hub name", where="--model", found=name, expected="hf-hub:ORG/NAME")
-        return ModelSource(HUB, name, name, location)
+        return ModelSource("hf-hub", name, name, location)
     if name.startswith("local-dir:") or Path(name).is_dir():
         return _parse_directory(name)
     if not name.strip():
         raise SemscaleError("no model name given", where="--model", expected=_GRAMMAR)
     architecture, _, location = name.partition("::")
     architecture = _known_architecture(architecture, name)
-    tags = list_tags(architecture)
+    tags = list_pretrained_tags_by_model(architecture)
     if not location:
-        raise SemscaleError(
-            "a model name needs its weights, not only the architecture",
-            where="--model",
-            found=name,
-            expected=f"{architecture}::TAG with one of: {', '.join(tags)}" if tags else None,
-            hint=f"or {architecture}::/path/to/weights.safetensors",
-        )
+        what, hint = "a model name needs its weights, too", f"or {architecture}::/path/to/weights.safetensors"
+        expected = f"{architecture}::TAG with one of: {', '.join(tags)}"
+        raise SemscaleError(what, where="--model", found=name, expected=expected, hint=hint)
     if location in tags:
-        return ModelSource(TAG, name, architecture, location)
+        return ModelSource("tag", name, architecture, location)
     if "/" in location or Path(location).suffix in SUFFIXES or Path(location).exists():
         path = Path(location).expanduser()
         if not path.is_file():
             raise SemscaleError("no such weights file", where="--model", found=location, expected="an existing file")
         read_shapes(path)
-        return ModelSource(FILE, name, architecture, str(path.resolve()))
-    near = difflib.get_close_matches(location, tags, n=3, cutoff=0.4)
-    nearest_first = ", ".join([*near, *(tag for tag in tags if tag not in near)])
+        return ModelSource("file", name, architecture, str(path.resolve()))
+    nearest_first = ", ".join(difflib.get_close_matches(location, tags, n=len(tags) or 1, cutoff=0.0))
     what, expected = f"unknown pretrained tag for {architecture}", nearest_first or "a path to a weights file"
     raise SemscaleError(what, where="--model", found=location, expected=expected)
 
@@ -89,27 +79,16 @@ def _parse_directory(name: str) -> ModelSource:
         raise SemscaleError(what, where=str(config), found=found, expected="JSON with model_cfg") from error
     read_shapes(weights_in(path))
     resolved = path.resolve()
-    return ModelSource(DIRECTORY, name, resolved.name, str(resolved))
+    return ModelSource("local-dir", name, resolved.name, str(resolved))
 
 
 def _known_architecture(architecture: str, name: str) -> str:
-    known = {known_name.lower(): known_name for known_name in list_models()}
     cleaned = architecture.replace("/", "-")
-    if cleaned in known.values():
+    if cleaned in list_models():
         return cleaned
     if "::" not in name and ("/" in name or Path(name).suffix in SUFFIXES):
         what = "a weights file needs its architecture, and a model directory must exist"
         raise SemscaleError(what, where="--model", found=name, expected=_GRAMMAR)
-    near = difflib.get_close_matches(cleaned.lower(), list(known), n=5, cutoff=0.5)
-    raise SemscaleError(
-        "unknown model architecture",
-        where="--model",
-        found=architecture,
-        expected=", ".join(known[item] for item in near) or _GRAMMAR,
-        hint="`python -c 'import open_clip; print(open_clip.list_models())'` lists all of them",
-    )
-
-
-def list_tags(architecture: str) -> list[str]:
-    """Return the names of the published weights of an architecture."""
-    return list(list_pretrained_tags_by_model(architecture))
+    expected = ", ".join(difflib.get_close_matches(cleaned, list_models(), n=5, cutoff=0.5)) or _GRAMMAR
+    hint = "`python -c 'import open_clip; print(open_clip.list_models())'` lists all of them"
+    raise SemscaleError("unknown model architecture", where="--model", found=architecture, expected=expected, hint=hint)

@@ -31,11 +31,7 @@ class ServeConfig:
     per_gpu: int = 1
 
     def address(self, host: str | None = None) -> str:
-        """Return `host:port` as gRPC takes it.
-
-        >>> ServeConfig("m", host="::1", port=5).address()
-        '[::1]:5'
-        """
+        """Return `host:port` as gRPC takes it."""
         host = host or self.host
         return f"{f'[{host}]' if ':' in host else host}:{self.port}"
 

@@ -37,10 +37,7 @@ _OPTIONS = [
 
 
 class TokenInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]
-    """Refuses every call, known or not, that does not carry the token, before anything of it is read.
-
-    The token stands in the metadata `authorization`, bare or behind `Bearer`.
-    """
+    """Refuses every call that does not carry the token, bare or behind `Bearer`, before anything of it is read."""
 
     def __init__(self, token: str) -> None:
         self._token = token
@@ -141,11 +138,7 @@ class RequestHandler:
 
 
 async def start_server(handler: RequestHandler, config: ServeConfig) -> Any:
-    """Start a gRPC server with the address, token and certificate of these settings in the running event loop.
-
-    Raises:
-        RuntimeError: the address cannot be listened on.
-    """
+    """Start a gRPC server with the address, token and certificate of these settings in the running event loop."""
     token = read_token(config.token_file)
     server = grpc.aio.server(options=_OPTIONS, interceptors=[TokenInterceptor(token)] if token else None)
     jina_pb2_grpc.add_JinaRPCServicer_to_server(handler, server)

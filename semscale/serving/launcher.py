@@ -21,13 +21,7 @@ _READY_SECONDS = 300.0
 
 
 class ServerHandle:
-    """Running servers of one model: use it as a context manager, or call :meth:`stop`.
-
-    Attributes:
-        process: the process that has started them and starts them again.
-        urls: their addresses, `grpc://127.0.0.1:PORT`.
-        log_file: what they have written.
-    """
+    """Running servers of one model, and the process that starts them again: a context manager, which stops them."""
 
     def __init__(self, process: subprocess.Popen[bytes], log_file: Path) -> None:
         self.process = process
@@ -65,9 +59,8 @@ def launch_server(model: str, *, log_file: Path, **options: Any) -> ServerHandle
     """Start `python -m semscale.serving` on the loopback address and wait until its servers answer.
 
     They have their own session, so Ctrl-C in the terminal reaches the caller first, who stops them in good order; they
-    end by themselves when this process is gone, however that happens. A server that ends is started again. `options`
-    are further fields of :class:`semscale.serving.config.ServeConfig`; ports are free ones unless given. What keeps a
-    server from starting is raised in its own words.
+    end by themselves when this process is gone, however that happens. `options` are further fields of
+    :class:`semscale.serving.config.ServeConfig`; ports are free ones unless given.
     """
     config = ServeConfig(model, **({"port": 0} | options))
     log_file.parent.mkdir(parents=True, exist_ok=True)
