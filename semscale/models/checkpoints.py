@@ -108,8 +108,6 @@ def _pickled_shapes(path: Path) -> dict[str, tuple[int, ...]]:
         what = "refused: this weights file holds more than tensors, and loading it could run code"
         raise SemscaleError(what, where=str(path), found=found, hint=_HINT) from error
     except Exception as error:  # a damaged file makes the unpickler stumble in any way
-        if "TorchScript" in str(error):
-            raise SemscaleError("refused: a TorchScript archive holds code", where=str(path), hint=_HINT) from error
         reason = " ".join(str(error).split())[:200]
         raise SemscaleError("not a readable weights file", where=str(path), found=reason) from error
     if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):

@@ -119,10 +119,7 @@ def save_compact(
     indices = torch.tensor(sorted(set(used_tokens)), dtype=torch.int32)
     tensors = {**state, _ROWS: state[_TABLE][indices.long()], _INDICES: indices}
     del tensors[_TABLE]
-    halved = {
-        name: (tensors[name].half() if tensors[name].is_floating_point() else tensors[name]).contiguous().cpu()
-        for name in sorted(tensors)
-    }
+    halved = {name: _cast(tensors[name], torch.float16).contiguous().cpu() for name in sorted(tensors)}
     # one entry only: safetensors writes several in an order that changes from run to run
     save_file(halved, path, {_FORMAT: json.dumps(record, sort_keys=True)})
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
@@ -132,9 +129,7 @@ def save_compact(
 def load_compact(path: Path) -> dict[str, torch.Tensor]:
     """Return the float32 state dict of a file that `save_compact` wrote, with the whole token table."""
     read_record(path)
-    tensors = {
-        name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in load_file(path).items()
-    }
+    tensors = {name: _cast(tensor, torch.float32) for name, tensor in load_file(path).items()}
     rows, indices = tensors.pop(_ROWS), tensors.pop(_INDICES).long()
     # numpy's generator, because its stream is the same in every version
     noise = np.random.default_rng(_VOCABULARY).standard_normal((_VOCABULARY, rows.shape[1]), np.float32)
@@ -143,10 +138,13 @@ def load_compact(path: Path) -> dict[str, torch.Tensor]:
     return {_TABLE: table} | tensors
 
 
+def _cast(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    return tensor.to(dtype) if tensor.is_floating_point() else tensor
+
+
 def read_used_tokens(path: Path) -> list[int]:
     """Return the rows of the token table that the file holds, sorted."""
-    with safe_open(path, framework="pt") as file:
-        used: list[int] = file.get_tensor(_INDICES).tolist()
+    used: list[int] = load_file(path)[_INDICES].tolist()
     return used
 
 

@@ -110,22 +110,6 @@ def test_access_paths_reach_chunks(encoder: SemscaleEncoder) -> None:
     assert docs["@c"].embeddings.shape == (2, 48)
 
 
-def test_rank_sorts_by_cosine_as_clip_server_does(encoder: SemscaleEncoder, make_image: MakeImage) -> None:
-    words = ["cat", "dog", "a bird", "small fish"]
-    docs = DocumentArray(
-        [Document(blob=make_image(seed), matches=[Document(text=word) for word in words]) for seed in range(3)]
-    )
-    asyncio.run(encoder.rank(docs, parameters={}))
-    texts = encode(encoder, [Document(text=word) for word in words]).embeddings
-    texts = texts / np.linalg.norm(texts, axis=1, keepdims=True)
-    for doc in docs:
-        cosines = texts @ doc.embedding / np.linalg.norm(doc.embedding)
-        assert [match.text for match in doc.matches] == [words[place] for place in np.argsort(-cosines)]
-        softmax = np.exp(100 * np.sort(cosines)[::-1])
-        scores = [match.scores["clip_score"].value for match in doc.matches]
-        assert scores == pytest.approx(list(softmax / softmax.sum()), rel=1e-3)
-
-
 def test_info_is_json_that_names_the_weights(encoder: SemscaleEncoder, tiny_state: dict[str, Any]) -> None:
     from semscale.models.loading import hash_weights
 

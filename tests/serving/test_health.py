@@ -29,7 +29,7 @@ def test_nobody_there_is_status_1_and_one_message() -> None:
     assert result.stderr.startswith("Error: the clip-server does not answer")
 
 
-@pytest.mark.parametrize("url", ["http://127.0.0.1:51000", "127.0.0.1:51000", "grpc://127.0.0.1"])
+@pytest.mark.parametrize("url", ["http://127.0.0.1:51000", "127.0.0.1:51000", "grpc://127.0.0.1", "grpc://a:b"])
 def test_what_is_no_address_is_status_1(url: str) -> None:
     result = health(url)
     assert result.exit_code == 1
