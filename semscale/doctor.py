@@ -59,11 +59,9 @@ def show_findings(findings: Sequence[Finding]) -> None:
 
 
 def _packages(title: str, names: Sequence[str], mend: str, *, required: bool) -> Finding:
-    missing = [name for name in names if package_version(name) is None]
-    found = (
-        f"missing: {', '.join(missing)}" if missing else ", ".join(f"{name} {package_version(name)}" for name in names)
-    )
-    return Finding(title, not missing, found, mend, required)
+    versions = {name: package_version(name) for name in names}
+    detail = ", ".join(f"{name} {version or 'is missing'}" for name, version in versions.items())
+    return Finding(title, None not in versions.values(), detail, mend, required)
 
 
 def _wordnet() -> Finding:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import platform
+import re
 import socket
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -133,9 +134,9 @@ def _device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return str(torch.cuda.get_device_name(device))
     cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text(errors="replace").splitlines() if cpuinfo.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
+    text = cpuinfo.read_text(errors="replace") if cpuinfo.exists() else ""
+    name = re.search(r"^model name\s*: *(.+?) *$", text, re.MULTILINE)
+    return name[1] if name else platform.processor() or platform.machine()
 
 
 def _preprocess_spec(cfg: dict[str, Any]) -> dict[str, Any]:
@@ -158,9 +159,6 @@ def build_source(source: ModelSource) -> tuple[Any, Any, Any]:
                 name, precision="fp32", device="cpu", weights_only=True, **options
             )
             tokenizer = open_clip.get_tokenizer(name)
-        except ImportError as error:
-            what, hint = "the model needs another package", "pip install transformers sentencepiece"
-            raise SemscaleError(what, where=source.name, found=summarize(error), hint=hint) from error
         except Exception as error:
             raise _failure(source, error) from error
     if not online:
@@ -221,6 +219,9 @@ def _failure(source: ModelSource, error: Exception) -> SemscaleError:
     while cause.__cause__ is not None:
         cause = cause.__cause__
     found = f"{type(cause).__name__}: {' '.join(str(cause).split())[:300]}"
+    if isinstance(cause, ImportError):
+        hint = "pip install transformers sentencepiece"
+        return SemscaleError("the model needs another package", where=source.name, found=found, hint=hint)
     if source.kind in ("tag", "hf-hub"):
         what = "the weights cannot be fetched from the model hub"
         hint = "check name and network; without one, copy the weights and use ARCH::/path/to/weights.safetensors"
