@@ -160,36 +160,22 @@ def test_another_token_is_refused_at_once(
         assert "wrong-5f1d" not in str(caught.value)
 
 
-def refused_connection(url: str, access: Access, store: Path, match: str = "no trusted connection") -> list[str]:
-    faults = []
-    for attempt in ways_of_asking(url, access, store):
-        with pytest.raises(SemscaleError, match=match) as caught:
-            attempt()
-        faults.append(str(caught.value.found))
-    return faults
-
-
-def test_an_unknown_authority_is_not_trusted(url: str, tmp_path: Path) -> None:
+def test_a_connection_that_cannot_be_says_why(
+    url: str, server: ServerHandle, mini_server: str, authority: bytes, tmp_path: Path
+) -> None:
     other = make_certificates(tmp_path / "another").authority.read_bytes()
-    for access in (Access(TOKEN, other), Access(TOKEN)):
-        assert refused_connection(url, access, tmp_path) == ["nobody who is trusted has signed its certificate"] * 2
-
-
-def test_a_wrong_host_name_is_not_trusted(server: ServerHandle, authority: bytes, tmp_path: Path) -> None:
-    faults = refused_connection(server.url, Access(TOKEN, authority), tmp_path)
-    assert faults == ["its certificate is for another host name"] * 2
-
-
-def test_a_plain_server_called_by_tls_says_so(mini_server: str, authority: bytes, tmp_path: Path) -> None:
-    faults = refused_connection(mini_server.replace("grpc:", "grpcs:"), Access(TOKEN, authority), tmp_path)
-    assert faults == ["it does not speak TLS: grpc://, not grpcs://"] * 2
-
-
-def test_a_server_with_tls_called_plainly_says_so(server: ServerHandle, tmp_path: Path) -> None:
-    faults = refused_connection(
-        server.url.replace("grpcs:", "grpc:"), Access(TOKEN), tmp_path, "there is no connection"
-    )
-    assert faults == ["it speaks TLS"] * 2
+    plain, tls = server.url.replace("grpcs:", "grpc:"), mini_server.replace("grpc:", "grpcs:")
+    for address, trusted, what, found in (
+        (url, other, "no trusted connection", "nobody who is trusted has signed its certificate"),
+        (url, None, "no trusted connection", "nobody who is trusted has signed its certificate"),
+        (server.url, authority, "no trusted connection", "its certificate is for another host name"),
+        (tls, authority, "no trusted connection", "it does not speak TLS: grpc://, not grpcs://"),
+        (plain, None, "there is no connection", "it speaks TLS"),
+    ):
+        for attempt in ways_of_asking(address, Access(TOKEN, trusted), tmp_path):
+            with pytest.raises(SemscaleError, match=what) as caught:
+                attempt()
+            assert caught.value.found == found
 
 
 def study_of(url: str, folder: Path, certificates: Certificates, place: Path, **server: Any) -> StudyConfig:
