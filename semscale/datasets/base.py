@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 from semscale.datasets.samples import SampleTable
 
 
-@runtime_checkable
 class Reader(Protocol):
     """Fetches the bytes of an image by its place; small and picklable, so that workers do the reading.
 

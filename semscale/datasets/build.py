@@ -10,9 +10,9 @@ import numpy as np
 import pyarrow as pa
 
 from semscale.datasets.base import Dataset
-from semscale.datasets.names import name_classes, read_class_map
-from semscale.datasets.paths import OTHER_SPLIT, folder_labels, rule_labels
-from semscale.datasets.samples import Int32, SampleTable, Spool, file_names, repeated_rows, stratified_subset
+from semscale.datasets.class_from_path import OTHER_SPLIT, folder_labels, rule_labels
+from semscale.datasets.class_names import name_classes, read_class_map
+from semscale.datasets.samples import ArrowSpillBuffer, Int32, SampleTable, file_names, repeated_rows, stratified_subset
 from semscale.datasets.source import Notes, Options, Source, as_text
 from semscale.errors import SemscaleError
 
@@ -77,7 +77,7 @@ def slug(name: str) -> str:
 
 def _list(source: Source, labels: dict[str, int]) -> tuple[pa.Table, Int32, dict[str, str]]:
     """Return the usable rows of a listing, their labels' numbers (-1 for none), and what cannot be used."""
-    spool, codes, rejected = Spool(), array("i"), dict[str, str]()
+    spool, codes, rejected = ArrowSpillBuffer(), array("i"), dict[str, str]()
     for entry in source.entries:
         file = as_text(entry.file)
         if entry.reason is not None or file != entry.file:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from semscale.datasets.base import Dataset, Reader
-from semscale.datasets.picture import BadImageError, eight_bit, load, orientation
+from semscale.datasets.image_decoding import BadImageError, eight_bit, load, orientation
 from semscale.datasets.samples import Int32, Int64, Sample, SampleTable
 from semscale.datasets.source import Notes
 

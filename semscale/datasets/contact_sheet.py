@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from semscale.datasets.base import Dataset, Reader
-from semscale.datasets.picture import BadImageError, decode
+from semscale.datasets.image_decoding import BadImageError, decode
 from semscale.datasets.samples import Int64, stratified_subset
 from semscale.errors import SemscaleError
 

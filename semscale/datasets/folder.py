@@ -7,18 +7,18 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 from urllib.parse import unquote
 
-from semscale.datasets.source import Entry, Notes, Options, Source, takes
-from semscale.datasets.where import (
+from semscale.datasets.filesystem import (
     MAX_FILE_BYTES,
     REMOTE_READS,
     TOO_LARGE,
     is_local,
     is_missing,
-    open_place,
+    open_filesystem,
     plain_reason,
     read_whole,
     stem,
 )
+from semscale.datasets.source import Entry, Notes, Options, Source, takes
 from semscale.errors import SemscaleError
 from semscale.redact import shown
 
@@ -48,7 +48,7 @@ class FolderReader(NamedTuple):
 def open_source(path: str, options: Options) -> Source:
     """Open a folder: ``<root>/<class>/...``, ``<root>/<split>/<class>/...``, or any with a rule for the class."""
     notes = Notes()
-    fs, root = open_place(path)
+    fs, root = open_filesystem(path)
     if not is_local(path):
         entries = _list_remote(fs, root.rstrip("/"), path, notes)
         return Source(stem(path), FolderReader(path, REMOTE_READS), entries, notes, by_path=True)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from semscale.datasets.base import Dataset
 from semscale.datasets.build import build, slug
 from semscale.datasets.bundled import BUNDLED, load_bundled
-from semscale.datasets.picture import ExifOrientedReader
+from semscale.datasets.image_decoding import ExifOrientedReader
 from semscale.datasets.samples import stratified_subset
 from semscale.datasets.source import Options, Source
 from semscale.errors import SemscaleError
@@ -21,8 +21,8 @@ Loader = Callable[[str, Options], Source]
 # scheme -> module with open_source; imported when asked for, since some bring heavy libraries
 _MODULES = {
     "folder": "semscale.datasets.folder",
-    "zip": "semscale.datasets.archives.lookup",
-    "tar": "semscale.datasets.archives.lookup",
+    "zip": "semscale.datasets.archives.open_archive",
+    "tar": "semscale.datasets.archives.open_archive",
     "table": "semscale.datasets.tables.table",
     "webdataset": "semscale.datasets.archives.webdataset",
     "parquet": "semscale.datasets.tables.parquet",
@@ -94,7 +94,7 @@ def load_dataset(
             ``table:FILE``, ``webdataset:SHARDS``, ``parquet:PATH``, ``hf:NAME[:split]``, ``torchvision:NAME[:split]``.
         name: short name for tables and files; the spec's own unless given.
         domain: the word for what all classes are; the spec's own, or ``object``.
-        class_from: rule for the class in the path, see :func:`semscale.datasets.paths.compile_rule`.
+        class_from: rule for the class in the path, see :func:`semscale.datasets.class_from_path.compile_rule`.
         classes: names for labels: a mapping (None leaves a class out), a list for 0, 1, 2, ..., or a file with either.
         split: the part to read: ``train``, ``val``, ``test``, ``all``, or a name of the source's own.
         image: column or field with the image, its path or its URL.

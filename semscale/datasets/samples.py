@@ -49,7 +49,7 @@ def _writing() -> Iterator[None]:
         raise cannot_write("the listing of a dataset", Path(tempfile.gettempdir()), error, hint=hint) from error
 
 
-class Spool:
+class ArrowSpillBuffer:
     """Buffer of a listing's rows, which spills to a mapped Arrow file that vanishes with the process."""
 
     @_writing()
@@ -124,7 +124,7 @@ class SampleTable(Sequence[Sample]):
         (1, 'dog', ['1.png'])
         """
         position = {name: index for index, name in enumerate(classes)}
-        spool, indices = Spool(), array("i")
+        spool, indices = ArrowSpillBuffer(), array("i")
         for sample in samples:
             spool.add(sample.file, "" if sample.place == sample.file else sample.place)
             indices.append(position[sample.true_class])

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from semscale.datasets.where import REMOTE_READS, open_place, plain_reason
+from semscale.datasets.filesystem import REMOTE_READS, open_filesystem, plain_reason
 from semscale.errors import SemscaleError
 from semscale.redact import shown
 
@@ -165,7 +165,7 @@ class Folder:
                 raise OSError(0, plain_reason(error)) from error
 
     def _open(self) -> tuple[Any, str]:
-        fs, top = open_place(self.root)
+        fs, top = open_filesystem(self.root)
         return fs, "/".join(part for part in (top.rstrip("/"), self.inner) if part)
 
     def _fetch(self, name: str) -> None:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from semscale.datasets.base import Reader
-from semscale.datasets.picture import BadImageError, decode
+from semscale.datasets.image_decoding import BadImageError, decode
 
 # Resizing the shorter side to the model's size makes a very long image enormous: 1 x 50,000 pixels would need 7.5 GB.
 _MAX_RESIZED_PIXELS = 32_000_000

@@ -11,13 +11,13 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from semscale.datasets.archives.lookup import is_archive
+from semscale.datasets.archives.open_archive import is_archive
 from semscale.datasets.base import Reader
 from semscale.datasets.build import slug
 from semscale.datasets.bundled import BUNDLED, load_bundled
+from semscale.datasets.filesystem import stem
 from semscale.datasets.registry import open_source, schemes
 from semscale.datasets.source import Entry, Notes, Options, as_text
-from semscale.datasets.where import stem
 from semscale.errors import SemscaleError
 from semscale.label.texts import TEXT_SUFFIXES, read_texts
 

@@ -11,7 +11,7 @@ from semscale.categories.registry import check_options, control_names, find_stra
 from semscale.config.messages import nearest, quoted
 from semscale.config.yaml_positions import Fault, Location
 from semscale.datasets.bundled import BUNDLED
-from semscale.datasets.paths import compile_rule
+from semscale.datasets.class_from_path import compile_rule
 from semscale.datasets.registry import schemes
 from semscale.errors import SemscaleError
 from semscale.redact import shown

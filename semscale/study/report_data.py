@@ -15,7 +15,7 @@ from scipy.sparse.linalg import svds
 from threadpoolctl import threadpool_limits
 
 from semscale.datasets.base import Reader
-from semscale.datasets.picture import BadImageError, decode
+from semscale.datasets.image_decoding import BadImageError, decode
 from semscale.study.encode import EncodedModel
 from semscale.study.rundir import CURVE_KEY, concatenate, with_key
 from semscale.study.score import ScoredLadder

@@ -26,7 +26,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from semscale.datasets.base import Dataset
-from semscale.datasets.picture import decode
+from semscale.datasets.image_decoding import decode
 from semscale.datasets.registry import load_dataset
 
 from .harness import Row, interleave, ratios, row

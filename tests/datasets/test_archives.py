@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from semscale.datasets.archives.lookup import archive_members, archive_reader, is_archive
+from semscale.datasets.archives.open_archive import archive_members, archive_reader, is_archive
 from semscale.datasets.bundled import load_bundled
 from semscale.datasets.registry import load_dataset
 from semscale.datasets.source import Entry, Notes

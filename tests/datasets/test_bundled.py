@@ -9,9 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from semscale.datasets.base import Reader
 from semscale.datasets.bundled import BUNDLED, load_bundled
-from semscale.errors import SemscaleError
 from semscale.synthetic import digits, shapes
 from semscale.synthetic.images import SPLITS, encode_png, render
 from semscale.synthetic.scene import COLOURS
@@ -46,7 +44,6 @@ def test_halves_of_shapes_share_no_image() -> None:
 @pytest.mark.parametrize("name", BUNDLED)
 def test_reader_survives_pickling_and_reads_the_same_bytes_in_any_order(name: str) -> None:
     dataset = load_bundled(name)
-    assert isinstance(dataset.reader, Reader)
     reader = pickle.loads(pickle.dumps(dataset.reader))
     files = [sample.file for sample in dataset.samples[:20]]
     forwards = [dataset.reader.read(file) for file in files]
@@ -113,14 +110,3 @@ def test_png_holds_exactly_the_pixels() -> None:
 def test_unknown_files_are_refused(file: str) -> None:
     with pytest.raises(FileNotFoundError, match="no such image"):
         load_bundled("digits").reader.read(file)
-
-
-def test_wrong_requests_say_what_would_be_right() -> None:
-    for words, request in {
-        "digits or shapes": ("digitz", "test", None),
-        "train or test": ("shapes", "val", None),
-        "1 to 896": ("digits", "test", 897),
-        "1 or more": ("shapes", "test", 0),
-    }.items():
-        with pytest.raises(SemscaleError, match=words):
-            load_bundled(*request)

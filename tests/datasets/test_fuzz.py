@@ -22,7 +22,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from semscale.datasets.picture import BadImageError, decode
+from semscale.datasets.image_decoding import BadImageError, decode
 from semscale.datasets.registry import load_dataset
 from semscale.errors import SemscaleError
 

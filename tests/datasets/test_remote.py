@@ -25,8 +25,8 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from semscale.datasets.filesystem import open_filesystem
 from semscale.datasets.registry import load_dataset
-from semscale.datasets.where import open_place
 from semscale.errors import SemscaleError
 
 _READ_ALL = "import pickle, sys; asked = pickle.load(sys.stdin.buffer); "
@@ -193,7 +193,7 @@ def fresh_connections() -> Iterator[None]:
     """Connections to the servers of other tests are forgotten, and theirs to this test's."""
 
     def forget() -> None:
-        open_place.cache_clear()
+        open_filesystem.cache_clear()
         fsspec.get_filesystem_class("s3").clear_instance_cache()
 
     forget()
@@ -203,7 +203,7 @@ def fresh_connections() -> Iterator[None]:
 
 @pytest.mark.timeout(90)
 @pytest.mark.usefixtures("fresh_connections")
-@pytest.mark.parametrize(("scheme", "form"), [("http", form) for form in FORMS] + [("s3", "folder"), ("s3", "parquet")])
+@pytest.mark.parametrize(("scheme", "form"), [*(("http", form) for form in FORMS), ("s3", "folder")])
 def test_a_dead_host_is_a_clear_error(scheme: str, form: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with closing(socket.socket()) as unheard:  # bound and not listening: nobody answers there
         unheard.bind(("127.0.0.1", 0))

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from semscale.datasets.samples import Sample, SampleTable, Spool, repeated_rows, stratified_subset
+from semscale.datasets.samples import ArrowSpillBuffer, Sample, SampleTable, repeated_rows, stratified_subset
 from semscale.errors import SemscaleError
 
 SIZES = {"a": 60, "b": 30, "c": 9, "d": 1}
@@ -27,7 +27,7 @@ def counts(samples: SampleTable) -> dict[str, int]:
 
 @pytest.mark.parametrize("n", [0, 3, 65_536, 70_000])
 def test_rows_come_back_as_they_went_in(n: int) -> None:
-    spool = Spool()
+    spool = ArrowSpillBuffer()
     for i in range(n):
         spool.add(f"{i}.png", f"0:{i}" if i % 2 else "")
     samples = SampleTable(["x"], spool.table(), np.zeros(n, np.int32))
@@ -40,7 +40,7 @@ def test_rows_come_back_as_they_went_in(n: int) -> None:
 
 def test_a_long_listing_leaves_no_file_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    spool = Spool()
+    spool = ArrowSpillBuffer()
     for i in range(70_000):
         spool.add(str(i))
     assert len(list(tmp_path.iterdir())) == 1
@@ -52,11 +52,11 @@ def test_a_long_listing_leaves_no_file_behind(tmp_path: Path, monkeypatch: pytes
 def test_a_listing_that_cannot_be_written_is_a_user_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
     with pytest.raises(SemscaleError, match="listing of a dataset cannot be written"):
-        Spool()
+        ArrowSpillBuffer()
 
 
 def test_repeated_names_are_found_in_later_rows() -> None:
-    spool = Spool()
+    spool = ArrowSpillBuffer()
     for name in ("a", "b", "a", "c", "b", "a"):
         spool.add(name)
     assert repeated_rows(spool.table()) == [2, 4, 5]

@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from semscale.datasets.base import Dataset
-from semscale.datasets.picture import decode
+from semscale.datasets.image_decoding import decode
 from semscale.datasets.registry import load_dataset
 from semscale.datasets.samples import Sample, SampleTable
 from semscale.encoding.client import EncodeClient, ServerUnavailableError

@@ -9,7 +9,7 @@ from contextlib import closing
 import numpy as np
 import pytest
 
-from semscale.datasets.picture import decode
+from semscale.datasets.image_decoding import decode
 from semscale.datasets.registry import load_dataset
 from semscale.encoding.client import EncodeClient, Encoded, ServerUnavailableError
 from semscale.encoding.image_pipeline import Picture, prepare, to_ppm

@@ -5,7 +5,7 @@ import pytest
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 
-from semscale.datasets.picture import BadImageError, decode
+from semscale.datasets.image_decoding import BadImageError, decode
 from semscale.encoding.image_pipeline import can_prepare, draft_side, prepare, to_ppm
 
 

@@ -15,7 +15,7 @@ import torch
 from click.testing import CliRunner
 
 from semscale.cli import main
-from semscale.datasets.picture import decode
+from semscale.datasets.image_decoding import decode
 from semscale.datasets.registry import load_dataset
 from semscale.errors import SemscaleError
 from semscale.label.listing import Request

@@ -12,7 +12,7 @@ from functools import lru_cache
 from threading import Lock
 
 from semscale.datasets.archives.members import open_file
-from semscale.datasets.where import open_place, plain_reason
+from semscale.datasets.filesystem import open_filesystem, plain_reason
 
 _POSITIONS = 4  # per archive: a worker reads its next chunk while it still reads the last
 
@@ -25,7 +25,7 @@ def read_range(path: str, offset: int, size: int, least: int | None = None) -> b
             file.seek(offset)
             content = file.read(size)
     else:
-        fs, inner = open_place(path)
+        fs, inner = open_filesystem(path)
         with _os_errors():
             content = fs.cat_file(inner, start=offset, end=offset + size)
         if len(content) > size:

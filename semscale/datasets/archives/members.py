@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import BinaryIO, cast
 
+from semscale.datasets.filesystem import is_missing, location, open_filesystem, plain_reason
 from semscale.datasets.source import Notes, takes
-from semscale.datasets.where import is_missing, location, open_place, plain_reason
 from semscale.errors import SemscaleError
 from semscale.redact import shown
 
@@ -24,7 +24,7 @@ def open_file(path: str) -> BinaryIO:
     """Open a file on a disk or behind fsspec."""
     if "://" not in path:
         return open(location(path), "rb")
-    fs, inner = open_place(path)
+    fs, inner = open_filesystem(path)
     return cast(BinaryIO, fs.open(inner, "rb"))
 
 

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from braceexpand import braceexpand
 
 from semscale.datasets.archives.tarred import ENDINGS
-from semscale.datasets.paths import SPLITS, choose_split
+from semscale.datasets.class_from_path import SPLITS, choose_split
+from semscale.datasets.filesystem import is_local, location, open_filesystem, plain_reason
 from semscale.datasets.source import Notes
-from semscale.datasets.where import is_local, location, open_place, plain_reason
 from semscale.errors import SemscaleError
 from semscale.redact import shown
 
@@ -41,7 +41,7 @@ def find_shards(pattern: str, split: str | None, notes: Notes) -> tuple[str, dic
 
 
 def _matches(path: str, where: str) -> Iterator[str]:
-    fs, inner = open_place(path)
+    fs, inner = open_filesystem(path)
     local, plain = is_local(path), path.partition("?")[0]
     is_pattern = glob.has_magic(path if local else plain)
     if local and os.path.isfile(location(path)):

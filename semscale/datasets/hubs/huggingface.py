@@ -20,12 +20,12 @@ from typing import Any, NamedTuple
 
 import pyarrow.compute as pc
 
+from semscale.datasets.class_from_path import choose_split
+from semscale.datasets.filesystem import read_whole, stem
 from semscale.datasets.hubs.common import missing_package, name_and_split, opened_once, short
-from semscale.datasets.paths import choose_split
 from semscale.datasets.source import Entry, Notes, Options, Source
 from semscale.datasets.tables.columns import Layout, find_layout
 from semscale.datasets.tables.row_groups import image_bytes
-from semscale.datasets.where import read_whole, stem
 from semscale.errors import SemscaleError
 
 _BATCH = 8192

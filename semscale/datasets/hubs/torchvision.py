@@ -22,9 +22,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from filelock import FileLock
 
+from semscale.datasets.class_from_path import choose_split
 from semscale.datasets.folder import FolderReader
 from semscale.datasets.hubs.common import missing_package, name_and_split, opened_once, short
-from semscale.datasets.paths import choose_split
 from semscale.datasets.source import Entry, Notes, Options, Source
 from semscale.errors import SemscaleError
 from semscale.synthetic.images import encode_png

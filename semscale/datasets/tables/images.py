@@ -9,11 +9,11 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from semscale.datasets.archives.lookup import archive_members, archive_reader, is_archive
+from semscale.datasets.archives.open_archive import archive_members, archive_reader, is_archive
 from semscale.datasets.base import Reader
+from semscale.datasets.filesystem import REMOTE_READS, is_local, location, read_whole
 from semscale.datasets.folder import FolderReader, open_source
 from semscale.datasets.source import IMAGE_SUFFIXES, Entry, Options
-from semscale.datasets.where import REMOTE_READS, is_local, location, read_whole
 from semscale.errors import SemscaleError
 from semscale.redact import redact, shown
 

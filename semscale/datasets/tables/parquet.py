@@ -17,13 +17,13 @@ from typing import NamedTuple
 
 import pyarrow.parquet as pq
 
-from semscale.datasets.paths import SPLITS, choose_split
+from semscale.datasets.class_from_path import SPLITS, choose_split
+from semscale.datasets.filesystem import location, open_filesystem, plain_reason, stem
 from semscale.datasets.source import IMAGE_SUFFIXES, Entry, Notes, Options, Source
 from semscale.datasets.tables.columns import Layout, find_layout
 from semscale.datasets.tables.images import NamedReader, clean_path, open_images
 from semscale.datasets.tables.row_groups import RowGroupReader, open_parquet
 from semscale.datasets.tables.rows import RowResolver, class_name, plain_text
-from semscale.datasets.where import location, open_place, plain_reason, stem
 from semscale.errors import SemscaleError
 from semscale.redact import shown
 
@@ -146,13 +146,13 @@ def _find_files(path: str) -> tuple[str, str, list[str]]:
     """Return a dataset's name, the folder above its files, and their paths below it."""
     root, leaf = re.split(r"[*?\[]", path.rstrip("/"), maxsplit=1)[0].rpartition("/")[0], path.rpartition("/")[2]
     try:
-        fs, inner = open_place(path)
+        fs, inner = open_filesystem(path)
         if path.partition("?")[0].endswith(".parquet") and fs.isfile(inner):
             return stem(path), path.removesuffix(f"/{leaf}"), [leaf]
         is_folder = fs.isdir(inner)
         root = path.rstrip("/") if is_folder else root
         found = fs.find(inner) if is_folder else fs.glob(inner) if glob.has_magic(path) else []
-        above = open_place(root or "/")[1].rstrip("/") + "/"
+        above = open_filesystem(root or "/")[1].rstrip("/") + "/"
     except Exception as error:  # the packages behind fsspec raise nearly anything
         what = "the Parquet files cannot be listed"
         raise SemscaleError(what, where=shown(path), found=plain_reason(error)) from error

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from io import BufferedReader, TextIOWrapper
 from typing import Any, NamedTuple
 
-from semscale.datasets.where import is_missing, open_place, plain_reason
+from semscale.datasets.filesystem import is_missing, open_filesystem, plain_reason
 from semscale.errors import SemscaleError
 from semscale.redact import shown
 
@@ -30,7 +30,7 @@ class Record(NamedTuple):
 
 def read_lines(path: str) -> Iterator[Record]:
     """Yield the lines of a UTF-8 file without their ends; bytes that are not UTF-8 become surrogates."""
-    fs, inner = open_place(path)
+    fs, inner = open_filesystem(path)
     try:
         # buffered, because fsspec's own readline seeks, which a server without ranges does not allow
         raw = BufferedReader(fs.open(inner, "rb"), 2**20)

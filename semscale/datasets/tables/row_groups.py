@@ -19,8 +19,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from semscale.datasets.base import Reader
+from semscale.datasets.filesystem import MAX_FILE_BYTES, is_local, open_filesystem, plain_reason
 from semscale.datasets.tables.images import clean_path
-from semscale.datasets.where import MAX_FILE_BYTES, is_local, open_place, plain_reason
 
 _BATCH_BYTES = 16 * 2**20
 _KEPT_BYTES = 64 * 2**20
@@ -60,7 +60,7 @@ def image_bytes(cell: Any, read: Callable[[str], bytes]) -> bytes:
 
 def open_parquet(path: str, **options: Any) -> pq.ParquetFile:
     """Open a local or remote file; only its footer is read. Raises OSError or pyarrow.ArrowException."""
-    fs, inner = open_place(path)
+    fs, inner = open_filesystem(path)
     if is_local(path):
         return pq.ParquetFile(inner, **options)
     # what Parquet asks for is exact, and reading ahead would fetch images for a column of labels
@@ -119,5 +119,5 @@ def _version(path: str) -> tuple[int, int]:
     """Tell a local file that was written anew from the one that was read before."""
     if not is_local(path):
         return (0, 0)
-    found = os.stat(open_place(path)[1])
+    found = os.stat(open_filesystem(path)[1])
     return (found.st_mtime_ns, found.st_size)

@@ -26,7 +26,7 @@ _ENDINGS = re.compile(r"(\.(gz|bz2|xz|zst|tar|tgz|tbz2|txz|zip|csv|tsv|parquet|j
 
 
 @lru_cache(maxsize=64)
-def open_place(path: str) -> tuple[Any, str]:
+def open_filesystem(path: str) -> tuple[Any, str]:
     """Return the file system of a path and the path on it; local paths are made absolute."""
     protocol = path.partition("://")[0] if "://" in path else "file"
     try:
@@ -58,12 +58,12 @@ def _settings(protocol: str) -> dict[str, Any]:
 
 def is_local(path: str) -> bool:
     """Tell whether a path is on this machine's disks."""
-    return isinstance(open_place(path)[0], fsspec.implementations.local.LocalFileSystem)
+    return isinstance(open_filesystem(path)[0], fsspec.implementations.local.LocalFileSystem)
 
 
 def location(path: str) -> str:
     """Return a path that means the same in every process of this machine; URLs stay."""
-    return os.path.abspath(open_place(path)[1]) if is_local(path) else path
+    return os.path.abspath(open_filesystem(path)[1]) if is_local(path) else path
 
 
 def stem(path: str) -> str:
@@ -78,7 +78,7 @@ def stem(path: str) -> str:
 def read_whole(path: str) -> bytes:
     """Return the bytes of an image file; OSError if it cannot be read, or is larger than `MAX_FILE_BYTES`."""
     try:
-        fs, inner = open_place(path)
+        fs, inner = open_filesystem(path)
         with fs.open(inner, "rb") as file:
             content: bytes = file.read(MAX_FILE_BYTES + 1)
     except Exception as error:  # the packages behind fsspec raise nearly anything, and one image is one image

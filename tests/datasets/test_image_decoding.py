@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from semscale.datasets.picture import MAX_PIXELS, BadImageError, ExifOrientedReader, decode, load, orientation
+from semscale.datasets.image_decoding import MAX_PIXELS, BadImageError, ExifOrientedReader, decode, load, orientation
 
 pytestmark = pytest.mark.filterwarnings("ignore:Corrupt EXIF")  # pytest undoes the filter that picture.py sets
 
@@ -208,7 +208,8 @@ def test_the_name_does_not_count_and_ghostscript_is_never_run(tmp_path: Path) ->
         return mark.exists()
 
     assert ran(f"from PIL import Image; Image.open({str(eps)!r}).load()")
-    assert not ran(f"from semscale.datasets.picture import decode; decode(pathlib.Path({str(eps)!r}).read_bytes())")
+    decode_it = f"decode(pathlib.Path({str(eps)!r}).read_bytes())"
+    assert not ran(f"from semscale.datasets.image_decoding import decode; {decode_it}")
 
 
 @pytest.mark.parametrize("brand", [b"heic", b"heix", b"mif1"])
@@ -310,7 +311,7 @@ def test_odd_files_are_decoded_without_a_word(tmp_path: Path) -> None:
     for i, content in enumerate(contents):
         (tmp_path / str(i)).write_bytes(content)
     code = (
-        "import contextlib, pathlib\nfrom semscale.datasets.picture import BadImageError, load, orientation\n"
+        "import contextlib, pathlib\nfrom semscale.datasets.image_decoding import BadImageError, load, orientation\n"
         f"for file in pathlib.Path({str(tmp_path)!r}).iterdir():\n"
         "    with contextlib.suppress(BadImageError):\n        load(file.read_bytes()).convert('RGB')\n"
         "        orientation(load(file.read_bytes()))"

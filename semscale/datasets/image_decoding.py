@@ -66,7 +66,7 @@ def decode(content: bytes, draft: int | None = None) -> Image.Image:
 
     >>> decode(b"not a picture")
     Traceback (most recent call last):
-    semscale.datasets.picture.BadImageError: not an image that Pillow can read
+    semscale.datasets.image_decoding.BadImageError: not an image that Pillow can read
     """
     return eight_bit(load(content, draft=draft))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from semscale.datasets.paths import OTHER_SPLIT, choose_split, compile_rule, folder_labels, rule_labels
+from semscale.datasets.class_from_path import OTHER_SPLIT, choose_split, compile_rule, folder_labels, rule_labels
 from semscale.datasets.source import Notes
 from semscale.errors import SemscaleError
 
