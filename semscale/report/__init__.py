@@ -1,1 +1,1 @@
-"""What people look at: figures of curves and confusions, and the HTML report of a run directory."""
+"""Figures of curves and confusion matrices, and the HTML report of a run directory."""

@@ -1,4 +1,4 @@
-"""The answer of each curve in one sentence: a gain only where it holds against its null, and against which controls."""
+"""Headline of each curve: a gain only where it holds against its null, and against which controls."""
 
 from __future__ import annotations
 
@@ -14,14 +14,7 @@ SIGNIFICANT = 0.05
 
 @dataclass(frozen=True)
 class Answer:
-    """One sentence in three parts.
-
-    Attributes:
-        head: which curve.
-        verdict: `up`, `down` or `none`: what is sure.
-        change: the change in points with its interval.
-        rest: where, what follows, and how it compares with the controls.
-    """
+    """A sentence in parts: the curve's name, what is sure (`up`, `down`, `none`), the change in points, the rest."""
 
     head: str
     verdict: str
@@ -34,16 +27,10 @@ class Answer:
 
 
 def answer(curve: Mapping[Any, Any], steps: pd.DataFrame, controls: pd.DataFrame, *, several: bool = False) -> Answer:
-    """Say what a curve found.
+    """Return the headline of a row of curves.parquet; with several models the model is named.
 
     A gain is given at the critical scale, with the simultaneous interval of the curve's changes, so that the choice of
     the scale is paid for. Whether there is one at all is the permutation test of the peak.
-
-    Args:
-        curve: a row of curves.parquet.
-        steps: steps.parquet.
-        controls: controls.parquet; may be empty.
-        several: the study has several models, so that the model is named.
 
     >>> curve = {"dataset": "pets", "strategy": "wordnet", "model": "m", "aggregation": "max", "baseline": 0.9,
     ...          "peak_p": 0.001, "peak_scale": 4, "critical_scale": 4, "final_change_high": 0.02}
@@ -56,7 +43,7 @@ def answer(curve: Mapping[Any, Any], steps: pd.DataFrame, controls: pd.DataFrame
     names = [curve["dataset"], curve["strategy"]]
     names += [curve["model"]] if several else []
     names += [] if curve["aggregation"] == "max" else [curve["aggregation"]]
-    mine = _of(steps, curve).set_index("scale").sort_index()
+    mine = rows_of(steps, curve).set_index("scale").sort_index()
     last = int(mine.index[-1])
     critical = last if pd.isna(curve["critical_scale"]) else int(curve["critical_scale"])
     p = f"(p = {curve['peak_p']:.3f})" if curve["peak_p"] >= 0.0005 else "(p < 0.001)"
@@ -70,30 +57,24 @@ def answer(curve: Mapping[Any, Any], steps: pd.DataFrame, controls: pd.DataFrame
         scale, verdict = int(curve["peak_scale"]), "none"
         best = f"at its best, scale {scale}" if scale > 1 else "at every scale, at most"
         rest = f"{best}: not distinguishable from chance {p}"
-    against = _against_controls(curve, controls)
-    rest += f"; {against}" if against else ""
-    return Answer(" x ".join(map(str, names)), verdict, _change(mine, scale), rest)
+    change, low, high = (100 * float(mine[f"change{end}"].loc[scale]) for end in ("", "_band_low", "_band_high"))
+    rest += _against_controls(curve, controls)
+    return Answer(" x ".join(map(str, names)), verdict, f"{change:+.1f} points [{low:.1f}, {high:.1f}]", rest)
 
 
-def _change(steps: pd.DataFrame, scale: int) -> str:
-    names = ("change", "change_band_low", "change_band_high")
-    change, low, high = (100 * float(steps[name].loc[scale]) for name in names)
-    return f"{change:+.1f} points [{low:.1f}, {high:.1f}]"
+def rows_of(table: pd.DataFrame, curve: Mapping[Any, Any]) -> pd.DataFrame:
+    """Return the rows of a curve; an empty table has none."""
+    return table[(table[list(CURVE)] == [curve[name] for name in CURVE]).all(axis=1)] if len(table) else table
 
 
 def _against_controls(curve: Mapping[Any, Any], controls: pd.DataFrame) -> str:
-    if not len(controls):
-        return ""
-    mine = _of(controls, curve)
     parts = []
-    for row in mine[mine["scale"].isna()].to_dict("records"):
-        if row["low"] > 0 or row["high"] < 0:
+    for row in rows_of(controls, curve).to_dict("records"):
+        if not pd.isna(row["scale"]):
+            continue  # the mean over all scales has none
+        if row["low"] <= 0 <= row["high"]:
+            parts.append(f"not distinguishable from {row['control']}")
+        else:
             word = "better" if row["low"] > 0 else "worse"
             parts.append(f"{100 * abs(row['difference']):.1f} points {word} than {row['control']}")
-        else:
-            parts.append(f"not distinguishable from {row['control']}")
-    return "at equal counts " + ", ".join(parts) if parts else ""
-
-
-def _of(table: pd.DataFrame, curve: Mapping[Any, Any]) -> pd.DataFrame:
-    return table[(table[list(CURVE)] == [curve[name] for name in CURVE]).all(axis=1)]
+    return "; at equal counts " + ", ".join(parts) if parts else ""

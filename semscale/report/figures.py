@@ -1,9 +1,10 @@
-"""Figures as PNG bytes, drawn without pyplot so that nothing is kept between calls."""
+"""Figures as PNG or SVG, drawn without pyplot so that nothing is kept between calls."""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -13,27 +14,20 @@ from matplotlib.figure import Figure
 
 _COLORS = ("#1f6fb4", "#d1603d", "#3a9a5b", "#8c5fb3", "#b08b1e", "#2b8c96")
 _GREYS = ("#8a8f94", "#5f656b", "#b1b5b9")
+# above this many classes the cells are too small for numbers and names, or for the pixels
+_MOST_LABELLED, _MOST_CELLS = 30, 800
 
 
+@dataclass(frozen=True)
 class CurveLine:
-    """One line of a curve figure: accuracy and its interval at each scale, in fractions."""
+    """One line of a curve figure: accuracy and its interval at each scale, in fractions; controls are grey."""
 
-    def __init__(
-        self,
-        label: str,
-        scales: Sequence[int],
-        accuracy: npt.ArrayLike,
-        low: npt.ArrayLike,
-        high: npt.ArrayLike,
-        *,
-        control: bool = False,
-    ) -> None:
-        self.label = label
-        self.control = control  # drawn in grey and dashed
-        self.scales = list(scales)
-        self.accuracy = 100 * np.asarray(accuracy, dtype=float)
-        self.low = 100 * np.asarray(low, dtype=float)
-        self.high = 100 * np.asarray(high, dtype=float)
+    label: str
+    scales: Sequence[int]
+    accuracy: npt.ArrayLike
+    low: npt.ArrayLike
+    high: npt.ArrayLike
+    control: bool = False
 
 
 def curves_png(lines: Sequence[CurveLine], title: str) -> bytes:
@@ -51,14 +45,45 @@ def curves_svg(lines: Sequence[CurveLine], title: str) -> str:
     return text[text.index("<svg") :]
 
 
+def confusion_png(
+    true_class: npt.NDArray[np.integer], predicted_class: npt.NDArray[np.integer], classes: Sequence[str], title: str
+) -> bytes:
+    """Draw a confusion matrix, rows = true class, coloured by the row's share; of many classes some share a cell.
+
+    Args:
+        true_class, predicted_class: int[n] each, indices into `classes`.
+        classes: class names.
+        title: one line above the figure.
+    """
+    n = len(classes)
+    counts = np.histogram2d(true_class, predicted_class, bins=min(n, _MOST_CELLS), range=[(0, n), (0, n)])[0]
+    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    side = min(3.2 + 0.28 * n, 12.0)
+    figure = Figure(figsize=(side + 0.8, side), dpi=100, layout="tight")
+    axes = figure.subplots()
+    cells = axes.imshow(share, cmap="Blues", vmin=0.0, vmax=1.0, extent=(-0.5, n - 0.5, n - 0.5, -0.5))
+    axes.set_title(title, fontsize=9, wrap=True)
+    axes.set_xlabel("predicted class")
+    axes.set_ylabel("true class")
+    if n <= _MOST_LABELLED:
+        axes.set_xticks(range(n), classes, rotation=60, ha="right", fontsize=8)
+        axes.set_yticks(range(n), classes, fontsize=8)
+        for row, column in np.argwhere(counts):
+            color = "white" if share[row, column] > 0.6 else "black"
+            axes.text(column, row, f"{counts[row, column]:.0f}", color=color, fontsize=7, ha="center", va="center")
+    figure.colorbar(cells, ax=axes, fraction=0.046, pad=0.03, label="share of the true class")
+    return _png(figure)
+
+
 def _curves(lines: Sequence[CurveLine], title: str) -> Figure:
     figure = Figure(figsize=(6.4, 4.0), dpi=100, layout="tight")
     axes = figure.subplots()
     for index, line in enumerate(lines):
         color = _GREYS[index % len(_GREYS)] if line.control else _COLORS[index % len(_COLORS)]
         style = "--" if line.control else "-"
-        axes.fill_between(line.scales, line.low, line.high, color=color, alpha=0.12, linewidth=0)
-        axes.plot(line.scales, line.accuracy, style, marker="o", markersize=4, color=color, label=line.label)
+        accuracy, low, high = (100 * np.asarray(values, float) for values in (line.accuracy, line.low, line.high))
+        axes.fill_between(line.scales, low, high, color=color, alpha=0.12, linewidth=0)
+        axes.plot(line.scales, accuracy, style, marker="o", markersize=4, color=color, label=line.label)
     longest = max(lines, key=lambda line: len(line.scales)).scales
     axes.set_xticks(longest if len(longest) <= 16 else longest[:: len(longest) // 12])
     axes.set_xlabel("scale (categories per class)")

@@ -1,4 +1,4 @@
-"""The HTML report of a run directory: one file without outside references, everything from data escaped."""
+"""HTML report of a run directory: one file without outside references, everything from data escaped."""
 
 from __future__ import annotations
 
@@ -15,49 +15,31 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 import semscale
+from semscale.files import atomic_write
 from semscale.report.answers import CURVE, answer
 from semscale.report.charts import change_panels, curve_chart, map_chart, series_colors
-from semscale.report.evidence import Evidence
-from semscale.report.shown import shown_curves
+from semscale.report.evidence import Evidence, RunTables, changed_curves
 
 _MOST_TRIALS = 600
 _MOST_QUARANTINED = 50
+Chart = dict[str, Any]
 
 
-def write_report(
-    directory: Path,
-    study: str,
-    trials: pd.DataFrame,
-    curves: pd.DataFrame,
-    steps: pd.DataFrame,
-    controls: pd.DataFrame,
-    across: pd.DataFrame,
-    evidence: Evidence | None = None,
-) -> Path:
-    """Write report.html into a run directory.
-
-    Args:
-        directory: the run directory.
-        study: the study's name.
-        trials, curves, steps, controls, across: the tables of the run directory; the last two may be empty.
-        evidence: what else is shown; a run of an older semscale has none.
-
-    Returns:
-        The path of the file.
-    """
-    evidence = evidence or Evidence()
+def write_report(directory: Path, study: str, tables: RunTables, evidence: Evidence) -> Path:
+    """Write report.html of the study into a run directory, and return its path."""
     # class, dataset and strategy names come from outside: autoescape keeps a class named <script> harmless
     environment = Environment(
         loader=PackageLoader("semscale.report", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
+    curves, controls, across = tables.curves, tables.controls, tables.across
     rows = curves.to_dict("records")
     ours = [curve for curve in rows if curve["role"] != "control"]
-    models = curves["model"].nunique() > 1
-    answers = [answer(curve, steps, controls, several=models) for curve in ours]
-    panels = _panels(curves, steps)
-    several = curves["aggregation"].nunique() > 1
+    named = [name for name in ("model", "aggregation") if curves[name].nunique() > 1]
+    models, several = "model" in named, "aggregation" in named
+    answers = [answer(curve, tables.steps, controls, several=models) for curve in ours]
     colors = series_colors(curves)
-    figures, small, maps = _charts(panels, curves, steps, evidence.points, colors)
+    figures, small = _curve_charts(tables, colors, named)
+    maps = _maps(evidence.points, models)
     page = environment.get_template("page.html").render(
         study=study,
         answers=answers,
@@ -65,15 +47,15 @@ def write_report(
         figures=figures,
         small=small,
         maps=maps,
-        specs={one["id"]: one["spec"] for one in (*figures, *small, *maps)},
-        shown=shown_curves(evidence, ours, [found.head for found in answers]),
+        specs={chart["id"]: chart["spec"] for chart in (*figures, *small, *maps)},
+        shown=changed_curves(evidence, ours, [said.head for said in answers]),
         curves=rows,
         controls=controls[controls["scale"].isna()].to_dict("records") if len(controls) else [],
-        across=_at_the_last_scale(across),
+        across=_at_last_scale(across),
         several=several,
         models=models,
-        trials=trials.head(_MOST_TRIALS).to_dict("records"),
-        n_trials=len(trials),
+        trials=tables.trials.head(_MOST_TRIALS).to_dict("records"),
+        n_trials=len(tables.trials),
         quarantine=evidence.quarantine.head(_MOST_QUARANTINED).to_dict("records"),
         n_quarantined=len(evidence.quarantine),
         categories=evidence.categories,
@@ -87,9 +69,8 @@ def write_report(
         allowed=" ".join(_digest(text) for text in (_vega(), _asset("page.js"))),
     )
     path = directory / "report.html"
-    partial = path.with_name("report.html.partial")
-    partial.write_text(page, encoding="utf-8")
-    partial.replace(path)
+    with atomic_write(path) as partial:
+        partial.write_text(page, encoding="utf-8")
     return path
 
 
@@ -108,60 +89,47 @@ def _digest(script: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
 
 
-def _panels(curves: pd.DataFrame, steps: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
-    several = curves["aggregation"].nunique() > 1
-    models = curves["model"].nunique() > 1
-    panels = []
-    for (dataset, model, aggregation), rows in steps.groupby(["dataset", "model", "aggregation"], sort=False):
-        title = [dataset, *([model] if models else []), *([aggregation] if several else [])]
-        panels.append((", ".join(map(str, title)), rows))
-    return panels
-
-
-def _charts(
-    panels: list[tuple[str, pd.DataFrame]],
-    curves: pd.DataFrame,
-    steps: pd.DataFrame,
-    points: pd.DataFrame,
-    colors: dict[str, str],
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[dict[str, Any]]]:
-    figures: list[dict[str, Any]] = []
-    ours = curves[curves["role"] != "control"]
-    for number, (title, rows) in enumerate(panels):
-        mine = ours[
-            (
-                ours[["dataset", "model", "aggregation"]] == rows.iloc[0][["dataset", "model", "aggregation"]].tolist()
-            ).all(axis=1)
-        ]
+def _curve_charts(tables: RunTables, colors: dict[str, str], named: list[str]) -> tuple[list[Chart], list[Chart]]:
+    """Return a chart per dataset, model and aggregation, and with several of them the small multiples as well."""
+    panels, figures = [], []
+    strategies = tables.curves[tables.curves["role"] != "control"]
+    for number, (key, rows) in enumerate(tables.steps.groupby(["dataset", "model", "aggregation"], sort=False)):
+        place = dict(zip(("dataset", "model", "aggregation"), key, strict=True))
+        mine = strategies[(strategies[list(place)] == list(key)).all(axis=1)]
         critical = dict(zip(mine["strategy"], mine["critical_scale"], strict=True))
+        title = ", ".join(str(place[name]) for name in ("dataset", *named))
+        panels.append((title, rows))
         figures.append({"id": f"curve{number}", "title": title, "spec": curve_chart(rows, critical, colors)})
-    small: list[dict[str, Any]] = []
-    if len(panels) > 1:
-        specs = change_panels(steps, [rows for _, rows in panels], colors)
-        small = [
-            {"id": f"small{number}", "title": title, "spec": spec}
-            for number, ((title, _), spec) in enumerate(zip(panels, specs, strict=True))
-        ]
-    maps: list[dict[str, Any]] = []
-    if len(points):
-        models = curves["model"].nunique() > 1
-        for number, ((dataset, model), rows) in enumerate(points.groupby(["dataset", "model"], sort=False)):
-            counts = rows["kind"].value_counts()
-            maps.append(
-                {
-                    "id": f"map{number}",
-                    "title": f"{dataset}, {model}" if models else str(dataset),
-                    "images": int(counts.get("image", 0)),
-                    "texts": int(counts.get("category", 0)),
-                    "strategy": rows["strategy"].iloc[0],
-                    "variance": float(rows["variance"].iloc[0]),
-                    "spec": map_chart(rows),
-                }
-            )
-    return figures, small, maps
+    if len(panels) < 2:
+        return figures, []
+    specs = change_panels(tables.steps, [rows for _, rows in panels], colors)
+    return figures, [
+        {"id": f"small{number}", "title": title, "spec": spec}
+        for number, ((title, _), spec) in enumerate(zip(panels, specs, strict=True))
+    ]
 
 
-def _at_the_last_scale(across: pd.DataFrame) -> list[dict[Any, Any]]:
+def _maps(points: pd.DataFrame, models: bool) -> list[Chart]:
+    maps: list[Chart] = []
+    if not len(points):
+        return maps
+    for number, ((dataset, model), rows) in enumerate(points.groupby(["dataset", "model"], sort=False)):
+        counts = rows["kind"].value_counts()
+        maps.append(
+            {
+                "id": f"map{number}",
+                "title": f"{dataset}, {model}" if models else str(dataset),
+                "images": int(counts.get("image", 0)),
+                "texts": int(counts.get("category", 0)),
+                "strategy": rows["strategy"].iloc[0],
+                "variance": float(rows["variance"].iloc[0]),
+                "spec": map_chart(rows),
+            }
+        )
+    return maps
+
+
+def _at_last_scale(across: pd.DataFrame) -> list[dict[Any, Any]]:
     if not len(across):
         return []
     last = across.groupby(list(CURVE[1:]))["scale"].transform("max")

@@ -1,4 +1,4 @@
-"""What stands first when a run is opened: the numbers and where to look next, in Markdown."""
+"""Notes of experiments and runs in Markdown: the numbers, and where to look next."""
 
 from __future__ import annotations
 
@@ -10,18 +10,32 @@ import pandas as pd
 
 from semscale.analysis.intervals import change_interval, mcnemar_p
 from semscale.report.answers import Answer
-from semscale.tracking.filters import filter_of
+from semscale.tracking.runs import filter_of
 
 # MLflow cuts a tag after 8,000 characters
 _LONGEST = 7500
 _MOST_STEPS = 40
 
+CURVES_OF_A_DATASET = "tags.kind = 'curve' and tags.dataset = 'digits'"
+TRIALS_OF_A_STRATEGY = "tags.kind = 'trial' and tags.strategy = 'templates' and metrics.scale >= 4"
+CURVES_THAT_GAIN = "tags.kind = 'curve' and tags.role = 'strategy' and tags.verdict = 'up'"
+
+EXPERIMENT_NOTE = f"""\
+Accuracy of CLIP labelling against **scale**, the number of equivalent categories per class. \
+A study run holds its curves, a curve run its trials. Filters for the search field of the runs:
+
+- the curves of one dataset: `{CURVES_OF_A_DATASET}`
+- the trials of one strategy from scale 4 on: `{TRIALS_OF_A_STRATEGY}`
+- the curves that gain: `{CURVES_THAT_GAIN}`
+
+Sorted by *Run Name* they are a plain list. To draw accuracy over scale, select curve runs, press *Compare*, and \
+choose the metric accuracy below; step is the scale. `attributes.status = 'FINISHED'` leaves out what a sweep has not \
+completed.
+"""
+
 
 def describe_trial(row: Mapping[str, Any]) -> str:
-    """Return the description of a trial.
-
-    Args:
-        row: its row of trials.parquet.
+    """Return the note of a row of trials.parquet.
 
     >>> row = {"dataset": "pets", "strategy": "wordnet", "model": "m_1", "aggregation": "max", "order": 0, "scale": 4,
     ...        "n_categories": 148, "n_images": 1000, "n_classes": 37, "n_correct": 917, "accuracy": 0.917,
@@ -51,20 +65,13 @@ def describe_trial(row: Mapping[str, Any]) -> str:
             f"{100 * row['ceiling']:.2f} %",
             "",
             "*Artifacts*: `categories.json` is the label set, a row per category with the images that it won; "
-            "`confusion.png`; `class_accuracy.csv`; `category_statistics.csv`. The parent run is the curve.",
+            "`class_accuracy.csv`; `category_statistics.csv`. The parent run is the curve, with confusion matrices.",
         ]
     )
 
 
 def describe_curve(curve: Mapping[str, Any], steps: pd.DataFrame, found: Answer, study: str) -> str:
-    """Return the description of a curve.
-
-    Args:
-        curve: its row of curves.parquet.
-        steps: its rows of steps.parquet, by rising scale.
-        found: its answer.
-        study: name of the study, for the filter that finds its trials.
-    """
+    """Return the note of a row of curves.parquet with its rows of steps.parquet, in a study of this name."""
     critical = "none" if pd.isna(curve["critical_scale"]) else int(curve["critical_scale"])
     lines = [
         sentence(found),
@@ -88,7 +95,8 @@ def describe_curve(curve: Mapping[str, Any], steps: pd.DataFrame, found: Answer,
             *lines,
             "",
             "*Model metrics* draws accuracy over scale, which is the step. *Artifacts*: `curve.png` with its band; "
-            "`steps.csv` with all tests; `trials.csv`. Its trials:",
+            "`confusion-*.png` at scale 1, at the peak and at the last scale; `steps.csv` with all tests; "
+            "`trials.csv`. Its trials:",
             "",
             _code(filter_of(kind="trial", study=study, **{name: str(curve[name]) for name in ("dataset", "strategy")})),
         ]
@@ -96,13 +104,7 @@ def describe_curve(curve: Mapping[str, Any], steps: pd.DataFrame, found: Answer,
 
 
 def describe_study(found: Sequence[Answer], study: str, n_trials: int, n_curves: int) -> str:
-    """Return the description of a study: an answer for every curve that is no control, as far as MLflow has room.
-
-    Args:
-        found: the answers.
-        study: name of the study.
-        n_trials, n_curves: how many there are.
-    """
+    """Return the note of a study: an answer for every curve that is no control, as far as MLflow has room."""
     head = [f"{n_trials} trials, {n_curves} curves.", ""]
     tail = [
         "",

@@ -12,13 +12,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import Any
 
-from semscale.tracking.patience import Note, Patience
 from semscale.tracking.records import TrialRecord, create_trial, delete_double_runs, record_trial
+from semscale.tracking.retry import Note, RetryPolicy
 from semscale.tracking.store import TrackingStore
 
 # with a server several requests are under way at a time; a file has one writer
 _THREADS = 4
-# records hold a picture and tables each: this many are some tens of MB
+# records hold tables each: this many are some MB
 _MOST_WAITING = 512
 
 
@@ -45,13 +45,10 @@ class Recorder:
         note: Note,
         patience: float = 300.0,
     ) -> None:
-        self._store = store
-        self._study_name = study_name
-        self._known = known
-        self._advance = advance
-        self._patience = Patience(store.uri, note, patience)
+        self._store, self._study_name, self._known, self._advance = store, study_name, known, advance
+        self._retry = RetryPolicy(store.uri, note, patience)
         self._local = threading.local()
-        self._places = threading.BoundedSemaphore(_MOST_WAITING)
+        self._waiting = threading.BoundedSemaphore(_MOST_WAITING)
         self._pool = ThreadPoolExecutor(1 if store.is_file else _THREADS, thread_name_prefix="recorder")
         self._done: dict[str, Future[str]] = {}
         self._error: BaseException | None = None
@@ -63,18 +60,14 @@ class Recorder:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if error is not None:
-            self._patience.give_up()
-        if error is not None and not isinstance(error, Exception):
-            self._error = self._error or error
+            self._retry.give_up()
+            if not isinstance(error, Exception):
+                self._error = self._error or error
         self._pool.shutdown(wait=True)
 
     def put(self, trial: TrialRecord) -> None:
-        """Take a trial to be recorded; waits only while hundreds are waiting already.
-
-        Raises:
-            SemscaleError: an earlier one could not be recorded.
-        """
-        while not self._places.acquire(timeout=0.5):
+        """Take a trial to be recorded; wait only while hundreds are waiting, and raise an earlier one's error."""
+        while not self._waiting.acquire(timeout=0.5):
             self._raise_error()
         self._raise_error()
         self._done[trial.key] = self._pool.submit(self._record, trial)
@@ -88,33 +81,35 @@ class Recorder:
         self._pool.shutdown(wait=True)
         self._raise_error()
         found = {key: future.result() for key, future in self._done.items()}
-        if self._patience.repeated:
+        if self._retry.repeated:
             client = self._store.client()
-            self._patience.call(delete_double_runs, client, self._store, self._study_name, "trial", found)
+            self._retry.call(delete_double_runs, client, self._store, self._study_name, "trial", found)
         return found
 
     def _record(self, trial: TrialRecord) -> str:
+        again = False
+
+        def attempt() -> str:
+            nonlocal again
+            ask, again = again, True
+            client = self._client()
+            # after a fault nobody knows what the store has of it, so it is asked
+            run = (
+                None
+                if ask
+                else self._known.get(trial.key) or create_trial(client, self._store, self._study_name, trial)
+            )
+            return record_trial(client, self._store, self._study_name, trial, run)
+
         try:
             self._raise_error()  # those behind one that failed are not tried
-            client = self._client()
-            known = self._known.get(trial.key)
-
-            again = False
-
-            def attempt() -> str:
-                nonlocal again
-                ask, again = again, True
-                # after a fault nobody knows what the store has of it, so it is asked
-                run = None if ask else known or create_trial(client, self._store, self._study_name, trial)
-                return record_trial(client, self._store, self._study_name, trial, run)
-
-            run_id = self._patience.call(attempt)
+            run_id = self._retry.call(attempt)
         except BaseException as error:
             self._error = self._error or error
-            self._patience.give_up()
+            self._retry.give_up()
             raise
         finally:
-            self._places.release()
+            self._waiting.release()
         self._advance()
         return run_id
 

@@ -1,4 +1,4 @@
-"""What each kind of run holds: a study its settings, a curve its accuracy by scale, a trial all about one step.
+"""Contents of the runs: a study its settings, a curve its accuracy by scale, a trial all about one step.
 
 Tags to filter by:
 
@@ -14,62 +14,44 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
 from mlflow.utils.mlflow_tags import MLFLOW_LOGGED_ARTIFACTS, MLFLOW_RUN_NOTE
 
-from semscale.report.answers import Answer
+from semscale.report.answers import CURVE, Answer
 from semscale.report.figures import CurveLine, curves_png
 from semscale.tracking.descriptions import describe_curve, describe_trial
-from semscale.tracking.inputs import DatasetUsed, log_datasets
 from semscale.tracking.runs import (
+    DatasetUsed,
+    RunContent,
     complete_run,
     create_run,
     delete_doubles,
     find_or_create_run,
     find_runs,
     is_finished,
+    log_datasets,
     metric_name,
 )
 from semscale.tracking.store import TrackingStore
 
 Row = Mapping[str, Any]
 
-# what identifies a curve, in the order of its run's name
-CURVE_COLUMNS = ("dataset", "model", "strategy", "aggregation")
 _TRIAL_METRICS = (
-    "accuracy",
-    "ci_low",
-    "ci_high",
-    "top5",
-    "macro_f1",
-    "balanced_accuracy",
-    "calibration_error",
-    "mean_margin",
-    "ceiling",
-    "n_correct",
-)
-_TRIAL_PARAMS = (*CURVE_COLUMNS, "order", "scale", "n_categories", "n_images", "n_classes")
+    "accuracy", "ci_low", "ci_high", "top5", "macro_f1", "balanced_accuracy", "calibration_error", "mean_margin",
+    "ceiling", "n_correct",
+)  # fmt: skip
+_TRIAL_PARAMS = (*CURVE, "order", "scale", "n_categories", "n_images", "n_classes")
+_STEP_METRICS = ("ci_low", "ci_high", "band_low", "band_high", "change", "change_low", "change_high")
 _CURVE_METRICS = (
-    "baseline",
-    "peak",
-    "peak_scale",
-    "peak_change",
-    "peak_change_corrected",
-    "peak_p",
-    "final",
-    "final_change",
-    "critical_scale",
-    "critical_low",
-    "critical_high",
-    "ceiling",
-    "asymptote",
-    "cochran_p",
-)
-# with this tag the UI shows the file as a table to page through
+    "baseline", "peak", "peak_scale", "peak_change", "peak_change_corrected", "peak_p", "final", "final_change",
+    "critical_scale", "critical_low", "critical_high", "ceiling", "asymptote", "cochran_p",
+)  # fmt: skip
+_CURVE_PARAMS = (*CURVE, "n_images", "n_classes", "n_orders", "role", "best_form", "trend")
+# with this tag the UI shows the file as a table to page through; MLflow's log_table would double it when repeated
 _TABLES = json.dumps([{"path": "categories.json", "type": "table"}])
 # more classes than this have their accuracy in class_accuracy.csv only: the UI would drown in charts
 _MOST_CLASS_METRICS = 100
@@ -81,82 +63,73 @@ def start_study_run(client: Any, store: TrackingStore, key: str, name: str) -> A
     return find_or_create_run(client, store.experiment_id, key, name=name, tags=tags)
 
 
-def finish_study_run(
-    client: Any,
-    run: Any,
-    params: Mapping[str, Any],
-    metrics: Mapping[str, float],
-    files: Mapping[str, bytes],
-    description: str = "",
-    datasets: Sequence[DatasetUsed] = (),
-) -> None:
-    """Fill the study's run with its settings, its totals and the files of the run directory."""
+def finish_study_run(client: Any, run: Any, content: RunContent, datasets: Sequence[DatasetUsed] = ()) -> None:
+    """Fill the study's run with its settings, its totals, its note and the files of the run directory."""
     run = client.get_run(run.info.run_id)  # as it is now: an attempt that failed may have written to it
     log_datasets(client, run, datasets)
-    points = {(name, 0): value for name, value in metrics.items()}
-    complete_run(client, run, params=params, metrics=points, files=files, tags={MLFLOW_RUN_NOTE: description})
+    complete_run(client, run, content)
 
 
 def start_curve_run(
-    client: Any,
-    store: TrackingStore,
-    key: str,
-    study: Any,
-    curve: Row,
-    title: str,
-    dataset: DatasetUsed | None = None,
+    client: Any, study: Any, key: str, title: str, curve: Row, dataset: DatasetUsed | None = None
 ) -> Any:
-    """Make or find the run of a curve, under its study; the trials need it as their parent.
+    """Make or find the run of a curve, under its study's run; the trials need it as their parent.
 
     It has the dataset as its input, so that trials, several of which are recorded at a time, find it in MLflow.
     """
-    run = find_or_create_run(
-        client, store.experiment_id, key, name=title, tags=_tags("curve", study, curve), parent=study.info.run_id
-    )
+    tags = {"kind": "curve", "study": str(study.data.tags["study"]), **{name: str(curve[name]) for name in CURVE}}
+    parent = study.info.run_id
+    run = find_or_create_run(client, study.info.experiment_id, key, name=title, tags=tags, parent=parent)
     log_datasets(client, run, [dataset] if dataset else [])
     return run
 
 
-def finish_curve_run(
-    client: Any, run: Any, curve: Row, trials: pd.DataFrame, steps: pd.DataFrame, found: Answer
-) -> None:
-    """Fill the run of a curve: every trial's metrics with step = scale, so that the UI draws the curve.
+@dataclass(frozen=True)
+class CurveRecord:
+    """Everything that the run of a curve holds.
 
-    Args:
-        client: an MlflowClient.
-        run: from :func:`start_curve_run`.
-        curve: the curve's row of curves.parquet.
+    Attributes:
+        row: the curve's row of curves.parquet.
         trials: its rows of trials.parquet; the mean over orders is drawn.
         steps: its rows of steps.parquet, by rising scale.
-        found: what it comes to.
+        answer: its headline.
+        pictures: draws further figures, by file name; called only for a run that is not finished.
     """
+
+    row: Row
+    trials: pd.DataFrame
+    steps: pd.DataFrame
+    answer: Answer
+    pictures: Callable[[], Mapping[str, bytes]] = field(default=dict)
+
+
+def finish_curve_run(client: Any, run: Any, record: CurveRecord) -> None:
+    """Fill the run of a curve: every trial's metrics with step = scale, so that the UI draws the curve."""
     run = client.get_run(run.info.run_id)  # as it is now: an attempt that failed may have written to it
     if is_finished(run):
         return
-    means = trials.groupby("scale")[list(_TRIAL_METRICS)].mean()
-    points = {
+    curve, trials, steps = record.row, record.trials, record.steps
+    means = trials.groupby("scale")[list(_TRIAL_METRICS)].mean().reset_index()
+    metrics = {
         (name, int(row["scale"])): float(row[name])
-        for row in means.reset_index().to_dict("records")
-        for name in _TRIAL_METRICS
+        for table, names in ((means, _TRIAL_METRICS), (steps, _STEP_METRICS))
+        for row in table.to_dict("records")
+        for name in names
     }
-    intervals = ("ci_low", "ci_high", "band_low", "band_high", "change", "change_low", "change_high")
-    points |= {(name, int(row["scale"])): float(row[name]) for row in steps.to_dict("records") for name in intervals}
     # at the last scale, so that the summary stands at the end of the UI's charts
     last = int(steps["scale"].max())
-    points |= {(name, last): float(curve[name]) for name in _CURVE_METRICS if not pd.isna(curve[name])}
-    line = CurveLine(
-        str(curve["strategy"]), steps["scale"].tolist(), steps["accuracy"], steps["band_low"], steps["band_high"]
-    )
-    kept = (*CURVE_COLUMNS, "n_images", "n_classes", "n_orders", "role", "best_form", "trend")
-    params = {name: curve[name] for name in kept}
+    metrics |= {(name, last): float(curve[name]) for name in _CURVE_METRICS if not pd.isna(curve[name])}
+    values = (steps[name] for name in ("accuracy", "band_low", "band_high"))
+    line = CurveLine(str(curve["strategy"]), steps["scale"].tolist(), *values)
     files = {
         "curve.png": curves_png([line], f"{curve['dataset']}, {curve['model']}"),
         "trials.csv": trials.to_csv(index=False).encode(),
         "steps.csv": steps.to_csv(index=False).encode(),
+        **record.pictures(),
     }
-    note = describe_curve(curve, steps, found, str(run.data.tags["study"]))
-    tags = {"role": str(curve["role"]), "verdict": found.verdict, "trend": str(curve["trend"]), MLFLOW_RUN_NOTE: note}
-    complete_run(client, run, params=params, metrics=points, files=files, tags=tags)
+    tags = {"role": str(curve["role"]), "verdict": record.answer.verdict, "trend": str(curve["trend"])}
+    tags[MLFLOW_RUN_NOTE] = describe_curve(curve, steps, record.answer, str(run.data.tags["study"]))
+    complete_run(client, run, RunContent({name: curve[name] for name in _CURVE_PARAMS}, metrics, files, tags))
 
 
 def delete_double_runs(client: Any, store: TrackingStore, study_name: str, kind: str, kept: Mapping[str, str]) -> None:
@@ -186,58 +159,37 @@ class TrialRecord:
     files: Mapping[str, bytes]
     dataset: DatasetUsed | None = None
 
+    def tags(self, study_name: str) -> dict[str, str]:
+        """Return the tags of its run."""
+        places = {name: str(self.row[name]) for name in (*CURVE, "order", "scale")}
+        extra = {MLFLOW_RUN_NOTE: describe_trial(self.row), MLFLOW_LOGGED_ARTIFACTS: _TABLES}
+        return {"kind": "trial", "study": study_name, **places, **extra}
+
 
 def known_trials(client: Any, store: TrackingStore, study_name: str) -> dict[str, Any]:
     """Return key -> run of the trials of a study that are there already, completed or not."""
     return find_runs(client, store.experiment_id, {"kind": "trial", "study": study_name})
 
 
-def record_trial(client: Any, store: TrackingStore, study_name: str, trial: TrialRecord, run: Any = None) -> str:
-    """Record one trial and return its run's id; what is recorded already stays as it is.
-
-    Args:
-        client: an MlflowClient.
-        store: where to.
-        study_name: for the tag that filters by study.
-        trial: what to record.
-        run: the trial's run, if it was found or made before.
-    """
-    row = trial.row
-    if run is None:
-        run = find_or_create_run(
-            client,
-            store.experiment_id,
-            trial.key,
-            name=trial.name,
-            tags=_trial_tags(study_name, row),
-            parent=trial.parent,
-        )
-    if not is_finished(run):
-        log_datasets(client, run, [trial.dataset] if trial.dataset else [])
-        # as numbers too: a filter compares only metrics by size
-        points = (*_TRIAL_METRICS, "scale", "n_categories")
-        metrics = {(name, int(row["scale"])): float(row[name]) for name in points}
-        metrics |= _class_metrics(trial.class_accuracy, int(row["scale"]))
-        params = {name: row[name] for name in _TRIAL_PARAMS}
-        complete_run(client, run, params=params, metrics=metrics, files=trial.files)
-    return str(run.info.run_id)
-
-
 def create_trial(client: Any, store: TrackingStore, study_name: str, trial: TrialRecord) -> Any:
     """Make the run of a trial that is known not to be there."""
-    tags = _trial_tags(study_name, trial.row)
+    tags = trial.tags(study_name)
     return create_run(client, store.experiment_id, trial.key, name=trial.name, tags=tags, parent=trial.parent)
 
 
-def _trial_tags(study_name: str, row: Row) -> dict[str, str]:
-    places = {name: str(row[name]) for name in (*CURVE_COLUMNS, "order", "scale")}
-    extra = {MLFLOW_RUN_NOTE: describe_trial(row), MLFLOW_LOGGED_ARTIFACTS: _TABLES}
-    return {"kind": "trial", "study": study_name, **places, **extra}
-
-
-def _tags(kind: str, study: Any, curve: Row) -> dict[str, str]:
-    tags = {"kind": kind, "study": str(study.data.tags["study"])}
-    return tags | {name: str(curve[name]) for name in CURVE_COLUMNS}
+def record_trial(client: Any, store: TrackingStore, study_name: str, trial: TrialRecord, run: Any = None) -> str:
+    """Record one trial, in its run if that is known, and return the run's id; what is recorded already stays."""
+    if run is None:
+        key, tags = trial.key, trial.tags(study_name)
+        run = find_or_create_run(client, store.experiment_id, key, name=trial.name, tags=tags, parent=trial.parent)
+    if not is_finished(run):
+        log_datasets(client, run, [trial.dataset] if trial.dataset else [])
+        row, scale = trial.row, int(trial.row["scale"])
+        # as numbers too: a filter compares only metrics by size
+        metrics = {(name, scale): float(row[name]) for name in (*_TRIAL_METRICS, "scale", "n_categories")}
+        metrics |= _class_metrics(trial.class_accuracy, scale)
+        complete_run(client, run, RunContent({name: row[name] for name in _TRIAL_PARAMS}, metrics, trial.files))
+    return str(run.info.run_id)
 
 
 def _class_metrics(class_accuracy: Mapping[str, float], step: int) -> dict[tuple[str, int], float]:

@@ -1,53 +1,75 @@
-"""Runs with a deterministic key: found again instead of made twice, completed instead of doubled."""
+"""Idempotent MLflow runs: found again by a deterministic key instead of made twice, completed instead of doubled."""
 
 from __future__ import annotations
 
+import json
 import re
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mlflow.entities import Metric, Param, RunTag
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
+from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
-from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
+from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_PARENT_RUN_ID
 
-from semscale.tracking.filters import filter_of
-
-# MLflow refuses more metrics than this in one call
-_METRICS_PER_CALL = 1000
-_RUNS_PER_PAGE = 1000
+# of MLflow
+_METRICS_PER_CALL, _RUNS_PER_PAGE = 1000, 1000
+_LONGEST_NAME, _LONGEST_DIGEST = 500, 36
 KEY = "semscale_key"
 
-MetricPoints = Mapping[tuple[str, int], float]
-"""(metric name, step) -> value."""
+
+@dataclass(frozen=True)
+class RunContent:
+    """What a run holds: parameters (written as strings), values by metric and step, files by path, tags."""
+
+    params: Mapping[str, Any] = field(default_factory=dict)
+    metrics: Mapping[tuple[str, int], float] = field(default_factory=dict)
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class DatasetUsed:
+    """The images that a run labels.
+
+    Attributes:
+        name: the dataset's name.
+        digest: changes with any image, file name, class or class name; MLflow keeps 36 characters of it.
+        source_type: what kind of place it is from: bundled, folder, zip, hf, ...
+        source: where it is from, without passwords.
+        n_images, n_classes: how many are used.
+    """
+
+    name: str
+    digest: str
+    source_type: str
+    source: str
+    n_images: int
+    n_classes: int
+
+
+def filter_of(**tags: str) -> str:
+    """Return the filter for runs with these tags.
+
+    >>> filter_of(kind="curve", dataset="Ann's")
+    'tags.kind = \\'curve\\' and tags.dataset = "Ann\\'s"'
+    """
+    # a filter has two kinds of quotes and no way to escape one
+    quoted = {name: f'"{value}"' if "'" in value else f"'{value}'" for name, value in tags.items()}
+    return " and ".join(f"tags.{name} = {value}" for name, value in quoted.items())
 
 
 def find_or_create_run(
-    client: Any,
-    experiment_id: str,
-    key: str,
-    *,
-    name: str,
-    tags: Mapping[str, str],
-    parent: str | None = None,
+    client: Any, experiment_id: str, key: str, *, name: str, tags: Mapping[str, str], parent: str | None = None
 ) -> Any:
-    """Return the run with this key, made if there is none.
+    """Return the run with this key, made with a name and tags under a parent's run id if there is none.
 
     A key holds the digest of the results that the run records, so that an interrupted or repeated sweep finds its own
     runs and another result never ends up in an old run.
-
-    Args:
-        client: an MlflowClient.
-        experiment_id: the experiment to look in.
-        key: the run's identity, kept in its tag ``semscale_key``.
-        name: what the UI shows.
-        tags: further tags.
-        parent: run id of the parent, which makes the UI nest it.
-
-    Returns:
-        The mlflow Run.
     """
     found = client.search_runs([experiment_id], filter_of(**{KEY: key}), max_results=1)
     return found[0] if found else create_run(client, experiment_id, key, name=name, tags=tags, parent=parent)
@@ -56,47 +78,33 @@ def find_or_create_run(
 def create_run(
     client: Any, experiment_id: str, key: str, *, name: str, tags: Mapping[str, str], parent: str | None = None
 ) -> Any:
-    """Make a run with this key, for a caller who knows that there is none; arguments as of the one above."""
-    everything = {KEY: key, **tags}
-    if parent is not None:
-        everything[MLFLOW_PARENT_RUN_ID] = parent
-    return client.create_run(experiment_id, run_name=name, tags=everything)
+    """Make a run with this key, for a caller who knows that there is none; see :func:`find_or_create_run`."""
+    under = {} if parent is None else {MLFLOW_PARENT_RUN_ID: parent}
+    return client.create_run(experiment_id, run_name=name, tags={KEY: key, **tags, **under})
 
 
 def find_runs(client: Any, experiment_id: str, tags: Mapping[str, str]) -> dict[str, Any]:
-    """Return key -> run of the runs with these tags, in as few questions as their number allows.
-
-    Args:
-        client: an MlflowClient.
-        experiment_id: the experiment to look in.
-        tags: what the runs must have.
-    """
+    """Return key -> run of the runs with these tags."""
     return {run.data.tags[KEY]: run for run in _runs(client, experiment_id, tags)}
 
 
 def delete_doubles(client: Any, experiment_id: str, tags: Mapping[str, str], kept: Mapping[str, str]) -> None:
-    """Delete what came of requests to make a run that seemed to be lost, and were carried out later.
+    """Delete the runs with these tags that have a key of those kept (key -> run id) and another id.
 
-    Args:
-        client: an MlflowClient.
-        experiment_id: the experiment to look in.
-        tags: what the runs must have.
-        kept: key -> id of the runs that hold the results; others with one of these keys are deleted.
+    They come of requests to make a run that seemed to be lost, and were carried out later.
     """
     for run in _runs(client, experiment_id, tags):
         if kept.get(run.data.tags[KEY], run.info.run_id) != run.info.run_id:
             client.delete_run(run.info.run_id)
 
 
-def _runs(client: Any, experiment_id: str, tags: Mapping[str, str]) -> list[Any]:
-    found: list[Any] = []
-    token = None
-    while True:
+def _runs(client: Any, experiment_id: str, tags: Mapping[str, str]) -> Iterator[Any]:
+    pages, token = [], None
+    while token or not pages:
         page = client.search_runs([experiment_id], filter_of(**tags), max_results=_RUNS_PER_PAGE, page_token=token)
-        found += [run for run in page if KEY in run.data.tags]
+        pages.append(page)
         token = page.token
-        if not token:
-            return found
+    return (run for page in pages for run in page if KEY in run.data.tags)
 
 
 def is_finished(run: Any) -> bool:
@@ -104,44 +112,24 @@ def is_finished(run: Any) -> bool:
     return bool(run.info.status == "FINISHED")
 
 
-def complete_run(
-    client: Any,
-    run: Any,
-    *,
-    params: Mapping[str, Any],
-    metrics: MetricPoints,
-    files: Mapping[str, bytes],
-    tags: Mapping[str, str] | None = None,
-) -> None:
-    """Fill a run and finish it; what an interrupted attempt already wrote is not written again.
-
-    Args:
-        client: an MlflowClient.
-        run: from :func:`find_or_create_run`.
-        params: written as strings.
-        metrics: values by name and step.
-        files: artifact path -> content.
-        tags: what is known of the run only now.
-    """
+def complete_run(client: Any, run: Any, content: RunContent) -> None:
+    """Fill a run and finish it; what an interrupted attempt already wrote is not written again."""
     run_id = run.info.run_id
-    written = _points_of(client, run)
+    # a run that was only just made has no metrics, and then this asks nothing
+    written = {(name, point.step) for name in run.data.metrics for point in client.get_metric_history(run_id, name)}
     now = int(time.time() * 1000)
-    missing = [
-        Metric(metric_name(name), float(value), now, step)
-        for (name, step), value in metrics.items()
-        if (metric_name(name), step) not in written
-    ]
-    entries = [Param(name, str(value)) for name, value in params.items()]
-    words = [RunTag(name, value) for name, value in (tags or {}).items()]
-    for start in range(0, max(len(missing), 1), _METRICS_PER_CALL):
-        batch = missing[start : start + _METRICS_PER_CALL]
-        first = start == 0
-        client.log_batch(run_id, metrics=batch, params=entries if first else [], tags=words if first else [])
+    points = {(metric_name(name), step): float(value) for (name, step), value in content.metrics.items()}
+    missing = [Metric(name, value, now, step) for (name, step), value in points.items() if (name, step) not in written]
+    params = [Param(name, str(value)) for name, value in content.params.items()]
+    tags = [RunTag(name, value) for name, value in content.tags.items()]
+    client.log_batch(run_id, metrics=missing[:_METRICS_PER_CALL], params=params, tags=tags)
+    for start in range(_METRICS_PER_CALL, len(missing), _METRICS_PER_CALL):
+        client.log_batch(run_id, metrics=missing[start : start + _METRICS_PER_CALL])
     with tempfile.TemporaryDirectory(prefix="semscale-") as folder:
-        for path, content in files.items():
+        for path, bytes_ in content.files.items():
             target = Path(folder) / path
             target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(content)
+            target.write_bytes(bytes_)
         # the run says where its artifacts are; the client would ask for the whole run again
         get_artifact_repository(run.info.artifact_uri, tracking_uri=client.tracking_uri).log_artifacts(folder)
     client.set_terminated(run_id, "FINISHED")
@@ -156,8 +144,30 @@ def metric_name(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9_\-. :/]", "_", name)
 
 
-def _points_of(client: Any, run: Any) -> set[tuple[str, int]]:
-    # a run that was only just made has no metrics, and then this asks nothing
-    return {
-        (name, point.step) for name in run.data.metrics for point in client.get_metric_history(run.info.run_id, name)
-    }
+def log_datasets(client: Any, run: Any, datasets: Sequence[DatasetUsed]) -> None:
+    """Make the datasets inputs of a run; what it has already is not written again."""
+    known = {(one.dataset.name, one.dataset.digest) for one in (run.inputs.dataset_inputs if run.inputs else ())}
+    inputs = [_dataset_input(used) for used in datasets]
+    missing = [one for one in inputs if (one.dataset.name, one.dataset.digest) not in known]
+    if not missing:
+        return
+    try:
+        client.log_inputs(run.info.run_id, missing)
+    except MlflowException as error:
+        # two that write a new dataset at the same moment: the slower one is refused, and finds it there the next time
+        if error.error_code != "BAD_REQUEST":
+            raise
+        client.log_inputs(run.info.run_id, missing)
+
+
+def _dataset_input(used: DatasetUsed) -> DatasetInput:
+    # the UI shows the profile, and of sources only those that it knows
+    profile = {"images": used.n_images, "classes": used.n_classes, "source": used.source}
+    dataset = Dataset(
+        name=used.name[:_LONGEST_NAME],
+        digest=used.digest[:_LONGEST_DIGEST],
+        source_type=used.source_type,
+        source=json.dumps({"spec": used.source}, ensure_ascii=False),
+        profile=json.dumps(profile, ensure_ascii=False),
+    )
+    return DatasetInput(dataset, [InputTag(MLFLOW_DATASET_CONTEXT, "evaluation")])

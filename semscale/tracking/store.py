@@ -1,4 +1,4 @@
-"""Where the runs are kept: a tracking server, or an sqlite file beside the run directories."""
+"""MLflow tracking store: a tracking server, or an sqlite file beside the run directories."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 
 from semscale.errors import SemscaleError
 from semscale.redact import redact, shown, without
-from semscale.tracking.filters import EXPERIMENT_NOTE
-from semscale.tracking.patience import passes
+from semscale.tracking.descriptions import EXPERIMENT_NOTE
+from semscale.tracking.retry import is_transient
 
 _MOST_WORDS = 300
 _ATTEMPTS = 3
@@ -29,13 +29,7 @@ _ATTEMPTS = 3
 
 @dataclass(frozen=True)
 class TrackingStore:
-    """An initialised store with the experiment in it.
-
-    Attributes:
-        uri: MLflow tracking URI; may hold a password, so it is never printed as it is.
-        experiment_id: the experiment's id there.
-        experiment: its name.
-    """
+    """A store with the experiment in it; its URI may hold a password, so it is never printed as it is."""
 
     uri: str
     experiment_id: str
@@ -53,11 +47,7 @@ class TrackingStore:
         return MlflowClient(tracking_uri=self.uri)
 
     def ui_command(self, run: Path | None) -> str:
-        """Return the line that opens the runs in a browser.
-
-        Args:
-            run: the run directory; None for one in an object store.
-        """
+        """Return the line that opens the runs in a browser; `run` is None for a run in an object store."""
         if self.uri.startswith(("http://", "https://")):
             return f"open {redact(self.uri)} in a browser"
         if run is not None:
@@ -71,17 +61,10 @@ def _from_here(path: Path) -> Path:
 
 
 def open_store(uri: str | None, experiment: str, folder: Path, artifacts: str | None = None) -> TrackingStore:
-    """Make or find the store and the experiment.
+    """Make or find the store and the experiment, before any worker starts.
 
-    The driver does this before any worker starts: several processes that open a fresh sqlite file at once lose all but
-    one of them in MLflow's schema migration. Write-ahead logging, which the file keeps, lets workers write side by
-    side two to three times faster.
-
-    Args:
-        uri: MLflow tracking URI; None for ``mlflow.db`` and ``mlartifacts`` in the folder.
-        experiment: name of the experiment.
-        folder: where the sqlite file goes when no URI is given.
-        artifacts: where the experiment's files go; unless given beside the sqlite file, or where the server keeps them.
+    Without a URI it is ``mlflow.db`` with ``mlartifacts`` in the folder; `artifacts` is where the experiment's files
+    go instead. Write-ahead logging, which the file keeps, lets workers write side by side two to three times faster.
 
     Raises:
         SemscaleError: the store cannot be opened, or the experiment keeps its files elsewhere.
@@ -93,9 +76,10 @@ def open_store(uri: str | None, experiment: str, folder: Path, artifacts: str | 
         folder.mkdir(parents=True, exist_ok=True)
         uri = f"sqlite:///{folder.resolve() / 'mlflow.db'}"
         artifacts = artifacts or (folder.resolve() / "mlartifacts").as_uri()
+    database = Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
     try:
-        if uri.startswith("sqlite:///") and "?" not in uri and ":memory:" not in uri:
-            _make_database(Path(uri.removeprefix("sqlite:///")))
+        if database and "?" not in uri and ":memory:" not in uri:
+            _make_database(database)
         client = MlflowClient(tracking_uri=uri)
         identifier = _experiment(client, experiment, artifacts, redact(uri))
         if asked is not None:
@@ -103,20 +87,19 @@ def open_store(uri: str | None, experiment: str, folder: Path, artifacts: str | 
     except SemscaleError:
         raise
     except Exception as error:  # SQLAlchemy, database drivers that are missing, URLs: each raises its own kind
-        raise SemscaleError(
-            "MLflow's store cannot be opened",
-            where=redact(uri),
-            found=without(str(error) or type(error).__name__, uri)[:_MOST_WORDS],
-            hint=_hint(error),
-        ) from error
-    if uri.startswith("sqlite:///"):
-        with closing(sqlite3.connect(uri.removeprefix("sqlite:///"))) as connection:
+        words = without(str(error) or type(error).__name__, uri)[:_MOST_WORDS]
+        hint = "check --tracking-uri; without it the runs go to mlflow.db beside the run directory"
+        if isinstance(error, MlflowException) and error.get_http_status_code() in (401, 403):
+            hint = "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD (or MLFLOW_TRACKING_TOKEN)"
+        raise SemscaleError("MLflow's store cannot be opened", where=redact(uri), found=words, hint=hint) from error
+    if database:
+        with closing(sqlite3.connect(database)) as connection:
             connection.execute("PRAGMA journal_mode=WAL")
     return TrackingStore(uri, identifier, experiment)
 
 
 def _make_database(path: Path) -> None:
-    """Make an empty MLflow database, or nothing: MLflow's dozens of migrations, once cut off, cannot be gone on with.
+    """Make an empty MLflow database, or nothing: MLflow's dozens of migrations cannot be resumed once cut off.
 
     Of several processes that come at once, one makes it and the others wait.
     """
@@ -131,8 +114,7 @@ def _make_database(path: Path) -> None:
         partial = path.resolve().with_name(f"{path.name}.partial")
         for file in (partial, partial.with_name(f"{partial.name}-journal")):
             file.unlink(missing_ok=True)
-        store = SqlAlchemyStore(f"sqlite:///{partial}", DEFAULT_LOCAL_FILE_AND_ARTIFACT_PATH)
-        store.engine.dispose()
+        SqlAlchemyStore(f"sqlite:///{partial}", DEFAULT_LOCAL_FILE_AND_ARTIFACT_PATH).engine.dispose()
         os.replace(partial, path)
     finally:
         os.close(folder)
@@ -149,16 +131,13 @@ def _experiment(client: Any, experiment: str, artifacts: str | None, where: str)
             break
         except MlflowException as error:
             # the answer was lost, or another sweep made it meanwhile: then it is there now
-            if attempt == _ATTEMPTS - 1 or not (passes(error) or error.error_code == "RESOURCE_ALREADY_EXISTS"):
+            exists = error.error_code == "RESOURCE_ALREADY_EXISTS"
+            if attempt == _ATTEMPTS - 1 or not (exists or is_transient(error)):
                 raise
             time.sleep(1)
     if found.lifecycle_stage == "deleted":
-        raise SemscaleError(
-            "the MLflow experiment is deleted",
-            where=where,
-            found=experiment,
-            hint="restore it in MLflow, or choose another name under tracking.experiment",
-        )
+        hint = "restore it in MLflow, or choose another name under tracking.experiment"
+        raise SemscaleError("the MLflow experiment is deleted", where=where, found=experiment, hint=hint)
     return str(found.experiment_id)
 
 
@@ -172,9 +151,3 @@ def _check_artifacts(client: Any, identifier: str, asked: str) -> None:
             expected=shown(asked),
             hint="an experiment keeps its place for ever; choose another name under tracking.experiment",
         )
-
-
-def _hint(error: Exception) -> str:
-    if isinstance(error, MlflowException) and error.get_http_status_code() in (401, 403):
-        return "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD (or MLFLOW_TRACKING_TOKEN) to what it takes"
-    return "check --tracking-uri; without it the runs go to mlflow.db beside the run directory"

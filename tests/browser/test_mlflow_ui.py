@@ -18,7 +18,7 @@ from semscale.config import study_from
 from semscale.report.answers import answer
 from semscale.study.progress import Quiet
 from semscale.study.study import SweepResult, sweep
-from semscale.tracking.filters import CURVES_OF_A_DATASET, CURVES_THAT_GAIN, TRIALS_OF_A_STRATEGY
+from semscale.tracking.descriptions import CURVES_OF_A_DATASET, CURVES_THAT_GAIN, TRIALS_OF_A_STRATEGY
 
 pytestmark = pytest.mark.browser
 

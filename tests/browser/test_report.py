@@ -16,7 +16,7 @@ import vl_convert
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from semscale.report.evidence import CategorySet, Evidence
+from semscale.report.evidence import CategorySet, Evidence, RunTables
 from semscale.report.page import write_report
 
 pytestmark = pytest.mark.browser
@@ -158,7 +158,8 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     curves = curves_of(steps)
     empty = pd.DataFrame()
     folder = tmp_path_factory.mktemp("report")
-    return write_report(folder, "thirty curves", steps, curves, steps, empty, empty, evidence_of(curves, random))
+    tables = RunTables(steps, curves, steps, empty, empty)
+    return write_report(folder, "thirty curves", tables, evidence_of(curves, random))
 
 
 @pytest.fixture

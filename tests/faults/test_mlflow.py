@@ -18,11 +18,10 @@ from semscale.config import study_from
 from semscale.errors import SemscaleError
 from semscale.study.progress import Quiet
 from semscale.study.study import sweep
-from semscale.tracking.inputs import DatasetUsed
-from semscale.tracking.patience import Patience
 from semscale.tracking.recorder import Recorder
 from semscale.tracking.records import TrialRecord, finish_study_run, known_trials, start_study_run
-from semscale.tracking.runs import is_finished
+from semscale.tracking.retry import RetryPolicy
+from semscale.tracking.runs import DatasetUsed, RunContent, is_finished
 from semscale.tracking.store import TrackingStore, open_store
 
 
@@ -117,18 +116,10 @@ def test_an_answer_that_is_lost_doubles_nothing(call: str, relay: Any) -> None:
 def test_a_study_whose_answer_is_lost_is_one_run(call: str, relay: Any) -> None:
     store = open_store(relay.url, f"study {call}", Path())
     relay.lose = {call}
-    client, patience = store.client(), Patience(store.uri, print)
-    run = patience.call(start_study_run, client, store, "study/1", "study")
-    patience.call(
-        finish_study_run,
-        client,
-        run,
-        params={"a": 1},
-        metrics={"trials": 3},
-        files={"a.txt": b"text"},
-        description="words",
-        datasets=[DATASET],
-    )
+    client, retry = store.client(), RetryPolicy(store.uri, print)
+    run = retry.call(start_study_run, client, store, "study/1", "study")
+    content = RunContent({"a": 1}, {("trials", 0): 3}, {"a.txt": b"text"}, {"mlflow.note.content": "words"})
+    retry.call(finish_study_run, client, run, content, [DATASET])
     assert relay.faults == [call]
     (found,) = client.search_runs([store.experiment_id])
     assert (found.info.run_id, found.info.status, found.data.params) == (run.info.run_id, "FINISHED", {"a": "1"})

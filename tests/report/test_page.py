@@ -10,15 +10,14 @@ import pytest
 from PIL import Image
 
 from semscale.report.answers import answer
-from semscale.report.confusion import confusion_png
-from semscale.report.figures import CurveLine, curves_png
+from semscale.report.evidence import Evidence, RunTables
+from semscale.report.figures import CurveLine, confusion_png, curves_png
 from semscale.report.page import write_report
-from semscale.scoring.metrics import Confusion
 
 NASTY = "<script>alert('x')</script>--><b>"
 
 
-def tables(dataset: str) -> tuple[pd.DataFrame, ...]:
+def tables(dataset: str) -> RunTables:
     trials = pd.DataFrame(
         {
             "dataset": dataset,
@@ -81,7 +80,17 @@ def tables(dataset: str) -> tuple[pd.DataFrame, ...]:
             "p": [0.001, 1.0, 0.001],
         }
     )
-    return trials, curves, steps, controls, pd.DataFrame()
+    return RunTables(trials, curves, steps, controls, pd.DataFrame())
+
+
+def both(first: RunTables, second: RunTables) -> RunTables:
+    """Return the tables of both in one."""
+    pairs = zip(vars(first).values(), vars(second).values(), strict=True)
+    return RunTables(*(pd.concat(pair, ignore_index=True) for pair in pairs))
+
+
+def page_of(folder: Path, found: RunTables, study: str = "study", evidence: Evidence | None = None) -> str:
+    return write_report(folder, study, found, evidence or Evidence()).read_text(encoding="utf-8")
 
 
 def words(page: str) -> str:
@@ -93,7 +102,7 @@ def specs_of(page: str) -> dict[str, Any]:
 
 
 def test_report_says_every_curve_and_needs_nothing_from_outside(tmp_path: Path) -> None:
-    page = write_report(tmp_path, "study", *tables("pets")).read_text(encoding="utf-8")
+    page = page_of(tmp_path, tables("pets"))
     said = "pets x a: +25.0 points [10.0, 40.0] by scale 2, the last one tried (p = 0.010); at equal counts 50.0 points"
     assert f"{said} better than b." in words(page)
     assert "b (control)" in page
@@ -105,7 +114,7 @@ def test_report_says_every_curve_and_needs_nothing_from_outside(tmp_path: Path) 
 
 
 def test_charts_hold_what_was_found(tmp_path: Path) -> None:
-    specs = specs_of(write_report(tmp_path, "study", *tables("pets")).read_text(encoding="utf-8"))
+    specs = specs_of(page_of(tmp_path, tables("pets")))
     assert list(specs) == ["curve0"]  # one dataset has no small multiples
     values = specs["curve0"]["data"]["values"]
     assert [(row["n"], row["s"], row["a"], row["k"]) for row in values] == [
@@ -118,9 +127,7 @@ def test_charts_hold_what_was_found(tmp_path: Path) -> None:
 
 
 def test_two_datasets_stand_side_by_side_on_one_axis(tmp_path: Path) -> None:
-    pairs = zip(tables("pets")[:4], tables("birds")[:4], strict=True)
-    both = [pd.concat(pair, ignore_index=True) for pair in pairs]
-    page = write_report(tmp_path, "study", *both, pd.DataFrame()).read_text(encoding="utf-8")
+    page = page_of(tmp_path, both(tables("pets"), tables("birds")))
     specs = specs_of(page)
     assert list(specs) == ["curve0", "curve1", "small0", "small1"]
     bands = [specs[name]["layer"][1]["layer"][0]["encoding"]["y"]["scale"]["domain"] for name in ("small0", "small1")]
@@ -129,21 +136,22 @@ def test_two_datasets_stand_side_by_side_on_one_axis(tmp_path: Path) -> None:
 
 
 def test_several_aggregations_have_a_figure_and_a_column_each(tmp_path: Path) -> None:
-    first, second = tables("pets"), [table.assign(aggregation="logsumexp") for table in tables("pets")]
-    second[3]["difference"] = -0.25
-    second[3]["low"], second[3]["high"] = -0.3, -0.2
-    both = [pd.concat(pair, ignore_index=True) for pair in zip(first[:4], second[:4], strict=True)]
-    page = write_report(tmp_path, "study", *both, pd.DataFrame()).read_text(encoding="utf-8")
+    first = tables("pets")
+    second = RunTables(*(table.assign(aggregation="logsumexp") for table in vars(first).values()))
+    second.controls["difference"] = -0.25
+    second.controls["low"], second.controls["high"] = -0.3, -0.2
+    page = page_of(tmp_path, both(first, second))
     assert {"curve0", "curve1"} <= set(specs_of(page))
     assert page.count("<td>logsumexp</td>") == 2 + 1 + 4
     assert re.search(r"pets x a: [^;]*; at equal counts 50.0 points better than b", words(page))
     assert re.search(r"pets x a x logsumexp: [^;]*; at equal counts 25.0 points worse than b", words(page))
-    assert "logsumexp" not in words(write_report(tmp_path, "study", *first).read_text(encoding="utf-8"))
+    assert "logsumexp" not in words(page_of(tmp_path, first))
 
 
 def test_chance_and_decline_are_said_as_such() -> None:
-    _, curves, steps, controls, _ = tables("pets")
-    chance, falls = curves.to_dict("records")
+    found = tables("pets")
+    steps, controls = found.steps, found.controls
+    chance, falls = found.curves.to_dict("records")
     chance |= {"peak_p": 0.2, "final_change_low": -0.1}
     said = "pets x a: +25.0 points [10.0, 40.0] at its best, scale 2: not distinguishable from chance (p = 0.200)"
     assert str(answer(chance, steps, controls)).startswith(said)
@@ -152,7 +160,7 @@ def test_chance_and_decline_are_said_as_such() -> None:
 
 
 def test_names_from_data_are_escaped(tmp_path: Path) -> None:
-    page = write_report(tmp_path, NASTY, *tables(NASTY)).read_text(encoding="utf-8")
+    page = page_of(tmp_path, tables(NASTY), NASTY)
     assert page.count("<script") == page.count("</script>") == 3
     assert "--><b>" not in page
     assert "&lt;script&gt;" in page
@@ -163,38 +171,28 @@ def test_same_curves_give_the_same_picture() -> None:
     assert curves_png([line], "t") == curves_png([line], "t")
 
 
-def counted(matrix: Any) -> Confusion:
-    true, predicted = np.nonzero(matrix)
-    times = np.asarray(matrix)[true, predicted]
-    return Confusion.of(np.repeat(true, times), np.repeat(predicted, times), len(matrix))
+def drawn(true: Any, predicted: Any, classes: list[str], title: str = "t") -> np.ndarray:
+    png = confusion_png(np.asarray(true), np.asarray(predicted), classes, title)
+    return np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
 
 
 @pytest.mark.parametrize("n", [2, 45, 30_000])
 def test_confusion_is_drawn_for_few_and_for_many_classes(n: int) -> None:
-    everywhere = np.arange(1, n, dtype=np.int32)  # the first is a class without images
-    confusion = Confusion.of(everywhere, everywhere, n)
-    png = confusion_png(confusion, [f"class {i} {NASTY}" for i in range(n)], "t")
-    picture = np.asarray(shown(png))
+    everywhere = np.arange(1, n)  # the first is a class without images
+    picture = drawn(everywhere, everywhere, [f"class {i} {NASTY}" for i in range(n)])
     middle = picture[picture.shape[0] // 4 : -picture.shape[0] // 4, picture.shape[1] // 4 : -picture.shape[1] // 4]
     assert (middle.mean(axis=2) < 200).any()  # the diagonal can be seen
 
 
-def shown(png: bytes) -> Image.Image:
-    return Image.open(io.BytesIO(png)).convert("RGB")
-
-
 def test_confusions_of_the_same_classes_show_their_own_counts() -> None:
-    first, second = np.array([[3, 0], [1, 2]]), np.array([[3, 0], [2, 1]])
-    pictures = [np.asarray(shown(confusion_png(counted(c), ["a", "b"], "t"))) for c in (first, second, first)]
-    assert np.array_equal(pictures[0], pictures[2])
+    true = [0, 0, 0, 1, 1, 1]
+    pictures = [drawn(true, predicted, ["a", "b"]) for predicted in ([0, 0, 0, 0, 1, 1], [0, 0, 0, 0, 0, 1])]
     rows = np.flatnonzero((pictures[0] != pictures[1]).any(axis=(1, 2)))
-    assert len(rows)
-    # the row of the second class differs, and nothing above it
-    assert rows.min() > pictures[0].shape[0] / 4
+    assert rows.min() > pictures[0].shape[0] / 4  # the row of the second class differs, and nothing above it
 
 
 def test_a_long_title_stays_inside_the_picture() -> None:
-    title = "a dataset / a-model-with-a-long-name / a-strategy / o=12 / s=12: 92.5 %"
-    pictures = [shown(confusion_png(counted(np.eye(2, dtype=int)), ["a", "b"], t)) for t in (title, " ")]
-    changed = np.flatnonzero((np.asarray(pictures[0]) != np.asarray(pictures[1])).any(axis=(0, 2)))
-    assert 0 < changed.min() < changed.max() < pictures[0].width - 1
+    title = "a dataset / a-model-with-a-long-name / a-strategy-with-options / logsumexp / s=12"
+    pictures = [drawn([0, 1], [0, 1], ["a", "b"], words) for words in (title, "t")]
+    assert pictures[0].shape == pictures[1].shape
+    assert (pictures[0][:, [0, 1, -2, -1]] == 255).all()

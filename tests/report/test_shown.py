@@ -11,10 +11,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from PIL import Image
-from test_page import NASTY, tables, words
+from test_page import NASTY, page_of, tables, words
 
 from semscale.report.evidence import CategorySet, Evidence
-from semscale.report.page import write_report
 
 CURVE = {"model": "m", "strategy": "a", "aggregation": "max", "scale": 2}
 
@@ -69,12 +68,8 @@ def evidence(name: str, n_classes: int = 2) -> Evidence:
     )
 
 
-def page_of(folder: Path, name: str, found: Evidence) -> str:
-    return write_report(folder, "study", *tables(name), found).read_text(encoding="utf-8")
-
-
 def test_every_part_is_there(tmp_path: Path) -> None:
-    page = page_of(tmp_path, "pets", evidence("pets"))
+    page = page_of(tmp_path, tables("pets"), evidence=evidence("pets"))
     said = words(page)
     for part in (
         "40 gained, 1 lost",
@@ -102,7 +97,9 @@ def test_every_part_is_there(tmp_path: Path) -> None:
 
 def test_confusion_is_a_tiny_picture_where_the_classes_are_few(tmp_path: Path) -> None:
     def matrices(n: int) -> list[Any]:
-        found = re.findall(r"data:image/png;base64,([^\"]+)", page_of(tmp_path, "pets", evidence("pets", n)))
+        found = re.findall(
+            r"data:image/png;base64,([^\"]+)", page_of(tmp_path, tables("pets"), evidence=evidence("pets", n))
+        )
         return [np.asarray(Image.open(io.BytesIO(base64.b64decode(one)))) for one in found]
 
     before, after = matrices(5)
@@ -113,13 +110,13 @@ def test_confusion_is_a_tiny_picture_where_the_classes_are_few(tmp_path: Path) -
 
 
 def test_nothing_but_the_tables_is_needed(tmp_path: Path) -> None:
-    page = page_of(tmp_path, "pets", Evidence()).partition("<script")[0]
+    page = page_of(tmp_path, tables("pets")).partition("<script")[0]
     for part in ("What changed", "Images and category texts", "Category sets", 'id="quarantine"', "<img"):
         assert part not in page
 
 
 def test_names_in_the_evidence_are_escaped(tmp_path: Path) -> None:
-    page = page_of(tmp_path, NASTY, evidence(NASTY))
+    page = page_of(tmp_path, tables(NASTY), evidence=evidence(NASTY))
     assert page.count("<script") == page.count("</script>") == 3
     assert "<b>" not in page.partition('<script type="module">')[0]
     assert "&lt;script&gt;" in page

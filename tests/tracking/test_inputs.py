@@ -8,8 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from semscale.tracking.inputs import DatasetUsed, log_datasets
-from semscale.tracking.runs import find_or_create_run
+from semscale.tracking.runs import DatasetUsed, find_or_create_run, log_datasets
 from semscale.tracking.store import TrackingStore, open_store
 
 DIGITS = DatasetUsed("digits", "ab" * 32, "bundled", "digits", 896, 10)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from semscale.errors import SemscaleError
-from semscale.tracking.runs import complete_run, find_or_create_run, find_runs, is_finished, metric_name
+from semscale.tracking.runs import RunContent, complete_run, find_or_create_run, find_runs, is_finished, metric_name
 from semscale.tracking.store import TrackingStore, open_store
 
 POINTS = {("accuracy", 1): 0.5, ("accuracy", 2): 0.75, ("top5", 1): 1.0}
@@ -45,7 +45,7 @@ def test_an_interrupted_run_is_completed_and_nothing_is_doubled(store: TrackingS
     client.log_param(run.info.run_id, "scale", "1")
     for _ in range(2):
         run = find_or_create_run(client, store.experiment_id, "k", name="n", tags={})
-        complete_run(client, run, params={"scale": 1}, metrics=POINTS, files={"a/b.txt": b"text"})
+        complete_run(client, run, RunContent({"scale": 1}, POINTS, {"a/b.txt": b"text"}))
     run = client.get_run(run.info.run_id)
     assert is_finished(run)
     history = {name: client.get_metric_history(run.info.run_id, name) for name in ("accuracy", "top5")}
@@ -62,7 +62,7 @@ def test_runs_are_found_by_their_tags_page_by_page(store: TrackingStore, monkeyp
     for number in range(5):
         tags = {"kind": "trial", "study": "Ann's"}
         run = find_or_create_run(client, store.experiment_id, f"Ann's/{number}", name="n", tags=tags)
-        complete_run(client, run, params={}, metrics={}, files={})
+        complete_run(client, run, RunContent())
         expected[f"Ann's/{number}"] = run.info.run_id
     unfinished = find_or_create_run(client, store.experiment_id, "Ann's/open", name="n", tags=tags)
     find_or_create_run(client, store.experiment_id, "other", name="n", tags={"kind": "trial", "study": "other"})
@@ -78,7 +78,7 @@ def test_more_points_than_one_call_takes(store: TrackingStore) -> None:
     client = store.client()
     run = find_or_create_run(client, store.experiment_id, "k", name="n", tags={})
     points = {("m", step): float(step) for step in range(2300)}
-    complete_run(client, run, params={}, metrics=points, files={})
+    complete_run(client, run, RunContent(metrics=points))
     assert len(client.get_metric_history(run.info.run_id, "m")) == 2300
 
 
@@ -86,7 +86,7 @@ def _write(store: TrackingStore, number: int) -> None:
     client = store.client()
     for i in range(4):
         run = find_or_create_run(client, store.experiment_id, f"{number}/{i}", name="n", tags={"kind": "trial"})
-        complete_run(client, run, params={"i": i}, metrics=POINTS, files={"x.txt": b"x"})
+        complete_run(client, run, RunContent({"i": i}, POINTS, {"x.txt": b"x"}))
 
 
 def test_four_processes_write_side_by_side(store: TrackingStore) -> None:
@@ -105,7 +105,7 @@ def test_four_processes_write_side_by_side(store: TrackingStore) -> None:
 def test_names_that_mlflow_refuses_are_spelled_otherwise(store: TrackingStore) -> None:
     client = store.client()
     run = find_or_create_run(client, store.experiment_id, "k", name="n", tags={})
-    complete_run(client, run, params={}, metrics={("class_accuracy/日本 (x)", 1): 1.0}, files={})
+    complete_run(client, run, RunContent(metrics={("class_accuracy/日本 (x)", 1): 1.0}))
     assert metric_name("class_accuracy/日本 (x)") in client.get_run(run.info.run_id).data.metrics
 
 
