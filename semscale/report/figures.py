@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -27,7 +27,7 @@ class CurveLine:
     accuracy: npt.ArrayLike
     low: npt.ArrayLike
     high: npt.ArrayLike
-    control: bool = False
+    control: bool = field(default=False, kw_only=True)
 
 
 def curves_png(lines: Sequence[CurveLine], title: str) -> bytes:

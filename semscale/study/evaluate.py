@@ -13,7 +13,6 @@ import pandas as pd
 import ray
 
 from semscale.analysis.intervals import wilson_interval
-from semscale.report.confusion import confusion_png
 from semscale.scoring.category_statistics import category_statistics
 from semscale.scoring.metrics import TrialMetrics, trial_metrics
 from semscale.study.score import LadderKey, ScoredLadder
@@ -36,8 +35,8 @@ class Evaluated:
     files: dict[str, bytes] = field(default_factory=dict)
 
 
-def evaluate_trial(scored: ScoredLadder, k: int, title: str | None) -> Evaluated:
-    """Evaluate step k, with files if there is a title: the name of the curve's run."""
+def evaluate_trial(scored: ScoredLadder, k: int, with_files: bool) -> Evaluated:
+    """Evaluate step k, with the files of its run if they are needed."""
     metrics = trial_metrics(
         scored.scores.predicted_class[:, k],
         scored.true_class,
@@ -47,17 +46,15 @@ def evaluate_trial(scored: ScoredLadder, k: int, title: str | None) -> Evaluated
         scored.scores.confidence[:, k],
     )
     row = _row(scored, k, metrics)
-    if title is None:
+    if not with_files:
         return Evaluated(k, scored.key, row)
     classes = scored.ladder.classes
     accuracy = dict(zip(classes, metrics.per_class_accuracy.tolist(), strict=True))
     columns = {"class": classes, "n_images": metrics.confusion.of_class(), "accuracy": metrics.per_class_accuracy}
-    heading = f"{trial_name(title, row)}: {100 * row['accuracy']:.1f} %"
     files = {
         "categories.json": _category_table(scored, k),
         "category_statistics.csv": _statistics(scored, k).to_csv(index=False).encode(),
         "class_accuracy.csv": pd.DataFrame(columns).to_csv(index=False).encode(),
-        "confusion.png": confusion_png(metrics.confusion, classes, heading),
     }
     return Evaluated(k, scored.key, row, accuracy, files)
 

@@ -55,9 +55,9 @@ class UncopiedResult:
 class StepTrial(tune.Trainable):
     """Evaluates one scale step; the worker process is used again for the next trial."""
 
-    def setup(self, config: dict[str, Any], ladders: Mapping[Any, Any], titles: Mapping[TrialKey, str | None]) -> None:
+    def setup(self, config: dict[str, Any], ladders: Mapping[Any, Any], with_files: Mapping[TrialKey, bool]) -> None:
         """Keep references of the ladders, once per worker."""
-        self._ladders, self._titles, self._config = ladders, titles, config
+        self._ladders, self._with_files, self._config = ladders, with_files, config
         self._last: ScoredLadder | None = None
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -72,7 +72,7 @@ class StepTrial(tune.Trainable):
         if self._last is None or self._last.key != key:  # unpacking it takes as long as evaluating a step
             self._last = ray.get(self._ladders[key])
         k = self._last.flat.scales.index(trial["scale"])
-        evaluated = evaluate_trial(self._last, k, self._titles[key, k])
+        evaluated = evaluate_trial(self._last, k, self._with_files[key, k])
         return {"trial": UncopiedResult(evaluated), tune.result.DONE: True}
 
 
@@ -101,11 +101,11 @@ class _OnResult(tune.Callback):
 
 def run_grid(
     ladders: Sequence[ScoredLadder],
-    titles: Mapping[TrialKey, str | None],
+    with_files: Mapping[TrialKey, bool],
     folder: Path,
     take: Callable[[Evaluated], None],
 ) -> None:
-    """Evaluate the trials, with files where they have a title, and call `take` with each, in any order.
+    """Evaluate the trials, with files where they are needed, and call `take` with each, in any order.
 
     `folder` is for Tune's own state. Raises what `take` raises, or SemscaleError if a trial fails also when repeated.
     """
@@ -117,9 +117,9 @@ def run_grid(
     fruitless = 0
     while True:
         before = len(on_result.completed)
-        left = {key: title for key, title in titles.items() if key not in on_result.completed}
+        left = {key: needed for key, needed in with_files.items() if key not in on_result.completed}
         trials = [dict(zip(LADDER_KEY, key, strict=True)) | {"scale": scales[key][k]} for key, k in left]
-        trainable = tune.with_parameters(StepTrial, ladders=references, titles=left)
+        trainable = tune.with_parameters(StepTrial, ladders=references, with_files=left)
         try:
             results = _fit(trainable, trials, workers, folder, on_result)
             failed = next((result for result in results if result.error), None)

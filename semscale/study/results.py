@@ -18,7 +18,7 @@ from semscale.config import StudyConfig, load_study
 from semscale.encoding.folder import Folder
 from semscale.errors import SemscaleError, cannot_write, summarize
 from semscale.redact import redact
-from semscale.report.evidence import CategorySet, Evidence
+from semscale.report.evidence import CategorySet, Evidence, RunTables
 from semscale.report.page import write_report
 from semscale.study.conclude import Conclusions
 from semscale.study.encode import EncodedModel
@@ -52,10 +52,9 @@ def write_results(
     directory.write("environment.json", json.dumps(_environment_of(encoded), indent=1).encode())
     ladders = {(one.dataset, one.strategy): one.ladder for one in scored if one.order == study.orders[0]}
     evidence = read_evidence(directory.path, study, list(ladders.values()))
+    report = RunTables(trials, found.curves, found.steps, found.controls, found.across)
     try:
-        write_report(
-            directory.path, study.name, trials, found.curves, found.steps, found.controls, found.across, evidence
-        )
+        write_report(directory.path, study.name, report, evidence)
     except OSError as error:
         raise directory.unwritable(error) from error
     return ["study.yaml", *tables, "quarantine.csv", "environment.json", "report.html"]
@@ -72,11 +71,10 @@ def regenerate_report(where: str) -> Folder:
         resume = f"semscale sweep --resume {where}"
         raise SemscaleError("the run is not finished", where=str(folder), found=f"no {', '.join(missing)}", hint=resume)
     study = load_study(marker)
-    tables = [read_table(run / f"{table}.parquet") for table in (*_NEEDED, *_OPTIONAL)]
-    trials, curves, steps, controls, across = tables
+    tables = RunTables(*(read_table(run / f"{table}.parquet") for table in (*_NEEDED, *_OPTIONAL)))
     evidence = read_evidence(run, study)
     try:
-        written = write_report(run, study.name, trials, curves, steps, controls, across, evidence)
+        written = write_report(run, study.name, tables, evidence)
     except OSError as error:
         raise cannot_write("the report", run, error, hint="free some space, or see to the folder's rights") from error
     folder.push(written.name)

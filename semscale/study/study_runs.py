@@ -5,15 +5,17 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 
 from semscale.config import StudyConfig
 from semscale.redact import shown
 from semscale.report.answers import Answer, answer
-from semscale.report.figures import CurveLine, curves_png
+from semscale.report.figures import CurveLine, confusion_png, curves_png
 from semscale.study.conclude import Conclusions
 from semscale.study.context import StudyContext
 from semscale.study.encode import EncodedArm, EncodedModel
@@ -22,9 +24,8 @@ from semscale.study.rundir import CURVE_KEY, rows_of
 from semscale.study.score import CurveKey, ScoredLadder, curve_path_parts
 from semscale.text import slug
 from semscale.tracking.descriptions import describe_study
-from semscale.tracking.inputs import DatasetUsed
-from semscale.tracking.patience import Patience
 from semscale.tracking.records import (
+    CurveRecord,
     TrialRecord,
     delete_double_runs,
     finish_curve_run,
@@ -33,16 +34,18 @@ from semscale.tracking.records import (
     start_curve_run,
     start_study_run,
 )
-from semscale.tracking.runs import is_finished
+from semscale.tracking.retry import RetryPolicy
+from semscale.tracking.runs import DatasetUsed, RunContent, is_finished
 
 
 @dataclass(frozen=True)
 class CurveRun:
-    """The MLflow run of a curve, its key and its title."""
+    """The MLflow run of a curve, its key, its title and its ladder of the first order."""
 
     run: Any
     key: str
     title: str
+    ladder: ScoredLadder
 
     @property
     def run_id(self) -> str:
@@ -59,15 +62,15 @@ class StudyRuns:
     def __init__(self, context: StudyContext, scored: Sequence[ScoredLadder], encoded: Sequence[EncodedModel]) -> None:
         self._study, self._encoded = context.study, encoded
         self.name, self.tracking = context.directory.folder.name, context.tracking
-        self._client, self._patience = self.tracking.client(), Patience(self.tracking.uri, context.report.note)
+        self._client, self._retry = self.tracking.client(), RetryPolicy(self.tracking.uri, context.report.note)
         self._datasets = _datasets_used(self._study, encoded)
         self._key = _study_key(self.name, self._study, scored)
-        self._run = self._patience.call(start_study_run, self._client, self.tracking, self._key, self.name)
+        self._run = self._retry.call(start_study_run, self._client, self.tracking, self._key, self.name)
         self.curves: dict[CurveKey, CurveRun] = {}
         for ladder in scored:
             if ladder.curve not in self.curves:
                 self.curves[ladder.curve] = self._start_curve(ladder)
-        self.known: Mapping[str, Any] = self._patience.call(known_trials, self._client, self.tracking, self.name)
+        self.known: Mapping[str, Any] = self._retry.call(known_trials, self._client, self.tracking, self.name)
 
     def _start_curve(self, ladder: ScoredLadder) -> CurveRun:
         key = f"{self._key}/{slug(*curve_path_parts(self._study, ladder.curve))}"
@@ -75,8 +78,8 @@ class StudyRuns:
         aggregation = f" / {ladder.aggregation}" if len(self._study.aggregations) > 1 else ""
         title = f"{ladder.dataset}{model} / {ladder.strategy}{aggregation}"
         dataset = self._datasets.get((ladder.dataset, ladder.model))
-        what = (self._client, self.tracking, key, self._run, ladder.columns, title, dataset)
-        return CurveRun(self._patience.call(start_curve_run, *what), key, title)
+        run = self._retry.call(start_curve_run, self._client, self._run, key, title, ladder.columns, dataset)
+        return CurveRun(run, key, title, ladder)
 
     def curve(self, scored: ScoredLadder) -> CurveRun:
         """Return the run of a ladder's curve."""
@@ -101,8 +104,11 @@ class StudyRuns:
         """Fill the runs of the curves from trials.parquet and the conclusions; `advance` is told (done, total)."""
         for done, (key, curve) in enumerate(self.curves.items(), start=1):
             (row,) = rows_of(found.curves, key).to_dict("records")
+            pictures = partial(_confusion_pictures, curve, int(row["peak_scale"]))
             tables = rows_of(trials, key), rows_of(found.steps, key)
-            self._patience.call(finish_curve_run, self._client, curve.run, row, *tables, _answer(row, found))
+            self._retry.call(
+                finish_curve_run, self._client, curve.run, CurveRecord(row, *tables, _answer(row, found), pictures)
+            )
             advance(done, len(self.curves))
 
     def finish(self, trials: pd.DataFrame, found: Conclusions, quarantined: int, files: Mapping[str, bytes]) -> None:
@@ -111,20 +117,19 @@ class StudyRuns:
         answers = [_answer(row, found) for row in rows if row["role"] != "control"]
         # what a finished run has, and nothing else would come out, need not be drawn again
         pictures = {} if is_finished(self._run) else _pictures(found)
-        self._patience.call(
-            finish_study_run,
-            self._client,
-            self._run,
+        totals = {"trials": len(trials), "curves": len(rows), "quarantined": quarantined}
+        content = RunContent(
             params=_params(self._study, found.curves, self._encoded),
-            metrics={"trials": len(trials), "curves": len(rows), "quarantined": quarantined},
+            metrics={(name, 0): value for name, value in totals.items()},
             files={**files, **pictures},
-            description=describe_study(answers, self.name, len(trials), len(rows)),
-            datasets=list({(used.name, used.digest): used for used in self._datasets.values()}.values()),
+            tags={MLFLOW_RUN_NOTE: describe_study(answers, self.name, len(trials), len(rows))},
         )
-        if self._patience.repeated:
+        datasets = list({(used.name, used.digest): used for used in self._datasets.values()}.values())
+        self._retry.call(finish_study_run, self._client, self._run, content, datasets)
+        if self._retry.repeated:
             curves = {curve.key: curve.run_id for curve in self.curves.values()}
             for kind, kept in (("curve", curves), ("study", {self._key: self._run.info.run_id})):
-                self._patience.call(delete_double_runs, self._client, self.tracking, self.name, kind, kept)
+                self._retry.call(delete_double_runs, self._client, self.tracking, self.name, kind, kept)
 
 
 def _study_key(name: str, study: StudyConfig, scored: Sequence[ScoredLadder]) -> str:
@@ -135,6 +140,21 @@ def _study_key(name: str, study: StudyConfig, scored: Sequence[ScoredLadder]) ->
 
 def _answer(row: Mapping[Any, Any], found: Conclusions) -> Answer:
     return answer(row, found.steps, found.controls, several=found.curves["model"].nunique() > 1)
+
+
+def _confusion_pictures(curve: CurveRun, peak_scale: int) -> dict[str, bytes]:
+    """Return the confusion matrices at scale 1, at the peak and at the last scale, in the first order."""
+    scored = curve.ladder
+    scales = scored.flat.scales
+    return {
+        f"confusion-{scale:02d}.png": confusion_png(
+            scored.true_class,
+            scored.scores.predicted_class[:, scales.index(scale)],
+            scored.ladder.classes,
+            f"{curve.title} / s={scale:02d}: {100 * scored.right[:, scales.index(scale)].mean():.1f} %",
+        )
+        for scale in sorted({scales[0], peak_scale, scales[-1]})
+    }
 
 
 def _pictures(found: Conclusions) -> dict[str, bytes]:

@@ -46,12 +46,11 @@ def run_trials(ladders: Sequence[ScoredLadder], runs: StudyRuns, folder: Path, r
             if len(recorded) == len(trials):
                 # nothing to record: workers would take longer to start than all of it takes here
                 for key, k in trials:
-                    take(evaluate_trial(by_key[key], k, None))
+                    take(evaluate_trial(by_key[key], k, with_files=False))
             else:
                 from semscale.study.grid import run_grid  # imports Ray Tune
 
-                titles = {trial: None if trial in recorded else runs.curve(by_key[trial[0]]).title for trial in trials}
-                run_grid(ladders, titles, folder, take)
+                run_grid(ladders, {trial: trial not in recorded for trial in trials}, folder, take)
         run_ids = recorder.run_ids()
     for (key, k), row in rows.items():
         row["mlflow_run_id"] = recorded.get((key, k)) or run_ids[runs.trial_key(by_key[key], k)]

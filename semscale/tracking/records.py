@@ -38,7 +38,7 @@ from semscale.tracking.runs import (
 )
 from semscale.tracking.store import TrackingStore
 
-Row = Mapping[str, Any]
+Row = Mapping[Any, Any]
 
 _TRIAL_METRICS = (
     "accuracy", "ci_low", "ci_high", "top5", "macro_f1", "balanced_accuracy", "calibration_error", "mean_margin",

@@ -93,18 +93,19 @@ def delete_doubles(client: Any, experiment_id: str, tags: Mapping[str, str], kep
 
     They come of requests to make a run that seemed to be lost, and were carried out later.
     """
-    for run in _runs(client, experiment_id, tags):
+    for run in list(_runs(client, experiment_id, tags)):  # deleting would shift the pages
         if kept.get(run.data.tags[KEY], run.info.run_id) != run.info.run_id:
             client.delete_run(run.info.run_id)
 
 
 def _runs(client: Any, experiment_id: str, tags: Mapping[str, str]) -> Iterator[Any]:
-    pages, token = [], None
-    while token or not pages:
+    token = None
+    while True:
         page = client.search_runs([experiment_id], filter_of(**tags), max_results=_RUNS_PER_PAGE, page_token=token)
-        pages.append(page)
+        yield from (run for run in page if KEY in run.data.tags)
         token = page.token
-    return (run for page in pages for run in page if KEY in run.data.tags)
+        if not token:
+            return
 
 
 def is_finished(run: Any) -> bool:

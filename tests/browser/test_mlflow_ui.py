@@ -117,6 +117,10 @@ def shapes_trial(result: SweepResult) -> Any:
     return result.trials.query("dataset == 'shapes' and strategy == 'templates-fixed'").iloc[-1]
 
 
+def curve_of(result: SweepResult) -> Any:
+    return result.curves.query("dataset == 'shapes' and strategy == 'templates-fixed'").iloc[0]
+
+
 def that_gain(result: SweepResult) -> pd.DataFrame:
     found = result.conclusions
     ours = found.curves[found.curves["role"] == "strategy"]
@@ -166,8 +170,7 @@ def test_the_experiment_says_how_to_read_it(page: Page, ui: str) -> None:
 
 
 def test_a_curve_says_its_answer(page: Page, ui: str, result: SweepResult) -> None:
-    found = result.conclusions
-    curve = found.curves.query("dataset == 'shapes' and strategy == 'templates-fixed'").iloc[0]
+    found, curve = result.conclusions, curve_of(result)
     page.goto(run_address(ui, curve["mlflow_run_id"]))
     said = answer(curve.to_dict(), found.steps, found.controls)
     expect(page.get_by_text(f"{said.head}: {said.change} {said.rest}.")).to_be_visible()
@@ -194,7 +197,7 @@ def test_a_trial_shows_its_numbers_its_dataset_and_its_tags(
     details.get_by_role("button", name="Close").click()
 
 
-def test_a_trials_label_set_is_a_table_and_its_plot_a_picture(
+def test_a_trials_label_set_is_a_table_and_the_curve_has_confusion_matrices(
     page: Page, ui: str, result: SweepResult, take_picture: Callable[[Page, str], None]
 ) -> None:
     page.goto(run_address(ui, shapes_trial(result)["mlflow_run_id"], "categories.json"))
@@ -203,7 +206,7 @@ def test_a_trials_label_set_is_a_table_and_its_plot_a_picture(
     expect(page.get_by_role("cell", name="Large circle", exact=True)).to_be_visible()
     page.get_by_text("Path: ").first.evaluate("line => { line.style.visibility = 'hidden' }")  # of this machine
     take_picture(page, "mlflow-categories.png")
-    page.get_by_text("confusion.png").first.click()
+    page.goto(run_address(ui, curve_of(result)["mlflow_run_id"], "confusion-01.png"))
     picture = page.locator("img[src^='blob:']").filter(visible=True).first
     expect(picture).to_be_visible()
     assert picture.evaluate("image => image.naturalWidth") > 300

@@ -51,7 +51,7 @@ def test_another_machine_goes_on_with_a_study_in_an_object_store(s3: Any, tmp_pa
     assert {"study.yaml", "trials.parquet", "curves.parquet", "report.html", "quarantine.csv"} <= names
     assert "predictions/shapes__semscale-mini__templates-fixed__0.parquet" in names
     assert "ladders/shapes__templates-fixed__0.json" in names
-    assert any(path.endswith("confusion.png") for path in s3.find("far/artifacts"))
+    assert any(path.endswith("confusion-02.png") for path in s3.find("far/artifacts"))
     trials = s3.cat("far/runs/one/trials.parquet")
 
     said = semscale(tmp_path, "second", "--resume", OUT, "--server", mini_server)
