@@ -1,29 +1,31 @@
-"""Comparison of finished studies: every later run against the first."""
+"""Comparison of finished studies: every later run against the first, paired where both have the same images."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from string import ascii_uppercase
 from typing import Any
 
 import pandas as pd
 
+from semscale.analysis.control import compare_with_control
+from semscale.analysis.intervals import Proportion, difference_interval, holm
 from semscale.errors import SemscaleError
-from semscale.runs.finished import CurveAnswers, FinishedRun, read_answers, read_run
-from semscale.runs.pairs import Row, compare_paired, compare_unpaired, compared_scales, correct_for_several
+from semscale.runs.finished import CURVE_COLUMNS, CurveAnswers, FinishedRun, read_answers, read_run
 from semscale.runs.settings import compare_settings, same_sets, settings_of
-from semscale.study.rundir import CURVE_KEY
+from semscale.study.rundir import CURVE_KEY, rows_of
 
-_OF_CURVE = (
-    *CURVE_KEY, "role", "n_images", "n_orders", "baseline", "peak", "peak_scale", "peak_change", "critical_scale",
-    "critical_low", "critical_high", "trend",
-)  # fmt: skip
+Row = dict[str, Any]
+Points = Mapping[str, tuple[int, int]]
+
+POINTS = ("scale 1", "last common scale", "peak")
+"""Where two curves are compared: with the class names alone, as far as both go, and each at its own peak."""
 
 
 @dataclass(frozen=True)
 class Compared:
-    """What a comparison finds; accuracies and differences are shares.
+    """Result of a comparison; accuracies and differences are shares.
 
     Attributes:
         runs: the runs, in the order in which they were given.
@@ -31,7 +33,7 @@ class Compared:
             simultaneous 95 % interval of the change at the peak, `peak_change_low` and `peak_change_high`.
         differs: name of a setting -> its value in each run, where these differ; None where a run has no such thing.
         same: names of the settings that are the same in all runs.
-        comparisons: a row per curve that is in the first and in another run, and per place: see :func:`compare`.
+        comparisons: a row per curve that is in the first and in another run, and per point: see :func:`compare`.
         n_tests: the different paired tests that `p_holm` is corrected for.
         alone: run -> names of its curves that no other run has.
     """
@@ -47,22 +49,25 @@ class Compared:
     def to_json(self) -> dict[str, Any]:
         """Return everything as plain values."""
         letters = [run.letter for run in self.runs]
-        return {
-            "runs": [
-                {"run": run.letter, "folder": str(run.folder), "study": run.study.name, "digest": run.study.digest()}
-                for run in self.runs
-            ],
-            "curves": self.curves,
-            "differs": {name: dict(zip(letters, values, strict=True)) for name, values in self.differs.items()},
-            "same": self.same,
-            "comparisons": self.comparisons,
-            "n_tests": self.n_tests,
-            "alone": self.alone,
-        }
+        runs = [
+            {"run": run.letter, "folder": str(run.folder), "study": run.study.name, "digest": run.study.digest()}
+            for run in self.runs
+        ]
+        differs = {name: dict(zip(letters, values, strict=True)) for name, values in self.differs.items()}
+        return {**vars(self), "runs": runs, "differs": differs}
+
+
+@dataclass(frozen=True)
+class _Curve:
+    """A curve of a run: its row of curves.parquet, its rows of steps.parquet and its answers."""
+
+    row: Row
+    steps: pd.DataFrame
+    answers: CurveAnswers
 
 
 def compare(places: Sequence[str], progress: Callable[[int, int], None] = lambda done, total: None) -> Compared:
-    """Put finished studies side by side.
+    """Put two or more finished run directories, also in object stores, side by side; `progress` counts curves read.
 
     Curves of the same name are compared: dataset and strategy, with the model where a study has several, and the
     aggregation likewise. So studies of two models, or of two aggregations, meet in their curves. Each of the rows
@@ -74,10 +79,6 @@ def compare(places: Sequence[str], progress: Callable[[int, int], None] = lambda
     are None and the interval is that of two independent samples. A peak is chosen on the same images that it is
     measured on, so differences between peaks are told with that in mind.
 
-    Args:
-        places: two or more run directories, also in object stores.
-        progress: is told how many of all curves are read.
-
     Raises:
         SemscaleError: fewer than two runs or one twice, or what :func:`semscale.runs.finished.read_run` and
             :func:`semscale.runs.finished.read_answers` refuse.
@@ -85,103 +86,121 @@ def compare(places: Sequence[str], progress: Callable[[int, int], None] = lambda
     if not 2 <= len(places) <= len(ascii_uppercase):
         raise SemscaleError("a comparison needs two runs or more", found=", ".join(places) or "none")
     runs = [read_run(place, letter) for place, letter in zip(places, ascii_uppercase, strict=False)]
-    twice = [str(run.folder) for run in runs if sum(run.folder == other.folder for other in runs) > 1]
-    if twice:
+    if twice := [str(run.folder) for run in runs if sum(run.folder == other.folder for other in runs) > 1]:
         raise SemscaleError("a run stands here twice", found=twice[0], expected="different run directories")
-    named = [_named(run, _name_columns(runs)) for run in runs]
-    answers: list[dict[str, CurveAnswers]] = []
-    total = sum(map(len, named))
-    for run, mine in zip(runs, named, strict=True):
-        answers.append({})
-        for name, curve in mine.items():
-            answers[-1][name] = read_answers(run, curve)
-            progress(sum(map(len, answers)), total)
-    comparisons = [
-        row
-        for other in range(1, len(runs))
-        for name in named[0]
-        if name in named[other]
-        for row in _compared(name, runs[0], runs[other], *((named[i][name], answers[i][name]) for i in (0, other)))
-    ]
-    n_tests = correct_for_several(comparisons)
-    differs, same = compare_settings(
-        [settings_of(run, _one_per_dataset(mine, found)) for run, mine, found in zip(runs, named, answers, strict=True)]
-    )
-    return Compared(
-        runs=runs,
-        curves=list(_rows(runs, named)),
-        differs=differs,
-        same=same,
-        comparisons=comparisons,
-        n_tests=n_tests,
-        alone={
-            run.letter: [name for name in mine if sum(name in other for other in named) == 1]
-            for run, mine in zip(runs, named, strict=True)
-        },
-    )
-
-
-def _name_columns(runs: Sequence[FinishedRun]) -> list[str]:
     several = [name for name in ("model", "aggregation") if any(run.curves[name].nunique() > 1 for run in runs)]
-    return ["dataset", "strategy", *several]
+    total = sum(len(run.curves) for run in runs)
+    curves: list[dict[str, _Curve]] = []
+    for run in runs:
+        curves.append({})
+        for row in run.curves.to_dict("records"):
+            name = " x ".join(str(row[column]) for column in ("dataset", "strategy", *several))
+            steps = rows_of(run.steps, tuple(row[column] for column in CURVE_KEY))
+            curves[-1][name] = _Curve({str(key): value for key, value in row.items()}, steps, read_answers(run, row))
+            progress(sum(map(len, curves)), total)
+    comparisons = [
+        {"curve": name, "run": runs[0].letter, "other_run": run.letter, **row}
+        for run, mine in zip(runs[1:], curves[1:], strict=True)
+        for name, curve in curves[0].items()
+        if name in mine
+        for row in _compared(curve, mine[name])
+    ]
+    n_tests = _correct_for_several(comparisons)
+    differs, same = compare_settings(
+        [settings_of(run, _one_per_dataset(mine)) for run, mine in zip(runs, curves, strict=True)]
+    )
+    alone = {
+        run.letter: [name for name in mine if sum(name in other for other in curves) == 1]
+        for run, mine in zip(runs, curves, strict=True)
+    }
+    return Compared(runs, list(_rows(runs, curves)), differs, same, comparisons, n_tests, alone)
 
 
-def _named(run: FinishedRun, columns: Sequence[str]) -> dict[str, Row]:
-    rows = ({str(key): value for key, value in row.items()} for row in run.curves.to_dict("records"))
-    return {" x ".join(str(row[name]) for name in columns): row for row in rows}
+def _one_per_dataset(curves: Mapping[str, _Curve]) -> dict[str, CurveAnswers]:
+    return {str(curve.row["dataset"]): curve.answers for curve in reversed(list(curves.values()))}
 
 
-def _one_per_dataset(curves: dict[str, Row], answers: dict[str, CurveAnswers]) -> dict[str, CurveAnswers]:
-    return {str(row["dataset"]): answers[name] for name, row in reversed(curves.items())}
+def _rows(runs: Sequence[FinishedRun], curves: Sequence[Mapping[str, _Curve]]) -> Iterator[Row]:
+    """Return the rows curve by curve, so that the same curve of all runs stands together."""
+    for name in dict.fromkeys(name for mine in curves for name in mine):
+        for run, mine in zip(runs, curves, strict=True):
+            if name in mine:
+                row, steps = mine[name].row, mine[name].steps
+                (peak,) = steps[steps["scale"] == row["peak_scale"]].to_dict("records")
+                band = {f"peak_change_{end}": float(peak[f"change_band_{end}"]) for end in ("low", "high")}
+                yield {"run": run.letter, "curve": name, **{key: row[key] for key in CURVE_COLUMNS}, **band}
 
 
-def _compared(
-    name: str,
-    run: FinishedRun,
-    other_run: FinishedRun,
-    first: tuple[Row, CurveAnswers],
-    second: tuple[Row, CurveAnswers],
-) -> Iterator[Row]:
-    (curve, answers), (other_curve, other_answers) = first, second
-    places = compared_scales(answers, other_answers, (int(curve["peak_scale"]), int(other_curve["peak_scale"])))
-    if answers.images == other_answers.images:
-        rows = compare_paired(answers, other_answers, places)
-    else:
-        rows = compare_unpaired(_steps(run, curve), _steps(other_run, other_curve), places)
-    last = max(set(answers.scales) & set(other_answers.scales))
+def _compared(first: _Curve, second: _Curve) -> Iterator[Row]:
+    one, other = first.answers, second.answers
+    last = max(set(one.scales) & set(other.scales))
+    scales = (1, 1), (last, last), (int(first.row["peak_scale"]), int(second.row["peak_scale"]))
+    # without a common scale after the first one, the last one is that and not repeated
+    points = {name: pair for name, pair in zip(POINTS, scales, strict=True) if name != POINTS[1] or last > 1}
+    rows = _paired(one, other, points) if one.images == other.images else _unpaired(first.steps, second.steps, points)
     for row in rows:
         yield {
-            "curve": name,
-            "run": run.letter,
-            "other_run": other_run.letter,
-            "dataset": curve["dataset"],
-            "strategy": curve["strategy"],
-            **{key: curve[key] for key in ("model", "aggregation")},
-            **{f"other_{key}": other_curve[key] for key in ("model", "aggregation")},
-            "images": len(answers.images),
-            "other_images": len(other_answers.images),
-            "common_images": answers.common_images(other_answers),
-            "same_sets": same_sets(answers, other_answers, last),
+            "dataset": first.row["dataset"],
+            "strategy": first.row["strategy"],
+            **{key: first.row[key] for key in ("model", "aggregation")},
+            **{f"other_{key}": second.row[key] for key in ("model", "aggregation")},
+            "images": len(one.images),
+            "other_images": len(other.images),
+            "common_images": one.common_images(other),
+            "same_sets": same_sets(one, other, last),
             **row,
         }
 
 
-def _rows(runs: Sequence[FinishedRun], named: Sequence[dict[str, Row]]) -> Iterator[Row]:
-    """Return the rows curve by curve, so that the same curve of all runs stands together."""
-    for name in dict.fromkeys(name for mine in named for name in mine):
-        for run, mine in zip(runs, named, strict=True):
-            if name not in mine:
-                continue
-            steps = _steps(run, mine[name])
-            (at_peak,) = steps[steps["scale"] == mine[name]["peak_scale"]].to_dict("records")
-            yield {
-                "run": run.letter,
-                "curve": name,
-                **{key: mine[name][key] for key in _OF_CURVE},
-                "peak_change_low": float(at_peak["change_band_low"]),
-                "peak_change_high": float(at_peak["change_band_high"]),
-            }
+def _paired(first: CurveAnswers, second: CurveAnswers, points: Points) -> Iterator[Row]:
+    """Return the second curve less the first at each point, on the same images in the same order."""
+    one, other = (answers.at(*(pair[side] for pair in points.values())) for side, answers in enumerate((first, second)))
+    steps = compare_with_control(list(range(len(points))), other, one).steps
+    for index, ((name, pair), found) in enumerate(zip(points.items(), steps.to_dict("records"), strict=True)):
+        accuracies = (float(one[:, :, index].mean()), float(other[:, :, index].mean()))
+        numbers = {key: float(found[key]) for key in ("low", "high", "p")}
+        flips = {side: None if pd.isna(found[side]) else int(found[side]) for side in ("gained", "lost")}
+        yield {**_difference(name, pair, accuracies), "paired": True, **numbers, **flips}
 
 
-def _steps(run: FinishedRun, curve: Row) -> pd.DataFrame:
-    return run.steps[(run.steps[list(CURVE_KEY)] == [curve[name] for name in CURVE_KEY]).all(axis=1)]
+def _unpaired(first: pd.DataFrame, second: pd.DataFrame, points: Points) -> Iterator[Row]:
+    """Return the second curve less the first at each point, from the intervals of both in steps.parquet."""
+    for name, pair in points.items():
+        sides: list[Proportion] = []
+        for steps, scale in zip((first, second), pair, strict=True):
+            (row,) = steps[steps["scale"] == scale].to_dict("records")
+            sides.append((float(row["accuracy"]), float(row["ci_low"]), float(row["ci_high"])))
+        low, high = difference_interval(*sides)
+        difference = _difference(name, pair, (sides[0][0], sides[1][0]))
+        yield {**difference, "paired": False, "low": low, "high": high, **dict.fromkeys(("p", "gained", "lost"))}
+
+
+def _difference(point: str, scales: tuple[int, int], accuracies: tuple[float, float]) -> Row:
+    return {
+        "at": point,
+        "scale": scales[0],
+        "other_scale": scales[1],
+        "accuracy": accuracies[0],
+        "other_accuracy": accuracies[1],
+        "difference": accuracies[1] - accuracies[0],
+    }
+
+
+def _correct_for_several(rows: Sequence[Row]) -> int:
+    """Add `p_holm` to all rows: Holm's p over all different paired tests; return how many these are.
+
+    At scale 1 only the class names are offered, so that all strategies of a dataset share one test; and a peak may be
+    the last scale.
+    """
+    tests = {_test(row): row["p"] for row in rows if row["p"] is not None}
+    adjusted = dict(zip(tests, holm(list(tests.values())).tolist(), strict=True))
+    for row in rows:
+        row["p_holm"] = None if row["p"] is None else adjusted[_test(row)]
+    return len(tests)
+
+
+def _test(row: Row) -> tuple[Any, ...]:
+    scales = (row["scale"], row["other_scale"])
+    which = ("run", "other_run", "dataset", "model", "other_model", "p")
+    names = ("strategy", "aggregation", "other_aggregation")
+    return (*scales, *(row[name] for name in which), *(() if scales == (1, 1) else (row[name] for name in names)))

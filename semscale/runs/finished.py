@@ -1,14 +1,16 @@
-"""A finished run directory, local or in an object store: its study, its tables, and which images are correct."""
+"""Finished run directory, local or in an object store: its study, its tables, and which images are correct."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
@@ -17,27 +19,28 @@ from semscale.categories.ladder import Ladder
 from semscale.config import StudyConfig, load_study
 from semscale.encoding.folder import Folder
 from semscale.errors import SemscaleError, summarize
-from semscale.runs.correctness import Bool, correct_predictions
-from semscale.study.rundir import CURVE_KEY, study_file
+from semscale.study.rundir import CURVE_KEY, rows_of, study_file
 from semscale.text import slug
 
+Bool = npt.NDArray[np.bool_]
+Owners = Mapping[str, int]
+"""Class index by category text."""
+
+CURVE_COLUMNS = (
+    *CURVE_KEY, "role", "n_images", "n_orders", "baseline", "peak", "peak_scale", "peak_change", "critical_scale",
+    "critical_low", "critical_high", "trend",
+)  # fmt: skip
 # what a comparison reads of each table
 _COLUMNS = {
     "trials": (*CURVE_KEY, "order", "scale", "n_correct"),
-    "curves": (
-        *CURVE_KEY, "role", "n_images", "n_orders", "baseline", "peak", "peak_scale", "peak_change", "critical_scale",
-        "critical_low", "critical_high", "trend",
-    ),
+    "curves": CURVE_COLUMNS,
     "steps": (*CURVE_KEY, "scale", "accuracy", "ci_low", "ci_high", "change_band_low", "change_band_high"),
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """Results of a study: directory, study as resolved, environment.json (empty without one) and tables.
-
-    `letter` (A, B, ...) is the name of the run in a comparison.
-    """
+    """Results of a study: its letter in a comparison, directory, study as resolved, environment.json and tables."""
 
     letter: str
     folder: Folder
@@ -50,13 +53,9 @@ class FinishedRun:
 
 @dataclass(frozen=True)
 class CurveAnswers:
-    """The answers of a curve, for n images in an order that depends on nothing but their names and classes.
+    """Correctness bool[O, n, S] for O orders, n sorted images (file, true class) and S rising scales.
 
-    Attributes:
-        images: (file, true class) of each image, sorted.
-        correct: bool[O, n, S], for O orders and S scales.
-        scales: the S scales, rising.
-        ladder: the category sets, of the first order.
+    The ladder is that of the first order.
     """
 
     images: list[tuple[str, str]]
@@ -79,12 +78,37 @@ class CurveAnswers:
         return (Counter(self.images) & Counter(other.images)).total()
 
 
-def read_run(where: str, letter: str) -> FinishedRun:
-    """Read a run directory.
+def correct_predictions(
+    true_class: pd.Series[str],
+    predicted: pd.Series[str],
+    classes: Owners,
+    owners: Owners,
+    key: Callable[[str], str] = str,
+) -> tuple[Bool, dict[str, int]]:
+    """Look predicted texts up in the categories of a step.
 
-    Args:
-        where: the directory, also in an object store.
-        letter: what to call it.
+    Returns bool[n], the rows whose predicted text belongs to their true class (missing ones are wrong), and the texts
+    that were not offered with their numbers of rows, the most frequent first. `classes` and `owners` are class indices
+    by the `key` of a class name or a category text.
+    """
+    true, _ = _look_up(true_class, classes, key, absent=-2)
+    found, unknown = _look_up(predicted, owners, key, absent=-1)
+    return found == true, unknown
+
+
+def _look_up(
+    column: pd.Series[str], known: Owners, key: Callable[[str], str], absent: int
+) -> tuple[npt.NDArray[np.int64], dict[str, int]]:
+    # every distinct text is looked up once: there are tens of thousands of rows and some hundred texts
+    codes, texts = pd.factorize(column)
+    indices = np.array([*(known.get(key(str(text)), absent) for text in texts), absent], dtype=np.int64)
+    rows = np.bincount(codes[codes >= 0], minlength=len(texts))
+    unknown = {str(texts[i]): int(rows[i]) for i in np.argsort(-rows, kind="stable") if indices[i] == absent}
+    return indices[codes], unknown
+
+
+def read_run(where: str, letter: str) -> FinishedRun:
+    """Read a run directory, also in an object store.
 
     Raises:
         SemscaleError: not a run directory, an unfinished run, or tables that cannot be read or are of another format.
@@ -93,41 +117,23 @@ def read_run(where: str, letter: str) -> FinishedRun:
     folder = Folder.of(where)
     for name in (*(f"{name}.parquet" for name in _COLUMNS), "environment.json"):
         folder.pull_again(name)  # a copy may be of before the last sweep
-    missing = [name for name in _COLUMNS if not (folder.local / f"{name}.parquet").is_file()]
-    if missing:
-        raise SemscaleError(
-            "the run is not finished",
-            where=str(folder),
-            found="no " + ", ".join(f"{name}.parquet" for name in missing),
-            hint=f"semscale sweep --resume {where}",
-        )
-    study = load_study(marker)
-    tables = {name: _table(folder, name) for name in _COLUMNS}
-    return FinishedRun(letter, folder, study, _environment(folder), **tables)
+    if missing := [f"{name}.parquet" for name in _COLUMNS if not (folder.local / f"{name}.parquet").is_file()]:
+        resume = f"semscale sweep --resume {where}"
+        raise SemscaleError("the run is not finished", where=str(folder), found=f"no {', '.join(missing)}", hint=resume)
+    tables = {name: _read_table(folder, f"{name}.parquet", columns) for name, columns in _COLUMNS.items()}
+    return FinishedRun(letter, folder, load_study(marker), _environment(folder), **tables)
 
 
-def _read_parquet(folder: Folder, name: str) -> pd.DataFrame:
+def _read_table(folder: Folder, name: str, columns: tuple[str, ...]) -> pd.DataFrame:
+    where, resume = f"{folder}/{name}", f"remove it and give: semscale sweep --resume {folder}"
     try:
-        return pd.read_parquet(folder.local / name)
+        table = pd.read_parquet(folder.local / name)
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise SemscaleError(
-            "a table of the run cannot be read",
-            where=f"{folder}/{name}",
-            found=summarize(error),
-            hint=f"remove it and give: semscale sweep --resume {folder}",
-        ) from error
-
-
-def _table(folder: Folder, name: str) -> pd.DataFrame:
-    table = _read_parquet(folder, f"{name}.parquet")
-    lacking = [column for column in _COLUMNS[name] if column not in table]
-    if lacking:
-        raise SemscaleError(
-            "a table of the run is of another format",
-            where=f"{folder}/{name}.parquet",
-            found=f"no column {', '.join(lacking)}",
-            hint="run the study again with this version of semscale; what is encoded stays in the store",
-        )
+        found = summarize(error)
+        raise SemscaleError("a table of the run cannot be read", where=where, found=found, hint=resume) from error
+    if lacking := [column for column in columns if column not in table]:
+        found = f"no column {', '.join(lacking)}"
+        raise SemscaleError("a table of the run is of another format", where=where, found=found, hint=resume)
     return table
 
 
@@ -136,24 +142,23 @@ def _environment(folder: Folder) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
         raise SemscaleError("environment.json cannot be read", where=str(folder), found=str(error)) from error
-    return dict(found) if isinstance(found, dict) else {}
 
 
-def read_answers(run: FinishedRun, curve: dict[Any, Any]) -> CurveAnswers:
+def read_answers(run: FinishedRun, curve: Mapping[Any, Any]) -> CurveAnswers:
     """Read the answers of a curve, a row of curves.parquet; files in an object store are copied here.
 
     Raises:
         SemscaleError: predictions or ladders are missing or cannot be read, orders differ in images, or the
             predictions do not give the accuracies of the run's tables.
     """
-    trials = run.trials[(run.trials[list(CURVE_KEY)] == [curve[name] for name in CURVE_KEY]).all(axis=1)]
+    key = tuple(curve[name] for name in CURVE_KEY)
     images: list[tuple[str, str]] = []
     marks: list[Bool] = []
     ladders: list[Ladder] = []
-    for order, mine in trials.groupby("order", sort=True):
+    for order, mine in rows_of(run.trials, key).groupby("order", sort=True):
         ladder, table = _predictions(run, curve, int(str(order)))
         found = list(zip(table["file"], table["true_class"], strict=True))
         classes = {name: index for index, name in enumerate(ladder.classes)}
@@ -168,7 +173,7 @@ def read_answers(run: FinishedRun, curve: dict[Any, Any]) -> CurveAnswers:
         if counted != ours or (images and found != images):
             raise SemscaleError(
                 "the predictions of the run do not fit its tables",
-                where=f"{run.folder}: {' / '.join(str(curve[name]) for name in CURVE_KEY)}, order {order}",
+                where=f"{run.folder}: {' / '.join(map(str, key))}, order {order}",
                 found="other images than in the first order" if counted == ours else "other counts of right images",
                 hint=f"give: semscale sweep --resume {run.folder}",
             )
@@ -178,26 +183,16 @@ def read_answers(run: FinishedRun, curve: dict[Any, Any]) -> CurveAnswers:
     return CurveAnswers(images, np.stack(marks), ladders[0].scales, ladders[0])
 
 
-def _predictions(run: FinishedRun, curve: dict[Any, Any], order: int) -> tuple[Ladder, pd.DataFrame]:
+def _predictions(run: FinishedRun, curve: Mapping[Any, Any], order: int) -> tuple[Ladder, pd.DataFrame]:
     """Return the ladder of one order and its predictions, sorted by file and class."""
     beside = (curve["aggregation"],) if len(run.study.aggregations) > 1 else ()
     ladder_file = f"ladders/{slug(curve['dataset'], curve['strategy'], order)}.json"
-    parts = (curve["dataset"], curve["model"], curve["strategy"], order, *beside)
-    predictions = f"predictions/{slug(*parts)}.parquet"
+    predictions = f"predictions/{slug(curve['dataset'], curve['model'], curve['strategy'], order, *beside)}.parquet"
     for name in (ladder_file, predictions):
         run.folder.pull_again(name)
         if not (run.folder.local / name).is_file():
-            raise SemscaleError(
-                "a file of the run is missing",
-                where=f"{run.folder}/{name}",
-                hint=f"give: semscale sweep --resume {run.folder}",
-            )
-    ladder, table = read_ladder(run.folder.local / ladder_file), _read_parquet(run.folder, predictions)
-    lacking = {"file", "true_class", *(str(step.n_categories) for step in ladder.steps)} - set(table.columns)
-    if lacking:
-        raise SemscaleError(
-            "the predictions of the run are of another format",
-            where=f"{run.folder}/{predictions}",
-            found=f"no column {', '.join(sorted(lacking))}",
-        )
-    return ladder, table.sort_values(["file", "true_class"], kind="stable")
+            resume = f"give: semscale sweep --resume {run.folder}"
+            raise SemscaleError("a file of the run is missing", where=f"{run.folder}/{name}", hint=resume)
+    ladder = read_ladder(run.folder.local / ladder_file)
+    columns = ("file", "true_class", *(str(step.n_categories) for step in ladder.steps))
+    return ladder, _read_table(run.folder, predictions, columns).sort_values(["file", "true_class"], kind="stable")

@@ -14,11 +14,17 @@ from semscale.analysis.contrasts import MARGIN
 from semscale.analysis.curve import conclude
 from semscale.analysis.intervals import wilson_interval
 from semscale.errors import SemscaleError, summarize
-from semscale.runs.correctness import Bool, correct_predictions
+from semscale.runs.finished import Bool, correct_predictions
 from semscale.runs.sources import PublishedLadder, PublishedStep, Source, find_sources, read_published_ladder
 from semscale.text import text_key
 
 Row = dict[str, Any]
+
+_PERCENT = ("baseline", "peak", "peak_change", "peak_change_corrected", "final_change")
+_CONCLUSIONS = (
+    "baseline", "peak", "peak_n_categories", "peak_change", "peak_p", "peak_change_corrected", "final_change",
+    "critical_scale", "critical_low", "critical_high", "trend",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -64,7 +70,7 @@ def replay(
         progress: called with the number of curves done and of all curves.
 
     Raises:
-        SemscaleError: for a folder without predictions, and for files that cannot be read or do not fit.
+        SemscaleError: a folder is without predictions, or files cannot be read or do not fit.
     """
     steps: list[Row] = []
     curves: list[Row] = []
@@ -86,6 +92,7 @@ def _family(ladder: PublishedLadder, source: Source, several_models: bool) -> st
 
 
 def read_predictions(path: Path) -> pd.DataFrame:
+    """Read a table of predictions; SemscaleError if it cannot be read, or has no row or no true class."""
     try:
         table = pd.read_parquet(path)
     except (OSError, ValueError) as error:
@@ -99,6 +106,7 @@ def read_predictions(path: Path) -> pd.DataFrame:
 
 
 def rescore(ladder: PublishedLadder, table: pd.DataFrame, where: str) -> list[RescoredStep]:
+    """Return the answers of each step; SemscaleError if a usable one has no column of predictions."""
     classes = {text_key(name): index for index, name in enumerate(ladder.classes)}
     has_class = table["true_class"].notna().to_numpy(dtype=np.bool_)
     answers = []
@@ -111,12 +119,9 @@ def rescore(ladder: PublishedLadder, table: pd.DataFrame, where: str) -> list[Re
             )
             answers.append(RescoredStep(step, present, present & correct, unknown))
         elif step.usable:
-            raise SemscaleError(
-                "a step has no column of predictions",
-                where=where,
-                found=", ".join(name for name in map(str, table.columns) if name not in ("file", "true_class")),
-                expected=f"a column {column!r}",
-            )
+            found = ", ".join(name for name in map(str, table.columns) if name not in ("file", "true_class"))
+            expected = f"a column {column!r}"
+            raise SemscaleError("a step has no column of predictions", where=where, found=found, expected=expected)
         else:
             nothing = np.zeros(len(table), dtype=np.bool_)
             answers.append(RescoredStep(step, nothing, nothing, {}))
@@ -130,8 +135,7 @@ def _step_row(answer: RescoredStep) -> Row:
     if n:
         accuracy = 100 * right / n
         low, high = (100 * float(end) for end in wilson_interval(right, n))
-        if step.published_accuracy is not None:
-            difference = accuracy - step.published_accuracy
+        difference = None if step.published_accuracy is None else accuracy - step.published_accuracy
     issues = [step.issue] if step.issue else []
     if step.shared:
         issues.append("texts under two classes, counted for the first: " + ", ".join(map(repr, step.shared)))
@@ -154,22 +158,10 @@ def _step_row(answer: RescoredStep) -> Row:
 def _curve_row(answers: Sequence[RescoredStep], margin: float) -> Row:
     usable = [answer for answer in answers if answer.step.usable]
     shared = np.logical_and.reduce([answer.present for answer in usable]) if usable else np.zeros(0, np.bool_)
-    row: Row = {"n_images": int(shared.sum()), "n_steps": len(usable)}
+    row: Row = {"n_images": int(shared.sum()), "n_steps": len(usable), **dict.fromkeys(_CONCLUSIONS)}
     if not shared.any():
-        words = "baseline peak peak_n_categories peak_change peak_p peak_change_corrected final_change"
-        return row | dict.fromkeys([*words.split(), "critical_scale", "critical_low", "critical_high", "trend"], None)
+        return row
     correct = np.column_stack([answer.correct[shared] for answer in usable])
-    summary = conclude([answer.step.scale for answer in usable], correct, margin)
-    return row | {
-        "baseline": 100 * summary.baseline,
-        "peak": 100 * summary.peak,
-        "peak_n_categories": usable[int(correct.sum(axis=0).argmax())].step.n_categories,
-        "peak_change": 100 * summary.peak_change,
-        "peak_p": summary.peak_p,
-        "peak_change_corrected": 100 * summary.peak_change_corrected,
-        "final_change": 100 * summary.final_change,
-        "critical_scale": summary.critical_scale,
-        "critical_low": summary.critical_low,
-        "critical_high": summary.critical_high,
-        "trend": summary.trend,
-    }
+    found = conclude([answer.step.scale for answer in usable], correct, margin).columns()
+    row |= {name: 100 * found[name] if name in _PERCENT else found[name] for name in _CONCLUSIONS if name in found}
+    return row | {"peak_n_categories": usable[int(correct.sum(axis=0).argmax())].step.n_categories}

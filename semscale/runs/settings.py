@@ -12,24 +12,20 @@ from semscale.runs.finished import CurveAnswers, FinishedRun
 # of the study file; where it runs (servers, stores, devices) changes no result
 _KEYS = ("encoder", "aggregation", "steps", "scales", "orders", "controls", "limit", "max_bad_fraction", "margin")
 _OF_MODEL = ("weights_sha256", "architecture", "dtype", "device")
-_DIGITS = 12
 
 
 def settings_of(run: FinishedRun, answers: Mapping[str, CurveAnswers]) -> dict[str, str]:
-    """Return what a study ran with, a line per thing; two studies with the same lines ask the same question.
-
-    Args:
-        run: the run.
-        answers: of one curve of each dataset.
-    """
+    """Return what a study ran with, by name, given the answers of one curve of each dataset."""
     study = run.study
     found = {"semscale": str(run.environment.get("semscale", "unknown")), "models": ", ".join(study.models)}
     models = run.environment.get("models", {})
     for name in study.models:
         known = models.get(name, {})
-        values = {key: str(known[key]) for key in _OF_MODEL if known.get(key) is not None}
         beside = f" of {name}" if len(study.models) > 1 else ""
-        found |= {f"{_title(key)}{beside}": _short(value) for key, value in values.items()}
+        for key in _OF_MODEL:
+            if (value := known.get(key)) is not None:
+                short = re.sub(r"^([0-9a-f]{12})[0-9a-f]{20,}$", r"\1", str(value))
+                found[f"{key.removesuffix('_sha256')}{beside}"] = short
     found["strategies"] = ", ".join(_entry(entry.model_dump(exclude_defaults=True)) for entry in study.strategies)
     for entry in study.datasets:
         values = {key: value for key, value in entry.model_dump(exclude_defaults=True).items() if key != "spec"}
@@ -40,9 +36,7 @@ def settings_of(run: FinishedRun, answers: Mapping[str, CurveAnswers]) -> dict[s
     return found
 
 
-def compare_settings(
-    settings: Sequence[Mapping[str, str]],
-) -> tuple[dict[str, list[str | None]], list[str]]:
+def compare_settings(settings: Sequence[Mapping[str, str]]) -> tuple[dict[str, list[str | None]], list[str]]:
     """Return name -> value of each run for what differs, and the names of what is the same in all."""
     names = list(dict.fromkeys(name for one in settings for name in one))
     values = {name: [one.get(name) for one in settings] for name in names}
@@ -52,20 +46,13 @@ def compare_settings(
 
 def same_sets(first: CurveAnswers, second: CurveAnswers, scale: int) -> bool:
     """Whether two curves offer the same categories at a scale that both have, in whatever order."""
-    one, other = (
-        next(step for step in answers.ladder.steps if step.scale == scale).categories for answers in (first, second)
-    )
-    return {name: sorted(texts) for name, texts in one.items()} == {
-        name: sorted(texts) for name, texts in other.items()
-    }
-
-
-def _title(key: str) -> str:
-    return {"weights_sha256": "weights"}.get(key, key)
-
-
-def _short(value: str) -> str:
-    return value[:_DIGITS] if re.fullmatch(r"[0-9a-f]{32,}", value) else value
+    sets = [
+        {name: sorted(texts) for name, texts in step.categories.items()}
+        for answers in (first, second)
+        for step in answers.ladder.steps
+        if step.scale == scale
+    ]
+    return sets[0] == sets[1]
 
 
 def _entry(values: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""Folders with predictions and their ladders, and the lenient reader of published ladders."""
+"""Folders of published predictions with their ladders, and the lenient reader of these."""
 
 from __future__ import annotations
 
@@ -34,9 +34,8 @@ class PublishedStep:
         scale: categories per class: as the file says, else n_categories over the number of classes, rounded.
         owners: class index by key of a category text; a text under two classes belongs to the first.
         shared: texts under more than one class.
-        published_accuracy: percent as printed by its authors, or None.
-        usable: False for a run that is broken at the source.
-        issue: what is known to be wrong with it, or None.
+        published_accuracy: percent as printed by its authors.
+        usable, issue: whether the step is whole at the source, and what is wrong with it.
     """
 
     n_categories: int
@@ -59,13 +58,10 @@ class PublishedLadder:
 
 
 def read_published_ladder(path: Path) -> PublishedLadder:
-    """Read `classes` and `steps` with `n_categories` and `categories`; everything else may be missing.
-
-    :func:`semscale.categories.files.read_ladder` reads the ladders of our own studies, and refuses ladders that are not
-    nested or whose `n_categories` is not the number of texts.
+    """Read a ladder that need not be nested; of a file only `classes`, and the texts of its steps are required.
 
     Raises:
-        SemscaleError: when the file cannot be read, is no JSON, or lacks what is needed.
+        SemscaleError: the file cannot be read, is no JSON, or lacks what is needed.
     """
     where = str(path)
     file = parse_ladder_file(read_json(path), where)
@@ -106,24 +102,17 @@ def find_sources(paths: Sequence[Path]) -> list[Source]:
     """Return the curves under the given folders, in the order of their names; each once.
 
     Raises:
-        SemscaleError: for a path that is no folder or holds no predictions, and for a ladder without
-            predictions or predictions without a ladder.
+        SemscaleError: a path is no folder or holds no predictions, or a ladder or predictions lack the other one.
     """
     found: dict[Path, Source] = {}
+    expected = f"a folder with {LADDER} and {PREDICTIONS}, a run directory, or a folder of such folders"
     for path in paths:
         if not path.is_dir():
-            raise SemscaleError(
-                "there is no such folder" if not path.exists() else "this is a file",
-                where=str(path),
-                expected=f"a folder with {LADDER} and {PREDICTIONS}, a run directory, or a folder of such folders",
-            )
+            what = "there is no such folder" if not path.exists() else "this is a file"
+            raise SemscaleError(what, where=str(path), expected=expected)
         sources = list(_walk(path))
         if not sources:
-            raise SemscaleError(
-                "there is nothing to re-score in this folder",
-                where=str(path),
-                expected=f"{LADDER} and {PREDICTIONS}, here or in folders below",
-            )
+            raise SemscaleError("there is nothing to re-score in this folder", where=str(path), expected=expected)
         for source in sources:
             found.setdefault(source.predictions.resolve(), source)
     return list(found.values())
@@ -164,8 +153,5 @@ def _run_directory(top: Path) -> Iterator[Source]:
                 yield Source(ladder, predictions, stem[len(head) : -len(tail) or None], aggregation)
                 break
         else:
-            raise SemscaleError(
-                "predictions without their ladder",
-                where=str(predictions),
-                expected=f"its categories in {top / 'ladders'}",
-            )
+            expected = f"its categories in {top / 'ladders'}"
+            raise SemscaleError("predictions without their ladder", where=str(predictions), expected=expected)
