@@ -19,10 +19,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from semscale.api.conclude import compare, conclude, steps, trials
+    from semscale.api.conclude import compare, conclude, plot, steps, trials
     from semscale.api.encoder import Encoder
     from semscale.api.ladder import ladder, texts
-    from semscale.api.plot import plot
     from semscale.api.score import score
     from semscale.api.sweep import sweep
     from semscale.datasets.registry import load_dataset
@@ -35,9 +34,9 @@ __all__ = [
 ]  # fmt: skip
 
 _MODULES = {
-    "Encoder": "api.encoder", "load_dataset": "datasets.registry", "plot": "api.plot", "score": "api.score",
-    "sweep": "api.sweep", **dict.fromkeys(("ladder", "texts"), "api.ladder"),
-    **dict.fromkeys(("compare", "conclude", "steps", "trials"), "api.conclude"),
+    "Encoder": "api.encoder", "load_dataset": "datasets.registry", "score": "api.score", "sweep": "api.sweep",
+    **dict.fromkeys(("ladder", "texts"), "api.ladder"),
+    **dict.fromkeys(("compare", "conclude", "plot", "steps", "trials"), "api.conclude"),
 }  # fmt: skip
 
 

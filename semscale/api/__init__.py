@@ -1,1 +1,1 @@
-"""What ``import semscale`` offers: the four stages as functions, with pandas tables between them."""
+"""Python interface: the four stages as functions, with pandas tables between them."""

@@ -1,9 +1,10 @@
-"""What predictions say: per step, per curve, and against a control."""
+"""Conclusions from predictions: per step, per curve, against a control, and as a figure."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -13,21 +14,15 @@ from semscale.analysis.control import compare_with_control
 from semscale.analysis.curve import CurveSummary
 from semscale.analysis.curve import conclude as conclude_curve
 from semscale.analysis.intervals import wilson_interval
+from semscale.categories.registry import control_names
 from semscale.errors import SemscaleError
-
-CURVE = ("dataset", "model", "strategy", "aggregation")
+from semscale.report.answers import CURVE
+from semscale.report.figures import CurveLine, curves_png, curves_svg
 
 
 @dataclass(frozen=True)
 class Curve:
-    """One curve of a table of predictions.
-
-    Attributes:
-        key: its columns.
-        scales: the S scales, rising.
-        images: int64[n], numbers of the images.
-        correct: bool[O, n, S], for O orders.
-    """
+    """One curve of a table of predictions: its key columns, S scales, image numbers[n], and correct, bool[O, n, S]."""
 
     key: dict[str, str]
     scales: list[int]
@@ -35,20 +30,41 @@ class Curve:
     correct: npt.NDArray[np.bool_]
 
 
+@dataclass(frozen=True, repr=False)
+class Plot:
+    """A figure of curves with a title, which a notebook shows."""
+
+    lines: tuple[CurveLine, ...]
+    title: str
+
+    def save(self, path: str | Path) -> Path:
+        """Write it as .svg, or else as PNG."""
+        path = Path(path)
+        if path.suffix == ".svg":
+            path.write_text(curves_svg(self.lines, self.title), encoding="utf-8")
+        else:
+            path.write_bytes(self._repr_png_())
+        return path
+
+    def __repr__(self) -> str:
+        return f"<Plot of {len(self.lines)} curves: {self.title}>"
+
+    def _repr_png_(self) -> bytes:
+        return curves_png(self.lines, self.title)
+
+
 def trials(predictions: pd.DataFrame) -> pd.DataFrame:
     """Return the accuracy of every trial of :func:`semscale.score`'s table.
 
-    Returns:
-        A row per ladder, aggregation and step: ``dataset``, ``model``, ``strategy``, ``order``, ``aggregation``,
-        ``scale``, ``n_categories``, ``n_images``, ``n_correct``, ``accuracy`` with Wilson's 95 % interval ``ci_low``
-        and ``ci_high`` (shares, not percent), ``mean_margin`` (cosine).
+    A row per ladder, aggregation and step: ``dataset``, ``model``, ``strategy``, ``order``, ``aggregation``,
+    ``scale``, ``n_categories``, ``n_images``, ``n_correct``, ``accuracy`` with Wilson's 95 % interval ``ci_low`` and
+    ``ci_high`` (shares, not percent), ``mean_margin`` (cosine).
 
     >>> import semscale
     >>> digits = semscale.load_dataset("digits", per_class=2)
-    >>> ladders = [semscale.ladder(digits, name, steps=3) for name in ("templates", "random-words")]
-    >>> predictions = semscale.score(digits, ladders)
-    >>> trials(predictions)[["strategy", "scale", "n_categories", "n_images"]].values.tolist()[2:4]
-    [['templates', 3, 30, 20], ['random-words', 1, 10, 20]]
+    >>> predictions = semscale.score(digits, semscale.ladder(digits, "templates", steps=3))
+    >>> trials(predictions)[["strategy", "scale", "n_categories", "n_images"]].values.tolist()[2]
+    ['templates', 3, 30, 20]
     """
     keys = ["dataset", "model", "strategy", "order", "aggregation", "scale", "n_categories"]
     groups = predictions.groupby(keys, sort=False, observed=True)
@@ -62,17 +78,12 @@ def trials(predictions: pd.DataFrame) -> pd.DataFrame:
 
 
 def conclude(predictions: pd.DataFrame, *, margin: float = 0.5) -> pd.DataFrame:
-    """Return what each curve of :func:`semscale.score`'s table says.
+    """Return the conclusions of each curve of :func:`semscale.score`'s table; gains of fewer points do not count.
 
-    Args:
-        predictions: the table.
-        margin: gains of fewer points do not count.
-
-    Returns:
-        A row per curve, the columns of a study's ``curves.parquet``: ``dataset``, ``model``, ``strategy``,
-        ``aggregation``, ``n_images``, ``n_orders``; ``baseline`` (class names alone), ``peak`` and ``final`` as shares,
-        with changes and intervals; ``peak_p`` under the permutation null; ``critical_scale`` (missing where
-        no scale can be told) with its interval ``critical_low`` and ``critical_high``; the fitted form; ``trend``.
+    A row per curve, the columns of a study's ``curves.parquet``: ``dataset``, ``model``, ``strategy``,
+    ``aggregation``, ``n_images``, ``n_orders``; ``baseline`` (class names alone), ``peak`` and ``final`` as shares,
+    with changes and intervals; ``peak_p`` under the permutation null; ``critical_scale`` (missing where no scale can be
+    told) with its interval ``critical_low`` and ``critical_high``; the fitted form; ``trend``.
 
     Raises:
         SemscaleError: the orders or steps of a curve have different images.
@@ -80,34 +91,29 @@ def conclude(predictions: pd.DataFrame, *, margin: float = 0.5) -> pd.DataFrame:
     >>> import semscale
     >>> digits = semscale.load_dataset("digits", per_class=2)
     >>> ladders = [semscale.ladder(digits, name, steps=3) for name in ("templates", "random-words")]
-    >>> predictions = semscale.score(digits, ladders)
-    >>> conclude(predictions)[["strategy", "n_images", "trend"]].values.tolist()
+    >>> conclude(semscale.score(digits, ladders))[["strategy", "n_images", "trend"]].values.tolist()
     [['templates', 20, 'flat'], ['random-words', 20, 'flat']]
     """
-    rows = [
-        {**curve.key, "n_images": found.n_images, **found.columns()} for curve, found in summaries(predictions, margin)
-    ]
+    rows = [{**curve.key, "n_images": found.n_images, **found.columns()} for curve, found in _all(predictions, margin)]
     return pd.DataFrame(rows).astype({"critical_scale": "Int64"})  # none where no scale is surely enough
 
 
 def steps(predictions: pd.DataFrame, *, margin: float = 0.5) -> pd.DataFrame:
-    """Return what each curve says at each scale.
+    """Return the conclusions of each curve at each scale.
 
-    Returns:
-        A row per curve and scale, the columns of a study's ``steps.parquet``: ``accuracy`` with its interval and the
-        simultaneous band of the curve, ``change`` against scale 1 with intervals and tests.
+    A row per curve and scale, the columns of a study's ``steps.parquet``: ``accuracy`` with its interval and the
+    simultaneous band of the curve, ``change`` against scale 1 with intervals and tests.
 
     Raises:
         SemscaleError: the orders or steps of a curve have different images.
 
     >>> import semscale
     >>> digits = semscale.load_dataset("digits", per_class=2)
-    >>> ladders = [semscale.ladder(digits, name, steps=3) for name in ("templates", "random-words")]
-    >>> predictions = semscale.score(digits, ladders)
+    >>> predictions = semscale.score(digits, semscale.ladder(digits, "templates", steps=3))
     >>> steps(predictions)[["strategy", "scale", "change"]].values.tolist()[0]
     ['templates', 1, 0.0]
     """
-    tables = [found.steps.assign(**curve.key) for curve, found in summaries(predictions, margin)]
+    tables = [found.steps.assign(**curve.key) for curve, found in _all(predictions, margin)]
     table = pd.concat(tables, ignore_index=True)
     return table[[*CURVE, *(name for name in table.columns if name not in CURVE)]]
 
@@ -115,10 +121,8 @@ def steps(predictions: pd.DataFrame, *, margin: float = 0.5) -> pd.DataFrame:
 def compare(predictions: pd.DataFrame, strategy: str, control: str) -> pd.DataFrame:
     """Return the paired difference of a strategy to a control, at equal counts and on the same images.
 
-    Returns:
-        A row per dataset, model, aggregation and scale: ``difference`` of the accuracies (shares) with its 95 %
-        interval ``low`` and ``high``, ``p``, and more; the row without a scale is the mean over all steps after the
-        first.
+    A row per dataset, model, aggregation and scale: ``difference`` of the accuracies (shares) with its 95 % interval
+    ``low`` and ``high``, ``p``, and more; the row without a scale is the mean over all steps after the first.
 
     Raises:
         SemscaleError: one of both is not in the table, or they differ in images or scales.
@@ -126,15 +130,14 @@ def compare(predictions: pd.DataFrame, strategy: str, control: str) -> pd.DataFr
     >>> import semscale
     >>> digits = semscale.load_dataset("digits", per_class=2)
     >>> ladders = [semscale.ladder(digits, name, steps=3) for name in ("templates", "random-words")]
-    >>> predictions = semscale.score(digits, ladders)
-    >>> compare(predictions, "templates", "random-words")["scale"].tolist()
+    >>> compare(semscale.score(digits, ladders), "templates", "random-words")["scale"].tolist()
     [<NA>, 1, 2, 3]
     """
     chosen = predictions[predictions["strategy"].isin([strategy, control])]
-    curves = {(c.key["dataset"], c.key["model"], c.key["aggregation"], c.key["strategy"]): c for c in curves_of(chosen)}
+    curves = {tuple(curve.key.values()): curve for curve in curves_of(chosen)}
     tables = []
-    for (dataset, model, aggregation, name), arm in curves.items():
-        other = curves.get((dataset, model, aggregation, control))
+    for (dataset, model, name, aggregation), arm in curves.items():
+        other = curves.get((dataset, model, control, aggregation))
         if name != strategy or other is None:
             continue
         if arm.scales != other.scales or not np.array_equal(arm.images, other.images):
@@ -145,29 +148,49 @@ def compare(predictions: pd.DataFrame, strategy: str, control: str) -> pd.DataFr
                 hint="make the control with of=STRATEGY and the same steps, and score both on the same dataset",
             )
         table = compare_with_control(arm.scales, arm.correct, other.correct).table()
-        place = {"dataset": dataset, "model": model, "strategy": strategy, "control": control}
-        tables.append(table.assign(**place, aggregation=aggregation)[[*place, "aggregation", *table.columns]])
+        key = {"dataset": dataset, "model": model, "strategy": strategy, "control": control, "aggregation": aggregation}
+        tables.append(table.assign(**key)[[*key, *table.columns]])
     if not tables:
-        raise SemscaleError(
-            "the table has not both on one dataset",
-            where=f"{strategy} and {control}",
-            found=", ".join(map(str, predictions["strategy"].unique())),
-        )
+        found = ", ".join(map(str, predictions["strategy"].unique()))
+        raise SemscaleError("the table has not both on one dataset", where=f"{strategy} and {control}", found=found)
     return pd.concat(tables, ignore_index=True)
 
 
-def summaries(predictions: pd.DataFrame, margin: float) -> Iterator[tuple[Curve, CurveSummary]]:
+def plot(predictions: pd.DataFrame, *, title: str | None = None, margin: float = 0.5) -> Plot:
+    """Draw accuracy against scale, with the band that holds for the whole curve; controls are grey and dashed.
+
+    The title defaults to what all curves have in common; the legend has the critical scales for a margin in points.
+
+    Raises:
+        SemscaleError: the orders or steps of a curve have different images.
+
+    >>> import semscale
+    >>> digits = semscale.load_dataset("digits", per_class=2)
+    >>> plot(semscale.score(digits, semscale.ladder(digits, "templates", steps=3)))
+    <Plot of 1 curves: digits / semscale-mini / templates>
+    """
+    same = {name: str(predictions[name].iloc[0]) for name in CURVE if predictions[name].nunique() == 1}
+    lines = []
+    for curve, found in _all(predictions, margin):
+        label = " / ".join(value for name, value in curve.key.items() if name not in same) or curve.key["strategy"]
+        control = curve.key["strategy"] in control_names()
+        if not control:
+            scale = "not shown" if found.critical_scale is None else found.critical_scale
+            label += f": {found.trend}, critical scale {scale} [{found.critical_low}, {found.critical_high}]"
+        values = (found.steps[name] for name in ("accuracy", "band_low", "band_high"))
+        lines.append(CurveLine(label, curve.scales, *values, control=control))
+    common = " / ".join(same[name] for name in ("dataset", "model", "strategy") if name in same)
+    return Plot(tuple(lines), title if title is not None else common)
+
+
+def _all(predictions: pd.DataFrame, margin: float) -> Iterator[tuple[Curve, CurveSummary]]:
     """Conclude curve by curve; the margin in points."""
     for curve in curves_of(predictions):
         yield curve, conclude_curve(curve.scales, curve.correct, margin=margin / 100)
 
 
 def curves_of(predictions: pd.DataFrame) -> Iterator[Curve]:
-    """Cut a table of predictions into its curves.
-
-    Raises:
-        SemscaleError: the orders or steps of a curve have different images.
-    """
+    """Cut a table of predictions into its curves; SemscaleError if the orders or steps of one differ in images."""
     for key, rows in predictions.groupby(list(CURVE), sort=False, observed=True):
         named = dict(zip(CURVE, map(str, key), strict=True))
         try:
@@ -180,7 +203,6 @@ def curves_of(predictions: pd.DataFrame) -> Iterator[Curve]:
                 where=" / ".join(named.values()),
                 hint="put each dataset, model, strategy and order into the table once",
             )
-        scales = sorted(int(scale) for scale in rows["scale"].unique())
-        orders = sorted(int(order) for order in rows["order"].unique())
+        scales, orders = (sorted(int(value) for value in rows[name].unique()) for name in ("scale", "order"))
         marks = np.stack([np.stack([wide[scale, order] for scale in scales], axis=1) for order in orders])
         yield Curve(named, scales, wide.index.to_numpy(dtype=np.int64), marks.astype(np.bool_))

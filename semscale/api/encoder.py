@@ -1,13 +1,12 @@
-"""Images and texts to embeddings, in this process or through clip-servers."""
+"""Embeddings of images and texts, by a model in this process or by clip-servers."""
 
 from __future__ import annotations
 
 import weakref
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,12 +26,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Images:
-    """The embeddings of a dataset's images.
+    """The embeddings of a dataset's images, those that could be used.
 
     Attributes:
-        table: a row per image that could be used: ``image`` (its number in the dataset), ``file``, ``true_class``.
+        table: a row per image: ``image`` (its number in the dataset), ``file``, ``true_class``.
         class_index: int32[n], the true class as an index into the dataset's classes.
-        embeddings: float32 [n, dimension], unit length, in the order of the table.
+        embeddings: float32 [n, dimension], unit length.
     """
 
     table: pd.DataFrame
@@ -40,15 +39,15 @@ class Images:
     embeddings: Float32
 
 
-class Encoder:
+class Encoder(AbstractContextManager["Encoder"]):
     """Encodes images and texts with a CLIP model; what was encoded once, by whatever command, is not encoded again.
 
     Args:
         model: ``semscale-mini``, ``ARCHITECTURE::PRETRAINED`` of open_clip, ``hf-hub:NAME``, ``ARCHITECTURE::FILE``.
         servers: addresses of clip-servers, ``grpc://host:port``; without them the model runs in this process.
         device: ``cpu``, or ``cuda`` for a model in this process.
-        dtype: ``fp32``, ``fp16`` or ``bf16``; fp32 on a CPU and fp16 on a GPU unless given.
-        store: folder of the embedding store; ``SEMSCALE_STORE`` or this user's cache unless given.
+        dtype: ``fp32``, ``fp16`` or ``bf16``; default: fp32 on a CPU, fp16 on a GPU.
+        store: folder of the embedding store; default: ``SEMSCALE_STORE`` or this user's cache.
         max_bad_fraction: a larger share of images that cannot be used is an error.
         progress: show what is going on.
 
@@ -78,32 +77,20 @@ class Encoder:
         urls = [servers] if isinstance(servers, str) else list(servers)
         self.model = model
         self.quarantine = pd.DataFrame(columns=["dataset", "file", "reason"])
-        self._study = study_from(
-            {
-                "models": [model],
-                "encoder": "server" if urls else "local",
-                "server": {"urls": urls, "device": device, "dtype": dtype},
-                "max_bad_fraction": max_bad_fraction,
-                "store": None if store is None else str(store),
-            },
-            where="Encoder",
-        )
+        where = {"encoder": "server" if urls else "local", "server": {"urls": urls, "device": device, "dtype": dtype}}
+        keys = {"models": [model], "max_bad_fraction": max_bad_fraction, "store": None if store is None else str(store)}
+        self._study = study_from({**where, **keys}, where="Encoder")
         self._report: Reporter = reporter(open_console()) if progress else Quiet()
         self._stack = ExitStack()
         self._opened: encoding.Encoder | None = None
         # a notebook ends without closing anything
         self._end = weakref.finalize(self, self._stack.close)
 
-    def __enter__(self) -> Encoder:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def close(self) -> None:
-        """Let go of the model, or of the connections; what is encoded is kept, and the next call opens it again."""
+        """Release the model or the connections; what is encoded is kept, and the next call opens it again."""
         self._opened = None
         self._stack.close()
 
@@ -124,9 +111,8 @@ class Encoder:
         with self._report.stage(f"encoding {dataset.name}", n, "images") as advance:
             found = encoder.encode_images(dataset, advance, most)
         bad = [(dataset.name, file, reason) for file, reason in found.quarantine.items()]
-        if bad:
-            rows = pd.DataFrame(bad, columns=self.quarantine.columns)
-            self.quarantine = rows if self.quarantine.empty else pd.concat([self.quarantine, rows]).drop_duplicates()
+        rows = pd.DataFrame(bad, columns=self.quarantine.columns)
+        self.quarantine = pd.concat([self.quarantine, rows]).drop_duplicates()
         samples = dataset.samples.pick(found.positions)
         classes = np.array(dataset.classes, dtype=object)[samples.class_index]
         table = pd.DataFrame({"image": found.positions, "file": samples.files(), "true_class": classes})

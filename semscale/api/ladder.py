@@ -1,4 +1,4 @@
-"""Category sets from Python."""
+"""Category sets of a dataset."""
 
 from __future__ import annotations
 
@@ -49,29 +49,13 @@ def ladder(
         name, classes, domain = dataset.name, tuple(dataset.classes), domain or dataset.domain
     else:
         name, classes, domain = "classes", tuple(dataset), domain or "object"
-    return build_ladder(
-        LadderSpec(
-            name,
-            classes,
-            domain,
-            strategy,
-            steps=steps,
-            scales=scales,
-            options=options,
-            short=short,
-            shared=shared,
-            label=label,
-        ),
-        order=order,
-    )
+    spec = LadderSpec(name, classes, domain, strategy, steps, scales, options, short, shared, label)
+    return build_ladder(spec, order=order)
 
 
 def texts(ladder: Ladder) -> pd.DataFrame:
-    """Return the categories of a ladder as a table.
-
-    Returns:
-        A row per category in the order in which they are added: ``class``, ``scale`` (the step at which it comes),
-        ``category``.
+    """Return the categories of a ladder, a row each in the order in which they are added: ``class``, ``scale`` (the
+    step at which it comes), ``category``.
 
     >>> texts(ladder(["cat", "dog"], "templates", steps=2)).values.tolist()
     [['cat', 1, 'cat'], ['dog', 1, 'dog'], ['cat', 2, 'cats'], ['dog', 2, 'dogs']]

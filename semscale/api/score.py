@@ -1,4 +1,4 @@
-"""Predictions of every step of a ladder, as a table."""
+"""Predictions of every step of a ladder as a table."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def score(
             ``mean-similarity``, ``logsumexp``, ``top-3-mean``; or several.
 
     Returns:
-        A row per ladder, aggregation, step and image:
+        A row per ladder, aggregation, step and image; tables can be put together with ``pandas.concat``:
 
         - ``dataset``, ``model``, ``strategy``, ``order``, ``aggregation``: which ladder;
         - ``scale``, ``n_categories``: the step; categories per class, and all that were offered;
@@ -40,8 +40,6 @@ def score(
         - ``category``, ``predicted_class``: the text that won, and its class;
         - ``correct``; ``rank`` of the true class, 0 for the first;
         - ``margin``: score of the true class less the best other one, in cosine.
-
-        Tables of several datasets, models or strategies can be put together with ``pandas.concat``.
 
     Raises:
         SemscaleError: the ladder is of other classes, the aggregation is unknown, or what the encoder says.
@@ -56,20 +54,16 @@ def score(
     names = [aggregation] if isinstance(aggregation, str) else list(aggregation)
     for one in several:
         if one.classes != tuple(dataset.classes):
-            raise SemscaleError(
-                "the ladder is of other classes than the dataset",
-                where=f"{one.dataset} x {one.strategy}",
-                found=", ".join(one.classes[:5]),
-                expected=", ".join(dataset.classes[:5]),
-            )
+            found, expected = (", ".join(classes[:5]) for classes in (one.classes, dataset.classes))
+            where, what = f"{one.dataset} x {one.strategy}", "the ladder is of other classes than the dataset"
+            raise SemscaleError(what, where=where, found=found, expected=expected)
     if not several or not names:
         raise SemscaleError("there is nothing to score", where="score", expected="a ladder and an aggregation")
     encoder = Encoder(encoder) if isinstance(encoder, str) else encoder
     images = encoder.images(dataset)
     tables = [table for one in several for table in _tables(dataset, images, one, encoder, names)]
-    found = pd.concat(tables, ignore_index=True)
     keys = ["dataset", "model", "strategy", "aggregation", "file", "true_class", "category", "predicted_class"]
-    return found.astype(dict.fromkeys(keys, "category"))
+    return pd.concat(tables, ignore_index=True).astype(dict.fromkeys(keys, "category"))
 
 
 def _tables(

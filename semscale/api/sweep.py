@@ -1,4 +1,4 @@
-"""A study from Python: ``semscale.sweep(...)``."""
+"""Studies from Python."""
 
 from __future__ import annotations
 
@@ -32,12 +32,8 @@ def sweep(
         keys: keys of the study file, such as ``datasets=["digits"]``, ``steps=4``, ``encoder="local"``; they take the
             place of what the file says.
 
-    Returns:
-        The run: ``trials``, ``curves`` and ``conclusions`` are tables, ``directory`` has the files; see
-        :class:`semscale.study.study.SweepResult`.
-
-    Raises:
-        SemscaleError: for anything that the user can mend.
+    Returns the run, a :class:`semscale.study.study.SweepResult`: ``trials``, ``curves`` and ``conclusions`` are tables,
+    ``directory`` has the files. Raises SemscaleError for anything that the user can fix.
     """
     changes = {**study, **keys} if isinstance(study, Mapping) else keys
     path = None if isinstance(study, Mapping) else study
