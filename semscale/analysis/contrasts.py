@@ -22,14 +22,11 @@ _TREND_CONFIDENCE = 0.98  # a curve that never changes is called something else 
 
 @dataclass(frozen=True)
 class Contrasts:
-    """The change of accuracy from step i to step j for every pair of S steps, on the same images.
+    """The change of accuracy from step i to step j for every pair of S steps, on the same images, float64[S, S].
 
-    Attributes:
-        change: float64[S, S], accuracy at j less accuracy at i.
-        centre: float64[S, S], the change drawn a little to 0, where intervals are centred.
-        error: float64[S, S], standard error of the change; never 0 off the diagonal.
-        spread: float64[B], the largest absolute deviation of any pair in each replicate, in errors.
-        spread_first: float64[B], the same for changes from the first step only.
+    Intervals are centred at `centre`, the change drawn a little to 0; `error` is never 0 off the diagonal. `spread` and
+    `spread_first` are float64[B]: the largest absolute deviation, in errors, of any pair and of the changes from the
+    first step in each replicate.
     """
 
     change: Float64

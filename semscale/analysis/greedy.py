@@ -22,8 +22,7 @@ RISK = 0.05
 class Similarities(Protocol):
     """What P places say of n images: item p is float32[n, C], the similarity to each class's text of place p.
 
-    -inf stands where a class has no text in the place. float32[P, n, C] is one; :class:`PlaceTexts` computes its items
-    when they are asked for, and so needs the memory of one of them instead of P.
+    -inf stands where a class has no text in the place. float32[P, n, C] is one, :class:`PlaceTexts` another.
     """
 
     def __len__(self) -> int: ...
@@ -33,12 +32,9 @@ class Similarities(Protocol):
 
 @dataclass(frozen=True)
 class PlaceTexts:
-    """The similarities of images to the texts of places, multiplied anew whenever they are asked for.
+    """The similarities of images, float32[n, d], to texts, float32[P, C, d], multiplied when an item is read.
 
-    Attributes:
-        images: float32[n, d], unit rows.
-        texts: float32[P, C, d], unit rows; anything where there is no text.
-        offered: bool[P, C], whether the class has a text in the place.
+    `offered`, bool[P, C], tells whether the class has a text in the place.
     """
 
     images: Float32
@@ -56,15 +52,10 @@ class PlaceTexts:
 
 @dataclass(frozen=True)
 class Round:
-    """The best place of one round of the search.
+    """The best place of one round of the search, of so many candidates; with it these images are correct.
 
-    Attributes:
-        place: its index.
-        candidates: how many places were tried.
-        correct: images right with it.
-        gained, lost: images that it makes right, and wrong.
-        low: lower end of the one-sided interval of its gain, as a share of the images.
-        taken: whether the interval lies above 0; the search ends with the first place that is not taken.
+    `low` is the lower end of the one-sided interval of its gain, as a share of the images; the search ends with the
+    first place that is not taken because the interval does not lie above 0.
     """
 
     place: int

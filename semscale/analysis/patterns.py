@@ -14,14 +14,10 @@ Bool = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Patterns:
-    """The distinct rows of answers and how many images give each.
+    """The u distinct rows of answers, sorted bool[u, O, S] for O orders and S steps, and how many images give each.
 
-    Images with the same row are exchangeable, so a resample of n images is one multinomial draw over the u
-    distinct rows, and no array of n rows is needed again.
-
-    Attributes:
-        rows: bool[u, O, S], right or wrong in each of O orders at each of S steps; sorted, all different.
-        counts: int64[u], images with this row; at least 1.
+    Images with the same row are exchangeable, so a resample of n images is one multinomial draw over the distinct
+    rows, and no array of n rows is needed again.
     """
 
     rows: Bool
@@ -52,10 +48,7 @@ class Patterns:
 
 
 def count_patterns(correct: Bool) -> Patterns:
-    """Count the distinct rows of answers.
-
-    Args:
-        correct: bool[n, S], or bool[O, n, S] with O orders on the same images.
+    """Count the distinct rows of answers bool[n, S], or bool[O, n, S] with O orders on the same images.
 
     Raises:
         ValueError: there is no image, no step or no order, or another number of dimensions.

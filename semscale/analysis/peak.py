@@ -15,15 +15,11 @@ SPLITS = 200
 
 @dataclass(frozen=True)
 class Peak:
-    """The highest step of a curve.
+    """The first step that reaches the highest accuracy, and its change from the first step.
 
-    Attributes:
-        step: its index, the first one that reaches the highest accuracy.
-        change: accuracy there less accuracy at the first step; never negative, and biased upwards.
-        corrected: the change when one half of the images chooses the step and the other half measures it,
-            the mean over splits; not biased by the search, may be negative.
-        null_mean: the mean change of the peak when steps are exchangeable: what the search alone gives.
-        p: probability of a change at least this large when nothing changes, see :func:`find_peak`.
+    The change is never negative, and biased upwards; `corrected` is the mean over splits in which one half of the
+    images chooses the step and the other half measures it: not biased by the search, may be negative. `null_mean` is
+    what the search alone gives; `p` the probability of a change at least this large, see :func:`find_peak`.
     """
 
     step: int
@@ -100,10 +96,7 @@ def permuted_peaks(patterns: Patterns, permutations: int, rng: np.random.Generat
 
 
 def split_peak(patterns: Patterns, rng: np.random.Generator, splits: int = SPLITS) -> float:
-    """Return the mean change at a peak that is chosen on one half of the images and measured on the other.
-
-    Every image falls into either half by a coin; halves without images are passed over.
-    """
+    """Return the mean change at a peak chosen on one half of the images, split by a coin, and measured on the other."""
     counts = patterns.counts
     rows = patterns.rows.mean(axis=1)
     first = rng.binomial(counts, 0.5, size=(splits, len(counts)))

@@ -23,10 +23,8 @@ class Shapes:
 
     Attributes:
         best: the form with the smallest AICc: "flat", "linear", "power" or "broken-stick".
-        asymptote: a of `a - b s^-c`, the accuracy that the power law levels off at; None where it cannot be
-            fitted with an asymptote from 0 to 1 (too few steps, or no levelling off).
-        asymptote_low, asymptote_high: its 95 % interval, from fits to the replicates; None with it, or where
-            more than a tenth of the replicates have none.
+        asymptote: a of `a - b s^-c`, the accuracy that the power law levels off at, with its 95 % interval from fits
+            to the replicates; None where there is none from 0 to 1 (of the interval: in over a tenth of them).
         table: a row per form with at least one degree of freedom left: form, parameters (dict), chi2, aicc,
             weight (Akaike weight), in order of aicc.
     """

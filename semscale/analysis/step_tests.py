@@ -49,12 +49,9 @@ def cochran_q(patterns: Patterns) -> CochranQ:
 
 @dataclass(frozen=True)
 class StepTests:
-    """Tests of each step against another one; entry 0 compares the first step with itself and is 1.
+    """Two-sided tests of each of S steps against another one; entry 0 compares the first step with itself and is 1.
 
-    Attributes:
-        gained, lost: int64[S], images that became right and wrong; with orders, counts over all orders.
-        p: float64[S], two-sided.
-        p_holm: float64[S], adjusted by Holm for the S - 1 steps tested.
+    `gained` and `lost` images are counted over all orders; `p_holm` is adjusted for the S - 1 steps tested.
     """
 
     gained: Int64

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import pandas as pd
+from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from semscale.analysis.intervals import change_interval, mcnemar_p
 from semscale.report.answers import Answer
@@ -40,89 +42,39 @@ def describe_trial(row: Mapping[str, Any]) -> str:
     >>> row = {"dataset": "pets", "strategy": "wordnet", "model": "m_1", "aggregation": "max", "order": 0, "scale": 4,
     ...        "n_categories": 148, "n_images": 1000, "n_classes": 37, "n_correct": 917, "accuracy": 0.917,
     ...        "ci_low": 0.898, "ci_high": 0.933, "top5": 0.99, "ceiling": 0.95, "gained": 30, "lost": 10}
-    >>> print(describe_trial(row).splitlines()[0])
-    **91.70 %** of 1000 images of pets labelled right [89.80, 93.30], with 148 categories for 37 classes.
     >>> print(describe_trial(row).splitlines()[2])
     - against scale 1, on the same images: +2.00 points [0.73, 3.26]; 30 gained, 10 lost, p = 0.002 (McNemar)
     """
     low, high = change_interval(row["gained"], row["lost"], row["n_images"])
-    p = float(mcnemar_p(row["gained"], row["lost"]))
-    change = 100 * (row["gained"] - row["lost"]) / row["n_images"]
-    against = (
-        f"{change:+.2f} points [{100 * float(low):.2f}, {100 * float(high):.2f}]; "
-        f"{row['gained']} gained, {row['lost']} lost, {_p(p)} (McNemar)"
-    )
-    return "\n".join(
-        [
-            f"**{100 * row['accuracy']:.2f} %** of {row['n_images']} images of {plain(row['dataset'])} labelled right "
-            f"[{100 * row['ci_low']:.2f}, {100 * row['ci_high']:.2f}], with {row['n_categories']} categories for "
-            f"{row['n_classes']} classes.",
-            "",
-            f"- against scale 1, on the same images: {'this is scale 1' if row['scale'] == 1 else against}",
-            f"- categories: {plain(row['strategy'])}, scale {row['scale']}, order {row['order']}; "
-            f"class score: {row['aggregation']}; model: {plain(row['model'])}",
-            f"- right class among the first 5: {100 * row['top5']:.2f} %; a best choice among these categories: "
-            f"{100 * row['ceiling']:.2f} %",
-            "",
-            "*Artifacts*: `categories.json` is the label set, a row per category with the images that it won; "
-            "`class_accuracy.csv`; `category_statistics.csv`. The parent run is the curve, with confusion matrices.",
-        ]
-    )
+    change, p = (row["gained"] - row["lost"]) / row["n_images"], float(mcnemar_p(row["gained"], row["lost"]))
+    return _render("trial.md", row=row, change=change, low=low, high=high, p=p)
 
 
 def describe_curve(curve: Mapping[str, Any], steps: pd.DataFrame, found: Answer, study: str) -> str:
     """Return the note of a row of curves.parquet with its rows of steps.parquet, in a study of this name."""
-    critical = "none" if pd.isna(curve["critical_scale"]) else int(curve["critical_scale"])
-    lines = [
-        sentence(found),
-        "",
-        f"- {curve['n_images']} images of {curve['n_classes']} classes of {plain(curve['dataset'])}; model: "
-        f"{plain(curve['model'])}; class score: {curve['aggregation']}; orders: {curve['n_orders']}",
-        f"- categories: {plain(curve['strategy'])}" + (" (a control)" if curve["role"] == "control" else ""),
-        f"- trend: {curve['trend']}; critical scale: {critical} [{curve['critical_low']:.0f}, "
-        f"{curve['critical_high']:.0f}]; peak: {100 * curve['peak']:.2f} % at scale {curve['peak_scale']:.0f}",
-        "",
-        "| scale | accuracy, % | 95 % interval | change, points | 95 % interval, all scales at once |",
-        "|--:|--:|:-:|--:|:-:|",
-    ]
-    lines += [
-        f"| {row['scale']} | {100 * row['accuracy']:.2f} | {100 * row['ci_low']:.2f} to {100 * row['ci_high']:.2f} "
-        f"| {100 * row['change']:+.2f} | {100 * row['change_band_low']:.2f} to {100 * row['change_band_high']:.2f} |"
-        for row in steps.head(_MOST_STEPS).to_dict("records")
-    ]
-    return "\n".join(
-        [
-            *lines,
-            "",
-            "*Model metrics* draws accuracy over scale, which is the step. *Artifacts*: `curve.png` with its band; "
-            "`confusion-*.png` at scale 1, at the peak and at the last scale; `steps.csv` with all tests; "
-            "`trials.csv`. Its trials:",
-            "",
-            _code(filter_of(kind="trial", study=study, **{name: str(curve[name]) for name in ("dataset", "strategy")})),
-        ]
+    place = {name: str(curve[name]) for name in ("dataset", "strategy")}
+    return _render(
+        "curve.md",
+        row=curve,
+        answer=sentence(found),
+        critical="none" if pd.isna(curve["critical_scale"]) else int(curve["critical_scale"]),
+        steps=steps.head(_MOST_STEPS).to_dict("records"),
+        filter=filter_of(kind="trial", study=study, **place),
     )
 
 
 def describe_study(found: Sequence[Answer], study: str, n_trials: int, n_curves: int) -> str:
     """Return the note of a study: an answer for every curve that is no control, as far as MLflow has room."""
-    head = [f"{n_trials} trials, {n_curves} curves.", ""]
-    tail = [
-        "",
-        "*Artifacts*: `report.html` says it all on one page; a `curves-*.png` per dataset; the tables as Parquet. "
-        "Its curves, to select and compare:",
-        "",
-        _code(filter_of(kind="curve", study=study)),
-    ]
+    rest = {"n_trials": n_trials, "n_curves": n_curves, "filter": filter_of(kind="curve", study=study)}
     answers: list[str] = []
-    room = _LONGEST - sum(map(len, [*head, *tail]))
+    room = _LONGEST - len(_render("study.md", answers=(), **rest))
     for number, one in enumerate(found):
-        line = f"- {sentence(one)}"
-        room -= len(line) + 1
+        room -= len(sentence(one)) + 3
         if room < 0:
-            answers.append(f"- and {len(found) - number} more in `report.html`")
+            answers.append(f"and {len(found) - number} more in `report.html`")
             break
-        answers.append(line)
-    return "\n".join([*head, *answers, *tail])
+        answers.append(sentence(one))
+    return _render("study.md", answers=answers, **rest)
 
 
 def sentence(found: Answer) -> str:
@@ -140,10 +92,15 @@ def plain(text: object) -> str:
     return re.sub(r"([\\`*_\[\]|~])", r"\\\1", line)
 
 
-def _p(value: float) -> str:
-    return f"p = {value:.3f}" if value >= 0.0005 else "p < 0.001"
+def _render(template: str, **values: Any) -> str:
+    return _templates().get_template(template).render(**values)
 
 
-def _code(text: str) -> str:
-    """Return a block of code, which names from data cannot end: it is one line, indented."""
-    return "    " + " ".join(text.split())
+@lru_cache
+def _templates() -> Environment:
+    # Markdown, not HTML: names from data pass `plain`, and a filter is one line, which cannot end its block of code
+    loader = PackageLoader("semscale.tracking", ".")
+    environment = Environment(loader=loader, undefined=StrictUndefined, trim_blocks=True)
+    one_line = {"one_line": lambda text: " ".join(text.split())}
+    environment.filters |= {"plain": plain, "points": lambda share: f"{100 * float(share):.2f}", **one_line}
+    return environment
