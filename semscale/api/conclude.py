@@ -177,8 +177,7 @@ def plot(predictions: pd.DataFrame, *, title: str | None = None, margin: float =
         if not control:
             scale = "not shown" if found.critical_scale is None else found.critical_scale
             label += f": {found.trend}, critical scale {scale} [{found.critical_low}, {found.critical_high}]"
-        values = (found.steps[name] for name in ("accuracy", "band_low", "band_high"))
-        lines.append(CurveLine(label, curve.scales, *values, control=control))
+        lines.append(CurveLine.of(label, found.steps, control=control))
     common = " / ".join(same[name] for name in ("dataset", "model", "strategy") if name in same)
     return Plot(tuple(lines), title if title is not None else common)
 

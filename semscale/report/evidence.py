@@ -50,17 +50,13 @@ class Evidence:
     """Small tables of a run directory, each of which may be empty.
 
     Attributes:
-        flips: flips.parquet; images that are labelled right at one of scale 1 and `scale` and wrong at the other, the
-            surest first: ``direction`` (gained, lost), ``n`` (all of this direction), ``file``, ``true_class``,
-            ``before`` and ``after`` (the winning category).
-        thumbnails: thumbnails.parquet; ``dataset``, ``file``, ``picture`` (a JPEG).
-        winners: winners.parquet; per category ``share`` of the images that it wins at `scale`, and how many ``images``
-            that is, ``right`` ones, and ``gained`` and ``lost`` against scale 1.
-        confusions: confusions.parquet; images by ``true_class`` and ``predicted_class``, ``before`` and ``after``.
-        points: map.parquet; ``kind`` (image, category), ``label``, ``class``, ``x``, ``y`` and the ``variance`` that
-            the two axes hold.
-        quarantine: quarantine.csv; ``dataset``, ``file``, ``reason``.
-        categories: the category sets of each dataset and strategy.
+        flips: images that are labelled right at one of scale 1 and `scale` and wrong at the other, the surest first:
+            ``direction`` (gained, lost), ``n`` (all of this direction), the winning category ``before`` and ``after``.
+        thumbnails: ``picture``, a JPEG.
+        winners: per category ``share`` of the images that it wins at `scale`, and how many ``images`` that is,
+            ``right`` ones, and ``gained`` and ``lost`` against scale 1.
+        confusions: images by ``true_class`` and ``predicted_class``, ``before`` and ``after``.
+        points: map.parquet; ``kind`` (image, category), and the ``variance`` that the two axes hold.
         environment: environment.json with what the study file says of servers and seeds.
     """
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 from matplotlib import rc_context
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -28,6 +29,12 @@ class CurveLine:
     low: npt.ArrayLike
     high: npt.ArrayLike
     control: bool = field(default=False, kw_only=True)
+
+    @classmethod
+    def of(cls, label: str, steps: pd.DataFrame, *, control: bool = False) -> CurveLine:
+        """Return the line of a curve's rows of steps.parquet, with the band of all scales at once."""
+        values = (steps[name] for name in ("accuracy", "band_low", "band_high"))
+        return cls(label, steps["scale"].tolist(), *values, control=control)
 
 
 def curves_png(lines: Sequence[CurveLine], title: str) -> bytes:

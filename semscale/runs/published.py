@@ -31,14 +31,9 @@ _CONCLUSIONS = (
 class Replay:
     """Result of scoring again; accuracies in percent, changes in points, as such studies print them.
 
-    Attributes:
-        steps: a row per step, in the order of the ladder: dataset, family, n_categories, scale, n_images,
-            correct, accuracy, ci_low, ci_high (95 %, Wilson), published_accuracy, difference (accuracy less
-            published), usable, issue, unknown (predicted texts that were not offered, with their images).
-        curves: a row per curve, from its usable steps and the images that have a prediction at all of them:
-            dataset, family, n_images, n_steps, baseline, peak, peak_n_categories, peak_change, peak_p,
-            peak_change_corrected, final_change, critical_scale, critical_low, critical_high, trend. All None
-            after n_steps where no step is usable or no image has them all.
+    `steps` has a row per step, with its difference to the published accuracy and the `unknown` predicted texts that
+    were not offered, with their images; `curves` a row per curve, from its usable steps and the images that have a
+    prediction at all of them, with None for all conclusions where there are none.
     """
 
     steps: list[Row]

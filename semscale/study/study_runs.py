@@ -166,8 +166,7 @@ def _pictures(found: Conclusions) -> dict[str, bytes]:
         lines = []
         for row in curves.to_dict("records"):
             steps = rows_of(found.steps, tuple(row[name] for name in CURVE_KEY))
-            values = (steps[name] for name in ("accuracy", "band_low", "band_high"))
-            lines.append(CurveLine(row["strategy"], steps["scale"].tolist(), *values, control=row["role"] == "control"))
+            lines.append(CurveLine.of(row["strategy"], steps, control=row["role"] == "control"))
         title = [str(curves[name].iloc[0]) for name in several]
         pictures[f"curves-{slug(*title)}.png"] = curves_png(lines, ", ".join(title))
     return pictures

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from types import TracebackType
+from contextlib import AbstractContextManager
 from typing import Any
 
 from semscale.tracking.records import TrialRecord, create_trial, delete_double_runs, record_trial
@@ -22,18 +22,12 @@ _THREADS = 4
 _MOST_WAITING = 512
 
 
-class Recorder:
+class Recorder(AbstractContextManager["Recorder"]):
     """Records trials in threads of its own; a context manager, left when everything is recorded.
 
-    Args:
-        store: where to.
-        study_name: for the tag that filters by study.
-        known: key -> run of the study's trials that are there already.
-        advance: is called after every trial that was recorded.
-        note: says that the store is waited for.
-        patience: seconds to wait for a store that is away.
-
-    An error in the block lets it record what it was given, as far as the store answers; Ctrl-C does not.
+    `known` is key -> run of the study's trials that are there already; `advance` is called after every trial that was
+    recorded; `note` says that the store is waited for, up to `patience` seconds. An error in the block lets it record
+    what it was given, as far as the store answers; Ctrl-C does not.
     """
 
     def __init__(
@@ -53,12 +47,7 @@ class Recorder:
         self._done: dict[str, Future[str]] = {}
         self._error: BaseException | None = None
 
-    def __enter__(self) -> Recorder:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if error is not None:
             self._retry.give_up()
             if not isinstance(error, Exception):
@@ -73,11 +62,7 @@ class Recorder:
         self._done[trial.key] = self._pool.submit(self._record, trial)
 
     def run_ids(self) -> dict[str, str]:
-        """Wait until all trials that were put are recorded, and return their run ids by key.
-
-        Raises:
-            SemscaleError: the store does not take them, or was away for too long.
-        """
+        """Wait until all trials are recorded and return their run ids by key; raise what could not be recorded."""
         self._pool.shutdown(wait=True)
         self._raise_error()
         found = {key: future.result() for key, future in self._done.items()}

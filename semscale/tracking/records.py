@@ -86,14 +86,9 @@ def start_curve_run(
 
 @dataclass(frozen=True)
 class CurveRecord:
-    """Everything that the run of a curve holds.
+    """Everything that the run of a curve holds: its row of curves.parquet, its trials, its steps by rising scale.
 
-    Attributes:
-        row: the curve's row of curves.parquet.
-        trials: its rows of trials.parquet; the mean over orders is drawn.
-        steps: its rows of steps.parquet, by rising scale.
-        answer: its headline.
-        pictures: draws further figures, by file name; called only for a run that is not finished.
+    `pictures` draws further figures, by file name; it is called only for a run that is not finished.
     """
 
     row: Row
@@ -119,10 +114,8 @@ def finish_curve_run(client: Any, run: Any, record: CurveRecord) -> None:
     # at the last scale, so that the summary stands at the end of the UI's charts
     last = int(steps["scale"].max())
     metrics |= {(name, last): float(curve[name]) for name in _CURVE_METRICS if not pd.isna(curve[name])}
-    values = (steps[name] for name in ("accuracy", "band_low", "band_high"))
-    line = CurveLine(str(curve["strategy"]), steps["scale"].tolist(), *values)
     files = {
-        "curve.png": curves_png([line], f"{curve['dataset']}, {curve['model']}"),
+        "curve.png": curves_png([CurveLine.of(str(curve["strategy"]), steps)], f"{curve['dataset']}, {curve['model']}"),
         "trials.csv": trials.to_csv(index=False).encode(),
         "steps.csv": steps.to_csv(index=False).encode(),
         **record.pictures(),
@@ -139,16 +132,9 @@ def delete_double_runs(client: Any, store: TrackingStore, study_name: str, kind:
 
 @dataclass(frozen=True)
 class TrialRecord:
-    """Everything that the run of a trial holds.
+    """Everything that the run of a trial holds: its key, its curve's run id, its name, its row of trials.parquet.
 
-    Attributes:
-        key: the trial's key.
-        parent: run id of its curve.
-        name: what the UI shows.
-        row: the trial's row of trials.parquet.
-        class_accuracy: accuracy by class name; nan for a class without images.
-        files: artifact path -> content; ``categories.json`` is a table.
-        dataset: what it labels, known to MLflow from its curve.
+    Accuracy by class name is nan for a class without images; the dataset is known to MLflow from its curve.
     """
 
     key: str

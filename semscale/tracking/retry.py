@@ -28,15 +28,9 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 class RetryPolicy:
-    """Repeats calls to the tracking store until they succeed, says that it waits, and gives up after a while.
+    """Repeats calls to the tracking store until they succeed, notes that it waits, and gives up after so many seconds.
 
-    Args:
-        uri: of the store, for messages.
-        note: says a line.
-        seconds: how long a single call may be repeated.
-
-    Attributes:
-        repeated: whether any call had to be repeated, so that the store may have more than was told.
+    `repeated` tells whether any call had to be repeated, so that the store may have more than was told.
     """
 
     def __init__(self, uri: str, note: Note, seconds: float = 300.0) -> None:
@@ -58,11 +52,7 @@ class RetryPolicy:
         self._stop.set()
 
     def call(self, work: Callable[..., T], *args: Any, **kwargs: Any) -> T:
-        """Return what ``work(*args, **kwargs)`` returns, once it succeeds.
-
-        Raises:
-            SemscaleError: the store does not take it, or is away for too long.
-        """
+        """Return ``work(*args, **kwargs)``, once it succeeds; SemscaleError if the store refuses or stays away."""
         start = time.monotonic()
         try:
             return self._retrying(work, *args, **kwargs)

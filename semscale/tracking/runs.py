@@ -34,14 +34,9 @@ class RunContent:
 
 @dataclass(frozen=True)
 class DatasetUsed:
-    """The images that a run labels.
+    """The images that a run labels; the digest changes with any image, file name or class, the source has no password.
 
-    Attributes:
-        name: the dataset's name.
-        digest: changes with any image, file name, class or class name; MLflow keeps 36 characters of it.
-        source_type: what kind of place it is from: bundled, folder, zip, hf, ...
-        source: where it is from, without passwords.
-        n_images, n_classes: how many are used.
+    `source_type` is `bundled`, `folder`, `zip`, `hf`, ...
     """
 
     name: str
