@@ -17,7 +17,7 @@ from semscale.analysis.intervals import wilson_interval
 from semscale.categories.registry import control_names
 from semscale.errors import SemscaleError
 from semscale.report.answers import CURVE
-from semscale.report.figures import CurveLine, curves_png, curves_svg
+from semscale.report.figures import CurveLine, curves_figure, curves_png
 
 
 @dataclass(frozen=True)
@@ -38,12 +38,9 @@ class Plot:
     title: str
 
     def save(self, path: str | Path) -> Path:
-        """Write it as .svg, or else as PNG."""
+        """Write it in the format that the path ends with: .png, .svg, .pdf, ..."""
         path = Path(path)
-        if path.suffix == ".svg":
-            path.write_text(curves_svg(self.lines, self.title), encoding="utf-8")
-        else:
-            path.write_bytes(self._repr_png_())
+        curves_figure(self.lines, self.title).savefig(path, format=path.suffix[1:] or "png")
         return path
 
     def __repr__(self) -> str:

@@ -1,4 +1,4 @@
-"""Figures as PNG or SVG, drawn without pyplot so that nothing is kept between calls."""
+"""Figures of curves and confusion matrices, drawn without pyplot so that nothing is kept between calls."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from matplotlib import rc_context
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -39,17 +38,7 @@ class CurveLine:
 
 def curves_png(lines: Sequence[CurveLine], title: str) -> bytes:
     """Draw accuracy against scale, with the 95 % intervals as bands."""
-    return _png(_curves(lines, title))
-
-
-def curves_svg(lines: Sequence[CurveLine], title: str) -> str:
-    """Draw accuracy against scale as an SVG element that can stand inside an HTML page."""
-    buffer = io.StringIO()
-    # without a date and with a salt of its own the same curves give the same bytes
-    with rc_context({"svg.hashsalt": title}):
-        _curves(lines, title).savefig(buffer, format="svg", metadata={"Date": None})
-    text = buffer.getvalue()
-    return text[text.index("<svg") :]
+    return _png(curves_figure(lines, title))
 
 
 def confusion_png(
@@ -82,7 +71,8 @@ def confusion_png(
     return _png(figure)
 
 
-def _curves(lines: Sequence[CurveLine], title: str) -> Figure:
+def curves_figure(lines: Sequence[CurveLine], title: str) -> Figure:
+    """Return the figure of accuracy against scale, with the intervals as bands."""
     figure = Figure(figsize=(6.4, 4.0), dpi=100, layout="tight")
     axes = figure.subplots()
     for index, line in enumerate(lines):

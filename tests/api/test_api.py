@@ -95,7 +95,7 @@ def test_plots_are_pictures(predictions: pd.DataFrame, tmp_path: Path) -> None:
     plot = semscale.plot(predictions)
     assert plot.save(tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
     picture = plot.save(tmp_path / "curves.svg").read_text(encoding="utf-8")
-    assert picture.startswith("<svg")
+    assert "<svg" in picture
     assert plot.title == "digits / semscale-mini"
     assert "critical scale" in plot.lines[0].label
 

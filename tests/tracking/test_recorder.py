@@ -16,7 +16,7 @@ from semscale.errors import SemscaleError
 from semscale.tracking.recorder import Recorder
 from semscale.tracking.records import TrialRecord, create_trial, known_trials
 from semscale.tracking.runs import is_finished
-from semscale.tracking.store import TrackingStore, open_store
+from semscale.tracking.store import TrackingStore
 
 NUMBERS = ("accuracy", "ci_low", "ci_high", "top5", "macro_f1", "balanced_accuracy", "calibration_error")
 COUNTS = ("n_correct", "n_categories", "n_images", "n_classes")
@@ -28,11 +28,6 @@ def trial(number: int) -> TrialRecord:
     row |= {"aggregation": "max", "gained": 3, "lost": 1}
     accuracy = {"one": 0.5, "two": float("nan")}
     return TrialRecord(f"study/curve/s={number}", "parent", f"s={number}", row, accuracy, {"a.txt": b"text"})
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> TrackingStore:
-    return open_store(None, "semscale", tmp_path)
 
 
 @pytest.fixture
@@ -66,7 +61,7 @@ def test_trials_are_recorded_once_each_and_found_again(store: TrackingStore, rec
 
 
 @pytest.mark.faults
-def test_a_locked_database_is_waited_for(store: TrackingStore, tmp_path: Path) -> None:
+def test_a_locked_database_is_waited_for(store: TrackingStore, folder: Path) -> None:
     spoken = threading.Event()
     lines: list[str] = []
 
@@ -75,7 +70,7 @@ def test_a_locked_database_is_waited_for(store: TrackingStore, tmp_path: Path) -
         spoken.set()
 
     hasty = replace(store, uri=f"{store.uri}?timeout=1")  # seconds that sqlite itself waits; 20 otherwise
-    locked = closing(sqlite3.connect(tmp_path / "mlflow.db", isolation_level=None))
+    locked = closing(sqlite3.connect(folder / "mlflow.db", isolation_level=None))
     with locked as other, Recorder(hasty, "study", {}, lambda: None, note) as waiting:
         other.execute("BEGIN EXCLUSIVE")
         waiting.put(trial(1))

@@ -2,31 +2,39 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import sqlite3
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from semscale.errors import SemscaleError
-from semscale.tracking.runs import RunContent, complete_run, find_or_create_run, find_runs, is_finished, metric_name
+from semscale.tracking.runs import (
+    DatasetUsed,
+    RunContent,
+    complete_run,
+    find_or_create_run,
+    find_runs,
+    is_finished,
+    log_datasets,
+    metric_name,
+)
 from semscale.tracking.store import TrackingStore, open_store
 
+DIGITS = DatasetUsed("digits", "ab" * 32, "bundled", "digits", 896, 10)
 POINTS = {("accuracy", 1): 0.5, ("accuracy", 2): 0.75, ("top5", 1): 1.0}
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> TrackingStore:
-    return open_store(None, "semscale", tmp_path)
-
-
-def test_store_is_kept_beside_the_runs_with_write_ahead_log(store: TrackingStore, tmp_path: Path) -> None:
-    with closing(sqlite3.connect(tmp_path / "mlflow.db")) as connection:
+def test_store_is_kept_beside_the_runs_with_write_ahead_log(store: TrackingStore, folder: Path) -> None:
+    with closing(sqlite3.connect(folder / "mlflow.db")) as connection:
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
-    assert open_store(None, "semscale", tmp_path) == store
+    assert open_store(None, store.experiment, folder) == store
     client = store.client()
-    assert client.get_experiment(store.experiment_id).artifact_location == (tmp_path / "mlartifacts").as_uri()
+    assert client.get_experiment(store.experiment_id).artifact_location == (folder / "mlartifacts").as_uri()
 
 
 def test_a_key_finds_its_run_again(store: TrackingStore) -> None:
@@ -89,16 +97,16 @@ def _write(store: TrackingStore, number: int) -> None:
         complete_run(client, run, RunContent({"i": i}, POINTS, {"x.txt": b"x"}))
 
 
-def test_four_processes_write_side_by_side(store: TrackingStore) -> None:
+def test_processes_write_side_by_side(store: TrackingStore) -> None:
     context = multiprocessing.get_context("spawn")
-    workers = [context.Process(target=_write, args=(store, number)) for number in range(4)]
+    workers = [context.Process(target=_write, args=(store, number)) for number in range(2)]
     for worker in workers:
         worker.start()
     for worker in workers:
         worker.join(120)
-    assert [worker.exitcode for worker in workers] == [0, 0, 0, 0]
+    assert [worker.exitcode for worker in workers] == [0, 0]
     runs = store.client().search_runs([store.experiment_id], "tags.kind = 'trial'")
-    assert len(runs) == 16
+    assert len(runs) == 8
     assert all(is_finished(run) for run in runs)
 
 
@@ -113,3 +121,32 @@ def test_a_store_that_cannot_be_opened_is_a_user_error_without_password(tmp_path
     with pytest.raises(SemscaleError) as caught:
         open_store("nonsense://ann:secret@nowhere/x", "semscale", tmp_path)
     assert "secret" not in str(caught.value)
+
+
+def test_a_dataset_is_an_input_once(store: TrackingStore) -> None:
+    client = store.client()
+    made = find_or_create_run(client, store.experiment_id, "k", name="n", tags={})
+    for _ in range(2):
+        log_datasets(client, made, [DIGITS, replace(DIGITS, name="shapes")])
+    found = find_or_create_run(client, store.experiment_id, "k", name="n", tags={})
+    log_datasets(client, found, [DIGITS])
+    used = {one.dataset.name: one for one in client.get_run(made.info.run_id).inputs.dataset_inputs}
+    assert set(used) == {"digits", "shapes"}
+    dataset = used["digits"].dataset
+    assert dataset.digest == ("ab" * 32)[:36]
+    assert json.loads(dataset.source) == {"spec": "digits"}
+    assert json.loads(dataset.profile) == {"images": 896, "classes": 10, "source": "digits"}
+    assert [(tag.key, tag.value) for tag in used["digits"].tags] == [("mlflow.data.context", "evaluation")]
+
+
+def test_several_that_write_the_same_new_dataset_at_once(store: TrackingStore) -> None:
+    client = store.client()
+    runs = [find_or_create_run(client, store.experiment_id, str(i), name="n", tags={}) for i in range(4)]
+    clients = [store.client() for _ in runs]
+    with ThreadPoolExecutor(len(runs)) as pool:
+        for number in range(10):
+            dataset = replace(DIGITS, digest=str(number))
+            list(pool.map(lambda client, run, used=dataset: log_datasets(client, run, [used]), clients, runs))
+    for run in runs:
+        inputs = client.get_run(run.info.run_id).inputs.dataset_inputs
+        assert sorted(one.dataset.digest for one in inputs) == [str(number) for number in range(10)]

@@ -1,0 +1,19 @@
+"""One database for all tests of MLflow, since making one takes seconds; each test has an experiment of its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from semscale.tracking.store import TrackingStore, open_store
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("tracking")
+
+
+@pytest.fixture
+def store(folder: Path, request: pytest.FixtureRequest) -> TrackingStore:
+    return open_store(None, request.node.name, folder)
