@@ -38,10 +38,6 @@ class TooManyBadImagesError(SemscaleError):
             hint="mend or remove them (semscale datasets check lists them all), or raise max_bad_fraction",
         )
 
-    def rows(self) -> list[tuple[str, str, str]]:
-        """Return dataset, file and reason of the images."""
-        return [(self.dataset, file, reason) for file, reason in self.quarantine.items()]
-
 
 def check_bad(dataset: Dataset, quarantine: Mapping[str, str], most: int | None) -> None:
     """Raise TooManyBadImagesError when more images than `most` cannot be used; None allows any number."""

@@ -63,20 +63,21 @@ class EncodedModel:
     texts_sent: int
     work: pd.DataFrame
 
-    def quarantine(self) -> list[tuple[str, str, str]]:
-        """Return dataset, file and reason of the images that cannot be used."""
-        found = [(arm.arm.dataset.name, arm.images.quarantine) for arm in self.arms]
-        return [(name, file, reason) for name, images in found for file, reason in images.items()]
 
-
-def encode_model(study: StudyConfig, arms: Sequence[Arm], encoder: Encoder, report: Reporter) -> EncodedModel:
-    """Encode what is not in the store yet."""
+def encode_model(arms: Sequence[Arm], encoder: Encoder, directory: RunDirectory, report: Reporter) -> EncodedModel:
+    """Encode what is not in the store yet; images that cannot be used go to the quarantine of the run directory."""
     encoded = []
     for arm in arms:
         dataset, name = arm.dataset, arm.dataset.name
-        most_bad = math.floor(study.max_bad_fraction * (len(dataset.samples) + len(dataset.rejected)))
-        with report.stage(f"encoding {name}", len(dataset.samples), "images") as advance:
-            images = encoder.encode_images(dataset, advance, most_bad)
+        n_images = len(dataset.samples) + len(dataset.rejected)
+        most_bad = math.floor(directory.study.max_bad_fraction * n_images)
+        try:
+            with report.stage(f"encoding {name}", len(dataset.samples), "images") as advance:
+                images = encoder.encode_images(dataset, advance, most_bad)
+        except TooManyBadImagesError as error:
+            directory.quarantine(name, error.quarantine)
+            raise
+        directory.quarantine(name, images.quarantine)
         if images.quarantine:
             report.note(f"{name}: {len(images.quarantine)} images cannot be used, see quarantine.csv")
         for line in duplicate_notes(dataset.samples.pick(images.positions), images.keys):
@@ -134,21 +135,13 @@ def encode_study(
     store = embedding_store(study.store)
     arms = make_arms(study, report) if arms is None else arms
     encoded: list[EncodedModel] = []
-    quarantine: list[tuple[str, str, str]] = []
     with RunDirectory(out_of(study, out), study) as directory, ExitStack() as stack:
         write_ladders(arms, directory, report)
         if study.encoder == "server":
             connect(study, store, report, stack)
         for model in study.models:
-            try:
-                with open_encoder(study, model, store, report, directory.path / "logs") as encoder:
-                    encoded.append(encode_model(study, arms, encoder, report))
-            except TooManyBadImagesError as error:
-                directory.write_quarantine([*quarantine, *error.rows()])
-                raise
-            quarantine += encoded[-1].quarantine()
-            directory.write_quarantine(quarantine)
+            with open_encoder(study, model, store, report, directory.path / "logs") as encoder:
+                encoded.append(encode_model(arms, encoder, directory, report))
         work = write_work(directory, encoded)
     images_sent, texts_sent = sum(one.images_sent for one in encoded), sum(one.texts_sent for one in encoded)
-    quarantined = len({row[:2] for row in quarantine})
-    return EncodeResult(directory.folder, store, images_sent, texts_sent, quarantined, work)
+    return EncodeResult(directory.folder, store, images_sent, texts_sent, directory.n_quarantined, work)

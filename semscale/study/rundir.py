@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -67,6 +67,8 @@ class RunDirectory(AbstractContextManager["RunDirectory"]):
         self.folder = Folder.of(where)
         self.path = self.folder.local
         self.study = study
+        self.n_quarantined = 0
+        self._quarantine: list[tuple[str, str, str]] = []
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock = (self.path / ".lock").open("ab")
@@ -137,10 +139,12 @@ class RunDirectory(AbstractContextManager["RunDirectory"]):
         """Write the category sets of one dataset, strategy and order."""
         return self.write(f"ladders/{slug(ladder.dataset, ladder.strategy, ladder.order)}.json", ladder.to_bytes())
 
-    def write_quarantine(self, rows: Sequence[tuple[str, str, str]]) -> Path:
-        """Write the images that are out of all arms: dataset, file, reason."""
-        table = pd.DataFrame(rows, columns=["dataset", "file", "reason"]).drop_duplicates()
-        return self.write("quarantine.csv", table.to_csv(index=False).encode())
+    def quarantine(self, dataset: str, reasons: Mapping[str, str]) -> None:
+        """Write down images that are out of all arms, file -> reason; a file counts once whatever its reasons are."""
+        self._quarantine += [(dataset, file, reason) for file, reason in reasons.items()]
+        self.n_quarantined = len({row[:2] for row in self._quarantine})
+        table = pd.DataFrame(self._quarantine, columns=["dataset", "file", "reason"]).drop_duplicates()
+        self.write("quarantine.csv", table.to_csv(index=False).encode())
 
 
 def study_file(run: str) -> Path:

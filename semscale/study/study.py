@@ -11,7 +11,6 @@ import pandas as pd
 
 from semscale.config import StudyConfig
 from semscale.encoding.folder import Folder, embedding_store
-from semscale.encoding.image_outcomes import TooManyBadImagesError
 from semscale.encoding.store import LostRowsError
 from semscale.errors import SemscaleError
 from semscale.study.arms import Arm, make_arms, write_ladders
@@ -119,16 +118,14 @@ def sweep(
         connect(study, store, report, stack)
         choose_placement(study.scoring.device)  # a cluster without the GPUs that are asked for is refused at once
         scored, encoded = _encode_and_score(context, stored)
-        # an image that no model could use is one image
-        quarantined = len({row[:2] for model in encoded for row in model.quarantine()})
-        trials, conclusions = _try_and_conclude(context, scored, encoded, quarantined)
+        trials, conclusions = _try_and_conclude(context, scored, encoded)
         return SweepResult(
             folder=directory.folder,
             trials=trials,
             conclusions=conclusions,
             images_sent=sum(model.images_sent for model in encoded),
             texts_sent=sum(model.texts_sent for model in encoded),
-            quarantined=quarantined,
+            quarantined=directory.n_quarantined,
             ui_command=tracking.ui_command(None if directory.folder.is_remote else directory.path),
             work=write_work(directory, encoded),
         )
@@ -137,17 +134,10 @@ def sweep(
 def _encode_and_score(context: StudyContext, stored: bool) -> tuple[list[ScoredLadder], list[EncodedModel]]:
     scored: list[ScoredLadder] = []
     encoded: list[EncodedModel] = []
-    quarantine: list[tuple[str, str, str]] = []
     for model in context.study.models:
-        try:
-            ladders, attempts = _encode_and_score_model(context, model, stored)
-        except TooManyBadImagesError as error:
-            context.directory.write_quarantine([*quarantine, *error.rows()])
-            raise
+        ladders, attempts = _encode_and_score_model(context, model, stored)
         scored += ladders
         encoded += attempts
-        quarantine += attempts[-1].quarantine()
-        context.directory.write_quarantine(quarantine)
     return scored, encoded
 
 
@@ -162,7 +152,7 @@ def _encode_and_score_model(
         try:
             logs = context.directory.path / "logs"
             with open_encoder(study, model, context.store, report, logs, stored) as encoder:
-                attempts.append(encode_model(study, context.arms, encoder, report))
+                attempts.append(encode_model(context.arms, encoder, context.directory, report))
             return _score_model(context, model, attempts[-1]), attempts
         except LostRowsError as error:
             failures += 1
@@ -191,7 +181,7 @@ def _score_model(context: StudyContext, model: str, encoded: EncodedModel) -> li
 
 
 def _try_and_conclude(
-    context: StudyContext, scored: Sequence[ScoredLadder], encoded: Sequence[EncodedModel], quarantined: int
+    context: StudyContext, scored: Sequence[ScoredLadder], encoded: Sequence[EncodedModel]
 ) -> tuple[pd.DataFrame, Conclusions]:
     """Run the trials and draw the conclusions; returns trials.parquet and the tables of stage 4."""
     study, directory, report = context.study, context.directory, context.report
@@ -204,5 +194,6 @@ def _try_and_conclude(
         runs.finish_curves(trials, conclusions, advance)
     with report.stage("writing tables and report"):
         artifacts = write_results(directory, trials, conclusions, scored, encoded)
-        runs.finish(trials, conclusions, quarantined, {file: directory.written(file) for file in artifacts})
+        files = {file: directory.written(file) for file in artifacts}
+        runs.finish(trials, conclusions, directory.n_quarantined, files)
     return trials, conclusions
