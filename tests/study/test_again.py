@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pytest
@@ -38,14 +37,22 @@ def first(study: StudyConfig, place: Path) -> SweepResult:
     return sweep(study, place / "runs" / "first", Quiet())
 
 
-def trial_runs(place: Path) -> list[Any]:
-    client = MlflowClient(tracking_uri=f"sqlite:///{place / 'runs' / 'mlflow.db'}")
+@pytest.fixture(scope="module")
+def client(place: Path) -> MlflowClient:
+    return MlflowClient(tracking_uri=f"sqlite:///{place / 'runs' / 'mlflow.db'}")
+
+
+def trial_runs(client: MlflowClient) -> set[str]:
     experiment = client.get_experiment_by_name("semscale").experiment_id
-    return list(client.search_runs([experiment], "tags.kind = 'trial'"))
+    return {run.info.run_id for run in client.search_runs([experiment], "tags.kind = 'trial'")}
+
+
+def numbers(result: SweepResult) -> pd.DataFrame:
+    return result.trials.drop(columns="mlflow_run_id")
 
 
 def test_a_study_that_is_done_starts_no_server_and_gives_the_same(
-    first: SweepResult, study: StudyConfig, place: Path
+    first: SweepResult, study: StudyConfig, client: MlflowClient
 ) -> None:
     log = first.directory / "logs" / "clip-server.log"
     assert "ready at" in log.read_text()
@@ -55,19 +62,18 @@ def test_a_study_that_is_done_starts_no_server_and_gives_the_same(
     assert (again.images_sent, again.texts_sent) == (0, 0)
     pd.testing.assert_frame_equal(again.trials, first.trials)
     pd.testing.assert_frame_equal(again.curves, first.curves)
-    assert len(trial_runs(place)) == STEPS
+    assert trial_runs(client) == set(first.trials["mlflow_run_id"])
 
 
-def test_only_trials_that_are_missing_are_recorded(first: SweepResult, study: StudyConfig, place: Path) -> None:
-    client = MlflowClient(tracking_uri=f"sqlite:///{place / 'runs' / 'mlflow.db'}")
+def test_only_trials_that_are_missing_are_recorded(
+    first: SweepResult, study: StudyConfig, client: MlflowClient
+) -> None:
     client.delete_run(first.trials["mlflow_run_id"][1])
     again = sweep(study, first.directory, Quiet())
     same = again.trials["mlflow_run_id"] == first.trials["mlflow_run_id"]
     assert same.tolist() == [True, False, True]
-    runs = trial_runs(place)
-    assert {run.info.run_id for run in runs} == set(again.trials["mlflow_run_id"])
-    columns = [name for name in first.trials.columns if name != "mlflow_run_id"]
-    pd.testing.assert_frame_equal(again.trials[columns], first.trials[columns])
+    assert trial_runs(client) == set(again.trials["mlflow_run_id"])
+    pd.testing.assert_frame_equal(numbers(again), numbers(first))
 
 
 def test_a_lost_part_of_the_store_starts_the_server_and_is_sent_again(
@@ -81,8 +87,7 @@ def test_a_lost_part_of_the_store_starts_the_server_and_is_sent_again(
     assert log.exists()
     assert again.images_sent > 0
     assert again.texts_sent == 0
-    columns = [name for name in first.trials.columns if name != "mlflow_run_id"]
-    pd.testing.assert_frame_equal(again.trials[columns], first.trials[columns])
+    pd.testing.assert_frame_equal(numbers(again), numbers(first))
 
 
 def test_a_wrong_note_about_the_model_is_refused_by_its_server_and_then_gone(
