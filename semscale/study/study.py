@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -17,12 +19,13 @@ from semscale.study.arms import Arm, make_arms, write_ladders
 from semscale.study.backends import open_encoder
 from semscale.study.cluster import connect
 from semscale.study.conclude import Conclusions, conclude_study
-from semscale.study.context import StudyContext
 from semscale.study.encode import EncodedModel, encode_model, write_work
+from semscale.study.evaluate import Evaluated, evaluate_trial
 from semscale.study.progress import Reporter
 from semscale.study.results import write_results
 from semscale.study.rundir import RunDirectory, out_of
 from semscale.study.score import (
+    LadderKey,
     RescoreCounts,
     ScoredLadder,
     check_device,
@@ -30,9 +33,9 @@ from semscale.study.score import (
     curve_path_parts,
     score_arm,
 )
-from semscale.study.study_runs import StudyRuns
-from semscale.study.trials import run_trials
+from semscale.study.study_runs import StudyContext, StudyRuns
 from semscale.text import slug
+from semscale.tracking.recorder import Recorder
 from semscale.tracking.store import open_store
 
 # a disk that damages what was just written is no place for a store
@@ -180,6 +183,47 @@ def _score_model(context: StudyContext, model: str, encoded: EncodedModel) -> li
     return scored
 
 
+def _run_trials(context: StudyContext, ladders: Sequence[ScoredLadder], runs: StudyRuns) -> pd.DataFrame:
+    """Run the trials and return trials.parquet: one row per trial, by curve and rising scale.
+
+    They are a Ray Tune grid (:mod:`semscale.study.grid`), unless an earlier sweep has recorded all of them.
+    """
+    by_key: dict[LadderKey, ScoredLadder] = {scored.key: scored for scored in ladders}
+    trials = [(scored.key, k) for scored in ladders for k in range(len(scored.flat.scales))]
+    recorded = {trial: run_id for trial in trials if (run_id := runs.recorded(by_key[trial[0]], trial[1]))}
+    rows: dict[tuple[LadderKey, int], dict[str, Any]] = {}
+    done = count(1)
+    with context.report.stage("trials", len(trials), "trials") as stage:
+
+        def advance() -> None:
+            stage(next(done), len(trials))
+
+        def take(evaluated: Evaluated) -> None:
+            trial = evaluated.ladder, evaluated.k
+            if trial in rows:
+                return  # repeated after its worker was lost
+            rows[trial] = evaluated.row
+            if trial in recorded:
+                advance()
+            else:
+                recorder.put(runs.record(by_key[evaluated.ladder], evaluated))
+
+        with Recorder(runs.tracking, runs.name, runs.known, advance, context.report.note) as recorder:
+            if len(recorded) == len(trials):
+                # nothing to record: workers would take longer to start than all of it takes here
+                for key, k in trials:
+                    take(evaluate_trial(by_key[key], k, with_files=False))
+            else:
+                from semscale.study.grid import run_grid  # imports Ray Tune
+
+                with_files = {trial: trial not in recorded for trial in trials}
+                run_grid(ladders, with_files, context.directory.path, take)
+        run_ids = recorder.run_ids()
+    for (key, k), row in rows.items():
+        row["mlflow_run_id"] = recorded.get((key, k)) or run_ids[runs.trial_key(by_key[key], k)]
+    return pd.DataFrame([rows[trial] for trial in trials])
+
+
 def _try_and_conclude(
     context: StudyContext, scored: Sequence[ScoredLadder], encoded: Sequence[EncodedModel]
 ) -> tuple[pd.DataFrame, Conclusions]:
@@ -187,7 +231,7 @@ def _try_and_conclude(
     study, directory, report = context.study, context.directory, context.report
     # everything that workers write under exists before the first worker starts
     runs = StudyRuns(context, scored, encoded)
-    trials = run_trials(scored, runs, directory.path, report)
+    trials = _run_trials(context, scored, runs)
     with report.stage("concluding", len(runs.curves), "curves") as advance:
         run_ids = {key: curve.run_id for key, curve in runs.curves.items()}
         conclusions = conclude_study(scored, context.arms, study.margin / 100, run_ids)

@@ -13,14 +13,16 @@ import pandas as pd
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 
 from semscale.config import StudyConfig
+from semscale.encoding.folder import Folder
 from semscale.redact import shown
 from semscale.report.answers import Answer, answer
 from semscale.report.figures import CurveLine, confusion_png, curves_png
+from semscale.study.arms import Arm
 from semscale.study.conclude import Conclusions
-from semscale.study.context import StudyContext
 from semscale.study.encode import EncodedArm, EncodedModel
 from semscale.study.evaluate import Evaluated, trial_name
-from semscale.study.rundir import CURVE_KEY, rows_of
+from semscale.study.progress import Reporter
+from semscale.study.rundir import CURVE_KEY, RunDirectory, rows_of
 from semscale.study.score import CurveKey, ScoredLadder, curve_path_parts
 from semscale.text import slug
 from semscale.tracking.descriptions import describe_study
@@ -36,6 +38,19 @@ from semscale.tracking.records import (
 )
 from semscale.tracking.retry import RetryPolicy
 from semscale.tracking.runs import DatasetUsed, RunContent, is_finished
+from semscale.tracking.store import TrackingStore
+
+
+@dataclass(frozen=True)
+class StudyContext:
+    """A study under way: its datasets with their ladders, the embedding store, where results go, and the progress."""
+
+    study: StudyConfig
+    arms: Sequence[Arm]
+    store: Folder
+    directory: RunDirectory
+    report: Reporter
+    tracking: TrackingStore
 
 
 @dataclass(frozen=True)
@@ -81,13 +96,9 @@ class StudyRuns:
         run = self._retry.call(start_curve_run, self._client, self._run, key, title, ladder.columns, dataset)
         return CurveRun(run, key, title, ladder)
 
-    def curve(self, scored: ScoredLadder) -> CurveRun:
-        """Return the run of a ladder's curve."""
-        return self.curves[scored.curve]
-
     def trial_key(self, scored: ScoredLadder, k: int) -> str:
         """Return the key under which MLflow has the trial of step k."""
-        return f"{self.curve(scored).key}/o={scored.order}/s={scored.flat.scales[k]}"
+        return f"{self.curves[scored.curve].key}/o={scored.order}/s={scored.flat.scales[k]}"
 
     def recorded(self, scored: ScoredLadder, k: int) -> str | None:
         """Return the run id of step k's trial if an earlier sweep has completed it."""
@@ -96,7 +107,7 @@ class StudyRuns:
 
     def record(self, scored: ScoredLadder, trial: Evaluated) -> TrialRecord:
         """Return what is to be recorded of an evaluated trial."""
-        curve, key = self.curve(scored), self.trial_key(scored, trial.k)
+        curve, key = self.curves[scored.curve], self.trial_key(scored, trial.k)
         name, dataset = trial_name(curve.title, trial.row), self._datasets.get((scored.dataset, scored.model))
         return TrialRecord(key, curve.run_id, name, trial.row, trial.class_accuracy, trial.files, dataset)
 
