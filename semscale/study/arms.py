@@ -14,6 +14,7 @@ from semscale.datasets.registry import load_dataset
 from semscale.errors import SemscaleError
 from semscale.study.progress import Quiet, Reporter
 from semscale.study.rundir import RunDirectory
+from semscale.text import slug
 
 Ladders = tuple[Ladder, ...]
 
@@ -89,7 +90,8 @@ def write_ladders(arms: Sequence[Arm], directory: RunDirectory, report: Reporter
     """Write the ladders of a study into its run directory, and show the notes on its datasets and ladders."""
     for arm in arms:
         for ladder in arm.ladders:
-            directory.write_ladder(ladder)
+            name = slug(ladder.dataset, ladder.strategy, ladder.order)
+            directory.write(f"ladders/{name}.json", ladder.to_bytes())
             for note in ladder.notes:
                 report.note(f"{ladder.dataset} x {ladder.strategy}: {note}")
         for note in arm.dataset.notes:

@@ -81,7 +81,7 @@ def _curve_row(mine: Sequence[ScoredLadder], arms: Sequence[Arm], summary: Curve
         "n_classes": len(first.ladder.classes),
         **summary.columns(),
         "ceiling": float(np.mean([scored.scores.ceiling[:, -1].mean() for scored in mine])),
-        "role": "control" if (first.dataset, first.strategy) in controls else "strategy",
+        "role": "control" if (first.ladder.dataset, first.ladder.strategy) in controls else "strategy",
         "mlflow_run_id": run_id,
     }
 

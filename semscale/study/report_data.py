@@ -53,7 +53,7 @@ def collect_report_data(
     flips = concatenate(_flips(ladder, k) for ladder, k in shown)
     by_model: dict[tuple[str, str], ScoredLadder] = {}
     for ladder in first.values():
-        by_model.setdefault((ladder.dataset, ladder.model), ladder)
+        by_model.setdefault((ladder.ladder.dataset, ladder.model), ladder)
     tables = {
         "flips": flips.drop(columns="row", errors="ignore"),
         "winners": concatenate(_winners(ladder, k) for ladder, k in shown),
@@ -204,9 +204,9 @@ def _map_of(ladder: ScoredLadder) -> pd.DataFrame:
     points = np.concatenate([of_images, of_texts])
     return pd.DataFrame(
         {
-            "dataset": ladder.dataset,
+            "dataset": ladder.ladder.dataset,
             "model": ladder.model,
-            "strategy": ladder.strategy,
+            "strategy": ladder.ladder.strategy,
             "kind": ["image"] * len(rows) + ["category"] * m,
             "label": [*(ladder.files[row] for row in rows), *ladder.flat.texts[:m]],
             "class": [*classes[ladder.true_class[rows]], *classes[ladder.flat.class_index[:m]]],

@@ -50,7 +50,8 @@ def write_results(
     for name, table in (tables | collect_report_data(scored, encoded, found.curves)).items():
         directory.write_table(name, table)
     directory.write("environment.json", json.dumps(_environment_of(encoded), indent=1).encode())
-    ladders = {(one.dataset, one.strategy): one.ladder for one in scored if one.order == study.orders[0]}
+    first = [one.ladder for one in scored if one.ladder.order == study.orders[0]]
+    ladders = {(ladder.dataset, ladder.strategy): ladder for ladder in first}
     evidence = read_evidence(directory.path, study, list(ladders.values()))
     report = RunTables(trials, found.curves, found.steps, found.controls, found.across)
     try:

@@ -11,12 +11,10 @@ from typing import Any
 
 import pandas as pd
 
-from semscale.categories.ladder import Ladder
 from semscale.config import StudyConfig
 from semscale.encoding.folder import Folder
 from semscale.errors import SemscaleError, cannot_write
 from semscale.files import atomic_write, take_lock
-from semscale.text import slug
 
 # what identifies a curve; with `order` a scored ladder, and with `scale` a trial
 CURVE_KEY = ("dataset", "model", "strategy", "aggregation")
@@ -72,15 +70,13 @@ class RunDirectory(AbstractContextManager["RunDirectory"]):
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock = (self.path / ".lock").open("ab")
+            try:
+                self._claim()
+            except BaseException:
+                self._lock.close()
+                raise
         except OSError as error:
             raise self.unwritable(error) from error
-        try:
-            self._claim()
-        except BaseException as error:
-            self._lock.close()
-            if isinstance(error, OSError):
-                raise self.unwritable(error) from error
-            raise
 
     def __exit__(self, *error: object) -> None:
         self._lock.close()
@@ -114,16 +110,14 @@ class RunDirectory(AbstractContextManager["RunDirectory"]):
         hint = "free some space, or choose another --out; the same command goes on with what is stored"
         return cannot_write("the run directory", self.path, error, hint=hint)
 
-    def write(self, name: str, content: bytes) -> Path:
+    def write(self, name: str, content: bytes) -> None:
         """Write a file of the run directory; a reader sees the old or the new one, never half of it."""
-        target = self.path / name
         try:
-            with atomic_write(target) as partial:
+            with atomic_write(self.path / name) as partial:
                 partial.write_bytes(content)
         except OSError as error:
             raise self.unwritable(error) from error
         self.folder.push(name)
-        return target
 
     def written(self, name: str) -> bytes:
         """Return a file that another part has written whole into :attr:`path`, and keep it where the others are."""
@@ -131,13 +125,9 @@ class RunDirectory(AbstractContextManager["RunDirectory"]):
         self.folder.push(name)
         return content
 
-    def write_table(self, name: str, table: pd.DataFrame) -> Path:
+    def write_table(self, name: str, table: pd.DataFrame) -> None:
         """Write a table as Parquet."""
-        return self.write(name, table.to_parquet(index=False))
-
-    def write_ladder(self, ladder: Ladder) -> Path:
-        """Write the category sets of one dataset, strategy and order."""
-        return self.write(f"ladders/{slug(ladder.dataset, ladder.strategy, ladder.order)}.json", ladder.to_bytes())
+        self.write(name, table.to_parquet(index=False))
 
     def quarantine(self, dataset: str, reasons: Mapping[str, str]) -> None:
         """Write down images that are out of all arms, file -> reason; a file counts once whatever its reasons are."""

@@ -43,16 +43,13 @@ _SMALL = 5_000_000_000
 
 @dataclass(frozen=True)
 class ScoredLadder:
-    """Predictions of one dataset x model x strategy x order x aggregation at every step.
+    """Predictions of one model with one ladder (dataset, strategy and order) and aggregation at every step.
 
     `true_class` is int32[n], an index into the ladder's classes; the scores are [n, S]; `images` and `texts` are Ray
     references of the embeddings, float32 [n, dimension], one for all ladders of a dataset, and [m, dimension].
     """
 
-    dataset: str
     model: str
-    strategy: str
-    order: int
     aggregation: str
     ladder: Ladder
     flat: FlatLadder
@@ -65,12 +62,12 @@ class ScoredLadder:
     @property
     def key(self) -> LadderKey:
         """Dataset, model, strategy, order and aggregation."""
-        return self.dataset, self.model, self.strategy, self.order, self.aggregation
+        return self.ladder.dataset, self.model, self.ladder.strategy, self.ladder.order, self.aggregation
 
     @property
     def curve(self) -> CurveKey:
         """Dataset, model, strategy and aggregation."""
-        return self.dataset, self.model, self.strategy, self.aggregation
+        return self.ladder.dataset, self.model, self.ladder.strategy, self.aggregation
 
     @property
     def columns(self) -> dict[str, Any]:
@@ -167,8 +164,7 @@ def score_arm(
 ) -> list[ScoredLadder]:
     """Score all ladders of a dataset under all aggregations with one product; `counts` is added to."""
     options = ScoreOptions(confidence=True, ceiling=True, logit_scale=encoded.encoder.identity.logit_scale)
-    dataset = encoded.arm.dataset
-    samples = dataset.samples.pick(encoded.images.positions)
+    samples = encoded.arm.dataset.samples.pick(encoded.images.positions)
     files, true_class = samples.files(), samples.class_index
     images = ray.put(encoded.image_embeddings())
     pending = []
@@ -182,23 +178,10 @@ def score_arm(
         parts = _parts(tasks)
         counts.scored += sum(part.on_device for part in parts)
         counts.rescored += sum(part.rescored for part in parts)
-        scored += [
-            ScoredLadder(
-                dataset=dataset.name,
-                model=model,
-                strategy=ladder.strategy,
-                order=ladder.order,
-                aggregation=aggregation,
-                ladder=ladder,
-                flat=flat,
-                files=files,
-                true_class=true_class,
-                scores=join_scores([part.scores[aggregation] for part in parts]),
-                images=images,
-                texts=texts,
-            )
-            for aggregation in aggregations
-        ]
+        for aggregation in aggregations:
+            scores = join_scores([part.scores[aggregation] for part in parts])
+            made = ScoredLadder(model, aggregation, ladder, flat, files, true_class, scores, images, texts)
+            scored.append(made)
     return scored
 
 

@@ -91,14 +91,14 @@ class StudyRuns:
         key = f"{self._key}/{slug(*curve_path_parts(self._study, ladder.curve))}"
         model = f" / {ladder.model}" if len(self._study.models) > 1 else ""
         aggregation = f" / {ladder.aggregation}" if len(self._study.aggregations) > 1 else ""
-        title = f"{ladder.dataset}{model} / {ladder.strategy}{aggregation}"
-        dataset = self._datasets.get((ladder.dataset, ladder.model))
+        title = f"{ladder.ladder.dataset}{model} / {ladder.ladder.strategy}{aggregation}"
+        dataset = self._datasets.get((ladder.ladder.dataset, ladder.model))
         run = self._retry.call(start_curve_run, self._client, self._run, key, title, ladder.columns, dataset)
         return CurveRun(run, key, title, ladder)
 
     def trial_key(self, scored: ScoredLadder, k: int) -> str:
         """Return the key under which MLflow has the trial of step k."""
-        return f"{self.curves[scored.curve].key}/o={scored.order}/s={scored.flat.scales[k]}"
+        return f"{self.curves[scored.curve].key}/o={scored.ladder.order}/s={scored.flat.scales[k]}"
 
     def recorded(self, scored: ScoredLadder, k: int) -> str | None:
         """Return the run id of step k's trial if an earlier sweep has completed it."""
@@ -108,7 +108,7 @@ class StudyRuns:
     def record(self, scored: ScoredLadder, trial: Evaluated) -> TrialRecord:
         """Return what is to be recorded of an evaluated trial."""
         curve, key = self.curves[scored.curve], self.trial_key(scored, trial.k)
-        name, dataset = trial_name(curve.title, trial.row), self._datasets.get((scored.dataset, scored.model))
+        name, dataset = trial_name(curve.title, trial.row), self._datasets.get((scored.ladder.dataset, scored.model))
         return TrialRecord(key, curve.run_id, name, trial.row, trial.class_accuracy, trial.files, dataset)
 
     def finish_curves(self, trials: pd.DataFrame, found: Conclusions, advance: Callable[[int, int], None]) -> None:
