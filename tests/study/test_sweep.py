@@ -238,12 +238,9 @@ def test_report_shows_images_and_surroundings_and_is_the_same_again(second: Swee
     assert regenerate_report(str(second.directory)).local.read_bytes() == page
 
 
-def test_results_do_not_depend_on_actors_batches_or_replicas(first: SweepResult, mini_server: str, place: Path) -> None:
-    from semscale.serving.launcher import launch_server
-
-    with launch_server("semscale-mini", replicas=1, log_file=place / "one-replica.log") as server:
-        tree = {"datasets": ["digits"], "controls": [], "encoding": {"actors": 1, "batch_size": 24}}
-        other = sweep(make_study(server.url, place / "other-store", **tree), place / "runs" / "other", Quiet())
+def test_results_do_not_depend_on_actors_or_batches(first: SweepResult, mini_server: str, place: Path) -> None:
+    tree = {"datasets": ["digits"], "controls": [], "encoding": {"actors": 1, "batch_size": 24}}
+    other = sweep(make_study(mini_server, place / "other-store", **tree), place / "runs" / "other", Quiet())
     key = ["dataset", "strategy", "scale"]
     ours, theirs = (run.trials.drop(columns="mlflow_run_id").set_index(key) for run in (first, other))
     pd.testing.assert_frame_equal(ours.loc[theirs.index], theirs)
