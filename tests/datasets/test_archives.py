@@ -151,6 +151,9 @@ def test_an_endless_extended_header_is_not_read(tmp_path: Path, kind: bytes) -> 
     assert "after member a/1.jpg" in message
 
 
+STEP = 512 + 3072  # a member of this tar with its header
+
+
 def cut_tar(path: Path) -> Path:
     members = [(f"a/{i}.jpg", random.Random(i).randbytes(3000)) for i in range(5)]
     return tarred_up(path, *members, form=tarfile.USTAR_FORMAT)
@@ -160,8 +163,8 @@ def cut_tar(path: Path) -> Path:
 def test_an_archive_that_is_cut_off_is_never_a_shorter_dataset(tmp_path: Path, ending: str) -> None:
     path = cut_tar(tmp_path / f"a.{ending}")
     whole = path.read_bytes()
-    complete = 5 * (512 + 3072) if ending == "tar" else len(whole)
-    for size in (100, complete // 2, complete - 700, complete - 1, 512 + 3072):
+    complete = 5 * STEP if ending == "tar" else len(whole)
+    for size in (100, complete // 2, complete - 700, complete - 1, STEP):
         path.write_bytes(whole[:size])
         message = refusal(path)
         assert "cut off" in message
@@ -182,41 +185,23 @@ def test_a_shard_that_is_cut_off_within_a_label_is_an_error(tmp_path: Path) -> N
             load_dataset(f"webdataset:{path}")
 
 
-def test_a_tar_cut_between_two_members_names_the_last(tmp_path: Path) -> None:
-    path = cut_tar(tmp_path / "a.tar")
-    path.write_bytes(path.read_bytes()[: 3 * (512 + 3072)])
-    assert "after member a/2.jpg" in refusal(path)
-
-
 @pytest.mark.parametrize("ending", ["tar", "tar.gz"])
-def test_a_damaged_header_is_an_error_and_not_the_end(tmp_path: Path, ending: str) -> None:
-    path = cut_tar(tmp_path / "a.tar")
-    data = bytearray(path.read_bytes())
-    data[3 * (512 + 3072) + 5] ^= 1
-    path.write_bytes(data)
-    with tarfile.open(path) as archive:
-        assert len(archive.getnames()) == 3  # tarfile by itself ends there without a word
-    damaged = tmp_path / f"b.{ending}"
-    damaged.write_bytes(data if ending == "tar" else gzip.compress(data))
-    message = refusal(damaged)
-    assert "damaged" in message
-    assert "after member a/2.jpg" in message
-
-
-@pytest.mark.parametrize("ending", ["tar", "tar.gz"])
-def test_zeros_where_a_header_should_be_are_no_end(tmp_path: Path, ending: str) -> None:
-    path = tarred_up(tmp_path / "a.tar", ("a/1.jpg", b"1"), ("a/2.jpg", bytes(5000) + b"2"), ("a/3.jpg", b"3"))
-    data = path.read_bytes()
-    data = data[:1024] + data[1024 + 512 :]  # the second header is lost
-    damaged = tmp_path / f"b.{ending}"
-    damaged.write_bytes(data if ending == "tar" else gzip.compress(data))
-    assert "after member a/1.jpg" in refusal(damaged)
-
-
-def test_archives_put_after_one_another_are_refused(tmp_path: Path) -> None:
-    first, second = tarred_up(tmp_path / "a.tar", ("a/1.jpg", b"1")), tarred_up(tmp_path / "b.tar", ("b/2.jpg", b"2"))
-    first.write_bytes(first.read_bytes() + second.read_bytes())
-    assert "another archive put behind this one" in refusal(first)
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda data: data[: 3 * STEP], "cut off after member a/2.jpg"),
+        (lambda data: data[: 3 * STEP + 5] + b"!" + data[3 * STEP + 6 :], "after member a/2.jpg"),
+        (lambda data: data[:STEP] + bytes(512) + data[STEP + 512 :], "after member a/0.jpg"),
+        (lambda data: data + data, "another archive put behind this one"),
+    ],
+)
+def test_a_tar_that_tarfile_would_list_too_short_is_refused(
+    tmp_path: Path, change: Callable[[bytes], bytes], words: str, ending: str
+) -> None:
+    data = change(cut_tar(tmp_path / "a.tar").read_bytes())
+    path = tmp_path / f"b.{ending}"
+    path.write_bytes(data if ending == "tar" else gzip.compress(data))
+    assert words in refusal(path)
 
 
 def test_a_zip_that_is_cut_off_or_has_lost_lines_of_its_directory_is_refused(tmp_path: Path) -> None:
