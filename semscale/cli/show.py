@@ -168,7 +168,7 @@ def show_work(console: Console, work: pd.DataFrame) -> None:
 
     Args:
         console: where to print.
-        work: of :meth:`semscale.encoding.throughput.WorkLog.table`. With one endpoint and one node nothing is printed.
+        work: of :meth:`semscale.encoding.throughput.ThroughputLog.table`; nothing is printed of one endpoint and node.
     """
     if work["endpoint"].nunique() < 2 and work["node"].nunique() < 2:
         return

@@ -1,4 +1,4 @@
-"""Where the endpoints are: addresses, a name that stands for many, or a file that changes while servers come and go."""
+"""Service discovery: the endpoints of a study, by address, host name, or a file that changes as servers come and go."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from semscale.errors import SemscaleError
+from semscale.errors import SemscaleError, summarize
 from semscale.redact import shown
 
 FILE = "file:"
-"""What an entry begins with that names a file with an address per line."""
+"""Prefix of an entry that names a file with an address per line."""
 
 
 class Addresses:
@@ -22,7 +22,7 @@ class Addresses:
     Args:
         entries: `grpc://host:port` or `grpcs://host:port`, and `file:PATH`. A host name that resolves to several
             addresses, such as a headless Kubernetes service, stands for all of them. A file has one address per line;
-            what follows a `#` is a remark.
+            what follows a `#` is a comment.
 
     >>> Addresses(["grpc://127.0.0.1:51000"]).now()
     ('grpc://127.0.0.1:51000',)
@@ -30,13 +30,13 @@ class Addresses:
 
     def __init__(self, entries: Sequence[str]) -> None:
         self._entries = tuple(entries)
-        self._last: dict[str, tuple[str, ...]] = {}
-        self._found: tuple[str, ...] = ()
+        self._by_entry: dict[str, tuple[str, ...]] = {}
+        self._last: tuple[str, ...] = ()
 
     @property
     def can_change(self) -> bool:
-        """Whether it makes sense to ask again."""
-        return any(entry.startswith(FILE) or not _is_literal(entry) for entry in self._entries)
+        """Whether the addresses may be others later."""
+        return not all(map(_is_literal, self._entries))
 
     def now(self) -> tuple[str, ...]:
         """Return the addresses, each once, in a stable order; a name or file that fails keeps what it gave before.
@@ -46,30 +46,29 @@ class Addresses:
         """
         found: dict[str, None] = {}
         for entry in self._entries:
-            urls = self._lines(entry) if entry.startswith(FILE) else (entry,)
-            found.update(dict.fromkeys(one for url in urls for one in self._resolved(url)))
-        self._found = tuple(found)
-        return self._found
+            for url in self._lines(entry) if entry.startswith(FILE) else (entry,):
+                found.update(dict.fromkeys(self._resolved(url)))
+        self._last = tuple(found)
+        return self._last
 
     def last(self) -> tuple[str, ...]:
         """Return what :meth:`now` returned last."""
-        return self._found
+        return self._last
 
     def _lines(self, entry: str) -> tuple[str, ...]:
         path = Path(entry.removeprefix(FILE)).expanduser()
         try:
             text = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            if entry in self._last:  # it may be just being replaced
-                return self._last[entry]
+            if entry in self._by_entry:  # it may be just being replaced
+                return self._by_entry[entry]
+            found = getattr(error, "strerror", None) or summarize(error)
+            expected = "a line grpc://host:port for each server"
             raise SemscaleError(
-                "the file of servers cannot be read",
-                where=str(path),
-                found=getattr(error, "strerror", None) or str(error),
-                expected="a line grpc://host:port for each server",
+                "the file of servers cannot be read", where=str(path), found=found, expected=expected
             ) from error
-        lines = [(number, line.partition("#")[0].strip()) for number, line in enumerate(text.splitlines(), start=1)]
-        for number, line in lines:
+        lines = [line.partition("#")[0].strip() for line in text.splitlines()]
+        for number, line in enumerate(lines, start=1):
             if line and not is_address(line):
                 raise SemscaleError(
                     "a line of the file of servers is no address",
@@ -77,30 +76,26 @@ class Addresses:
                     found=shown(line),
                     expected="grpc://host:port or grpcs://host:port",
                 )
-        self._last[entry] = tuple(line for _, line in lines if line)
-        return self._last[entry]
+        self._by_entry[entry] = tuple(filter(None, lines))
+        return self._by_entry[entry]
 
     def _resolved(self, url: str) -> tuple[str, ...]:
         if _is_literal(url):
             return (url,)
         parts = urlsplit(url)
-        assert parts.hostname is not None
         try:
             answers = socket.getaddrinfo(parts.hostname, parts.port, type=socket.SOCK_STREAM)
         except OSError:
-            # whoever connects says what is wrong with the name
-            return self._last.get(url, (url,))
-        families = {family for family, *_ in answers}
-        family = socket.AF_INET if socket.AF_INET in families else socket.AF_INET6
-        hosts = sorted({str(place[0]) for kind, *_, place in answers if kind == family})
-        if len(hosts) < 2:
-            self._last[url] = (url,)
-        else:
+            return self._by_entry.get(url, (url,))  # connecting says what is wrong with the name
+        family = min(family for family, *_ in answers)  # IPv4 before IPv6
+        hosts = sorted({str(address[0]) for kind, *_, address in answers if kind == family})
+        self._by_entry[url] = (url,)
+        if len(hosts) > 1:
             # the name goes along, for the certificate is made out to it
             name = f"#{parts.hostname}" if parts.scheme == "grpcs" else ""
-            hosts = [f"[{host}]" if family == socket.AF_INET6 else host for host in hosts]
-            self._last[url] = tuple(f"{parts.scheme}://{host}:{parts.port}{name}" for host in hosts)
-        return self._last[url]
+            hosts = [f"[{host}]" if ":" in host else host for host in hosts]
+            self._by_entry[url] = tuple(f"{parts.scheme}://{host}:{parts.port}{name}" for host in hosts)
+        return self._by_entry[url]
 
 
 def is_address(url: str) -> bool:
@@ -122,11 +117,8 @@ def certificate_name(url: str) -> str | None:
 
 
 def _is_literal(url: str) -> bool:
-    if url.startswith(FILE):
-        return False
-    host = urlsplit(url).hostname or ""
     try:
-        ipaddress.ip_address(re.sub(r"%.*", "", host))
+        ipaddress.ip_address(re.sub(r"%.*", "", urlsplit(url).hostname or ""))
     except ValueError:
         return False
     return True

@@ -27,7 +27,7 @@ from semscale.access import Access, tls_fault, wants_tls
 from semscale.encoding.addresses import certificate_name
 from semscale.encoding.image_pipeline import Picture, to_ppm
 from semscale.encoding.segment import Float32, to_unit
-from semscale.encoding.throughput import BatchSizer, Call
+from semscale.encoding.throughput import BatchSizer
 from semscale.errors import SemscaleError
 
 # A gateway spins at full load when a small prefetch holds requests back; `BatchSizer` bounds what is in flight.
@@ -59,13 +59,9 @@ def _open_channel(address: str, options: Any = None, **others: Any) -> Any:
 
 
 class ServerUnavailableError(ConnectionError):
-    """The clip-server did not answer: refused, lost, or past its deadline.
+    """The clip-server did not answer: not `reached` if nothing took the connection, `late` if the deadline passed.
 
-    Attributes:
-        reached: the request may have arrived; False if nothing took the connection.
-        late: the deadline passed.
-        unacknowledged: documents that were on the wire and not answered.
-        sent: how many documents went over the wire.
+    Of the `sent` documents, `unacknowledged` were on the wire and not answered.
     """
 
     def __init__(self, message: str, *, reached: bool = True, late: bool = False) -> None:
@@ -78,19 +74,15 @@ class ServerUnavailableError(ConnectionError):
 
 @dataclass
 class Encoded:
-    """Results of encoding some documents.
+    """Result per document: its unit-length float32 row, or zeros and the reason why the server could not encode it.
 
-    Attributes:
-        embeddings: float32 [n, dimension], unit length; rows of failed documents are zero.
-        reasons: per document None, or why the server could not encode it.
-        sent: how many documents went over the wire, repeats included.
-        calls: which endpoints encoded them.
+    `sent` documents went over the wire, repeats included; `calls` has endpoint, documents and seconds of each call.
     """
 
     embeddings: Float32
     reasons: list[str | None]
     sent: int
-    calls: list[Call] = field(default_factory=list)
+    calls: list[tuple[str, int, float]] = field(default_factory=list)
 
 
 class EncodeClient:
@@ -127,10 +119,7 @@ class EncodeClient:
         """Encode images (bytes of a picture file), texts (str), or decoded pictures of the size that the model wants.
 
         Decoded pictures, uint8 (height, width, 3), travel as one array per request, which semscale's own server takes.
-
-        Raises:
-            ServerUnavailableError: the server does not answer in time; says which documents are unacknowledged.
-            SemscaleError: a wrong token, certificate or kind of connection, or answers that do not fit the documents.
+        Raises ServerUnavailableError, or SemscaleError for a wrong token, certificate, or answer.
         """
         sizer = self._sizers[type(contents[0]) if len(contents) else str]
         vectors: dict[int, Float32] = {}
@@ -139,7 +128,10 @@ class EncodeClient:
         while start < len(contents):
             call = range(start, min(start + sizer.call_rows(), len(contents)))
             begun = time.monotonic()
-            size = sizer.request_rows(sum(_n_bytes(contents[i]) for i in call) // len(call))
+            n_bytes = sum(
+                one.nbytes if isinstance(one, np.ndarray) else len(one) for one in contents[start : call.stop]
+            )
+            size = sizer.request_rows(n_bytes // len(call))
             try:
                 sent += await self._encode_call({i: contents[i] for i in call}, size, vectors, reasons)
             except ServerUnavailableError as error:
@@ -233,12 +225,7 @@ class EncodeClient:
     async def post(
         self, endpoint: str, documents: Iterable[Document], take: Callable[[Any], None], size: int = 1
     ) -> None:
-        """Send documents to an endpoint in requests of `size`; `take` is called with each response, errors included.
-
-        Raises:
-            ServerUnavailableError: the server was lost, or took longer than the deadline.
-            SemscaleError: it refuses the token, its certificate is not trusted, or it wants TLS.
-        """
+        """Send documents to an endpoint in requests of `size`; `take` is called with each response, errors included."""
         stream = self._client._async_client.post(
             on=endpoint,
             inputs=DocumentArray(documents),
@@ -284,10 +271,6 @@ class EncodeClient:
 
 def _failed(response: Any) -> bool:
     return bool(response.header.status.code == response.header.status.ERROR)
-
-
-def _n_bytes(content: bytes | str | Picture) -> int:
-    return content.nbytes if isinstance(content, np.ndarray) else len(content)
 
 
 def _first_line(description: str) -> str:

@@ -1,29 +1,42 @@
-"""Distributed encoder: a pool of Ray actors with clip-client connections that pull chunks until all is stored."""
+"""Distributed encoder: Ray actors with clip-client connections that pull chunks of work until all is stored."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from semscale.datasets.base import Dataset
-from semscale.encoding.actor import ActorSettings
+from semscale.encoding.actor import CHUNKS, ActorSettings, RemoteEncoder, workers_end
+from semscale.encoding.coordinator import Coordinator
 from semscale.encoding.encoder import ChunkReport, Encoder
 from semscale.encoding.encoder_fingerprint import EncoderIdentity, read_probe
 from semscale.encoding.folder import Folder
-from semscale.encoding.pool import Pool
 from semscale.encoding.servers import Servers
+from semscale.encoding.throughput import ChunkScheduler
+from semscale.errors import SemscaleError, summarize
 
 _BATCH = 64
+# Two to eight requests in one call keep all replicas busy; more only costs memory.
+_REQUESTS_PER_CHUNK = 4
+# An actor costs a second of its own; one decodes small pictures faster than a CPU's server takes them, while for large
+# ones, or servers with GPUs, half of the CPUs may have to decode.
+_CPUS_PER_ACTOR = 2
+_MAX_ACTORS_PER_ENDPOINT = 8
+_DISCOVERY_SECONDS = 2.0
 
 
 class DistributedEncoder(Encoder):
     """Encodes images and texts once each, through Ray actors, which end with the context; Ray must be initialised.
 
     Args:
-        identity: the encoder behind the servers, from :func:`semscale.encoding.handshake.shake_hands`.
-        servers: where to send to.
+        identity: the encoder behind the servers, from :func:`semscale.encoding.verification.verify_endpoints`.
+        servers: where to send to; started when there is something to send, unless they have addresses.
         store: root of the embedding store, which all nodes of the cluster must see.
         actors: number of actors; by default one for every two CPUs of the cluster, at least one per server, and at
             most eight per server where no more can come.
@@ -42,23 +55,113 @@ class DistributedEncoder(Encoder):
         deadline: float = 120.0,
     ) -> None:
         super().__init__(identity, store)
-        probe = read_probe(self._root, identity.fingerprint)
+        self._batch_size = batch_size or _BATCH
+        self._chunk = 0
+        self._running: dict[Any, tuple[int, range]] = {}
+        self._servers = servers
+        self._urls, self._discovered = tuple(servers.urls), time.monotonic()
+        # Every actor may wait for the servers at once, and claims must still get through. It stays with the driver:
+        # other nodes come and go.
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        coordinator = ray.remote(num_cpus=0, max_concurrency=10_000)(Coordinator).options(scheduling_strategy=here)
         stored = [stored.keys() for stored in self._stores.values()]
-        fresh = not any(map(len, stored))
-        settings = ActorSettings(self._folder, identity, probe, batch_size, deadline, servers.access, fresh)
-        self._pool = Pool(settings, stored, servers, actors, batch_size or _BATCH)
+        self._coordinator = coordinator.remote(stored, self._urls, servers.patience)
+        self._demand = None if self._urls else self._coordinator.wait_for_demand.remote()
+        self._status = self._coordinator.next_status.remote()
+        probe = read_probe(self._root, identity.fingerprint)
+        settings = ActorSettings(self._folder, identity, probe, batch_size, deadline, servers.access)
+        cluster = float(ray.cluster_resources().get("CPU", 1.0))
+        endpoints = max(1, len(self._urls))
+        most = math.inf if servers.can_change else _MAX_ACTORS_PER_ENDPOINT * endpoints
+        count = actors or max(endpoints, int(min(cluster / _CPUS_PER_ACTOR, most)))
+        # Half a CPU each while they live (decoding needs it, waiting for the server does not), and never more than
+        # half the cluster, or actors that find no place would be waited for.
+        cpus = min(0.5, cluster / (2 * count))
+        # over all nodes: each has its own disk, network and decoders
+        actor = RemoteEncoder.options(num_cpus=cpus, scheduling_strategy="SPREAD")
+        self._actors = [actor.remote(index, settings) for index in range(count)]
 
     def wait_for_actors(self) -> None:
         """Return when all actors have started, for a measurement that begins then."""
-        self._pool.wait()
+        ray.get([actor.__ray_ready__.remote() for actor in self._actors])
 
     def close(self) -> None:
         """End the actors at once; what they stored stays."""
-        self._pool.close()
+        for task in self._running:  # left over after an error: without this Ray would announce retries
+            ray.cancel(task)
+        for actor in [*self._actors, self._coordinator]:
+            ray.kill(actor)
+        self._actors = []
 
     def _image_chunks(self, dataset: Dataset) -> Iterator[tuple[range, ChunkReport]]:
-        reader = ray.put(dataset.reader)
-        return self._pool.run("encode_images", len(dataset.samples), (reader,), dataset.samples.places)
+        return self._run(len(dataset.samples), dataset.samples.places, ray.put(dataset.reader))
 
     def _text_chunks(self, texts: Sequence[str]) -> Iterator[tuple[range, ChunkReport]]:
-        return self._pool.run("encode_texts", len(texts), (), lambda start, stop: list(texts[start:stop]))
+        return self._run(len(texts), lambda start, stop: list(texts[start:stop]))
+
+    def _run(
+        self, n: int, items: Callable[[int, int], list[str]], reader: Any = None
+    ) -> Iterator[tuple[range, ChunkReport]]:
+        """Let the actors pull chunks of the items 0 to n, texts or images of a reader; reports come in any order."""
+        start = 0
+        free = [index for index in range(len(self._actors)) for _ in range(CHUNKS)]
+        # small sets are cut finer, so that every actor has work; whole requests either way
+        share = math.ceil(n / (CHUNKS * len(self._actors)) / self._batch_size)
+        scheduler = ChunkScheduler(self._batch_size * min(_REQUESTS_PER_CHUNK, max(1, share)), self._batch_size)
+        while True:
+            for index in list(free):
+                if start == n or not (size := scheduler.size(index, n - start)):
+                    continue
+                part = range(start, min(start + size, n))
+                free.remove(index)
+                start = part.stop
+                self._chunk += 1
+                chunk = items(part.start, part.stop)
+                task = self._actors[index].encode.remote(self._chunk, self._coordinator, chunk, reader)
+                scheduler.assign(index, len(part))
+                self._running[task] = (index, part)
+            if not self._running:
+                return
+            task = self._next_result()
+            index, part = self._running.pop(task)
+            report = _report_of(task)
+            scheduler.finish(index, len(part))
+            yield part, report
+            free.append(index)
+
+    def _next_result(self) -> Any:
+        """Return a task that is done; meanwhile start, restart and discover servers, and pass messages on."""
+        servers = self._servers
+        while True:
+            others = [self._status] if self._demand is None else [self._status, self._demand]
+            timeout = _DISCOVERY_SECONDS if servers.can_change else None
+            ready, _ = ray.wait([*others, *self._running], num_returns=1, timeout=timeout)
+            if servers.can_change and time.monotonic() - self._discovered >= _DISCOVERY_SECONDS:
+                urls, self._discovered = tuple(servers.discover()), time.monotonic()
+                if urls != self._urls:
+                    self._urls = urls
+                    ray.get(self._coordinator.update.remote(urls))
+            if ready == [self._status]:
+                messages, all_down = ray.get(self._status)
+                self._status = self._coordinator.next_status.remote()
+                for message in messages:
+                    servers.note(message)
+                if all_down and (restarted := servers.restart()):
+                    ray.get(self._coordinator.open.remote(restarted))
+            elif ready and ready == [self._demand]:
+                self._demand = None
+                ray.get(self._coordinator.open.remote(servers.start()))
+            elif ready:
+                return ready[0]
+
+
+def _report_of(task: Any) -> ChunkReport:
+    try:
+        report: ChunkReport = ray.get(task)
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, SemscaleError):
+            raise error.cause from None
+        raise
+    except ray.exceptions.RayActorError as error:
+        raise workers_end(summarize(error)) from error
+    return report

@@ -18,7 +18,7 @@ from semscale.encoding.image_outcomes import EncodedImages, ImageOutcomes, NotSt
 from semscale.encoding.key_index import text_digest
 from semscale.encoding.segment import Float32
 from semscale.encoding.store import EmbeddingStore, Kind, LostRowsError
-from semscale.encoding.throughput import Work, WorkLog
+from semscale.encoding.throughput import ThroughputLog, ThroughputRecord
 from semscale.errors import SemscaleError
 
 Progress = Callable[[int, int], None]
@@ -41,7 +41,7 @@ class ChunkReport:
     keys: Sequence[bytes | None]
     reasons: Sequence[str | None]
     sent: int
-    work: tuple[Work, ...] = ()
+    work: tuple[ThroughputRecord, ...] = ()
 
 
 class Encoder(ABC):
@@ -57,7 +57,7 @@ class Encoder(ABC):
 
     def __init__(self, identity: EncoderIdentity, store: Path | Folder) -> None:
         self.identity = identity
-        self.work = WorkLog()
+        self.work = ThroughputLog()
         self._root = Folder.of(store)
         self._folder = self._root / identity.fingerprint
         self._stores: dict[Kind, EmbeddingStore] = {

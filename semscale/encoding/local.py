@@ -23,7 +23,7 @@ from semscale.encoding.image_pipeline import Picture, decode_all, read_all
 from semscale.encoding.key_index import text_digest
 from semscale.encoding.segment import Float32, to_unit, write_segment
 from semscale.encoding.store import Kind
-from semscale.encoding.throughput import Work
+from semscale.encoding.throughput import ThroughputRecord
 
 HERE = "this process"
 """What stands for the endpoint in the work log."""
@@ -110,13 +110,13 @@ class LocalEncoder(Encoder):
     def _encode(self, kind: Kind, chunks: Iterable[_Chunk]) -> Iterator[tuple[range, ChunkReport]]:
         for chunk in chunks:
             reasons, sent = chunk.reasons, len(chunk.inputs)
-            work: tuple[Work, ...] = ()
+            work: tuple[ThroughputRecord, ...] = ()
             if self._load is None:
                 reasons, sent = reasons | dict.fromkeys(chunk.inputs, NOT_STORED), 0
             elif chunk.inputs:
                 begun = time.monotonic()
                 reasons = reasons | self._compute(kind, chunk, self._load())
-                work = (Work(HERE, "local", 0, kind, sent, time.monotonic() - begun),)
+                work = (ThroughputRecord(HERE, "local", 0, kind, sent, time.monotonic() - begun),)
             yield chunk.part, ChunkReport(chunk.keys, [reasons.get(i) for i in range(len(chunk.part))], sent, work)
 
     def _compute(self, kind: Kind, chunk: _Chunk, model: Model) -> dict[int, str]:

@@ -1,13 +1,12 @@
-"""Throughput: accounts of who encoded how much, adaptive batch sizes, and guided self-scheduling of chunks."""
+"""Throughput: how much each endpoint encoded, adaptive batch sizes, and guided self-scheduling of chunks."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -15,33 +14,8 @@ if TYPE_CHECKING:
 COLUMNS = ("endpoint", "node", "actor", "calls", "images", "texts", "seconds")
 
 
-@dataclass(frozen=True)
-class Call:
-    """Documents that an endpoint has encoded in one call.
-
-    Attributes:
-        endpoint: its address.
-        documents: how many.
-        seconds: how long it took.
-    """
-
-    endpoint: str
-    documents: int
-    seconds: float
-
-
-@dataclass(frozen=True)
-class Work:
-    """What an actor had encoded through an endpoint for one chunk.
-
-    Attributes:
-        endpoint: its address.
-        node: the actor's machine: IP address and the beginning of Ray's node id.
-        actor: the actor's number.
-        kind: ``image`` or ``text``.
-        documents: how many rows came back.
-        seconds: how long the calls took.
-    """
+class ThroughputRecord(NamedTuple):
+    """Documents of a kind, ``image`` or ``text``, that an actor on a node had encoded by an endpoint in one call."""
 
     endpoint: str
     node: str
@@ -51,35 +25,35 @@ class Work:
     seconds: float
 
 
-class WorkLog:
-    """Adds work up by endpoint, node and actor; its size does not grow with what is encoded.
+class ThroughputLog:
+    """Sums of records by endpoint, node and actor; their size does not grow with what is encoded.
 
-    >>> log = WorkLog()
-    >>> log.add([Work("grpc://a:1", "n", 0, "image", 60, 1.0), Work("grpc://a:1", "n", 0, "text", 5, 0.5)])
+    >>> log = ThroughputLog()
+    >>> log.add([ThroughputRecord("grpc://a:1", "n", 0, "image", 60, 1.0)])
+    >>> log.add([ThroughputRecord("grpc://a:1", "n", 0, "text", 5, 0.5)])
     >>> log.table().values.tolist()
     [['grpc://a:1', 'n', 0, 2, 60, 5, 1.5]]
     """
 
     def __init__(self) -> None:
-        self._sums: dict[tuple[str, str, int], list[float]] = {}
+        self._sums: defaultdict[tuple[str, str, int], list[float]] = defaultdict(lambda: [0, 0, 0, 0.0])
 
-    def add(self, work: Iterable[Work]) -> None:
-        """Take note of finished work."""
-        for one in work:
-            sums = self._sums.setdefault((one.endpoint, one.node, one.actor), [0, 0, 0, 0.0])
-            for place, more in enumerate(
-                (1, *((one.documents, 0) if one.kind == "image" else (0, one.documents)), one.seconds)
-            ):
-                sums[place] += more
+    def add(self, records: Iterable[ThroughputRecord]) -> None:
+        """Add finished calls."""
+        for record in records:
+            sums = self._sums[record.endpoint, record.node, record.actor]
+            sums[0] += 1
+            sums[1 if record.kind == "image" else 2] += record.documents
+            sums[3] += record.seconds
 
     def table(self) -> pd.DataFrame:
         """Return a row per endpoint, node and actor: calls, images, texts, and seconds spent in calls.
 
         Calls of one actor overlap, so their seconds may be more than have passed.
         """
-        import pandas as pd  # takes a quarter of a second, and the actors never ask for the table
+        import pandas as pd  # takes a quarter of a second, and actors need no table
 
-        rows = [(*place, *sums) for place, sums in sorted(self._sums.items())]
+        rows = [(*key, *sums) for key, sums in sorted(self._sums.items())]
         return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
@@ -95,13 +69,9 @@ _DEADLINE_SHARE = 0.25
 class BatchSizer:
     """Adaptive sizes of requests and calls on one connection; results do not depend on them.
 
-    The first call is small, so that a slow server meets its deadline; then sizes follow the measured rate, at most
-    doubling from call to call.
-
-    Args:
-        fixed: rows per request if the user chose it; None adapts.
-        quantum: rows that the server computes at once; requests are multiples of it.
-        deadline: seconds that the server has for a call.
+    The first call is small, so that a slow server meets its deadline in seconds; then sizes follow the measured rate,
+    at most doubling from call to call. Requests have a `fixed` number of rows, or multiples of the `quantum` of rows
+    that the server computes at once.
 
     >>> sizer = BatchSizer(None, quantum=16, deadline=120.0)
     >>> sizer.request_rows(row_bytes=4800), sizer.call_rows()
@@ -143,70 +113,64 @@ class BatchSizer:
         self._call_rows = max(self._quantum, min(2 * self._call_rows, affordable))
 
 
-# an actor's last share is given in about so many chunks
+# an actor's last share is cut into about so many chunks
 _PARTS = 4
 
 
-class Share:
-    """Cuts a piece of work into chunks so that all actors end at about the same time.
+class ChunkScheduler:
+    """Guided self-scheduling: chunk sizes with which all actors end at about the same time.
 
     Actors pull, so a fast one gets more by itself; what a slow one still has when the others are done is waited for.
     It is therefore given no more than it can finish, at its rate so far, by the time that everybody is done, and
     that in ever smaller chunks: those of one actor may go to servers of different speed, and the slowest ends last.
+    Chunks have at most `chunk` items, and all but the last at least `smallest`.
 
-    Args:
-        chunk: items of a full chunk.
-        least: items of the smallest one.
-        clock: seconds.
-
-    >>> now = iter([0.0, 0.0, 0.0, 1.0, 10.0, 10.0])
-    >>> share = Share(256, 64, clock=lambda: next(now))
-    >>> share.size(0, 10_000)
+    >>> now = iter([0.0, 0.0, 1.0, 10.0, 10.0])
+    >>> scheduler = ChunkScheduler(256, 64, clock=lambda: next(now))
+    >>> scheduler.size(0, 10_000)
     256
-    >>> share.given(0, 256), share.given(1, 256)
+    >>> scheduler.assign(0, 256), scheduler.assign(1, 256)
     (None, None)
-    >>> share.finished(0, 256), share.finished(1, 256)  # after one second, and after ten
+    >>> scheduler.finish(0, 256), scheduler.finish(1, 256)  # after one second, and after ten
     (None, None)
-    >>> share.given(0, 256)
-    >>> share.size(0, 300), share.size(1, 300), share.size(1, 50_000)
+    >>> scheduler.assign(0, 256)
+    >>> scheduler.size(0, 300), scheduler.size(1, 300), scheduler.size(1, 50_000)
     (64, 0, 256)
     """
 
-    def __init__(self, chunk: int, least: int, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, chunk: int, smallest: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._chunk = chunk
-        self._least = least
+        self._smallest = smallest
         self._clock = clock
-        self._waiting: Counter[int] = Counter()
-        self._begun: dict[int, float] = {}
-        self._busy: Counter[int] = Counter()
-        self._done: Counter[int] = Counter()
-        clock()
+        self._assigned: defaultdict[int, int] = defaultdict(int)
+        self._done: defaultdict[int, int] = defaultdict(int)
+        self._since: dict[int, float] = {}
+        self._seconds: defaultdict[int, float] = defaultdict(float)
 
-    def given(self, actor: int, items: int) -> None:
-        """Take note that an actor was given work."""
-        if not self._waiting[actor]:
-            self._begun[actor] = self._clock()
-        self._waiting[actor] += items
+    def assign(self, actor: int, items: int) -> None:
+        """Record that an actor was given items."""
+        if not self._assigned[actor]:
+            self._since[actor] = self._clock()
+        self._assigned[actor] += items
 
-    def finished(self, actor: int, items: int) -> None:
-        """Take note that it has done it."""
-        self._done[actor] += items
-        self._waiting[actor] -= items
+    def finish(self, actor: int, items: int) -> None:
+        """Record that it has done them."""
         now = self._clock()
-        self._busy[actor] += now - self._begun[actor]  # type: ignore[assignment]
-        self._begun[actor] = now
+        self._done[actor] += items
+        self._assigned[actor] -= items
+        self._seconds[actor] += now - self._since[actor]
+        self._since[actor] = now
 
     def size(self, actor: int, left: int) -> int:
-        """Return how many of the items that are left the actor is to have now; 0 while others are better placed."""
-        rates = {one: done / max(self._busy[one], 1e-6) for one, done in self._done.items()}
+        """Return the size of this actor's next chunk; 0 if others would finish what is left sooner."""
+        rates = {index: done / max(self._seconds[index], 1e-6) for index, done in self._done.items()}
         if actor not in rates or not left:
             return self._chunk
-        everything = left + sum(self._waiting.values())
-        seconds = everything / sum(rates.values())
-        affordable = rates[actor] * seconds - self._waiting[actor]
-        if affordable >= self._least:
-            part = math.floor(affordable / _PARTS / self._least) * self._least
-            return min(self._chunk, max(self._least, part))
+        seconds = (left + sum(self._assigned.values())) / sum(rates.values())
+        affordable = rates[actor] * seconds - self._assigned[actor]
+        if affordable >= self._smallest:
+            part = math.floor(affordable / _PARTS / self._smallest) * self._smallest
+            return min(self._chunk, max(self._smallest, part))
         # somebody has to do what is left
-        busy = any(count for one, count in self._waiting.items() if one != actor)
-        return 0 if busy else self._least
+        others_busy = any(items for index, items in self._assigned.items() if index != actor)
+        return 0 if others_busy else self._smallest

@@ -199,23 +199,12 @@ class NamedServers(_ServerBackend):
 
     def fingerprint(self) -> EncoderIdentity:
         """Return which encoder they are; they are always asked."""
-        from semscale.encoding.handshake import shake_hands  # jina comes with it
+        from semscale.encoding.verification import verify_endpoints  # jina comes with it
 
         if self._identity is None:
             # also those that are of no use now: the actors ask each of them again before anything is sent
             self.urls = self._first_addresses()
-            notes: list[str] = []
-            self._identity = shake_hands(
-                self.urls,
-                self._model,
-                self._store,
-                draft=self._draft,
-                patience=self.patience,
-                notes=notes,
-                access=self.access,
-            )
-            for line in notes:
-                self.note(line)
+            self._identity = verify_endpoints(self, self._model, self._store, self._draft, tolerant=True)
         return self._identity
 
     def discover(self) -> Sequence[str]:
@@ -265,11 +254,11 @@ class OwnServers(_ServerBackend):
 
     def start(self) -> Sequence[str]:
         """Start the servers, and make sure that they are what :meth:`fingerprint` said."""
-        from semscale.encoding.handshake import shake_hands  # jina comes with it
+        from semscale.encoding.verification import verify_endpoints  # jina comes with it
 
         origin = self._origin()
         urls = self._launch()
-        self._accept(shake_hands(urls, self._model, self._store, draft=self._draft, access=self.access), origin)
+        self._accept(verify_endpoints(Servers(urls), self._model, self._store, self._draft), origin)
         self.urls = urls
         return urls
 

@@ -29,7 +29,7 @@ from semscale.datasets.bundled import load_bundled
 from semscale.datasets.registry import load_dataset
 from semscale.encoding.client import EncodeClient
 from semscale.encoding.distributed import DistributedEncoder
-from semscale.encoding.handshake import shake_hands
+from semscale.encoding.verification import verify_endpoints
 from semscale.encoding.servers import Servers
 from semscale.models.encoder import BatchEncoder
 from semscale.models.loading import LoadedModel, load_model
@@ -140,7 +140,7 @@ def client_rate(dataset: Dataset, files: Sequence[bytes], rounds: int, folder: P
         for number in range(rounds):
             theirs.append(seconds_of(partial(encode_plain, size)))
             store = folder / f"store-{number}"
-            identity = shake_hands([server.url], MODEL, store)
+            identity = verify_endpoints(Servers([server.url]), MODEL, store)
             with DistributedEncoder(identity, Servers([server.url]), store) as encoder:
                 encoder.wait_for_actors()  # their start is a fixed cost of a study, not one of an image
                 ours.append(seconds_of(partial(encoder.encode_images, dataset)))

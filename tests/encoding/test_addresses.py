@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 
 from semscale.datasets.registry import load_dataset
-from semscale.encoding import pool
+from semscale.encoding import distributed
 from semscale.encoding.addresses import Addresses, certificate_name
 from semscale.encoding.distributed import DistributedEncoder
-from semscale.encoding.endpoint_pool import Roster
-from semscale.encoding.handshake import shake_hands
+from semscale.encoding.endpoint_pool import EndpointPool
 from semscale.encoding.servers import Servers
+from semscale.encoding.verification import verify_endpoints
 from semscale.errors import SemscaleError
 from semscale.serving.launcher import launch_server
 
@@ -87,30 +87,30 @@ def test_a_file_is_read_again(tmp_path: Path) -> None:
         Addresses([f"file:{tmp_path / 'nowhere'}"]).now()
 
 
-def test_the_roster_keeps_what_it_knows_of_those_that_stay() -> None:
-    roster = Roster(["a", "b", "c"])
-    roster.failed("a", "away", now=0.0)
-    assert roster.refuse("b", "another model")
-    assert roster.update(["a", "b", "d"]) == (["d"], ["c"])
-    assert roster.urls == ("a", "d")
-    assert roster.pick(0, now=0.1) == "d"  # a rests
-    assert roster.update(["a", "d"]) == ([], ["b"])
-    assert roster.update(["a", "b", "d"]) == (["b"], [])  # it was away: another server may be there now
-    assert roster.urls == ("a", "b", "d")
+def test_the_pool_keeps_what_it_knows_of_those_that_stay() -> None:
+    endpoints = EndpointPool(["a", "b", "c"])
+    endpoints.report_failure("a", "away", now=0.0)
+    assert endpoints.eject("b", "another model")
+    assert endpoints.update(["a", "b", "d"], 0.0) == (["d"], ["c"])
+    assert endpoints.urls == ("a", "d")
+    assert endpoints.pick(0, now=0.1) == "d"  # a rests
+    assert endpoints.update(["a", "d"], 0.0) == ([], ["b"])
+    assert endpoints.update(["a", "b", "d"], 0.0) == (["b"], [])  # it was away: another server may be there now
+    assert endpoints.urls == ("a", "b", "d")
 
 
 def test_the_endpoint_with_the_least_load_is_picked() -> None:
-    roster = Roster(["a", "b", "c"])
-    assert [roster.pick(index, 0.0) for index in range(4)] == ["a", "b", "c", "a"]
-    assert roster.pick(0, 0.0, {"a": 2, "b": 1, "c": 1}) == "b"
-    assert roster.pick(2, 0.0, {"a": 1, "b": 1, "c": 1}) == "c"
+    endpoints = EndpointPool(["a", "b", "c"])
+    assert [endpoints.pick(index, 0.0) for index in range(4)] == ["a", "b", "c", "a"]
+    assert endpoints.pick(0, 0.0, {"a": 2, "b": 1, "c": 1}) == "b"
+    assert endpoints.pick(2, 0.0, {"a": 1, "b": 1, "c": 1}) == "c"
 
 
 @pytest.mark.faults
 def test_servers_come_and_go_amid_the_work(
     mini_server: str, ray_session: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pool, "_LOOK_EVERY", 0.0)
+    monkeypatch.setattr(distributed, "_DISCOVERY_SECONDS", 0.0)
     dataset, notes = load_dataset("shapes"), []
     file = tmp_path / "servers.txt"
     file.write_text(mini_server)
@@ -137,7 +137,7 @@ def test_servers_come_and_go_amid_the_work(
                     stages.pop(0)()
                 return addresses.now()
 
-        identity = shake_hands(addresses.now(), "semscale-mini", tmp_path / "store")
+        identity = verify_endpoints(Servers(addresses.now()), "semscale-mini", tmp_path / "store")
         servers = Watched(addresses.now(), note=notes.append)
         with DistributedEncoder(identity, servers, tmp_path / "store", actors=1, batch_size=8) as encoder:
             found = encoder.encode_images(dataset, progress)
@@ -149,6 +149,8 @@ def test_servers_come_and_go_amid_the_work(
     assert f"new server {second.url}" in notes
     assert f"server {mini_server} is gone" in notes
     with DistributedEncoder(
-        shake_hands([mini_server], "semscale-mini", tmp_path / "other"), Servers([mini_server]), tmp_path / "other"
+        verify_endpoints(Servers([mini_server]), "semscale-mini", tmp_path / "other"),
+        Servers([mini_server]),
+        tmp_path / "other",
     ) as encoder:
         assert np.array_equal(encoder.image_embeddings(encoder.encode_images(dataset).keys), ours)

@@ -12,9 +12,10 @@ from test_store import keys, rows
 
 from semscale.encoding.encoder_fingerprint import cache_fingerprint, cached_fingerprint, evict_fingerprint, read_probe
 from semscale.encoding.folder import Folder
-from semscale.encoding.handshake import shake_hands
 from semscale.encoding.segment import write_segment
+from semscale.encoding.servers import Servers
 from semscale.encoding.store import EmbeddingStore
+from semscale.encoding.verification import verify_endpoints
 from semscale.errors import SemscaleError
 
 
@@ -87,13 +88,13 @@ def test_a_segment_that_cannot_be_sent_is_not_kept_here_either(machine: Any, s3:
 
 def test_the_record_of_the_encoder_travels(mini_server: str, bucket: str, s3: Any, machine: Any) -> None:
     root = Folder.of(f"s3://{bucket}/records")
-    identity = shake_hands([mini_server], "semscale-mini", root)
+    identity = verify_endpoints(Servers([mini_server]), "semscale-mini", root)
     cache_fingerprint(root, identity, "abc")
     machine("second")
     assert cached_fingerprint(root, "semscale-mini", "abc") == identity
     probe = read_probe(root, identity.fingerprint)
     assert probe is not None and probe.shape == (2, identity.dimension)  # noqa: PT018
-    assert shake_hands([mini_server], "semscale-mini", root) == identity
+    assert verify_endpoints(Servers([mini_server]), "semscale-mini", root) == identity
     evict_fingerprint(root, "abc")
     machine("third")
     assert cached_fingerprint(root, "semscale-mini", "abc") is None

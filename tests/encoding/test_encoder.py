@@ -20,14 +20,15 @@ from semscale.datasets.registry import load_dataset
 from semscale.datasets.samples import Sample, SampleTable
 from semscale.encoding.client import EncodeClient, ServerUnavailableError
 from semscale.encoding.distributed import DistributedEncoder
-from semscale.encoding.handshake import EncoderIdentity, shake_hands
+from semscale.encoding.encoder_fingerprint import EncoderIdentity
 from semscale.encoding.servers import Servers
+from semscale.encoding.verification import verify_endpoints
 from semscale.errors import SemscaleError
 
 
 @pytest.fixture
 def identity(mini_server: str, tmp_path: Path) -> EncoderIdentity:
-    return shake_hands([mini_server], "semscale-mini", tmp_path / "store")
+    return verify_endpoints(Servers([mini_server]), "semscale-mini", tmp_path / "store")
 
 
 @pytest.fixture
@@ -171,7 +172,7 @@ def test_nobody_there_is_a_user_error(tmp_path: Path) -> None:
         taken.bind(("127.0.0.1", 0))
         url = f"grpc://127.0.0.1:{taken.getsockname()[1]}"
         with pytest.raises(SemscaleError, match="no clip-server answers") as caught:
-            shake_hands([url], "semscale-mini", tmp_path, patience=0.5)
+            verify_endpoints(Servers([url], patience=0.5), "semscale-mini", tmp_path)
     assert url in str(caught.value)
 
 
@@ -183,7 +184,7 @@ def test_identity_comes_from_the_weights(identity: EncoderIdentity) -> None:
 
 
 def test_drafts_have_a_store_of_their_own(identity: EncoderIdentity, mini_server: str, tmp_path: Path) -> None:
-    draft = shake_hands([mini_server], "semscale-mini", tmp_path / "store", draft=True)
+    draft = verify_endpoints(Servers([mini_server]), "semscale-mini", tmp_path / "store", draft=True)
     assert draft.fingerprint != identity.fingerprint
     assert (draft.draft, identity.draft) == (True, False)
 
@@ -196,7 +197,7 @@ def test_large_photographs_can_be_decoded_as_drafts(mini_server: str, tmp_path: 
     dataset = load_dataset(f"folder:{tmp_path}")
     rows = {}
     for draft in (False, True):
-        identity = shake_hands([mini_server], "semscale-mini", tmp_path / "store", draft=draft)
+        identity = verify_endpoints(Servers([mini_server]), "semscale-mini", tmp_path / "store", draft=draft)
         with DistributedEncoder(identity, Servers([mini_server]), tmp_path / "store", actors=1) as encoder:
             encoded = encoder.encode_images(dataset)
             rows[draft] = encoder.image_embeddings(encoded.keys)
@@ -213,7 +214,7 @@ def test_other_embeddings_under_a_known_name_are_refused(
     content["probe"] = (-np.array(content["probe"])).tolist()
     record.write_text(json.dumps(content))
     with pytest.raises(SemscaleError, match="gives other embeddings"):
-        shake_hands([mini_server], "semscale-mini", tmp_path / "store")
+        verify_endpoints(Servers([mini_server]), "semscale-mini", tmp_path / "store")
 
 
 def test_rank_of_clip_client_gives_the_kernels_labels(encoder: DistributedEncoder, mini_server: str) -> None:

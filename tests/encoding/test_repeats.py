@@ -12,9 +12,10 @@ import ray
 
 from semscale.access import Access
 from semscale.encoding.actor import ActorSettings, EncoderActor
-from semscale.encoding.handshake import shake_hands
-from semscale.encoding.ledger import Ledger
+from semscale.encoding.coordinator import Coordinator
 from semscale.encoding.segment import read_keys
+from semscale.encoding.servers import Servers
+from semscale.encoding.verification import verify_endpoints
 from semscale.errors import SemscaleError
 
 TEXTS = ["a cat", "a dog", "a bird"]
@@ -22,13 +23,13 @@ TEXTS = ["a cat", "a dog", "a bird"]
 
 @pytest.fixture
 def settings(mini_server: str, tmp_path: Path) -> ActorSettings:
-    identity = shake_hands([mini_server], "semscale-mini", tmp_path)
+    identity = verify_endpoints(Servers([mini_server]), "semscale-mini", tmp_path)
     return ActorSettings(tmp_path / "rows", identity, None, 16, 60.0, Access())
 
 
 @pytest.fixture
-def ledger(mini_server: str, ray_session: None) -> Iterator[Any]:
-    actor = ray.remote(num_cpus=0, max_concurrency=100)(Ledger).remote([], [mini_server])
+def coordinator(mini_server: str, ray_session: None) -> Iterator[Any]:
+    actor = ray.remote(num_cpus=0, max_concurrency=100)(Coordinator).remote([], [mini_server])
     yield actor
     ray.kill(actor)
 
@@ -37,11 +38,11 @@ def stored(settings: ActorSettings) -> int:
     return sum(len(read_keys(path)) for path in (settings.folder / "text").glob("*.parquet"))
 
 
-def test_a_call_that_comes_twice_is_carried_out_once(settings: ActorSettings, ledger: Any) -> None:
+def test_a_call_that_comes_twice_is_carried_out_once(settings: ActorSettings, coordinator: Any) -> None:
     async def twice() -> list[Any]:
         actor = EncoderActor(0, settings)
-        both = await asyncio.gather(*(actor.encode_texts(7, ledger, TEXTS) for _ in range(2)))
-        return [*both, await actor.encode_texts(7, ledger, TEXTS)]
+        both = await asyncio.gather(*(actor.encode(7, coordinator, TEXTS) for _ in range(2)))
+        return [*both, await actor.encode(7, coordinator, TEXTS)]
 
     reports = asyncio.run(twice())
     assert [report.sent for report in reports] == [3, 3, 3]
@@ -49,18 +50,18 @@ def test_a_call_that_comes_twice_is_carried_out_once(settings: ActorSettings, le
     assert stored(settings) == 3
 
 
-def test_the_next_process_sends_only_what_the_lost_one_had_not_stored(settings: ActorSettings, ledger: Any) -> None:
+def test_the_next_process_sends_only_what_was_not_stored(settings: ActorSettings, coordinator: Any) -> None:
     async def begun(texts: list[str]) -> int:
-        return (await EncoderActor(0, settings).encode_texts(7, ledger, texts)).sent
+        return (await EncoderActor(0, settings).encode(7, coordinator, texts)).sent
 
     assert asyncio.run(begun(TEXTS[:2])) == 2
     assert asyncio.run(begun(TEXTS)) == 1
     assert stored(settings) == 3
 
 
-def test_a_chunk_that_ends_one_process_after_another_is_given_up(settings: ActorSettings, ledger: Any) -> None:
-    for life in range(6):
-        assert ray.get(ledger.begin.remote(7, f"process {life}")) == life + 1
+def test_a_chunk_that_ends_one_process_after_another_is_given_up(settings: ActorSettings, coordinator: Any) -> None:
+    for number in range(6):
+        assert ray.get(coordinator.begin.remote(7, [0, 1], f"process {number}")) == number + 1
     with pytest.raises(SemscaleError, match="end again and again"):
-        asyncio.run(EncoderActor(0, settings).encode_texts(7, ledger, TEXTS))
+        asyncio.run(EncoderActor(0, settings).encode(7, coordinator, TEXTS))
     assert not stored(settings)

@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from semscale.encoding.ledger import Ledger
+from semscale.encoding.coordinator import ContentClaims
 from semscale.encoding.segment import write_segment
 from semscale.encoding.store import EmbeddingStore
 from semscale.errors import SemscaleError
@@ -88,11 +88,11 @@ def test_digests_that_end_in_zeros_are_told_apart(tmp_path: Path) -> None:
         store.read([b"b" * 32])
 
 
-def test_the_ledger_grants_every_key_once_over_many_claims(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("semscale.encoding.ledger._RECENT", 10)
-    ledger = Ledger([keys(20, "stored")])
+def test_the_claims_grant_every_key_once_over_many_claims(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("semscale.encoding.coordinator._MAX_RECENT", 10)
+    claims = ContentClaims([keys(20, "stored")])
     everything = [*keys(20, "stored"), *keys(60, "new")]
-    granted = sum(ledger.claim(chunk, everything[chunk : chunk + 9]).count(True) for chunk in range(75))
+    granted = sum(claims.claim(chunk, everything[chunk : chunk + 9]).count(True) for chunk in range(75))
     assert granted == 60
     # a chunk that is repeated gets its own claims again, and nobody else's
-    assert ledger.claim(30, everything[30:39]) == [False] * 8 + [True]
+    assert claims.claim(30, everything[30:39]) == [False] * 8 + [True]

@@ -19,9 +19,9 @@ import pytest
 from semscale.datasets.base import Dataset
 from semscale.datasets.registry import load_dataset
 from semscale.encoding.distributed import DistributedEncoder
-from semscale.encoding.handshake import shake_hands
 from semscale.encoding.servers import Servers
 from semscale.encoding.store import EmbeddingStore
+from semscale.encoding.verification import verify_endpoints
 from semscale.errors import SemscaleError
 
 
@@ -105,7 +105,7 @@ def undisturbed(
 ) -> EmbeddingStore:
     """The rows of the whole dataset without any fault."""
     store = tmp_path_factory.mktemp("undisturbed")
-    identity = shake_hands([mini_server], "semscale-mini", store)
+    identity = verify_endpoints(Servers([mini_server]), "semscale-mini", store)
     with DistributedEncoder(identity, Servers([mini_server]), store, batch_size=16) as encoder:
         assert encoder.encode_images(dataset).sent == len(dataset.samples)
     return EmbeddingStore(store / identity.fingerprint / "image")

@@ -22,7 +22,8 @@ from semscale.access import Access
 from semscale.cli import main
 from semscale.config import StudyConfig, study_from
 from semscale.encoding.client import EncodeClient, ServerUnavailableError
-from semscale.encoding.handshake import shake_hands
+from semscale.encoding.servers import Servers
+from semscale.encoding.verification import verify_endpoints
 from semscale.errors import SemscaleError
 from semscale.serving.config import ServeConfig, check_certificate
 from semscale.serving.health import check_server
@@ -125,7 +126,7 @@ def test_the_right_token_encodes(url: str, authority: bytes, tmp_path: Path) -> 
     info = check_server(url, access=access)
     assert info is not None
     assert info["name"] == "semscale-mini"
-    identity = shake_hands([url], "semscale-mini", tmp_path, access=access)
+    identity = verify_endpoints(Servers([url], access), "semscale-mini", tmp_path)
     found = asyncio.run(EncodeClient(url, access=access).encode(["a cat", "a dog"]))
     assert found.embeddings.shape == (2, identity.dimension)
     assert found.reasons == [None, None]
@@ -135,7 +136,7 @@ def ways_of_asking(url: str, access: Access, store: Path) -> list[Callable[[], o
     """The health check, and the handshake, which has the patience of ten minutes where nobody is there."""
     return [
         lambda: check_server(url, access=access),
-        lambda: shake_hands([url], "semscale-mini", store, access=access, patience=600.0),
+        lambda: verify_endpoints(Servers([url], access, patience=600.0), "semscale-mini", store),
     ]
 
 
