@@ -18,7 +18,6 @@ from semscale.encoding.encoder import ChunkReport, Encoder
 from semscale.encoding.encoder_fingerprint import EncoderIdentity, read_probe
 from semscale.encoding.folder import Folder
 from semscale.encoding.servers import Servers
-from semscale.encoding.throughput import ChunkScheduler
 from semscale.errors import SemscaleError, summarize
 
 _BATCH = 64
@@ -104,29 +103,23 @@ class DistributedEncoder(Encoder):
     ) -> Iterator[tuple[range, ChunkReport]]:
         """Let the actors pull chunks of the items 0 to n, texts or images of a reader; reports come in any order."""
         start = 0
-        free = [index for index in range(len(self._actors)) for _ in range(CHUNKS)]
-        # small sets are cut finer, so that every actor has work; whole requests either way
-        share = math.ceil(n / (CHUNKS * len(self._actors)) / self._batch_size)
-        scheduler = ChunkScheduler(self._batch_size * min(_REQUESTS_PER_CHUNK, max(1, share)), self._batch_size)
+        slots = CHUNKS * len(self._actors)
+        free = list(range(len(self._actors))) * CHUNKS
         while True:
-            for index in list(free):
-                if start == n or not (size := scheduler.size(index, n - start)):
-                    continue
-                part = range(start, min(start + size, n))
-                free.remove(index)
+            while free and start < n:
+                # guided self-scheduling: ever smaller chunks of whole requests, so that all actors end together
+                requests = math.ceil((n - start) / slots / self._batch_size)
+                part = range(start, min(start + min(requests, _REQUESTS_PER_CHUNK) * self._batch_size, n))
                 start = part.stop
                 self._chunk += 1
-                chunk = items(part.start, part.stop)
+                chunk, index = items(part.start, part.stop), free.pop(0)
                 task = self._actors[index].encode.remote(self._chunk, self._coordinator, chunk, reader)
-                scheduler.assign(index, len(part))
                 self._running[task] = (index, part)
             if not self._running:
                 return
             task = self._next_result()
             index, part = self._running.pop(task)
-            report = _report_of(task)
-            scheduler.finish(index, len(part))
-            yield part, report
+            yield part, _report_of(task)
             free.append(index)
 
     def _next_result(self) -> Any:
