@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from semscale.encoding.client import EncodeClient, Encoded, ServerUnavailableError
-from semscale.encoding.verification import in_one_line, recheck_endpoint, verify_endpoint
+from semscale.encoding.verification import in_one_line, verify_endpoint
 from semscale.errors import SemscaleError
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class RequestDispatcher:
                 encoded = await self._client(url, settings.deadline).encode([contents[i] for i in batch.indices])
                 sending = False
                 # another server may have taken its place
-                await recheck_endpoint(checker, settings.identity, settings.probe)
+                await verify_endpoint(checker, settings.identity, settings.probe, again=True)
             except SemscaleError as error:
                 await coordinator.release_lease.remote(*self._lease, url, in_one_line(error), eject=True)
                 self._verified.discard(url)

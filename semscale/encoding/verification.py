@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,7 +17,6 @@ import numpy as np
 import tenacity
 from docarray import Document
 
-from semscale.access import Access
 from semscale.encoding.client import EncodeClient, ServerUnavailableError
 from semscale.encoding.encoder_fingerprint import (
     PROBE_TEXT,
@@ -53,46 +52,51 @@ def verify_endpoints(
     use. `store` is the root of the embedding store, which has the probe of earlier verifications; `draft` lets the
     workers decode large JPEGs at reduced size, and such embeddings are kept apart from all others.
     """
-    described, failed = asyncio.run(_describe_all(servers.urls, servers.patience, servers.access))
     identities: list[EncoderIdentity] = []
-    refused: dict[str, SemscaleError] = {}
-    for url, (info, probe) in described.items():
+    problems: list[tuple[str, SemscaleError]] = []
+    for url, description in asyncio.run(_describe_all(servers)).items():
         try:
-            _check_model(url, info, model)
-            identity = EncoderIdentity.of(model, info, probe.shape[1], draft)
+            if isinstance(description, SemscaleError):
+                raise description
+            _check_model(url, description.info, model)
+            identity = EncoderIdentity.of(model, description.info, description.probe.shape[1], draft)
             identity.check_draft(url)
             if identities and identity.fingerprint != identities[0].fingerprint:
                 what = "the endpoints do not run the same encoder"
                 hint = "start all servers with the same --model and --dtype"
                 found, expected = identity.fingerprint, identities[0].fingerprint
                 raise SemscaleError(what, where=url, found=found, expected=expected, hint=hint)
-            check_probe(url, identity, probe, store)
+            check_probe(url, identity, description.probe, store)
             identities.append(identity)
         except SemscaleError as error:
-            refused[url] = error
-    if (refused or failed) and not (tolerant and identities):
-        raise next(iter([*refused.values(), *failed.values()]))
-    for url, why in refused.items():
-        servers.note(f"{url} is refused: {in_one_line(why)}")
-    for url, why in failed.items():
-        servers.note(f"{url} is left alone for now: {in_one_line(why)}")
+            state = "left alone for now" if error is description else "refused"
+            problems.append((f"{url} is {state}: {in_one_line(error)}", error))
+    if problems and not (tolerant and identities):
+        raise problems[0][1]
+    for message, _ in problems:
+        servers.note(message)
     return replace(identities[0], packed=all(identity.packed for identity in identities))
 
 
-async def verify_endpoint(client: EncodeClient, identity: EncoderIdentity, probe: Float32 | None) -> None:
-    """Raise SemscaleError unless the server is this encoder, ServerUnavailableError if it does not answer."""
-    found = await _describe(client)
-    _check_same(client.url, found.info, found.probe.shape[1], identity)
-    if probe is not None:
-        check_cosine(client.url, identity, found.probe, probe)
+async def verify_endpoint(
+    client: EncodeClient, identity: EncoderIdentity, known: Float32 | None, again: bool = False
+) -> None:
+    """Raise SemscaleError unless a server is this encoder, whose probe's rows may be known.
 
-
-async def recheck_endpoint(client: EncodeClient, identity: EncoderIdentity, probe: Float32 | None) -> None:
-    """As :func:`verify_endpoint`, of a server that has just answered, and by its description alone if it has one."""
-    if identity.info is None:
-        await verify_endpoint(client, identity, probe)
+    One that has just answered, and is asked `again`, is asked only for what it says of itself, if it does.
+    """
+    if again and identity.info is not None:
+        info, probe = await _info(client), None
     else:
-        _check_same(client.url, await _info(client), identity.dimension, identity)
+        info, probe = await _describe(client)
+    _check_model(client.url, info, identity.model)
+    dimension = identity.dimension if probe is None else probe.shape[1]
+    found = EncoderIdentity.of(identity.model, info, dimension, identity.draft)
+    if found.fingerprint != identity.fingerprint or (identity.packed and not found.packed):
+        what, expected = "it is another encoder", identity.fingerprint
+        raise SemscaleError(what, where=client.url, found=found.fingerprint, expected=expected)
+    if probe is not None and known is not None:
+        check_cosine(client.url, identity, probe, known)
 
 
 def in_one_line(error: SemscaleError) -> str:
@@ -105,42 +109,36 @@ def in_one_line(error: SemscaleError) -> str:
     return f"{error.what}{found}" + (f" instead of {error.expected}" if error.expected else "")
 
 
-async def _describe_all(
-    urls: Sequence[str], patience: float, access: Access
-) -> tuple[dict[str, _Description], dict[str, SemscaleError]]:
+async def _describe_all(servers: Servers) -> dict[str, _Description | SemscaleError]:
     """Ask all endpoints at once; when one has answered, the others have a little longer."""
-    tasks = {url: asyncio.ensure_future(_describe_patiently(url, patience, access)) for url in urls}
+    tasks = {url: asyncio.ensure_future(_describe_patiently(url, servers)) for url in servers.urls}
     pending = set(tasks.values())
     while pending:
-        answered = any(task.done() and not task.exception() for task in tasks.values())
+        answered = any(task.done() and isinstance(task.result(), _Description) for task in tasks.values())
         timeout = _STRAGGLER_SECONDS if answered else None
         done, pending = await asyncio.wait(pending, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
         if not done:
             break
-    described, failed = {}, {}
-    for url, task in tasks.items():
-        if not task.done():
-            task.cancel()
-            failed[url] = SemscaleError("no clip-server answers", where=url)
-        elif isinstance(error := task.exception(), SemscaleError):
-            failed[url] = error
-        else:
-            described[url] = task.result()
-    return described, failed
+    for task in pending:
+        task.cancel()
+    silent = "no clip-server answers"
+    return {url: SemscaleError(silent, where=url) if task in pending else task.result() for url, task in tasks.items()}
 
 
-async def _describe_patiently(url: str, patience: float, access: Access) -> _Description:
+async def _describe_patiently(url: str, servers: Servers) -> _Description | SemscaleError:
     attempts = tenacity.AsyncRetrying(
         retry=tenacity.retry_if_exception_type(ServerUnavailableError),
         wait=tenacity.wait_exponential(0.25, max=5.0),
-        stop=tenacity.stop_before_delay(patience),
+        stop=tenacity.stop_before_delay(servers.patience),
         reraise=True,
     )
     try:
-        return await attempts(_describe, EncodeClient(url, deadline=_DEADLINE, access=access))
+        return await attempts(_describe, EncodeClient(url, deadline=_DEADLINE, access=servers.access))
+    except SemscaleError as error:
+        return error
     except ServerUnavailableError as error:
         hint = "start one with `semscale serve`, or leave --server away and the sweep starts its own"
-        raise SemscaleError("no clip-server answers", where=url, found=str(error), hint=hint) from error
+        return SemscaleError("no clip-server answers", where=url, found=str(error), hint=hint)
 
 
 async def _describe(client: EncodeClient) -> _Description:
@@ -157,13 +155,6 @@ async def _info(client: EncodeClient) -> Mapping[str, Any] | None:
     await client.post("/info", [Document(text="info")], lambda answer: tags.extend(doc.tags for doc in answer.docs))
     info = tags[0].get("semscale_info") if tags else None
     return json.loads(info) if info else None
-
-
-def _check_same(url: str, info: Mapping[str, Any] | None, dimension: int, identity: EncoderIdentity) -> None:
-    _check_model(url, info, identity.model)
-    found = EncoderIdentity.of(identity.model, info, dimension, identity.draft)
-    if found.fingerprint != identity.fingerprint or (identity.packed and not found.packed):
-        raise SemscaleError("it is another encoder", where=url, found=found.fingerprint, expected=identity.fingerprint)
 
 
 def _check_model(url: str, info: Mapping[str, Any] | None, model: str) -> None:

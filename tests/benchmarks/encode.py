@@ -29,8 +29,8 @@ from semscale.datasets.bundled import load_bundled
 from semscale.datasets.registry import load_dataset
 from semscale.encoding.client import EncodeClient
 from semscale.encoding.distributed import DistributedEncoder
-from semscale.encoding.verification import verify_endpoints
 from semscale.encoding.servers import Servers
+from semscale.encoding.verification import verify_endpoints
 from semscale.models.encoder import BatchEncoder
 from semscale.models.loading import LoadedModel, load_model
 from semscale.serving.launcher import launch_server

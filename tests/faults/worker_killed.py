@@ -19,8 +19,8 @@ from ray.cluster_utils import Cluster
 from rich.console import Console
 
 from semscale.config import StudyConfig, study_from
-from semscale.encoding.actor import text_key
 from semscale.encoding.image_outcomes import EncodedImages
+from semscale.encoding.key_index import text_digest
 from semscale.encoding.segment import write_segment
 from semscale.encoding.store import EmbeddingStore
 from semscale.study import grid
@@ -79,7 +79,7 @@ def strike() -> None:
 STAGES = {"actor": "encoding shapes", "encode": "encoding shapes", "trial": "trials"}
 TITLES = {
     "actor": "ray::EncoderActor",
-    "encode": "ray::EncoderActor.encode_images",
+    "encode": "ray::EncoderActor.encode",
     "score": "ray::_score_range",
     "trial": "ray::StepTrial",
 }
@@ -145,9 +145,9 @@ class RandomRows:
         (arm,) = make_arms(config)
         texts = list(dict.fromkeys(text for ladder in arm.ladders for text in ladder.flatten().texts))
         positions = np.tile(np.arange(len(arm.dataset.samples)), 40)
-        keys = [text_key(f"image {i}") for i in range(len(positions))]
+        keys = [text_digest(f"image {i}") for i in range(len(positions))]
         numbers = np.random.default_rng(0)
-        for kind, names in (("image", keys), ("text", list(map(text_key, texts)))):
+        for kind, names in (("image", keys), ("text", list(map(text_digest, texts)))):
             rows = numbers.standard_normal((len(names), 512), dtype=np.float32)
             write_segment(FOLDER / kind, names, rows / np.linalg.norm(rows, axis=1, keepdims=True))
         images = EncodedImages(positions, np.array(keys, dtype="V32"), {}, 0)
@@ -157,7 +157,7 @@ class RandomRows:
         return EmbeddingStore(FOLDER / "image").read(keys)
 
     def text_embeddings(self, texts: Any) -> Any:
-        return EmbeddingStore(FOLDER / "text").read([text_key(text) for text in texts])
+        return EmbeddingStore(FOLDER / "text").read([text_digest(text) for text in texts])
 
     def score(self) -> list[bytes]:
         """Return every bit of the scores of all ladders."""

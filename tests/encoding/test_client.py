@@ -1,0 +1,124 @@
+"""Connection to a real clip-server, packed requests included, and the verification of endpoints."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from semscale.datasets.picture import decode
+
+from semscale.datasets.registry import load_dataset
+from semscale.encoding.client import EncodeClient, Encoded, ServerUnavailableError
+from semscale.encoding.encoder_fingerprint import EncoderIdentity
+from semscale.encoding.image_pipeline import Picture, prepare, to_ppm
+from semscale.encoding.servers import Servers
+from semscale.encoding.verification import verify_endpoints
+from semscale.errors import SemscaleError
+
+
+@pytest.fixture
+def silent_url() -> Iterator[tuple[str, socket.socket]]:
+    """An address that nobody listens at, until the socket does, which never answers."""
+    with closing(socket.socket()) as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield f"grpc://127.0.0.1:{taken.getsockname()[1]}", taken
+
+
+@pytest.fixture
+def identity(mini_server: str, tmp_path: Path) -> EncoderIdentity:
+    return verify_endpoints(Servers([mini_server]), "semscale-mini", tmp_path)
+
+
+def pictures(n: int, side: int = 40) -> list[Picture]:
+    dataset = load_dataset("shapes", limit=n)
+    spec = {"size": side, "interpolation": "bicubic"}
+    return [prepare(decode(dataset.reader.read(sample.file)), spec) for sample in dataset.samples]
+
+
+def encode(url: str, contents: Sequence[Any], **options: Any) -> Encoded:
+    async def call() -> Encoded:
+        return await EncodeClient(url, **options).encode(contents)
+
+    return asyncio.run(call())
+
+
+@pytest.mark.parametrize(("batch_size", "side", "sent"), [(None, 40, 50), (7, 40, 50), (50, 40, 50), (None, 48, 100)])
+def test_packed_pictures_get_the_bits_that_single_ones_get(
+    batch_size: int | None, side: int, sent: int, mini_server: str
+) -> None:
+    """A server refuses packed pictures of a size that is not its own, and resizes the single ones that come instead."""
+    packed = encode(mini_server, pictures(50, side), batch_size=batch_size)
+    single = encode(mini_server, [to_ppm(picture) for picture in pictures(50, side)])
+    assert (packed.reasons, packed.sent) == ([None] * 50, sent)
+    assert np.array_equal(packed.embeddings, single.embeddings)
+
+
+def test_one_bad_document_does_not_cost_the_others(mini_server: str) -> None:
+    dataset = load_dataset("digits", limit=20)
+    contents = [dataset.reader.read(sample.file) for sample in dataset.samples]
+    alone = encode(mini_server, contents)
+    contents[7] = b"poison"
+    encoded = encode(mini_server, contents)
+    assert [i for i, reason in enumerate(encoded.reasons) if reason] == [7]
+    assert "image" in str(encoded.reasons[7])
+    assert encoded.sent == 20 + 19  # the server names the culprit, so its neighbours go once more and it does not
+    good = [i for i in range(20) if i != 7]
+    # other neighbours in the request, the same rows to the last bit
+    assert np.array_equal(encoded.embeddings[good], alone.embeddings[good])
+
+
+@pytest.mark.parametrize("contents", [["cat"], [np.zeros((40, 40, 3), dtype=np.uint8)]])
+def test_a_hung_server_is_given_up_at_the_deadline(contents: list[Any], silent_url: tuple[str, socket.socket]) -> None:
+    url, taken = silent_url
+    taken.listen()
+    with pytest.raises(ServerUnavailableError, match="no answer"):
+        encode(url, contents, deadline=1)
+
+
+def test_nobody_there_is_a_user_error(silent_url: tuple[str, socket.socket], tmp_path: Path) -> None:
+    url, _ = silent_url
+    with pytest.raises(SemscaleError, match="no clip-server answers") as caught:
+        verify_endpoints(Servers([url], patience=0.5), "semscale-mini", tmp_path)
+    assert url in str(caught.value)
+
+
+def test_identity_comes_from_the_weights(identity: EncoderIdentity, mini_server: str, tmp_path: Path) -> None:
+    assert identity.info is not None
+    assert identity.info["name"] == "semscale-mini"
+    assert identity.dimension == identity.info["embedding_dim"]
+    assert identity.fingerprint.startswith("semscale-mini-")
+    draft = verify_endpoints(Servers([mini_server]), "semscale-mini", tmp_path, draft=True)
+    assert draft.fingerprint != identity.fingerprint
+    assert (draft.draft, identity.draft) == (True, False)
+
+
+def test_other_embeddings_under_a_known_name_are_refused(
+    identity: EncoderIdentity, mini_server: str, tmp_path: Path
+) -> None:
+    record = tmp_path / identity.fingerprint / "encoder.json"
+    content = json.loads(record.read_text())
+    content["probe"] = (-np.array(content["probe"])).tolist()
+    record.write_text(json.dumps(content))
+    with pytest.raises(SemscaleError, match="gives other embeddings"):
+        verify_endpoints(Servers([mini_server]), "semscale-mini", tmp_path)
+
+
+@pytest.mark.parametrize("tolerant", [False, True])
+def test_an_endpoint_of_no_use_is_refused_or_noted(
+    tolerant: bool, silent_url: tuple[str, socket.socket], mini_server: str, tmp_path: Path
+) -> None:
+    notes: list[str] = []
+    servers = Servers([silent_url[0], mini_server], patience=0.5, note=notes.append)
+    if tolerant:
+        assert verify_endpoints(servers, "semscale-mini", tmp_path, tolerant=True).packed
+        assert notes[0].startswith(f"{silent_url[0]} is left alone for now: no clip-server answers")
+    else:
+        with pytest.raises(SemscaleError, match="no clip-server answers"):
+            verify_endpoints(servers, "semscale-mini", tmp_path)
