@@ -46,8 +46,7 @@ def _connect(url: str, access: Access) -> Any:
     parts = urlsplit(url)
     _trust[f"{parts.hostname}:{parts.port}"] = access.authority, certificate_name(url)
     jina_grpc.get_grpc_channel = _open_channel
-    credential = {"Authorization": access.metadata[0][1]} if access.metadata else {}
-    return Client(parts._replace(fragment="").geturl(), credential=credential)
+    return Client(parts._replace(fragment="").geturl())
 
 
 def _open_channel(address: str, options: Any = None, **others: Any) -> Any:
