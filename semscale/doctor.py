@@ -45,19 +45,6 @@ def examine(servers: Sequence[str], store: str | None) -> list[Finding]:
     ]
 
 
-def show_findings(findings: Sequence[Finding]) -> None:
-    """Print the findings as a table of ok / not ok lines."""
-    from semscale.study.progress import open_console
-
-    console = open_console()
-    width = max(len(finding.title) for finding in findings)
-    for finding in findings:
-        console.print("[green]ok    [/green]" if finding.ok else "[red]not ok[/red]", end="")
-        console.print(f" {finding.title:<{width}}  {finding.detail}", highlight=False, markup=False, soft_wrap=True)
-        if not finding.ok:
-            console.print(f"{'':{width + 9}}to mend: {finding.mend}", highlight=False, markup=False, soft_wrap=True)
-
-
 def _packages(title: str, names: Sequence[str], mend: str, *, required: bool) -> Finding:
     versions = {name: package_version(name) for name in names}
     detail = ", ".join(f"{name} {version or 'is missing'}" for name, version in versions.items())

@@ -40,7 +40,7 @@ ROOMS: dict[str, set[str]] = {
     },
     "runs": {"study", "analysis", "encoding", "categories", "config"},
     "label": {"study", "encoding", "scoring", "datasets", "config"},
-    "doctor": {"study", "encoding", "categories", "models", "serving"},
+    "doctor": {"encoding", "categories", "models", "serving"},
     "api": {"study", "report", "analysis", "scoring", "encoding", "categories", "datasets", "config"},
     "cli": {
         "scoring",

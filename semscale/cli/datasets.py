@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from semscale.cli.group import main
-from semscale.cli.options import DATASET, SchemaCommand, completer, dataset_entry, option_names
+from semscale.cli.options import DATASET, SchemaCommand, completer, dataset_entry, option_name
 from semscale.cli.output import json_option, only_json, print_json
 from semscale.errors import SemscaleError
 from semscale.redact import redact
@@ -156,7 +156,7 @@ def _datasets_of(spec: str, options: dict[str, Any]) -> tuple[StudyConfig, list[
     is_study = spec.endswith((".yaml", ".yml")) and spec.partition(":")[0] not in schemes()
     if is_study and entry:
         what, expected = "options of a dataset do not go with a study file", "in a study file they stand beside spec:"
-        raise SemscaleError(what, where=option_names(entry), expected=expected)
+        raise SemscaleError(what, where=", ".join(map(option_name, entry)), expected=expected)
     study = load_study(spec) if is_study else StudyConfig()
     entries = [dataset.model_dump() for dataset in study.datasets]
     if not is_study:

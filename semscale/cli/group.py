@@ -16,7 +16,7 @@ _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 
 
 class _Group(click.Group):
-    """Prints user mistakes without a traceback; exit status 1 for them, 2 for wrong usage, 130 for Ctrl-C."""
+    """Group that prints user mistakes without a traceback."""
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         try:

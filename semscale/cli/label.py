@@ -46,11 +46,11 @@ def label(
     semscale label photos.zip --categories "cat,dog,bird" --stats
     semscale label reviews.csv --column review --categories-file topics.txt --server grpc://gpu1:51000
     """
+    from semscale.cli.show import show_labelled
     from semscale.encoding.folder import embedding_store
     from semscale.label.categories import read_categories, split_categories
     from semscale.label.listing import Request
     from semscale.label.run import label as run
-    from semscale.label.show import show_labelled
     from semscale.study.progress import open_console, reporter
 
     if categories is not None and categories_file is None:

@@ -109,7 +109,7 @@ def _names(kind: str) -> Iterable[str]:
         "order": lambda: map(str, range(5)),
         "run": newest_runs,
     }
-    return names[kind]() if kind in names else ()
+    return names.get(kind, tuple)()
 
 
 def newest_runs() -> list[str]:
@@ -117,6 +117,11 @@ def newest_runs() -> list[str]:
     folder = os.environ.get("SEMSCALE_RUNS") or "semscale-runs"
     files = [] if "://" in folder else Path(folder).expanduser().glob("*/study.yaml")
     return [str(file.parent) for file in sorted(files, key=lambda file: -file.stat().st_mtime)]
+
+
+def option_name(parameter: str) -> str:
+    """Return the option that a parameter is given by."""
+    return f"--{parameter.replace('_', '-')}"
 
 
 def _parameter(option: str) -> str:
@@ -127,11 +132,6 @@ def dataset_entry(options: dict[str, Any]) -> dict[str, Any]:
     """Take the options of a dataset out of all options and return those that were given."""
     taken = {name: options.pop(name) for name in _DATASET_KEYS}
     return {name: value for name, value in taken.items() if value is not None}
-
-
-def option_names(entry: dict[str, Any]) -> str:
-    """Return the options of a dataset as they were given, for a message."""
-    return ", ".join(f"--{name.replace('_', '-')}" for name in entry)
 
 
 def read_options(path: Path | None, options: dict[str, Any], *, elsewhere: bool = False) -> StudyConfig:
@@ -149,7 +149,7 @@ def read_options(path: Path | None, options: dict[str, Any], *, elsewhere: bool 
     if entry and not options["dataset"]:
         expected = "--dataset SPEC; in a study file they stand beside spec:"
         what = "options of a dataset need the dataset on the command line"
-        raise SemscaleError(what, where=option_names(entry), expected=expected)
+        raise SemscaleError(what, where=", ".join(map(option_name, entry)), expected=expected)
     changes: dict[tuple[str | int, ...], tuple[str, Any]] = {}
     for option, key in _KEYS.items():
         value = options[_parameter(option)]
@@ -166,13 +166,10 @@ def read_options(path: Path | None, options: dict[str, Any], *, elsewhere: bool 
 
 def key_values(pairs: Sequence[str]) -> dict[str, Any]:
     """Return the options of a strategy, given as KEY=VALUE with YAML values."""
-    values = {}
-    for pair in pairs:
-        key, equals, value = pair.partition("=")
-        try:
-            values[key] = yaml.safe_load(value)
-        except yaml.YAMLError:
-            equals = ""
-        if not key or not equals:
-            raise SemscaleError("an option of a strategy is KEY=VALUE", where="--option", found=pair)
+    try:
+        values = {key: yaml.safe_load(value) for key, _, value in (pair.partition("=") for pair in pairs)}
+    except yaml.YAMLError:
+        values = {"": None}
+    if "" in values or not all("=" in pair for pair in pairs):
+        raise SemscaleError("an option of a strategy is KEY=VALUE", where="--option", found=", ".join(pairs))
     return values

@@ -10,7 +10,7 @@ import click
 
 from semscale.cli.group import main
 from semscale.cli.options import SchemaCommand, completer
-from semscale.cli.output import json_option, only_json, print_json
+from semscale.cli.output import json_option, only_json, print_json, say
 
 _TOKEN_FILE = click.option(
     "--token-file", metavar="FILE", help="File with the server's token.  [SEMSCALE_SERVER_TOKEN]"
@@ -90,7 +90,8 @@ def doctor(server: tuple[str, ...], store: str | None, as_json: bool) -> None:
     \b
     semscale doctor --server grpc://gpu1:51000
     """
-    from semscale.doctor import examine, show_findings
+    from semscale.doctor import examine
+    from semscale.study.progress import open_console
 
     with only_json(as_json):
         findings = examine(server, store)
@@ -98,5 +99,10 @@ def doctor(server: tuple[str, ...], store: str | None, as_json: bool) -> None:
     if as_json:
         print_json({"passes": passes, "findings": [asdict(finding) for finding in findings]})
     else:
-        show_findings(findings)
+        console, width = open_console(), max(len(finding.title) for finding in findings)
+        for finding in findings:
+            console.print("[green]ok    [/green]" if finding.ok else "[red]not ok[/red]", end="")
+            say(console, f" {finding.title:<{width}}  {finding.detail}")
+            if not finding.ok:
+                say(console, f"       {'':<{width}}  to mend: {finding.mend}")
     sys.exit(0 if passes else 1)

@@ -9,16 +9,18 @@ import pandas as pd
 from rich.console import Console
 
 from semscale.categories.ladder import Ladder
-from semscale.cli.output import make_table, say
+from semscale.cli.output import make_table, number, say
 from semscale.study.rundir import CURVE_KEY
 
 if TYPE_CHECKING:  # they import Ray and MLflow, which ladders do not need
     from semscale.encoding.folder import Folder
+    from semscale.label.run import Labelled
     from semscale.study.encode import EncodeResult
     from semscale.study.optimize import Optimized
     from semscale.study.study import SweepResult
 
 _MOST_ROWS = 24
+_MOST_CATEGORIES = 12
 
 
 def show_result(console: Console, result: SweepResult) -> None:
@@ -80,27 +82,19 @@ def critical(curve: dict[Any, Any]) -> str:
 
 def result_document(result: SweepResult) -> dict[str, Any]:
     """Return the JSON document of a sweep: `curves` are the rows of curves.parquet, counts those of this process."""
-    return {
-        "run": _absolute(result.folder),
-        "report": _absolute(result.folder / "report.html"),
-        "mlflow": result.ui_command,
-        "trials": len(result.trials),
-        "images_sent": result.images_sent,
-        "texts_sent": result.texts_sent,
-        "quarantined": result.quarantined,
-        "curves": result.curves.to_dict("records"),
-    }
+    report = _absolute(result.folder / "report.html")
+    curves = result.curves.to_dict("records")
+    opened = {"report": report, "mlflow": result.ui_command, "trials": len(result.trials)}
+    return {"run": _absolute(result.folder), **opened, **_counts(result), "curves": curves}
 
 
 def filled_document(filled: EncodeResult) -> dict[str, Any]:
     """Return the JSON document of an encoded study; counts are those of this process."""
-    return {
-        "run": _absolute(filled.folder),
-        "store": _absolute(filled.store),
-        "images_sent": filled.images_sent,
-        "texts_sent": filled.texts_sent,
-        "quarantined": filled.quarantined,
-    }
+    return {"run": _absolute(filled.folder), "store": _absolute(filled.store), **_counts(filled)}
+
+
+def _counts(result: SweepResult | EncodeResult) -> dict[str, int]:
+    return {name: getattr(result, name) for name in ("images_sent", "texts_sent", "quarantined")}
 
 
 def _absolute(folder: Folder) -> str:
@@ -183,3 +177,32 @@ def show_work(console: Console, work: pd.DataFrame) -> None:
     say(console)
     titles = "|".join([*columns, "calls>", "images>", "texts>", "share>", "rows/s>"])
     console.print(make_table(titles, shown.itertuples(index=False)))
+
+
+def show_labelled(console: Console, result: Labelled) -> None:
+    """Print the first lines of a labelling's statistics, counts, and where the files are."""
+    from semscale.label.results import QUARANTINE, RESULTS, STATISTICS
+
+    rows = (
+        (
+            row["category"],
+            number(row["fraction"], ".4f"),
+            number(row["average_dot_product"], ".4f"),
+            number(row["variance"], ".2e"),
+            row["second_best_category"],
+        )
+        for row in result.statistics.fillna({"second_best_category": ""}).head(_MOST_CATEGORIES).to_dict("records")
+    )
+    say(console)
+    console.print(make_table("category|fraction>|average dot product>|variance>|second best category", rows))
+    more = len(result.statistics) - _MOST_CATEGORIES
+    say(
+        console,
+        *([f"... and {more} more categories"] if more > 0 else []),
+        "",
+        f"{result.n_labelled} {result.kind}s labelled, {result.n_bad} cannot be used; "
+        f"sent to the server: {result.sent}",
+        f"results     {result.folder / RESULTS}",
+        *([f"statistics  {result.folder / STATISTICS}"] if result.wrote_statistics else []),
+        *([f"quarantine  {result.folder / QUARANTINE}"] if result.n_bad else []),
+    )

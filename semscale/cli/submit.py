@@ -125,16 +125,15 @@ def read_environment(file: Path | None, working_dir: Path) -> dict[str, Any]:
     usual = working_dir / "ray_jobs" / "runtime_env.yaml"
     if file is None and not usual.is_file():
         return dict(DEFAULT_ENVIRONMENT)
-    file = file or usual
+    where, expected = str(file or usual), "a mapping with keys such as env_vars, excludes (a list), pip"
     try:
-        environment = yaml.safe_load(file.read_text(encoding="utf-8"))
+        environment = yaml.safe_load(Path(where).read_text(encoding="utf-8"))
+        if isinstance(environment, dict) and isinstance(environment.get("excludes", []), list):
+            return environment
+        found = f"a {type(environment).__name__}"
     except (OSError, ValueError, yaml.YAMLError) as error:
         found = " ".join(str(error).split())[:200]
-        raise SemscaleError("cannot read the runtime environment", where=str(file), found=found) from error
-    if not isinstance(environment, dict) or not isinstance(environment.get("excludes", []), list):
-        expected = "keys such as env_vars, excludes (a list), pip"
-        raise SemscaleError("not a runtime environment", where=str(file), expected=expected)
-    return environment
+    raise SemscaleError("cannot read the runtime environment", where=where, found=found, expected=expected)
 
 
 def _connect(address: str) -> JobSubmissionClient:

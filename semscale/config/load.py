@@ -32,7 +32,6 @@ def load_study(
     """
     content = PositionedYaml({}) if path is None else _read(Path(path))
     positions: dict[Location, int | str] = dict(content.lines)
-    faults = content.faults
     for location, (option, value) in (options or {}).items():
         section = content.value
         for part in location[:-1]:
@@ -40,30 +39,25 @@ def load_study(
         if isinstance(section, dict):  # else the file has a fault there
             section[location[-1]] = value
             positions = {place: line for place, line in positions.items() if place[: len(location)] != location}
-            faults = [fault for fault in faults if fault[0][: len(location)] != location]
+            content.faults = [fault for fault in content.faults if fault[0][: len(location)] != location]
             positions[location] = option
-    return _validated(content.value, faults, positions, None if path is None else str(path), check)
+    return _validated(content, positions, None if path is None else str(path), check)
 
 
 def study_from(tree: Mapping[str, Any], *, where: str = "options") -> StudyConfig:
     """Validate a study given as a tree of plain values; raises SemscaleError with every fault in it."""
-    return _validated(dict(tree), [], {}, where, None)
+    return _validated(PositionedYaml(dict(tree)), {}, where)
 
 
 def _validated(
-    tree: dict[str, Any],
-    faults: list[Fault],
-    positions: Mapping[Location, int | str],
-    where: str | None,
-    check: Check | None,
+    content: PositionedYaml, positions: Mapping[Location, int | str], where: str | None, check: Check | None = None
 ) -> StudyConfig:
-    study = None
+    tree, faults, study = content.value, content.faults, None
     try:
         study = StudyConfig.model_validate(tree)
     except ValidationError as error:
         faults += faults_of(error, tree)
-    faults += [*contradictions(tree), *(check(tree) if check else ())]
-    raise_faults(faults, positions, where)
+    raise_faults([*faults, *contradictions(tree), *(check(tree) if check else ())], positions, where)
     assert study is not None
     return study
 

@@ -42,24 +42,19 @@ def raise_faults(faults: Iterable[Fault], positions: Mapping[Location, int | str
         positions: the line of the file, or the option of the command, where a part of the study was given.
         where: the file.
     """
-    rows: dict[tuple[int | str | None, str], None] = {}
+    rows: dict[tuple[bool, int, str, str], None] = {}  # lines first, then options, then what has no position
     for location, message in faults:
         ends = (location[:end] for end in range(len(location), 0, -1))
         position = next((positions[end] for end in ends if end in positions), None)
-        named = f"{_name(location)}: " if location and not message.startswith("unknown key") else ""
-        rows[position, named + message] = None
-    if not rows:
-        return
-    # lines first, then options, then what has no position
-    ordered = sorted(rows, key=lambda row: (row[0] is None, isinstance(row[0], str), row[0] or 0))
-    lines = []
-    for position, text in ordered[:_MOST_FAULTS]:
-        at = f"line {position}: " if isinstance(position, int) else f"{position}: " if position else ""
-        lines.append(f"  - {at}{text}")
-    if len(ordered) > _MOST_FAULTS:
-        lines.append(f"  - and {len(ordered) - _MOST_FAULTS} more")
-    count = "a mistake" if len(ordered) == 1 else f"{len(ordered)} mistakes"
-    raise SemscaleError("\n".join([f"the study has {count}:", *lines]), where=where)
+        line = position if isinstance(position, int) else 0
+        at = f"line {line}: " if line else f"{position}: " if position else ""
+        named = "" if not location or message.startswith("unknown key") else f"{_name(location)}: "
+        rows[not line, line, "~" if position is None else "", f"  - {at}{named}{message}"] = None
+    lines = [row[-1] for row in sorted(rows)]
+    if lines:
+        count = "a mistake" if len(lines) == 1 else f"{len(lines)} mistakes"
+        more = [f"  - and {len(lines) - _MOST_FAULTS} more"] if len(lines) > _MOST_FAULTS else []
+        raise SemscaleError("\n".join([f"the study has {count}:", *lines[:_MOST_FAULTS], *more]), where=where)
 
 
 def nearest(name: str, known: Sequence[str]) -> str:

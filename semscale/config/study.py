@@ -21,7 +21,6 @@ Whole = Annotated[int, Field(strict=True, ge=0, lt=2**63)]
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 
 _AGGREGATIONS = [name for name in AGGREGATIONS if not name.startswith("top-")]
-_EMPTY = "at least one is needed, or the grid of trials is empty"
 
 
 class _Section(BaseModel):
@@ -115,18 +114,12 @@ class EncodingConfig(_Section):
 class ScoringConfig(_Section):
     """Where ladders are scored; nothing here changes a prediction."""
 
+    # torch:cpu is what a GPU does, done without one; for tests
     device: str = Field(
         default="cpu",
+        pattern=r"^(cpu|torch:cpu|auto|cuda(:[0-9]{1,3})?)$",
         description="where to score: cpu, cuda (all GPUs of the cluster), cuda:N (in this process), auto",
     )
-
-    @field_validator("device")
-    @classmethod
-    def _known_device(cls, value: str) -> str:
-        # torch:cpu is what a GPU does, done without one; for tests
-        if not re.fullmatch(r"cpu|torch:cpu|auto|cuda(:\d{1,3})?", value):
-            raise ValueError(f"expected cpu, cuda, cuda:N such as cuda:0, or auto (found {shown(value)!r})")
-        return value
 
 
 class TrackingConfig(_Section):
@@ -191,38 +184,33 @@ class StudyConfig(_Section):
             return [{key: item} if isinstance(item, str) else item for item in value]
         return value
 
-    @field_validator("datasets", "models", "strategies", "orders")
-    @classmethod
-    def _some(cls, value: tuple[Any, ...]) -> tuple[Any, ...]:
-        if not value:
-            raise ValueError(_EMPTY)
-        return value
-
-    @field_validator("datasets", "models", "strategies", "orders", "controls")
-    @classmethod
-    def _different(cls, value: tuple[Any, ...]) -> tuple[Any, ...]:
-        names = [
-            item.title if isinstance(item, DatasetConfig) else item.label if isinstance(item, StrategyConfig) else item
-            for item in value
-        ]
-        repeated = sorted({str(name) for name in names if names.count(name) > 1})
-        if repeated:
-            raise ValueError(f"{', '.join(map(shown, repeated))} stands here more than once")
-        return value
-
     @field_validator("aggregation")
     @classmethod
     def _known_aggregations(cls, value: str | tuple[str, ...]) -> str | tuple[str, ...]:
         given = (value,) if isinstance(value, str) else value
-        if not given:
-            raise ValueError(_EMPTY)
         for name in given:
             if name not in _AGGREGATIONS and not re.fullmatch(r"top-[1-9]\d{0,2}-mean", name):
                 raise ValueError(f"expected {', '.join(_AGGREGATIONS)} or top-k-mean such as top-3-mean")
-        if len(set(given)) < len(given):
-            raise ValueError("an aggregation stands here more than once")
         # a list of one is the same study as the name alone
         return given[0] if len(given) == 1 else given
+
+    @field_validator("datasets", "models", "strategies", "orders", "controls", "aggregation")
+    @classmethod
+    def _some_and_different(cls, value: Any, info: ValidationInfo) -> Any:
+        if not value and info.field_name != "controls":
+            raise ValueError("at least one is needed, or the grid of trials is empty")
+        items = (value,) if isinstance(value, str) else value
+        names = [
+            item.title
+            if isinstance(item, DatasetConfig)
+            else item.label
+            if isinstance(item, StrategyConfig)
+            else str(item)
+            for item in items
+        ]
+        if repeated := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"{', '.join(map(shown, repeated))} stands here more than once")
+        return value
 
     @field_validator("scales")
     @classmethod

@@ -84,11 +84,11 @@ def _strategy(entry: Entry, missing: Missing) -> Iterator[Fault]:
 
 
 def _control(entry: Entry, missing: Missing) -> Iterator[Fault]:
-    name, controls = entry[""], control_names()
-    if name in strategy_names() and name not in controls:
-        yield (), f"{quoted(name)} is a strategy and no control; there are: {', '.join(controls)}"
-    elif name not in controls:
-        yield (), f"unknown control {quoted(name)}; {nearest(name, controls)}"
+    name, controls = quoted(entry[""]), control_names()
+    if entry[""] not in controls:
+        a_strategy = entry[""] in strategy_names()
+        what = f"{name} is a strategy and no control" if a_strategy else f"unknown control {name}"
+        yield (), f"{what}; {nearest(entry[''], controls)}"
 
 
 def _model(entry: Entry, missing: Missing) -> Iterator[Fault]:

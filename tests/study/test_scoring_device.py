@@ -96,5 +96,5 @@ def test_a_cluster_without_gpus() -> None:
 
 def test_the_device_is_no_part_of_what_a_study_is() -> None:
     assert study_from({"scoring": {"device": "auto"}}).digest() == StudyConfig().digest()
-    with pytest.raises(SemscaleError, match="expected cpu, cuda, cuda:N"):
+    with pytest.raises(SemscaleError, match="should match pattern"):
         study_from({"scoring": {"device": "cuda:"}})
