@@ -45,17 +45,12 @@ def write_results(
     encoded: Sequence[EncodedModel],
 ) -> list[str]:
     """Write the tables and the report; return the names of the files that MLflow keeps as well."""
-    study = directory.study
     tables = {"trials.parquet": trials, **found.tables()}
     for name, table in (tables | collect_report_data(scored, encoded, found.curves)).items():
         directory.write_table(name, table)
     directory.write("environment.json", json.dumps(_environment_of(encoded), indent=1).encode())
-    first = [one.ladder for one in scored if one.ladder.order == study.orders[0]]
-    ladders = {(ladder.dataset, ladder.strategy): ladder for ladder in first}
-    evidence = read_evidence(directory.path, study, list(ladders.values()))
-    report = RunTables(trials, found.curves, found.steps, found.controls, found.across)
     try:
-        write_report(directory.path, study.name, report, evidence)
+        _write_page(directory.path, directory.study)
     except OSError as error:
         raise directory.unwritable(error) from error
     return ["study.yaml", *tables, "quarantine.csv", "environment.json", "report.html"]
@@ -71,30 +66,25 @@ def regenerate_report(where: str) -> Folder:
     if missing := [f"{name}.parquet" for name in _NEEDED if not (run / f"{name}.parquet").is_file()]:
         resume = f"semscale sweep --resume {where}"
         raise SemscaleError("the run is not finished", where=str(folder), found=f"no {', '.join(missing)}", hint=resume)
-    study = load_study(marker)
-    tables = RunTables(*(read_table(run / f"{table}.parquet") for table in (*_NEEDED, *_OPTIONAL)))
-    evidence = read_evidence(run, study)
     try:
-        written = write_report(run, study.name, tables, evidence)
+        written = _write_page(run, load_study(marker))
     except OSError as error:
         raise cannot_write("the report", run, error, hint="free some space, or see to the folder's rights") from error
     folder.push(written.name)
     return folder / written.name
 
 
-def read_evidence(run: Path, study: StudyConfig, ladders: Sequence[Ladder] | None = None) -> Evidence:
-    """Read what the report shows beside the tables of numbers; a study may have nothing for some.
-
-    The ladders of the first order are read from their files unless given, which takes a while with many classes.
-    """
-    if ladders is None:
-        ladders = [read_ladder(path) for path in (run / "ladders").glob(f"*__{study.orders[0]}.json")]
-    return Evidence(
+def _write_page(run: Path, study: StudyConfig) -> Path:
+    """Write the report from the files of a run directory; a study may have nothing for some."""
+    tables = RunTables(*(read_table(run / f"{table}.parquet") for table in (*_NEEDED, *_OPTIONAL)))
+    ladders = [read_ladder(path) for path in (run / "ladders").glob(f"*__{study.orders[0]}.json")]
+    evidence = Evidence(
         **{name: read_table(run / f"{file}.parquet") for name, file in _EVIDENCE.items()},
         quarantine=read_table(run / "quarantine.csv"),
         categories=[_category_set(one) for one in sorted(ladders, key=lambda one: (one.dataset, one.strategy))],
         environment=_read_environment(run / "environment.json", study),
     )
+    return write_report(run, study.name, tables, evidence)
 
 
 def read_table(path: Path) -> pd.DataFrame:
