@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from semscale.datasets.base import Dataset, Reader
 from semscale.datasets.image_decoding import BadImageError, eight_bit, load, orientation
@@ -268,14 +267,10 @@ def inspect_image(reader: Reader, place: str) -> ImageInfo:
         eight_bit(image)
     except BadImageError as error:
         return ImageInfo(key, str(error))
-    several = False
+    several, transparent = False, "transparency" in image.info
     with suppress(Exception):  # looking for a second picture can fail where the first is fine
         several = bool(getattr(image, "is_animated", False))
-    turned = orientation(image) != 1
-    return ImageInfo(key, None, image.size, image.mode, image.format or "?", several, turned, _is_transparent(image))
-
-
-def _is_transparent(image: Image.Image) -> bool:
     if "A" in image.getbands():
-        return bool(image.getchannel("A").getextrema()[0] < 255)  # type: ignore[operator]
-    return "transparency" in image.info
+        transparent = image.getchannel("A").getextrema()[0] < 255  # type: ignore[operator]
+    turned = orientation(image) != 1
+    return ImageInfo(key, None, image.size, image.mode, image.format or "?", several, turned, bool(transparent))

@@ -103,8 +103,7 @@ def rule_labels(class_from: str, split: str | None) -> LabelOf:
     rule = compile_rule(class_from)
     if split is None or split == "all":
         return rule
-    usual = SPLITS.get(split.casefold(), split)
-    wanted = {split.casefold(), *(name for name, other in SPLITS.items() if other == usual)}
+    wanted = {split.casefold(), *(name for name, usual in SPLITS.items() if usual == SPLITS.get(split.casefold()))}
 
     def label_of(path: str) -> str | None:
         return rule(path) if wanted.intersection(path.casefold().split("/")[:-1]) else OTHER_SPLIT

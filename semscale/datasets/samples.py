@@ -140,9 +140,7 @@ class SampleTable(Sequence[Sample]):
     def __getitem__(self, index: int | slice) -> Sample | SampleTable:
         if isinstance(index, slice):
             return self.pick(np.arange(len(self))[index])
-        if not -len(self) <= index < len(self):
-            raise IndexError(f"sample {index} of {len(self)}")
-        position = index % len(self)
+        position = range(len(self))[index]
         return next(self._samples(position, position + 1))
 
     def __iter__(self) -> Iterator[Sample]:
@@ -171,8 +169,8 @@ class SampleTable(Sequence[Sample]):
         return self._table.take(pa.array(self._rows[start:stop]))
 
     def _samples(self, start: int, stop: int) -> Iterator[Sample]:
-        owners = self.class_index[start:stop]
-        for file, place, owner in zip(self.files(start, stop), self.places(start, stop), owners, strict=True):
+        part, owners = self._slice(start, stop).to_pydict(), self.class_index[start:stop]
+        for file, place, owner in zip(part["file"], part["place"], owners, strict=True):
             yield Sample(file, self.classes[owner], place)
 
 

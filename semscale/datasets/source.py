@@ -73,9 +73,8 @@ class Notes:
 
     def lines(self) -> list[str]:
         """Return everything, a line each."""
-        more = {kind: ", ..." if count > _SHOWN else "" for kind, count in self._counts.items()}
-        counted = (f"{n} {kind}: {', '.join(self._first[kind])}{more[kind]}" for kind, n in self._counts.items())
-        return [*self._said, *counted]
+        named = {kind: [*first, "..."][: self._counts[kind]] for kind, first in self._first.items()}
+        return [*self._said, *(f"{self._counts[kind]} {kind}: {', '.join(names)}" for kind, names in named.items())]
 
 
 def is_image(name: str) -> bool:

@@ -9,6 +9,7 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import BinaryIO, NamedTuple
 
 from semscale.datasets.archives.byte_ranges import read_range
@@ -104,12 +105,9 @@ def _end(info: zipfile.ZipInfo) -> int:
 
 def _decoded(info: zipfile.ZipInfo) -> str:
     # macOS and many a tool write UTF-8 without the flag; text of another code page is all but never valid UTF-8
-    if info.flag_bits & _UTF8:
-        return info.filename
-    try:
-        return info.filename.encode("cp437").decode("utf-8")
-    except UnicodeError:
-        return info.filename
+    with suppress(UnicodeError):
+        return info.filename if info.flag_bits & _UTF8 else info.filename.encode("cp437").decode("utf-8")
+    return info.filename
 
 
 def _refusal(info: zipfile.ZipInfo) -> str | None:
