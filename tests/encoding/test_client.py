@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from semscale.datasets.picture import decode
+from semscale.datasets.image_decoding import decode
 
 from semscale.datasets.registry import load_dataset
 from semscale.encoding.client import EncodeClient, Encoded, ServerUnavailableError
