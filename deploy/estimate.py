@@ -46,7 +46,7 @@ ASSUMED: dict[str, tuple[float, str]] = {
 }
 
 # name, unit, formula; each may use those before it. A stored row is its floats, a SHA-256, and Parquet's 10 bytes. The
-# driver has for each image 12 bytes of listing, a key and a number in the store's table and in the ledger's, twice the
+# driver has for each image 12 bytes of listing, a key and a number in the tables of store and coordinator, twice the
 # key with its place, and its file name as a Python text of some 90 bytes; for each step of a ladder five numbers and a
 # boolean.
 FORMULAS = (
