@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from semscale.datasets.image_decoding import decode
 
+from semscale.datasets.image_decoding import decode
 from semscale.datasets.registry import load_dataset
 from semscale.encoding.client import EncodeClient, Encoded, ServerUnavailableError
 from semscale.encoding.encoder_fingerprint import EncoderIdentity
