@@ -120,8 +120,7 @@ class Source:
         reader: fetches the bytes of an image by its place.
         entries: the listing, made while it is read; read once.
         notes: filled while the listing is read.
-        classes: the class names in the source's own order, if it has one; labels are among them.
-        labels: label -> class name, where the source has labels such as numbers and knows their names.
+        classes: the class names in the source's own order, if it has one; labels are among them, or their numbers.
         domain: the word for all classes, if the source knows it.
         by_path: labels are missing, and the folders of the path tell the class.
         peel: folders that all images share say nothing about the class (the top folder of an archive).
@@ -132,7 +131,11 @@ class Source:
     entries: Iterable[Entry]
     notes: Notes = field(default_factory=Notes)
     classes: tuple[str, ...] | None = None
-    labels: Mapping[str, str] = field(default_factory=dict)
     domain: str | None = None
     by_path: bool = False
     peel: bool = False
+
+    @property
+    def labels(self) -> Mapping[str, str]:
+        """Number of a class, as a label -> its name."""
+        return {str(number): name for number, name in enumerate(self.classes or ())}

@@ -7,8 +7,7 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
-from semscale.datasets.tables.records import read_delimited, read_lines, valid_rows
-from semscale.datasets.tables.rows import plain_text
+from semscale.datasets.tables.records import plain_text, read_delimited, read_lines, valid_rows
 from semscale.errors import SemscaleError
 from semscale.text import text_key
 

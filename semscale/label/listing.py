@@ -27,14 +27,7 @@ DEFAULT_FOLDER = Path("semscale-labels")
 
 
 class Item(NamedTuple):
-    """One image or text.
-
-    Attributes:
-        name: what the results have: the image's file name, or the text.
-        location: what the quarantine has: the file name, or the line.
-        place: what the reader takes for an image.
-        reason: why it cannot be used; None when nothing speaks against it.
-    """
+    """An image or a text: its file name or words, its file name or line, and why it cannot be used."""
 
     name: str
     location: str
@@ -44,16 +37,7 @@ class Item(NamedTuple):
 
 @dataclass(frozen=True)
 class Listing:
-    """An opened input; its items are made while they are read, once.
-
-    Attributes:
-        kind: whether it has images or texts.
-        title: short name, for the progress and for folders.
-        source: a spec, or a file or folder, absolute.
-        items: in a stable order.
-        reader: fetches images; None for texts.
-        notes: filled while the items are read.
-    """
+    """An opened input; its items come in a stable order and are read once, which fills the notes."""
 
     kind: Kind
     title: str
@@ -117,18 +101,7 @@ def _absolute(path: str) -> str:
 
 @dataclass(frozen=True)
 class Request:
-    """What is to be labelled, and with what.
-
-    Attributes:
-        given: the input, see :func:`open_listing`.
-        categories: different ones, in the order that decides ties.
-        model: the model's name.
-        column: where the texts are, or the images of a table.
-        limit: label only the first so many.
-        encoder: ``server``, or ``local`` for a model in this process.
-        servers: addresses of running servers; without any, one is started for the time of the call.
-        actors: encoder actors; by default one for every two CPUs.
-    """
+    """What is to be labelled, with which categories (the earlier wins a tie), and by which encoder."""
 
     given: str
     categories: tuple[str, ...]

@@ -5,18 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 
-from semscale.config import StudyConfig, study_from
+from semscale.config import study_from
+from semscale.datasets.base import Dataset
+from semscale.datasets.samples import Sample, SampleTable
+from semscale.encoding.encoder import Encoder
 from semscale.encoding.folder import Folder
+from semscale.encoding.image_outcomes import TooManyBadImagesError
+from semscale.encoding.segment import Float32
 from semscale.errors import SemscaleError
-from semscale.label.embed import embed
-from semscale.label.listing import Kind, Request
+from semscale.label.listing import Item, Kind, Listing, Request
 from semscale.label.results import QUARANTINE, RESULTS, STATISTICS, result_files
 from semscale.scoring.category_statistics import CategoryStatistics, RunningStatistics
 from semscale.scoring.nearest import nearest_categories
@@ -25,6 +29,8 @@ from semscale.study.progress import Reporter
 
 WINDOW = 2048
 """Items that are encoded at once; nothing in the files depends on it."""
+
+_ANY = "image"  # the class of images that are only encoded
 
 _HEADERS: dict[Kind, dict[str, tuple[str, ...]]] = {
     "image": {RESULTS: ("file", "label"), QUARANTINE: ("file", "reason")},
@@ -66,16 +72,15 @@ def label(
 
     The results get their names when all are written. The same call after an interruption starts from the first item and
     sends nothing that is in the store.
-
-    Args:
-        request: what is to be labelled, and with what.
-        out: folder of the results; by default ``semscale-labels/<name>-<digest>``.
-        report: shows the progress.
-        store: the embedding store.
-        stats: also write `stats.csv`.
-        window: items that are encoded at once.
     """
-    study = _study(request)  # mistakes in the options come before the listing, which may take long
+    study = study_from(  # mistakes in the options come before the listing, which may take long
+        {
+            "models": [request.model],
+            "encoder": request.encoder,
+            "server": {"urls": list(request.servers)},
+            "encoding": {"actors": request.actors},
+        }
+    )
     listing = request.open()
     folder = out or request.default_out(listing)
     with ExitStack() as stack:
@@ -89,8 +94,12 @@ def label(
         done = n_bad = sent = 0
         last: list[tuple[str, str]] = []
         with report.stage(f"labelling {listing.title}", unit=f"{listing.kind}s") as advance:
+
+            def progress(count: int, _: int) -> None:
+                advance(done + count, None)
+
             while items := list(islice(listing.items, window)):
-                found = embed(encoder, listing, items, partial(_advance, advance, done))
+                found = _embed(encoder, listing, items, progress)
                 winners = nearest_categories(found.rows, texts)[:, 0]
                 statistics.add(found.rows, winners)
                 names = [request.categories[winner] for winner in winners.tolist()]
@@ -113,19 +122,38 @@ def label(
     return Labelled(folder, listing.kind, len(statistics), n_bad, sent, table, stats)
 
 
-def _advance(advance: Callable[[int, int | None], None], start: int, done: int, total: int) -> None:
-    advance(start + done, None)
+class _Embedded(NamedTuple):
+    """Items of a window that have a row, their rows (float32[n, d], unit length), and the others with their reasons."""
+
+    items: list[Item]
+    rows: Float32
+    rejected: list[tuple[Item, str]]
+    sent: int
 
 
-def _study(request: Request) -> StudyConfig:
-    return study_from(
-        {
-            "models": [request.model],
-            "encoder": request.encoder,
-            "server": {"urls": list(request.servers)},
-            "encoding": {"actors": request.actors},
-        }
-    )
+def _embed(
+    encoder: Encoder, listing: Listing, window: Sequence[Item], progress: Callable[[int, int], None]
+) -> _Embedded:
+    """Encode what is not in the store and return the rows of a window."""
+    usable = [item for item in window if item.reason is None]
+    reasons, rows, sent = dict[str, str](), np.empty((0, encoder.identity.dimension), np.float32), 0
+    if usable and listing.reader is None:
+        sent = encoder.encode_texts([item.name for item in usable], progress, reasons)
+        texts = [item.name for item in usable if item.name not in reasons]
+        rows = encoder.text_embeddings(texts) if texts else rows
+    elif usable and listing.reader is not None:
+        samples = [Sample(item.name, _ANY, item.place) for item in usable]
+        dataset = Dataset(listing.title, _ANY, (_ANY,), SampleTable.of((_ANY,), samples), listing.reader)
+        try:
+            encoded = encoder.encode_images(dataset, progress)
+        except TooManyBadImagesError as error:  # not one of this window can be used; the next ones may
+            reasons.update(error.quarantine)
+        else:
+            reasons.update(encoded.quarantine)
+            rows, sent = encoder.image_embeddings(encoded.keys), encoded.sent
+    found = [(item, item.reason or reasons.get(item.name)) for item in window]
+    good = [item for item, reason in found if reason is None]
+    return _Embedded(good, rows, [(item, reason) for item, reason in found if reason is not None], sent)
 
 
 def statistics_table(categories: Sequence[str], found: CategoryStatistics) -> pd.DataFrame:

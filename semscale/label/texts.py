@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from semscale.datasets.tables.records import Record, read_delimited, read_json_lines, read_lines
-from semscale.datasets.tables.rows import text_fault
+from semscale.datasets.tables.records import Record, read_delimited, read_json_lines, read_lines, text_fault
 from semscale.errors import SemscaleError
 from semscale.redact import redact
 

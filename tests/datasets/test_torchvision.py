@@ -190,8 +190,6 @@ def test_the_table_of_sets_is_that_of_torchvision() -> None:
     [
         ("cifar11", "did you mean CIFAR10 or CIFAR100"),
         ("VOCDetection", "no such set for image classification"),
-        ("Kinetics", "no such set for image classification"),
-        ("Sintel", "no such set for image classification"),
         ("Food101:extra", "no such split"),
         ("ImageFolder", "cannot be opened"),
     ],

@@ -33,14 +33,6 @@ def photos(tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.fixture
-def texts(tmp_path: Path) -> Path:
-    words = ["star", "a heart", "a large ring", "circle", "the cross"]
-    lines = [f"{words[i % 5]} number {i}" if i % 30 != 7 else "" for i in range(100)]
-    (tmp_path / "texts.txt").write_text("\n".join(lines))
-    return tmp_path / "texts.txt"
-
-
 def kill_at(items: int, given: Path, out: Path, store: Path) -> None:
     """Start a labelling, let it go on step by step until so many items are encoded, and end it with SIGKILL."""
     script = Path(__file__).with_name("killed.py")
@@ -74,23 +66,19 @@ def contents(out: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(out.iterdir())}
 
 
-@pytest.mark.parametrize("kind", ["photos", "texts"])
-def test_a_killed_run_sends_nothing_again_and_changes_nothing(
-    kind: str, tmp_path: Path, request: pytest.FixtureRequest
-) -> None:
-    given: Path = request.getfixturevalue(kind)
+def test_a_killed_run_sends_nothing_again_and_changes_nothing(photos: Path, tmp_path: Path) -> None:
     out, store = tmp_path / "out", tmp_path / "killed"
-    whole = finish(given, tmp_path / "whole", tmp_path / "undisturbed")
+    whole = finish(photos, tmp_path / "whole", tmp_path / "undisturbed")
     assert (whole.n_labelled, whole.n_bad, whole.sent) == (96, 4, 96)
     # after the second window, within the third: 38 usable items of two windows are stored, and up to 19 of the third
-    kill_at(60, given, out, store)
+    kill_at(60, photos, out, store)
     assert not FILES & set(contents(out))
     assert all(name.endswith(".partial") for name in contents(out))
-    result = finish(given, out, store)
+    result = finish(photos, out, store)
     assert result.sent <= 58
     assert (result.n_labelled, result.n_bad) == (96, 4)
     assert {name: contents(out)[name] for name in FILES} == contents(tmp_path / "whole")
-    assert finish(given, out, store).sent == 0
+    assert finish(photos, out, store).sent == 0
 
 
 def test_files_get_their_names_at_the_end_and_replace_older_ones(tmp_path: Path) -> None:

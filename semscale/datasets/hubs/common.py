@@ -31,16 +31,6 @@ def missing_package(scheme: str, error: ImportError) -> SemscaleError:
     return SemscaleError(what, where=f"{scheme}:", found=str(error), hint=hint)
 
 
-def short(error: BaseException) -> str:
-    """Return the message of a library's exception as one line of at most 300 characters.
-
-    >>> short(ValueError("no\\n  such thing"))
-    'no such thing'
-    """
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= 300 else f"{text[:300]}..."
-
-
 def opened_once(n: int) -> Callable[[Callable[[K], T]], Callable[[K], T]]:
     """Cache the last n results of a function for readers, and its errors, raised as OSError.
 

@@ -22,11 +22,11 @@ import pyarrow.compute as pc
 
 from semscale.datasets.class_from_path import choose_split
 from semscale.datasets.filesystem import read_whole, stem
-from semscale.datasets.hubs.common import missing_package, name_and_split, opened_once, short
+from semscale.datasets.hubs.common import missing_package, name_and_split, opened_once
 from semscale.datasets.source import Entry, Notes, Options, Source
 from semscale.datasets.tables.columns import Layout, find_layout
-from semscale.datasets.tables.row_groups import image_bytes
-from semscale.errors import SemscaleError
+from semscale.datasets.tables.images import image_bytes
+from semscale.errors import SemscaleError, summarize
 
 _BATCH = 8192
 _SAVED = ("state.json", "dataset_dict.json")
@@ -71,8 +71,7 @@ def open_source(rest: str, options: Options) -> Source:
     if not layout.inline:
         raise SemscaleError("the column has no images", where=where, found=f"image: {layout.image}", expected="Image")
     reader = HuggingFaceReader(address._replace(revision=commit), layout.image)
-    labels = {str(number): name for number, name in enumerate(layout.names or ())}
-    return Source(stem(address.path), reader, _entries(chosen, layout), notes, layout.names, labels)
+    return Source(stem(address.path), reader, _entries(chosen, layout), notes, layout.names)
 
 
 def _library() -> Any:
@@ -115,12 +114,9 @@ def _commit_on_hub(address: Address) -> str | None:
     try:
         commit: str | None = HfApi().dataset_info(address.path, revision=address.revision, timeout=_HUB_TIMEOUT_S).sha
     except (RepositoryNotFoundError, RevisionNotFoundError) as error:
-        raise SemscaleError(
-            "the hub has no such dataset, or does not show it to you",
-            where=f"hf:{address.path}",
-            found=short(error),
-            hint="check the name; HF_TOKEN opens private and gated datasets",
-        ) from error
+        what = "the hub has no such dataset, or does not show it to you"
+        hint = "check the name; HF_TOKEN opens private and gated datasets"
+        raise SemscaleError(what, where=f"hf:{address.path}", found=summarize(error), hint=hint) from error
     except Exception:  # no route, no name service, a proxy's page: the packages underneath raise nearly anything
         return None
     return commit
@@ -136,13 +132,12 @@ def _open(address: Address) -> tuple[dict[str, Any], str | None]:
             return dict(saved) if isinstance(saved, hub.DatasetDict) else {str(saved.split or "all"): saved}, None
         return dict(hub.load_dataset(address.path, address.config, revision=commit)), commit
     except Exception as error:  # the package lets through whatever pyarrow, fsspec, httpx and the hub raise
-        raise SemscaleError(
-            "the dataset cannot be loaded",
-            where=address.path if local else f"hf:{address.path}",
-            found=short(error),
-            expected="a folder of save_to_disk, or one that load_dataset understands" if local else None,
-            hint=None if local else "check the network and the name; HF_TOKEN opens private and gated datasets",
-        ) from error
+        what, found = "the dataset cannot be loaded", summarize(error)
+        if local:
+            expected = "a folder of save_to_disk, or one that load_dataset understands"
+            raise SemscaleError(what, where=address.path, found=found, expected=expected) from error
+        hint = "check the network and the name; HF_TOKEN opens private and gated datasets"
+        raise SemscaleError(what, where=f"hf:{address.path}", found=found, hint=hint) from error
 
 
 @opened_once(8)

@@ -16,17 +16,17 @@ import os
 import socket
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from filelock import FileLock
+from platformdirs import user_cache_path
 
 from semscale.datasets.class_from_path import choose_split
 from semscale.datasets.folder import FolderReader
-from semscale.datasets.hubs.common import missing_package, name_and_split, opened_once, short
+from semscale.datasets.hubs.common import missing_package, name_and_split, opened_once
 from semscale.datasets.source import Entry, Notes, Options, Source
-from semscale.errors import SemscaleError
+from semscale.errors import SemscaleError, summarize
 from semscale.synthetic.images import encode_png
 
 _Splits = Mapping[str, Mapping[str, Any]]
@@ -107,7 +107,7 @@ class TorchvisionReader:
         try:
             return encode_png(np.asarray(dataset[int(number)][0].convert("RGB")))
         except Exception as error:  # Pillow's plugins raise nearly anything on broken files
-            raise OSError(short(error)) from error
+            raise OSError(summarize(error)) from error
 
 
 def open_source(rest: str, options: Options) -> Source:
@@ -115,30 +115,25 @@ def open_source(rest: str, options: Options) -> Source:
     given, wanted = name_and_split(rest, options.split)
     name, notes = _find_set(given), Notes()
     splits = tuple(SETS[name])
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "semscale" / "torchvision"
+    cache = user_cache_path("semscale") / "torchvision"
     root = os.path.abspath(os.path.expanduser(options.images or os.environ.get("SEMSCALE_TORCHVISION") or cache))
     chosen = choose_split(() if splits == ("all",) else splits, wanted, notes, f"torchvision:{name}")
     parts = tuple(Part(name, root, split) for split in splits if chosen in (None, split))
     first = _open(parts[0])
     names = _class_names(first)
     has_files = _image_files(first) is not None
-    labels = {str(number): text for number, text in enumerate(names or ())}
     reader = TorchvisionReader(parts, has_files)
-    return Source(name.lower(), reader, _entries(parts, first, has_files), notes, names, labels)
+    return Source(name.lower(), reader, _entries(parts, first, has_files), notes, names)
 
 
 def _find_set(given: str) -> str:
     known = {name.casefold(): name for name in SETS}
-    name = known.get(given.casefold())
-    if name is not None:
-        return name
+    if given.casefold() in known:
+        return known[given.casefold()]
     near = [known[other] for other in difflib.get_close_matches(given.casefold(), known, n=3)]
-    raise SemscaleError(
-        "torchvision has no such set for image classification",
-        where=f"torchvision:{given}",
-        expected=f"a set with one class per image: {', '.join(SETS)}",
-        hint=f"did you mean {' or '.join(near)}?" if near else None,
-    )
+    what, expected = "torchvision has no such set for image classification", f"one of {', '.join(SETS)}"
+    hint = f"did you mean {' or '.join(near)}?" if near else None
+    raise SemscaleError(what, where=f"torchvision:{given}", expected=expected, hint=hint)
 
 
 def _library() -> Any:
@@ -162,12 +157,11 @@ def _open(part: Part) -> Any:
             except (RuntimeError, OSError):
                 return dataset_class(part.root, download=True, **arguments)
     except Exception as error:  # broken pickles, MAT files and archives raise nearly anything
-        raise SemscaleError(
-            "the torchvision dataset cannot be opened" + (" or downloaded" if can_download else ""),
-            where=f"torchvision:{part.name} in {part.root}",
-            found=short(error),
-            hint="put its files there, or name their folder under images:",
-        ) from error
+        what = "the torchvision dataset cannot be opened" + (" or downloaded" if can_download else "")
+        where = f"torchvision:{part.name} in {part.root}"
+        hint = "put its files there, or name their folder under images:"
+        found = " ".join(str(error).split())[:300]  # torchvision names each mirror on a line
+        raise SemscaleError(what, where=where, found=found, hint=hint) from error
 
 
 _open_once = opened_once(2)(_open)

@@ -1,4 +1,4 @@
-"""Locations of a table's images: a folder, an archive, or URLs."""
+"""Resolution of table rows to images: in a folder, in an archive, or behind URLs."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ import posixpath
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from semscale.datasets.archives.open_archive import archive_members, archive_reader, is_archive
 from semscale.datasets.base import Reader
-from semscale.datasets.filesystem import REMOTE_READS, is_local, location, read_whole
+from semscale.datasets.filesystem import MAX_FILE_BYTES, REMOTE_READS, TOO_LARGE, is_local, location, read_whole
 from semscale.datasets.folder import FolderReader, open_source
-from semscale.datasets.source import IMAGE_SUFFIXES, Entry, Options
+from semscale.datasets.source import IMAGE_SUFFIXES, Entry, Notes, Options
+from semscale.datasets.tables.records import INLINE
 from semscale.errors import SemscaleError
 from semscale.redact import redact, shown
 
@@ -77,8 +79,18 @@ class ImageLocation:
     """The image at a path, with a reason if it cannot be used; of a remote folder any path, since asking takes long."""
     listing: Callable[[set[str]], Iterable[str]] = lambda named: ()
     """The images of the location that can be listed, given those that rows name."""
-    tops: tuple[str, ...] = ("",)
-    """What a path may lack in front: the only top folder of an archive."""
+
+
+def image_bytes(cell: Any, read: Callable[[str], bytes]) -> bytes:
+    """Return the image in a cell: its bytes, or what `read` returns for its path. Raises OSError."""
+    content, path = (cell.get("bytes"), cell.get("path")) if isinstance(cell, dict) else (cell, None)
+    if content is None and path:
+        return read(path)
+    if not isinstance(content, bytes):
+        raise OSError("the row has no image")
+    if len(content) > MAX_FILE_BYTES:
+        raise OSError(TOO_LARGE)
+    return content
 
 
 def open_images(table: str, images: str | None) -> ImageLocation:
@@ -91,12 +103,9 @@ def open_images(table: str, images: str | None) -> ImageLocation:
         return ImageLocation(shown(folder), FolderReader(folder, parallel=REMOTE_READS))
     root = location(folder)
     if not os.path.isdir(root):
-        raise SemscaleError(
-            "the location of the table's images does not exist",
-            where=root,
-            expected="a folder, or an archive (.zip, .tar, .tar.gz, ...)",
-            hint="images: is a path as the command line takes it, not relative to the table",
-        )
+        what, expected = "the location of the table's images does not exist", "a folder or archive (.zip, .tar, ...)"
+        hint = "images: is a path as the command line takes it, not relative to the table"
+        raise SemscaleError(what, where=root, expected=expected, hint=hint)
 
     def lookup(path: str) -> Entry | None:
         return Entry(path) if os.path.isfile(os.path.join(root, path)) else None
@@ -106,7 +115,7 @@ def open_images(table: str, images: str | None) -> ImageLocation:
             return (entry.file for entry in open_source(root, Options()).entries)
         folders = sorted({posixpath.dirname(file) for file in named})
         files = (posixpath.join(below, name) for below in folders for name in sorted(os.listdir(f"{root}/{below}")))
-        return (file for file in files if file.lower().endswith(IMAGE_SUFFIXES) and not file.startswith("."))
+        return (file for file in files if file.lower().endswith(IMAGE_SUFFIXES) and "/." not in f"/{file}")
 
     return ImageLocation(root, FolderReader(root), lookup, listing)
 
@@ -116,5 +125,70 @@ def _open_archive(path: str) -> ImageLocation:
     for entry in archive_members(path):
         members.setdefault(entry.file, entry)
     tops = {name.partition("/")[0] if "/" in name else "" for name in members}
-    top = f"{tops.pop()}/" if len(tops) == 1 and "" not in tops else ""
-    return ImageLocation(shown(path), archive_reader(path), members.get, lambda _: members, ("", top) if top else ("",))
+    top = f"{tops.pop()}/" if len(tops) == 1 and "" not in tops else ""  # which a path may lack in front
+
+    def lookup(path: str) -> Entry | None:
+        return members.get(path) or members.get(top + path)
+
+    return ImageLocation(shown(path), archive_reader(path), lookup, lambda named: members)
+
+
+class RowResolver:
+    """Turns the rows of an annotation table into entries; `word` is what a row is called, "line" or "row"."""
+
+    def __init__(self, where: str, word: str, images: ImageLocation, notes: Notes, *, labelled: bool) -> None:
+        self._where, self._word, self._images, self._notes, self._labelled = where, word, images, notes, labelled
+        self._table = where.rstrip("/").rpartition("/")[2]
+        self.file = self._table
+        """Name of the file whose rows come now."""
+        self._missing: str | None = None
+        self._named: set[str] = set()
+        self._suffix = ""
+        self._has_images = False
+
+    def resolve(self, number: int, image: str, label: str | None) -> Entry | None:
+        """Return the entry of a row that names its image by path or URL; None for a row without a class."""
+        row = f"{self._word} {number} of {self.file}"
+        if not image or image.startswith(INLINE):
+            reason = "has the image as text; store images as bytes in Parquet" if image else "names no image"
+            return Entry(f"{self.file} {self._word} {number}", reason=f"{row}: {reason}")
+        if is_url(image):
+            return self.entry(number, url_name(image), image, label)
+        path = clean_path(image)
+        found = self._find(path)
+        if found is None:
+            self._missing = self._missing or f"{path} ({row})"
+            return Entry(path, reason=f"{row}: no such image")
+        if found.reason is not None:
+            return found._replace(reason=f"{row}: {found.reason}")
+        return self.entry(number, found.file, found.place, label)
+
+    def _find(self, path: str) -> Entry | None:
+        """Return the image at a path, or at a path plus an image suffix, as the identifiers of Kaggle mean it."""
+        path = posixpath.normpath(path.removeprefix(self._images.where + "/"))
+        for suffix in ("", self._suffix, *IMAGE_SUFFIXES):
+            found = self._images.lookup(path + suffix)
+            if found is not None:
+                self._suffix = suffix or self._suffix
+                self._named.add(found.file)
+                return found
+        return None
+
+    def entry(self, number: int, file: str, place: str, label: str | None) -> Entry | None:
+        """Return the entry of a row whose image exists; None for a row without a class."""
+        self._has_images = True
+        if label is None and self._labelled:
+            self._notes.add(f"rows of {self.file} have no class and are left out", f"{self._word} {number}")
+            return None
+        return Entry(file, "" if place == file else place, label)
+
+    def finish(self) -> None:
+        """Note the images that no row named; raise SemscaleError if rows name images of which none exists."""
+        if self._missing is not None and not (self._named or self._has_images):
+            what, found = "no image that the table names is there", f"no {self._missing}"
+            hint = "set images: to the folder or archive that the paths of the table begin in"
+            expected = f"images in {self._images.where}"
+            raise SemscaleError(what, where=self._where, found=found, expected=expected, hint=hint)
+        for file in self._images.listing(self._named):
+            if file not in self._named:
+                self._notes.add(f"images have no {self._word} in {self._table} and are left out", file)

@@ -1,6 +1,10 @@
 """Loader of Parquet as Hugging Face writes it: an image (bytes, path) and a label per row, class names in the metadata.
 
-A listing reads the labels and the paths, a row group at a time, and never the bytes of an image. Rows count from 0.
+A listing reads the labels and the paths, and never the bytes of an image. Rows count from 0.
+
+A row group may be larger than the memory, so images are read forwards in batches of about 16 MiB, of which the last 64
+MiB are kept; going back beyond them starts the group again. A process keeps four groups at most. Parquet itself is
+unpacked page by page: add about three times the largest page, which has up to 1,024 images by default.
 """
 
 from __future__ import annotations
@@ -8,27 +12,33 @@ from __future__ import annotations
 import glob
 import os
 import re
-from collections import Counter
+import threading
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import islice
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
+from semscale.datasets.base import Reader
 from semscale.datasets.class_from_path import SPLITS, choose_split
-from semscale.datasets.filesystem import location, open_filesystem, plain_reason, stem
+from semscale.datasets.filesystem import is_local, location, open_filesystem, plain_reason, stem
 from semscale.datasets.source import IMAGE_SUFFIXES, Entry, Notes, Options, Source
 from semscale.datasets.tables.columns import Layout, find_layout
-from semscale.datasets.tables.images import NamedReader, clean_path, open_images
-from semscale.datasets.tables.row_groups import RowGroupReader, open_parquet
-from semscale.datasets.tables.rows import RowResolver, class_name, plain_text
+from semscale.datasets.tables.images import NamedReader, RowResolver, clean_path, image_bytes, open_images
+from semscale.datasets.tables.records import class_name, plain_text
 from semscale.errors import SemscaleError
 from semscale.redact import shown
 
 _BATCH = 65_536
 _FIRST_ROWS = 20
+_READ_BYTES = 16 * 2**20
+_READ_ROWS = 1_024
+_KEPT_BYTES = 64 * 2**20
 
 
 class _Row(NamedTuple):
@@ -55,14 +65,11 @@ class _Files:
 
     def rows(self, file: str, layout: Layout) -> Iterator[_Row]:
         if self.layout(file) != layout:
-            expected = f"the image and class columns of {self.below[0]}"
-            raise SemscaleError(
-                "the files of a dataset have different columns", where=self._shown(file), expected=expected
-            )
-        number = 0
+            what, expected = "the files of a dataset have different columns", f"those of {self.below[0]}"
+            raise SemscaleError(what, where=self._shown(file), expected=expected)
+        number, columns = 0, [name for name in (layout.path, layout.label) if name is not None]
         with self._open(file) as parquet:
             for group in range(parquet.num_row_groups):
-                columns = [name for name in (layout.path, layout.label) if name is not None]
                 start = number
                 for batch in parquet.iter_batches(_BATCH, row_groups=[group], columns=columns, use_threads=False):
                     for values in batch.to_pylist():
@@ -78,17 +85,13 @@ class _Files:
     @contextmanager
     def _open(self, file: str) -> Iterator[pq.ParquetFile]:
         try:
-            with open_parquet(f"{self.root}/{file}") as parquet:
+            with _open_parquet(f"{self.root}/{file}") as parquet:
                 yield parquet
         except SemscaleError:
             raise
         except Exception as error:  # a damaged file, and what the packages behind fsspec raise
-            raise SemscaleError(
-                "the Parquet file cannot be read",
-                where=self._shown(file),
-                found=plain_reason(error),
-                hint="fetch or write it anew; this one is cut off, damaged, or no Parquet",
-            ) from error
+            what, hint = "the Parquet file cannot be read", "fetch or write it anew; it is cut off or damaged"
+            raise SemscaleError(what, where=self._shown(file), found=plain_reason(error), hint=hint) from error
 
     def _shown(self, file: str) -> str:
         return shown(f"{self.root}/{file}".partition("?")[0])
@@ -105,8 +108,7 @@ def open_source(path: str, options: Options) -> Source:
     named = NamedReader.of(images.reader, [row.path for row in first])
     reader = RowGroupReader(root, layout.image, named) if layout.inline else named
     resolver = RowResolver(where, "row", images, notes, labelled=layout.label is not None)
-    labels = {str(number): name for number, name in enumerate(layout.names or ())}
-    return Source(name, reader, _entries(files, layout, resolver), notes, layout.names, labels)
+    return Source(name, reader, _entries(files, layout, resolver), notes, layout.names)
 
 
 def _entries(files: _Files, layout: Layout, resolver: RowResolver) -> Iterator[Entry]:
@@ -195,3 +197,82 @@ def _split_of(file: str) -> str | None:
     numbered = re.fullmatch(r"(.+?)-\d+-of-\d+(-.*)?", leaf)
     words = (re.split(r"[-_.]", leaf)[0], *reversed(folders))
     return numbered[1] if numbered else next((word for word in words if word.casefold() in SPLITS), None)
+
+
+@dataclass(frozen=True)
+class RowGroupReader:
+    """Reader of images by ``file:row group:row``; `named` reads an image whose row has only its path."""
+
+    root: str
+    column: str
+    named: Reader
+
+    def read(self, place: str) -> bytes:
+        """Return the bytes of an image. Raises OSError."""
+        file, group, row = place.rsplit(":", 2)
+        path = f"{self.root}/{file}"
+        try:
+            # a local file that was written anew is read anew
+            state = os.stat(open_filesystem(path)[1]) if is_local(path) else None
+            version = (state.st_mtime_ns, state.st_size) if state else None
+            cell = _row_group(path, version, int(group), self.column).cell(int(row))
+        except (pa.ArrowException, OSError, IndexError) as error:
+            raise OSError(f"row group {group} of {file.partition('?')[0]}: {plain_reason(error)}") from error
+        return image_bytes(cell, lambda path: self.named.read(clean_path(path)))
+
+
+class _RowGroup:
+    """One row group, read forwards; two threads may ask at once."""
+
+    def __init__(self, path: str, group: int, column: str) -> None:
+        self._path, self._group, self._column = path, group, column
+        self._lock = threading.Lock()
+        self._restart()
+
+    def cell(self, row: int) -> Any:
+        with self._lock:
+            if self._kept and row < self._kept[0][0]:
+                self._restart()
+            try:
+                while row >= self._end:
+                    self._advance()
+            except Exception:
+                self._restart()  # a generator that has raised is over, and would look like the end of the group
+                raise
+            first, values = next(batch for batch in reversed(self._kept) if batch[0] <= row)
+            return values[row - first].as_py()
+
+    def _restart(self) -> None:
+        self._kept: deque[tuple[int, pa.Array]] = deque()
+        self._end = 0
+        self._batches = self._read()
+
+    def _advance(self) -> None:
+        values = next(self._batches, None)
+        if values is None:
+            raise IndexError("the file has changed since it was listed")
+        self._kept.append((self._end, values))
+        self._end += len(values)
+        while len(self._kept) > 1 and sum(values.nbytes for _, values in self._kept) > _KEPT_BYTES:
+            self._kept.popleft()
+
+    def _read(self) -> Iterator[pa.Array]:
+        with _open_parquet(self._path, pre_buffer=False, buffer_size=2**20) as file:
+            details = file.metadata.row_group(self._group)
+            rows = max(1, min(_READ_ROWS, _READ_BYTES * max(1, details.num_rows) // max(1, details.total_byte_size)))
+            for batch in file.iter_batches(rows, row_groups=[self._group], columns=[self._column], use_threads=False):
+                yield batch.column(0)
+
+
+@lru_cache(maxsize=4)
+def _row_group(path: str, version: tuple[int, int] | None, group: int, column: str) -> _RowGroup:
+    return _RowGroup(path, group, column)
+
+
+def _open_parquet(path: str, **options: Any) -> pq.ParquetFile:
+    """Open a local or remote file; only its footer is read."""
+    fs, inner = open_filesystem(path)
+    if is_local(path):
+        return pq.ParquetFile(inner, **options)
+    # what Parquet asks for is exact, and reading ahead would fetch images for a column of labels
+    return pq.ParquetFile(fs.open(inner, "rb", cache_type="none"), **options)

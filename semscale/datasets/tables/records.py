@@ -1,4 +1,4 @@
-"""Streaming reader of text, CSV, TSV and JSON lines, shared by annotation tables and texts to be labelled.
+"""Streaming reader of text, CSV, TSV and JSON lines, and of what their cells mean, for tables and texts to be labelled.
 
 It uses ``csv`` and ``json`` of the standard library, because pyarrow's CSV reader takes the rest of a file for one cell
 where a quote is left open, and counts rows instead of lines.
@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import csv
 import json
+import math
+import re
 from collections.abc import Iterator
 from io import BufferedReader, TextIOWrapper
 from typing import Any, NamedTuple
@@ -18,6 +20,11 @@ from semscale.redact import shown
 
 MAX_LINE = 2**20
 """Characters that are kept of a line: a file without line ends must not fill the memory."""
+
+INLINE = "data:"
+"""What the name of an image begins with that is in the cell itself."""
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class Record(NamedTuple):
@@ -94,11 +101,63 @@ def valid_rows(records: Iterator[Record], path: str) -> Iterator[Record]:
     for record in records:
         if record.fault is not None:
             opened = any(words in record.fault for words in ("unexpected end", "field larger"))
-            raise SemscaleError(
-                "a row of the file cannot be read",
-                where=f"{shown(path)}:{record.line}",
-                found=record.fault,
-                hint="close the quote that this row opens; images in cells need Parquet" if opened else None,
-            )
+            hint = "close the quote that this row opens; images in cells need Parquet" if opened else None
+            where = f"{shown(path)}:{record.line}"
+            raise SemscaleError("a row of the file cannot be read", where=where, found=record.fault, hint=hint)
         if record.value not in ("", []):
             yield record
+
+
+def class_name(value: object, where: str) -> str | None:
+    """Return the class in a cell as text; None for what stands for "no class".
+
+    >>> [class_name(value, "") for value in ("Tulip ", 3, 3.0, True, "", None, float("nan"))]
+    ['Tulip', '3', '3', 'true', None, None, None]
+    """
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return None
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str | int | float):
+        is_whole = isinstance(value, float) and value.is_integer()
+        return plain_text(str(int(value) if is_whole else value), where) or None
+    what = "the class of a row is no text and no number"
+    hint = "set label: to the field that has it, in an object by its dotted path (annotation.class)"
+    raise SemscaleError(what, where=where, found=type(value).__name__, hint=hint)
+
+
+def text_fault(text: str) -> str | None:
+    """Return why a text cannot be used: NULs, or what is no Unicode."""
+    if bad := _SURROGATE.search(text):
+        code = ord(bad[0]) - 0xDC00  # how bytes that are not UTF-8 are decoded
+        return f"the text is not UTF-8: byte 0x{code:02x}" if 0x80 <= code <= 0xFF else "the text is not Unicode"
+    return "the text has NUL bytes, as in UTF-16" if "\0" in text else None
+
+
+def plain_text(text: str, where: str) -> str:
+    """Return a text without surrounding white space; raise SemscaleError if it cannot be used."""
+    fault = text_fault(text)
+    if fault is not None:
+        found = f"{fault}, in {text[:80]!a}"
+        raise SemscaleError("a text of the file cannot be read", where=where, found=found, hint="save it as UTF-8")
+    return text.strip()
+
+
+def image_name(value: object, where: str) -> str:
+    """Return the path or URL in an image cell, empty if there is none; ``data:`` if the cell is the image itself.
+
+    >>> image_name({"path": "a/1.png"}, ""), image_name(7, ""), image_name({"bytes": "iVBORw=="}, "")
+    ('a/1.png', '7', 'data:')
+    """
+    if isinstance(value, dict):
+        if value.get("bytes"):
+            return INLINE
+        named = [value[name] for name in ("path", "url") if isinstance(value.get(name), str)]
+        value = named[0] if named else None if "bytes" in value or "path" in value else value
+    if value is None:
+        return ""
+    if isinstance(value, str | int) and not isinstance(value, bool):
+        return plain_text(str(value), where)
+    what, expected = "the image of a row is no path and no URL", 'a text, or an object such as {"path": "1.jpg"}'
+    hint = "set image: to the field that has it, in an object by its dotted path (picture.file)"
+    raise SemscaleError(what, where=where, found=type(value).__name__, expected=expected, hint=hint)

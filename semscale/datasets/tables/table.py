@@ -13,10 +13,18 @@ from semscale.datasets.class_from_path import SPLITS, choose_split
 from semscale.datasets.filesystem import location, stem
 from semscale.datasets.source import Entry, Notes, Options, Source, as_text
 from semscale.datasets.tables.columns import find_layout, split_column
-from semscale.datasets.tables.images import NamedReader, open_images
+from semscale.datasets.tables.images import NamedReader, RowResolver, open_images
 from semscale.datasets.tables.parquet import open_source as open_parquet
-from semscale.datasets.tables.records import Record, read_delimited, read_json_lines, read_lines, valid_rows
-from semscale.datasets.tables.rows import RowResolver, class_name, image_name, plain_text
+from semscale.datasets.tables.records import (
+    Record,
+    class_name,
+    image_name,
+    plain_text,
+    read_delimited,
+    read_json_lines,
+    read_lines,
+    valid_rows,
+)  # fmt: skip
 from semscale.errors import SemscaleError
 from semscale.redact import shown
 
