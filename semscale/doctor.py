@@ -64,9 +64,9 @@ def _device() -> Finding:
         import torch
     except ImportError:
         return Finding("device", False, "torch is not installed", _INSTALL + '".[server]"', required=False)
-    if torch.cuda.is_available():
-        return Finding("device", True, f"cuda: {torch.cuda.device_count()} x {torch.cuda.get_device_name(0)}")
-    return Finding("device", True, f"cpu: {os.cpu_count()} cores, no CUDA device")
+    gpus = torch.cuda.device_count()
+    detail = f"{gpus} x {torch.cuda.get_device_name(0)}" if gpus else f"cpu: {os.cpu_count()} cores, no CUDA device"
+    return Finding("device", True, detail)
 
 
 def _store(store: str | None) -> Finding:

@@ -16,6 +16,7 @@ import numpy as np
 import open_clip
 import torch
 from torch.nn.functional import cross_entropy, log_softmax
+from torch.optim.lr_scheduler import LambdaLR
 
 from semscale.datasets.bundled import BUNDLED
 from semscale.models.mini import build_mini, mini_transforms
@@ -56,12 +57,10 @@ def learn_both_towers(recipe: Recipe) -> Iterator[Progress]:
     torch.manual_seed(recipe.seed)
     model = build_mini().to(memory_format=torch.channels_last).train()
     batcher = _batcher(model, recipe, BUNDLED, 7, offer_names)
-    optimiser = _optimiser(model, recipe)
+    schedule = _schedule(_optimiser(model, recipe), recipe.steps, recipe.warmup)
     for step in range(1, recipe.steps + 1):
-        batch = batcher.draw(recipe.batch)
-        loss = _loss(model, batch)
-        _set_rates(optimiser, _rate(step, recipe.steps, recipe.warmup))
-        _descend(model, optimiser, loss)
+        loss = _loss(model, batcher.draw(recipe.batch))
+        _descend(model, schedule, loss)
         yield Progress(step, loss.item(), model, batcher.used_tokens)
 
 
@@ -70,14 +69,12 @@ def learn_usage(recipe: Recipe, model: open_clip.CLIP) -> Iterator[Progress]:
     batcher = _batcher(model, recipe, ("shapes",), 8, offer_usual_names)
     model.visual.requires_grad_(False)
     text_side = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimiser = torch.optim.AdamW(
-        [{"params": text_side, "lr": recipe.usage_rate, "highest": recipe.usage_rate}], betas=_BETAS, weight_decay=0.0
-    )
+    optimiser = torch.optim.AdamW(text_side, lr=recipe.usage_rate, betas=_BETAS, weight_decay=0.0)
+    schedule = _schedule(optimiser, recipe.usage_steps, warmup=0)
     for step in range(1, recipe.usage_steps + 1):
         batch = batcher.draw(recipe.batch)
         loss = _naming_loss(_logits(model, batch), batch)
-        _set_rates(optimiser, _rate(step, recipe.usage_steps, warmup=0))
-        _descend(model, optimiser, loss)
+        _descend(model, schedule, loss)
         yield Progress(step, loss.item(), model, batcher.used_tokens)
 
 
@@ -108,11 +105,12 @@ def _loss(model: open_clip.CLIP, batch: Batch) -> torch.Tensor:
     return contrast + _naming_loss(logits, batch)
 
 
-def _descend(model: open_clip.CLIP, optimiser: torch.optim.AdamW, loss: torch.Tensor) -> None:
-    optimiser.zero_grad(set_to_none=True)
+def _descend(model: open_clip.CLIP, schedule: LambdaLR, loss: torch.Tensor) -> None:
+    schedule.optimizer.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-    optimiser.step()
+    schedule.optimizer.step()
+    schedule.step()
     with torch.no_grad():
         model.logit_scale.clamp_(0, math.log(100))
 
@@ -141,18 +139,16 @@ def _optimiser(model: open_clip.CLIP, recipe: Recipe) -> torch.optim.AdamW:
             ]
             rate = recipe.image_rate if image_side else recipe.text_rate
             decay = recipe.weight_decay if decayed else 0.0
-            groups.append({"params": chosen, "lr": rate, "highest": rate, "weight_decay": decay})
+            groups.append({"params": chosen, "lr": rate, "weight_decay": decay})
     return torch.optim.AdamW(groups, betas=_BETAS)
 
 
-def _rate(step: int, steps: int, warmup: int) -> float:
-    rise = min(1.0, step / max(1, warmup))
-    return rise * 0.5 * (1 + math.cos(math.pi * max(0, step - warmup) / max(1, steps - warmup)))
+def _schedule(optimiser: torch.optim.AdamW, steps: int, warmup: int) -> LambdaLR:
+    def factor(done: int) -> float:
+        rise = min(1.0, (done + 1) / max(1, warmup))
+        return rise * 0.5 * (1 + math.cos(math.pi * max(0, done + 1 - warmup) / max(1, steps - warmup)))
 
-
-def _set_rates(optimiser: torch.optim.AdamW, factor: float) -> None:
-    for group in optimiser.param_groups:
-        group["lr"] = group["highest"] * factor
+    return LambdaLR(optimiser, factor)
 
 
 def contrastive_loss(logits: torch.Tensor, true: torch.Tensor, own: torch.Tensor) -> torch.Tensor:
