@@ -20,6 +20,7 @@ from typing import Any
 
 import grpc  # type: ignore[import-untyped]
 import numpy as np
+import psutil
 import pytest
 from clip_client import Client
 from docarray import Document, DocumentArray
@@ -247,24 +248,10 @@ def test_client_asks_whether_it_is_ready(server: ServerHandle) -> None:
 
 
 def test_every_process_listens_on_loopback_only(server: ServerHandle) -> None:
-    listening = "0A"
-    sockets = {}
-    for table in ("tcp", "tcp6"):
-        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
-            fields = line.split()
-            if fields[3] == listening:
-                sockets[fields[9]] = fields[1].rpartition(":")[0]
-    own = set()
-    for pid in server_pids(server):
-        for link in Path(f"/proc/{pid}/fd").iterdir():
-            try:
-                own.add(os.readlink(link))
-            except FileNotFoundError:
-                continue
-    addresses = {sockets[inode] for inode in sockets if f"socket:[{inode}]" in own}
-    # 127.0.0.1 in the byte order of /proc, as IPv4 and mapped into IPv6.
-    assert addresses <= {"0100007F", "0000000000000000FFFF00000100007F"}
+    connections = [one for pid in server_pids(server) for one in psutil.Process(pid).net_connections("tcp")]
+    addresses = {one.laddr.ip for one in connections if one.status == psutil.CONN_LISTEN}
     assert addresses
+    assert addresses <= {"127.0.0.1", "::ffff:127.0.0.1"}
 
 
 def test_a_server_whose_replicas_hang_is_not_healthy_until_they_go_on(server: ServerHandle) -> None:

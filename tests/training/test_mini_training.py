@@ -36,24 +36,14 @@ from semscale.training.loop import Recipe, contrastive_loss, encode_short_texts
 TINY = ["--steps", "12", "--batch", "32", "--pool", "64", "--warmup", "4", "--usage-steps", "3", "--log-every", "4"]
 
 
-@pytest.fixture(scope="module")
-def two_trainings(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    folder = tmp_path_factory.mktemp("training")
-    paths = [folder / "first.safetensors", folder / "second.safetensors"]
+def test_same_seed_writes_the_same_bytes_which_load_and_record_their_recipe(tmp_path: Path) -> None:
+    paths = [tmp_path / "first.safetensors", tmp_path / "second.safetensors"]
     for path in paths:
         assert mini.main([*TINY, "--out", str(path)]) == 0
-    return paths
-
-
-def test_same_seed_writes_the_same_bytes(two_trainings: list[Path]) -> None:
-    first, second = (path.read_bytes() for path in two_trainings)
-    assert first == second
-
-
-def test_written_file_loads_and_records_its_recipe(two_trainings: list[Path]) -> None:
-    model, preprocess, _ = load_mini(weights=two_trainings[0])
+    assert paths[0].read_bytes() == paths[1].read_bytes()
+    model, preprocess, _ = load_mini(weights=paths[0])
     assert preprocess(Image.new("RGB", (64, 64))).ndim == 3
-    record = read_record(two_trainings[0])
+    record = read_record(paths[0])
     assert (record["recipe"]["steps"], record["recipe"]["batch"], record["recipe"]["usage_steps"]) == (12, 32, 3)
     assert record["versions"]["torch"]
     assert len(record["test_accuracy_percent"]["digits"]["ladder"]) == 12
@@ -174,15 +164,11 @@ def test_short_text_encoding_equals_open_clip_s() -> None:
         assert torch.allclose(encode_short_texts(model, tokens), model.encode_text(tokens, normalize=True), atol=1e-6)
 
 
-def test_loss_by_hand() -> None:
+def test_loss_by_hand_and_it_does_not_push_true_captions_away() -> None:
     # One image, two captions: both true. Beside its own caption nothing false is left, and the even target over two
     # equal logits costs log 2 in one direction and nothing in the other.
-    logits, true = torch.zeros(1, 2), torch.ones(1, 2, dtype=torch.bool)
-    loss = contrastive_loss(logits, true, torch.tensor([0]))
+    loss = contrastive_loss(torch.zeros(1, 2), torch.ones(1, 2, dtype=torch.bool), torch.tensor([0]))
     assert loss.item() == pytest.approx(np.log(2) / 4, abs=1e-6)
-
-
-def test_loss_does_not_push_true_captions_away() -> None:
     logits = torch.zeros(2, 3, requires_grad=True)
     true = torch.tensor([[True, True, False], [False, False, True]])
     contrastive_loss(logits, true, torch.tensor([0, 2])).backward()
