@@ -26,7 +26,7 @@ from jina.serve.networking.utils import get_grpc_channel
 from semscale.access import Access, tls_fault, wants_tls
 from semscale.encoding.addresses import certificate_name
 from semscale.encoding.image_pipeline import Picture, to_ppm
-from semscale.encoding.segment import Float32, to_unit
+from semscale.encoding.segment import Float32, l2_normalize
 from semscale.encoding.throughput import BatchSizer
 from semscale.errors import SemscaleError
 
@@ -143,7 +143,7 @@ class EncodeClient:
         verdicts = [None if i in vectors else reasons.get(i, _NO_EMBEDDING) for i in range(len(contents))]
         for i, row in vectors.items():
             embeddings[i] = row
-        to_unit(embeddings, verdicts, "the server answered")
+        l2_normalize(embeddings, verdicts, "the server answered")
         return Encoded(embeddings, verdicts, sent)
 
     async def _encode_call(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -14,7 +14,13 @@ import numpy.typing as npt
 from semscale.datasets.base import Dataset
 from semscale.encoding.encoder_fingerprint import EncoderIdentity
 from semscale.encoding.folder import Folder
-from semscale.encoding.image_outcomes import EncodedImages, ImageOutcomes, NotStoredError, check_bad
+from semscale.encoding.image_outcomes import (
+    EncodedImages,
+    NotStoredError,
+    TooManyBadImagesError,
+    check_bad,
+    quarantine_of,
+)
 from semscale.encoding.key_index import text_digest
 from semscale.encoding.segment import Float32
 from semscale.encoding.store import EmbeddingStore, Kind, LostRowsError
@@ -23,37 +29,32 @@ from semscale.errors import SemscaleError
 
 Progress = Callable[[int, int], None]
 
-NOT_STORED = "it is not in the embedding store"
-"""The reason of an item that may not be sent anywhere."""
-
 
 @dataclass(frozen=True)
 class ChunkReport:
-    """Outcome of a chunk of images or texts.
+    """Outcome of a chunk of images or texts: how many were encoded, and by whom."""
 
-    Attributes:
-        keys: per item the SHA-256 of its content; None where it could not be read.
-        reasons: per item None, or why it is not in the store.
-        sent: how many documents were encoded.
-        work: by whom.
-    """
-
-    keys: Sequence[bytes | None]
-    reasons: Sequence[str | None]
+    keys: Sequence[bytes | None]  # the SHA-256 of each item's content; None where it could not be read
+    reasons: Sequence[str | None]  # why an item is not in the store
     sent: int
     work: tuple[ThroughputRecord, ...] = ()
 
 
+Chunks = Iterator[tuple[range, ChunkReport]]
+
+
+@dataclass(frozen=True)
+class _Outcomes:
+    keys: npt.NDArray[np.void]  # of each item; zeros where the content could not be read
+    reasons: dict[int, str]  # why items are not in the store
+    sent: int
+
+
 class Encoder(ABC):
-    """Encodes images and texts once each; a context manager.
+    """Encodes images and texts once each; a context manager."""
 
-    Args:
-        identity: the encoder.
-        store: root of the embedding store.
-
-    Attributes:
-        work: who encoded what so far.
-    """
+    can_encode = True
+    """Whether what is not in the store can be brought there."""
 
     def __init__(self, identity: EncoderIdentity, store: Path | Folder) -> None:
         self.identity = identity
@@ -68,11 +69,11 @@ class Encoder(ABC):
         self._bad: dict[bytes, str] = {}
 
     @abstractmethod
-    def _image_chunks(self, dataset: Dataset) -> Iterator[tuple[range, ChunkReport]]:
+    def _image_chunks(self, dataset: Dataset) -> Chunks:
         """Encode the images chunk by chunk, in any order."""
 
     @abstractmethod
-    def _text_chunks(self, texts: Sequence[str]) -> Iterator[tuple[range, ChunkReport]]:
+    def _text_chunks(self, texts: Sequence[str]) -> Chunks:
         """Encode the texts chunk by chunk, in any order."""
 
     def __enter__(self) -> Self:
@@ -87,73 +88,45 @@ class Encoder(ABC):
     def encode_images(
         self, dataset: Dataset, progress: Progress | None = None, most_bad: int | None = None
     ) -> EncodedImages:
-        """Bring all images of a dataset into the store.
+        """Bring all images of a dataset into the store; more than `most_bad` that cannot be used are an error."""
+        n = len(dataset.samples)
 
-        Args:
-            dataset: the images.
-            progress: called with the number of images done, and of all.
-            most_bad: stop when more images than this cannot be used.
+        def check(reasons: Mapping[int, str]) -> None:
+            check_bad(dataset, reasons, most_bad)
 
-        Raises:
-            TooManyBadImagesError: more than `most_bad`, or not one image could be used.
-            NotStoredError: nothing may be sent, and images are not in the store.
-            LostRowsError: what was stored is damaged already.
-            SemscaleError: no server answers, the model cannot be loaded, or the store cannot be written.
-        """
-        check_bad(dataset, dataset.rejected, most_bad)
-        outcomes = ImageOutcomes.empty(dataset)
-        lacking: list[int] = []
-        for part, report in self._counted(self._image_chunks(dataset), len(dataset.samples), progress):
-            for i, key, reason in zip(part, report.keys, report.reasons, strict=True):
-                if reason == NOT_STORED:
-                    lacking.append(i)
-                outcomes.record(i, key, None if reason == NOT_STORED else reason)
-            outcomes.sent += report.sent
-            outcomes.check(most_bad)
-        if lacking:
-            files = [dataset.samples[i].file for i in sorted(lacking)]
-            raise NotStoredError(f"images of {dataset.name}", str(self._folder), files, len(dataset.samples))
-        return outcomes.finalize(self._stores["image"], self._bad, most_bad)
+        check({})
+        outcomes = self._collect(self._image_chunks(dataset), n, check, progress)
+        # lost rows are no bad images, and belong into no quarantine
+        self._check_stored("image", outcomes, f"images of {dataset.name}", lambda i: dataset.samples[i].file)
+        check(outcomes.reasons)
+        quarantine = quarantine_of(dataset, outcomes.reasons)
+        good = np.ones(n, dtype=np.bool_)
+        good[list(outcomes.reasons)] = False
+        if not good.any():
+            raise TooManyBadImagesError(dataset.name, quarantine, n + len(dataset.rejected))
+        keys = outcomes.keys if good.all() else outcomes.keys[good]  # a copy of millions is no small thing
+        return EncodedImages(np.flatnonzero(good), keys, quarantine, outcomes.sent)
 
     def encode_texts(
         self, texts: Sequence[str], progress: Progress | None = None, refused: dict[str, str] | None = None
     ) -> int:
         """Bring these texts into the store and return how many were encoded in this run.
 
-        Args:
-            texts: what to encode.
-            progress: called with the number of texts done, and of all.
-            refused: takes the texts that cannot be encoded, with the reason, for a caller who can go on without them.
-
-        Raises:
-            NotStoredError: nothing may be sent, and texts are not in the store.
-            LostRowsError: what was stored is damaged already.
-            SemscaleError: a text cannot be encoded, and `refused` is not given: a study cannot go on without it.
+        ``refused`` takes the texts that cannot be encoded, with the reason; without it the first one is an error.
         """
         unique = list(dict.fromkeys(texts))
-        keys = [text_digest(text) for text in unique]
-        lacking: list[int] = []
-        sent = 0
-        for part, report in self._counted(self._text_chunks(unique), len(unique), progress):
-            for i, reason in zip(part, report.reasons, strict=True):
-                if reason == NOT_STORED:
-                    lacking.append(i)
-                elif reason is not None:
-                    self._bad[keys[i]] = reason
-                    _check_none_refused({unique[i]: reason}, refused)
-            sent += report.sent
-        if lacking:
-            raise NotStoredError("category texts", str(self._folder), [unique[i] for i in sorted(lacking)], len(unique))
-        stored = self._stores["text"]
-        damaged = stored.refresh()
-        missing = {text: key for text, key in zip(unique, keys, strict=True) if key not in stored}
-        lost = sum(key not in self._bad for key in missing.values())
-        if damaged and lost:
-            raise LostRowsError(stored.folder, lost)
-        _check_none_refused({text: self._bad[key] for text, key in missing.items() if key in self._bad}, refused)
+
+        def check(reasons: Mapping[int, str]) -> None:
+            if reasons and refused is None:
+                i, reason = next(iter(reasons.items()))
+                raise SemscaleError("a category text cannot be encoded", where=repr(unique[i]), found=reason)
+
+        outcomes = self._collect(self._text_chunks(unique), len(unique), check, progress)
+        self._check_stored("text", outcomes, "category texts", unique.__getitem__)
+        check(outcomes.reasons)
         if refused is not None:
-            refused.update({text: self._bad.get(key, "was not stored") for text, key in missing.items()})
-        return sent
+            refused.update({unique[i]: reason for i, reason in outcomes.reasons.items()})
+        return outcomes.sent
 
     def image_embeddings(self, keys: npt.NDArray[np.void]) -> Float32:
         """Return unit-length rows [len(keys), dimension] of stored images."""
@@ -163,20 +136,40 @@ class Encoder(ABC):
         """Return unit-length rows [len(texts), dimension] of stored texts."""
         return self._stores["text"].read([text_digest(text) for text in texts])
 
-    def _counted(
-        self, chunks: Iterator[tuple[range, ChunkReport]], n: int, progress: Progress | None
-    ) -> Iterator[tuple[range, ChunkReport]]:
-        """Pass the chunks on, log who encoded them, and report the progress after each."""
-        done = 0
+    def _collect(
+        self, chunks: Chunks, n: int, check: Callable[[Mapping[int, str]], None], progress: Progress | None
+    ) -> _Outcomes:
+        """Gather the outcomes of n items; ``check`` may stop on the reasons so far."""
+        keys, reasons = np.zeros(n, dtype="V32"), dict[int, str]()
+        done = sent = 0
         for part, report in chunks:
             self.work.add(report.work)
-            yield part, report
+            for i, key, reason in zip(part, report.keys, report.reasons, strict=True):
+                if key is not None:
+                    keys[i] = key
+                    if reason is not None:
+                        self._bad[key] = reason
+                if reason is not None:
+                    reasons[i] = reason
+            sent += report.sent
             done += len(part)
+            check(reasons)
             if progress:
                 progress(done, n)
+        return _Outcomes(keys, reasons, sent)
 
-
-def _check_none_refused(bad: dict[str, str], refused: dict[str, str] | None) -> None:
-    if bad and refused is None:
-        text, reason = next(iter(bad.items()))
-        raise SemscaleError("a category text cannot be encoded", where=repr(text), found=reason)
+    def _check_stored(self, kind: Kind, outcomes: _Outcomes, what: str, name: Callable[[int], str]) -> None:
+        """Make sure that all items are in the store, but for bad contents and their copies, which get the reason."""
+        stored = self._stores[kind]
+        stored.refresh()
+        lost = []
+        for i in np.flatnonzero(~stored.holds(outcomes.keys)).tolist():
+            if i not in outcomes.reasons:
+                if (reason := self._bad.get(outcomes.keys[i].tobytes())) is None:
+                    lost.append(i)
+                else:
+                    outcomes.reasons[i] = reason
+        if lost and self.can_encode:
+            raise LostRowsError(stored.folder, len(lost))
+        if lost:
+            raise NotStoredError(what, str(self._folder), [name(i) for i in lost], len(outcomes.keys))

@@ -36,23 +36,14 @@ _IDENTITY_KEYS = ("architecture", "weights_sha256", "embedding_dim", "dtype", "p
 
 @dataclass(frozen=True)
 class EncoderIdentity:
-    """The encoder behind one or several endpoints.
+    """The encoder behind one or several endpoints."""
 
-    Attributes:
-        model: the name under which the user knows it.
-        fingerprint: names the store's folder; the same for every endpoint that gives the same embeddings.
-        dimension: length of an embedding.
-        info: what the server says of itself at ``/info``; None for a stock clip-server.
-        packed: every endpoint takes packed requests (:mod:`semscale.encoding.client`).
-        draft: large JPEGs are decoded at reduced size, which changes embeddings a little.
-    """
-
-    model: str
-    fingerprint: str
+    model: str  # the name under which the user knows it
+    fingerprint: str  # names the store's folder; the same for every endpoint that gives the same embeddings
     dimension: int
-    info: Mapping[str, Any] | None
-    packed: bool = False
-    draft: bool = False
+    info: Mapping[str, Any] | None  # what the server says of itself at /info; None for a stock clip-server
+    packed: bool = False  # every endpoint takes packed requests
+    draft: bool = False  # large JPEGs are decoded at reduced size, which changes embeddings a little
 
     @classmethod
     def of(cls, model: str, info: Mapping[str, Any] | None, dimension: int, draft: bool = False) -> Self:
@@ -117,10 +108,9 @@ def _read_record(path: Path) -> tuple[Mapping[str, Any] | None, Probe]:
             raise ValueError("the probe has no rows")
         return record["info"], probe
     except (OSError, ValueError, KeyError, TypeError) as error:
+        what, found = "the record of the encoder cannot be read", summarize(error)
         hint = "remove this file if the rows beside it are this model's; the next handshake writes it again"
-        raise SemscaleError(
-            "the record of the encoder cannot be read", where=str(path), found=summarize(error), hint=hint
-        ) from error
+        raise SemscaleError(what, where=str(path), found=found, hint=hint) from error
 
 
 def read_probe(store: Path | Folder, fingerprint: str) -> Probe | None:
@@ -142,13 +132,7 @@ def stored_identity(store: Path | Folder, fingerprint: str, model: str, draft: b
 
 
 def cache_fingerprint(store: Path | Folder, identity: EncoderIdentity, origin: str) -> None:
-    """Note in the encoder's own folder which model files it comes of, so that :func:`cached_fingerprint` finds it.
-
-    Args:
-        store: root of the embedding store.
-        identity: from the handshake with a server that was started on these files.
-        origin: digest of everything that decides what such a server loads.
-    """
+    """Note in the encoder's own folder the digest of the model files that it comes of."""
     folder, name = Folder.of(store) / identity.fingerprint, f"origin-{origin}"
     with contextlib.suppress(OSError, SemscaleError):  # a store that cannot be written says so with the first rows
         (folder.local / name).touch()
@@ -165,16 +149,12 @@ def evict_fingerprint(store: Path | Folder, origin: str) -> None:
     """Remove what was noted of a model's files."""
     folder = Folder.of(store)
     for note in folder.find(f"*/origin-{origin}"):
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, SemscaleError):
             folder.remove(note)
 
 
 def check_probe(where: str, identity: EncoderIdentity, probe: Float32, store: Path | Folder) -> None:
-    """Compare a probe's embeddings with the first ones of this encoder, or keep them if there were none.
-
-    Raises:
-        SemscaleError: they differ, or the record cannot be read or written.
-    """
+    """Compare a probe's embeddings with the first ones of this encoder, or keep them if there were none."""
     folder = Folder.of(store) / identity.fingerprint
     path = _record_path(folder)
     if path.exists():

@@ -1,54 +1,44 @@
 """A folder of this machine, or of an object store with a copy of it here.
 
-Rows and results are read and written here, as files, whatever the place. What belongs to ``s3://bucket/prefix`` is
-brought here before it is read and sent there once it is complete: an object appears whole or not at all, as a file does
-that is renamed into its place. Every machine has a copy of its own, which may be deleted at any time.
+Rows and results are read and written here, as files. What belongs to ``s3://bucket/prefix`` is brought here before it
+is read and sent there once it is complete. Every machine has a copy of its own, which may be deleted at any time.
 """
 
 from __future__ import annotations
 
-import fnmatch
+import contextlib
+import glob
 import hashlib
 import os
-import uuid
-from collections.abc import Callable
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
+
+import platformdirs
 
 from semscale.datasets.filesystem import REMOTE_READS, open_filesystem, plain_reason
 from semscale.errors import SemscaleError
+from semscale.files import atomic_write
 from semscale.redact import shown
-
-T = TypeVar("T")
-
-
-def cache_folder() -> Path:
-    """Return this user's folder for what can be had again: ``semscale`` in the XDG cache."""
-    cache = os.environ.get("XDG_CACHE_HOME")
-    return (Path(cache) if cache else Path.home() / ".cache") / "semscale"
 
 
 @dataclass(frozen=True)
 class Folder:
     """A folder, here or in an object store; it may be handed to other machines.
 
-    Attributes:
-        root: an absolute path, or the URL of a folder in an object store.
-        inner: the path of this folder below the root.
-
-    >>> place = Folder("s3://bucket/store/") / "abc" / "image"
-    >>> str(place), place.is_remote
+    >>> folder = Folder("s3://bucket/store/") / "abc" / "image"
+    >>> str(folder), folder.is_remote
     ('s3://bucket/store/abc/image', True)
     """
 
-    root: str
-    inner: str = ""
+    root: str  # an absolute path, or the URL of a folder in an object store
+    inner: str = ""  # the path of this folder below the root
 
     @classmethod
     def of(cls, where: str | os.PathLike[str] | Folder) -> Folder:
-        """Return the place that is meant by a path or a URL."""
+        """Return the folder that is meant by a path or a URL."""
         if isinstance(where, Folder):
             return where
         text = os.fspath(where)
@@ -81,123 +71,79 @@ class Folder:
         if not self.is_remote:
             return Path(self.root) / self.inner
         name = hashlib.sha256(self.root.encode()).hexdigest()[:16]
-        return cache_folder() / "copies" / name / self.inner
+        return platformdirs.user_cache_path("semscale") / "copies" / name / self.inner
 
     def find(self, pattern: str) -> list[str]:
-        """Return the names of the files there that fit, sorted.
-
-        Args:
-            pattern: names, with ``*``; ``*/NAME`` is a file in each folder one below.
-
-        Raises:
-            SemscaleError: the object store cannot be read.
-        """
+        """Return the names of the files there that fit, sorted; ``*/NAME`` is a file in each folder one below."""
         if not self.is_remote:
             return sorted(str(path.relative_to(self.local)) for path in self.local.glob(pattern))
         fs, top = self._open()
-        depth = pattern.count("/") + 1
-        found: list[str] = self._asked(
-            lambda: [path[len(top) + 1 :] for path in fs.find(top, maxdepth=depth)], missing=[]
-        )
-        return sorted(name for name in found if name.count("/") + 1 == depth and fnmatch.fnmatch(name, pattern))
+        found: list[str] = []
+        with self._errors("read"), contextlib.suppress(FileNotFoundError):
+            found = fs.glob(f"{glob.escape(top)}/{pattern}")
+        return sorted(path[len(top) + 1 :] for path in found)
 
     def pull(self, pattern: str) -> None:
-        """Bring the files here that are there and not here; those that are here are not looked at.
-
-        Args:
-            pattern: as for :meth:`find`.
-
-        Raises:
-            SemscaleError: the object store cannot be read.
-        """
-        if not self.is_remote:
-            return
-        missing = [name for name in self.find(pattern) if not (self.local / name).exists()]
-        with ThreadPoolExecutor(min(REMOTE_READS, len(missing) or 1)) as pool:
-            list(pool.map(self._fetch, missing))
+        """Bring the files here that are there and not here; those that are here are not looked at."""
+        if self.is_remote:
+            missing = [name for name in self.find(pattern) if not (self.local / name).exists()]
+            with ThreadPoolExecutor(min(REMOTE_READS, len(missing) or 1)) as pool:
+                list(pool.map(self.pull_again, missing))
 
     def pull_again(self, name: str) -> None:
-        """Bring a file here in place of the copy."""
+        """Bring a file here in place of the copy, if it is there."""
         if self.is_remote:
-            self._fetch(name)
+            fs, top = self._open()
+            with (
+                self._errors("read"),
+                contextlib.suppress(FileNotFoundError),
+                atomic_write(self.local / name) as partial,
+            ):
+                fs.get_file(f"{top}/{name}", str(partial))
 
     def push(self, name: str) -> None:
-        """Send a file there that is complete here.
-
-        Raises:
-            SemscaleError: the object store cannot be written; the copy is removed, so that nothing is only here.
-        """
-        if not self.is_remote:
-            return
-        fs, top = self._open()
-        try:
-            fs.put_file(str(self.local / name), f"{top}/{name}")
-        except Exception as error:  # the packages behind fsspec raise nearly anything
-            (self.local / name).unlink(missing_ok=True)
-            raise self._unusable("written", error) from error
+        """Send a file there that is complete here; it is removed here if that fails, so that nothing is only here."""
+        if self.is_remote:
+            fs, top = self._open()
+            try:
+                with self._errors("written"):
+                    fs.put_file(str(self.local / name), f"{top}/{name}")
+            except SemscaleError:
+                (self.local / name).unlink(missing_ok=True)
+                raise
 
     def rename(self, name: str, other: str) -> None:
-        """Rename a file there and here.
-
-        Raises:
-            OSError: it is not allowed; the file may be renamed in one place only.
-        """
+        """Rename a file there and here; where that fails it may be renamed in one place only."""
         os.replace(self.local / name, self.local / other)
         if self.is_remote:
             fs, top = self._open()
-            try:
+            with self._errors("written"):
                 fs.mv(f"{top}/{name}", f"{top}/{other}")
-            except Exception as error:
-                raise OSError(0, plain_reason(error)) from error
 
     def remove(self, name: str) -> None:
-        """Remove a file there and here, if it is there.
-
-        Raises:
-            OSError: it is not allowed.
-        """
+        """Remove a file there and here, if it is there."""
         (self.local / name).unlink(missing_ok=True)
         if self.is_remote:
             fs, top = self._open()
-            try:
+            with self._errors("written"), contextlib.suppress(FileNotFoundError):
                 fs.rm_file(f"{top}/{name}")
-            except Exception as error:
-                raise OSError(0, plain_reason(error)) from error
 
     def _open(self) -> tuple[Any, str]:
         fs, top = open_filesystem(self.root)
         return fs, "/".join(part for part in (top.rstrip("/"), self.inner) if part)
 
-    def _fetch(self, name: str) -> None:
-        fs, top = self._open()
-        target = self.local / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        partial = target.with_name(f"{target.name}.{uuid.uuid4().hex[:8]}.partial")
+    @contextlib.contextmanager
+    def _errors(self, done: str) -> Iterator[None]:
+        """Turn whatever the packages behind fsspec raise into a SemscaleError."""
         try:
-            # whoever set it aside meanwhile has renamed it
-            self._asked(lambda: fs.get_file(f"{top}/{name}", str(partial)), missing=None)
-            if partial.exists():
-                os.replace(partial, target)
-        finally:
-            partial.unlink(missing_ok=True)
-
-    def _asked(self, question: Callable[[], T], missing: T) -> T:
-        try:
-            return question()
-        except FileNotFoundError:
-            return missing
+            yield
         except Exception as error:
-            raise self._unusable("read", error) from error
-
-    def _unusable(self, done: str, error: Exception) -> SemscaleError:
-        return SemscaleError(
-            f"the object store cannot be {done}",
-            where=str(self),
-            found=plain_reason(error),
-            hint="check the bucket, the network and the keys in the environment; what is there already is kept",
-        )
+            hint = "check the bucket, the network and the keys in the environment; what is there already is kept"
+            what = f"the object store cannot be {done}"
+            raise SemscaleError(what, where=str(self), found=plain_reason(error), hint=hint) from error
 
 
 def embedding_store(given: str | None = None) -> Folder:
     """Return the embedding store: the given one, ``SEMSCALE_STORE``, or a folder of this user's cache."""
-    return Folder.of(given or os.environ.get("SEMSCALE_STORE") or cache_folder() / "embeddings")
+    cache = platformdirs.user_cache_path("semscale") / "embeddings"
+    return Folder.of(given or os.environ.get("SEMSCALE_STORE") or cache)

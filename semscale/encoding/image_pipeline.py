@@ -19,10 +19,7 @@ _MAX_RESIZED_PIXELS = 32_000_000
 
 Picture = npt.NDArray[np.uint8]
 
-_RESAMPLING = {
-    "bicubic": Image.Resampling.BICUBIC,
-    "bilinear": Image.Resampling.BILINEAR,
-}
+_RESAMPLING = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 
 
 def can_prepare(spec: Mapping[str, Any] | None) -> bool:
@@ -35,23 +32,15 @@ def can_prepare(spec: Mapping[str, Any] | None) -> bool:
 
 
 def draft_side(spec: Mapping[str, Any]) -> int:
-    """Return the shorter side, in pixels, that a draft must keep: twice the model's, which leaves the resize its work.
-
-    >>> draft_side({"size": 224})
-    448
-    """
+    """Return the shorter side, in pixels, that a draft must keep: twice the model's, to leave the resize its work."""
     return 2 * max(_target(spec))
 
 
 def prepare(image: Image.Image, spec: Mapping[str, Any]) -> Picture:
     """Resize and crop a decoded image as open_clip would and return its pixels, uint8 (height, width, 3).
 
-    Args:
-        image: the decoded image, in the mode of its file (the resize happens before the conversion, as in open_clip).
-        spec: open_clip's preprocessing configuration: ``size``, ``interpolation``, ``resize_mode``.
-
-    Raises:
-        BadImageError: the image is so long and thin that resizing it would need gigabytes.
+    The image is in the mode of its file, since open_clip resizes before it converts; ``spec`` is open_clip's
+    preprocessing configuration. BadImageError: it is so long and thin that resizing it would need gigabytes.
 
     >>> prepare(Image.new("L", (8, 4), 255), {"size": 2, "interpolation": "bicubic"}).shape
     (2, 2, 3)
@@ -77,12 +66,7 @@ def to_ppm(picture: Picture) -> bytes:
 
 
 def whole(image: Image.Image, content: bytes) -> bytes:
-    """Return what is sent when the server has to do the preprocessing: the file, unless decoding changed its pixels.
-
-    Args:
-        image: the decoded image.
-        content: its file.
-    """
+    """Return what is sent when the server has to do the preprocessing: the file, unless decoding changed its pixels."""
     with Image.open(io.BytesIO(content)) as stored:
         if stored.mode == image.mode:
             return content
@@ -125,21 +109,19 @@ def read_all(reader: Reader, places: Sequence[str]) -> tuple[list[bytes | None],
     parallel = getattr(reader, "parallel", 1)
     if parallel > 1:
         with ThreadPoolExecutor(parallel) as threads:
-            found = list(threads.map(read, places))
-    else:
-        found = [read(place) for place in places]
-    contents = [one if isinstance(one, bytes) else None for one in found]
-    return contents, {i: one for i, one in enumerate(found) if isinstance(one, str)}
+            answers = list(threads.map(read, places))
+    else:  # in this thread, for which the reader may have its file open
+        answers = [read(place) for place in places]
+    contents = [answer if isinstance(answer, bytes) else None for answer in answers]
+    return contents, {i: answer for i, answer in enumerate(answers) if isinstance(answer, str)}
 
 
 def decode_all(
     contents: Sequence[bytes | None], wanted: Sequence[int], spec: Mapping[str, Any] | None, draft: bool
 ) -> tuple[dict[int, Picture | bytes], dict[int, str]]:
-    """Decode the wanted ones of some files; ``draft`` decodes large JPEGs at reduced size.
+    """Return by number the wanted pictures, uint8 (height, width, 3), and why others are bad.
 
-    Returns:
-        By their number the pictures, uint8 (height, width, 3) as the model wants them, or files where its
-        preprocessing is not known here; and the reasons why the others are bad.
+    Where the preprocessing is not known here whole files are returned; ``draft`` decodes large JPEGs at reduced size.
     """
     if not can_prepare(spec):
         spec = None

@@ -16,14 +16,8 @@ ABSENT = -(2**63)
 
 
 def as_keys(digests: Sequence[bytes] | Keys | npt.NDArray[np.void]) -> Keys:
-    """Return digests of 32 bytes as an array of numpy's ``S32``, which compares all 32 bytes; ``V32`` does not sort.
-
-    >>> as_keys([bytes(32), b"a" * 32]).shape
-    (2,)
-    """
-    if isinstance(digests, np.ndarray):
-        return digests.view("S32")
-    return np.array(list(digests), dtype="S32")
+    """Return digests of 32 bytes as numpy's ``S32``, which compares all 32 bytes; ``V32`` does not sort."""
+    return digests.view("S32") if isinstance(digests, np.ndarray) else np.array(list(digests), dtype="S32")
 
 
 def text_digest(text: str) -> bytes:
@@ -51,14 +45,14 @@ class KeyTable:
         """Return the number of each key, :data:`ABSENT` for those that are not here."""
         if not len(self):
             return np.full(len(keys), ABSENT, dtype=np.int64)
-        places = np.minimum(np.searchsorted(self.keys, keys), len(self) - 1)
-        return np.where(self.keys[places] == keys, self._values[places], ABSENT)
+        rows = np.minimum(np.searchsorted(self.keys, keys), len(self) - 1)
+        return np.where(self.keys[rows] == keys, self._values[rows], ABSENT)
 
     def add(self, keys: Keys, values: Int64) -> None:
         """Add keys with their numbers; a key that is here already, or earlier in the same call, keeps its first one."""
         new, first = np.unique(keys, return_index=True)
         fresh = self.get(new) == ABSENT
         new, first = new[fresh], first[fresh]
-        places = np.searchsorted(self.keys, new)
-        self.keys = np.insert(self.keys, places, new)
-        self._values = np.insert(self._values, places, np.asarray(values, dtype=np.int64)[first])
+        rows = np.searchsorted(self.keys, new)
+        self.keys = np.insert(self.keys, rows, new)
+        self._values = np.insert(self._values, rows, np.asarray(values, dtype=np.int64)[first])

@@ -16,12 +16,12 @@ from typing import Any, Protocol
 import numpy as np
 
 from semscale.datasets.base import Dataset
-from semscale.encoding.encoder import NOT_STORED, ChunkReport, Encoder
+from semscale.encoding.encoder import ChunkReport, Chunks, Encoder
 from semscale.encoding.encoder_fingerprint import EncoderIdentity
 from semscale.encoding.folder import Folder
 from semscale.encoding.image_pipeline import Picture, decode_all, read_all
 from semscale.encoding.key_index import text_digest
-from semscale.encoding.segment import Float32, to_unit, write_segment
+from semscale.encoding.segment import Float32, l2_normalize, write_segment
 from semscale.encoding.store import Kind
 from semscale.encoding.throughput import ThroughputRecord
 
@@ -33,15 +33,11 @@ _MOST_READERS = 4
 
 
 class Model(Protocol):
-    """A model in this process; see :class:`semscale.models.encoder.InProcessModel`."""
+    """A model in this process; it returns embeddings, of any length, and per input None or why it has none."""
 
-    def encode_images(self, pictures: Sequence[Picture | bytes]) -> tuple[Float32, list[str | None]]:
-        """Return embeddings, of any length, and per picture or file None or why it has none."""
-        ...
+    def encode_images(self, pictures: Sequence[Picture | bytes]) -> tuple[Float32, list[str | None]]: ...
 
-    def encode_texts(self, texts: Sequence[str]) -> tuple[Float32, list[str | None]]:
-        """Return embeddings, of any length, and per text None or why it has none."""
-        ...
+    def encode_texts(self, texts: Sequence[str]) -> tuple[Float32, list[str | None]]: ...
 
 
 @dataclass(frozen=True)
@@ -55,23 +51,18 @@ class _Chunk:
 
 
 class LocalEncoder(Encoder):
-    """Encodes images and texts once each in this process.
+    """Encodes images and texts once each in this process, with a model that is loaded when it is needed.
 
-    The rows are those of our server of the same model on the same kind of device, on a CPU to the last bit, and are
-    stored in the same place, so that either finds what the other has encoded.
-
-    Args:
-        identity: the encoder.
-        load: loads the model; called when there is something to encode, and not at all when everything is stored. None
-            where nothing may be encoded: everything must be in the store.
-        store: root of the embedding store.
+    The rows are those of our server of the same model on the same kind of device, on a CPU to the last bit. Without
+    ``load`` nothing is encoded: everything must be in the store.
     """
 
     def __init__(self, identity: EncoderIdentity, load: Callable[[], Model] | None, store: Path | Folder) -> None:
         super().__init__(identity, store)
         self._load = load
+        self.can_encode = load is not None
 
-    def _image_chunks(self, dataset: Dataset) -> Iterator[tuple[range, ChunkReport]]:
+    def _image_chunks(self, dataset: Dataset) -> Chunks:
         claim = self._claims("image")
 
         def read(part: range) -> _Chunk:
@@ -82,7 +73,7 @@ class LocalEncoder(Encoder):
 
         return self._encode("image", _ahead(read, _parts(len(dataset.samples))))
 
-    def _text_chunks(self, texts: Sequence[str]) -> Iterator[tuple[range, ChunkReport]]:
+    def _text_chunks(self, texts: Sequence[str]) -> Chunks:
         claim = self._claims("text")
 
         def read(part: range) -> _Chunk:
@@ -107,12 +98,12 @@ class LocalEncoder(Encoder):
 
         return claim
 
-    def _encode(self, kind: Kind, chunks: Iterable[_Chunk]) -> Iterator[tuple[range, ChunkReport]]:
+    def _encode(self, kind: Kind, chunks: Iterable[_Chunk]) -> Chunks:
         for chunk in chunks:
             reasons, sent = chunk.reasons, len(chunk.inputs)
             work: tuple[ThroughputRecord, ...] = ()
             if self._load is None:
-                reasons, sent = reasons | dict.fromkeys(chunk.inputs, NOT_STORED), 0
+                sent = 0
             elif chunk.inputs:
                 begun = time.monotonic()
                 reasons = reasons | self._compute(kind, chunk, self._load())
@@ -123,7 +114,7 @@ class LocalEncoder(Encoder):
         """Encode and store a chunk, and return the reasons of what has no embedding."""
         encode = model.encode_texts if kind == "text" else model.encode_images
         rows, reasons = encode(list(chunk.inputs.values()))
-        to_unit(rows, reasons, "the model gave")
+        l2_normalize(rows, reasons, "the model gave")
         numbers = list(chunk.inputs)
         good = [j for j, reason in enumerate(reasons) if reason is None]
         if good:

@@ -1,4 +1,4 @@
-"""One file of the embedding store: written whole or not at all, and never believed when a single bit has changed.
+"""Segment of the embedding store: written whole or not at all, and never believed when a single bit has changed.
 
 A segment is a Parquet file with the columns ``sha256`` (32 bytes) and ``embedding`` (float32, unit length). Parquet's
 page checksums leave the headers of pages out, so a digest of each column stands in the metadata of the file as well.
@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
-import os
 import time
 import uuid
 from collections.abc import Sequence
@@ -22,7 +21,8 @@ import pyarrow.parquet as pq
 
 from semscale.encoding.folder import Folder
 from semscale.encoding.key_index import Keys
-from semscale.errors import SemscaleError, cannot_write
+from semscale.errors import SemscaleError, cannot_write, summarize
+from semscale.files import atomic_write
 
 Float32 = npt.NDArray[np.float32]
 
@@ -30,10 +30,12 @@ LEFTOVER_S = 86_400.0
 """Writing takes a moment: what is unfinished and older than a day was left by a writer that is dead."""
 
 _UNREADABLE = (errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE, errno.ENOTCONN)
+# column -> the key of its digest in the metadata
+_DIGESTS = {"sha256": b"keys", "embedding": b"rows"}
 
 
 class DamagedSegmentError(Exception):
-    """A segment does not hold what was written; nobody's mistake, so whoever reads has to go on without it."""
+    """The segment is corrupt. Readers skip it and its rows are encoded again."""
 
     def __init__(self, path: Path, reason: str) -> None:
         super().__init__(path, reason)
@@ -42,16 +44,7 @@ class DamagedSegmentError(Exception):
 
 
 def write_segment(folder: Path | Folder, keys: Sequence[bytes], embeddings: Float32) -> Path:
-    """Add rows to a store, all or none.
-
-    Args:
-        folder: the store's folder, here or in an object store.
-        keys: SHA-256 digests, one per row.
-        embeddings: unit-length float32 rows [len(keys), dimension].
-
-    Raises:
-        SemscaleError: the folder cannot be written, or the disk is full.
-    """
+    """Add rows to a store, all or none: digests and unit-length float32 rows [len(keys), dimension]."""
     place = Folder.of(folder)
     rows = np.ascontiguousarray(embeddings, dtype=np.float32)
     table = pa.table(
@@ -61,33 +54,18 @@ def write_segment(folder: Path | Folder, keys: Sequence[bytes], embeddings: Floa
         }
     ).replace_schema_metadata({"keys": _digest(np.array(list(keys), dtype="S32")), "rows": _digest(rows)})
     path = place.local / f"{uuid.uuid4().hex}.parquet"
-    partial = path.with_suffix(".partial")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # float noise does not compress
-        pq.write_table(table, partial, compression="NONE", use_dictionary=False, write_page_checksum=True)
-        os.replace(partial, path)
+        with atomic_write(path) as partial:  # float noise does not compress
+            pq.write_table(table, partial, compression="NONE", use_dictionary=False, write_page_checksum=True)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
-        raise cannot_write(
-            "the embedding store",
-            path.parent,
-            error,
-            hint="free some space, or choose another folder with --store; the same command goes on with what is stored",
-        ) from error
+        hint = "free some space, or choose another folder with --store; the same command goes on with what is stored"
+        raise cannot_write("the embedding store", path.parent, error, hint=hint) from error
     place.push(path.name)
     return path
 
 
 def read_keys(path: Path) -> Keys:
-    """Return the digests of a segment, having looked at all of it.
-
-    Raises:
-        DamagedSegmentError: it does not hold what was written.
-        FileNotFoundError: it is gone.
-        SemscaleError: this user, or this process, cannot read it.
-    """
+    """Return the digests of a segment, having looked at all of it; raises DamagedSegmentError or FileNotFoundError."""
     keys, rows = _columns(path, ("sha256", "embedding"))
     if len(keys) != len(rows):
         raise DamagedSegmentError(path, f"{len(keys)} keys for {len(rows)} rows")
@@ -112,23 +90,21 @@ def remove_leftovers(folder: Path) -> None:
 def _columns(path: Path, names: Sequence[str]) -> list[npt.NDArray[np.generic]]:
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
-            told = file.schema_arrow.metadata or {}
+            digests = file.schema_arrow.metadata or {}
             table = file.read(columns=list(names))
-        found = [_array(table.column(name)) for name in names]
-        for name, array in zip(names, found, strict=True):
-            digest = told.get(b"keys" if name == "sha256" else b"rows")
-            # segments of the first version have none
-            if digest is not None and digest != _digest(array):
-                raise DamagedSegmentError(path, f"the column {name} is not the one that was written")
-    except (FileNotFoundError, MemoryError, DamagedSegmentError):
+        columns = [_array(table.column(name)) for name in names]
+    except (FileNotFoundError, MemoryError):
         raise
     except Exception as error:  # a flipped bit may surface anywhere in the Parquet reader, and in what it returns
         if isinstance(error, OSError) and error.errno in _UNREADABLE:
-            raise SemscaleError(
-                "the embedding store cannot be read", where=str(path), found=error.strerror or str(error)
-            ) from error
-        raise DamagedSegmentError(path, f"{type(error).__name__}: {' '.join(str(error).split())[:200]}") from error
-    return found
+            found = error.strerror or str(error)
+            raise SemscaleError("the embedding store cannot be read", where=str(path), found=found) from error
+        raise DamagedSegmentError(path, f"{type(error).__name__}: {summarize(error)}") from error
+    for name, column in zip(names, columns, strict=True):
+        digest = digests.get(_DIGESTS[name])  # segments of the first version have none
+        if digest is not None and digest != _digest(column):
+            raise DamagedSegmentError(path, f"the column {name} is not the one that was written")
+    return columns
 
 
 def _array(column: pa.ChunkedArray) -> npt.NDArray[np.generic]:
@@ -152,22 +128,17 @@ def _digest(array: npt.NDArray[np.generic]) -> bytes:
     return sha.hexdigest().encode()
 
 
-def to_unit(embeddings: npt.NDArray[np.float32], reasons: list[str | None], who: str) -> None:
-    """Bring rows to unit length, in place; those that have no direction become zeros, with a reason.
-
-    Args:
-        embeddings: float32 [n, dimension].
-        reasons: per row None, or why there is none; is added to.
-        who: what a reason begins with.
+def l2_normalize(rows: Float32, reasons: list[str | None], source: str) -> None:
+    """Bring rows [n, dimension] to unit length, in place; those that have no direction become zeros, with a reason.
 
     >>> rows, reasons = np.array([[3.0, 4.0], [0.0, 0.0]], dtype=np.float32), [None, None]
-    >>> to_unit(rows, reasons, "the model gave")
+    >>> l2_normalize(rows, reasons, "the model gave")
     >>> rows.tolist(), reasons
     ([[0.6000000238418579, 0.800000011920929], [0.0, 0.0]], [None, 'the model gave an embedding of zeros'])
     """
-    lengths = np.linalg.norm(embeddings.astype(np.float64), axis=1)
+    lengths = np.linalg.norm(rows.astype(np.float64), axis=1)
     for i in np.flatnonzero(~np.isfinite(lengths) | (lengths == 0.0)).tolist():
         kind = "of zeros" if lengths[i] == 0.0 else "that is not finite"
-        reasons[i] = reasons[i] or f"{who} an embedding {kind}"
-        embeddings[i], lengths[i] = 0.0, 1.0
-    embeddings /= lengths.astype(np.float32)[:, None]
+        reasons[i] = reasons[i] or f"{source} an embedding {kind}"
+        rows[i], lengths[i] = 0.0, 1.0
+    rows /= lengths.astype(np.float32)[:, None]

@@ -10,17 +10,12 @@ from semscale.access import Access
 class Servers:
     """Clip-servers at fixed addresses; subclasses discover them, or start them on demand and restart them.
 
-    Args:
-        urls: their addresses; none where :meth:`start` is to be called once there is something to send.
-        access: the token to show and the authorities to trust.
-        patience: seconds that all servers may be unavailable before the encoding stops.
-        note: called with a message when servers are unavailable or refused.
-
-    Attributes:
-        can_change: whether :meth:`discover` is to be asked now and then.
+    Without ``urls`` :meth:`start` is called once there is something to send. All servers may be unavailable for
+    ``patience`` seconds before the encoding stops, and ``note`` is called with a message when some are.
     """
 
     can_change = False
+    """Whether :meth:`discover` is to be asked now and then."""
 
     def __init__(
         self,

@@ -1,10 +1,8 @@
-"""The embedding store: rows addressed by the SHA-256 of what they encode, kept in immutable Parquet segments.
+"""Embedding store: rows addressed by the SHA-256 of what they encode, kept in immutable Parquet segments.
 
 Layout: ``<root>/<encoder fingerprint>/<image|text>/<segment>.parquet``, see :mod:`semscale.encoding.segment`. A segment
-is written beside its place and renamed into it, or put into the object store at once (:mod:`semscale.encoding.folder`),
-so that a reader or a second sweep sees all of it or nothing. One that
-is damaged is set aside as ``.damaged``, whenever that shows, and its rows are encoded again. Whatever is in the store
-is never encoded again, by any study; deleting the folder is always safe.
+appears whole, and one that is damaged is set aside as ``.damaged`` and its rows are encoded again. Whatever is in the
+store is never encoded again, by any study; deleting the folder is always safe.
 """
 
 from __future__ import annotations
@@ -18,13 +16,13 @@ import numpy as np
 import numpy.typing as npt
 
 from semscale.encoding.folder import Folder
-from semscale.encoding.key_index import ABSENT, Keys, KeyTable, as_keys
+from semscale.encoding.key_index import ABSENT, Int64, Keys, KeyTable, as_keys
 from semscale.encoding.segment import DamagedSegmentError, Float32, read_keys, read_rows, remove_leftovers
-from semscale.errors import SemscaleError
+from semscale.errors import SemscaleError, summarize
 
 Kind = Literal["image", "text"]
 
-# a row's place is its segment's number times this plus its number within the segment
+# a row's address is its segment's number times this plus its number within the segment
 _ROWS = 1 << 32
 _AT_ONCE = 1 << 16
 
@@ -32,12 +30,7 @@ _log = logging.getLogger(__name__)
 
 
 class LostRowsError(SemscaleError):
-    """Rows that were in the store are damaged; they have been set aside, and encoding them again mends it.
-
-    Args:
-        folder: the store's folder.
-        n: how many of the wanted rows are gone.
-    """
+    """Rows that were in the store are damaged and have been set aside; encoding them again mends it."""
 
     def __init__(self, folder: Path, n: int) -> None:
         self.folder = folder
@@ -54,21 +47,13 @@ class LostRowsError(SemscaleError):
 
 
 class EmbeddingStore:
-    """The rows of one encoder and one kind of content.
-
-    Args:
-        folder: ``<root>/<fingerprint>/<kind>``, here or in an object store; made when the first segment is written.
-
-    Attributes:
-        folder: where the segments lie on this machine.
-    """
+    """The rows of one encoder and one kind of content: ``<root>/<fingerprint>/<kind>``, here or in an object store."""
 
     def __init__(self, folder: Path | Folder) -> None:
         self._place = Folder.of(folder)
         self.folder = self._place.local
         self._table = KeyTable()
         self._segments: list[Path] = []
-        self._seen: set[Path] = set()
         self._unusable: set[Path] = set()
         remove_leftovers(self.folder)
         self.refresh()
@@ -88,39 +73,31 @@ class EmbeddingStore:
         """Return the SHA-256 digests of everything in the store, sorted."""
         return self._table.keys
 
-    def refresh(self) -> int:
-        """Take notice of the segments that were written since, by this process or another; return how many are damaged.
-
-        Raises:
-            SemscaleError: the folder cannot be read.
-        """
+    def refresh(self) -> None:
+        """Load segments written since the last call, by this process or another; corrupt ones are set aside."""
         self._place.pull("*.parquet")
+        known = self._unusable.union(self._segments)
         keys: list[Keys] = []
-        places: list[npt.NDArray[np.int64]] = []
-        damaged = new = 0
-        for path in sorted(self.folder.glob("*.parquet")):
-            if path in self._seen or path in self._unusable:
-                continue
+        rows: list[Int64] = []
+        new = 0
+        for path in sorted(set(self.folder.glob("*.parquet")) - known):
             try:
                 column = self._keys(path)
             except FileNotFoundError:
                 continue  # another sweep has just set it aside
             except DamagedSegmentError as error:
                 self._set_aside(error)
-                damaged += 1
                 continue
-            self._seen.add(path)
             keys.append(column)
-            places.append(len(self._segments) * _ROWS + np.arange(len(column)))
+            rows.append(len(self._segments) * _ROWS + np.arange(len(column)))
             self._segments.append(path)
             new += len(column)
             # in parts: sorting millions of keys at once takes several times their memory
             if new >= max(_AT_ONCE, len(self._table) // 4):
-                self._table.add(np.concatenate(keys), np.concatenate(places))
-                keys, places, new = [], [], 0
+                self._table.add(np.concatenate(keys), np.concatenate(rows))
+                keys, rows, new = [], [], 0
         if keys:
-            self._table.add(np.concatenate(keys), np.concatenate(places))
-        return damaged
+            self._table.add(np.concatenate(keys), np.concatenate(rows))
 
     def read(self, keys: Sequence[bytes] | Keys | npt.NDArray[np.void]) -> Float32:
         """Return the embeddings of these contents, float32 [len(keys), dimension], in the order of the keys.
@@ -130,23 +107,23 @@ class EmbeddingStore:
             LostRowsError: a row was in the store and is damaged.
         """
         wanted = as_keys(keys)
-        places = self._table.get(wanted)
-        if (places == ABSENT).any():
-            raise KeyError(wanted[places == ABSENT][0])
+        rows = self._table.get(wanted)
+        if (rows == ABSENT).any():
+            raise KeyError(wanted[rows == ABSENT][0])
         while True:
             try:
-                return self._gather(places)
+                return self._gather(rows)
             except DamagedSegmentError as error:
                 if not self._renewed(error.path):
                     self._set_aside(error)
             except FileNotFoundError as error:
                 _log.warning("segment %s is gone", error.filename)
             # another sweep may have had the same rows, or may have stored them again by now
-            self._table, self._segments, self._seen = KeyTable(), [], set()
+            self._table, self._segments = KeyTable(), []
             self.refresh()
-            places = self._table.get(wanted)
-            if (places == ABSENT).any():
-                raise LostRowsError(self.folder, int((places == ABSENT).sum()))
+            rows = self._table.get(wanted)
+            if (rows == ABSENT).any():
+                raise LostRowsError(self.folder, int((rows == ABSENT).sum()))
 
     def _keys(self, path: Path) -> Keys:
         try:
@@ -167,15 +144,15 @@ class EmbeddingStore:
             return False
         return True
 
-    def _gather(self, places: npt.NDArray[np.int64]) -> Float32:
-        segments, rows = places // _ROWS, places % _ROWS
+    def _gather(self, addresses: Int64) -> Float32:
+        segments, rows = addresses // _ROWS, addresses % _ROWS
         result: Float32 | None = None
-        # sorted once: a look at all places for every segment would take for ever with thousands of segments
+        # sorted once: a look at all rows for every segment would take for ever with thousands of segments
         order = np.argsort(segments, kind="stable")
         for here in np.split(order, np.flatnonzero(np.diff(segments[order])) + 1) if len(order) else ():
             matrix = read_rows(self._segments[segments[here[0]]])
             if result is None:
-                result = np.empty((len(places), matrix.shape[1]), dtype=np.float32)
+                result = np.empty((len(addresses), matrix.shape[1]), dtype=np.float32)
             result[here] = matrix[rows[here]]
         return np.empty((0, 0), dtype=np.float32) if result is None else result
 
@@ -185,5 +162,5 @@ class EmbeddingStore:
         self._unusable.add(error.path)
         try:
             self._place.rename(error.path.name, damaged.name)
-        except OSError as failed:  # another sweep was faster, or the store is read-only; it is not used again here
-            _log.warning("it cannot be set aside as %s: %s", damaged.name, failed.strerror)
+        except (OSError, SemscaleError) as failed:  # another sweep was faster, or the store is read-only
+            _log.warning("it cannot be set aside as %s: %s", damaged.name, summarize(failed))

@@ -29,7 +29,7 @@ from semscale.encoding.encoder_fingerprint import (
 )
 from semscale.encoding.folder import Folder
 from semscale.encoding.local import LocalEncoder
-from semscale.encoding.segment import to_unit
+from semscale.encoding.segment import l2_normalize
 from semscale.encoding.servers import Servers
 from semscale.errors import SemscaleError
 from semscale.models.model_fingerprint import model_origin
@@ -54,13 +54,18 @@ class EncodingBackend(ABC):
         self._draft = study.encoding.draft
         self._identity: EncoderIdentity | None = None
 
-    @abstractmethod
     def fingerprint(self) -> EncoderIdentity:
-        """Return which encoder it is; raises SemscaleError where it cannot be had or is not what is in the store."""
+        """Return which encoder it is; nothing is loaded or started for a model whose files were loaded before."""
+        self._identity = self._identity or self._cached() or self._identify()
+        return self._identity
 
     @abstractmethod
     def open(self) -> Encoder:
         """Return the encoder, a context manager."""
+
+    @abstractmethod
+    def _identify(self) -> EncoderIdentity:
+        """Find out which encoder it is."""
 
     def _origin(self) -> str | None:
         """Return the digest of the model's files, if they are on this machine; drafts have one of their own."""
@@ -71,31 +76,28 @@ class EncodingBackend(ABC):
         origin = self._origin()
         return cached_fingerprint(self._store, self._model, origin, self._draft) if origin else None
 
-    def _accept(self, identity: EncoderIdentity, origin: str | None) -> None:
-        """Take the identity of what was just loaded from the files of this origin; refuse it if another was cached."""
+    def _accept(self, identity: EncoderIdentity, origin: str | None) -> EncoderIdentity:
+        """Return the identity of what was just loaded from the files of this origin, unless another was cached."""
         known = self._identity
         if known is not None and known.fingerprint != identity.fingerprint:
             if origin:
                 evict_fingerprint(self._store, origin)
-            raise SemscaleError(
-                "it is another encoder than the model's files gave before",
-                where=self._model,
-                found=identity.fingerprint,
-                expected=known.fingerprint,
-                hint="give the same command again: it loads the model first",
-            )
-        self._identity = identity
+            what, hint = "it is another encoder than the model's files gave before", "give the same command again"
+            found, expected = identity.fingerprint, known.fingerprint
+            raise SemscaleError(what, where=self._model, found=found, expected=expected, hint=hint)
         if origin and origin == self._origin():  # files that changed meanwhile are not known
             cache_fingerprint(self._store, identity, origin)
+        return identity
 
 
 class StoreOnly(EncodingBackend):
     """The embedding store alone: everything that a study needs must be in it."""
 
-    def fingerprint(self) -> EncoderIdentity:
-        """Return the encoder of the model's files, where they are here, or else the only one of this name."""
-        if known := self._cached():
-            return known
+    def open(self) -> Encoder:
+        """Return an encoder that refuses what is not stored."""
+        return LocalEncoder(self.fingerprint(), None, self._store)
+
+    def _identify(self) -> EncoderIdentity:
         folders = [name.partition("/")[0] for name in self._store.find("*/encoder.json")]
         found = [one for name in folders if (one := stored_identity(self._store, name, self._model, self._draft))]
         dtype = self._study.server.dtype
@@ -112,23 +114,11 @@ class StoreOnly(EncodingBackend):
             hint=several if found else none,
         )
 
-    def open(self) -> Encoder:
-        """Return an encoder that refuses what is not stored."""
-        return LocalEncoder(self.fingerprint(), None, self._store)
-
 
 class InProcess(EncodingBackend):
     """A model in this process, which is loaded once and only when it is needed."""
 
     _loaded: InProcessModel | None = None
-
-    def fingerprint(self) -> EncoderIdentity:
-        """Return which encoder it is; the model is loaded for the answer unless its files were loaded before."""
-        self._identity = self._identity or self._cached()
-        if self._identity is None:
-            self.load()
-        assert self._identity is not None
-        return self._identity
 
     def open(self) -> Encoder:
         """Return the encoder in this process."""
@@ -136,24 +126,25 @@ class InProcess(EncodingBackend):
 
     def load(self) -> InProcessModel:
         """Return the model; raises SemscaleError if it cannot be had or is not what :meth:`fingerprint` said."""
-        if self._loaded is None:
+        self._identify()
+        assert self._loaded is not None
+        return self._loaded
+
+    def _identify(self) -> EncoderIdentity:
+        if self._loaded is None or self._identity is None:
             origin = self._origin()
             self._report.note(f"loading {self._model}")
             loaded = self._read()
-            self._accept(self._verify(loaded), origin)
+            self._identity = self._accept(self._verify(loaded), origin)
             self._loaded = loaded
-        return self._loaded
+        return self._identity
 
     def _read(self) -> InProcessModel:
         try:
             from semscale.models.encoder import InProcessModel
         except ModuleNotFoundError as error:
-            raise SemscaleError(
-                "encoding in this process needs open_clip and torch",
-                where="encoder: local",
-                found=f"no module {error.name}",
-                hint='pip install "semscale[server]", or name servers with --server',
-            ) from error
+            what, hint = "encoding in this process needs open_clip and torch", 'pip install "semscale[server]"'
+            raise SemscaleError(what, where="encoder: local", found=f"no module {error.name}", hint=hint) from error
         with warnings.catch_warnings():
             # in a notebook tqdm, which comes with the hub's client, asks for widgets that nothing here needs
             warnings.filterwarnings("ignore", message="IProgress not found")
@@ -165,7 +156,7 @@ class InProcess(EncodingBackend):
         image, of_image = loaded.encode_images([probe_image()])
         text, of_text = loaded.encode_texts([PROBE_TEXT])
         probe, reasons = np.concatenate([image, text]), [*of_image, *of_text]
-        to_unit(probe, reasons, "the model gave")
+        l2_normalize(probe, reasons, "the model gave")
         if fault := next((reason for reason in reasons if reason is not None), None):
             raise SemscaleError("the model cannot encode", where=self._model, found=fault)
         check_probe(self._model, identity, probe, self._store)
@@ -197,15 +188,15 @@ class NamedServers(_ServerBackend):
         self.can_change = self._addresses.can_change
         self._problems: set[str] = set()
 
-    def fingerprint(self) -> EncoderIdentity:
-        """Return which encoder they are; they are always asked."""
+    def _cached(self) -> None:
+        return None  # they are always asked
+
+    def _identify(self) -> EncoderIdentity:
         from semscale.encoding.verification import verify_endpoints  # jina comes with it
 
-        if self._identity is None:
-            # also those that are of no use now: the actors ask each of them again before anything is sent
-            self.urls = self._first_addresses()
-            self._identity = verify_endpoints(self, self._model, self._store, self._draft, tolerant=True)
-        return self._identity
+        # also those that are of no use now: the actors ask each of them again before anything is sent
+        self.urls = self._first_addresses()
+        return verify_endpoints(self, self._model, self._store, self._draft, tolerant=True)
 
     def discover(self) -> Sequence[str]:
         """Return the addresses of the moment; amid the work a bad line of a file costs a note."""
@@ -244,26 +235,23 @@ class OwnServers(_ServerBackend):
         self._server: ServerHandle | None = None
         self._restarts = 0
 
-    def fingerprint(self) -> EncoderIdentity:
-        """Return which encoder they are; they are started for the answer unless they were on these files before."""
-        self._identity = self._identity or self._cached()
-        if self._identity is None:
-            self.start()
-        assert self._identity is not None
-        return self._identity
-
     def start(self) -> Sequence[str]:
         """Start the servers, and make sure that they are what :meth:`fingerprint` said."""
+        self._identify()
+        return self.urls
+
+    def _identify(self) -> EncoderIdentity:
         from semscale.encoding.verification import verify_endpoints  # jina comes with it
 
         origin = self._origin()
         urls = self._launch()
-        self._accept(verify_endpoints(Servers(urls), self._model, self._store, self._draft), origin)
+        found = verify_endpoints(Servers(urls), self._model, self._store, self._draft)
+        identity = self._accept(found, origin)
         self.urls = urls
-        return urls
+        return identity
 
     def restart(self) -> Sequence[str] | None:
-        """Start the servers again if their process has ended; raises SemscaleError if it has ended too often."""
+        """Start the servers again if their process has ended, which may happen a few times."""
         if self._server is None or self._server.is_running():
             return None
         self._restarts += 1
@@ -295,16 +283,7 @@ def open_encoder(
 ) -> Iterator[Encoder]:
     """Open the encoder of a model, with Ray if servers encode and it is not running yet.
 
-    Args:
-        study: the study.
-        model: the model's name.
-        store: root of the embedding store.
-        report: shows what is loaded or started.
-        logs: folder for the log of a server of our own; a temporary one unless given.
-        stored: everything must be in the store; nothing is encoded.
-
-    Raises:
-        SemscaleError: a server is missing or another encoder, or the model cannot be had.
+    ``logs`` is the folder for the log of servers of our own; with ``stored`` everything must be in the store.
     """
     with ExitStack() as stack:
         backend: EncodingBackend
@@ -313,7 +292,13 @@ def open_encoder(
         elif study.encoder == "local":
             backend = InProcess(study, model, store, report)
         else:
-            _start_ray(study, report, stack)
+            import ray
+
+            from semscale.study.cluster import ray_cluster
+
+            if not ray.is_initialized():
+                with report.stage("starting Ray"):
+                    stack.enter_context(ray_cluster(study.ray.address))
             if study.server.urls:
                 backend = NamedServers(study, model, store, report)
             else:
@@ -321,13 +306,3 @@ def open_encoder(
                 backend = OwnServers(study, model, store, report, logs, stack)
         with backend.open() as encoder:
             yield encoder
-
-
-def _start_ray(study: StudyConfig, report: Reporter, stack: ExitStack) -> None:
-    import ray
-
-    from semscale.study.cluster import ray_cluster
-
-    if not ray.is_initialized():
-        with report.stage("starting Ray"):
-            stack.enter_context(ray_cluster(study.ray.address))

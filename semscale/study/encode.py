@@ -25,13 +25,7 @@ from semscale.study.rundir import RunDirectory, out_of
 
 @dataclass(frozen=True)
 class EncodedArm:
-    """An arm whose embeddings are in the store.
-
-    Attributes:
-        arm: the dataset and its ladders.
-        images: which samples are encoded and which are in the quarantine.
-        encoder: reads the embeddings.
-    """
+    """An arm whose embeddings are in the store, and the encoder that reads them."""
 
     arm: Arm
     images: EncodedImages
@@ -48,20 +42,13 @@ class EncodedArm:
 
 @dataclass(frozen=True)
 class EncodedModel:
-    """Everything of a study as one model sees it.
-
-    Attributes:
-        identity: the encoder.
-        arms: the encoded arms in the study's order.
-        images_sent, texts_sent: how many were encoded on this occasion.
-        work: a row per endpoint, node and actor that encoded them.
-    """
+    """Everything of a study as one model sees it."""
 
     identity: EncoderIdentity
-    arms: list[EncodedArm]
-    images_sent: int
+    arms: list[EncodedArm]  # in the study's order
+    images_sent: int  # on this occasion
     texts_sent: int
-    work: pd.DataFrame
+    work: pd.DataFrame  # a row per endpoint, node and actor that encoded them
 
 
 def encode_model(arms: Sequence[Arm], encoder: Encoder, directory: RunDirectory, report: Reporter) -> EncodedModel:
@@ -101,35 +88,20 @@ def write_work(directory: RunDirectory, encoded: Sequence[EncodedModel]) -> pd.D
 
 @dataclass(frozen=True)
 class EncodeResult:
-    """Result of encoding a study ahead of a sweep.
+    """Result of encoding a study ahead of a sweep."""
 
-    Attributes:
-        folder: the run directory, with the ladders and the quarantine.
-        store: root of the embedding store.
-        images_sent, texts_sent: how many were encoded on this occasion.
-        quarantined: images that could not be used.
-        work: a row per endpoint, node and actor that encoded them.
-    """
-
-    folder: Folder
+    folder: Folder  # the run directory, with the ladders and the quarantine
     store: Folder
-    images_sent: int
+    images_sent: int  # on this occasion
     texts_sent: int
-    quarantined: int
-    work: pd.DataFrame
+    quarantined: int  # images that could not be used
+    work: pd.DataFrame  # a row per endpoint, node and actor
 
 
 def encode_study(
     study: StudyConfig, out: Path | Folder | None, report: Reporter, arms: Sequence[Arm] | None = None
 ) -> EncodeResult:
-    """Encode everything that a study needs and is not in the store; nothing is scored or recorded.
-
-    Args:
-        study: the validated study.
-        out: run directory, which a sweep of the same study goes on in; :func:`out_of` says which unless given.
-        report: shows the progress.
-        arms: of :func:`semscale.study.arms.make_arms`; made here unless given.
-    """
+    """Encode everything that a study needs and is not in the store, in the run directory of a later sweep."""
     from semscale.study.cluster import connect  # Ray comes with it
 
     store = embedding_store(study.store)

@@ -33,19 +33,16 @@ def test_what_was_remembered_is_recalled_until_forgotten(tmp_path: Path) -> None
     identity = noted(tmp_path, INFO)
     assert cached_fingerprint(tmp_path, "m", "abc") == identity
     assert cached_fingerprint(tmp_path, "m", "abd") is None
-    evict_fingerprint(tmp_path, "abc")
+    noted(tmp_path, INFO | {"weights_sha256": "11"})  # two encoders of one origin are a doubt
     assert cached_fingerprint(tmp_path, "m", "abc") is None
-
-
-def test_two_encoders_of_one_origin_are_a_doubt(tmp_path: Path) -> None:
-    noted(tmp_path, INFO)
-    noted(tmp_path, INFO | {"weights_sha256": "11"})
+    evict_fingerprint(tmp_path, "abc")
     assert cached_fingerprint(tmp_path, "m", "abc") is None
 
 
 @pytest.mark.parametrize(
     "record",
     [
+        None,
         "{",
         "{}",
         json.dumps({"info": None, "probe": [[1.0, 0.0]]}),
@@ -55,13 +52,8 @@ def test_two_encoders_of_one_origin_are_a_doubt(tmp_path: Path) -> None:
         json.dumps({"info": INFO | {"dtype": "fp16"}, "probe": [[1.0, 0.0]]}),
     ],
 )
-def test_a_record_that_does_not_fit_its_folder_is_a_doubt(record: str, tmp_path: Path) -> None:
+def test_a_record_that_does_not_fit_its_folder_is_a_doubt(record: str | None, tmp_path: Path) -> None:
     identity = noted(tmp_path, INFO)
-    (tmp_path / identity.fingerprint / "encoder.json").write_text(record, encoding="utf-8")
-    assert cached_fingerprint(tmp_path, "m", "abc") is None
-
-
-def test_the_note_goes_with_the_encoders_folder(tmp_path: Path) -> None:
-    identity = noted(tmp_path, INFO)
-    (tmp_path / identity.fingerprint / "encoder.json").unlink()
+    path = tmp_path / identity.fingerprint / "encoder.json"
+    path.unlink() if record is None else path.write_text(record, encoding="utf-8")
     assert cached_fingerprint(tmp_path, "m", "abc") is None

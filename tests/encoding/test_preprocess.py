@@ -18,20 +18,17 @@ def picture(mode: str, size: tuple[int, int], form: str = "PNG") -> bytes:
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "RGBA", "P", "LA", "1", "CMYK"])
-@pytest.mark.parametrize("size", [(200, 120), (119, 333), (64, 64), (20, 31), (65, 48)])
 @pytest.mark.parametrize("resize_mode", ["shortest", "squash"])
 @pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
-def test_pixels_equal_open_clips_transform(
-    mode: str, size: tuple[int, int], resize_mode: str, interpolation: str
-) -> None:
+def test_pixels_equal_open_clips_transform(mode: str, resize_mode: str, interpolation: str) -> None:
     spec = {"size": [48, 48], "mode": "RGB", "interpolation": interpolation, "resize_mode": resize_mode}
     transform = image_transform_v2(PreprocessCfg(**spec), is_train=False)
-    content = picture(mode, size, "TIFF" if mode == "CMYK" else "PNG")
     assert can_prepare(spec)
-    sent = to_ppm(prepare(decode(content), spec))
-    direct = transform(Image.open(io.BytesIO(content)))
-    through_the_wire = transform(Image.open(io.BytesIO(sent)))
-    assert np.array_equal(direct.numpy(), through_the_wire.numpy())
+    for size in [(200, 120), (119, 333), (64, 64), (20, 31), (65, 48)]:
+        content = picture(mode, size, "TIFF" if mode == "CMYK" else "PNG")
+        sent = to_ppm(prepare(decode(content), spec))
+        direct, received = (transform(Image.open(io.BytesIO(file))) for file in (content, sent))
+        assert np.array_equal(direct.numpy(), received.numpy()), size
 
 
 def test_unknown_preprocessing_sends_whole_files() -> None:
@@ -54,11 +51,8 @@ def test_a_draft_is_smaller_and_nearly_the_same_picture() -> None:
     difference = np.abs(prepare(whole, spec).astype(int) - prepare(draft, spec).astype(int))
     assert 0 < difference.max() <= 40
     assert difference.mean() < 1
-
-
-def test_a_draft_of_a_lossless_file_is_the_file() -> None:
-    content = picture("RGB", (500, 400))
-    assert decode(content, 32).tobytes() == decode(content).tobytes()
+    lossless = picture("RGB", (500, 400))
+    assert decode(lossless, 32).tobytes() == decode(lossless).tobytes()
 
 
 def test_a_picture_too_long_to_be_resized_says_so() -> None:

@@ -64,12 +64,6 @@ def test_a_flipped_bit_costs_the_segment_and_nothing_else(tmp_path: Path) -> Non
     assert path.with_suffix(".damaged").exists()
 
 
-def test_a_truncated_segment_is_set_aside(tmp_path: Path) -> None:
-    path = write_segment(tmp_path, keys(50), rows(50))
-    path.write_bytes(path.read_bytes()[:-100])
-    assert len(EmbeddingStore(tmp_path)) == 0
-
-
 def test_unwritable_store_is_a_user_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no folder")
     with pytest.raises(SemscaleError, match="cannot be written"):

@@ -65,28 +65,19 @@ def test_a_study_that_is_done_starts_no_server_and_gives_the_same(
     assert trial_runs(client) == set(first.trials["mlflow_run_id"])
 
 
-def test_only_trials_that_are_missing_are_recorded(
-    first: SweepResult, study: StudyConfig, client: MlflowClient
+def test_only_what_is_missing_is_sent_and_recorded_again(
+    first: SweepResult, study: StudyConfig, place: Path, client: MlflowClient
 ) -> None:
     client.delete_run(first.trials["mlflow_run_id"][1])
+    log = first.directory / "logs" / "clip-server.log"
+    log.unlink(missing_ok=True)
+    next((place / "store").glob("*/image/*.parquet")).unlink()
     again = sweep(study, first.directory, Quiet())
+    assert log.exists()
+    assert (again.images_sent > 0, again.texts_sent) == (True, 0)
     same = again.trials["mlflow_run_id"] == first.trials["mlflow_run_id"]
     assert same.tolist() == [True, False, True]
     assert trial_runs(client) == set(again.trials["mlflow_run_id"])
-    pd.testing.assert_frame_equal(numbers(again), numbers(first))
-
-
-def test_a_lost_part_of_the_store_starts_the_server_and_is_sent_again(
-    first: SweepResult, study: StudyConfig, place: Path
-) -> None:
-    log = first.directory / "logs" / "clip-server.log"
-    log.unlink(missing_ok=True)
-    segment = next((place / "store").glob("*/image/*.parquet"))
-    segment.unlink()
-    again = sweep(study, first.directory, Quiet())
-    assert log.exists()
-    assert again.images_sent > 0
-    assert again.texts_sent == 0
     pd.testing.assert_frame_equal(numbers(again), numbers(first))
 
 
