@@ -12,7 +12,7 @@ from semscale.scoring.kernel import (
     score_aggregations,
     score_ladder,
 )
-from semscale.scoring.metrics import Confusion, TrialMetrics, expected_calibration_error, trial_metrics
+from semscale.scoring.metrics import TrialMetrics, expected_calibration_error, trial_metrics
 from semscale.scoring.nearest import nearest_categories
 
 __all__ = [
@@ -20,7 +20,6 @@ __all__ = [
     "BLOCK",
     "LOGIT_SCALE",
     "CategoryStatistics",
-    "Confusion",
     "LadderInputs",
     "LadderScores",
     "RunningStatistics",

@@ -11,57 +11,6 @@ from semscale.scoring.plan import Float32, Int32
 
 
 @dataclass(frozen=True)
-class Confusion:
-    """Counts of images by true and by predicted class; memory grows with the pairs that occur.
-
-    Attributes:
-        true, predicted: int32[p], the pairs, sorted.
-        count: int64[p], images of each pair.
-        n_classes: how many classes there are.
-    """
-
-    true: Int32
-    predicted: Int32
-    count: NDArray[np.int64]
-    n_classes: int
-
-    @classmethod
-    def of(cls, true_class: Int32, predicted_class: Int32, n_classes: int) -> Confusion:
-        """Count the pairs of int32[n] true and int32[n] predicted classes.
-
-        >>> found = Confusion.of(np.array([0, 1, 0], np.int32), np.array([0, 1, 1], np.int32), 2)
-        >>> found.dense().tolist(), found.right().tolist()
-        ([[1, 1], [0, 1]], [1, 1])
-        """
-        cells, count = np.unique(true_class.astype(np.int64) * n_classes + predicted_class, return_counts=True)
-        true, predicted = np.divmod(cells, n_classes)
-        return cls(true.astype(np.int32), predicted.astype(np.int32), count.astype(np.int64), n_classes)
-
-    def dense(self) -> NDArray[np.int64]:
-        """Return the matrix, int64[n_classes, n_classes]: rows are true classes."""
-        matrix = np.zeros((self.n_classes, self.n_classes), dtype=np.int64)
-        matrix[self.true, self.predicted] = self.count
-        return matrix
-
-    def right(self) -> NDArray[np.int64]:
-        """Return int64[n_classes], the images of each class that are labelled right."""
-        return self._sums(self.true, self.true == self.predicted)
-
-    def of_class(self) -> NDArray[np.int64]:
-        """Return int64[n_classes], the images of each class."""
-        return self._sums(self.true)
-
-    def as_class(self) -> NDArray[np.int64]:
-        """Return int64[n_classes], the images that are taken for each class."""
-        return self._sums(self.predicted)
-
-    def _sums(self, place: Int32, where: NDArray[np.bool_] | slice = slice(None)) -> NDArray[np.int64]:
-        sums = np.zeros(self.n_classes, dtype=np.int64)
-        np.add.at(sums, place[where], self.count[where])
-        return sums
-
-
-@dataclass(frozen=True)
 class TrialMetrics:
     """What one trial found; shares run from 0 to 1.
 
@@ -74,9 +23,9 @@ class TrialMetrics:
         balanced_accuracy: mean of the per-class accuracy over the classes that have images.
         mean_margin: mean of the true class's score less the best other score, in cosine.
         per_class_accuracy: float64[c], share of right predictions among a class's images; nan without images.
-        confusion: images by true and predicted class.
+        per_class_images: int64[c], images of each class.
         calibration_error: expected calibration error of the softmax, see
-            :func:`semscale.scoring.calibration.expected_calibration_error`; nan without confidences.
+            :func:`expected_calibration_error`; nan without confidences.
     """
 
     n_images: int
@@ -87,7 +36,7 @@ class TrialMetrics:
     balanced_accuracy: float
     mean_margin: float
     per_class_accuracy: NDArray[np.float64]
-    confusion: Confusion
+    per_class_images: NDArray[np.int64]
     calibration_error: float
 
 
@@ -115,8 +64,8 @@ def trial_metrics(
 
     >>> predicted, true = np.array([0, 1, 1], np.int32), np.array([0, 1, 0], np.int32)
     >>> metrics = trial_metrics(predicted, true, np.array([0, 0, 1]), np.array([0.1, 0.2, -0.1]), 2)
-    >>> metrics.n_correct, metrics.confusion.dense().tolist(), round(metrics.macro_f1, 3)
-    (2, [[1, 1], [0, 1]], 0.667)
+    >>> metrics.n_correct, metrics.per_class_accuracy.tolist(), round(metrics.macro_f1, 3)
+    (2, [0.5, 1.0], 0.667)
     """
     n = len(true_class)
     if not n or {len(predicted_class), len(true_rank), len(margin)} != {n}:
@@ -124,8 +73,10 @@ def trial_metrics(
             "expected one or more images with a prediction, rank and margin each, but got lengths "
             f"{len(predicted_class)}, {n}, {len(true_rank)}, {len(margin)}"
         )
-    confusion = Confusion.of(true_class, predicted_class, n_classes)
-    right, of_class, as_class = confusion.right(), confusion.of_class(), confusion.as_class()
+    correct = predicted_class == true_class
+    right, of_class, as_class = (
+        np.bincount(classes, minlength=n_classes) for classes in (true_class[correct], true_class, predicted_class)
+    )
     occurs = (of_class + as_class) > 0
     with np.errstate(invalid="ignore"):
         per_class = right / of_class
@@ -139,12 +90,8 @@ def trial_metrics(
         balanced_accuracy=float(np.nanmean(per_class)),
         mean_margin=float(margin.mean(dtype=np.float64)),
         per_class_accuracy=per_class,
-        confusion=confusion,
-        calibration_error=(
-            float("nan")
-            if confidence is None
-            else expected_calibration_error(confidence, predicted_class == true_class)
-        ),
+        per_class_images=of_class,
+        calibration_error=float("nan") if confidence is None else expected_calibration_error(confidence, correct),
     )
 
 

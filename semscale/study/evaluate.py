@@ -50,7 +50,7 @@ def evaluate_trial(scored: ScoredLadder, k: int, with_files: bool) -> Evaluated:
         return Evaluated(k, scored.key, row)
     classes = scored.ladder.classes
     accuracy = dict(zip(classes, metrics.per_class_accuracy.tolist(), strict=True))
-    columns = {"class": classes, "n_images": metrics.confusion.of_class(), "accuracy": metrics.per_class_accuracy}
+    columns = {"class": classes, "n_images": metrics.per_class_images, "accuracy": metrics.per_class_accuracy}
     files = {
         "categories.json": _category_table(scored, k),
         "category_statistics.csv": _statistics(scored, k).to_csv(index=False).encode(),
