@@ -241,8 +241,10 @@ class _DeviceScorer:
         out.margin[:, k] = (own - scores.scatter(1, true, -torch.inf).amax(dim=1, keepdim=True))[:, 0].cpu().numpy()
         if out.confidence.shape[1]:
             out.confidence[:, k] = (1 / (scores - best).mul_(self._scale).exp_().sum(dim=1)).cpu().numpy()
-        near = (scores >= best - gap) | ((scores - own).abs_() <= gap)
-        certain = (scores > own + gap).sum(dim=1)
+        # one threshold for both: what is not certainly before the true class is near it, whatever the rounding
+        before = scores > own + gap
+        near = (scores >= best - gap) | ((scores >= own - gap) & ~before)
+        certain = before.sum(dim=1)
         out.true_rank[:, k] = certain.cpu().numpy()
         # clear are images in which all that is near is the true class itself, and the best one
         close = (near.sum(dim=1) > torch.where(certain > 0, 2, 1)).nonzero()[:, 0]
