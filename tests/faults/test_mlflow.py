@@ -304,6 +304,7 @@ def test_a_server_behind_basic_auth_takes_runs(guarded: Any, monkeypatch: pytest
     check_trials(store, range(1, 2))
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize("password", ["wrong-password-2", None])
 def test_a_wrong_password_is_said_at_once_and_not_shown(
     password: str | None, guarded: Any, monkeypatch: pytest.MonkeyPatch

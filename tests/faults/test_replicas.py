@@ -202,6 +202,7 @@ def kill_until_the_end(handle: ServerHandle, patient: bool) -> int:
     return kills
 
 
+@pytest.mark.faults
 def test_a_replica_that_never_comes_up_stops_the_server(tmp_path: Path) -> None:
     with launch_server("semscale-mini", replicas=2, num_threads=1, log_file=tmp_path / "server.log") as handle:
         assert kill_until_the_end(handle, patient=False) == 6  # the first, and five that never were ready
@@ -220,6 +221,7 @@ def test_a_replica_that_ends_too_often_stops_the_server(tmp_path: Path) -> None:
         assert said(handle, "replica 0 ended 21 times within 300 seconds; the server stops") == 1
 
 
+@pytest.mark.faults
 def test_a_stop_amid_a_restart_leaves_no_process(tmp_path: Path) -> None:
     with launch_server("semscale-mini", replicas=2, num_threads=1, log_file=tmp_path / "server.log") as handle:
         before = replica_pids(handle)
@@ -292,6 +294,7 @@ def test_a_deadly_request_is_not_passed_from_replica_to_replica(
         assert said(handle, "ended with exit status 66; starting it again") == 1
 
 
+@pytest.mark.faults
 def test_a_replica_that_is_killed_while_the_server_starts_ends_the_start(
     tmp_path: Path, own_executor: Callable[[str, str], None]
 ) -> None:

@@ -177,6 +177,7 @@ for i in range(60):
 """
 
 
+@pytest.mark.faults
 def test_two_writers_at_once_tear_and_lose_nothing(tmp_path: Path) -> None:
     command = [sys.executable, "-c", WRITER, str(tmp_path / "store"), str(Path(__file__).parent)]
     writers = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(2)]
