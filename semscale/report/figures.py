@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -54,20 +55,23 @@ def confusion_png(
     n = len(classes)
     counts = np.histogram2d(true_class, predicted_class, bins=min(n, _MOST_CELLS), range=[(0, n), (0, n)])[0]
     share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    side = min(3.2 + 0.28 * n, 12.0)
-    figure = Figure(figsize=(side + 0.8, side), dpi=100, layout="tight")
-    axes = figure.subplots()
-    cells = axes.imshow(share, cmap="Blues", vmin=0.0, vmax=1.0, extent=(-0.5, n - 0.5, n - 0.5, -0.5))
-    axes.set_title(title, fontsize=9, wrap=True)
+    labelled = n <= _MOST_LABELLED
+    side = min(2.4 + 0.28 * n, 10.0)
+    # room for the longest name; matplotlib's own layouts draw everything twice
+    margin = 0.5 + (0.065 * max(map(len, classes)) if labelled else 0.2)
+    width, height = margin + side + 0.2, margin + side + 0.5
+    figure = Figure(figsize=(width, height), dpi=100)
+    axes = figure.add_axes((margin / width, margin / height, side / width, side / height))
+    axes.imshow(share, cmap="Blues", vmin=0.0, vmax=1.0, extent=(-0.5, n - 0.5, n - 0.5, -0.5), aspect="auto")
+    axes.set_title(textwrap.fill(title, int(side / 0.08)), fontsize=9)
     axes.set_xlabel("predicted class")
     axes.set_ylabel("true class")
-    if n <= _MOST_LABELLED:
+    if labelled:
         axes.set_xticks(range(n), classes, rotation=60, ha="right", fontsize=8)
         axes.set_yticks(range(n), classes, fontsize=8)
         for row, column in np.argwhere(counts):
             color = "white" if share[row, column] > 0.6 else "black"
             axes.text(column, row, f"{counts[row, column]:.0f}", color=color, fontsize=7, ha="center", va="center")
-    figure.colorbar(cells, ax=axes, fraction=0.046, pad=0.03, label="share of the true class")
     return _png(figure)
 
 
