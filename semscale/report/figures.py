@@ -59,7 +59,7 @@ def confusion_png(
     side = min(2.4 + 0.28 * n, 10.0)
     # room for the longest name; matplotlib's own layouts draw everything twice
     margin = 0.5 + (0.065 * max(map(len, classes)) if labelled else 0.2)
-    width, height = margin + side + 0.2, margin + side + 0.5
+    width, height = margin + side + 0.2, margin + side + 0.7
     figure = Figure(figsize=(width, height), dpi=100)
     axes = figure.add_axes((margin / width, margin / height, side / width, side / height))
     axes.imshow(share, cmap="Blues", vmin=0.0, vmax=1.0, extent=(-0.5, n - 0.5, n - 0.5, -0.5), aspect="auto")
