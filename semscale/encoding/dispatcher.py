@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from semscale.encoding.actor import ActorSettings
 
 _VERIFY_SECONDS = 60.0
-_MAX_STRIKES = 2
+_MAX_ATTEMPTS = 2
 # More than so many documents of one chunk are not poison: the model is broken, or the machine.
 _MAX_GIVEN_UP = 8
 _MAX_LOSSES = 50
@@ -35,7 +35,7 @@ _MAX_LOSSES = 50
 class _Batch:
     indices: list[int]
     suspect: bool = False
-    strikes: int = 0
+    attempts: int = 0
 
 
 class RequestDispatcher:
@@ -130,8 +130,8 @@ class RequestDispatcher:
             return [*(_Batch(part, True) for part in parts), *others], None
         if len(batch.indices) > 1:
             return [_Batch(suspects, True), *others], None
-        if batch.strikes + 1 < _MAX_STRIKES:
-            return [_Batch(suspects, True, batch.strikes + 1)], None
+        if batch.attempts + 1 < _MAX_ATTEMPTS:
+            return [_Batch(suspects, True, batch.attempts + 1)], None
         what = "text" if isinstance(contents[suspects[0]], str) else "image"
         if lost.late:
             return [], f"no answer within {self._settings.deadline:g} s for this {what} alone"

@@ -7,6 +7,7 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import matplotlib
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
@@ -17,6 +18,9 @@ _COLORS = ("#1f6fb4", "#d1603d", "#3a9a5b", "#8c5fb3", "#b08b1e", "#2b8c96")
 _GREYS = ("#8a8f94", "#5f656b", "#b1b5b9")
 # above this many classes the cells are too small for numbers and names, or for the pixels
 _MOST_LABELLED, _MOST_CELLS = 30, 800
+_LONGEST_LABEL = 40
+# names of classes and datasets are no formulas, whatever dollar signs they have
+_AS_WRITTEN = matplotlib.rc_context({"text.parse_math": False})
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,7 @@ def curves_png(lines: Sequence[CurveLine], title: str) -> bytes:
     return _png(curves_figure(lines, title))
 
 
+@_AS_WRITTEN
 def confusion_png(
     true_class: npt.NDArray[np.integer], predicted_class: npt.NDArray[np.integer], classes: Sequence[str], title: str
 ) -> bytes:
@@ -56,9 +61,10 @@ def confusion_png(
     counts = np.histogram2d(true_class, predicted_class, bins=min(n, _MOST_CELLS), range=[(0, n), (0, n)])[0]
     share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     labelled = n <= _MOST_LABELLED
+    labels = [name if len(name) <= _LONGEST_LABEL else name[: _LONGEST_LABEL - 1] + "…" for name in classes]
     side = min(2.4 + 0.28 * n, 10.0)
     # room for the longest name; matplotlib's own layouts draw everything twice
-    margin = 0.5 + (0.065 * max(map(len, classes)) if labelled else 0.2)
+    margin = 0.5 + (0.065 * max(map(len, labels)) if labelled else 0.2)
     width, height = margin + side + 0.2, margin + side + 0.7
     figure = Figure(figsize=(width, height), dpi=100)
     axes = figure.add_axes((margin / width, margin / height, side / width, side / height))
@@ -67,14 +73,15 @@ def confusion_png(
     axes.set_xlabel("predicted class")
     axes.set_ylabel("true class")
     if labelled:
-        axes.set_xticks(range(n), classes, rotation=60, ha="right", fontsize=8)
-        axes.set_yticks(range(n), classes, fontsize=8)
+        axes.set_xticks(range(n), labels, rotation=60, ha="right", fontsize=8)
+        axes.set_yticks(range(n), labels, fontsize=8)
         for row, column in np.argwhere(counts):
             color = "white" if share[row, column] > 0.6 else "black"
             axes.text(column, row, f"{counts[row, column]:.0f}", color=color, fontsize=7, ha="center", va="center")
     return _png(figure)
 
 
+@_AS_WRITTEN
 def curves_figure(lines: Sequence[CurveLine], title: str) -> Figure:
     """Return the figure of accuracy against scale, with the intervals as bands."""
     figure = Figure(figsize=(6.4, 4.0), dpi=100, layout="tight")

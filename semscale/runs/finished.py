@@ -131,8 +131,8 @@ def _read_table(folder: Folder, name: str, columns: tuple[str, ...]) -> pd.DataF
     except (pa.ArrowException, OSError, ValueError) as error:
         found = summarize(error)
         raise SemscaleError("a table of the run cannot be read", where=where, found=found, hint=resume) from error
-    if lacking := [column for column in columns if column not in table]:
-        found = f"no column {', '.join(lacking)}"
+    if missing := [column for column in columns if column not in table]:
+        found = f"no column {', '.join(missing)}"
         raise SemscaleError("a table of the run is of another format", where=where, found=found, hint=resume)
     return table
 

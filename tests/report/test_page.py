@@ -196,6 +196,14 @@ def test_confusions_of_the_same_classes_show_their_own_counts() -> None:
     assert rows.min() > pictures[0].shape[0] / 4  # the row of the second class differs, and nothing above it
 
 
+def test_names_are_drawn_as_they_are_written_and_not_at_any_length() -> None:
+    height, width, _ = drawn([0, 1], [0, 1], ["x" * 9000, "costs $\\frac{ $"], "pets $\\frac{ $").shape
+    assert height < 1000
+    assert width < 1000
+    line = CurveLine("$\\frac{ $", [1, 2], [0.1, 0.2], [0.0, 0.1], [0.2, 0.3])
+    assert curves_png([line], "pets $\\frac{ $")
+
+
 def test_a_long_title_stays_inside_the_picture() -> None:
     title = "a dataset / a-model-with-a-long-name / a-strategy-with-options / logsumexp / s=12"
     pictures = [drawn([0, 1], [0, 1], ["a", "b"], words) for words in (title, "t")]
