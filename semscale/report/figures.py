@@ -6,6 +6,8 @@ import io
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
 
 import matplotlib
 import numpy as np
@@ -13,12 +15,16 @@ import numpy.typing as npt
 import pandas as pd
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from PIL import Image, ImageDraw, ImageFont, ImageOps
+
+from semscale.redact import printable
 
 _COLORS = ("#1f6fb4", "#d1603d", "#3a9a5b", "#8c5fb3", "#b08b1e", "#2b8c96")
 _GREYS = ("#8a8f94", "#5f656b", "#b1b5b9")
 # above this many classes the cells are too small for numbers and names, or for the pixels
 _MOST_LABELLED, _MOST_CELLS = 30, 800
 _LONGEST_LABEL = 40
+_HEAD = 72  # pixels above the matrix, for the title
 # names of classes and datasets are no formulas, whatever dollar signs they have
 _AS_WRITTEN = matplotlib.rc_context({"text.parse_math": False})
 
@@ -46,7 +52,6 @@ def curves_png(lines: Sequence[CurveLine], title: str) -> bytes:
     return _png(curves_figure(lines, title))
 
 
-@_AS_WRITTEN
 def confusion_png(
     true_class: npt.NDArray[np.integer], predicted_class: npt.NDArray[np.integer], classes: Sequence[str], title: str
 ) -> bytes:
@@ -55,37 +60,48 @@ def confusion_png(
     Args:
         true_class, predicted_class: int[n] each, indices into `classes`.
         classes: class names.
-        title: one line above the figure.
+        title: above the figure, in at most three lines.
     """
-    n = len(classes)
+    n, font = len(classes), _font(11)
     counts = np.histogram2d(true_class, predicted_class, bins=min(n, _MOST_CELLS), range=[(0, n), (0, n)])[0]
     share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    side = min(240 + 28 * n, 1000)
+    matrix = Image.fromarray(matplotlib.colormaps["Blues"](share, bytes=True)[..., :3])
+    matrix = matrix.resize((side, side), Image.Resampling.NEAREST)
+    labels = [printable(name if len(name) <= _LONGEST_LABEL else f"{name[:_LONGEST_LABEL]}…") for name in classes]
     labelled = n <= _MOST_LABELLED
-    labels = [name if len(name) <= _LONGEST_LABEL else name[: _LONGEST_LABEL - 1] + "…" for name in classes]
-    side = min(2.4 + 0.28 * n, 10.0)
-    # room for the longest name; matplotlib's own layouts draw everything twice
-    margin = 0.5 + (0.065 * max(map(len, labels)) if labelled else 0.2)
-    width, height = margin + side + 0.2, margin + side + 0.7
-    figure = Figure(figsize=(width, height), dpi=100)
-    axes = figure.add_axes((margin / width, margin / height, side / width, side / height))
-    axes.imshow(share, cmap="Blues", vmin=0.0, vmax=1.0, extent=(-0.5, n - 0.5, n - 0.5, -0.5), aspect="auto")
-    axes.set_title(textwrap.fill(title, int(side / 0.08)), fontsize=9)
-    axes.set_xlabel("predicted class")
-    axes.set_ylabel("true class")
+    margin = 12 + int(max(map(font.getlength, labels))) if labelled else 20
+    names = Image.new("RGB", (margin, side), "white")
     if labelled:
-        axes.set_xticks(range(n), labels, rotation=60, ha="right", fontsize=8)
-        axes.set_yticks(range(n), labels, fontsize=8)
+        centres = (np.arange(n) + 0.5) * side / n
+        for centre, label in zip(centres, labels, strict=True):
+            ImageDraw.Draw(names).text((margin - 6, centre), label, "black", font, anchor="rm")
         for row, column in np.argwhere(counts):
             color = "white" if share[row, column] > 0.6 else "black"
-            axes.text(column, row, f"{counts[row, column]:.0f}", color=color, fontsize=7, ha="center", va="center")
-    return _png(figure)
+            place = centres[column], centres[row]
+            ImageDraw.Draw(matrix).text(place, f"{counts[row, column]:.0f}", color, _font(10), anchor="mm")
+    picture = Image.new("RGB", (margin + side + 20, _HEAD + side + margin), "white")
+    lines = textwrap.wrap(printable(title), (side + margin) // 8, max_lines=3, placeholder="…")
+    head = "\n".join([*lines, "rows: true class, columns: predicted class"])
+    ImageDraw.Draw(picture).text((picture.width / 2, 8), head, "black", font, anchor="ma", align="center")
+    picture.paste(ImageOps.expand(matrix.crop((1, 1, side - 1, side - 1)), 1, "black"), (margin, _HEAD))
+    picture.paste(names, (0, _HEAD))
+    picture.paste(names.transpose(Image.Transpose.ROTATE_90), (margin, _HEAD + side))
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG", compress_level=3)
+    return buffer.getvalue()
+
+
+@lru_cache
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", size)
 
 
 @_AS_WRITTEN
 def curves_figure(lines: Sequence[CurveLine], title: str) -> Figure:
     """Return the figure of accuracy against scale, with the intervals as bands."""
-    figure = Figure(figsize=(6.4, 4.0), dpi=100, layout="tight")
-    axes = figure.subplots()
+    figure = Figure(figsize=(6.4, 4.0), dpi=100)
+    axes = figure.add_axes((0.1, 0.13, 0.87, 0.78))  # a layout that matplotlib finds costs a second drawing
     for index, line in enumerate(lines):
         color = _GREYS[index % len(_GREYS)] if line.control else _COLORS[index % len(_COLORS)]
         style = "--" if line.control else "-"
