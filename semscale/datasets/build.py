@@ -9,11 +9,10 @@ from collections.abc import Mapping
 import numpy as np
 import pyarrow as pa
 
-from semscale.datasets.base import Dataset
+from semscale.datasets.base import Dataset, Notes, Options, Source, as_text
 from semscale.datasets.class_from_path import OTHER_SPLIT, folder_labels, rule_labels
 from semscale.datasets.class_names import name_classes, read_class_map
 from semscale.datasets.samples import ArrowSpillBuffer, Int32, SampleTable, file_names, repeated_rows, stratified_subset
-from semscale.datasets.source import Notes, Options, Source, as_text
 from semscale.errors import SemscaleError
 
 # what a class is when nobody says so; the domain templates then read "Object tulip"

@@ -17,10 +17,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from semscale.datasets.base import Dataset, Reader
+from semscale.datasets.base import Dataset, Notes, Reader
 from semscale.datasets.image_decoding import BadImageError, eight_bit, load, orientation
 from semscale.datasets.samples import Int32, Int64, Sample, SampleTable
-from semscale.datasets.source import Notes
 
 SMALL_SIDE = 32
 """Pixels: a picture with a shorter side is enlarged sevenfold or more by the usual models."""

@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Sequence
 
-from semscale.datasets.source import Notes
+from semscale.datasets.base import Notes
 from semscale.errors import SemscaleError
 
 LabelOf = Callable[[str], str | None]

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import yaml
 
+from semscale.datasets.base import Notes
 from semscale.datasets.samples import Int32
-from semscale.datasets.source import Notes
 from semscale.errors import SemscaleError
 
 ClassMap = Mapping[str, str | None]

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 from urllib.parse import unquote
 
+from semscale.datasets.base import Entry, Notes, Options, Source, takes
 from semscale.datasets.filesystem import (
     MAX_FILE_BYTES,
     REMOTE_READS,
@@ -18,7 +19,6 @@ from semscale.datasets.filesystem import (
     read_whole,
     stem,
 )
-from semscale.datasets.source import Entry, Notes, Options, Source, takes
 from semscale.errors import SemscaleError
 from semscale.redact import shown
 

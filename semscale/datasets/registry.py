@@ -7,12 +7,11 @@ import difflib
 import importlib
 from collections.abc import Callable, Mapping, Sequence
 
-from semscale.datasets.base import Dataset
-from semscale.datasets.build import build, slug
-from semscale.datasets.bundled import BUNDLED, load_bundled
+from semscale.datasets.base import Dataset, Options, Source
+from semscale.datasets.build import build
+from semscale.datasets.bundled import BUNDLED
+from semscale.datasets.bundled import open_source as open_bundled
 from semscale.datasets.image_decoding import ExifOrientedReader
-from semscale.datasets.samples import stratified_subset
-from semscale.datasets.source import Options, Source
 from semscale.errors import SemscaleError
 from semscale.redact import shown
 
@@ -57,6 +56,8 @@ def schemes() -> list[str]:
 def open_source(spec: str, options: Options) -> Source:
     """Open what a spec names, without listing it."""
     scheme, _, rest = spec.partition(":")
+    if spec in BUNDLED:
+        return open_bundled(spec, options)
     if rest and scheme in _REGISTERED:
         return _REGISTERED[scheme](rest, options)
     if rest and scheme in _MODULES:
@@ -112,21 +113,7 @@ def load_dataset(
     ['shapes/test/0054_heart.png']
     """
     options = Options(split, image, label, images, class_from, name, domain, classes, limit, per_class, seed)
-    dataset = _bundled(spec, options) if spec in BUNDLED else build(open_source(spec, options), options, shown(spec))
+    dataset = build(open_source(spec, options), options, shown(spec))
     if orientation == "exif":
         return dataclasses.replace(dataset, reader=ExifOrientedReader(dataset.reader))
     return dataset
-
-
-def _bundled(spec: str, options: Options) -> Dataset:
-    for key in ("class_from", "classes", "split", "image", "label", "images"):
-        if (value := getattr(options, key)) is not None:
-            found = f"{key}: {value}"
-            raise SemscaleError("a bundled dataset is complete and takes no such option", where=spec, found=found)
-    dataset = load_bundled(spec)
-    return dataclasses.replace(
-        dataset,
-        name=slug(options.name or dataset.name),
-        domain=options.domain or dataset.domain,
-        samples=stratified_subset(dataset.samples, limit=options.limit, per_class=options.per_class, seed=options.seed),
-    )

@@ -12,12 +12,11 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from semscale.datasets.archives.open_archive import is_archive
-from semscale.datasets.base import Reader
+from semscale.datasets.base import Entry, Notes, Options, Reader, as_text
 from semscale.datasets.build import slug
-from semscale.datasets.bundled import BUNDLED, load_bundled
+from semscale.datasets.bundled import BUNDLED
 from semscale.datasets.filesystem import stem
 from semscale.datasets.registry import open_source, schemes
-from semscale.datasets.source import Entry, Notes, Options, as_text
 from semscale.errors import SemscaleError
 from semscale.label.texts import TEXT_SUFFIXES, read_texts
 
@@ -56,15 +55,12 @@ def open_listing(given: str, column: str | None = None) -> Listing:
     if spec is None:
         texts = (Item(text, str(line), reason=fault) for line, text, fault in read_texts(given, column))
         return Listing("text", stem(given), _absolute(given), texts)
-    if spec in BUNDLED:
-        dataset = load_bundled(spec)
-        named = (Item(sample.file, sample.file, sample.place) for sample in dataset.samples)
-        return Listing("image", spec, spec, named, dataset.reader)
     scheme, _, rest = spec.partition(":")
     # a rule for the class that no loader looks at, so that the source need not know the classes
     source = open_source(spec, Options(image=column, class_from="{class}"))
     images = map(_image, source.entries)
-    return Listing("image", source.name, f"{scheme}:{_absolute(rest)}", images, source.reader, source.notes)
+    address = f"{scheme}:{_absolute(rest)}" if rest else spec
+    return Listing("image", source.name, address, images, source.reader, source.notes)
 
 
 def _spec(given: str) -> str | None:

@@ -55,9 +55,9 @@ def _dataset(entry: Entry, missing: Missing) -> Iterator[Fault]:
     spec: str = entry["spec"]
     scheme, _, path = spec.partition(":")
     if spec in BUNDLED:
-        for key in ("class_from", "classes", "split", "image", "label", "images"):
+        for key in ("image", "label", "images"):
             if entry.get(key) is not None:
-                yield (key,), f"the bundled dataset {spec} is complete and takes no such key"
+                yield (key,), f"the bundled dataset {spec} takes no such key"
     elif not path or scheme not in schemes():
         known = [*BUNDLED, *(f"{name}:..." for name in schemes())]
         yield ("spec",), f"unknown dataset {quoted(spec)}; {nearest(f'{scheme}:...' if path else spec, known)}"

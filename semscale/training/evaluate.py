@@ -9,7 +9,8 @@ import torch
 from PIL import Image
 
 from semscale.datasets.base import Dataset
-from semscale.datasets.bundled import BUNDLED, load_bundled
+from semscale.datasets.bundled import BUNDLED
+from semscale.datasets.registry import load_dataset
 from semscale.models.mini import mini_transforms
 
 FORMS = (
@@ -50,6 +51,6 @@ def describe(model: open_clip.CLIP) -> dict[str, dict[str, list[float]]]:
     """Return ladder_accuracy of both bundled test halves, by dataset, rounded to a tenth of a point."""
     figures = {}
     for name in BUNDLED:
-        together, alone = ladder_accuracy(model, load_bundled(name))
+        together, alone = ladder_accuracy(model, load_dataset(name))
         figures[name] = {"ladder": [round(x, 1) for x in together], "alone": [round(x, 1) for x in alone]}
     return figures

@@ -25,7 +25,7 @@ from docarray import Document, DocumentArray
 from numpy.typing import NDArray
 
 from semscale.datasets.base import Dataset
-from semscale.datasets.bundled import load_bundled
+from semscale.datasets.bundled import bundled_source
 from semscale.datasets.registry import load_dataset
 from semscale.encoding.client import EncodeClient
 from semscale.encoding.distributed import DistributedEncoder
@@ -58,11 +58,11 @@ def measure(quick: bool) -> list[Row]:
 
 def write_images(count: int, root: Path) -> Dataset:
     """Write shapes into a folder, outside of any clock, and return it as a dataset."""
-    drawn = load_bundled("shapes", size=count)
-    for sample in drawn.samples:
-        path = root / sample.true_class / Path(sample.file).name
+    drawn = bundled_source("shapes", "test", size=count)
+    for entry in drawn.entries:
+        path = root / str(entry.label) / Path(entry.file).name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(drawn.reader.read(sample.file))
+        path.write_bytes(drawn.reader.read(entry.file))
     return load_dataset(f"folder:{root}")
 
 

@@ -24,7 +24,7 @@ from docarray import Document, DocumentArray
 from numpy.typing import NDArray
 
 from semscale.config import StudyConfig, study_from
-from semscale.datasets.bundled import load_bundled
+from semscale.datasets.bundled import bundled_source
 from semscale.serving.launcher import launch_server
 from semscale.study.arms import Arm, make_arms
 from semscale.study.cluster import ray_cluster
@@ -114,11 +114,11 @@ def write_images(root: Path, digits: int | None, shapes: int) -> None:
     """Write both halves of the digits and any number of shapes into folders, outside of any clock."""
     for split in ("train", "test"):
         for name, size in (("digits", digits), ("shapes", shapes)):
-            drawn = load_bundled(name, split, size)
-            for sample in drawn.samples:
-                path = root / name / sample.true_class / f"{split}-{Path(sample.file).name}"
+            drawn = bundled_source(name, split, size=size)
+            for entry in drawn.entries:
+                path = root / name / str(entry.label) / f"{split}-{Path(entry.file).name}"
                 path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(drawn.reader.read(sample.file))
+                path.write_bytes(drawn.reader.read(entry.file))
 
 
 def study_of(root: Path, url: str, steps: int, store: Path, limit: int | None = None) -> StudyConfig:

@@ -16,9 +16,8 @@ from pathlib import Path
 import pytest
 
 from semscale.datasets.archives.open_archive import archive_members, archive_reader, is_archive
-from semscale.datasets.bundled import load_bundled
+from semscale.datasets.base import Entry, Notes
 from semscale.datasets.registry import load_dataset
-from semscale.datasets.source import Entry, Notes
 from semscale.errors import SemscaleError
 
 
@@ -273,7 +272,7 @@ def test_nothing_is_written_beside_an_archive(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["tar", "tar.gz", zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2])
 def test_images_come_back_in_any_order_after_pickling(tmp_path: Path, kind: str | int) -> None:
-    shapes = load_bundled("shapes")
+    shapes = load_dataset("shapes")
     pictures = {
         f"./top/{one.true_class}/{i}.png": shapes.reader.read(one.place) for i, one in enumerate(shapes.samples[:20])
     }

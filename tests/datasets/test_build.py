@@ -10,13 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from semscale.datasets.base import Dataset
+from semscale.datasets.base import Dataset, Entry, Options, Source
 from semscale.datasets.build import build
 from semscale.datasets.check import duplicate_notes
 from semscale.datasets.folder import FolderReader
 from semscale.datasets.registry import load_dataset
 from semscale.datasets.samples import Sample, SampleTable
-from semscale.datasets.source import Entry, Options, Source
 from semscale.errors import SemscaleError
 
 
@@ -99,10 +98,11 @@ def test_duplicates_of_different_classes_are_named() -> None:
     assert duplicate_notes(samples, np.array([b"%d" % i for i in range(6)], dtype="V32")) == []
 
 
-def test_bundled_datasets_take_cuts_and_refuse_rules() -> None:
+def test_bundled_datasets_take_cuts_names_and_splits() -> None:
     assert len(load_dataset("digits", per_class=3).samples) == 30
-    with pytest.raises(SemscaleError, match="takes no such option"):
-        load_dataset("digits", class_from="{class}")
+    named = load_dataset("digits", split="train", classes={"zero": "nought", "one": None})
+    assert (named.classes[0], len(named.classes)) == ("nought", 9)
+    assert named.samples[0].file.startswith("digits/train/")
 
 
 def test_a_split_of_nested_folders_is_chosen(tmp_path: Path) -> None:

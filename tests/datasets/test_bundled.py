@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from semscale.datasets.bundled import BUNDLED, load_bundled
+from semscale.datasets.bundled import BUNDLED, bundled_source
+from semscale.datasets.registry import load_dataset
 from semscale.synthetic import digits, shapes
 from semscale.synthetic.images import SPLITS, encode_png, render
 from semscale.synthetic.scene import COLOURS
@@ -17,7 +18,7 @@ from semscale.synthetic.scene import COLOURS
 
 @pytest.mark.parametrize(("name", "images", "classes"), [("digits", 896, 10), ("shapes", 1200, 12)])
 def test_test_half_has_unique_files_and_every_class(name: str, images: int, classes: int) -> None:
-    dataset = load_bundled(name)
+    dataset = load_dataset(name)
     assert (dataset.name, dataset.domain) == (name, name.removesuffix("s"))
     assert len(dataset.samples) == len({sample.file for sample in dataset.samples}) == images
     assert len(dataset.classes) == classes
@@ -25,8 +26,8 @@ def test_test_half_has_unique_files_and_every_class(name: str, images: int, clas
 
 
 def test_shapes_are_balanced_and_digits_stratified() -> None:
-    assert set(Counter(s.true_class for s in load_bundled("shapes").samples).values()) == {100}
-    counts = {split: Counter(s.true_class for s in load_bundled("digits", split).samples) for split in SPLITS}
+    assert set(Counter(s.true_class for s in load_dataset("shapes").samples).values()) == {100}
+    counts = {split: Counter(s.true_class for s in load_dataset("digits", split=split).samples) for split in SPLITS}
     assert all(0 <= counts["train"][c] - counts["test"][c] <= 1 for c in digits.CLASSES)
 
 
@@ -43,7 +44,7 @@ def test_halves_of_shapes_share_no_image() -> None:
 
 @pytest.mark.parametrize("name", BUNDLED)
 def test_reader_survives_pickling_and_reads_the_same_bytes_in_any_order(name: str) -> None:
-    dataset = load_bundled(name)
+    dataset = load_dataset(name)
     reader = pickle.loads(pickle.dumps(dataset.reader))
     files = [sample.file for sample in dataset.samples[:20]]
     forwards = [dataset.reader.read(file) for file in files]
@@ -56,7 +57,7 @@ def test_reader_survives_pickling_and_reads_the_same_bytes_in_any_order(name: st
 
 @pytest.mark.parametrize(("name", "expected"), [("digits", "37f7da28889259a6"), ("shapes", "95a9306d5fd10191")])
 def test_bytes_are_those_that_the_shipped_weights_were_measured_on(name: str, expected: str) -> None:
-    dataset = load_bundled(name)
+    dataset = load_dataset(name)
     digest = hashlib.sha256()
     for sample in dataset.samples[::40]:
         digest.update(dataset.reader.read(sample.file))
@@ -64,10 +65,11 @@ def test_bytes_are_those_that_the_shipped_weights_were_measured_on(name: str, ex
 
 
 def test_more_shapes_continue_the_same_images() -> None:
-    some, more = load_bundled("shapes"), load_bundled("shapes", size=5000)
-    assert len(more.samples) == 5000
-    assert list(more.samples[: len(some.samples)]) == list(some.samples)
-    assert more.reader.read(more.samples[4999].file) != more.reader.read(more.samples[4987].file)
+    more = bundled_source("shapes", "test", size=5000)
+    files = [entry.file for entry in more.entries]
+    assert len(files) == 5000
+    assert files[:1200] == load_dataset("shapes").samples.files()
+    assert more.reader.read(files[4999]) != more.reader.read(files[4987])
 
 
 def test_a_size_word_says_how_much_is_drawn() -> None:
@@ -100,13 +102,13 @@ def test_png_holds_exactly_the_pixels() -> None:
     "file",
     [
         "digits/test/0000_one.png",
-        "digits/train/0000_zero.png",
+        "digits/val/0000_zero.png",
         "digits/test/9999_zero.png",
         "digits/test/zero.png",
-        "shapes/test/0000_circle.png",
+        "shapes/test/0000_square.png",
         "../digits/test/0000_zero.png",
     ],
 )
 def test_unknown_files_are_refused(file: str) -> None:
     with pytest.raises(FileNotFoundError, match="no such image"):
-        load_bundled("digits").reader.read(file)
+        load_dataset("digits").reader.read(file)

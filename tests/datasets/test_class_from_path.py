@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from semscale.datasets.base import Notes
 from semscale.datasets.class_from_path import OTHER_SPLIT, choose_split, compile_rule, folder_labels, rule_labels
-from semscale.datasets.source import Notes
 from semscale.errors import SemscaleError
 
 

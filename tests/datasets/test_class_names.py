@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from semscale.datasets.base import Notes
 from semscale.datasets.class_names import name_classes, normalise, read_class_map
-from semscale.datasets.source import Notes
 from semscale.errors import SemscaleError
 
 

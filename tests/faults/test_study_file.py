@@ -23,7 +23,7 @@ dataset: [digits]
 datasets:
   - digitz
   - folder:nowhere/at/all
-  - {spec: shapes, split: test, limt: 3}
+  - {spec: shapes, label: test, limt: 3}
   - {spec: "zip:https://ann:hunter2@host/a.zip?sig=abc", class_from: "no place", per_class: yes}
 models: [semscale_mini]
 strategies: [templats, {strategy: custom, options: {template: [a]}}, {strategy: file, options: {path: nope.json}}]
@@ -43,7 +43,7 @@ EXPECTED = {
     1: ["unknown key 'dataset'; did you mean 'datasets'?"],
     3: ["unknown dataset 'digitz'; did you mean 'digits'?"],
     4: ["the folder 'nowhere/at/all' does not exist"],
-    5: ["unknown key 'datasets.2.limt'; did you mean 'limit'?", "datasets.2.split: the bundled dataset shapes"],
+    5: ["unknown key 'datasets.2.limt'; did you mean 'limit'?", "datasets.2.label: the bundled dataset shapes"],
     6: [
         "datasets.3.class_from: a rule for the class must say",
         "datasets.3.per_class: Input should be a valid integer (found True)",

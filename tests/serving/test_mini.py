@@ -10,7 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
-from semscale.datasets.bundled import BUNDLED, load_bundled
+from semscale.datasets.bundled import BUNDLED
+from semscale.datasets.registry import load_dataset
 from semscale.errors import SemscaleError
 from semscale.models import mini
 from semscale.models.mini import load_compact, read_record, save_compact
@@ -42,7 +43,7 @@ def test_model_is_a_float32_vision_transformer_in_eval_mode(loaded: tuple) -> No
 
 @pytest.mark.parametrize("name", BUNDLED)
 def test_class_names_alone_leave_room_to_move(loaded: tuple, name: str) -> None:
-    together, alone = ladder_accuracy(loaded[0], load_bundled(name))
+    together, alone = ladder_accuracy(loaded[0], load_dataset(name))
     assert 85 <= alone[0] <= 97
     assert together[0] == alone[0]
     assert max(together) - min(together) >= 1
@@ -57,7 +58,7 @@ def test_open_clip_knows_the_architecture_and_its_preprocessing(loaded: tuple) -
     assert {k: v.shape for k, v in untrained.state_dict().items()} == {
         k: v.shape for k, v in model.state_dict().items()
     }
-    dataset = load_bundled("shapes")
+    dataset = load_dataset("shapes")
     image = Image.open(io.BytesIO(dataset.reader.read(dataset.samples[0].file)))
     assert torch.equal(preprocess(image), same(image))
     assert torch.equal(tokenizer(["a ring"]), open_clip.get_tokenizer(mini.NAME)(["a ring"]))

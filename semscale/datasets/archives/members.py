@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import BinaryIO, cast
 
+from semscale.datasets.base import Notes, takes
 from semscale.datasets.filesystem import is_missing, location, open_filesystem, plain_reason
-from semscale.datasets.source import Notes, takes
 from semscale.errors import SemscaleError
 from semscale.redact import shown
 

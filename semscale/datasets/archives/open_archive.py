@@ -6,9 +6,8 @@ from collections.abc import Iterator
 
 from semscale.datasets.archives import tarred, zipped
 from semscale.datasets.archives.members import archive_kind
-from semscale.datasets.base import Reader
+from semscale.datasets.base import Entry, Notes, Options, Reader, Source
 from semscale.datasets.filesystem import REMOTE_READS, location, stem
-from semscale.datasets.source import Entry, Notes, Options, Source
 
 
 def is_archive(path: str) -> bool:

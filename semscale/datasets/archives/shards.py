@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from braceexpand import braceexpand
 
 from semscale.datasets.archives.tarred import ENDINGS
+from semscale.datasets.base import Notes
 from semscale.datasets.class_from_path import SPLITS, choose_split
 from semscale.datasets.filesystem import is_local, location, open_filesystem, plain_reason
-from semscale.datasets.source import Notes
 from semscale.errors import SemscaleError
 from semscale.redact import shown
 

@@ -14,8 +14,8 @@ from typing import Any
 from semscale.datasets.archives.members import is_hidden
 from semscale.datasets.archives.shards import find_shards
 from semscale.datasets.archives.tarred import MAX_READ, TarReader, compression_of, open_tar, refusal
+from semscale.datasets.base import Entry, Notes, Options, Source, is_image
 from semscale.datasets.filesystem import REMOTE_READS, stem
-from semscale.datasets.source import Entry, Notes, Options, Source, is_image
 
 _SIDECARS = ("cls", "txt", "json")
 _FIELDS = ("class", "label", "cls")

@@ -20,10 +20,10 @@ from typing import Any, NamedTuple
 
 import pyarrow.compute as pc
 
+from semscale.datasets.base import Entry, Notes, Options, Source
 from semscale.datasets.class_from_path import choose_split
 from semscale.datasets.filesystem import read_whole, stem
 from semscale.datasets.hubs.common import missing_package, name_and_split, opened_once
-from semscale.datasets.source import Entry, Notes, Options, Source
 from semscale.datasets.tables.columns import Layout, find_layout
 from semscale.datasets.tables.images import image_bytes
 from semscale.errors import SemscaleError, summarize

@@ -22,10 +22,10 @@ import numpy as np
 from filelock import FileLock
 from platformdirs import user_cache_path
 
+from semscale.datasets.base import Entry, Notes, Options, Source
 from semscale.datasets.class_from_path import choose_split
 from semscale.datasets.folder import FolderReader
 from semscale.datasets.hubs.common import missing_package, name_and_split, opened_once
-from semscale.datasets.source import Entry, Notes, Options, Source
 from semscale.errors import SemscaleError, summarize
 from semscale.synthetic.images import encode_png
 

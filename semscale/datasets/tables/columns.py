@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
-from semscale.datasets.source import Options
+from semscale.datasets.base import Options
 from semscale.errors import SemscaleError
 from semscale.text import text_key
 

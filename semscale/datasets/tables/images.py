@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from semscale.datasets.archives.open_archive import archive_members, archive_reader, is_archive
-from semscale.datasets.base import Reader
+from semscale.datasets.base import IMAGE_SUFFIXES, Entry, Notes, Options, Reader
 from semscale.datasets.filesystem import MAX_FILE_BYTES, REMOTE_READS, TOO_LARGE, is_local, location, read_whole
 from semscale.datasets.folder import FolderReader, open_source
-from semscale.datasets.source import IMAGE_SUFFIXES, Entry, Notes, Options
 from semscale.datasets.tables.records import INLINE
 from semscale.errors import SemscaleError
 from semscale.redact import redact, shown

@@ -24,10 +24,9 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from semscale.datasets.base import Reader
+from semscale.datasets.base import IMAGE_SUFFIXES, Entry, Notes, Options, Reader, Source
 from semscale.datasets.class_from_path import SPLITS, choose_split
 from semscale.datasets.filesystem import is_local, location, open_filesystem, plain_reason, stem
-from semscale.datasets.source import IMAGE_SUFFIXES, Entry, Notes, Options, Source
 from semscale.datasets.tables.columns import Layout, find_layout
 from semscale.datasets.tables.images import NamedReader, RowResolver, clean_path, image_bytes, open_images
 from semscale.datasets.tables.records import class_name, plain_text

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
+from semscale.datasets.base import Entry, Notes, Options, Source, as_text
 from semscale.datasets.class_from_path import SPLITS, choose_split
 from semscale.datasets.filesystem import location, stem
-from semscale.datasets.source import Entry, Notes, Options, Source, as_text
 from semscale.datasets.tables.columns import find_layout, split_column
 from semscale.datasets.tables.images import NamedReader, RowResolver, open_images
 from semscale.datasets.tables.parquet import open_source as open_parquet
