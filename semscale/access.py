@@ -127,6 +127,19 @@ def _read_authority(path: Path) -> bytes:
     return content
 
 
+def is_address(url: str) -> bool:
+    """Whether it is `grpc://host:port` or `grpcs://host:port`; clip-client takes a missing port for 80, without a word.
+
+    >>> is_address("grpc://gpu1:51000"), is_address("grpc://gpu1"), is_address("http://gpu1:51000")
+    (True, False, False)
+    """
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("grpc", "grpcs") and bool(parts.hostname) and bool(parts.port)
+    except ValueError:
+        return False
+
+
 def tls_fault(details: str | None) -> str | None:
     """Return what gRPC's words say about a TLS connection that cannot be, or None if it is not TLS that fails.
 

@@ -88,10 +88,10 @@ def _store(store: str | None) -> Finding:
 
 
 def _server(url: str) -> Finding:
-    from semscale.serving.health import check_server, probe_server
+    from semscale.encoding.verification import check_server
 
     try:
-        info, dimension = check_server(url), probe_server(url)
+        info, dimension = check_server(url)
     except SemscaleError as error:
         detail = f"{error.what}: {error.found}" if error.found else error.what
         return Finding(url, False, detail, error.hint or "start it with `semscale serve`, and check the address")

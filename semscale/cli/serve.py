@@ -68,11 +68,11 @@ def health(url: str, timeout: float, token_file: str | None, as_json: bool) -> N
     semscale health grpc://127.0.0.1:51000 --timeout 5
     """
     from semscale.access import read_access
+    from semscale.encoding.verification import check_server
     from semscale.redact import redact
-    from semscale.serving.health import probe_server
 
     with only_json(as_json):
-        dimension = probe_server(url, timeout, read_access(token_file))
+        _, dimension = check_server(url, timeout, read_access(token_file))
     if as_json:
         print_json({"url": redact(url), "dimension": dimension})
     else:

@@ -8,11 +8,11 @@ import re
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, ValidationInfo, field_validator
 
+from semscale.access import is_address
 from semscale.redact import redact, shown
 from semscale.scoring import AGGREGATIONS
 
@@ -91,13 +91,7 @@ class ServerConfig(_Section):
     @classmethod
     def _urls_have_scheme_and_port(cls, urls: tuple[str, ...]) -> tuple[str, ...]:
         for url in urls:
-            try:
-                parts = urlsplit(url)
-                complete = parts.scheme in ("grpc", "grpcs") and bool(parts.hostname) and bool(parts.port)
-            except ValueError:
-                complete = False
-            if not complete and not (url.startswith("file:") and len(url) > len("file:")):
-                # clip-client takes a URL without a port for port 80, without a word
+            if not is_address(url) and not (url.startswith("file:") and len(url) > len("file:")):
                 raise ValueError(f"{shown(url)!r} is not of the form grpc://host:port (or grpcs://, or file:PATH)")
         return urls
 

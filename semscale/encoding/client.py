@@ -24,7 +24,6 @@ from jina.excepts import BadServerFlow
 from jina.serve.networking.utils import get_grpc_channel
 
 from semscale.access import Access, tls_fault, wants_tls
-from semscale.encoding.addresses import certificate_name
 from semscale.encoding.image_pipeline import Picture, to_ppm
 from semscale.encoding.segment import Float32, l2_normalize
 from semscale.encoding.throughput import BatchSizer
@@ -44,7 +43,7 @@ _trust: dict[str, tuple[bytes | None, str | None]] = {}
 def _connect(url: str, access: Access) -> Any:
     """Return a clip-client for the address, whose TLS channels trust what `access` trusts; nothing is sent yet."""
     parts = urlsplit(url)
-    _trust[f"{parts.hostname}:{parts.port}"] = access.authority, certificate_name(url)
+    _trust[f"{parts.hostname}:{parts.port}"] = access.authority, parts.fragment or None  # see Addresses
     jina_grpc.get_grpc_channel = _open_channel
     return Client(parts._replace(fragment="").geturl())
 

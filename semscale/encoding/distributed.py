@@ -34,7 +34,7 @@ class DistributedEncoder(Encoder):
     """Encodes images and texts once each, through Ray actors, which end with the context; Ray must be initialised.
 
     Args:
-        identity: the encoder behind the servers, from :func:`semscale.encoding.verification.verify_endpoints`.
+        identity: the encoder behind the servers, from :func:`semscale.encoding.verification.identify_encoder`.
         servers: where to send to; started when there is something to send, unless they have addresses.
         store: root of the embedding store, which all nodes of the cluster must see.
         actors: number of actors; by default one for every two CPUs of the cluster, at least one per server, and at
@@ -79,10 +79,6 @@ class DistributedEncoder(Encoder):
         # over all nodes: each has its own disk, network and decoders
         actor = RemoteEncoder.options(num_cpus=cpus, scheduling_strategy="SPREAD")
         self._actors = [actor.remote(index, settings) for index in range(count)]
-
-    def wait_for_actors(self) -> None:
-        """Return when all actors have started, for a measurement that begins then."""
-        ray.get([actor.__ray_ready__.remote() for actor in self._actors])
 
     def close(self) -> None:
         """End the actors at once; what they stored stays."""

@@ -48,7 +48,8 @@ class EncoderIdentity:
     @classmethod
     def of(cls, model: str, info: Mapping[str, Any] | None, dimension: int, draft: bool = False) -> Self:
         """Return the identity of an encoder that is described by its server, or for a stock server by its name."""
-        return cls(model, fingerprint_of(model, info, dimension, draft), dimension, info, takes_packed(info), draft)
+        packed = bool(info and info.get("packed"))
+        return cls(model, fingerprint_of(model, info, dimension, draft), dimension, info, packed, draft)
 
     @property
     def logit_scale(self) -> float:
@@ -70,11 +71,6 @@ class EncoderIdentity:
         if self.draft and not can_prepare(self.preprocess):
             hint = "leave encoding.draft away, or use `semscale serve`"
             raise SemscaleError("draft decoding needs a model whose preprocessing is known", where=where, hint=hint)
-
-
-def takes_packed(info: Mapping[str, Any] | None) -> bool:
-    """Tell whether a server says that it takes packed requests."""
-    return bool(info and info.get("packed"))
 
 
 def fingerprint_of(model: str, info: Mapping[str, Any] | None, dimension: int, draft: bool = False) -> str:

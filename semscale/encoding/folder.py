@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from urllib.parse import urlsplit
 
 import platformdirs
 
@@ -33,8 +33,7 @@ class Folder:
     ('s3://bucket/store/abc/image', True)
     """
 
-    root: str  # an absolute path, or the URL of a folder in an object store
-    inner: str = ""  # the path of this folder below the root
+    url: str  # an absolute path, or the URL of a folder in an object store
 
     @classmethod
     def of(cls, where: str | os.PathLike[str] | Folder) -> Folder:
@@ -47,37 +46,36 @@ class Folder:
         return cls(str(Path(text.removeprefix("file://")).expanduser().resolve()))
 
     def __truediv__(self, name: str) -> Folder:
-        return Folder(self.root, f"{self.inner}/{name}" if self.inner else name)
+        return Folder(f"{self.url}/{name}")
 
     def __str__(self) -> str:
         if self.is_remote:
-            return shown("/".join(part for part in (self.root.rstrip("/"), self.inner) if part))
+            return shown(self.url)
         here = Path.cwd()
         return str(self.local.relative_to(here) if self.local.is_relative_to(here) else self.local)
 
     @property
     def name(self) -> str:
         """The last part of the path."""
-        return (self.inner or self.root).rstrip("/").rpartition("/")[2]
+        return self.url.rpartition("/")[2]
 
     @property
     def is_remote(self) -> bool:
         """Whether it lies in an object store."""
-        return "://" in self.root
+        return "://" in self.url
 
     @property
     def local(self) -> Path:
         """The folder itself, or its copy on the machine that asks."""
         if not self.is_remote:
-            return Path(self.root) / self.inner
-        name = hashlib.sha256(self.root.encode()).hexdigest()[:16]
-        return platformdirs.user_cache_path("semscale") / "copies" / name / self.inner
+            return Path(self.url)
+        parts = urlsplit(self.url)
+        bucket = hashlib.sha256(f"{parts.scheme}://{parts.netloc}".encode()).hexdigest()[:16]
+        return platformdirs.user_cache_path("semscale") / "copies" / bucket / parts.path.lstrip("/")
 
     def find(self, pattern: str) -> list[str]:
         """Return the names of the files there that fit, sorted; ``*/NAME`` is a file in each folder one below."""
-        if not self.is_remote:
-            return sorted(str(path.relative_to(self.local)) for path in self.local.glob(pattern))
-        fs, top = self._open()
+        fs, top = open_filesystem(self.url)
         found: list[str] = []
         with self._errors("read"), contextlib.suppress(FileNotFoundError):
             found = fs.glob(f"{glob.escape(top)}/{pattern}")
@@ -93,7 +91,7 @@ class Folder:
     def pull_again(self, name: str) -> None:
         """Bring a file here in place of the copy, if it is there."""
         if self.is_remote:
-            fs, top = self._open()
+            fs, top = open_filesystem(self.url)
             with (
                 self._errors("read"),
                 contextlib.suppress(FileNotFoundError),
@@ -104,7 +102,7 @@ class Folder:
     def push(self, name: str) -> None:
         """Send a file there that is complete here; it is removed here if that fails, so that nothing is only here."""
         if self.is_remote:
-            fs, top = self._open()
+            fs, top = open_filesystem(self.url)
             try:
                 with self._errors("written"):
                     fs.put_file(str(self.local / name), f"{top}/{name}")
@@ -116,7 +114,7 @@ class Folder:
         """Rename a file there and here; where that fails it may be renamed in one place only."""
         os.replace(self.local / name, self.local / other)
         if self.is_remote:
-            fs, top = self._open()
+            fs, top = open_filesystem(self.url)
             with self._errors("written"):
                 fs.mv(f"{top}/{name}", f"{top}/{other}")
 
@@ -124,13 +122,9 @@ class Folder:
         """Remove a file there and here, if it is there."""
         (self.local / name).unlink(missing_ok=True)
         if self.is_remote:
-            fs, top = self._open()
+            fs, top = open_filesystem(self.url)
             with self._errors("written"), contextlib.suppress(FileNotFoundError):
                 fs.rm_file(f"{top}/{name}")
-
-    def _open(self) -> tuple[Any, str]:
-        fs, top = open_filesystem(self.root)
-        return fs, "/".join(part for part in (top.rstrip("/"), self.inner) if part)
 
     @contextlib.contextmanager
     def _errors(self, done: str) -> Iterator[None]:

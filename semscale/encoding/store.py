@@ -8,9 +8,9 @@ store is never encoded again, by any study; deleting the folder is always safe.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,7 @@ from semscale.encoding.segment import DamagedSegmentError, Float32, read_keys, r
 from semscale.errors import SemscaleError, summarize
 
 Kind = Literal["image", "text"]
+Columns = TypeVar("Columns")
 
 # a row's address is its segment's number times this plus its number within the segment
 _ROWS = 1 << 32
@@ -82,7 +83,7 @@ class EmbeddingStore:
         new = 0
         for path in sorted(set(self.folder.glob("*.parquet")) - known):
             try:
-                column = self._keys(path)
+                column = self._checked(read_keys, path)
             except FileNotFoundError:
                 continue  # another sweep has just set it aside
             except DamagedSegmentError as error:
@@ -114,8 +115,7 @@ class EmbeddingStore:
             try:
                 return self._gather(rows)
             except DamagedSegmentError as error:
-                if not self._renewed(error.path):
-                    self._set_aside(error)
+                self._set_aside(error)
             except FileNotFoundError as error:
                 _log.warning("segment %s is gone", error.filename)
             # another sweep may have had the same rows, or may have stored them again by now
@@ -125,24 +125,15 @@ class EmbeddingStore:
             if (rows == ABSENT).any():
                 raise LostRowsError(self.folder, int((rows == ABSENT).sum()))
 
-    def _keys(self, path: Path) -> Keys:
+    def _checked(self, read: Callable[[Path], Columns], path: Path) -> Columns:
+        """Read a segment; where it is the copy of an object, a damaged one is replaced first."""
         try:
-            return read_keys(path)
+            return read(path)
         except DamagedSegmentError:
-            if not self._renewed(path):
+            if not self._place.is_remote:
                 raise
-            return read_keys(path)
-
-    def _renewed(self, path: Path) -> bool:
-        """Whether only the copy of an object was damaged; it is replaced."""
-        if not self._place.is_remote:
-            return False
-        self._place.pull_again(path.name)
-        try:
-            read_keys(path)
-        except (DamagedSegmentError, FileNotFoundError):
-            return False
-        return True
+            self._place.pull_again(path.name)
+            return read(path)
 
     def _gather(self, addresses: Int64) -> Float32:
         segments, rows = addresses // _ROWS, addresses % _ROWS
@@ -150,7 +141,7 @@ class EmbeddingStore:
         # sorted once: a look at all rows for every segment would take for ever with thousands of segments
         order = np.argsort(segments, kind="stable")
         for here in np.split(order, np.flatnonzero(np.diff(segments[order])) + 1) if len(order) else ():
-            matrix = read_rows(self._segments[segments[here[0]]])
+            matrix = self._checked(read_rows, self._segments[segments[here[0]]])
             if result is None:
                 result = np.empty((len(addresses), matrix.shape[1]), dtype=np.float32)
             result[here] = matrix[rows[here]]

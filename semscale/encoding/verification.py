@@ -9,14 +9,14 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import tenacity
 from docarray import Document
 
+from semscale.access import Access, is_address, read_access
 from semscale.encoding.client import EncodeClient, ServerUnavailableError
 from semscale.encoding.encoder_fingerprint import (
     PROBE_TEXT,
@@ -30,52 +30,65 @@ from semscale.encoding.segment import Float32
 from semscale.encoding.servers import Servers
 from semscale.errors import SemscaleError
 
-# seconds that other endpoints have to answer when one has
-_STRAGGLER_SECONDS = 5.0
 _DEADLINE = 60.0
 
 
-class _Description(NamedTuple):
-    """What a server says of itself, None for a stock one, and its rows of the probe, float32 [2, dimension]."""
+def check_server(url: str, timeout: float = 10.0, access: Access | None = None) -> tuple[Mapping[str, Any] | None, int]:
+    """Let a clip-server encode one short text; return what it says of itself, if it does, and the row's length.
 
-    info: Mapping[str, Any] | None
-    probe: Float32
-
-
-def verify_endpoints(
-    servers: Servers, model: str, store: Path | Folder, draft: bool = False, tolerant: bool = False
-) -> EncoderIdentity:
-    """Return the encoder that the endpoints run: that of the first one that can be used; the others must be the same.
-
-    An endpoint that does not answer is tried again until the servers' patience ends. Raises SemscaleError for one that
-    does not answer, refuses the token, is not trusted or is another encoder; if `tolerant`, only when all are of no
-    use. `store` is the root of the embedding store, which has the probe of earlier verifications; `draft` lets the
-    workers decode large JPEGs at reduced size, and such embeddings are kept apart from all others.
+    Without `access` the environment's is taken. Raises SemscaleError if it is no address, or the server refuses, does
+    not answer within `timeout` seconds, or does not encode. (gRPC's own health service says SERVING also while the
+    model hangs.)
     """
-    identities: list[EncoderIdentity] = []
-    problems: list[tuple[str, SemscaleError]] = []
-    for url, description in asyncio.run(_describe_all(servers)).items():
-        try:
-            if isinstance(description, SemscaleError):
-                raise description
-            _check_model(url, description.info, model)
-            identity = EncoderIdentity.of(model, description.info, description.probe.shape[1], draft)
-            identity.check_draft(url)
-            if identities and identity.fingerprint != identities[0].fingerprint:
-                what = "the endpoints do not run the same encoder"
-                hint = "start all servers with the same --model and --dtype"
-                found, expected = identity.fingerprint, identities[0].fingerprint
-                raise SemscaleError(what, where=url, found=found, expected=expected, hint=hint)
-            check_probe(url, identity, description.probe, store)
-            identities.append(identity)
-        except SemscaleError as error:
-            state = "left alone for now" if error is description else "refused"
-            problems.append((f"{url} is {state}: {in_one_line(error)}", error))
-    if problems and not (tolerant and identities):
-        raise problems[0][1]
-    for message, _ in problems:
-        servers.note(message)
-    return replace(identities[0], packed=all(identity.packed for identity in identities))
+    if not is_address(url):
+        raise SemscaleError("not the address of a clip-server", found=url, expected="grpc://host:port")
+    client = EncodeClient(url, deadline=timeout, access=read_access() if access is None else access)
+
+    async def ask() -> tuple[Mapping[str, Any] | None, int]:
+        row = await _encode(client, PROBE_TEXT)
+        return await _info(client), row.shape[1]
+
+    try:
+        return _retry(tenacity.stop_after_attempt(1 if timeout < 1 else 3))(lambda: asyncio.run(ask()))
+    except ServerUnavailableError as error:
+        hint = "is it running there? `semscale serve --port PORT` starts one"
+        raise SemscaleError("the clip-server does not answer", where=url, found=str(error), hint=hint) from error
+
+
+def identify_encoder(servers: Servers, model: str, store: Path | Folder, draft: bool = False) -> EncoderIdentity:
+    """Return the encoder that the endpoints run: that of the first one that can be used.
+
+    Endpoints that do not answer are tried again until the servers' patience ends; SemscaleError if none is of use.
+    Before anything is sent to an endpoint :func:`verify_endpoint` makes sure that it is this encoder. `store` is the
+    root of the embedding store, which has the probe of earlier verifications; `draft` lets the workers decode large
+    JPEGs at reduced size, and such embeddings are kept apart from all others.
+    """
+    refused: dict[str, SemscaleError] = {}
+
+    def first() -> EncoderIdentity:
+        silent: ServerUnavailableError | None = None
+        for url in (url for url in servers.urls if url not in refused):
+            try:
+                info, probe = asyncio.run(_describe(EncodeClient(url, deadline=_DEADLINE, access=servers.access)))
+                _check_model(url, info, model)
+                identity = EncoderIdentity.of(model, info, probe.shape[1], draft)
+                identity.check_draft(url)
+                check_probe(url, identity, probe, store)
+                return identity
+            except SemscaleError as error:
+                refused[url] = error
+            except ServerUnavailableError as error:
+                silent = error
+        raise silent or next(iter(refused.values()))
+
+    try:
+        return _retry(tenacity.stop_before_delay(servers.patience))(first)
+    except ServerUnavailableError as error:
+        if refused:
+            raise next(iter(refused.values())) from error
+        hint = "start one with `semscale serve`, or leave --server away and the sweep starts its own"
+        where = ", ".join(servers.urls)
+        raise SemscaleError("no clip-server answers", where=where, found=str(error), hint=hint) from error
 
 
 async def verify_endpoint(
@@ -92,7 +105,7 @@ async def verify_endpoint(
     _check_model(client.url, info, identity.model)
     dimension = identity.dimension if probe is None else probe.shape[1]
     found = EncoderIdentity.of(identity.model, info, dimension, identity.draft)
-    if found.fingerprint != identity.fingerprint or (identity.packed and not found.packed):
+    if found.fingerprint != identity.fingerprint:
         what, expected = "it is another encoder", identity.fingerprint
         raise SemscaleError(what, where=client.url, found=found.fingerprint, expected=expected)
     if probe is not None and known is not None:
@@ -109,44 +122,22 @@ def in_one_line(error: SemscaleError) -> str:
     return f"{error.what}{found}" + (f" instead of {error.expected}" if error.expected else "")
 
 
-async def _describe_all(servers: Servers) -> dict[str, _Description | SemscaleError]:
-    """Ask all endpoints at once; when one has answered, the others have a little longer."""
-    tasks = {url: asyncio.ensure_future(_describe_patiently(url, servers)) for url in servers.urls}
-    pending = set(tasks.values())
-    while pending:
-        answered = any(task.done() and isinstance(task.result(), _Description) for task in tasks.values())
-        timeout = _STRAGGLER_SECONDS if answered else None
-        done, pending = await asyncio.wait(pending, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
-        if not done:
-            break
-    for task in pending:
-        task.cancel()
-    silent = "no clip-server answers"
-    return {url: SemscaleError(silent, where=url) if task in pending else task.result() for url, task in tasks.items()}
+def _retry(stop: tenacity.stop.stop_base) -> tenacity.Retrying:
+    unavailable = tenacity.retry_if_exception_type(ServerUnavailableError)
+    return tenacity.Retrying(retry=unavailable, wait=tenacity.wait_exponential(0.25, max=5.0), stop=stop, reraise=True)
 
 
-async def _describe_patiently(url: str, servers: Servers) -> _Description | SemscaleError:
-    attempts = tenacity.AsyncRetrying(
-        retry=tenacity.retry_if_exception_type(ServerUnavailableError),
-        wait=tenacity.wait_exponential(0.25, max=5.0),
-        stop=tenacity.stop_before_delay(servers.patience),
-        reraise=True,
-    )
-    try:
-        return await attempts(_describe, EncodeClient(url, deadline=_DEADLINE, access=servers.access))
-    except SemscaleError as error:
-        return error
-    except ServerUnavailableError as error:
-        hint = "start one with `semscale serve`, or leave --server away and the sweep starts its own"
-        return SemscaleError("no clip-server answers", where=url, found=str(error), hint=hint)
+async def _encode(client: EncodeClient, content: bytes | str) -> Float32:
+    answer = await client.encode([content])  # type: ignore[arg-type]
+    if answer.reasons[0] is not None:
+        raise SemscaleError("the clip-server cannot encode", where=client.url, found=answer.reasons[0])
+    return answer.embeddings
 
 
-async def _describe(client: EncodeClient) -> _Description:
-    answers = [await client.encode([probe_image()]), await client.encode([PROBE_TEXT])]
-    for answer in answers:
-        if answer.reasons[0] is not None:
-            raise SemscaleError("the clip-server cannot encode", where=client.url, found=answer.reasons[0])
-    return _Description(await _info(client), np.concatenate([answer.embeddings for answer in answers]))
+async def _describe(client: EncodeClient) -> tuple[Mapping[str, Any] | None, Float32]:
+    """Return what a server says of itself, None for a stock one, and its probe, float32 [2, dimension]."""
+    probe = [await _encode(client, content) for content in (probe_image(), PROBE_TEXT)]
+    return await _info(client), np.concatenate(probe)
 
 
 async def _info(client: EncodeClient) -> Mapping[str, Any] | None:

@@ -15,9 +15,8 @@ import pandas as pd
 from semscale.config import study_from
 from semscale.datasets.base import Dataset
 from semscale.datasets.samples import Sample, SampleTable
-from semscale.encoding.encoder import Encoder
+from semscale.encoding.encoder import Encoder, TooManyBadImagesError
 from semscale.encoding.folder import Folder
-from semscale.encoding.image_outcomes import TooManyBadImagesError
 from semscale.encoding.segment import Float32
 from semscale.errors import SemscaleError
 from semscale.label.listing import Item, Kind, Listing, Request

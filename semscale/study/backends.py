@@ -15,7 +15,6 @@ import numpy as np
 
 from semscale.access import Access, read_access
 from semscale.config import StudyConfig
-from semscale.encoding.addresses import Addresses
 from semscale.encoding.encoder import Encoder
 from semscale.encoding.encoder_fingerprint import (
     PROBE_TEXT,
@@ -30,7 +29,7 @@ from semscale.encoding.encoder_fingerprint import (
 from semscale.encoding.folder import Folder
 from semscale.encoding.local import LocalEncoder
 from semscale.encoding.segment import l2_normalize
-from semscale.encoding.servers import Servers
+from semscale.encoding.servers import Addresses, Servers
 from semscale.errors import SemscaleError
 from semscale.models.model_fingerprint import model_origin
 from semscale.study.progress import Reporter
@@ -192,21 +191,21 @@ class NamedServers(_ServerBackend):
         return None  # they are always asked
 
     def _identify(self) -> EncoderIdentity:
-        from semscale.encoding.verification import verify_endpoints  # jina comes with it
+        from semscale.encoding.verification import identify_encoder  # jina comes with it
 
         # also those that are of no use now: the actors ask each of them again before anything is sent
         self.urls = self._first_addresses()
-        return verify_endpoints(self, self._model, self._store, self._draft, tolerant=True)
+        return identify_encoder(self, self._model, self._store, self._draft)
 
     def discover(self) -> Sequence[str]:
         """Return the addresses of the moment; amid the work a bad line of a file costs a note."""
         try:
-            return self._addresses.now()
+            self.urls = self._addresses.now()
         except SemscaleError as error:
             if str(error) not in self._problems:
                 self._problems.add(str(error))
                 self.note(" ".join(str(error).split()))
-            return self._addresses.last()
+        return self.urls
 
     def _first_addresses(self) -> Sequence[str]:
         """Return the addresses that the study names, waiting as long as its patience for the first one."""
@@ -241,11 +240,11 @@ class OwnServers(_ServerBackend):
         return self.urls
 
     def _identify(self) -> EncoderIdentity:
-        from semscale.encoding.verification import verify_endpoints  # jina comes with it
+        from semscale.encoding.verification import identify_encoder  # jina comes with it
 
         origin = self._origin()
         urls = self._launch()
-        found = verify_endpoints(Servers(urls), self._model, self._store, self._draft)
+        found = identify_encoder(Servers(urls), self._model, self._store, self._draft)
         identity = self._accept(found, origin)
         self.urls = urls
         return identity
@@ -294,11 +293,10 @@ def open_encoder(
         else:
             import ray
 
-            from semscale.study.cluster import ray_cluster
+            from semscale.study.cluster import connect
 
             if not ray.is_initialized():
-                with report.stage("starting Ray"):
-                    stack.enter_context(ray_cluster(study.ray.address))
+                connect(study, store, report, stack)
             if study.server.urls:
                 backend = NamedServers(study, model, store, report)
             else:

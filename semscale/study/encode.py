@@ -12,10 +12,9 @@ import pandas as pd
 
 from semscale.config import StudyConfig
 from semscale.datasets.check import duplicate_notes
-from semscale.encoding.encoder import Encoder
+from semscale.encoding.encoder import EncodedImages, Encoder, TooManyBadImagesError
 from semscale.encoding.encoder_fingerprint import EncoderIdentity
 from semscale.encoding.folder import Folder, embedding_store
-from semscale.encoding.image_outcomes import EncodedImages, TooManyBadImagesError
 from semscale.encoding.segment import Float32
 from semscale.study.arms import Arm, make_arms, write_ladders
 from semscale.study.backends import open_encoder

@@ -19,6 +19,7 @@ from typing import cast
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the server has it
 
 import numpy as np
+import ray
 import torch
 from clip_client import Client
 from docarray import Document, DocumentArray
@@ -30,7 +31,7 @@ from semscale.datasets.registry import load_dataset
 from semscale.encoding.client import EncodeClient
 from semscale.encoding.distributed import DistributedEncoder
 from semscale.encoding.servers import Servers
-from semscale.encoding.verification import verify_endpoints
+from semscale.encoding.verification import identify_encoder
 from semscale.models.encoder import BatchEncoder
 from semscale.models.loading import LoadedModel, load_model
 from semscale.serving.launcher import launch_server
@@ -140,8 +141,9 @@ def client_rate(dataset: Dataset, files: Sequence[bytes], rounds: int, folder: P
         for number in range(rounds):
             theirs.append(seconds_of(partial(encode_plain, size)))
             store = folder / f"store-{number}"
-            identity = verify_endpoints(Servers([server.url]), MODEL, store)
+            identity = identify_encoder(Servers([server.url]), MODEL, store)
             with DistributedEncoder(identity, Servers([server.url]), store) as encoder:
-                encoder.wait_for_actors()  # their start is a fixed cost of a study, not one of an image
+                # their start is a fixed cost of a study, not one of an image
+                ray.get([actor.__ray_ready__.remote() for actor in encoder._actors])
                 ours.append(seconds_of(partial(encoder.encode_images, dataset)))
     return row(f"semscale's rate against clip-client's, {MODEL}", ratios(theirs, ours))

@@ -15,7 +15,7 @@ from semscale.encoding.folder import Folder
 from semscale.encoding.segment import write_segment
 from semscale.encoding.servers import Servers
 from semscale.encoding.store import EmbeddingStore
-from semscale.encoding.verification import verify_endpoints
+from semscale.encoding.verification import identify_encoder
 from semscale.errors import SemscaleError
 
 
@@ -40,8 +40,7 @@ def test_a_folder_is_the_same_for_every_way_of_writing_it(tmp_path: Path, monkey
     monkeypatch.chdir(tmp_path)
     assert Folder.of("store") == Folder.of(tmp_path / "store") == Folder.of(f"file://{tmp_path}/store")
     assert Folder.of("store").local == tmp_path / "store"
-    assert (Folder.of("s3://bucket/store/") / "a").root == "s3://bucket/store"
-    assert pickle.loads(pickle.dumps(Folder.of("s3://b/c") / "d")) == Folder("s3://b/c", "d")
+    assert pickle.loads(pickle.dumps(Folder.of("s3://b/c/") / "d")) == Folder("s3://b/c/d")
 
 
 def test_what_one_machine_stores_another_reads(bucket: str, s3: Any, machine: Any) -> None:
@@ -88,13 +87,13 @@ def test_a_segment_that_cannot_be_sent_is_not_kept_here_either(machine: Any, s3:
 
 def test_the_record_of_the_encoder_travels(mini_server: str, bucket: str, s3: Any, machine: Any) -> None:
     root = Folder.of(f"s3://{bucket}/records")
-    identity = verify_endpoints(Servers([mini_server]), "semscale-mini", root)
+    identity = identify_encoder(Servers([mini_server]), "semscale-mini", root)
     cache_fingerprint(root, identity, "abc")
     machine("second")
     assert cached_fingerprint(root, "semscale-mini", "abc") == identity
     probe = read_probe(root, identity.fingerprint)
     assert probe is not None and probe.shape == (2, identity.dimension)  # noqa: PT018
-    assert verify_endpoints(Servers([mini_server]), "semscale-mini", root) == identity
+    assert identify_encoder(Servers([mini_server]), "semscale-mini", root) == identity
     evict_fingerprint(root, "abc")
     machine("third")
     assert cached_fingerprint(root, "semscale-mini", "abc") is None

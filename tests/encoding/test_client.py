@@ -19,7 +19,7 @@ from semscale.encoding.client import EncodeClient, Encoded, ServerUnavailableErr
 from semscale.encoding.encoder_fingerprint import EncoderIdentity
 from semscale.encoding.image_pipeline import Picture, prepare, to_ppm
 from semscale.encoding.servers import Servers
-from semscale.encoding.verification import verify_endpoints
+from semscale.encoding.verification import identify_encoder
 from semscale.errors import SemscaleError
 
 
@@ -33,7 +33,7 @@ def silent_url() -> Iterator[tuple[str, socket.socket]]:
 
 @pytest.fixture
 def identity(mini_server: str, tmp_path: Path) -> EncoderIdentity:
-    return verify_endpoints(Servers([mini_server]), "semscale-mini", tmp_path)
+    return identify_encoder(Servers([mini_server]), "semscale-mini", tmp_path)
 
 
 def pictures(n: int, side: int = 40) -> list[Picture]:
@@ -85,7 +85,7 @@ def test_a_hung_server_is_given_up_at_the_deadline(contents: list[Any], silent_u
 def test_nobody_there_is_a_user_error(silent_url: tuple[str, socket.socket], tmp_path: Path) -> None:
     url, _ = silent_url
     with pytest.raises(SemscaleError, match="no clip-server answers") as caught:
-        verify_endpoints(Servers([url], patience=0.5), "semscale-mini", tmp_path)
+        identify_encoder(Servers([url], patience=0.5), "semscale-mini", tmp_path)
     assert url in str(caught.value)
 
 
@@ -94,7 +94,7 @@ def test_identity_comes_from_the_weights(identity: EncoderIdentity, mini_server:
     assert identity.info["name"] == "semscale-mini"
     assert identity.dimension == identity.info["embedding_dim"]
     assert identity.fingerprint.startswith("semscale-mini-")
-    draft = verify_endpoints(Servers([mini_server]), "semscale-mini", tmp_path, draft=True)
+    draft = identify_encoder(Servers([mini_server]), "semscale-mini", tmp_path, draft=True)
     assert draft.fingerprint != identity.fingerprint
     assert (draft.draft, identity.draft) == (True, False)
 
@@ -107,18 +107,13 @@ def test_other_embeddings_under_a_known_name_are_refused(
     content["probe"] = (-np.array(content["probe"])).tolist()
     record.write_text(json.dumps(content))
     with pytest.raises(SemscaleError, match="gives other embeddings"):
-        verify_endpoints(Servers([mini_server]), "semscale-mini", tmp_path)
+        identify_encoder(Servers([mini_server]), "semscale-mini", tmp_path)
 
 
-@pytest.mark.parametrize("tolerant", [False, True])
-def test_an_endpoint_of_no_use_is_refused_or_noted(
-    tolerant: bool, silent_url: tuple[str, socket.socket], mini_server: str, tmp_path: Path
+def test_the_first_endpoint_that_is_of_use_says_which_encoder_it_is(
+    silent_url: tuple[str, socket.socket], mini_server: str, tmp_path: Path
 ) -> None:
-    notes: list[str] = []
-    servers = Servers([silent_url[0], mini_server], patience=0.5, note=notes.append)
-    if tolerant:
-        assert verify_endpoints(servers, "semscale-mini", tmp_path, tolerant=True).packed
-        assert notes[0].startswith(f"{silent_url[0]} is left alone for now: no clip-server answers")
-    else:
-        with pytest.raises(SemscaleError, match="no clip-server answers"):
-            verify_endpoints(servers, "semscale-mini", tmp_path)
+    servers = Servers([silent_url[0], mini_server], patience=0.5)
+    assert identify_encoder(servers, "semscale-mini", tmp_path).packed
+    with pytest.raises(SemscaleError, match="runs another model"):
+        identify_encoder(servers, "some-other-clip", tmp_path)

@@ -18,7 +18,7 @@ from semscale.datasets.samples import Sample, SampleTable
 from semscale.encoding.client import EncodeClient, Encoded
 from semscale.encoding.distributed import DistributedEncoder
 from semscale.encoding.servers import Servers
-from semscale.encoding.verification import verify_endpoints
+from semscale.encoding.verification import identify_encoder
 from semscale.errors import SemscaleError
 
 # tests that count what is sent have images and texts of their own: all share the store
@@ -32,7 +32,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def encoder(mini_server: str, store: Path, ray_session: None) -> Iterator[DistributedEncoder]:
     servers = Servers([mini_server])
-    identity = verify_endpoints(servers, "semscale-mini", store)
+    identity = identify_encoder(servers, "semscale-mini", store)
     with DistributedEncoder(identity, servers, store, actors=2, batch_size=16) as made:
         yield made
 
@@ -75,7 +75,7 @@ def test_large_photographs_arrive_as_if_the_server_had_resized_them_or_as_drafts
     ours = encoder.image_embeddings(encoder.encode_images(dataset).keys)
     assert np.array_equal(ours, asyncio.run(whole()).embeddings)
     servers = Servers([mini_server])
-    identity = verify_endpoints(servers, "semscale-mini", store, draft=True)
+    identity = identify_encoder(servers, "semscale-mini", store, draft=True)
     with DistributedEncoder(identity, servers, store, actors=1) as drafting:
         encoded = drafting.encode_images(dataset)
         drafts = drafting.image_embeddings(encoded.keys)

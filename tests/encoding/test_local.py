@@ -16,11 +16,10 @@ from semscale.config import study_from
 from semscale.datasets.base import Dataset
 from semscale.datasets.registry import load_dataset
 from semscale.encoding.distributed import DistributedEncoder
-from semscale.encoding.encoder import Encoder
+from semscale.encoding.encoder import Encoder, TooManyBadImagesError
 from semscale.encoding.folder import Folder
-from semscale.encoding.image_outcomes import TooManyBadImagesError
 from semscale.encoding.servers import Servers
-from semscale.encoding.verification import verify_endpoints
+from semscale.encoding.verification import identify_encoder
 from semscale.errors import SemscaleError
 from semscale.study.backends import InProcess
 from semscale.study.progress import Quiet
@@ -65,7 +64,7 @@ def test_either_finds_in_the_store_what_the_other_would_have_given(
 ) -> None:
     digits = load_dataset("digits", per_class=8)
     theirs, ours = tmp_path / "theirs", tmp_path / "ours"
-    identity = verify_endpoints(Servers([mini_server]), "semscale-mini", theirs)
+    identity = identify_encoder(Servers([mini_server]), "semscale-mini", theirs)
     with DistributedEncoder(identity, Servers([mini_server]), theirs, actors=1) as server:
         served, served_bad = server.encode_images(digits), server.encode_images(damaged)
         server.encode_texts(TEXTS)

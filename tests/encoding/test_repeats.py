@@ -15,7 +15,7 @@ from semscale.encoding.actor import ActorSettings, EncoderActor
 from semscale.encoding.coordinator import Coordinator
 from semscale.encoding.segment import read_keys
 from semscale.encoding.servers import Servers
-from semscale.encoding.verification import verify_endpoints
+from semscale.encoding.verification import identify_encoder
 from semscale.errors import SemscaleError
 
 TEXTS = ["a cat", "a dog", "a bird"]
@@ -23,7 +23,7 @@ TEXTS = ["a cat", "a dog", "a bird"]
 
 @pytest.fixture
 def settings(mini_server: str, tmp_path: Path) -> ActorSettings:
-    identity = verify_endpoints(Servers([mini_server]), "semscale-mini", tmp_path)
+    identity = identify_encoder(Servers([mini_server]), "semscale-mini", tmp_path)
     return ActorSettings(tmp_path / "rows", identity, None, 16, 60.0, Access())
 
 

@@ -22,7 +22,7 @@ from semscale.encoding.client import EncodeClient
 from semscale.encoding.distributed import DistributedEncoder
 from semscale.encoding.image_pipeline import to_ppm
 from semscale.encoding.servers import Servers
-from semscale.encoding.verification import verify_endpoints
+from semscale.encoding.verification import identify_encoder
 from semscale.errors import SemscaleError
 from semscale.models.mini import load_mini
 
@@ -38,7 +38,7 @@ def stock_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         process = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True)
         try:
             url = f"grpc://127.0.0.1:{port}"
-            verify_endpoints(Servers([url], patience=120), "some-clip", log.parent / "store")
+            identify_encoder(Servers([url], patience=120), "some-clip", log.parent / "store")
             yield url
         finally:
             # its own session, so the group is the gateway and the executor and nothing else
@@ -50,7 +50,7 @@ def test_whole_files_are_sent_and_come_back_as_the_server_computes_them(
     stock_server: str, tmp_path: Path, ray_session: None
 ) -> None:
     dataset = load_dataset("shapes", limit=30)
-    identity = verify_endpoints(Servers([stock_server]), "some-clip", tmp_path)
+    identity = identify_encoder(Servers([stock_server]), "some-clip", tmp_path)
     assert identity.info is None
     assert identity.fingerprint.startswith("some-clip-")
     with DistributedEncoder(identity, Servers([stock_server]), tmp_path, actors=1, batch_size=8) as encoder:
@@ -95,4 +95,4 @@ def test_a_server_that_knows_no_packed_requests_gets_the_pictures_one_by_one(sto
 
 def test_draft_decoding_is_refused_where_the_server_does_the_preprocessing(stock_server: str, tmp_path: Path) -> None:
     with pytest.raises(SemscaleError, match="draft decoding needs"):
-        verify_endpoints(Servers([stock_server]), "some-clip", tmp_path, draft=True)
+        identify_encoder(Servers([stock_server]), "some-clip", tmp_path, draft=True)

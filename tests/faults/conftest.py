@@ -21,7 +21,7 @@ from semscale.datasets.registry import load_dataset
 from semscale.encoding.distributed import DistributedEncoder
 from semscale.encoding.servers import Servers
 from semscale.encoding.store import EmbeddingStore
-from semscale.encoding.verification import verify_endpoints
+from semscale.encoding.verification import check_server, identify_encoder
 from semscale.errors import SemscaleError
 
 
@@ -46,8 +46,6 @@ class OddServer:
 
     def wait(self) -> None:
         """Wait until it listens and its executor answers, well or not."""
-        from semscale.serving.health import check_server
-
         for _ in range(100):
             try:
                 check_server(self.url, timeout=30)
@@ -105,7 +103,7 @@ def undisturbed(
 ) -> EmbeddingStore:
     """The rows of the whole dataset without any fault."""
     store = tmp_path_factory.mktemp("undisturbed")
-    identity = verify_endpoints(Servers([mini_server]), "semscale-mini", store)
+    identity = identify_encoder(Servers([mini_server]), "semscale-mini", store)
     with DistributedEncoder(identity, Servers([mini_server]), store, batch_size=16) as encoder:
         assert encoder.encode_images(dataset).sent == len(dataset.samples)
     return EmbeddingStore(store / identity.fingerprint / "image")

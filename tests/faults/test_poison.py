@@ -14,7 +14,7 @@ from semscale.datasets.registry import load_dataset
 from semscale.encoding.distributed import DistributedEncoder
 from semscale.encoding.servers import Servers
 from semscale.encoding.store import EmbeddingStore
-from semscale.encoding.verification import verify_endpoints
+from semscale.encoding.verification import identify_encoder
 
 GREY = 77
 
@@ -30,7 +30,7 @@ def test_poison_is_isolated_and_its_neighbours_are_encoded(
         Image.new("RGB", (64, 64), (GREY, GREY, GREY)).save(folder / name)
     dataset = load_dataset(f"folder:{folder}")
     urls = [odd_server(poison=GREY, log=str(log)).url for _ in range(replicas)]
-    identity = verify_endpoints(Servers(urls), "semscale-mini", store)
+    identity = identify_encoder(Servers(urls), "semscale-mini", store)
     with DistributedEncoder(identity, Servers(urls), store, batch_size=16) as encoder:
         encoded = encoder.encode_images(dataset)
         reason = "the model process ended while it encoded this image"

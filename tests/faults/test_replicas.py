@@ -21,8 +21,8 @@ from server_processes import replica_pids, replicas, server_pids
 
 from semscale.config import StudyConfig, study_from
 from semscale.encoding.client import EncodeClient, ServerUnavailableError
+from semscale.encoding.verification import check_server
 from semscale.errors import SemscaleError
-from semscale.serving.health import check_server
 from semscale.serving.launcher import ServerHandle, launch_server
 from semscale.study.progress import Quiet, Stage
 from semscale.study.study import SweepResult, sweep

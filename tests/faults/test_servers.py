@@ -12,17 +12,17 @@ import pytest
 
 from semscale.datasets.base import Dataset
 from semscale.encoding.distributed import DistributedEncoder
+from semscale.encoding.encoder import EncodedImages
 from semscale.encoding.encoder_fingerprint import EncoderIdentity
-from semscale.encoding.image_outcomes import EncodedImages
 from semscale.encoding.servers import Servers
 from semscale.encoding.store import EmbeddingStore
-from semscale.encoding.verification import verify_endpoints
+from semscale.encoding.verification import identify_encoder
 from semscale.errors import SemscaleError
 
 
 @pytest.fixture
 def identity(mini_server: str, tmp_path: Path) -> EncoderIdentity:
-    return verify_endpoints(Servers([mini_server]), "semscale-mini", tmp_path / "store")
+    return identify_encoder(Servers([mini_server]), "semscale-mini", tmp_path / "store")
 
 
 def check(encoder: DistributedEncoder, encoded: EncodedImages, undisturbed: EmbeddingStore) -> None:
@@ -35,7 +35,7 @@ def test_a_server_that_is_killed_and_comes_back_is_waited_for(
     odd_server: Any, identity: EncoderIdentity, dataset: Dataset, undisturbed: EmbeddingStore, tmp_path: Path
 ) -> None:
     server = odd_server(delay=0.002)
-    verify_endpoints(Servers([server.url]), "semscale-mini", tmp_path / "store")
+    identify_encoder(Servers([server.url]), "semscale-mini", tmp_path / "store")
     notes: list[str] = []
 
     def note(line: str) -> None:
@@ -57,7 +57,7 @@ def test_a_server_that_stays_away_stops_the_encoding_and_what_is_encoded_is_kept
     odd_server: Any, identity: EncoderIdentity, dataset: Dataset, mini_server: str, tmp_path: Path
 ) -> None:
     server = odd_server(delay=0.002)
-    verify_endpoints(Servers([server.url]), "semscale-mini", tmp_path / "store")
+    identify_encoder(Servers([server.url]), "semscale-mini", tmp_path / "store")
     with (
         DistributedEncoder(identity, Servers([server.url], patience=2), tmp_path / "store", batch_size=16) as encoder,
         pytest.raises(SemscaleError, match="no clip-server answers any more") as caught,
@@ -138,7 +138,7 @@ def test_an_endpoint_that_comes_back_as_another_model_is_refused_amid_the_run(
     tmp_path: Path,
 ) -> None:
     server = odd_server(delay=0.002)
-    verify_endpoints(Servers([server.url]), "semscale-mini", tmp_path / "store")
+    identify_encoder(Servers([server.url]), "semscale-mini", tmp_path / "store")
     port = int(server.url.rpartition(":")[2])
     after: list[Any] = []
 
@@ -167,7 +167,7 @@ def test_load_follows_speed(
 ) -> None:
     counts = [tmp_path / "fast", tmp_path / "slow"]
     fast, slow = (odd_server(delay=delay, count=str(count)) for delay, count in zip((0.002, 0.1), counts, strict=True))
-    verify_endpoints(Servers([fast.url, slow.url]), "semscale-mini", tmp_path / "store")
+    identify_encoder(Servers([fast.url, slow.url]), "semscale-mini", tmp_path / "store")
     with DistributedEncoder(identity, Servers([fast.url, slow.url]), tmp_path / "store", batch_size=8) as encoder:
         check(encoder, encoder.encode_images(dataset), undisturbed)
     many, few = (sum(map(int, count.read_text().split())) for count in counts)

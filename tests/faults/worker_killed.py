@@ -19,7 +19,7 @@ from ray.cluster_utils import Cluster
 from rich.console import Console
 
 from semscale.config import StudyConfig, study_from
-from semscale.encoding.image_outcomes import EncodedImages
+from semscale.encoding.encoder import EncodedImages
 from semscale.encoding.key_index import text_digest
 from semscale.encoding.segment import write_segment
 from semscale.encoding.store import EmbeddingStore

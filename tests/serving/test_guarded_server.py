@@ -23,10 +23,9 @@ from semscale.cli import main
 from semscale.config import StudyConfig, study_from
 from semscale.encoding.client import EncodeClient, ServerUnavailableError
 from semscale.encoding.servers import Servers
-from semscale.encoding.verification import verify_endpoints
+from semscale.encoding.verification import check_server, identify_encoder
 from semscale.errors import SemscaleError
 from semscale.serving.config import ServeConfig, check_certificate
-from semscale.serving.health import check_server
 from semscale.serving.launcher import ServerHandle, launch_server
 from semscale.study.progress import Quiet
 from semscale.study.study import sweep
@@ -123,10 +122,10 @@ def test_the_token_opens_bare_and_behind_bearer(url: str, authority: bytes, auth
 
 def test_the_right_token_encodes(url: str, authority: bytes, tmp_path: Path) -> None:
     access = Access(TOKEN, authority)
-    info = check_server(url, access=access)
+    info, dimension = check_server(url, access=access)
     assert info is not None
-    assert info["name"] == "semscale-mini"
-    identity = verify_endpoints(Servers([url], access), "semscale-mini", tmp_path)
+    assert (info["name"], dimension) == ("semscale-mini", info["embedding_dim"])
+    identity = identify_encoder(Servers([url], access), "semscale-mini", tmp_path)
     found = asyncio.run(EncodeClient(url, access=access).encode(["a cat", "a dog"]))
     assert found.embeddings.shape == (2, identity.dimension)
     assert found.reasons == [None, None]
@@ -136,7 +135,7 @@ def ways_of_asking(url: str, access: Access, store: Path) -> list[Callable[[], o
     """The health check, and the handshake, which has the patience of ten minutes where nobody is there."""
     return [
         lambda: check_server(url, access=access),
-        lambda: verify_endpoints(Servers([url], access, patience=600.0), "semscale-mini", store),
+        lambda: identify_encoder(Servers([url], access, patience=600.0), "semscale-mini", store),
     ]
 
 
@@ -257,7 +256,7 @@ def test_every_replica_asks_for_the_token_also_when_it_was_started_again(
     assert len(server.urls) == 2
     for url in (each.replace("127.0.0.1", "localhost") for each in server.urls):
         assert call(url, METHODS[0], authority) == grpc.StatusCode.UNAUTHENTICATED
-        assert check_server(url, access=Access(TOKEN, authority)) is not None
+        assert check_server(url, access=Access(TOKEN, authority))[0] is not None
 
 
 def test_certificates_that_cannot_be_served_are_refused_before_the_start(tmp_path: Path) -> None:

@@ -27,8 +27,8 @@ from docarray import Document, DocumentArray
 from server_processes import living_in_group, replica_pids, server_pids
 
 from semscale.access import Access
+from semscale.encoding.verification import check_server
 from semscale.errors import SemscaleError
-from semscale.serving.health import check_server, probe_server
 from semscale.serving.launcher import ServerHandle, launch_server
 
 MakeImage = Callable[..., bytes]
@@ -74,8 +74,8 @@ def test_handle_and_log_know_processes_and_model(server: ServerHandle, tiny_mode
     assert server.url.startswith("grpc://127.0.0.1:")
     assert sorted([server.process.pid, *replica_pids(server)]) == server_pids(server)
     assert len(replica_pids(server)) == len(set(server.urls)) == 2
-    info, other = (check_server(url, access=Access()) for url in server.urls)
-    assert info == other
+    (info, n), (other, _) = (check_server(url, access=Access()) for url in server.urls)
+    assert (info, n) == (other, 48)
     assert info is not None
     assert (info["name"], info["device"]) == (str(tiny_model), "cpu")
     log = server.log_file.read_text()
@@ -260,12 +260,12 @@ def test_a_server_whose_replicas_hang_is_not_healthy_until_they_go_on(server: Se
         os.kill(pid, signal.SIGSTOP)
     try:
         with pytest.raises(SemscaleError, match="does not answer") as caught:
-            probe_server(server.url, timeout=1)
+            check_server(server.url, timeout=0.9)
     finally:
         for pid in replicas:
             os.kill(pid, signal.SIGCONT)
-    assert "DEADLINE_EXCEEDED" in str(caught.value.found)
-    assert probe_server(server.url, timeout=30) == 48
+    assert "no answer within" in str(caught.value.found)
+    assert check_server(server.url, timeout=30)[1] == 48
 
 
 def test_start_that_fails_says_why_in_the_models_words(tmp_path: Path) -> None:
