@@ -1,4 +1,4 @@
-"""Credentials for clip-servers: a token, and the certificate authority behind their TLS certificates.
+"""Access to clip-servers: their addresses, a token, and the certificate authority behind their TLS certificates.
 
 Tokens come from the environment or from a file, never from a command line, which every user of a machine can read.
 """
@@ -20,6 +20,14 @@ from semscale.errors import SemscaleError
 TOKEN_VARIABLE = "SEMSCALE_SERVER_TOKEN"
 CA_VARIABLE = "SEMSCALE_SERVER_CA"
 _WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
+# what stands in gRPC's words, and what it means
+_TLS_FAULTS = {
+    "hostname verification": "its certificate is for another host name",
+    "is not in peer certificate": "its certificate is for another host name",
+    "certificate_verify_failed": "nobody who is trusted has signed its certificate",
+    "bad_signature": "nobody who is trusted has signed its certificate",
+    "wrong_version_number": "it does not speak TLS: grpc://, not grpcs://",
+}
 _AUTHORITY = f"name its authority's PEM file in {CA_VARIABLE}, or as server.ca_file in the study file"
 
 
@@ -49,18 +57,26 @@ class Access:
         hint = f"set {TOKEN_VARIABLE}, or name the token's file as server.token_file in the study file"
         return SemscaleError("the clip-server refuses the token", where=url, found=found, hint=hint)
 
-    def distrust(self, url: str, fault: str) -> SemscaleError:
-        """Return the error for a server with which there can be no TLS connection; `fault` is from `tls_fault`."""
+    def tls_error(self, url: str, details: str) -> SemscaleError | None:
+        """Return the error for a call that failed with gRPC's `details`, if it is TLS that fails.
+
+        >>> Access().tls_error("grpcs://127.0.0.1:9", "Connection refused") is None
+        True
+        """
+        text = details.lower()
+        if url.startswith("grpc:"):
+            if "socket closed" not in text or not _speaks_tls(url):
+                return None
+            what, expected = "there is no connection to the clip-server", "grpcs://, not grpc://"
+            hint = f"{_AUTHORITY}, unless it is a public one"
+            return SemscaleError(what, where=url, found="it speaks TLS", expected=expected, hint=hint)
+        found = next((fault for words, fault in _TLS_FAULTS.items() if words in text), None)
+        if found is None:
+            return None
         what, authority = "there is no trusted connection to the clip-server", "the authority in server.ca_file"
         expected = f"a certificate for this host name from {authority if self.authority else 'a public authority'}"
         hint = f"{_AUTHORITY}, and use the host name that its certificate is for"
-        return SemscaleError(what, where=url, found=fault, expected=expected, hint=hint)
-
-    def plain(self, url: str) -> SemscaleError:
-        """Return the error for a server that is called without TLS and speaks nothing else."""
-        what, expected = "there is no connection to the clip-server", "grpcs://, not grpc://"
-        hint = f"{_AUTHORITY}, unless it is a public one"
-        return SemscaleError(what, where=url, found="it speaks TLS", expected=expected, hint=hint)
+        return SemscaleError(what, where=url, found=found, expected=expected, hint=hint)
 
 
 def read_access(token_file: str | Path | None = None, ca_file: str | Path | None = None) -> Access:
@@ -140,30 +156,9 @@ def is_address(url: str) -> bool:
         return False
 
 
-def tls_fault(details: str | None) -> str | None:
-    """Return what gRPC's words say about a TLS connection that cannot be, or None if it is not TLS that fails.
-
-    >>> tls_fault("Connection refused") is None
-    True
-    """
-    text = (details or "").lower()
-    if "hostname verification" in text or "is not in peer certificate" in text:
-        return "its certificate is for another host name"
-    if "certificate_verify_failed" in text or "bad_signature" in text:
-        return "nobody who is trusted has signed its certificate"
-    if "wrong_version_number" in text:
-        return "it does not speak TLS: grpc://, not grpcs://"
-    return None
-
-
-def wants_tls(url: str, details: str | None, timeout: float = 3.0) -> bool:
-    """Whether there is a TLS server at a ``grpc://`` address, where gRPC's words allow for that.
-
-    To gRPC a server that takes the connection and hangs up is like one that is just starting, so it is asked for TLS.
-    """
+def _speaks_tls(url: str, timeout: float = 3.0) -> bool:
+    """Whether there is a TLS server; to gRPC one that hangs up is like one that is just starting."""
     parts = urlsplit(url)
-    if parts.scheme != "grpc" or "socket closed" not in (details or "").lower():
-        return False
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # nothing is sent to it
     try:

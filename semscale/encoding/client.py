@@ -23,7 +23,7 @@ from docarray import Document, DocumentArray
 from jina.excepts import BadServerFlow
 from jina.serve.networking.utils import get_grpc_channel
 
-from semscale.access import Access, tls_fault, wants_tls
+from semscale.access import Access
 from semscale.encoding.image_pipeline import Picture, to_ppm
 from semscale.encoding.segment import Float32, l2_normalize
 from semscale.encoding.throughput import BatchSizer
@@ -248,10 +248,8 @@ class EncodeClient:
             cause = error.__cause__
             if isinstance(cause, grpc.RpcError) and cause.code() == grpc.StatusCode.UNAUTHENTICATED:
                 raise self._access.refusal(self.url) from error
-            if self.url.startswith("grpcs:") and (fault := tls_fault(str(error))):
-                raise self._access.distrust(self.url, fault) from error
-            if await asyncio.to_thread(wants_tls, self.url, str(error)):
-                raise self._access.plain(self.url) from error
+            if fault := await asyncio.to_thread(self._access.tls_error, self.url, str(error)):
+                raise fault from error
             reached = _NOT_CONNECTED not in str(error)
             state = "was lost during a request" if reached else "is not reachable"
             message = _first_line(str(error)).removeprefix("gRPC error: StatusCode.")

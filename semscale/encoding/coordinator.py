@@ -150,7 +150,8 @@ class Coordinator:
         if fault is None:
             self._pool.report_healthy(url)
         elif not eject:
-            self._pool.report_failure(url, fault, time.monotonic())
+            if self._pool.report_failure(url, fault, time.monotonic()):
+                self._messages.append(f"{url} is left alone for now: {fault}")
         elif self._pool.eject(url, fault):
             self._messages.append(f"{url} is refused: {fault}")
 

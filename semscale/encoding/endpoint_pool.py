@@ -33,9 +33,11 @@ class EndpointPool:
     >>> pool.pick(0, now=0.0), pool.pick(1, now=0.0)
     ('grpc://a:1', 'grpc://b:1')
     >>> pool.report_failure("grpc://a:1", "refused", now=0.0)
+    True
     >>> pool.pick(0, now=0.1), pool.outage_seconds(now=0.1)
     ('grpc://b:1', None)
     >>> pool.report_failure("grpc://b:1", "refused", now=2.0)
+    True
     >>> pool.pick(1, now=2.0), pool.outage_seconds(now=5.0)
     ('grpc://a:1', 3.0)
     """
@@ -84,12 +86,14 @@ class EndpointPool:
                 return url
         return None
 
-    def report_failure(self, url: str, fault: str, now: float) -> None:
-        """Record that an endpoint did not answer."""
-        if endpoint := self._endpoints.get(url):
-            endpoint.failures += 1
-            endpoint.tried, endpoint.fault = now, fault
-            endpoint.down_since = now if endpoint.down_since is None else endpoint.down_since
+    def report_failure(self, url: str, fault: str, now: float) -> bool:
+        """Record that an endpoint did not answer, and return whether it did before."""
+        if (endpoint := self._endpoints.get(url)) is None:
+            return False
+        endpoint.failures += 1
+        endpoint.tried, endpoint.fault = now, fault
+        endpoint.down_since = now if endpoint.down_since is None else endpoint.down_since
+        return endpoint.failures == 1
 
     def report_healthy(self, url: str) -> None:
         """Record that an endpoint answers."""
