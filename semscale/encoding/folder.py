@@ -28,7 +28,7 @@ from semscale.redact import shown
 class Folder:
     """A folder, here or in an object store; it may be handed to other machines.
 
-    >>> folder = Folder("s3://bucket/store/") / "abc" / "image"
+    >>> folder = Folder.of("s3://bucket/store/") / "abc" / "image"
     >>> str(folder), folder.is_remote
     ('s3://bucket/store/abc/image', True)
     """
