@@ -9,7 +9,7 @@ import click
 
 from semscale.cli.group import main
 from semscale.cli.options import DATASET, SchemaCommand, completer, dataset_entry, key_values
-from semscale.cli.output import json_option, only_json, print_json
+from semscale.cli.output import Result, json_option
 
 
 @main.command(cls=SchemaCommand, keys=DATASET)
@@ -23,9 +23,7 @@ from semscale.cli.output import json_option, only_json, print_json
 @click.option("--shared", default="refuse", type=click.Choice(["refuse", "drop"]), help="Two classes' text.  [refuse]")
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write the ladder as JSON.")
 @json_option("dataset, strategy, order, classes, steps, provenance, notes, as in a ladder file")
-def ladder(
-    dataset: str, strategy: str, order: int, options: tuple[str, ...], out: Path | None, as_json: bool, **how: Any
-) -> None:
+def ladder(dataset: str, strategy: str, order: int, options: tuple[str, ...], out: Path | None, **how: Any) -> Result:
     """Show or write the category sets of a dataset.
 
     \b
@@ -46,11 +44,8 @@ def ladder(
     made = build_ladder(spec, order=order)
     if out is not None:
         made.save(out)
-        click.echo(f"{out}: {len(made.steps)} steps, {made.steps[-1].n_categories} categories at the last", err=as_json)
-    if as_json:
-        print_json(made.to_json())
-    elif out is None:
-        show_ladder(console, made)
+        click.echo(f"{out}: {len(made.steps)} steps, {made.steps[-1].n_categories} categories at the last")
+    return Result(made.to_json, lambda: show_ladder(console, made) if out is None else None)
 
 
 @main.command(cls=SchemaCommand, keys=(*DATASET, "--encoder", "--server", "--store"))
@@ -66,7 +61,7 @@ def ladder(
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Of the halves.")
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write the set, for the strategy `file`.")
 @json_option("dataset, model, strategies, seed, rounds, held_out (percent, points), ladder, and counts")
-def optimize(dataset: str, out: Path | None, as_json: bool, **options: Any) -> None:
+def optimize(dataset: str, out: Path | None, **options: Any) -> Result:
     """Choose a category set for a dataset, and measure what it gains.
 
     Starts from the class names and adds the text (the same template for every class) that makes most images right, as
@@ -87,12 +82,7 @@ def optimize(dataset: str, out: Path | None, as_json: bool, **options: Any) -> N
     tree = {name: options[name] for name in ("limit", "store")}
     tree |= {"datasets": [{"spec": dataset, **dataset_entry(options)}], "models": [options["model"]]}
     tree |= {"encoder": options["encoder"] or "server", "server": {"urls": options["server"]}}
-    progress = reporter(open_console(stderr=as_json))
-    with only_json(as_json):
-        result = run(study_from(tree), options["strategy"] or STRATEGIES, progress, options["seed"])
+    result = run(study_from(tree), options["strategy"] or STRATEGIES, reporter(open_console()), options["seed"])
     if out is not None:
         result.ladder.save(out)
-    if as_json:
-        print_json(result.to_json())
-    else:
-        show_optimized(open_console(least=100), result, out)
+    return Result(result.to_json, lambda: show_optimized(open_console(least=100), result, out))

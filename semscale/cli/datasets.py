@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import csv
-import sys
-from collections.abc import Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ import click
 
 from semscale.cli.group import main
 from semscale.cli.options import DATASET, SchemaCommand, completer, dataset_entry, option_name
-from semscale.cli.output import json_option, only_json, print_json
+from semscale.cli.output import Result, json_option
 from semscale.errors import SemscaleError
 from semscale.redact import redact
 
@@ -52,7 +52,7 @@ def datasets(context: click.Context) -> None:
 
 @datasets.command("list")
 @json_option("bundled (name, images, classes, domain), schemes (how other specs begin)")
-def list_datasets(as_json: bool) -> None:
+def list_datasets() -> Result:
     """Name the bundled datasets, and how the specs of others begin.
 
     \b
@@ -65,12 +65,9 @@ def list_datasets(as_json: bool) -> None:
         {"name": found.name, "images": len(found.samples), "classes": len(found.classes), "domain": found.domain}
         for found in map(load_dataset, BUNDLED)
     ]
-    if as_json:
-        print_json({"bundled": rows, "schemes": schemes()})
-        return
-    for row in rows:
-        click.echo("{name:<8} {images:>6,} images of {classes} classes; domain: {domain}".format_map(row))
-    click.echo(" ".join(f"{scheme}:" for scheme in schemes()))
+    lines = ["{name:<8} {images:>6,} images of {classes} classes; domain: {domain}".format_map(row) for row in rows]
+    lines += [" ".join(f"{scheme}:" for scheme in schemes())]
+    return Result(lambda: {"bundled": rows, "schemes": schemes()}, lambda: click.echo("\n".join(lines)))
 
 
 @datasets.command(cls=SchemaCommand, keys=DATASET)
@@ -86,7 +83,7 @@ def list_datasets(as_json: bool) -> None:
 @click.option("--all", "everything", is_flag=True, help="List all classes, not only the first 40.")
 @click.option("--threads", type=click.IntRange(1, 256), help="Images decoded at a time.  [one per processor]")
 @json_option("datasets (what is in each), passes (whether a sweep would go on)")
-def check(spec: str, sheet: Path | None, quarantine: Path | None, as_json: bool, **options: Any) -> None:
+def check(spec: str, sheet: Path | None, quarantine: Path | None, **options: Any) -> Result:
     """Read every image of a dataset and say what is there.
 
     Shows the classes as a model will read them, sizes and kinds of pictures, exact duplicates, and what cannot be used
@@ -99,35 +96,28 @@ def check(spec: str, sheet: Path | None, quarantine: Path | None, as_json: bool,
     semscale datasets check study.yaml
     """
     from semscale.cli.show_check import show_check
-    from semscale.datasets.check import examine
+    from semscale.datasets.check import Examination, examine
     from semscale.datasets.contact_sheet import draw_sheet, save_sheet
     from semscale.datasets.registry import load_dataset
     from semscale.study.progress import open_console, reporter
 
     for file in (sheet, quarantine):
         if file is not None:
-            _make_folder(file.parent)
+            with _writing(file):  # fail before all images are read, not afterwards
+                file.parent.mkdir(parents=True, exist_ok=True)
     study, entries, strategy = _datasets_of(spec, options)
     fraction = study.max_bad_fraction if options["max_bad_fraction"] is None else options["max_bad_fraction"]
-    console, report = open_console(), reporter(open_console(stderr=True))
-    documents: list[dict[str, Any]] = []
-    unusable: list[tuple[str, str, str]] = []
-    passes = True
+    report = reporter(open_console(stderr=True))
+    checked: list[tuple[Examination, str, Path | None]] = []
     for entry in entries:
-        with report.stage(f"listing {redact(entry['spec'])}"), only_json(as_json):
+        with report.stage(f"listing {redact(entry['spec'])}"):
             dataset = load_dataset(**entry)
         # made before the images are read: a wrong strategy should not cost that time
         ladder = None if sheet is None else _ladder(dataset, study, strategy, options["steps"])
         with report.stage(f"reading {dataset.name}", len(dataset.samples), "images") as advance:
             found = examine(dataset, threads=options["threads"], progress=advance)
         path = sheet and (sheet if len(entries) == 1 else sheet.with_name(f"{sheet.stem}-{dataset.name}{sheet.suffix}"))
-        passes &= found.passes(fraction)
-        unusable += [(dataset.name, file, reason) for file, reason in found.quarantine.items()]
-        if as_json:
-            document = {"spec": redact(entry["spec"]), **found.to_json(fraction)}
-            documents.append(document | {"sheet": None if path is None else str(path)})
-        else:
-            show_check(console, found, fraction, everything=options["everything"])
+        checked.append((found, redact(entry["spec"]), path))
         if ladder is not None and path is not None:
             about = (
                 f"{len(found.positions):,} images of {len(dataset.classes):,} classes, domain {dataset.domain}; "
@@ -136,15 +126,31 @@ def check(spec: str, sheet: Path | None, quarantine: Path | None, as_json: bool,
             layout = {"about": about, "per_class": options["per_class_on_sheet"], "seed": options["seed"]}
             with report.stage("drawing the contact sheet"):
                 save_sheet(draw_sheet(dataset, found.positions, ladder.steps[-1].categories, **layout), path)
-            click.echo(f"contact sheet: {path}", err=as_json)
+    passes = all(found.passes(fraction) for found, _, _ in checked)
     if quarantine is not None:
-        _write_quarantine(quarantine, unusable)
-        click.echo(f"quarantine: {quarantine}, {len(unusable):,} images", err=as_json)
-    if sheet is None and not as_json:
-        click.echo("with --sheet FILE.png: a few images of each class beside its categories")
-    if as_json:
-        print_json({"datasets": documents, "passes": passes})
-    sys.exit(0 if passes else 1)
+        unusable = [(found.dataset.name, *item) for found, _, _ in checked for item in found.quarantine.items()]
+        with _writing(quarantine), quarantine.open("w", newline="", encoding="utf-8") as opened:
+            csv.writer(opened).writerows([("dataset", "file", "reason"), *unusable])
+
+    def document() -> dict[str, Any]:
+        rows = [
+            {"spec": of, **found.to_json(fraction), "sheet": None if path is None else str(path)}
+            for found, of, path in checked
+        ]
+        return {"datasets": rows, "passes": passes}
+
+    def show() -> None:
+        console = open_console()
+        for found, _, path in checked:
+            show_check(console, found, fraction, everything=options["everything"])
+            if path is not None:
+                click.echo(f"contact sheet: {path}")
+        if quarantine is not None:
+            click.echo(f"quarantine: {quarantine}, {len(unusable):,} images")
+        if sheet is None:
+            click.echo("with --sheet FILE.png: a few images of each class beside its categories")
+
+    return Result(document, show, 0 if passes else 1)
 
 
 def _datasets_of(spec: str, options: dict[str, Any]) -> tuple[StudyConfig, list[dict[str, Any]], StrategyConfig]:
@@ -177,17 +183,9 @@ def _ladder(dataset: Dataset, study: StudyConfig, strategy: StrategyConfig, step
     return build_ladder(LadderSpec(dataset.name, dataset.classes, dataset.domain, strategy.strategy, **how))
 
 
-def _make_folder(folder: Path) -> None:
-    """Fail before all images are read, not afterwards."""
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        yield
     except OSError as error:
-        raise SemscaleError("the folder cannot be made", where=str(folder), found=str(error)) from error
-
-
-def _write_quarantine(path: Path, rows: Sequence[tuple[str, str, str]]) -> None:
-    try:
-        with path.open("w", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerows([("dataset", "file", "reason"), *rows])
-    except OSError as error:
-        raise SemscaleError("the quarantine cannot be written", where=str(path), found=str(error)) from error
+        raise SemscaleError("the file cannot be written", where=str(path), found=str(error)) from error

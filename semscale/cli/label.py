@@ -9,7 +9,7 @@ import click
 
 from semscale.cli.group import main
 from semscale.cli.options import SchemaCommand, completer
-from semscale.cli.output import json_option, only_json, print_json
+from semscale.cli.output import Result, json_option
 
 
 @main.command(cls=SchemaCommand, keys=("--encoder", "--server", "--store"))
@@ -34,7 +34,7 @@ from semscale.cli.output import json_option, only_json, print_json
 )
 def label(
     given: str, categories: str | None, categories_file: Path | None, stats: bool, out: Path | None, **options: Any
-) -> None:
+) -> Result:
     """Label images or texts, each with the category whose embedding has the highest cosine with its own.
 
     INPUT has images (a folder, .zip, .tar, .tar.gz, or a spec that `semscale datasets` lists, whose classes are not
@@ -59,16 +59,11 @@ def label(
         names, notes = read_categories(categories_file)
     else:
         raise click.UsageError("give the categories with --categories or with --categories-file")
-    as_json: bool = options["as_json"]
-    report = reporter(open_console(stderr=as_json), quiet=options["quiet"])
+    report = reporter(open_console(), quiet=options["quiet"])
     for line in notes:
         report.note(line)
     store = embedding_store(options["store"])
     model, column, limit = options["model"], options["column"], options["limit"]
     request = Request(given, names, model, column, limit, options["encoder"] or "server", options["server"])
-    with only_json(as_json):
-        result = run(request, out, report, store, stats=stats)
-    if as_json:
-        print_json(result.to_json())
-    else:
-        show_labelled(open_console(least=100), result)
+    result = run(request, out, report, store, stats=stats)
+    return Result(result.to_json, lambda: show_labelled(open_console(least=100), result))

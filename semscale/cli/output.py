@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import math
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -55,15 +56,34 @@ def interval(low: Any, high: Any, form: str = "+.2f") -> str:
     return "" if low is None else f"[{format(low, form)}, {format(high, form)}]"
 
 
-def json_option(keys: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Return the option `--json` of a command whose document has these keys."""
+@dataclass(frozen=True)
+class Result:
+    """What a command prints at its end: its JSON document or lines for people, whichever is called for; exit status."""
+
+    document: Callable[[], Mapping[str, Any]]
+    show: Callable[[], object]
+    status: int = 0
+
+
+def json_option(keys: str) -> Callable[[Callable[..., Result]], Callable[..., None]]:
+    """Give a command that returns its result the option `--json`; the document has these keys."""
     words = f"Print one JSON document, and all else to standard error. Keys: {keys}."
-    return click.option("--json", "as_json", is_flag=True, help=words)
 
+    def declare(function: Callable[..., Result]) -> Callable[..., None]:
+        @functools.wraps(function)
+        def command(*args: Any, as_json: bool, **options: Any) -> None:
+            as_json |= options.pop("form", None) == "json"  # `replay --format json` is the same
+            with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
+                result = function(*args, **options)
+            if as_json:
+                print_json(result.document())
+            else:
+                result.show()
+            sys.exit(result.status)
 
-def only_json(as_json: bool) -> AbstractContextManager[Any]:
-    """Return a context in which what anything prints goes to standard error, if only JSON may go to standard output."""
-    return contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext()
+        return click.option("--json", "as_json", is_flag=True, help=words)(command)
+
+    return declare
 
 
 def print_json(document: Mapping[str, Any]) -> None:

@@ -10,7 +10,7 @@ import click
 
 from semscale.cli.group import main
 from semscale.cli.options import completer, newest_runs
-from semscale.cli.output import json_option, only_json, print_json
+from semscale.cli.output import Result, json_option
 from semscale.errors import SemscaleError
 
 _QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
@@ -19,7 +19,7 @@ _QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true", "MLFLOW_SE
 @main.command()
 @click.argument("runs", nargs=-1, required=True, metavar="RUN RUN [RUN ...]", shell_complete=completer("run", "dir"))
 @json_option("runs, curves, differs, same, comparisons (shares), n_tests, alone")
-def compare(runs: tuple[str, ...], as_json: bool) -> None:
+def compare(runs: tuple[str, ...]) -> Result:
     """Put finished studies side by side.
 
     Shows what differs between them (models, weights, images, aggregation, categories), their curves, and for curves of
@@ -37,12 +37,9 @@ def compare(runs: tuple[str, ...], as_json: bool) -> None:
     from semscale.runs.compare import compare as run
     from semscale.study.progress import open_console, reporter
 
-    with only_json(as_json), reporter(open_console(stderr=True)).stage("reading runs", unit="curves") as advance:
+    with reporter(open_console(stderr=True)).stage("reading runs", unit="curves") as advance:
         found = run(runs, advance)
-    if as_json:
-        print_json(found.to_json())
-    else:
-        show_compared(open_console(least=120), found)
+    return Result(found.to_json, lambda: show_compared(open_console(least=120), found))
 
 
 @main.command()
@@ -50,7 +47,7 @@ def compare(runs: tuple[str, ...], as_json: bool) -> None:
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Also write the steps: .csv or .parquet.")
 @click.option("--format", "form", default="table", show_default=True, type=click.Choice(["table", "json"]))
 @json_option("steps, curves (rows; percent and points), as with --format json")
-def replay(paths: tuple[Path, ...], out: Path | None, form: str, as_json: bool) -> None:
+def replay(paths: tuple[Path, ...], out: Path | None) -> Result:
     """Re-score predictions that others published.
 
     PATH holds ladder.json and predictions.parquet, or is a run directory, or a folder of such folders. Every predicted
@@ -68,18 +65,13 @@ def replay(paths: tuple[Path, ...], out: Path | None, form: str, as_json: bool) 
 
     if out is not None and out.suffix.lower() not in (".csv", ".parquet"):
         raise SemscaleError("cannot tell the format of the table", where=str(out), expected="a .csv or .parquet file")
-    as_json = as_json or form == "json"
-    with only_json(as_json):
-        total = len(find_sources(paths))
-        with reporter(open_console(stderr=True)).stage("re-scoring", total, "curves") as advance:
-            result = run(paths, progress=advance)
-    if as_json:
-        print_json({"steps": result.steps, "curves": result.curves})
-    else:
-        show_replay(open_console(least=120), result)
-    if out is not None:
-        steps, curves = write_tables(result, out)
-        click.echo(f"steps   {steps}\ncurves  {curves}", err=as_json)
+    with reporter(open_console(stderr=True)).stage("re-scoring", len(find_sources(paths)), "curves") as advance:
+        result = run(paths, progress=advance)
+    files = () if out is None else write_tables(result, out)
+    for name, file in zip(("steps", "curves"), files, strict=False):
+        click.echo(f"{name:<7} {file}")
+    document = {"steps": result.steps, "curves": result.curves}
+    return Result(lambda: document, lambda: show_replay(open_console(least=120), result))
 
 
 @main.command()

@@ -10,7 +10,7 @@ import click
 
 from semscale.cli.group import main
 from semscale.cli.options import SchemaCommand, completer
-from semscale.cli.output import json_option, only_json, print_json, say
+from semscale.cli.output import Result, json_option, say
 
 _TOKEN_FILE = click.option(
     "--token-file", metavar="FILE", help="File with the server's token.  [SEMSCALE_SERVER_TOKEN]"
@@ -58,7 +58,7 @@ def serve(**options: Any) -> None:
 @click.option("--timeout", default=10.0, show_default=True, type=click.FloatRange(min=0.1), help="Seconds to wait.")
 @_TOKEN_FILE
 @json_option("url, dimension (of an embedding)")
-def health(url: str, timeout: float, token_file: str | None, as_json: bool) -> None:
+def health(url: str, timeout: float, token_file: str | None) -> Result:
     """Ask a clip-server to encode one short text.
 
     Exit status 0 when it does, 1 with the reason when not: the probe of a container or of a load balancer. gRPC's own
@@ -71,17 +71,14 @@ def health(url: str, timeout: float, token_file: str | None, as_json: bool) -> N
     from semscale.encoding.verification import check_server
     from semscale.redact import redact
 
-    with only_json(as_json):
-        _, dimension = check_server(url, timeout, read_access(token_file))
-    if as_json:
-        print_json({"url": redact(url), "dimension": dimension})
-    else:
-        click.echo(f"{url} encodes, dimension {dimension}")
+    _, dimension = check_server(url, timeout, read_access(token_file))
+    document = {"url": redact(url), "dimension": dimension}
+    return Result(lambda: document, lambda: click.echo(f"{redact(url)} encodes, dimension {dimension}"))
 
 
 @main.command(cls=SchemaCommand, keys=("--server", "--store"))
 @json_option("passes, findings (rows with title, ok, detail, mend, required)")
-def doctor(server: tuple[str, ...], store: str | None, as_json: bool) -> None:
+def doctor(server: tuple[str, ...], store: str | None) -> Result:
     """Check that everything is in place.
 
     Looks at versions, WordNet, device, servers (by a dry run) and the store. Every line says ok or what to do; the
@@ -93,16 +90,16 @@ def doctor(server: tuple[str, ...], store: str | None, as_json: bool) -> None:
     from semscale.doctor import examine
     from semscale.study.progress import open_console
 
-    with only_json(as_json):
-        findings = examine(server, store)
+    findings = examine(server, store)
     passes = all(finding.ok or not finding.required for finding in findings)
-    if as_json:
-        print_json({"passes": passes, "findings": [asdict(finding) for finding in findings]})
-    else:
+
+    def show() -> None:
         console, width = open_console(), max(len(finding.title) for finding in findings)
         for finding in findings:
             console.print("[green]ok    [/green]" if finding.ok else "[red]not ok[/red]", end="")
             say(console, f" {finding.title:<{width}}  {finding.detail}")
             if not finding.ok:
                 say(console, f"       {'':<{width}}  to mend: {finding.mend}")
-    sys.exit(0 if passes else 1)
+
+    document = {"passes": passes, "findings": [asdict(finding) for finding in findings]}
+    return Result(lambda: document, show, 0 if passes else 1)

@@ -7,6 +7,7 @@ import logging
 import os
 import re
 import shlex
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,7 @@ from semscale.errors import SemscaleError
 from semscale.redact import redact, without
 
 if TYPE_CHECKING:
-    from ray.job_submission import JobSubmissionClient
+    from ray.job_submission import JobDetails, JobSubmissionClient
 
     from semscale.config import StudyConfig
 
@@ -61,8 +62,6 @@ def submit(study: Path, options: tuple[str, ...], address: str, stage: str, work
     semscale submit study.yaml --address http://127.0.0.1:8265
     semscale submit study.yaml --no-follow -- --server grpc://gpu1:51000 --runs /shared/runs
     """
-    import asyncio  # not for every other command
-
     if not (working_dir.is_dir() and study.resolve().is_relative_to(working_dir.resolve())):
         what, expected = "the study is not in the folder that is uploaded", f"a file in {working_dir.resolve()}"
         raise SemscaleError(what, where=str(study), expected=expected, hint="name its folder with --working-dir")
@@ -72,23 +71,23 @@ def submit(study: Path, options: tuple[str, ...], address: str, stage: str, work
     environment = read_environment(how["runtime_env"], working_dir)
     environment["excludes"] = [*environment.get("excludes", []), *NEVER_UPLOADED]
     address = address.rstrip("/")
+    client = _connect(address)
     with _explained(address, "the Ray cluster does not take the job"):
-        client = _connect(address)
         job = client.submit_job(
             entrypoint=shlex.join(["python", "-m", "semscale", stage, inside.as_posix(), *options]),
             runtime_env={**environment, "working_dir": str(working_dir)},
             metadata={"study": config.name},
         )
+    commands = (
+        f"follow   ray job logs --follow --address {address} {job}\nstop     ray job stop --address {address} {job}"
+    )
     click.echo(f"job      {job}")
-    place = f"--address {address} {job}"
-    commands = f"follow   ray job logs --follow {place}\nstop     ray job stop {place}"
     if not how["follow"]:
         click.echo(commands)
         return
     try:
         with _explained(address, "the Ray cluster does not answer any more", f"the job may go on:\n{commands}"):
-            asyncio.run(_follow(client, job))
-            info = client.get_job_info(job)
+            info = _follow(client, job)
     except KeyboardInterrupt:
         click.echo(f"\nThe job goes on.\n{commands}", err=True)
         raise click.exceptions.Exit(130) from None
@@ -100,11 +99,11 @@ def submit(study: Path, options: tuple[str, ...], address: str, stage: str, work
 
 def _check(study: Path, stage: str, options: tuple[str, ...]) -> StudyConfig:
     """Return the study as the job will see it; every mistake shows before anything is sent."""
-    public = [option for option in options if redact(option) != option]
+    public = [redact(option) for option in options if redact(option) != option]
     if public:
         what = "a job's command line is no place for passwords: the dashboard shows it"
         hint = "write it into the study file, or set it in the environment of the cluster's nodes"
-        raise SemscaleError(what, found=", ".join(map(redact, public)), hint=hint)
+        raise SemscaleError(what, found=", ".join(public), hint=hint)
     given = main.commands[stage].make_context(f"submit {study} --", [str(study), *options]).params
     if given.get("resume") is not None:
         raise click.UsageError("a job is resumed by submitting the same study again, without --resume")
@@ -115,25 +114,25 @@ def _check(study: Path, stage: str, options: tuple[str, ...]) -> StudyConfig:
             expected = "an absolute path that the head has, or all nodes for the store"
             raise SemscaleError(what, where=where, found=folder, expected=expected)
     if config.ray.address is not None:
-        what = "a job runs on the cluster that it is submitted to"
-        raise SemscaleError(what, where="ray: address", found=redact(config.ray.address), hint="leave it out")
+        what, found = "a job runs on the cluster that it is submitted to", redact(config.ray.address)
+        raise SemscaleError(what, where="ray: address", found=found, hint="leave it out")
     return config
 
 
 def read_environment(file: Path | None, working_dir: Path) -> dict[str, Any]:
     """Return the runtime environment of a file, by default the working directory's own one or `DEFAULT_ENVIRONMENT`."""
-    usual = working_dir / "ray_jobs" / "runtime_env.yaml"
-    if file is None and not usual.is_file():
+    path = file or working_dir / "ray_jobs" / "runtime_env.yaml"
+    if file is None and not path.is_file():
         return dict(DEFAULT_ENVIRONMENT)
-    where, expected = str(file or usual), "a mapping with keys such as env_vars, excludes (a list), pip"
     try:
-        environment = yaml.safe_load(Path(where).read_text(encoding="utf-8"))
+        environment = yaml.safe_load(path.read_text(encoding="utf-8"))
         if isinstance(environment, dict) and isinstance(environment.get("excludes", []), list):
             return environment
         found = f"a {type(environment).__name__}"
     except (OSError, ValueError, yaml.YAMLError) as error:
         found = " ".join(str(error).split())[:200]
-    raise SemscaleError("cannot read the runtime environment", where=where, found=found, expected=expected)
+    expected = "a mapping with keys such as env_vars, excludes (a list), pip"
+    raise SemscaleError("cannot read the runtime environment", where=str(path), found=found, expected=expected)
 
 
 def _connect(address: str) -> JobSubmissionClient:
@@ -141,32 +140,29 @@ def _connect(address: str) -> JobSubmissionClient:
     import requests
     from ray.job_submission import JobSubmissionClient
 
-    try:
-        answer = requests.get(f"{address}/api/version", timeout=_PROBE_SECONDS)
-        if answer.status_code not in (401, 403) and "ray_version" not in answer.text:
-            raise requests.RequestException(f"what answers is no Ray dashboard (status {answer.status_code})")
-    except requests.RequestException as error:
-        hint = "the dashboard is at http://HEAD:8265; from outside: ssh -L 8265:127.0.0.1:8265 HEAD, or port-forward"
-        what, found = "no Ray dashboard answers", _reason(error, address)
-        raise SemscaleError(what, where=redact(address), found=found, hint=hint) from error
     logging.disable(logging.WARNING)  # Ray reports every step of the upload
     for name in ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS"):  # each would win over the address that is given
         os.environ.pop(name, None)
-    return JobSubmissionClient(address)
+    hint = "the dashboard is at http://HEAD:8265; from outside: ssh -L 8265:127.0.0.1:8265 HEAD, or port-forward"
+    with _explained(address, "no Ray dashboard answers", hint):
+        answer = requests.get(f"{address}/api/version", timeout=_PROBE_SECONDS)
+        if answer.status_code not in (401, 403) and "ray_version" not in answer.text:
+            raise OSError(f"what answers is no Ray dashboard (status {answer.status_code})")
+        return JobSubmissionClient(address)
 
 
-async def _follow(client: JobSubmissionClient, job: str) -> None:
-    import asyncio
+def _follow(client: JobSubmissionClient, job: str) -> JobDetails:
+    """Print the log of a job until it ends, and return how it ended."""
+    import asyncio  # not for every other command
 
-    shown = 0
-    while not client.get_job_status(job).is_terminal():
-        read = 0
-        async for text in client.tail_job_logs(job):  # each connection begins with the first line
-            read += len(text)
-            if read > shown:
-                click.echo(text[shown - read :], nl=False)
-                shown = read
-        await asyncio.sleep(0.5)
+    async def tail() -> None:
+        async for text in client.tail_job_logs(job):
+            click.echo(text, nl=False)
+
+    asyncio.run(tail())
+    while not (info := client.get_job_info(job)).status.is_terminal():  # its log may end before it
+        time.sleep(0.5)
+    return info
 
 
 @contextlib.contextmanager
@@ -175,18 +171,15 @@ def _explained(address: str, what: str, hint: str | None = None) -> Iterator[Non
     from aiohttp import ClientError
     from ray.exceptions import AuthenticationError
 
-    where = redact(address)
     try:
         yield
     except AuthenticationError as error:
-        found = "no token" if "required" in str(error) else "another token than the cluster's"
+        what, found = "the Ray cluster refuses the token", "another token than the cluster's"
         hint = "set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH"
-        raise SemscaleError("the Ray cluster refuses the token", where=where, found=found, hint=hint) from error
+        found = "no token" if "required" in str(error) else found
+        raise SemscaleError(what, where=redact(address), found=found, hint=hint) from error
     except (RuntimeError, ValueError, OSError, KeyError, ClientError) as error:  # requests' exceptions are OSErrors
-        raise SemscaleError(what, where=where, found=_reason(error, address), hint=hint) from error
-
-
-def _reason(error: BaseException, address: str) -> str:
-    text = without(str(error) or type(error).__name__, address)
-    cause = re.search(r"\[Errno -?\d+\] ([^'\"\])]+)", text)  # requests wraps it three times
-    return cause[1] if cause else text[:300]
+        text = without(str(error) or type(error).__name__, address)
+        cause = re.search(r"\[Errno -?\d+\] ([^'\"\])]+)", text)  # requests wraps it three times
+        found = cause[1] if cause else text[:300]
+        raise SemscaleError(what, where=redact(address), found=found, hint=hint) from error

@@ -10,7 +10,7 @@ import click
 
 from semscale.cli.group import main
 from semscale.cli.options import STUDY, SchemaCommand, completer, read_options
-from semscale.cli.output import json_option, only_json, print_json
+from semscale.cli.output import Result, json_option
 from semscale.errors import SemscaleError
 
 if TYPE_CHECKING:
@@ -24,20 +24,20 @@ _RESULT_KEYS = (
 )
 
 
-def _study_command(keys: str) -> Callable[[Callable[..., None]], click.Command]:
+def _study_command(keys: str) -> Callable[[Callable[..., Result]], click.Command]:
     """Declare a command that takes a study file and all options of a study; `keys` are those of its JSON document."""
 
-    def declare(function: Callable[..., None]) -> click.Command:
+    def declare(function: Callable[..., Result]) -> click.Command:
+        command: Callable[..., Any] = json_option(keys)(function)
         for decorate in (
-            json_option(keys),
             click.option("--quiet", is_flag=True, help="No progress, only the result."),
             click.option("--runs", metavar="DIR", help=_RUNS),
             click.option("--out", metavar="DIR", help=_OUT),
             click.option("--no-controls", is_flag=True, help="No control arms."),
             click.argument("study", required=False, type=click.Path(path_type=Path), metavar="[STUDY.yaml]"),
         ):
-            function = decorate(function)
-        return main.command(cls=SchemaCommand, keys=STUDY)(function)
+            command = decorate(command)
+        return main.command(cls=SchemaCommand, keys=STUDY)(command)
 
     return declare
 
@@ -46,7 +46,7 @@ def _study_command(keys: str) -> Callable[[Callable[..., None]], click.Command]:
 @click.option(
     "--resume", metavar="RUN", shell_complete=completer("run"), help="Go on with the study of this run directory."
 )
-def sweep(study: Path | None, resume: str | None, **options: Any) -> None:
+def sweep(study: Path | None, resume: str | None, **options: Any) -> Result:
     """Run a study from images to conclusions.
 
     Encodes what is new, scores every scale step, records every trial in MLflow, and concludes per curve. Without
@@ -67,11 +67,11 @@ def sweep(study: Path | None, resume: str | None, **options: Any) -> None:
     config = read_options(study, options)
     if resume is not None:
         _check_secrets(config, resume)
-    _run("sweep", config, options)
+    return _run("sweep", config, options)
 
 
 @_study_command("run, store (places), images_sent, texts_sent, quarantined (counts)")
-def encode(study: Path | None, **options: Any) -> None:
+def encode(study: Path | None, **options: Any) -> Result:
     """Encode a study's images and texts and stop there.
 
     Fills the embedding store, so that `semscale sweep` with the same study, or `semscale score` where no server is,
@@ -80,11 +80,11 @@ def encode(study: Path | None, **options: Any) -> None:
     \b
     semscale encode study.yaml --server grpc://gpu1:51000 --store /shared/embeddings
     """
-    _run("encode", read_options(study, options), options)
+    return _run("encode", read_options(study, options), options)
 
 
 @_study_command(_RESULT_KEYS)
-def score(study: Path | None, **options: Any) -> None:
+def score(study: Path | None, **options: Any) -> Result:
     """Run a study whose embeddings are all in the store.
 
     Everything of `semscale sweep` but the servers: none is asked or started. What the store lacks is said.
@@ -92,13 +92,13 @@ def score(study: Path | None, **options: Any) -> None:
     \b
     semscale score study.yaml --store /shared/embeddings
     """
-    _run("score", read_options(study, options), options)
+    return _run("score", read_options(study, options), options)
 
 
 @main.command()
 @click.argument("run", metavar="RUN", shell_complete=completer("run"))
 @json_option("report (its place)")
-def report(run: str, as_json: bool) -> None:
+def report(run: str) -> Result:
     """Write the report.html of a finished run directory again, from its tables.
 
     \b
@@ -107,23 +107,19 @@ def report(run: str, as_json: bool) -> None:
     from semscale.study.progress import open_console, reporter
     from semscale.study.results import regenerate_report
 
-    with only_json(as_json), reporter(open_console(stderr=True)).stage("writing the report"):
+    with reporter(open_console(stderr=True)).stage("writing the report"):
         written = regenerate_report(run)
-    if as_json:
-        print_json({"report": written if written.is_remote else written.local})
-    else:
-        click.echo(f"report   {written}")
+    document = {"report": written if written.is_remote else written.local}
+    return Result(lambda: document, lambda: click.echo(f"report   {written}"))
 
 
-def _run(stage: str, study: StudyConfig, options: dict[str, Any]) -> None:
+def _run(stage: str, study: StudyConfig, options: dict[str, Any]) -> Result:
     from semscale.study.arms import make_arms
     from semscale.study.progress import open_console, reporter
 
-    as_json: bool = options["as_json"]
-    console = open_console(stderr=as_json)
+    console = open_console()
     progress = reporter(console, quiet=options["quiet"])
-    with only_json(as_json):
-        arms = make_arms(study, progress)  # a study that cannot be is refused before the engines are imported
+    arms = make_arms(study, progress)  # a study that cannot be is refused before the engines are imported
     from semscale.cli.show import filled_document, result_document, show_filled, show_result
     from semscale.study.rundir import out_of
 
@@ -131,21 +127,18 @@ def _run(stage: str, study: StudyConfig, options: dict[str, Any]) -> None:
     if stage == "encode":
         from semscale.study.encode import encode_study
 
-        with only_json(as_json):
-            filled = encode_study(study, folder, progress, arms)
-        print_json(filled_document(filled)) if as_json else show_filled(console, filled)
-        return
+        filled = encode_study(study, folder, progress, arms)
+        return Result(lambda: filled_document(filled), lambda: show_filled(console, filled))
     from semscale.study.study import sweep as run
 
     try:
-        with only_json(as_json):
-            result = run(study, folder, progress, arms, stored=stage == "score")
+        result = run(study, folder, progress, arms, stored=stage == "score")
     except KeyboardInterrupt:
         if stage == "score" or not folder.local.exists():
             raise
         click.echo(err=True)  # closes the line on which the terminal shows ^C
         raise click.Abort(f"semscale sweep --resume {folder}") from None
-    print_json(result_document(result)) if as_json else show_result(console, result)
+    return Result(lambda: result_document(result), lambda: show_result(console, result))
 
 
 def _check_secrets(config: StudyConfig, run: str) -> None:

@@ -22,7 +22,7 @@ from semscale.tracking.descriptions import CURVES_OF_A_DATASET, CURVES_THAT_GAIN
 
 pytestmark = pytest.mark.browser
 
-expect.set_options(timeout=30_000)  # two cores, and somebody else may want them
+expect.set_options(timeout=60_000)  # two cores, and somebody else may want them
 # a person who has chosen "Model training" and closed the assistant, which takes a quarter of the window
 SETTINGS = {
     "mlflow.workflowType_v1": '"machine_learning"',
@@ -34,11 +34,9 @@ THEIRS = ("users/current", "ResizeObserver loop")
 
 
 @pytest.fixture(scope="module")
-def result(
-    mini_server: str, ray_session: None, tmp_path_factory: pytest.TempPathFactory, full_pictures: bool
-) -> SweepResult:
+def result(ray_session: None, tmp_path_factory: pytest.TempPathFactory, full_pictures: bool) -> SweepResult:
     place = tmp_path_factory.mktemp("ui")
-    tree = {"server": {"urls": [mini_server]}, "store": str(place / "store")}
+    tree: dict[str, Any] = {"encoder": "local", "store": str(place / "store")}
     if not full_pictures:
         # all shapes, so that there is a curve that gains
         tree |= {"datasets": [{"spec": "digits", "limit": 60}, "shapes"], "scales": [1, 4, 7]}
@@ -178,6 +176,7 @@ def test_a_curve_says_its_answer(page: Page, ui: str, result: SweepResult) -> No
     expect(page.get_by_text("verdict: ")).to_contain_text(said.verdict)
 
 
+@pytest.mark.smoke
 def test_a_trial_shows_its_numbers_its_dataset_and_its_tags(
     page: Page, ui: str, result: SweepResult, take_picture: Callable[[Page, str], None]
 ) -> None:

@@ -203,6 +203,7 @@ def test_thirty_curves_are_small_and_open_quickly(report: Path, open_report: Cal
     pytest.fail(f"loaded after {loaded:.0f} ms, the first chart after {first:.0f} ms")
 
 
+@pytest.mark.smoke
 def test_everything_is_drawn_without_a_word(open_report: Callable[..., Page], errors: list[str]) -> None:
     page = drawn(open_report(viewport={"width": 1280, "height": 800}))
     assert page.locator(".chart svg").count() == page.locator(".chart").count() == 30

@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -110,6 +110,7 @@ class Saboteur(threading.Thread):
         self._servers, self._mlflow, self._every = servers, mlflow, every
         self.random = random.Random(seed)
         self._over = threading.Event()
+        self._longest, self._once = STOPPED_S, False
         self.faults: dict[str, Callable[[], bool]] = {
             "replica killed": self._replica,
             "whole server killed": self._server,
@@ -120,6 +121,11 @@ class Saboteur(threading.Thread):
             "bit flipped": self._bit,
         }
 
+    def keep(self, names: Collection[str], seconds: float) -> None:
+        """Strike with these faults only, once each, none for longer than this."""
+        self.faults = {name: fault for name, fault in self.faults.items() if name in names}
+        self._longest, self._once = seconds, True
+
     def stop(self) -> None:
         self._over.set()
         self.join()
@@ -127,6 +133,8 @@ class Saboteur(threading.Thread):
     def run(self) -> None:
         order: list[str] = []
         while not self._over.wait(self.random.uniform(*self._every)):
+            if not order and self._once and self.struck:
+                return
             order = order or self.random.sample(list(self.faults), len(self.faults))
             name = order.pop()
             hit = False
@@ -160,7 +168,7 @@ class Saboteur(threading.Thread):
             return False
         server = self.random.choice(self._servers)
         server.kill()
-        self._over.wait(AWAY_S)
+        self._over.wait(min(AWAY_S, self._longest))
         server.start()
         return True
 
@@ -169,7 +177,7 @@ class Saboteur(threading.Thread):
             return False
         replica = self.random.choice(self.random.choice(self._servers).replicas())
         replica.suspend()
-        self._over.wait(STOPPED_S)
+        self._over.wait(self._longest)
         replica.resume()
         return True
 
@@ -186,7 +194,7 @@ class Saboteur(threading.Thread):
         if not self._amid(self.random.choice(["trials", "encoding", "concluding"])):
             return False
         self._mlflow.kill()
-        self._over.wait(AWAY_S)
+        self._over.wait(min(AWAY_S, self._longest))
         self._mlflow.start()
         return True
 

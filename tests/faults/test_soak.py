@@ -12,8 +12,9 @@ import pytest
 
 @pytest.mark.soak
 @pytest.mark.timeout(600)
-def test_a_soak_loses_and_doubles_nothing() -> None:
-    command = [sys.executable, "-m", "tests.faults.soak", "--minutes", "1", "--every", "4", "8"]
+@pytest.mark.parametrize("options", [pytest.param("--smoke", marks=pytest.mark.smoke), "--minutes 1 --every 4 8"])
+def test_a_soak_loses_and_doubles_nothing(options: str) -> None:
+    command = [sys.executable, "-m", "tests.faults.soak", *options.split()]
     done = subprocess.run(command, capture_output=True, text=True, timeout=580, cwd=Path(__file__).parents[2])
     print(done.stdout)  # pytest -s -m soak shows the figures
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-6000:]
