@@ -212,7 +212,7 @@ def test_a_study_file_is_checked_with_its_own_entries(
         (["shapez"], "did you mean 'shapes'"),
         (["nowhere.yaml"], "study file cannot be read"),
         (["shapes", "--sheet", "x.png", "--strategy", "promptz"], "did you mean prompts"),
-        (["shapes", "--sheet", "/proc/nowhere/x.png"], "the folder cannot be made"),
+        (["shapes", "--sheet", "/proc/nowhere/x.png"], "the file cannot be written"),
         (["STUDY", "--domain", "x"], "do not go with a study file"),
     ],
 )
