@@ -10,7 +10,7 @@ from rich.console import Console
 
 from semscale.categories.ladder import Ladder
 from semscale.cli.output import make_table, number, say
-from semscale.study.rundir import CURVE_KEY
+from semscale.report.answers import CURVE
 
 if TYPE_CHECKING:  # they import Ray and MLflow, which ladders do not need
     from semscale.encoding.folder import Folder
@@ -26,7 +26,7 @@ _MOST_CATEGORIES = 12
 def show_result(console: Console, result: SweepResult) -> None:
     """Print one line per curve, then the counts and where the results are."""
     several = {name: result.curves[name].nunique() > 1 for name in ("model", "aggregation")}
-    shown = [name for name in CURVE_KEY if several.get(name, True)]
+    shown = [name for name in CURVE if several.get(name, True)]
     titles = "|".join([*shown, "images>", "baseline>", "peak @ scale>", "change>", "p>", "critical>", "trend"])
     table = make_table(
         titles,

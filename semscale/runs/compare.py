@@ -12,9 +12,9 @@ import pandas as pd
 from semscale.analysis.control import compare_with_control
 from semscale.analysis.intervals import Proportion, difference_interval, holm
 from semscale.errors import SemscaleError
+from semscale.report.answers import rows_of
 from semscale.runs.finished import CURVE_COLUMNS, CurveAnswers, FinishedRun, read_answers, read_run
 from semscale.runs.settings import compare_settings, same_sets, settings_of
-from semscale.study.rundir import CURVE_KEY, rows_of
 
 Row = dict[str, Any]
 Points = Mapping[str, tuple[int, int]]
@@ -95,7 +95,7 @@ def compare(places: Sequence[str], progress: Callable[[int, int], None] = lambda
         curves.append({})
         for row in run.curves.to_dict("records"):
             name = " x ".join(str(row[column]) for column in ("dataset", "strategy", *several))
-            steps = rows_of(run.steps, tuple(row[column] for column in CURVE_KEY))
+            steps = rows_of(run.steps, row)
             curves[-1][name] = _Curve({str(key): value for key, value in row.items()}, steps, read_answers(run, row))
             progress(sum(map(len, curves)), total)
     comparisons = [

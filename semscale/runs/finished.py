@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,14 +11,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import pyarrow as pa
 
 from semscale.categories.files import read_ladder
 from semscale.categories.ladder import Ladder
-from semscale.config import StudyConfig, load_study
+from semscale.config import StudyConfig
 from semscale.encoding.folder import Folder
-from semscale.errors import SemscaleError, summarize
-from semscale.study.rundir import CURVE_KEY, rows_of, study_file
+from semscale.errors import SemscaleError
+from semscale.report.answers import CURVE, rows_of
+from semscale.study.rundir import finished_run, read_environment, read_table
 from semscale.text import slug
 
 Bool = npt.NDArray[np.bool_]
@@ -27,14 +26,14 @@ Owners = Mapping[str, int]
 """Class index by category text."""
 
 CURVE_COLUMNS = (
-    *CURVE_KEY, "role", "n_images", "n_orders", "baseline", "peak", "peak_scale", "peak_change", "critical_scale",
+    *CURVE, "role", "n_images", "n_orders", "baseline", "peak", "peak_scale", "peak_change", "critical_scale",
     "critical_low", "critical_high", "trend",
 )  # fmt: skip
 # what a comparison reads of each table
 _COLUMNS = {
-    "trials": (*CURVE_KEY, "order", "scale", "n_correct"),
+    "trials": (*CURVE, "order", "scale", "n_correct"),
     "curves": CURVE_COLUMNS,
-    "steps": (*CURVE_KEY, "scale", "accuracy", "ci_low", "ci_high", "change_band_low", "change_band_high"),
+    "steps": (*CURVE, "scale", "accuracy", "ci_low", "ci_high", "change_band_low", "change_band_high"),
 }
 
 
@@ -113,38 +112,9 @@ def read_run(where: str, letter: str) -> FinishedRun:
     Raises:
         SemscaleError: not a run directory, an unfinished run, or tables that cannot be read or are of another format.
     """
-    marker = study_file(where)
-    folder = Folder.of(where)
-    for name in (*(f"{name}.parquet" for name in _COLUMNS), "environment.json"):
-        folder.pull_again(name)  # a copy may be of before the last sweep
-    if missing := [f"{name}.parquet" for name in _COLUMNS if not (folder.local / f"{name}.parquet").is_file()]:
-        resume = f"semscale sweep --resume {where}"
-        raise SemscaleError("the run is not finished", where=str(folder), found=f"no {', '.join(missing)}", hint=resume)
-    tables = {name: _read_table(folder, f"{name}.parquet", columns) for name, columns in _COLUMNS.items()}
-    return FinishedRun(letter, folder, load_study(marker), _environment(folder), **tables)
-
-
-def _read_table(folder: Folder, name: str, columns: tuple[str, ...]) -> pd.DataFrame:
-    where, resume = f"{folder}/{name}", f"remove it and give: semscale sweep --resume {folder}"
-    try:
-        table = pd.read_parquet(folder.local / name)
-    except (pa.ArrowException, OSError, ValueError) as error:
-        found = summarize(error)
-        raise SemscaleError("a table of the run cannot be read", where=where, found=found, hint=resume) from error
-    if missing := [column for column in columns if column not in table]:
-        found = f"no column {', '.join(missing)}"
-        raise SemscaleError("a table of the run is of another format", where=where, found=found, hint=resume)
-    return table
-
-
-def _environment(folder: Folder) -> dict[str, Any]:
-    path = folder.local / "environment.json"
-    if not path.is_file():
-        return {}
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
-        raise SemscaleError("environment.json cannot be read", where=str(folder), found=str(error)) from error
+    folder, study = finished_run(where, _COLUMNS)
+    tables = {name: read_table(folder, f"{name}.parquet", columns) for name, columns in _COLUMNS.items()}
+    return FinishedRun(letter, folder, study, read_environment(folder), **tables)
 
 
 def read_answers(run: FinishedRun, curve: Mapping[Any, Any]) -> CurveAnswers:
@@ -154,11 +124,10 @@ def read_answers(run: FinishedRun, curve: Mapping[Any, Any]) -> CurveAnswers:
         SemscaleError: predictions or ladders are missing or cannot be read, orders differ in images, or the
             predictions do not give the accuracies of the run's tables.
     """
-    key = tuple(curve[name] for name in CURVE_KEY)
     images: list[tuple[str, str]] = []
     marks: list[Bool] = []
     ladders: list[Ladder] = []
-    for order, mine in rows_of(run.trials, key).groupby("order", sort=True):
+    for order, mine in rows_of(run.trials, curve).groupby("order", sort=True):
         ladder, table = _predictions(run, curve, int(str(order)))
         found = list(zip(table["file"], table["true_class"], strict=True))
         classes = {name: index for index, name in enumerate(ladder.classes)}
@@ -173,7 +142,7 @@ def read_answers(run: FinishedRun, curve: Mapping[Any, Any]) -> CurveAnswers:
         if counted != ours or (images and found != images):
             raise SemscaleError(
                 "the predictions of the run do not fit its tables",
-                where=f"{run.folder}: {' / '.join(map(str, key))}, order {order}",
+                where=f"{run.folder}: {' / '.join(str(curve[name]) for name in CURVE)}, order {order}",
                 found="other images than in the first order" if counted == ours else "other counts of right images",
                 hint=f"give: semscale sweep --resume {run.folder}",
             )
@@ -195,4 +164,4 @@ def _predictions(run: FinishedRun, curve: Mapping[Any, Any], order: int) -> tupl
             raise SemscaleError("a file of the run is missing", where=f"{run.folder}/{name}", hint=resume)
     ladder = read_ladder(run.folder.local / ladder_file)
     columns = ("file", "true_class", *(str(step.n_categories) for step in ladder.steps))
-    return ladder, _read_table(run.folder, predictions, columns).sort_values(["file", "true_class"], kind="stable")
+    return ladder, read_table(run.folder, predictions, columns).sort_values(["file", "true_class"], kind="stable")

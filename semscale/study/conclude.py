@@ -13,8 +13,9 @@ import pandas as pd
 from semscale.analysis.across import summarise_datasets
 from semscale.analysis.control import addition_effects, compare_with_control
 from semscale.analysis.curve import CurveSummary, conclude
+from semscale.report.answers import CURVE
 from semscale.study.arms import Arm
-from semscale.study.rundir import CURVE_KEY, concatenate, with_key
+from semscale.study.rundir import concatenate, with_key
 from semscale.study.score import CurveKey, ScoredLadder
 
 Orders = Mapping[CurveKey, Sequence[ScoredLadder]]
@@ -76,7 +77,7 @@ def _curve_row(mine: Sequence[ScoredLadder], arms: Sequence[Arm], summary: Curve
     first = mine[0]
     controls = {(arm.dataset.name, label) for arm in arms for label in arm.controls.values()}
     return {
-        **dict(zip(CURVE_KEY, first.curve, strict=True)),
+        **dict(zip(CURVE, first.curve, strict=True)),
         "n_images": summary.n_images,
         "n_classes": len(first.ladder.classes),
         **summary.columns(),
@@ -109,10 +110,10 @@ def _against_first_aggregation(orders: Orders, correct: Correct) -> Iterator[pd.
 
 
 def _over_datasets(steps: pd.DataFrame) -> Iterator[pd.DataFrame]:
-    for key, mine in steps.groupby(list(CURVE_KEY[1:]), sort=False):
+    for key, mine in steps.groupby(list(CURVE[1:]), sort=False):
         if mine["dataset"].nunique() > 1 and mine["scale"].nunique() > 1:
             table = summarise_datasets(mine)
-            for position, (name, value) in enumerate(zip(CURVE_KEY[1:], key, strict=True)):
+            for position, (name, value) in enumerate(zip(CURVE[1:], key, strict=True)):
                 table.insert(position, name, str(value))
             yield table
 
@@ -124,4 +125,4 @@ def _additions(orders: Orders, correct: Correct) -> Iterator[pd.DataFrame]:
             continue
         added = [list(scored.ladder.provenance.get(scored.ladder.classes[0], ())) for scored in mine]
         if all(len(names) == len(scored.flat.scales) for names, scored in zip(added, mine, strict=True)):
-            yield addition_effects(correct[curve], added).assign(**dict(zip(CURVE_KEY, curve, strict=True)))
+            yield addition_effects(correct[curve], added).assign(**dict(zip(CURVE, curve, strict=True)))

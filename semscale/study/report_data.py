@@ -16,8 +16,9 @@ from threadpoolctl import threadpool_limits
 
 from semscale.datasets.base import Reader
 from semscale.datasets.image_decoding import BadImageError, decode
+from semscale.report.answers import CURVE
 from semscale.study.encode import EncodedModel
-from semscale.study.rundir import CURVE_KEY, concatenate, with_key
+from semscale.study.rundir import concatenate, with_key
 from semscale.study.score import ScoredLadder
 
 Float64 = npt.NDArray[np.float64]
@@ -44,7 +45,7 @@ def collect_report_data(
     They compare scale 1 with the step of the curve's peak, or with the last step where scale 1 is the peak, in the
     strategy's first order; controls have none. `encoded` has the readers of the images.
     """
-    peaks = curves[curves["role"] != "control"].set_index(list(CURVE_KEY))["peak_scale"].to_dict()
+    peaks = curves[curves["role"] != "control"].set_index(list(CURVE))["peak_scale"].to_dict()
     first: dict[tuple[str, ...], ScoredLadder] = {}
     for ladder in scored:
         if ladder.curve in peaks:
@@ -136,7 +137,7 @@ def thumbnails_of(flips: pd.DataFrame, encoded: Sequence[EncodedModel]) -> pd.Da
     """
     if not len(flips):
         return pd.DataFrame()
-    wanted = flips.assign(rank=flips.groupby([*CURVE_KEY, "direction"], sort=False).cumcount())
+    wanted = flips.assign(rank=flips.groupby([*CURVE, "direction"], sort=False).cumcount())
     wanted = wanted[wanted["rank"] < _PER_DIRECTION].sort_values("rank", kind="stable")
     wanted = wanted.drop_duplicates(["dataset", "file"]).head(_MOST_PICTURES)
     arms = {arm.arm.dataset.name: arm for model in encoded for arm in model.arms}

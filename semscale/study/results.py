@@ -9,21 +9,20 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import pyarrow as pa
 
 import semscale
 from semscale.categories.files import read_ladder
 from semscale.categories.ladder import Ladder
-from semscale.config import StudyConfig, load_study
+from semscale.config import StudyConfig
 from semscale.encoding.folder import Folder
-from semscale.errors import SemscaleError, cannot_write, summarize
+from semscale.errors import cannot_write
 from semscale.redact import redact
 from semscale.report.evidence import CategorySet, Evidence, RunTables
 from semscale.report.page import write_report
 from semscale.study.conclude import Conclusions
 from semscale.study.encode import EncodedModel
 from semscale.study.report_data import collect_report_data
-from semscale.study.rundir import RunDirectory, study_file
+from semscale.study.rundir import RunDirectory, finished_run, read_environment, read_table
 from semscale.study.score import ScoredLadder
 from semscale.text import package_version
 
@@ -50,7 +49,7 @@ def write_results(
         directory.write_table(name, table)
     directory.write("environment.json", json.dumps(_environment_of(encoded), indent=1).encode())
     try:
-        _write_page(directory.path, directory.study)
+        _write_page(directory.folder, directory.study)
     except OSError as error:
         raise directory.unwritable(error) from error
     return ["study.yaml", *tables, "quarantine.csv", "environment.json", "report.html"]
@@ -58,48 +57,29 @@ def write_results(
 
 def regenerate_report(where: str) -> Folder:
     """Write ``report.html`` of a finished run directory, also in an object store, again; return where it is."""
-    marker = study_file(where)
-    folder = Folder.of(where)
-    for pattern in ("*.parquet", "*.json", "quarantine.csv", "ladders/*.json"):
+    folder, study = finished_run(where, _NEEDED)
+    for pattern in ("*.parquet", "quarantine.csv", "ladders/*.json"):
         folder.pull(pattern)
-    run = folder.local
-    if missing := [f"{name}.parquet" for name in _NEEDED if not (run / f"{name}.parquet").is_file()]:
-        resume = f"semscale sweep --resume {where}"
-        raise SemscaleError("the run is not finished", where=str(folder), found=f"no {', '.join(missing)}", hint=resume)
     try:
-        written = _write_page(run, load_study(marker))
+        written = _write_page(folder, study)
     except OSError as error:
-        raise cannot_write("the report", run, error, hint="free some space, or see to the folder's rights") from error
+        hint = "free some space, or see to the folder's rights"
+        raise cannot_write("the report", folder.local, error, hint=hint) from error
     folder.push(written.name)
     return folder / written.name
 
 
-def _write_page(run: Path, study: StudyConfig) -> Path:
+def _write_page(run: Folder, study: StudyConfig) -> Path:
     """Write the report from the files of a run directory; a study may have nothing for some."""
-    tables = RunTables(*(read_table(run / f"{table}.parquet") for table in (*_NEEDED, *_OPTIONAL)))
-    ladders = [read_ladder(path) for path in (run / "ladders").glob(f"*__{study.orders[0]}.json")]
+    tables = RunTables(*(read_table(run, f"{table}.parquet") for table in (*_NEEDED, *_OPTIONAL)))
+    ladders = [read_ladder(path) for path in (run.local / "ladders").glob(f"*__{study.orders[0]}.json")]
     evidence = Evidence(
-        **{name: read_table(run / f"{file}.parquet") for name, file in _EVIDENCE.items()},
-        quarantine=read_table(run / "quarantine.csv"),
+        **{name: read_table(run, f"{file}.parquet") for name, file in _EVIDENCE.items()},
+        quarantine=read_table(run, "quarantine.csv"),
         categories=[_category_set(one) for one in sorted(ladders, key=lambda one: (one.dataset, one.strategy))],
-        environment=_read_environment(run / "environment.json", study),
+        environment=_surroundings(run, study),
     )
-    return write_report(run, study.name, tables, evidence)
-
-
-def read_table(path: Path) -> pd.DataFrame:
-    """Read a table of a run; an empty one where there is no such file, SemscaleError if it cannot be read."""
-    if not path.is_file():
-        return pd.DataFrame()
-    try:
-        return pd.read_csv(path, dtype=str, keep_default_na=False) if path.suffix == ".csv" else pd.read_parquet(path)
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise _unreadable(path, error) from error
-
-
-def _unreadable(path: Path, error: Exception) -> SemscaleError:
-    hint = f"remove it and give: semscale sweep --resume {path.parent}"
-    return SemscaleError("a table of the run cannot be read", where=str(path), found=summarize(error), hint=hint)
+    return write_report(run.local, study.name, tables, evidence)
 
 
 def _category_set(ladder: Ladder) -> CategorySet:
@@ -108,18 +88,12 @@ def _category_set(ladder: Ladder) -> CategorySet:
     return CategorySet(ladder.dataset, ladder.strategy, ladder.scales, shown, len(ladder.classes), ladder.notes)
 
 
-def _read_environment(path: Path, study: StudyConfig) -> dict[str, Any]:
-    """Read environment.json, and add what the study file says of servers and seeds."""
-    found: dict[str, Any] = {}
-    if path.is_file():
-        try:
-            found = dict(json.loads(path.read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError) as error:
-            raise _unreadable(path, error) from error
+def _surroundings(run: Folder, study: StudyConfig) -> dict[str, Any]:
+    """Return environment.json, with what the study file says of servers and seeds."""
     server = study.server
     own = f"{server.replicas} replicas on {server.device}, started by the sweep"
     seeds = {config.name or config.spec: config.seed for config in study.datasets if config.limit or config.per_class}
-    return found | {
+    return read_environment(run) | {
         "servers": [redact(url) for url in server.urls] or [own],
         "orders": list(study.orders),
         "margin": study.margin,

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 
-from semscale.config import StudyConfig
+from semscale.config import StudyConfig, load_study
 from semscale.encoding.folder import Folder
-from semscale.errors import SemscaleError, cannot_write
+from semscale.errors import SemscaleError, cannot_write, summarize
 from semscale.files import atomic_write, take_lock
+from semscale.report.answers import CURVE
 
-# what identifies a curve; with `order` a scored ladder, and with `scale` a trial
-CURVE_KEY = ("dataset", "model", "strategy", "aggregation")
+# what identifies a scored ladder, and with `scale` a trial
 LADDER_KEY = ("dataset", "model", "strategy", "order", "aggregation")
 
 RAY_JOB_VARIABLE = "RAY_JOB_CONFIG_JSON_ENV_VAR"
@@ -26,13 +28,8 @@ RAY_JOB_VARIABLE = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 
 def with_key(table: pd.DataFrame, curve: tuple[str, ...], **more: object) -> pd.DataFrame:
     """Return the rows of a curve with the columns that identify it, and more constant ones, in front."""
-    columns: dict[str, Any] = {**dict(zip(CURVE_KEY, curve, strict=True)), **more}
+    columns: dict[str, Any] = {**dict(zip(CURVE, curve, strict=True)), **more}
     return table.assign(**columns)[[*columns, *table.columns]]
-
-
-def rows_of(table: pd.DataFrame, curve: tuple[str, ...]) -> pd.DataFrame:
-    """Return the rows of a curve."""
-    return table[(table[list(CURVE_KEY)] == list(curve)).all(axis=1)]
 
 
 def concatenate(tables: Iterable[pd.DataFrame]) -> pd.DataFrame:
@@ -121,9 +118,8 @@ class RunDirectory(AbstractContextManager["RunDirectory"]):
 
     def written(self, name: str) -> bytes:
         """Return a file that another part has written whole into :attr:`path`, and keep it where the others are."""
-        content = (self.path / name).read_bytes()
         self.folder.push(name)
-        return content
+        return (self.path / name).read_bytes()
 
     def write_table(self, name: str, table: pd.DataFrame) -> None:
         """Write a table as Parquet."""
@@ -150,3 +146,44 @@ def study_file(run: str) -> Path:
             expected="the directory that a sweep printed as its results",
         )
     return file
+
+
+def finished_run(where: str, tables: Iterable[str]) -> tuple[Folder, StudyConfig]:
+    """Return the folder and the study of a run directory with these tables; what is in an object store is copied."""
+    marker, folder = study_file(where), Folder.of(where)
+    files = [f"{name}.parquet" for name in tables]
+    for name in (*files, "environment.json"):
+        folder.pull_again(name)  # a copy may be of before the last sweep
+    if missing := [name for name in files if not (folder.local / name).is_file()]:
+        resume = f"semscale sweep --resume {where}"
+        raise SemscaleError("the run is not finished", where=str(folder), found=f"no {', '.join(missing)}", hint=resume)
+    return folder, load_study(marker)
+
+
+def read_table(folder: Folder, name: str, columns: Sequence[str] = ()) -> pd.DataFrame:
+    """Read a table of a run, which must have these columns; an empty one where there is no such file."""
+    path = folder.local / name
+    table = pd.DataFrame()
+    if path.is_file():
+        try:
+            csv = path.suffix == ".csv"
+            table = pd.read_csv(path, dtype=str, keep_default_na=False) if csv else pd.read_parquet(path)
+        except (pa.ArrowException, OSError, ValueError) as error:
+            raise _unreadable("cannot be read", folder, name, summarize(error)) from error
+    if missing := [column for column in columns if column not in table]:
+        raise _unreadable("is of another format", folder, name, f"no column {', '.join(missing)}")
+    return table
+
+
+def read_environment(folder: Folder) -> dict[str, Any]:
+    """Read environment.json of a run; empty where there is none."""
+    path = folder.local / "environment.json"
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
+    except (OSError, ValueError, TypeError) as error:
+        raise _unreadable("cannot be read", folder, path.name, summarize(error)) from error
+
+
+def _unreadable(what: str, folder: Folder, name: str, found: str) -> SemscaleError:
+    hint = f"remove it and give: semscale sweep --resume {folder}"
+    return SemscaleError(f"a table of the run {what}", where=f"{folder}/{name}", found=found, hint=hint)

@@ -15,14 +15,14 @@ from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 from semscale.config import StudyConfig
 from semscale.encoding.folder import Folder
 from semscale.redact import shown
-from semscale.report.answers import Answer, answer
+from semscale.report.answers import Answer, answer, rows_of
 from semscale.report.figures import CurveLine, confusion_png, curves_png
 from semscale.study.arms import Arm
 from semscale.study.conclude import Conclusions
 from semscale.study.encode import EncodedArm, EncodedModel
 from semscale.study.evaluate import Evaluated, trial_name
 from semscale.study.progress import Reporter
-from semscale.study.rundir import CURVE_KEY, RunDirectory, rows_of
+from semscale.study.rundir import RunDirectory
 from semscale.study.score import CurveKey, ScoredLadder, curve_path_parts
 from semscale.text import slug
 from semscale.tracking.descriptions import describe_study
@@ -113,13 +113,11 @@ class StudyRuns:
 
     def finish_curves(self, trials: pd.DataFrame, found: Conclusions, advance: Callable[[int, int], None]) -> None:
         """Fill the runs of the curves from trials.parquet and the conclusions; `advance` is told (done, total)."""
-        for done, (key, curve) in enumerate(self.curves.items(), start=1):
-            (row,) = rows_of(found.curves, key).to_dict("records")
+        for done, (row, curve) in enumerate(zip(found.curves.to_dict("records"), self.curves.values(), strict=True), 1):
             pictures = partial(_confusion_pictures, curve, int(row["peak_scale"]))
-            tables = rows_of(trials, key), rows_of(found.steps, key)
-            self._retry.call(
-                finish_curve_run, self._client, curve.run, CurveRecord(row, *tables, _answer(row, found), pictures)
-            )
+            tables = rows_of(trials, row), rows_of(found.steps, row)
+            record = CurveRecord(row, *tables, _answer(row, found), pictures)
+            self._retry.call(finish_curve_run, self._client, curve.run, record)
             advance(done, len(self.curves))
 
     def finish(self, trials: pd.DataFrame, found: Conclusions, quarantined: int, files: Mapping[str, bytes]) -> None:
@@ -176,8 +174,8 @@ def _pictures(found: Conclusions) -> dict[str, bytes]:
     for _, curves in found.curves.groupby(columns, sort=False):
         lines = []
         for row in curves.to_dict("records"):
-            steps = rows_of(found.steps, tuple(row[name] for name in CURVE_KEY))
-            lines.append(CurveLine.of(row["strategy"], steps, control=row["role"] == "control"))
+            steps, control = rows_of(found.steps, row), row["role"] == "control"
+            lines.append(CurveLine.of(row["strategy"], steps, control=control))
         title = [str(curves[name].iloc[0]) for name in several]
         pictures[f"curves-{slug(*title)}.png"] = curves_png(lines, ", ".join(title))
     return pictures
