@@ -21,8 +21,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from semscale.api.conclude import compare, conclude, plot, steps, trials
     from semscale.api.encoder import Encoder
-    from semscale.api.ladder import ladder, texts
-    from semscale.api.score import score
+    from semscale.api.score import ladder, score, texts
     from semscale.api.sweep import sweep
     from semscale.datasets.registry import load_dataset
 
@@ -34,8 +33,8 @@ __all__ = [
 ]  # fmt: skip
 
 _MODULES = {
-    "Encoder": "api.encoder", "load_dataset": "datasets.registry", "score": "api.score", "sweep": "api.sweep",
-    **dict.fromkeys(("ladder", "texts"), "api.ladder"),
+    "Encoder": "api.encoder", "load_dataset": "datasets.registry", "sweep": "api.sweep",
+    **dict.fromkeys(("ladder", "score", "texts"), "api.score"),
     **dict.fromkeys(("compare", "conclude", "plot", "steps", "trials"), "api.conclude"),
 }  # fmt: skip
 

@@ -18,16 +18,21 @@ from semscale.categories.registry import control_names
 from semscale.errors import SemscaleError
 from semscale.report.answers import CURVE
 from semscale.report.figures import CurveLine, curves_figure, curves_png
+from semscale.study.rundir import with_key
 
 
 @dataclass(frozen=True)
-class Curve:
+class _Curve:
     """One curve of a table of predictions: its key columns, S scales, image numbers[n], and correct, bool[O, n, S]."""
 
     key: dict[str, str]
     scales: list[int]
     images: npt.NDArray[np.int64]
     correct: npt.NDArray[np.bool_]
+
+    def conclude(self, margin: float) -> CurveSummary:
+        """Return its conclusions; the margin in points."""
+        return conclude_curve(self.scales, self.correct, margin=margin / 100)
 
 
 @dataclass(frozen=True, repr=False)
@@ -68,10 +73,8 @@ def trials(predictions: pd.DataFrame) -> pd.DataFrame:
     table = groups.agg(n_images=("correct", "size"), n_correct=("correct", "sum"), mean_margin=("margin", "mean"))
     table = table.reset_index()
     low, high = wilson_interval(table["n_correct"].to_numpy(), table["n_images"].to_numpy())
-    table.insert(9, "accuracy", table["n_correct"] / table["n_images"])
-    table.insert(10, "ci_low", low)
-    table.insert(11, "ci_high", high)
-    return table
+    table = table.assign(accuracy=table["n_correct"] / table["n_images"], ci_low=low, ci_high=high)
+    return table[[*keys, "n_images", "n_correct", "accuracy", "ci_low", "ci_high", "mean_margin"]]
 
 
 def conclude(predictions: pd.DataFrame, *, margin: float = 0.5) -> pd.DataFrame:
@@ -91,7 +94,8 @@ def conclude(predictions: pd.DataFrame, *, margin: float = 0.5) -> pd.DataFrame:
     >>> conclude(semscale.score(digits, ladders))[["strategy", "n_images", "trend"]].values.tolist()
     [['templates', 20, 'flat'], ['random-words', 20, 'flat']]
     """
-    rows = [{**curve.key, "n_images": found.n_images, **found.columns()} for curve, found in _all(predictions, margin)]
+    found = [(curve.key, curve.conclude(margin)) for curve in _curves(predictions)]
+    rows = [{**key, "n_images": one.n_images, **one.columns()} for key, one in found]
     return pd.DataFrame(rows).astype({"critical_scale": "Int64"})  # none where no scale is surely enough
 
 
@@ -110,9 +114,8 @@ def steps(predictions: pd.DataFrame, *, margin: float = 0.5) -> pd.DataFrame:
     >>> steps(predictions)[["strategy", "scale", "change"]].values.tolist()[0]
     ['templates', 1, 0.0]
     """
-    tables = [found.steps.assign(**curve.key) for curve, found in _all(predictions, margin)]
-    table = pd.concat(tables, ignore_index=True)
-    return table[[*CURVE, *(name for name in table.columns if name not in CURVE)]]
+    tables = [with_key(curve.conclude(margin).steps, tuple(curve.key.values())) for curve in _curves(predictions)]
+    return pd.concat(tables, ignore_index=True)
 
 
 def compare(predictions: pd.DataFrame, strategy: str, control: str) -> pd.DataFrame:
@@ -131,22 +134,18 @@ def compare(predictions: pd.DataFrame, strategy: str, control: str) -> pd.DataFr
     [<NA>, 1, 2, 3]
     """
     chosen = predictions[predictions["strategy"].isin([strategy, control])]
-    curves = {tuple(curve.key.values()): curve for curve in curves_of(chosen)}
+    curves = {tuple(curve.key.values()): curve for curve in _curves(chosen)}
     tables = []
-    for (dataset, model, name, aggregation), arm in curves.items():
-        other = curves.get((dataset, model, control, aggregation))
-        if name != strategy or other is None:
+    for key, arm in curves.items():
+        other = curves.get((*key[:2], control, key[3]))
+        if key[2] != strategy or other is None:
             continue
         if arm.scales != other.scales or not np.array_equal(arm.images, other.images):
-            raise SemscaleError(
-                "the strategy and its control differ in images or scales",
-                where=f"{strategy} and {control} on {dataset}",
-                found=f"scales {arm.scales} and {other.scales}",
-                hint="make the control with of=STRATEGY and the same steps, and score both on the same dataset",
-            )
+            what, where = "the strategy and its control differ in images or scales", f"{strategy} and {control}"
+            hint = "make the control with of=STRATEGY and the same steps, and score both on the same dataset"
+            raise SemscaleError(what, where=where, found=f"scales {arm.scales} and {other.scales}", hint=hint)
         table = compare_with_control(arm.scales, arm.correct, other.correct).table()
-        key = {"dataset": dataset, "model": model, "strategy": strategy, "control": control, "aggregation": aggregation}
-        tables.append(table.assign(**key)[[*key, *table.columns]])
+        tables.append(with_key(table, key, control=control))
     if not tables:
         found = ", ".join(map(str, predictions["strategy"].unique()))
         raise SemscaleError("the table has not both on one dataset", where=f"{strategy} and {control}", found=found)
@@ -168,9 +167,9 @@ def plot(predictions: pd.DataFrame, *, title: str | None = None, margin: float =
     """
     same = {name: str(predictions[name].iloc[0]) for name in CURVE if predictions[name].nunique() == 1}
     lines = []
-    for curve, found in _all(predictions, margin):
+    for curve in _curves(predictions):
+        found, control = curve.conclude(margin), curve.key["strategy"] in control_names()
         label = " / ".join(value for name, value in curve.key.items() if name not in same) or curve.key["strategy"]
-        control = curve.key["strategy"] in control_names()
         if not control:
             scale = "not shown" if found.critical_scale is None else found.critical_scale
             label += f": {found.trend}, critical scale {scale} [{found.critical_low}, {found.critical_high}]"
@@ -179,13 +178,7 @@ def plot(predictions: pd.DataFrame, *, title: str | None = None, margin: float =
     return Plot(tuple(lines), title if title is not None else common)
 
 
-def _all(predictions: pd.DataFrame, margin: float) -> Iterator[tuple[Curve, CurveSummary]]:
-    """Conclude curve by curve; the margin in points."""
-    for curve in curves_of(predictions):
-        yield curve, conclude_curve(curve.scales, curve.correct, margin=margin / 100)
-
-
-def curves_of(predictions: pd.DataFrame) -> Iterator[Curve]:
+def _curves(predictions: pd.DataFrame) -> Iterator[_Curve]:
     """Cut a table of predictions into its curves; SemscaleError if the orders or steps of one differ in images."""
     for key, rows in predictions.groupby(list(CURVE), sort=False, observed=True):
         named = dict(zip(CURVE, map(str, key), strict=True))
@@ -194,11 +187,9 @@ def curves_of(predictions: pd.DataFrame) -> Iterator[Curve]:
         except ValueError:  # something stands there twice
             wide = pd.DataFrame([None])
         if wide.isna().to_numpy().any():
-            raise SemscaleError(
-                "a curve needs the same images, each once, at every step and in every order",
-                where=" / ".join(named.values()),
-                hint="put each dataset, model, strategy and order into the table once",
-            )
+            what = "a curve needs the same images, each once, at every step and in every order"
+            hint = "put each dataset, model, strategy and order into the table once"
+            raise SemscaleError(what, where=" / ".join(named.values()), hint=hint)
         scales, orders = (sorted(int(value) for value in rows[name].unique()) for name in ("scale", "order"))
         marks = np.stack([np.stack([wide[scale, order] for scale in scales], axis=1) for order in orders])
-        yield Curve(named, scales, wide.index.to_numpy(dtype=np.int64), marks.astype(np.bool_))
+        yield _Curve(named, scales, wide.index.to_numpy(dtype=np.int64), marks.astype(np.bool_))

@@ -26,12 +26,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Images:
-    """The embeddings of a dataset's images, those that could be used.
-
-    Attributes:
-        table: a row per image: ``image`` (its number in the dataset), ``file``, ``true_class``.
-        class_index: int32[n], the true class as an index into the dataset's classes.
-        embeddings: float32 [n, dimension], unit length.
+    """The n usable images of a dataset: a row each (``image``, ``file``, ``true_class``), index of the true class
+    int32[n], and unit rows, float32 [n, dimension].
     """
 
     table: pd.DataFrame

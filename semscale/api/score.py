@@ -1,18 +1,78 @@
-"""Predictions of every step of a ladder as a table."""
+"""Category sets of a dataset, and the predictions of every step as a table."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from semscale.api.encoder import Encoder, Images
+from semscale.categories.arrangement import Shared
+from semscale.categories.build import LadderSpec, Scales, Short, build_ladder
 from semscale.categories.ladder import Ladder
 from semscale.datasets.base import Dataset
 from semscale.errors import SemscaleError
 from semscale.scoring.kernel import LadderInputs, ScoreOptions, score_aggregations
+
+
+def ladder(
+    dataset: Dataset | Sequence[str],
+    strategy: str = "templates",
+    *,
+    steps: int = 12,
+    scales: Scales = "linear",
+    order: int = 0,
+    domain: str | None = None,
+    short: Short = "stop",
+    shared: Shared = "refuse",
+    label: str | None = None,
+    **options: object,
+) -> Ladder:
+    """Return the nested category sets of a dataset: the class names, then more texts per class at every step.
+
+    Args:
+        dataset: from :func:`semscale.load_dataset`, or class names.
+        strategy: makes the equivalents of a class name: ``templates``, ``wordnet-synonyms``, ``descriptors``, ...
+        steps: how many category sets.
+        scales: ``linear`` (1, 2, 3, ...), ``exponential`` (1, 2, 4, ...), or a list that begins with 1.
+        order: 0 for the strategy's own order, k > 0 for a seeded permutation of the equivalents.
+        domain: the word for what all classes are; the dataset's own unless given.
+        short: ``stop`` ends the ladder where a class runs out of equivalents, ``stay`` goes on with the others.
+        shared: a text that two classes have is an error, or with ``drop`` taken from both.
+        label: what tables call the strategy; two arms of one strategy need two labels.
+        options: the strategy's own, such as ``path=`` for ``descriptors``, ``of=`` for a control.
+
+    Raises:
+        SemscaleError: an unknown strategy or option, too few texts, a text under two classes.
+
+    >>> ladder(["cat", "dog"], "templates", steps=3).steps[2].categories["dog"]
+    ('dog', 'dogs', 'Large dog')
+    """
+    if isinstance(dataset, Dataset):
+        name, classes, domain = dataset.name, tuple(dataset.classes), domain or dataset.domain
+    else:
+        name, classes, domain = "classes", tuple(dataset), domain or "object"
+    spec = LadderSpec(name, classes, domain, strategy, steps, scales, options, short, shared, label)
+    return build_ladder(spec, order=order)
+
+
+def texts(ladder: Ladder) -> pd.DataFrame:
+    """Return the categories of a ladder, a row each in the order in which they are added: ``class``, ``scale`` (the
+    step at which it comes), ``category``.
+
+    >>> texts(ladder(["cat", "dog"], "templates", steps=2)).values.tolist()
+    [['cat', 1, 'cat'], ['dog', 1, 'dog'], ['cat', 2, 'cats'], ['dog', 2, 'dogs']]
+    """
+    flat = ladder.flatten()
+    starts = [0, *flat.step_ends.tolist()]
+    rows = [
+        (ladder.classes[flat.class_index[i]], scale, flat.texts[i])
+        for scale, start, end in zip(flat.scales, starts, starts[1:], strict=False)
+        for i in range(start, end)
+    ]
+    return pd.DataFrame(rows, columns=["class", "scale", "category"])
 
 
 def score(
@@ -68,17 +128,15 @@ def score(
 
 def _tables(
     dataset: Dataset, images: Images, ladder: Ladder, encoder: Encoder, aggregations: Sequence[str]
-) -> list[pd.DataFrame]:
+) -> Iterator[pd.DataFrame]:
     flat = ladder.flatten()
-    texts = np.array(flat.texts, dtype=object)
-    classes = np.array(dataset.classes, dtype=object)
+    categories, classes = (np.array(names, dtype=object) for names in (flat.texts, dataset.classes))
     embeddings = encoder.texts(flat.texts)
     inputs = LadderInputs(images.embeddings, embeddings, flat.class_index, flat.step_ends, images.class_index)
     scores = score_aggregations(inputs, aggregations, ScoreOptions(logit_scale=encoder.logit_scale))
-    tables = []
     for aggregation, found in scores.items():
         for k, step in enumerate(ladder.steps):
-            named: dict[str, Any] = {
+            columns: dict[str, Any] = {
                 "dataset": dataset.name,
                 "model": encoder.model,
                 "strategy": ladder.strategy,
@@ -86,14 +144,11 @@ def _tables(
                 "aggregation": aggregation,
                 "scale": flat.scales[k],
                 "n_categories": step.n_categories,
-            }
-            answers: dict[str, Any] = {
-                "category": texts[found.predicted_category[:, k]],
+                **{str(name): column for name, column in images.table.items()},
+                "category": categories[found.predicted_category[:, k]],
                 "predicted_class": classes[found.predicted_class[:, k]],
                 "correct": found.true_rank[:, k] == 0,
                 "rank": found.true_rank[:, k],
                 "margin": found.margin[:, k],
             }
-            table = images.table.assign(**named, **answers)
-            tables.append(table[[*named, *images.table.columns, *answers]])
-    return tables
+            yield pd.DataFrame(columns)

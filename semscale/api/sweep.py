@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from semscale.config import load_study
+from semscale.encoding.folder import Folder
 from semscale.study.arms import make_arms
 from semscale.study.names import unknown_names
 from semscale.study.progress import Quiet, open_console, reporter
@@ -39,13 +39,9 @@ def sweep(
     path = None if isinstance(study, Mapping) else study
     if path is None and "datasets" in changes:
         changes = {"name": "study", **changes}  # no longer the quickstart
-    config = load_study(
-        path, {(key,): (key, value) for key, value in changes.items()}, check=partial(unknown_names, elsewhere=False)
-    )
+    config = load_study(path, {(key,): (key, value) for key, value in changes.items()}, check=unknown_names)
     report = reporter(open_console()) if progress else Quiet()
     arms = make_arms(config, report)  # a study that cannot be is refused before the engines are imported
-    from semscale.study.rundir import out_of
     from semscale.study.study import sweep as run
 
-    folder = out_of(config, None if out is None else str(out))
-    return run(config, folder, report, arms)
+    return run(config, None if out is None else Folder.of(out), report, arms)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from string import ascii_uppercase
@@ -12,15 +13,19 @@ import pandas as pd
 from semscale.analysis.control import compare_with_control
 from semscale.analysis.intervals import Proportion, difference_interval, holm
 from semscale.errors import SemscaleError
+from semscale.redact import shown
 from semscale.report.answers import rows_of
 from semscale.runs.finished import CURVE_COLUMNS, CurveAnswers, FinishedRun, read_answers, read_run
-from semscale.runs.settings import compare_settings, same_sets, settings_of
 
 Row = dict[str, Any]
 Points = Mapping[str, tuple[int, int]]
 
 POINTS = ("scale 1", "last common scale", "peak")
 """Where two curves are compared: with the class names alone, as far as both go, and each at its own peak."""
+
+# of the study file; where it runs (servers, stores, devices) changes no result
+_KEYS = ("encoder", "aggregation", "steps", "scales", "orders", "controls", "limit", "max_bad_fraction", "margin")
+_OF_MODEL = ("weights_sha256", "architecture", "dtype", "device")
 
 
 @dataclass(frozen=True)
@@ -106,8 +111,8 @@ def compare(places: Sequence[str], progress: Callable[[int, int], None] = lambda
         for row in _compared(curve, mine[name])
     ]
     n_tests = _correct_for_several(comparisons)
-    differs, same = compare_settings(
-        [settings_of(run, _one_per_dataset(mine)) for run, mine in zip(runs, curves, strict=True)]
+    differs, same = _compare_settings(
+        [_settings_of(run, _one_per_dataset(mine)) for run, mine in zip(runs, curves, strict=True)]
     )
     alone = {
         run.letter: [name for name in mine if sum(name in other for other in curves) == 1]
@@ -147,7 +152,7 @@ def _compared(first: _Curve, second: _Curve) -> Iterator[Row]:
             "images": len(one.images),
             "other_images": len(other.images),
             "common_images": one.common_images(other),
-            "same_sets": same_sets(one, other, last),
+            "same_sets": _same_sets(one, other, last),
             **row,
         }
 
@@ -204,3 +209,59 @@ def _test(row: Row) -> tuple[Any, ...]:
     which = ("run", "other_run", "dataset", "model", "other_model", "p")
     names = ("strategy", "aggregation", "other_aggregation")
     return (*scales, *(row[name] for name in which), *(() if scales == (1, 1) else (row[name] for name in names)))
+
+
+def _settings_of(run: FinishedRun, answers: Mapping[str, CurveAnswers]) -> dict[str, str]:
+    """Return what a study ran with, by name, given the answers of one curve of each dataset."""
+    study = run.study
+    found = {"semscale": str(run.environment.get("semscale", "unknown")), "models": ", ".join(study.models)}
+    models = run.environment.get("models", {})
+    for name in study.models:
+        known = models.get(name, {})
+        beside = f" of {name}" if len(study.models) > 1 else ""
+        for key in _OF_MODEL:
+            if (value := known.get(key)) is not None:
+                short = re.sub(r"^([0-9a-f]{12})[0-9a-f]{20,}$", r"\1", str(value))
+                found[f"{key.removesuffix('_sha256')}{beside}"] = short
+    found["strategies"] = ", ".join(_entry(entry.model_dump(exclude_defaults=True)) for entry in study.strategies)
+    for entry in study.datasets:
+        values = {key: value for key, value in entry.model_dump(exclude_defaults=True).items() if key != "spec"}
+        found[f"dataset {shown(entry.title)}"] = shown(_entry({"spec": entry.spec, **values}))
+    found |= {key: _plain(getattr(study, key)) for key in _KEYS}
+    for name, one in answers.items():
+        found[f"images of {name}"] = f"{len(one.images):,}, digest {one.digest}"
+    return found
+
+
+def _compare_settings(settings: Sequence[Mapping[str, str]]) -> tuple[dict[str, list[str | None]], list[str]]:
+    """Return name -> value of each run for what differs, and the names of what is the same in all."""
+    names = list(dict.fromkeys(name for one in settings for name in one))
+    values = {name: [one.get(name) for one in settings] for name in names}
+    differs = {name: found for name, found in values.items() if len(set(found)) > 1}
+    return differs, [name for name in names if name not in differs]
+
+
+def _same_sets(first: CurveAnswers, second: CurveAnswers, scale: int) -> bool:
+    """Whether two curves offer the same categories at a scale that both have, in whatever order."""
+    sets = [
+        {name: sorted(texts) for name, texts in step.categories.items()}
+        for answers in (first, second)
+        for step in answers.ladder.steps
+        if step.scale == scale
+    ]
+    return sets[0] == sets[1]
+
+
+def _entry(values: Mapping[str, Any]) -> str:
+    """Return an entry of a study file in one line: its name, and what else it says."""
+    first, *rest = values.values()
+    more = [f"{key}: {_plain(value)}" for key, value in zip(list(values)[1:], rest, strict=True)]
+    return f"{first} ({', '.join(more)})" if more else str(first)
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(_plain, value)) or "none"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key}: {_plain(item)}" for key, item in value.items())
+    return "none" if value is None else str(value)

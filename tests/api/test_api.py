@@ -154,7 +154,7 @@ def test_a_sweep_from_python_is_the_study(tmp_path: Path, predictions: pd.DataFr
         semscale.sweep(stepz=3)
 
 
-@pytest.mark.parametrize("name", ["encoder", "ladder", "score", "conclude"])
+@pytest.mark.parametrize("name", ["encoder", "score", "conclude"])
 def test_examples_of_the_docstrings_run(name: str) -> None:
     result = doctest.testmod(importlib.import_module(f"semscale.api.{name}"))
     assert result.attempted > 0
