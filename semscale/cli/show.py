@@ -93,7 +93,7 @@ def filled_document(filled: EncodeResult) -> dict[str, Any]:
     return {"run": _absolute(filled.folder), "store": _absolute(filled.store), **_counts(filled)}
 
 
-def _counts(result: SweepResult | EncodeResult) -> dict[str, int]:
+def _counts(result: EncodeResult) -> dict[str, int]:
     return {name: getattr(result, name) for name in ("images_sent", "texts_sent", "quarantined")}
 
 

@@ -77,12 +77,11 @@ class EncodingBackend(ABC):
 
     def _accept(self, identity: EncoderIdentity, origin: str | None) -> EncoderIdentity:
         """Return the identity of what was just loaded from the files of this origin, unless another was cached."""
-        known = self._identity
-        if known is not None and known.fingerprint != identity.fingerprint:
+        found, expected = identity.fingerprint, (self._identity or identity).fingerprint
+        if found != expected:
             if origin:
                 evict_fingerprint(self._store, origin)
             what, hint = "it is another encoder than the model's files gave before", "give the same command again"
-            found, expected = identity.fingerprint, known.fingerprint
             raise SemscaleError(what, where=self._model, found=found, expected=expected, hint=hint)
         if origin and origin == self._origin():  # files that changed meanwhile are not known
             cache_fingerprint(self._store, identity, origin)
@@ -104,14 +103,11 @@ class StoreOnly(EncodingBackend):
             found = [one for one in found if one.info is None or one.info.get("dtype") == dtype]
         if len(found) == 1:
             return found[0]
-        several = "name the servers and use `semscale sweep`, or say server: {dtype: ...}"
-        none = "encode the study first, with the same --store: semscale encode STUDY"
-        raise SemscaleError(
-            f"the embedding store has {'several encoders' if found else 'no rows'} of this model",
-            where=f"{self._model}, {self._store}",
-            found=", ".join(one.fingerprint for one in found) or None,
-            hint=several if found else none,
-        )
+        what, hint = "no rows", "encode the study first, with the same --store: semscale encode STUDY"
+        if found:
+            what, hint = "several encoders", "name the servers and use `semscale sweep`, or say server: {dtype: ...}"
+        what, where = f"the embedding store has {what} of this model", f"{self._model}, {self._store}"
+        raise SemscaleError(what, where=where, found=", ".join(one.fingerprint for one in found) or None, hint=hint)
 
 
 class InProcess(EncodingBackend):

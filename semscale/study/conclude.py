@@ -89,33 +89,30 @@ def _curve_row(mine: Sequence[ScoredLadder], arms: Sequence[Arm], summary: Curve
 
 def _against_controls(orders: Orders, correct: Correct, arms: Sequence[Arm]) -> Iterator[pd.DataFrame]:
     controls = [(arm.dataset.name, strategy, label) for arm in arms for (strategy, _), label in arm.controls.items()]
-    for curve, (first, *_) in orders.items():
-        dataset, model, strategy, aggregation = curve
-        for of_dataset, of_strategy, label in controls:
-            if (of_dataset, of_strategy) == (dataset, strategy) and len(first.flat.scales) > 1:
-                other = correct[dataset, model, label, aggregation]
-                yield with_key(
-                    compare_with_control(first.flat.scales, correct[curve], other).table(), curve, control=label
-                )
+    for dataset, model, strategy, aggregation in orders:
+        for label in [label for *key, label in controls if key == [dataset, strategy]]:
+            curve, other = (dataset, model, strategy, aggregation), (dataset, model, label, aggregation)
+            yield from _paired(orders, correct, curve, other, control=label)
 
 
 def _against_first_aggregation(orders: Orders, correct: Correct) -> Iterator[pd.DataFrame]:
-    firsts: dict[tuple[str, str, str], str] = {}
-    for curve, (first, *_) in orders.items():
-        dataset, model, strategy, aggregation = curve
-        base = firsts.setdefault((dataset, model, strategy), aggregation)
-        if base != aggregation and len(first.flat.scales) > 1:
-            other = correct[dataset, model, strategy, base]
-            yield with_key(compare_with_control(first.flat.scales, correct[curve], other).table(), curve, against=base)
+    base = next(iter(orders))[-1]  # every ladder is scored under all aggregations
+    for curve in orders:
+        if curve[-1] != base:
+            yield from _paired(orders, correct, curve, (*curve[:3], base), against=base)
+
+
+def _paired(orders: Orders, correct: Correct, curve: CurveKey, other: CurveKey, **named: str) -> Iterator[pd.DataFrame]:
+    scales = orders[curve][0].flat.scales
+    if len(scales) > 1:
+        yield with_key(compare_with_control(scales, correct[curve], correct[other]).table(), curve, **named)
 
 
 def _over_datasets(steps: pd.DataFrame) -> Iterator[pd.DataFrame]:
     for key, mine in steps.groupby(list(CURVE[1:]), sort=False):
         if mine["dataset"].nunique() > 1 and mine["scale"].nunique() > 1:
             table = summarise_datasets(mine)
-            for position, (name, value) in enumerate(zip(CURVE[1:], key, strict=True)):
-                table.insert(position, name, str(value))
-            yield table
+            yield table.assign(**dict(zip(CURVE[1:], map(str, key), strict=True)))[[*CURVE[1:], *table.columns]]
 
 
 def _additions(orders: Orders, correct: Correct) -> Iterator[pd.DataFrame]:

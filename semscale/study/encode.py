@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Self
 
 import pandas as pd
 
@@ -15,7 +16,6 @@ from semscale.datasets.check import duplicate_notes
 from semscale.encoding.encoder import EncodedImages, Encoder, TooManyBadImagesError
 from semscale.encoding.encoder_fingerprint import EncoderIdentity
 from semscale.encoding.folder import Folder, embedding_store
-from semscale.encoding.segment import Float32
 from semscale.study.arms import Arm, make_arms, write_ladders
 from semscale.study.backends import open_encoder
 from semscale.study.progress import Reporter
@@ -29,14 +29,6 @@ class EncodedArm:
     arm: Arm
     images: EncodedImages
     encoder: Encoder
-
-    def image_embeddings(self) -> Float32:
-        """Return the images' unit rows [n_images, dimension] in the order of ``images.positions``."""
-        return self.encoder.image_embeddings(self.images.keys)
-
-    def text_embeddings(self, texts: Sequence[str]) -> Float32:
-        """Return the texts' unit rows [n_texts, dimension]."""
-        return self.encoder.text_embeddings(texts)
 
 
 @dataclass(frozen=True)
@@ -77,24 +69,25 @@ def encode_model(arms: Sequence[Arm], encoder: Encoder, directory: RunDirectory,
     return EncodedModel(encoder.identity, encoded, images_sent, texts_sent, encoder.work.table())
 
 
-def write_work(directory: RunDirectory, encoded: Sequence[EncodedModel]) -> pd.DataFrame:
-    """Return who encoded what on this occasion, over all models, and keep it beside the logs if there was anything."""
-    work = pd.concat([one.work.assign(model=one.identity.model) for one in encoded], ignore_index=True)
-    if len(work):  # another occasion's file stays as it is when everything is in the store
-        directory.write("logs/encoding.csv", work.to_csv(index=False).encode())
-    return work
-
-
 @dataclass(frozen=True)
 class EncodeResult:
-    """Result of encoding a study ahead of a sweep."""
+    """Result of encoding a study ahead of a sweep; counts and work are those of this run."""
 
     folder: Folder  # the run directory, with the ladders and the quarantine
     store: Folder
-    images_sent: int  # on this occasion
+    images_sent: int  # to the servers; 0 when all were in the store
     texts_sent: int
     quarantined: int  # images that could not be used
-    work: pd.DataFrame  # a row per endpoint, node and actor
+    work: pd.DataFrame  # a row per endpoint, node and actor that encoded something
+
+    @classmethod
+    def of(cls, directory: RunDirectory, store: Folder, encoded: Sequence[EncodedModel], **more: Any) -> Self:
+        """Return the result of all models, and keep who encoded what beside the logs if there was anything."""
+        work = pd.concat([one.work.assign(model=one.identity.model) for one in encoded], ignore_index=True)
+        if len(work):  # another run's file stays as it is when everything is in the store
+            directory.write("logs/encoding.csv", work.to_csv(index=False).encode())
+        images, texts = sum(one.images_sent for one in encoded), sum(one.texts_sent for one in encoded)
+        return cls(directory.folder, store, images, texts, directory.n_quarantined, work, **more)
 
 
 def encode_study(
@@ -113,6 +106,4 @@ def encode_study(
         for model in study.models:
             with open_encoder(study, model, store, report, directory.path / "logs") as encoder:
                 encoded.append(encode_model(arms, encoder, directory, report))
-        work = write_work(directory, encoded)
-    images_sent, texts_sent = sum(one.images_sent for one in encoded), sum(one.texts_sent for one in encoded)
-    return EncodeResult(directory.folder, store, images_sent, texts_sent, directory.n_quarantined, work)
+        return EncodeResult.of(directory, store, encoded)

@@ -115,37 +115,29 @@ def run_grid(
     scales = {scored.key: scored.flat.scales for scored in ladders}
     on_result = _OnResult(take)
     fruitless = 0
-    while True:
-        before = len(on_result.completed)
-        left = {key: needed for key, needed in with_files.items() if key not in on_result.completed}
+    while left := {key: needed for key, needed in with_files.items() if key not in on_result.completed}:
+        if fruitless > _MOST_FRUITLESS:
+            what, found = "the workers that evaluate the trials are lost again and again", f"{fruitless} times in a row"
+            hint = "too little memory is the usual reason; give the same command again: what is finished is kept"
+            raise SemscaleError(what, found=f"{found} without a result", hint=hint)
         trials = [dict(zip(LADDER_KEY, key, strict=True)) | {"scale": scales[key][k]} for key, k in left]
         trainable = tune.with_parameters(StepTrial, ladders=references, with_files=left)
-        try:
-            results = _fit(trainable, trials, workers, folder, on_result)
-            failed = next((result for result in results if result.error), None)
-            if failed is None:
-                return
-            if not isinstance(failed.error, _LOST):
-                raise _failure(failed)
-        except Exception as error:
-            if on_result.error is not None:
-                raise on_result.error from None
-            if not isinstance(error.__cause__, _LOST):
-                raise
+        error = _fit(trainable, trials, workers, folder, on_result)
+        if on_result.error is not None:
+            raise on_result.error
+        if error is not None and not isinstance(error, _LOST):
+            raise error
         gc.collect()  # of the experiment that ended: what it has reserved in the cluster is given back with it
-        fruitless = 0 if len(on_result.completed) > before else fruitless + 1
-        if fruitless > _MOST_FRUITLESS:
-            raise SemscaleError(
-                "the workers that evaluate the trials are lost again and again",
-                found=f"{fruitless} times in a row without a result",
-                hint="too little memory is the usual reason; give the same command again: what is finished is kept",
-            )
+        fruitless = fruitless + 1 if len(on_result.completed) + len(left) == len(with_files) else 0
 
 
-def _fit(trainable: Any, trials: Sequence[Any], workers: int, folder: Path, on_result: _OnResult) -> Any:
+def _fit(
+    trainable: Any, trials: Sequence[Any], workers: int, folder: Path, on_result: _OnResult
+) -> BaseException | None:
+    """Run an experiment and return what ended it early, if anything did."""
     # Tune insists on a folder for its own state; ours is the store, the run directory and MLflow
     with tempfile.TemporaryDirectory(prefix=".tune-", dir=folder) as scratch:
-        return tune.Tuner(
+        tuner = tune.Tuner(
             tune.with_resources(trainable, {"cpu": 1}),
             param_space={"trial": tune.grid_search(list(trials))},
             tune_config=tune.TuneConfig(reuse_actors=True, max_concurrent_trials=workers),
@@ -157,7 +149,14 @@ def _fit(trainable: Any, trials: Sequence[Any], workers: int, folder: Path, on_r
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # nothing to go on from
                 callbacks=[on_result],
             ),
-        ).fit()
+        )
+        try:
+            failed = next((result for result in tuner.fit() if result.error), None)
+        except Exception as error:
+            return error.__cause__ if isinstance(error.__cause__, _LOST) else error
+    if failed is None or isinstance(failed.error, _LOST):
+        return failed and failed.error
+    return _failure(failed)
 
 
 def _failure(result: Any) -> SemscaleError:

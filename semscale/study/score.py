@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -133,13 +134,12 @@ def choose_placement(name: str) -> ScoringPlacement:
     if name in ("cuda", "auto") and free:
         return ScoringPlacement(name, free, {"num_gpus": 1, "num_cpus": _cpus_beside_a_gpu()})
     if name == "cuda":
-        total = int(ray.cluster_resources().get("GPU", 0))
-        raise SemscaleError(
-            "the Ray cluster has no free GPU for scoring" if total else "the Ray cluster has no GPU for scoring",
-            where="scoring: {device: cuda}",
-            found=f"{total} GPUs, all in use" if total else "0 GPUs among its resources",
-            hint="device: auto takes the CPUs where there is none; the results are the same",
-        )
+        total, what, found = int(ray.cluster_resources().get("GPU", 0)), "no GPU", "0 GPUs among its resources"
+        if total:
+            what, found = "no free GPU", f"{total} GPUs, all in use"
+        what, where = f"the Ray cluster has {what} for scoring", "scoring: {device: cuda}"
+        hint = "device: auto takes the CPUs where there is none; the results are the same"
+        raise SemscaleError(what, where=where, found=found, hint=hint)
     # twice as many tasks as CPUs evens out slow ones
     return ScoringPlacement("cpu" if name == "torch:cpu" else None, 2 * int(cluster_cpus()))
 
@@ -151,37 +151,30 @@ def _cpus_beside_a_gpu() -> int:
     return max(1, min(shares, default=1))
 
 
-@dataclass
-class RescoreCounts:
-    """How many images a device scored, and how many of them were near a tie and decided again in float64."""
-
-    scored: int = 0
-    rescored: int = 0
-
-
 def score_arm(
-    encoded: EncodedArm, model: str, aggregations: Sequence[str], placement: ScoringPlacement, counts: RescoreCounts
+    encoded: EncodedArm, model: str, aggregations: Sequence[str], placement: ScoringPlacement, counts: Counter[str]
 ) -> list[ScoredLadder]:
-    """Score all ladders of a dataset under all aggregations with one product; `counts` is added to."""
+    """Score all ladders of a dataset under all aggregations with one product.
+
+    Added to `counts` are the images that a device ``scored``, and ``rescored`` ones: near ties, decided in float64.
+    """
     options = ScoreOptions(confidence=True, ceiling=True, logit_scale=encoded.encoder.identity.logit_scale)
     samples = encoded.arm.dataset.samples.pick(encoded.images.positions)
     files, true_class = samples.files(), samples.class_index
-    images = ray.put(encoded.image_embeddings())
+    images = ray.put(encoded.encoder.image_embeddings(encoded.images.keys))
     pending = []
     for ladder in encoded.arm.ladders:
         flat = ladder.flatten()
-        texts = ray.put(encoded.text_embeddings(flat.texts))
+        texts = ray.put(encoded.encoder.text_embeddings(flat.texts))
         work = _LadderWork(flat.class_index, flat.step_ends, true_class, tuple(aggregations), options)
         pending.append((ladder, flat, texts, _start(images, texts, work, placement)))
     scored = []
     for ladder, flat, texts, tasks in pending:
         parts = _parts(tasks)
-        counts.scored += sum(part.on_device for part in parts)
-        counts.rescored += sum(part.rescored for part in parts)
+        counts.update(scored=sum(part.on_device for part in parts), rescored=sum(part.rescored for part in parts))
         for aggregation in aggregations:
             scores = join_scores([part.scores[aggregation] for part in parts])
-            made = ScoredLadder(model, aggregation, ladder, flat, files, true_class, scores, images, texts)
-            scored.append(made)
+            scored.append(ScoredLadder(model, aggregation, ladder, flat, files, true_class, scores, images, texts))
     return scored
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -19,14 +20,13 @@ from semscale.study.arms import Arm, make_arms, write_ladders
 from semscale.study.backends import open_encoder
 from semscale.study.cluster import connect
 from semscale.study.conclude import Conclusions, conclude_study
-from semscale.study.encode import EncodedModel, encode_model, write_work
+from semscale.study.encode import EncodedModel, EncodeResult, encode_model
 from semscale.study.evaluate import Evaluated, evaluate_trial
 from semscale.study.progress import Reporter
 from semscale.study.results import write_results
 from semscale.study.rundir import RunDirectory, out_of
 from semscale.study.score import (
     LadderKey,
-    RescoreCounts,
     ScoredLadder,
     check_device,
     choose_placement,
@@ -43,28 +43,12 @@ _MOST_ATTEMPTS = 3
 
 
 @dataclass(frozen=True)
-class SweepResult:
-    """The results of a sweep.
+class SweepResult(EncodeResult):
+    """The results of a sweep; counts and work are those of this run."""
 
-    Attributes:
-        folder: the run directory.
-        trials: one row per trial.
-        conclusions: all tables of stage 4, the curves among them.
-        images_sent: images that this run sent to the servers; 0 when all were in the store.
-        texts_sent: texts likewise.
-        quarantined: images that could not be used.
-        ui_command: the line that opens the runs in MLflow.
-        work: a row per endpoint, node and actor that encoded something in this run.
-    """
-
-    folder: Folder
-    trials: pd.DataFrame
-    conclusions: Conclusions
-    images_sent: int
-    texts_sent: int
-    quarantined: int
-    ui_command: str
-    work: pd.DataFrame
+    trials: pd.DataFrame  # a row per trial
+    conclusions: Conclusions  # all tables of stage 4
+    ui_command: str  # the line that opens the runs in MLflow
 
     @property
     def curves(self) -> pd.DataFrame:
@@ -103,12 +87,9 @@ def sweep(
     out = out_of(study, out)
     uri, artifacts = study.tracking.uri, study.tracking.artifacts
     if out.is_remote and uri is None:
-        raise SemscaleError(
-            "MLflow's database cannot lie in an object store",
-            where=str(out),
-            expected="an MLflow server for the runs when the results go there",
-            hint="give --tracking-uri URI, or an --out on this machine",
-        )
+        expected = "an MLflow server for the runs when the results go there"
+        what, hint = "MLflow's database cannot lie in an object store", "give --tracking-uri URI, or a local --out"
+        raise SemscaleError(what, where=str(out), expected=expected, hint=hint)
     store = embedding_store(study.store)
     # everything that can be wrong with the study shows here, before anything is started
     arms = make_arms(study, report) if arms is None else arms
@@ -122,53 +103,35 @@ def sweep(
         choose_placement(study.scoring.device)  # a cluster without the GPUs that are asked for is refused at once
         scored, encoded = _encode_and_score(context, stored)
         trials, conclusions = _try_and_conclude(context, scored, encoded)
-        return SweepResult(
-            folder=directory.folder,
-            trials=trials,
-            conclusions=conclusions,
-            images_sent=sum(model.images_sent for model in encoded),
-            texts_sent=sum(model.texts_sent for model in encoded),
-            quarantined=directory.n_quarantined,
-            ui_command=tracking.ui_command(None if directory.folder.is_remote else directory.path),
-            work=write_work(directory, encoded),
-        )
+        ui_command = tracking.ui_command(None if out.is_remote else directory.path)
+        found = {"trials": trials, "conclusions": conclusions, "ui_command": ui_command}
+        return SweepResult.of(directory, store, encoded, **found)
 
 
 def _encode_and_score(context: StudyContext, stored: bool) -> tuple[list[ScoredLadder], list[EncodedModel]]:
+    """Encode and score model by model, again where stored rows turn out to be damaged; returns all attempts."""
+    study, report, logs = context.study, context.report, context.directory.path / "logs"
     scored: list[ScoredLadder] = []
-    encoded: list[EncodedModel] = []
-    for model in context.study.models:
-        ladders, attempts = _encode_and_score_model(context, model, stored)
-        scored += ladders
-        encoded += attempts
-    return scored, encoded
-
-
-def _encode_and_score_model(
-    context: StudyContext, model: str, stored: bool
-) -> tuple[list[ScoredLadder], list[EncodedModel]]:
-    """Encode and score with one model, again when stored rows turn out to be damaged; returns all attempts."""
-    study, report = context.study, context.report
     attempts: list[EncodedModel] = []
-    failures = 0
-    while True:
-        try:
-            logs = context.directory.path / "logs"
-            with open_encoder(study, model, context.store, report, logs, stored) as encoder:
-                attempts.append(encode_model(context.arms, encoder, context.directory, report))
-            return _score_model(context, model, attempts[-1]), attempts
-        except LostRowsError as error:
-            failures += 1
-            if failures == _MOST_ATTEMPTS:
-                raise
-            report.note(f"{error.n} rows of the store are damaged; they are set aside and encoded again")
+    for model in study.models:
+        for failures in count(1):
+            try:
+                with open_encoder(study, model, context.store, report, logs, stored) as encoder:
+                    attempts.append(encode_model(context.arms, encoder, context.directory, report))
+                scored += _score_model(context, model, attempts[-1])
+                break
+            except LostRowsError as error:
+                if failures == _MOST_ATTEMPTS:
+                    raise
+                report.note(f"{error.n} rows of the store are damaged; they are set aside and encoded again")
+    return scored, attempts
 
 
 def _score_model(context: StudyContext, model: str, encoded: EncodedModel) -> list[ScoredLadder]:
     study = context.study
     scored: list[ScoredLadder] = []
     total = sum(len(arm.arm.ladders) for arm in encoded.arms)
-    placement, counts = choose_placement(study.scoring.device), RescoreCounts()
+    placement, counts = choose_placement(study.scoring.device), Counter[str]()
     with context.report.stage("scoring", total, "ladders") as advance:
         for arm in encoded.arms:
             for ladder in score_arm(arm, model, study.aggregations, placement, counts):
@@ -176,9 +139,8 @@ def _score_model(context: StudyContext, model: str, encoded: EncodedModel) -> li
                 context.directory.write_table(f"predictions/{name}.parquet", ladder.predictions())
                 scored.append(ladder)
                 advance(len(scored) // len(study.aggregations), total)
-    if counts.scored:
-        share = 100 * counts.rescored / counts.scored
-        device = study.scoring.device
+    if counts["scored"]:
+        share, device = 100 * counts["rescored"] / counts["scored"], study.scoring.device
         context.report.note(f"scoring on {device}: {share:.1f} % of the images near a tie, decided in float64")
     return scored
 

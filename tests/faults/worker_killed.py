@@ -7,6 +7,7 @@ import signal
 import sys
 import threading
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from semscale.study import study as sweep
 from semscale.study.arms import make_arms
 from semscale.study.encode import EncodedArm
 from semscale.study.progress import Lines
-from semscale.study.score import RescoreCounts, ScoredLadder, choose_placement, score_arm
+from semscale.study.score import ScoredLadder, choose_placement, score_arm
 
 MODE, FOLDER, URL = sys.argv[1], Path(sys.argv[2]), sys.argv[3]
 
@@ -161,7 +162,7 @@ class RandomRows:
 
     def score(self) -> list[bytes]:
         """Return every bit of the scores of all ladders."""
-        found: list[ScoredLadder] = score_arm(self.arm, "random", ("max",), choose_placement("cpu"), RescoreCounts())
+        found: list[ScoredLadder] = score_arm(self.arm, "random", ("max",), choose_placement("cpu"), Counter())
         return [array.tobytes() for one in found for array in vars(one.scores).values()]
 
 
