@@ -15,24 +15,18 @@ def check_classes(classes: Sequence[str], where: str) -> None:
         SemscaleError: naming the classes concerned and `where` they stand.
     """
     if len(classes) < 2:
-        raise SemscaleError(
-            "a ladder needs at least two classes to tell apart",
-            where=where,
-            found=f"{len(classes)}: {', '.join(map(repr, classes)) or 'none'}",
-            expected="two or more class names",
-        )
+        what = "a ladder needs at least two classes to tell apart"
+        found = f"{len(classes)}: {', '.join(map(repr, classes)) or 'none'}"
+        raise SemscaleError(what, where=where, found=found, expected="two or more class names")
     seen: dict[str, str] = {}
     for name in classes:
         key = text_key(name)
         if not key:
             raise SemscaleError("a class name is empty", where=where, found=repr(name))
         if key in seen:
-            raise SemscaleError(
-                "two classes have the same name",
-                where=where,
-                found=f"{seen[key]!r} and {name!r}",
-                expected="names that differ by more than case, underscores and spaces",
-            )
+            what = "two classes have the same name"
+            expected = "names that differ by more than case, underscores and spaces"
+            raise SemscaleError(what, where=where, found=f"{seen[key]!r} and {name!r}", expected=expected)
         seen[key] = name
 
 
@@ -64,13 +58,10 @@ def check_texts(categories: Mapping[str, Iterable[str]], where: str, *, repeats:
                 raise SemscaleError("a category is empty", where=where, found=f"{text!r} in class {name!r}")
             other = owner.setdefault(key, name)
             if other != name:
-                raise SemscaleError(
-                    "a category stands under two classes, so it cannot tell them apart",
-                    where=where,
-                    found=f"{text!r} under {other!r} and {name!r}",
-                    expected="every category under exactly one class",
-                    hint="rename one of the classes or take the text out of one of them",
-                )
+                what = "a category stands under two classes, so it cannot tell them apart"
+                found, expected = f"{text!r} under {other!r} and {name!r}", "every category under exactly one class"
+                hint = "rename one of the classes or take the text out of one of them"
+                raise SemscaleError(what, where=where, found=found, expected=expected, hint=hint)
         if not repeats:
             _check_repeats(name, texts, where)
 
@@ -80,10 +71,7 @@ def _check_repeats(name: str, texts: Iterable[str], where: str) -> None:
     for text in texts:
         key = text_key(text)
         if key in seen:
-            raise SemscaleError(
-                "a class has the same category twice",
-                where=where,
-                found=f"{text!r} in class {name!r}",
-                expected="texts that differ by more than case, underscores and spaces",
-            )
+            what = "a class has the same category twice"
+            expected = "texts that differ by more than case, underscores and spaces"
+            raise SemscaleError(what, where=where, found=f"{text!r} in class {name!r}", expected=expected)
         seen.add(key)

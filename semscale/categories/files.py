@@ -51,11 +51,9 @@ def parse_ladder_file(content: object, where: str) -> LadderFile:
         if path[:1] == ["steps"] and len(path) > 1 and isinstance(content, dict):
             path[:2] = [f"step {path[1] + 1} of {len(content['steps'])}"]
         key = ".".join(map(str, path))
-        raise SemscaleError(
-            f"the ladder file does not fit its format: {detail['msg']}",
-            where=f"{where}: {key}" if key else where,
-            found=None if detail["type"] == "missing" else repr(detail["input"])[:80],
-        ) from None
+        what = f"the ladder file does not fit its format: {detail['msg']}"
+        found = None if detail["type"] == "missing" else repr(detail["input"])[:80]
+        raise SemscaleError(what, where=f"{where}: {key}" if key else where, found=found) from None
 
 
 def read_json(path: Path) -> object:
@@ -134,12 +132,9 @@ def _check_nested(before: LadderStep, step: LadderStep, at: str) -> None:
     for name, texts in before.categories.items():
         lost = list(Counter(texts) - Counter(step.categories[name]))
         if lost:
-            raise SemscaleError(
-                "the ladder is not nested: a step lacks texts of the step before",
-                where=at,
-                found=f"class {name!r} without {', '.join(map(repr, lost))}",
-                expected="every step to keep all texts and to add some",
-            )
+            what = "the ladder is not nested: a step lacks texts of the step before"
+            found = f"class {name!r} without {', '.join(map(repr, lost))}"
+            raise SemscaleError(what, where=at, found=found, expected="every step to keep all texts and to add some")
     if step.n_categories <= before.n_categories:
         raise SemscaleError("a step adds no category", where=at, expected="every step to add some")
     if step.scale <= before.scale:

@@ -194,12 +194,8 @@ def find_strategy(name: str) -> Strategy:
     if name in _strategies:
         return _strategies[name]
     near = difflib.get_close_matches(name, names, n=3, cutoff=0.4)
-    raise SemscaleError(
-        "unknown strategy",
-        found=repr(name),
-        expected=f"one of {', '.join(names)}",
-        hint=f"did you mean {' or '.join(near)}?" if near else None,
-    )
+    hint = f"did you mean {' or '.join(near)}?" if near else None
+    raise SemscaleError("unknown strategy", found=repr(name), expected=f"one of {', '.join(names)}", hint=hint)
 
 
 def check_options(entry: Strategy, options: Mapping[str, object]) -> None:
@@ -211,13 +207,10 @@ def check_options(entry: Strategy, options: Mapping[str, object]) -> None:
     for name in options:
         if name not in entry.options:
             near = difflib.get_close_matches(name, entry.options, n=1)
-            raise SemscaleError(
-                "the strategy does not take this option",
-                where=f"strategy {entry.name}",
-                found=repr(name),
-                expected=f"one of {', '.join(entry.options)}" if entry.options else "no options",
-                hint=f"did you mean {near[0]}?" if near else None,
-            )
+            what = "the strategy does not take this option"
+            expected = f"one of {', '.join(entry.options)}" if entry.options else "no options"
+            hint = f"did you mean {near[0]}?" if near else None
+            raise SemscaleError(what, where=f"strategy {entry.name}", found=repr(name), expected=expected, hint=hint)
 
 
 def read_option(options: Mapping[str, object], name: str, kind: Any, where: str, default: object = None) -> Any:

@@ -102,12 +102,9 @@ def _given(context: StrategyContext, wordnet: Any, where: str) -> dict[str, Syns
     given = {}
     for name, synset in read_option(context.options, "senses", MAPPING, where, {}).items():
         if text_key(name) not in names:
-            raise SemscaleError(
-                "the option 'senses' names a class that there is not",
-                where=where,
-                found=repr(name),
-                expected=f"one of {', '.join(context.classes[:12])}",
-            )
+            what = "the option 'senses' names a class that there is not"
+            expected = f"one of {', '.join(context.classes[:12])}"
+            raise SemscaleError(what, where=where, found=repr(name), expected=expected)
         own = names[text_key(name)]
         given[own] = _synset(wordnet, synset, where, own)
     return given
@@ -120,12 +117,9 @@ def _synset(wordnet: Any, name: object, where: str, class_name: str | None = Non
         return wordnet.synset(name)
     except (WordNetError, ValueError, AttributeError) as error:
         known = [_shown(sense) for sense in _nouns(wordnet, class_name)] if class_name else []
-        raise SemscaleError(
-            "WordNet has no such synset",
-            where=where if class_name is None else f"{where}, class {class_name}",
-            found=repr(name),
-            expected="; ".join(known) or "a synset name such as crane.n.05",
-        ) from error
+        where = where if class_name is None else f"{where}, class {class_name}"
+        expected = "; ".join(known) or "a synset name such as crane.n.05"
+        raise SemscaleError("WordNet has no such synset", where=where, found=repr(name), expected=expected) from error
 
 
 def _ambiguous(classes: Mapping[str, list[Synset]], context: StrategyContext, where: str) -> SemscaleError:

@@ -68,22 +68,17 @@ def open_wordnet() -> Any:
     if place is None and _download("wordnet"):
         place = _corpus(["wordnet"])
     if place is None:
-        raise SemscaleError(
-            "WordNet is not on this machine and could not be downloaded",
-            expected=f"NLTK's corpus `wordnet`, or the files of WordNet 3.0 in {SYSTEM_WORDNET}",
-            hint=HOW_TO_GET,
-        )
+        what = "WordNet is not on this machine and could not be downloaded"
+        expected = f"NLTK's corpus `wordnet`, or the files of WordNet 3.0 in {SYSTEM_WORDNET}"
+        raise SemscaleError(what, expected=expected, hint=HOW_TO_GET)
     return _reader(place, _corpus(_LANGUAGES))
 
 
 def open_languages() -> Any:
     """Return NLTK's reader of WordNet together with the lemma names of other languages."""
     if _corpus(_LANGUAGES) is None and not (_download(_LANGUAGES[0]) and _corpus(_LANGUAGES)):
-        raise SemscaleError(
-            "the Open Multilingual WordNet is not on this machine and could not be downloaded",
-            expected=f"NLTK's corpus {' or '.join(_LANGUAGES)}",
-            hint=_HOW_TO_GET_LANGUAGES,
-        )
+        what = "the Open Multilingual WordNet is not on this machine and could not be downloaded"
+        raise SemscaleError(what, expected=f"NLTK's corpus {' or '.join(_LANGUAGES)}", hint=_HOW_TO_GET_LANGUAGES)
     return open_wordnet()
 
 
@@ -137,12 +132,9 @@ def _copy_system_files(folder: Path) -> Path:
         finally:
             shutil.rmtree(partial, ignore_errors=True)
     except OSError as error:
-        raise SemscaleError(
-            "the system's WordNet cannot be copied to where NLTK reads it",
-            where=str(target),
-            found=error.strerror or str(error),
-            hint="set XDG_CACHE_HOME to a writable folder",
-        ) from error
+        what = "the system's WordNet cannot be copied to where NLTK reads it"
+        hint = "set XDG_CACHE_HOME to a writable folder"
+        raise SemscaleError(what, where=str(target), found=error.strerror or str(error), hint=hint) from error
     return folder
 
 

@@ -69,13 +69,9 @@ def check_digest(path: Path) -> None:
     except (OSError, ValueError, IndexError) as error:
         raise SemscaleError("the checksum cannot be read", where=str(beside), found=type(error).__name__) from error
     if found != expected:
-        raise SemscaleError(
-            "the weights file is not the one that its checksum belongs to",
-            where=str(path),
-            found=found,
-            expected=f"{expected[:80]}, from {beside.name}",
-            hint="get the file again; it was damaged, or exchanged",
-        )
+        what = "the weights file is not the one that its checksum belongs to"
+        expected, hint = f"{expected[:80]}, from {beside.name}", "get the file again; it was damaged, or exchanged"
+        raise SemscaleError(what, where=str(path), found=found, expected=expected, hint=hint)
 
 
 def check_same_shapes(path: Path, model: torch.nn.Module) -> None:

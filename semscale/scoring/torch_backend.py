@@ -31,11 +31,8 @@ from semscale.scoring.tiles import ORACLE
 try:
     import torch
 except ImportError as error:
-    raise SemscaleError(
-        "scoring on a device needs torch",
-        found=str(error),
-        hint="pip install 'semscale[server]', or score without it",
-    ) from error
+    hint = "pip install 'semscale[server]', or score without it"
+    raise SemscaleError("scoring on a device needs torch", found=str(error), hint=hint) from error
 
 Index = slice | torch.Tensor
 
@@ -115,11 +112,9 @@ def score_on_device(
     blocks = 1 if device == "cpu" else max(1, min(_MOST_BLOCKS, _MOST_BYTES // (scorer.row_bytes * options.block)))
     n, n_steps, rows = stop - start, len(plan.steps), blocks * options.block
     if n and not scorer.multiplies_in_full_float32(min(n, rows)):
-        raise SemscaleError(
-            "the scoring device does not multiply in full float32, so its scores would be of no use",
-            found=f"device {device}",
-            hint="look for TF32 in this machine's environment variables, or score on the device cpu",
-        )
+        what = "the scoring device does not multiply in full float32, so its scores would be of no use"
+        hint = "look for TF32 in this machine's environment variables, or score on the device cpu"
+        raise SemscaleError(what, found=f"device {device}", hint=hint)
     answers = {name: Answers.empty(n, n_steps, options.confidence) for name in rules}
     oracle = np.empty((n, n_steps if options.ceiling else 0), dtype=np.bool_)
     rescored = 0
@@ -130,11 +125,9 @@ def score_on_device(
         try:
             rescored += scorer.score(*inputs.block(first, last), outs, oracle[part])
         except torch.OutOfMemoryError as error:
-            raise SemscaleError(
-                "the scoring device has too little memory",
-                found=str(error).partition("\n")[0],
-                hint=f"{rows * scorer.row_bytes >> 20} MiB for images at work are needed; or score on the CPU",
-            ) from error
+            what = "the scoring device has too little memory"
+            hint = f"{rows * scorer.row_bytes >> 20} MiB for images at work are needed; or score on the CPU"
+            raise SemscaleError(what, found=str(error).partition("\n")[0], hint=hint) from error
     return DeviceScores(ladder_scores(inputs.images[start:stop], answers, oracle, decider), rescored)
 
 

@@ -31,12 +31,8 @@ def descriptors(context: StrategyContext) -> Mapping[str, list[Category]]:
     made: dict[str, list[Category]] = {}
     for name in context.classes:
         if text_key(name) not in texts:
-            raise SemscaleError(
-                "the descriptors file lacks a class",
-                where=str(path),
-                found=", ".join(list(texts)[:8]) or "no class",
-                expected=name,
-            )
+            found = ", ".join(list(texts)[:8]) or "no class"
+            raise SemscaleError("the descriptors file lacks a class", where=str(path), found=found, expected=name)
         own = [Category(_joined(name, text), f"{path.name}: {text}") for text in texts[text_key(name)]]
         made[name] = [Category(name, "{c}"), *own]
     return made
@@ -47,12 +43,9 @@ def _read_descriptors(path: Path) -> dict[str, list[str]]:
         content = TypeAdapter(dict[str, list[_Text]]).validate_python(read_json(path))
     except ValidationError as error:
         detail = error.errors()[0]
-        raise SemscaleError(
-            f"the descriptors file does not fit its format: {detail['msg']}",
-            where=": ".join([str(path), *map(str, detail["loc"])]),
-            found=repr(detail["input"])[:80],
-            expected='{"class": ["text", ...], ...}',
-        ) from None
+        what = f"the descriptors file does not fit its format: {detail['msg']}"
+        where, expected = ": ".join([str(path), *map(str, detail["loc"])]), '{"class": ["text", ...], ...}'
+        raise SemscaleError(what, where=where, found=repr(detail["input"])[:80], expected=expected) from None
     return {text_key(name): texts for name, texts in content.items()}
 
 
@@ -75,12 +68,9 @@ def file(context: StrategyContext) -> Mapping[str, list[Category | None]]:
     ours = {text_key(name): name for name in context.classes}
     if set(theirs) != set(ours):
         odd = sorted(set(theirs) ^ set(ours))
-        raise SemscaleError(
-            "the classes of the ladder file are not those of the dataset",
-            where=str(path),
-            found=", ".join(repr(theirs.get(key) or ours[key]) for key in odd[:8]),
-            expected="the same classes in both",
-        )
+        what = "the classes of the ladder file are not those of the dataset"
+        found = ", ".join(repr(theirs.get(key) or ours[key]) for key in odd[:8])
+        raise SemscaleError(what, where=str(path), found=found, expected="the same classes in both")
     return {ours[key]: _places(ladder, name, path.name) for key, name in theirs.items()}
 
 

@@ -25,12 +25,8 @@ def check_template(template: str, where: str) -> None:
             found = f"{{{field}{f'!{conversion}' if conversion else ''}{f':{spec}' if spec else ''}}} in {template!r}"
             raise SemscaleError("unknown field in a template", where=where, found=found, expected=known)
     if not {"c", "C", "cs"} & {field for _, field, _, _ in parts}:
-        raise SemscaleError(
-            "a template does not name the class, so it would be the same text for all of them",
-            where=where,
-            found=repr(template),
-            expected="{c}, {C} or {cs} in it",
-        )
+        what = "a template does not name the class, so it would be the same text for all of them"
+        raise SemscaleError(what, where=where, found=repr(template), expected="{c}, {C} or {cs} in it")
 
 
 def fill_templates(class_name: str, domain: str, templates: Sequence[str], where: str) -> Iterator[Category]:
@@ -47,12 +43,8 @@ def fill_templates(class_name: str, domain: str, templates: Sequence[str], where
     for template in templates:
         check_template(template, where)
         if "{domain}" in template and not domain.strip():
-            raise SemscaleError(
-                "a template needs the word for what all classes are",
-                where=where,
-                found=f"domain {domain!r} for {template!r}",
-                hint="give the dataset a domain",
-            )
+            what, found = "a template needs the word for what all classes are", f"domain {domain!r} for {template!r}"
+            raise SemscaleError(what, where=where, found=found, hint="give the dataset a domain")
         values = {"c": class_name, "C": class_name[:1].upper() + class_name[1:], "domain": domain.strip()}
         if "{cs}" in template:
             values["cs"] = plural(class_name)
