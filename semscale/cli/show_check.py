@@ -99,16 +99,17 @@ def _picture_facts(found: Examination) -> Iterator[tuple[str, list[str]]]:
     long = f"over {LONG_RATIO} times as long as wide: a model sees the middle"
     lines += _counted(sizes["small"], "image", f"with a side under {SMALL_SIDE} pixels")
     yield "sizes", lines + _counted(sizes["long"], "image", long)
-    for name, counts in (("formats", found.formats), ("modes", found.modes)):
-        ordered = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
+    for name, counts in (("formats", "format"), ("modes", "mode")):
+        ordered = sorted(found.counts[counts].items(), key=lambda pair: (-pair[1], pair[0]))
         yield name, [", ".join(f"{key} {n:,}" for key, n in ordered)]
+    several, turned, transparent = (found.counts[name][True] for name in ("several", "turned", "transparent"))
     exif = "with an EXIF tag that asks for turning: taken as stored, like clip-server, unless --orientation exif"
     yield (
         "besides",
         [
-            *_counted(found.several, "file", "with several pictures (animation, pages): the first is taken"),
-            *_counted(found.turned, "image", exif),
-            *_counted(found.transparent, "image", "with transparency: the colours beneath are shown"),
+            *_counted(several, "file", "with several pictures (animation, pages): the first is taken"),
+            *_counted(turned, "image", exif),
+            *_counted(transparent, "image", "with transparency: the colours beneath are shown"),
         ],
     )
 

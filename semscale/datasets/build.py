@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import re
 from array import array
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 
 from semscale.datasets.base import Dataset, Notes, Options, Source, as_text
 from semscale.datasets.class_from_path import OTHER_SPLIT, folder_labels, rule_labels
 from semscale.datasets.class_names import name_classes, read_class_map
-from semscale.datasets.samples import ArrowSpillBuffer, Int32, SampleTable, file_names, repeated_rows, stratified_subset
+from semscale.datasets.samples import Int32, SampleTable, file_names, listing_table, stratified_subset
 from semscale.errors import SemscaleError
 
 # what a class is when nobody says so; the domain templates then read "Object tulip"
@@ -25,11 +26,13 @@ def build(source: Source, options: Options, where: str) -> Dataset:
     order = order or (list(source.classes) if source.classes else None)
     notes = source.notes
     labels: dict[str, int] = {}  # numbered in the order in which they came
-    table, code, rejected = _list(source, labels)
-    keep = np.ones(len(code), dtype=np.bool_)
-    repeated = repeated_rows(table)
-    keep[repeated] = False  # the first row of a name stays
-    _note_repeated(repeated, table, code, list(labels), notes)
+    code, rejected = array("i"), dict[str, str]()
+    table = listing_table(_usable(source, labels, code, rejected))
+    codes = np.array(code, dtype=np.int32)
+    repeated = table.column("file").to_pandas().duplicated().to_numpy()
+    if repeated.any():
+        _note_repeated(table, codes, list(labels), notes)
+    keep = ~repeated  # the first row of a name stays
     if options.class_from is not None or source.by_path:
         if options.class_from is not None:
             label_of = rule_labels(options.class_from, options.split)
@@ -38,13 +41,13 @@ def build(source: Source, options: Options, where: str) -> Dataset:
         for row, path in enumerate(file_names(table)):
             label = label_of(path) if keep[row] else OTHER_SPLIT
             keep[row] = label != OTHER_SPLIT
-            code[row] = -1 if label in (None, OTHER_SPLIT) else labels.setdefault(str(label), len(labels))
-    for row in np.flatnonzero(keep & (code == -1)).tolist():
+            codes[row] = -1 if label in (None, OTHER_SPLIT) else labels.setdefault(str(label), len(labels))
+    for row in np.flatnonzero(keep & (codes == -1)).tolist():
         notes.add("images without a class are left out", table.column("file")[row].as_py())
-    if not (keep & (code != -1)).any():
+    if not (keep & (codes != -1)).any():
         raise _no_images(table, options, source, where, rejected)
     classes, of_label = name_classes(list(labels), notes, known=source.labels, order=order, given=given)
-    index = np.where(code >= 0, of_label[code], -1).astype(np.int32)
+    index = np.where(codes >= 0, of_label[codes], -1).astype(np.int32)
     rows = np.flatnonzero(keep & (index >= 0))
     index = index[rows]
     counts = np.bincount(index, minlength=len(classes))
@@ -74,33 +77,29 @@ def slug(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9.-]+", "-", name).strip("-") or "dataset"
 
 
-def _list(source: Source, labels: dict[str, int]) -> tuple[pa.Table, Int32, dict[str, str]]:
-    """Return the usable rows of a listing, their labels' numbers (-1 for none), and what cannot be used."""
-    spool, codes, rejected = ArrowSpillBuffer(), array("i"), dict[str, str]()
+def _usable(
+    source: Source, labels: dict[str, int], codes: array[int], rejected: dict[str, str]
+) -> Iterator[tuple[str, str]]:
+    """Yield file and place of what can be used; fill their labels' numbers (-1 for none), and what cannot be used."""
     for entry in source.entries:
         file = as_text(entry.file)
         if entry.reason is not None or file != entry.file:
             rejected[file] = entry.reason or "its name is not in UTF-8"
             continue
-        spool.add(file, entry.place)
         codes.append(-1 if entry.label is None else labels.setdefault(entry.label, len(labels)))
-    return spool.table(), np.array(codes, dtype=np.int32), rejected
+        yield file, entry.place
 
 
-def _note_repeated(repeated: list[int], table: pa.Table, codes: Int32, labels: list[str], notes: Notes) -> None:
-    """Name the files that are listed more than once, in one pass however many they are."""
-    owners: dict[str, set[int]] = {table.column("file")[row].as_py(): set() for row in repeated}
-    if not owners:
-        return
-    for name, code in zip(file_names(table), codes.tolist(), strict=True):
-        if name in owners:
-            owners[name].add(code)
-    for name, found in owners.items():
+def _note_repeated(table: pa.Table, codes: Int32, labels: list[str], notes: Notes) -> None:
+    """Name the files that are listed more than once."""
+    files = table.column("file").to_pandas()
+    repeated = files.duplicated(keep=False)
+    for name, found in pd.Series(codes)[repeated].groupby(files[repeated], sort=False).unique().items():
         if len(found) > 1:
             said = " and ".join(repr(labels[code]) if code >= 0 else "no class" for code in sorted(found))
             notes.add("images are listed under different classes, of which the first counts", f"{name} ({said})")
         else:
-            notes.add("images are listed more than once", name)
+            notes.add("images are listed more than once", str(name))
 
 
 def _no_images(

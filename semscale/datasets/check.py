@@ -6,7 +6,7 @@ import hashlib
 import math
 import os
 import sys
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -84,7 +84,11 @@ def same_picture(samples: SampleTable, group: list[int]) -> str:
 
 
 class ImageInfo(NamedTuple):
-    """Result of reading one image; the attributes are those of `Examination`, and all but two of a bad one are void."""
+    """Result of reading one image: SHA-256 of the file if it can be read, and why the image cannot be used.
+
+    A file with `several` pictures (animations, pages) gives its first. A picture to be `turned`, by its EXIF tag, is
+    taken as it is stored, and models are shown the colours beneath what is `transparent`.
+    """
 
     key: bytes | None
     reason: str | None
@@ -104,21 +108,14 @@ class Examination:
         keys: V32[n], SHA-256 of each file; zeros where it could not be read.
         sizes: int32[n, 2], width and height in pixels; zeros where the image cannot be used.
         reasons: sample position -> why the image cannot be used.
-        modes: Pillow's mode, as the file stores it -> number of usable images.
-        several: usable files with more than one picture (animations, pages), of which the first is taken.
-        turned: usable images whose EXIF tag asks for turning, which are taken as they are stored.
-        transparent: usable images with pixels that are not opaque; models are shown the colours beneath.
+        counts: attribute of `ImageInfo`, and its value -> number of usable images.
     """
 
     dataset: Dataset
     keys: NDArray[np.void]
     sizes: Int32
     reasons: dict[int, str] = field(default_factory=dict)
-    modes: Counter[str] = field(default_factory=Counter)
-    formats: Counter[str] = field(default_factory=Counter)
-    several: int = 0
-    turned: int = 0
-    transparent: int = 0
+    counts: dict[str, Counter[Any]] = field(default_factory=lambda: defaultdict(Counter))
 
     def record(self, position: int, info: ImageInfo) -> None:
         """Add what reading one image gave."""
@@ -128,11 +125,8 @@ class Examination:
             self.reasons[position] = sys.intern(info.reason)  # a million bad images have few different reasons
             return
         self.sizes[position] = info.size
-        self.modes[info.mode] += 1
-        self.formats[info.format] += 1
-        self.several += info.several
-        self.turned += info.turned
-        self.transparent += info.transparent
+        for name in ("mode", "format", "several", "turned", "transparent"):
+            self.counts[name][getattr(info, name)] += 1
 
     @cached_property
     def positions(self) -> Int64:
@@ -195,7 +189,8 @@ class Examination:
 
     def to_json(self, max_bad_fraction: float) -> dict[str, Any]:
         """Return everything, as plain lists and dictionaries."""
-        samples, (usable, bad), first = self.dataset.samples, self.class_counts(), self.first_samples()
+        samples, first, same = self.dataset.samples, self.first_samples(), self.duplicates
+        rows = zip(self.dataset.classes, *(counts.tolist() for counts in self.class_counts()), strict=True)
 
         def named(groups: list[list[int]]) -> list[list[dict[str, str]]]:
             return [[{"file": samples[i].file, "class": samples[i].true_class} for i in group] for group in groups]
@@ -207,26 +202,17 @@ class Examination:
             "usable": len(self.positions),
             "notes": list(self.dataset.notes),
             "classes": [
-                {
-                    "class": name,
-                    "images": int(usable[i]),
-                    "quarantined": int(bad[i]),
-                    "sample": first[i].file if i in first else None,
-                }
-                for i, name in enumerate(self.dataset.classes)
+                {"class": name, "images": usable, "quarantined": bad, "sample": first[i].file if i in first else None}
+                for i, (name, usable, bad) in enumerate(rows)
             ],
             "sizes": self.size_facts(),
-            "formats": dict(self.formats.most_common()),
-            "modes": dict(self.modes.most_common()),
-            "several_pictures": self.several,
-            "turned_by_exif": self.turned,
-            "transparent": self.transparent,
-            "duplicates": {
-                "copies": self.duplicates.copies,
-                "pictures": self.duplicates.pictures,
-                "alike": named(self.duplicates.alike),
-                "conflicts": named(self.duplicates.conflicts),
-            },
+            "formats": dict(self.counts["format"].most_common()),
+            "modes": dict(self.counts["mode"].most_common()),
+            "several_pictures": self.counts["several"][True],
+            "turned_by_exif": self.counts["turned"][True],
+            "transparent": self.counts["transparent"][True],
+            "duplicates": {"copies": same.copies, "pictures": same.pictures}
+            | {"alike": named(same.alike), "conflicts": named(same.conflicts)},
             "quarantine": [{"file": file, "reason": reason} for file, reason in self.quarantine.items()],
             "max_bad_fraction": max_bad_fraction,
             "passes": self.passes(max_bad_fraction),

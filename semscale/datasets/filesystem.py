@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import re
 from functools import lru_cache
@@ -64,6 +65,36 @@ def is_local(path: str) -> bool:
 def location(path: str) -> str:
     """Return a path that means the same in every process of this machine; URLs stay."""
     return os.path.abspath(open_filesystem(path)[1]) if is_local(path) else path
+
+
+def find_files(path: str, endings: tuple[str, ...]) -> list[str]:
+    """Return the files that a path stands for, sorted: itself, all below a folder, or a glob's; no hidden ones."""
+    fs, inner = open_filesystem(path)
+    local, plain = is_local(path), path.partition("?")[0]
+    is_glob = glob.has_magic(path if local else plain)
+    try:
+        # to a web server everything is a file
+        if (
+            os.path.isfile(inner)
+            if local
+            else plain.endswith(endings) and not is_glob and fs.info(inner)["type"] == "file"
+        ):
+            return [location(path)]
+        found = fs.glob(inner) if is_glob else fs.find(inner)
+    except Exception as error:  # the packages behind fsspec raise nearly anything
+        if is_missing(error):
+            return []
+        what = "the files of the dataset cannot be listed"
+        raise SemscaleError(what, where=shown(path), found=plain_reason(error)) from error
+    above = re.split(r"[*?\[]", inner, maxsplit=1)[0]
+    files = [name for name in found if name.partition("?")[0].endswith(endings)]
+    files = [name for name in files if "/." not in f"/{name.removeprefix(above).lstrip('/')}"]
+    return sorted(files if local else map(fs.unstrip_protocol, files))
+
+
+def shared_folder(paths: list[str]) -> str:
+    """Return the folder above all paths, with its slash."""
+    return os.path.commonprefix(paths).rpartition("/")[0] + "/"  # noqa: RUF071
 
 
 def stem(path: str) -> str:

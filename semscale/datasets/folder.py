@@ -60,28 +60,25 @@ def open_source(path: str, options: Options) -> Source:
 
 def _list_local(root: str, notes: Notes) -> Iterator[Entry]:
     """List folder by folder, each in sorted order; links to folders are followed, but not in circles."""
-    seen, stack = {os.path.realpath(root)}, [""]
-    while stack:
-        folder = stack.pop()
-        try:
-            with os.scandir(os.path.join(root, folder)) as scanned:
-                visible = [entry for entry in scanned if not entry.name.startswith(".")]
-        except OSError as error:
-            notes.add("folders cannot be read", f"{folder} ({error.strerror})")
-            continue
-        below = []
-        for entry in sorted(visible, key=lambda entry: entry.name):
-            path = f"{folder}/{entry.name}" if folder else entry.name
-            if entry.is_dir():
-                real = os.path.realpath(entry.path) if entry.is_symlink() else ""
-                if real in seen:
-                    notes.add("links lead back into the dataset", path)
-                    continue
+    seen = {os.path.realpath(root)}
+
+    def unreadable(error: OSError) -> None:
+        notes.add("folders cannot be read", f"{os.path.relpath(error.filename, root)} ({error.strerror})")
+
+    for folder, below, names in os.walk(root, onerror=unreadable, followlinks=True):
+        prefix = f"{folder[len(root) :]}/".lstrip("/")
+        kept = []
+        for name in sorted(each for each in below if not each.startswith(".")):
+            real = os.path.realpath(f"{folder}/{name}") if os.path.islink(f"{folder}/{name}") else None
+            if real in seen:
+                notes.add("links lead back into the dataset", prefix + name)
+            else:
+                kept.append(name)
                 seen |= {real} if real else set()
-                below.append(path)
-            elif (entry.is_file() or entry.is_symlink()) and takes(path, notes):
-                yield Entry(path)
-        stack += reversed(below)
+        below[:] = kept
+        for name in sorted(names):
+            if not name.startswith(".") and takes(prefix + name, notes):
+                yield Entry(prefix + name)
 
 
 def _list_remote(fs: Any, root: str, path: str, notes: Notes) -> Iterator[Entry]:

@@ -1,21 +1,16 @@
-"""Table of a dataset's images: a sequence of samples whose names are in memory-mapped columns, not in objects."""
+"""Table of a dataset's images: a sequence of samples whose names are in Arrow columns, not in objects."""
 
 from __future__ import annotations
 
 import hashlib
-import tempfile
-from array import array
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from itertools import islice
 from typing import overload
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-
-from semscale.errors import cannot_write
 
 Int32 = NDArray[np.int32]
 Int64 = NDArray[np.int64]
@@ -40,63 +35,19 @@ class Sample:
             object.__setattr__(self, "place", self.file)
 
 
-@contextmanager
-def _writing() -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        hint = "free some space, or set TMPDIR to a larger place"
-        raise cannot_write("the listing of a dataset", Path(tempfile.gettempdir()), error, hint=hint) from error
-
-
-class ArrowSpillBuffer:
-    """Buffer of a listing's rows, which spills to a mapped Arrow file that vanishes with the process."""
-
-    @_writing()
-    def __init__(self) -> None:
-        self._rows: list[tuple[str, str]] = []
-        self._file = tempfile.NamedTemporaryFile(prefix="semscale-listing-", suffix=".arrow")  # noqa: SIM115
-        self._writer = pa.ipc.new_file(self._file.name, _SCHEMA)
-
-    def add(self, file: str, place: str = "") -> None:
-        """Append a row; an empty place is the file itself."""
-        self._rows.append((file, place))
-        if len(self._rows) == _BATCH:
-            self._spill()
-
-    def table(self) -> pa.Table:
-        """Return all rows as a table with the columns ``file`` and ``place``; nothing can be added afterwards."""
-        self._spill()
-        self._writer.close()
-        with self._file:  # the mapping keeps its content alive, and nothing else should
-            return pa.ipc.open_file(pa.memory_map(self._file.name)).read_all()
-
-    @_writing()
-    def _spill(self) -> None:
-        if self._rows:
-            arrays = [pa.array(column, pa.string()) for column in zip(*self._rows, strict=True)]
-            self._writer.write_batch(pa.record_batch(arrays, schema=_SCHEMA))
-            self._rows.clear()
+def listing_table(rows: Iterable[tuple[str, str]]) -> pa.Table:
+    """Return (file, place) of a listing as a table of two columns; an empty place is the file itself."""
+    remaining, batches = iter(rows), []
+    while part := list(islice(remaining, _BATCH)):
+        arrays = [pa.array(column, pa.string()) for column in zip(*part, strict=True)]
+        batches.append(pa.record_batch(arrays, schema=_SCHEMA))
+    return pa.Table.from_batches(batches, _SCHEMA)
 
 
 def file_names(table: pa.Table) -> Iterator[str]:
     """Give the file names of a listing, a batch at a time in memory."""
     for chunk in table.column("file").chunks:
         yield from chunk.to_pylist()
-
-
-def repeated_rows(table: pa.Table) -> list[int]:
-    """Return the rows of a listing whose file name occurs in an earlier row already."""
-    hashes = np.fromiter(map(hash, file_names(table)), np.int64, len(table))
-    values, counts = np.unique(hashes, return_counts=True)
-    seen: set[str] = set()
-    repeated = []
-    for row in np.flatnonzero(np.isin(hashes, values[counts > 1])).tolist():
-        file = table.column("file")[row].as_py()
-        if file in seen:
-            repeated.append(row)
-        seen.add(file)
-    return repeated
 
 
 class SampleTable(Sequence[Sample]):
@@ -124,11 +75,9 @@ class SampleTable(Sequence[Sample]):
         (1, 'dog', ['1.png'])
         """
         position = {name: index for index, name in enumerate(classes)}
-        spool, indices = ArrowSpillBuffer(), array("i")
-        for sample in samples:
-            spool.add(sample.file, "" if sample.place == sample.file else sample.place)
-            indices.append(position[sample.true_class])
-        return cls(classes, spool.table(), np.array(indices, dtype=np.int32))
+        chosen = list(samples)
+        table = listing_table((each.file, "" if each.place == each.file else each.place) for each in chosen)
+        return cls(classes, table, np.array([position[each.true_class] for each in chosen], dtype=np.int32))
 
     def __len__(self) -> int:
         return len(self.class_index)

@@ -117,7 +117,7 @@ def test_keys_are_those_of_the_store_and_progress_ends_at_the_end(odd: Path, thr
 
 def test_pictures_turned_by_option_are_no_longer_to_be_turned(odd: Path) -> None:
     found = examine(load_dataset(f"folder:{odd}", orientation="exif"))
-    assert (found.turned, found.sizes[1].tolist()) == (0, [40, 48])
+    assert (found.counts["turned"][True], found.sizes[1].tolist()) == (0, [40, 48])
 
 
 def test_nothing_usable_is_said_and_does_not_pass(tmp_path: Path) -> None:

@@ -1,18 +1,15 @@
-"""Tables of samples, which spill to a mapped file, and subsets of them: stratified, nested, seeded."""
+"""Tables of samples, and subsets of them: stratified, nested, seeded."""
 
 from __future__ import annotations
 
-import tempfile
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from semscale.datasets.samples import ArrowSpillBuffer, Sample, SampleTable, repeated_rows, stratified_subset
-from semscale.errors import SemscaleError
+from semscale.datasets.samples import Sample, SampleTable, listing_table, stratified_subset
 
 SIZES = {"a": 60, "b": 30, "c": 9, "d": 1}
 
@@ -25,41 +22,15 @@ def counts(samples: SampleTable) -> dict[str, int]:
     return dict(Counter(sample.true_class for sample in samples))
 
 
-@pytest.mark.parametrize("n", [0, 3, 65_536, 70_000])
+@pytest.mark.parametrize("n", [0, 3, 70_000])
 def test_rows_come_back_as_they_went_in(n: int) -> None:
-    spool = ArrowSpillBuffer()
-    for i in range(n):
-        spool.add(f"{i}.png", f"0:{i}" if i % 2 else "")
-    samples = SampleTable(["x"], spool.table(), np.zeros(n, np.int32))
+    table = listing_table((f"{i}.png", f"0:{i}" if i % 2 else "") for i in range(n))
+    samples = SampleTable(["x"], table, np.zeros(n, np.int32))
     assert len(samples) == n
     for i in {0, 1, n // 2, n - 2, n - 1} & set(range(n)):
         assert samples[i] == Sample(f"{i}.png", "x", f"0:{i}" if i % 2 else f"{i}.png")
         assert samples.places(i, i + 1) == [samples[i].place]
     assert sum(1 for _ in samples) == n
-
-
-def test_a_long_listing_leaves_no_file_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    spool = ArrowSpillBuffer()
-    for i in range(70_000):
-        spool.add(str(i))
-    assert len(list(tmp_path.iterdir())) == 1
-    table = spool.table()
-    assert list(tmp_path.iterdir()) == []
-    assert table.column("file")[69_999].as_py() == "69999"
-
-
-def test_a_listing_that_cannot_be_written_is_a_user_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
-    with pytest.raises(SemscaleError, match="listing of a dataset cannot be written"):
-        ArrowSpillBuffer()
-
-
-def test_repeated_names_are_found_in_later_rows() -> None:
-    spool = ArrowSpillBuffer()
-    for name in ("a", "b", "a", "c", "b", "a"):
-        spool.add(name)
-    assert repeated_rows(spool.table()) == [2, 4, 5]
 
 
 def test_picks_of_picks_and_slices() -> None:

@@ -1,10 +1,16 @@
-"""Opening of archives, whatever their kind, and the names of their members; nothing is ever extracted."""
+"""Access to archives of any kind: opening, names of members, byte ranges; nothing is ever extracted."""
 
 from __future__ import annotations
 
+import gzip
+import os
 import re
+import weakref
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
+from threading import Lock
 from typing import BinaryIO, cast
 
 from semscale.datasets.base import Notes, takes
@@ -18,6 +24,8 @@ SPECIAL = "neither a file nor a folder in the archive"
 _KINDS = {b"PK": "zip", b"\x1f\x8b": "gzip", b"BZ": "bzip2", b"\xfd7": "xz", b"\x28\xb5": "zstd", b"7z": "7z"}
 _UNUSUAL = re.compile(r"[\\\x00\udc80-\udcff]|(^|/)\.{0,2}(/|$)")
 _HIDDEN = re.compile(r"(^|/)(\.|__MACOSX/)")
+
+_POSITIONS = 4  # per archive: a worker reads its next chunk while it still reads the last
 
 
 def open_file(path: str) -> BinaryIO:
@@ -84,3 +92,60 @@ def is_hidden(name: str) -> bool:
 def picks(name: str, notes: Notes) -> bool:
     """Tell whether a member is an image; what is neither that nor hidden is noted."""
     return bool(name) and not is_hidden(name) and takes(name, notes)
+
+
+def read_range(path: str, offset: int, size: int, least: int | None = None) -> bytes:
+    """Return `size` bytes from an offset on; fewer, down to `least`, where the file ends. Raises OSError."""
+    if "://" not in path:
+        # opened each time: a file kept open would go on reading an archive that was replaced meanwhile
+        with open(path, "rb") as file:
+            file.seek(offset)
+            content = file.read(size)
+    else:
+        fs, inner = open_filesystem(path)
+        with _os_errors():
+            content = fs.cat_file(inner, start=offset, end=offset + size)
+        if len(content) > size:
+            raise OSError("the server does not give parts of a file")
+    if len(content) < (size if least is None else least):
+        raise OSError("the archive ends within the image")
+    return content
+
+
+def read_gzip_range(path: str, offset: int, size: int) -> bytes:
+    """Return `size` bytes from an offset of a gzip file's uncompressed stream. Raises OSError.
+
+    Each process goes through the stream once, as far as its reads are in order: it keeps a few positions.
+    """
+    status = os.stat(path) if "://" not in path else None
+    lock, streams = _streams(path, (status.st_mtime_ns, status.st_size) if status else None)
+    with lock, _os_errors():
+        stream = max((each for each in streams if each.tell() <= offset), key=gzip.GzipFile.tell, default=None)
+        if stream is not None:
+            streams.remove(stream)
+        else:
+            file = open_file(path)
+            stream = gzip.GzipFile(fileobj=file)
+            weakref.finalize(stream, file.close)
+        stream.seek(offset)
+        content = stream.read(size)
+        streams[:] = [*streams, stream][-_POSITIONS:]
+    if len(content) < size:
+        raise OSError("the archive ends within the image")
+    return content
+
+
+@lru_cache(maxsize=8)
+def _streams(path: str, version: tuple[int, int] | None) -> tuple[Lock, list[gzip.GzipFile]]:
+    return Lock(), []
+
+
+@contextmanager
+def _os_errors() -> Iterator[None]:
+    """Turn what the packages behind fsspec and gzip raise into an OSError without URLs."""
+    try:
+        yield
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise OSError(f"the archive is damaged: {error}") from error
+    except Exception as error:
+        raise OSError(plain_reason(error)) from None

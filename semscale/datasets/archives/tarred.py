@@ -11,8 +11,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-from semscale.datasets.archives.byte_ranges import read_gzip_range, read_range
-from semscale.datasets.archives.members import LINK, SPECIAL, archive_kind, damaged, member_name, open_archive, picks
+from semscale.datasets.archives.members import (
+    LINK,
+    SPECIAL,
+    archive_kind,
+    damaged,
+    member_name,
+    open_archive,
+    picks,
+    read_gzip_range,
+    read_range,
+)
 from semscale.datasets.base import Entry, Notes
 from semscale.datasets.filesystem import MAX_FILE_BYTES, TOO_LARGE
 from semscale.errors import SemscaleError

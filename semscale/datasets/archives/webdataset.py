@@ -5,18 +5,25 @@ The key is a member's path up to the first dot of its base name, as the webdatas
 
 from __future__ import annotations
 
+import glob
 import itertools
 import json
+import re
 from collections.abc import Iterator
 from tarfile import TarInfo
 from typing import Any
 
-from semscale.datasets.archives.members import is_hidden
-from semscale.datasets.archives.shards import find_shards
-from semscale.datasets.archives.tarred import MAX_READ, TarReader, compression_of, open_tar, refusal
-from semscale.datasets.base import Entry, Notes, Options, Source, is_image
-from semscale.datasets.filesystem import REMOTE_READS, stem
+from braceexpand import braceexpand
 
+from semscale.datasets.archives.members import is_hidden
+from semscale.datasets.archives.tarred import ENDINGS, MAX_READ, TarReader, compression_of, open_tar, refusal
+from semscale.datasets.base import Entry, Notes, Options, Source, is_image
+from semscale.datasets.class_from_path import SPLITS, choose_split
+from semscale.datasets.filesystem import REMOTE_READS, find_files, is_local, shared_folder, stem
+from semscale.errors import SemscaleError
+from semscale.redact import shown
+
+_ENDING = re.compile(r"\.(tar(\.\w+)?|tgz|tbz2|txz)(\?.*)?$")
 _SIDECARS = ("cls", "txt", "json")
 _FIELDS = ("class", "label", "cls")
 
@@ -33,7 +40,7 @@ def open_source(pattern: str, options: Options) -> Source:
     ending of the image, where a sample has several.
     """
     notes = Notes()
-    root, shards = find_shards(pattern, options.split, notes)
+    root, shards = _find_shards(pattern, options.split, notes)
     reader = TarReader(root, REMOTE_READS if "://" in root else 1)
     name = stem(next(iter(shards.values())) if len(shards) == 1 else root)
     return Source(name, reader, _list(root, shards, options, notes), notes)
@@ -135,3 +142,48 @@ def _field(document: Any, name: str | None) -> str | None:
     if isinstance(value, (dict, list, bool)):
         raise ValueError("the class in its .json is neither a text nor a number")
     return None if value is None else str(value).strip()
+
+
+def _find_shards(pattern: str, split: str | None, notes: Notes) -> tuple[str, dict[str, str]]:
+    """Return the folder above all shards that a pattern names, with its slash, and path below it -> short unique name.
+
+    A pattern is paths or URLs separated by commas, each with ranges such as {000..099}, alternatives such as
+    {train,val}, or ``*``; a folder stands for all tars below it. A split is found in the names ("train-000.tar").
+    """
+    where = shown(pattern)
+    try:  # one more pair of braces splits at the commas between paths, and only there
+        expanded = [path for path in braceexpand(f"{{{pattern},}}", escape=False) if path]
+    except ValueError:
+        raise SemscaleError("a brace of the pattern has no other half", found=where, expected="{000..099}") from None
+    paths = sorted({match for path in expanded for match in _matches(path, where)})
+    paths = _of_split(paths, split, notes, where)
+    root = shared_folder(paths)
+    below = [path.removeprefix(root) for path in paths]
+    without_ending = [_ENDING.sub("", path) for path in below]
+    stems = [path.rpartition("/")[2] for path in without_ending]
+    names = next((tried for tried in (stems, without_ending) if len(set(tried)) == len(below)), below)
+    return root, dict(zip(below, names, strict=True))
+
+
+def _matches(path: str, where: str) -> list[str]:
+    if not is_local(path) and not glob.has_magic(plain := path.partition("?")[0]) and plain.endswith(ENDINGS):
+        return [path]  # whether it exists shows when it is opened, without a request for each shard now
+    files = find_files(path, ENDINGS)
+    if not files:
+        what, expected = "a shard of the dataset is missing", "a file for each name that the pattern stands for"
+        raise SemscaleError(what, where=where, found=f"no {shown(path)}", expected=expected)
+    return files
+
+
+def _of_split(paths: list[str], split: str | None, notes: Notes, where: str) -> list[str]:
+    root = shared_folder(paths)
+    splits = {path: _split_in(path.removeprefix(root)) for path in paths}
+    known = () if None in splits.values() else sorted({name for name in splits.values() if name})
+    expected = "names such as train-000.tar or train/000.tar, or a pattern of the split's own shards"
+    chosen = choose_split(known, split, notes, where, expected)
+    return [path for path in paths if chosen in (None, splits[path])]
+
+
+def _split_in(path: str) -> str | None:
+    words = re.split(r"[/._-]+", path.casefold())
+    return next((word for word in words if word in SPLITS), None)

@@ -12,8 +12,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import BinaryIO, NamedTuple
 
-from semscale.datasets.archives.byte_ranges import read_range
-from semscale.datasets.archives.members import LINK, SPECIAL, damaged, member_name, open_archive, picks
+from semscale.datasets.archives.members import LINK, SPECIAL, damaged, member_name, open_archive, picks, read_range
 from semscale.datasets.base import Entry, Notes
 from semscale.datasets.filesystem import MAX_FILE_BYTES, TOO_LARGE
 from semscale.errors import SemscaleError

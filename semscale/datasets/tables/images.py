@@ -47,17 +47,12 @@ def clean_path(text: str) -> str:
     return re.sub(r"^(\./+)+", "", text.replace("\\", "/"))
 
 
-@dataclass(frozen=True)
+@dataclass
 class NamedReader:
     """Reader of images by URL, or by path below the location of a table's images; `parallel` reads at once pay."""
 
     images: Reader
-    parallel: int = 1
-
-    @classmethod
-    def of(cls, images: Reader, names: Iterable[str]) -> NamedReader:
-        """Return a reader for a table whose first rows have these names."""
-        return cls(images, REMOTE_READS if any(map(is_url, names)) else getattr(images, "parallel", 1))
+    parallel: int
 
     def read(self, place: str) -> bytes:
         """Return the bytes of an image. Raises OSError."""
@@ -92,7 +87,7 @@ def image_bytes(cell: Any, read: Callable[[str], bytes]) -> bytes:
     return content
 
 
-def open_images(table: str, images: str | None) -> ImageLocation:
+def _open_images(table: str, images: str | None) -> ImageLocation:
     """Return the location of a table's images: the given folder or archive, or the folder of the table."""
     if images is not None and is_archive(images):
         return _open_archive(location(images))
@@ -133,13 +128,19 @@ def _open_archive(path: str) -> ImageLocation:
 
 
 class RowResolver:
-    """Turns the rows of an annotation table into entries; `word` is what a row is called, "line" or "row"."""
+    """Turns the rows of the annotation table at `path` into entries; `word` is what a row is called, "line" or "row".
 
-    def __init__(self, where: str, word: str, images: ImageLocation, notes: Notes, *, labelled: bool) -> None:
-        self._where, self._word, self._images, self._notes, self._labelled = where, word, images, notes, labelled
+    Its images are in the folder or archive `images`, or else beside it. Of a `labelled` table each row needs a class.
+    """
+
+    def __init__(self, path: str, images: str | None, notes: Notes, word: str, *, labelled: bool) -> None:
+        where = shown(path)
+        self._where, self._word, self._notes, self._labelled = where, word, notes, labelled
+        self._images = _open_images(path, images)
         self._table = where.rstrip("/").rpartition("/")[2]
         self.file = self._table
         """Name of the file whose rows come now."""
+        self.reader = NamedReader(self._images.reader, getattr(self._images.reader, "parallel", 1))
         self._missing: str | None = None
         self._named: set[str] = set()
         self._suffix = ""
@@ -152,6 +153,7 @@ class RowResolver:
             reason = "has the image as text; store images as bytes in Parquet" if image else "names no image"
             return Entry(f"{self.file} {self._word} {number}", reason=f"{row}: {reason}")
         if is_url(image):
+            self.reader.parallel = REMOTE_READS
             return self.entry(number, url_name(image), image, label)
         path = clean_path(image)
         found = self._find(path)

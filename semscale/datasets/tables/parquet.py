@@ -2,8 +2,8 @@
 
 A listing reads the labels and the paths, and never the bytes of an image. Rows count from 0.
 
-A row group may be larger than the memory, so images are read forwards in batches of about 16 MiB, of which the last 64
-MiB are kept; going back beyond them starts the group again. A process keeps four groups at most. Parquet itself is
+A row group may be larger than the memory, so images are read forwards in batches of about 16 MiB, of which the last
+four are kept; going back beyond them starts the group again. A process keeps four groups at most. Parquet itself is
 unpacked page by page: add about three times the largest page, which has up to 1,024 images by default.
 """
 
@@ -18,7 +18,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import islice
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -26,18 +25,25 @@ import pyarrow.parquet as pq
 
 from semscale.datasets.base import IMAGE_SUFFIXES, Entry, Notes, Options, Reader, Source
 from semscale.datasets.class_from_path import SPLITS, choose_split
-from semscale.datasets.filesystem import is_local, location, open_filesystem, plain_reason, stem
+from semscale.datasets.filesystem import (
+    find_files,
+    is_local,
+    location,
+    open_filesystem,
+    plain_reason,
+    shared_folder,
+    stem,
+)
 from semscale.datasets.tables.columns import Layout, find_layout
-from semscale.datasets.tables.images import NamedReader, RowResolver, clean_path, image_bytes, open_images
+from semscale.datasets.tables.images import RowResolver, clean_path, image_bytes
 from semscale.datasets.tables.records import class_name, plain_text
 from semscale.errors import SemscaleError
 from semscale.redact import shown
 
 _BATCH = 65_536
-_FIRST_ROWS = 20
 _READ_BYTES = 16 * 2**20
 _READ_ROWS = 1_024
-_KEPT_BYTES = 64 * 2**20
+_KEPT = 4  # batches
 
 
 class _Row(NamedTuple):
@@ -63,11 +69,11 @@ class _Files:
             return find_layout(parquet.schema_arrow, self.options, self._shown(file))
 
     def rows(self, file: str, layout: Layout) -> Iterator[_Row]:
-        if self.layout(file) != layout:
-            what, expected = "the files of a dataset have different columns", f"those of {self.below[0]}"
-            raise SemscaleError(what, where=self._shown(file), expected=expected)
         number, columns = 0, [name for name in (layout.path, layout.label) if name is not None]
         with self._open(file) as parquet:
+            if find_layout(parquet.schema_arrow, self.options, self._shown(file)) != layout:
+                what, expected = "the files of a dataset have different columns", f"those of {self.below[0]}"
+                raise SemscaleError(what, where=self._shown(file), expected=expected)
             for group in range(parquet.num_row_groups):
                 start = number
                 for batch in parquet.iter_batches(_BATCH, row_groups=[group], columns=columns, use_threads=False):
@@ -98,15 +104,19 @@ class _Files:
 
 def open_source(path: str, options: Options) -> Source:
     """Open a file, a folder of files or a glob; rows without bytes name images by path, as in any table."""
-    notes, where = Notes(), shown(path)
-    name, root, below = _find_files(location(path))
+    notes, where, path = Notes(), shown(path), location(path).rstrip("/")
+    found = find_files(path, (".parquet",))
+    if not found:
+        expected = "a .parquet file, a folder with some, or a glob"
+        raise SemscaleError("there is no Parquet file", where=where, expected=expected)
+    is_folder = all(file.startswith(f"{path}/") for file in found)
+    root = path if is_folder else shared_folder(found).rstrip("/")
+    below = [file.removeprefix(f"{root}/") for file in found]
     files = _Files(root, _choose_files(below, options.split, notes, where), options)
     layout = files.layout(files.below[0])
-    images = open_images(f"{root}/{files.below[0]}", options.images)
-    first = () if layout.inline else islice(files.rows(files.below[0], layout), _FIRST_ROWS)
-    named = NamedReader.of(images.reader, [row.path for row in first])
-    reader = RowGroupReader(root, layout.image, named) if layout.inline else named
-    resolver = RowResolver(where, "row", images, notes, labelled=layout.label is not None)
+    resolver = RowResolver(f"{root}/{files.below[0]}", options.images, notes, "row", labelled=layout.label is not None)
+    reader = RowGroupReader(root, layout.image, resolver.reader) if layout.inline else resolver.reader
+    name = stem(re.split(r"[*?\[]", path, maxsplit=1)[0].rpartition("/")[0] if glob.has_magic(path) else path)
     return Source(name, reader, _entries(files, layout, resolver), notes, layout.names)
 
 
@@ -135,34 +145,8 @@ def _entries(files: _Files, layout: Layout, resolver: RowResolver) -> Iterator[E
 
 def _has_unique_paths(files: _Files, layout: Layout) -> bool:
     """Tell whether each row has a path and none comes twice; if so, images are named by their paths."""
-    seen: set[str] = set()
-    for path in (clean_path(row.path) for file in files.below for row in files.rows(file, layout)):
-        if not path or path in seen:
-            return False
-        seen.add(path)
-    return True
-
-
-def _find_files(path: str) -> tuple[str, str, list[str]]:
-    """Return a dataset's name, the folder above its files, and their paths below it."""
-    root, leaf = re.split(r"[*?\[]", path.rstrip("/"), maxsplit=1)[0].rpartition("/")[0], path.rpartition("/")[2]
-    try:
-        fs, inner = open_filesystem(path)
-        if path.partition("?")[0].endswith(".parquet") and fs.isfile(inner):
-            return stem(path), path.removesuffix(f"/{leaf}"), [leaf]
-        is_folder = fs.isdir(inner)
-        root = path.rstrip("/") if is_folder else root
-        found = fs.find(inner) if is_folder else fs.glob(inner) if glob.has_magic(path) else []
-        above = open_filesystem(root or "/")[1].rstrip("/") + "/"
-    except Exception as error:  # the packages behind fsspec raise nearly anything
-        what = "the Parquet files cannot be listed"
-        raise SemscaleError(what, where=shown(path), found=plain_reason(error)) from error
-    below = sorted(name.removeprefix(above) for name in found if name.endswith(".parquet"))
-    below = [name for name in below if not name.startswith(".") and "/." not in name]
-    if not below:
-        expected = "a .parquet file, a folder with some, or a glob"
-        raise SemscaleError("there is no Parquet file", where=shown(path), expected=expected)
-    return stem(root), root, below
+    paths = [clean_path(row.path) for file in files.below for row in files.rows(file, layout)]
+    return all(paths) and len(set(paths)) == len(paths)
 
 
 def _choose_files(files: Sequence[str], split: str | None, notes: Notes, where: str) -> tuple[str, ...]:
@@ -233,34 +217,27 @@ class _RowGroup:
             if self._kept and row < self._kept[0][0]:
                 self._restart()
             try:
-                while row >= self._end:
-                    self._advance()
+                while not self._kept or row >= self._kept[-1][0] + len(self._kept[-1][1]):
+                    self._kept.append(next(self._batches))
             except Exception:
-                self._restart()  # a generator that has raised is over, and would look like the end of the group
+                self._restart()  # a generator that has raised is over
                 raise
             first, values = next(batch for batch in reversed(self._kept) if batch[0] <= row)
             return values[row - first].as_py()
 
     def _restart(self) -> None:
-        self._kept: deque[tuple[int, pa.Array]] = deque()
-        self._end = 0
+        self._kept: deque[tuple[int, pa.Array]] = deque(maxlen=_KEPT)
         self._batches = self._read()
 
-    def _advance(self) -> None:
-        values = next(self._batches, None)
-        if values is None:
-            raise IndexError("the file has changed since it was listed")
-        self._kept.append((self._end, values))
-        self._end += len(values)
-        while len(self._kept) > 1 and sum(values.nbytes for _, values in self._kept) > _KEPT_BYTES:
-            self._kept.popleft()
-
-    def _read(self) -> Iterator[pa.Array]:
+    def _read(self) -> Iterator[tuple[int, pa.Array]]:
+        """Yield the batches, each behind the number of its first row."""
         with _open_parquet(self._path, pre_buffer=False, buffer_size=2**20) as file:
-            details = file.metadata.row_group(self._group)
+            details, number = file.metadata.row_group(self._group), 0
             rows = max(1, min(_READ_ROWS, _READ_BYTES * max(1, details.num_rows) // max(1, details.total_byte_size)))
             for batch in file.iter_batches(rows, row_groups=[self._group], columns=[self._column], use_threads=False):
-                yield batch.column(0)
+                yield number, batch.column(0)
+                number += len(batch)
+        raise IndexError("the file has changed since it was listed")
 
 
 @lru_cache(maxsize=4)

@@ -13,7 +13,7 @@ from semscale.datasets.base import Entry, Notes, Options, Source, as_text
 from semscale.datasets.class_from_path import SPLITS, choose_split
 from semscale.datasets.filesystem import location, stem
 from semscale.datasets.tables.columns import find_layout, split_column
-from semscale.datasets.tables.images import NamedReader, RowResolver, open_images
+from semscale.datasets.tables.images import RowResolver
 from semscale.datasets.tables.parquet import open_source as open_parquet
 from semscale.datasets.tables.records import (
     Record,
@@ -54,9 +54,8 @@ def open_source(path: str, options: Options) -> Source:
         expected = "a first line that names the columns, or a JSON object per line"
         raise SemscaleError("the table is empty", where=where, expected=expected)
     layout = find_layout(pa.schema([(as_text(name), pa.string()) for name in table.columns]), options, where)
-    images, notes = open_images(path, options.images), Notes()
-    names = [image_name(row.get(layout.image), where) for _, row in islice(table.rows(), _FIRST_ROWS)]
-    resolver = RowResolver(where, "line", images, notes, labelled=layout.label is not None)
+    notes = Notes()
+    resolver = RowResolver(path, options.images, notes, "line", labelled=layout.label is not None)
 
     def entries() -> Iterator[Entry]:
         column = split_column(table.columns)
@@ -70,7 +69,7 @@ def open_source(path: str, options: Options) -> Source:
                 yield entry
         resolver.finish()
 
-    return Source(stem(path), NamedReader.of(images.reader, names), entries(), notes)
+    return Source(stem(path), resolver.reader, entries(), notes)
 
 
 def _choose_split(table: _Table, column: str | None, split: str | None, where: str, notes: Notes) -> str | None:
