@@ -48,9 +48,9 @@ def label(
     """
     from semscale.cli.show import show_labelled
     from semscale.encoding.folder import embedding_store
-    from semscale.label.categories import read_categories, split_categories
     from semscale.label.listing import Request
     from semscale.label.run import label as run
+    from semscale.label.texts import read_categories, split_categories
     from semscale.study.progress import open_console, reporter
 
     if categories is not None and categories_file is None:

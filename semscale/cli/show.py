@@ -181,7 +181,7 @@ def show_work(console: Console, work: pd.DataFrame) -> None:
 
 def show_labelled(console: Console, result: Labelled) -> None:
     """Print the first lines of a labelling's statistics, counts, and where the files are."""
-    from semscale.label.results import QUARANTINE, RESULTS, STATISTICS
+    from semscale.label.run import QUARANTINE, RESULTS, STATISTICS
 
     rows = (
         (

@@ -28,6 +28,9 @@ def build(source: Source, options: Options, where: str) -> Dataset:
     labels: dict[str, int] = {}  # numbered in the order in which they came
     code, rejected = array("i"), dict[str, str]()
     table = listing_table(_usable(source, labels, code, rejected))
+    if not len(table):
+        reasons = [*(f"{file}: {reason}" for file, reason in rejected.items()), *notes.lines(), "nothing"]
+        raise SemscaleError("the dataset has no images", where=where, found=reasons[0], expected="images")
     codes = np.array(code, dtype=np.int32)
     repeated = table.column("file").to_pandas().duplicated().to_numpy()
     if repeated.any():
@@ -45,7 +48,7 @@ def build(source: Source, options: Options, where: str) -> Dataset:
     for row in np.flatnonzero(keep & (codes == -1)).tolist():
         notes.add("images without a class are left out", table.column("file")[row].as_py())
     if not (keep & (codes != -1)).any():
-        raise _no_images(table, options, source, where, rejected)
+        raise _no_class(table, options, source, where)
     classes, of_label = name_classes(list(labels), notes, known=source.labels, order=order, given=given)
     index = np.where(codes >= 0, of_label[codes], -1).astype(np.int32)
     rows = np.flatnonzero(keep & (index >= 0))
@@ -102,24 +105,14 @@ def _note_repeated(table: pa.Table, codes: Int32, labels: list[str], notes: Note
             notes.add("images are listed more than once", str(name))
 
 
-def _no_images(
-    table: pa.Table, options: Options, source: Source, where: str, rejected: Mapping[str, str]
-) -> SemscaleError:
-    if not len(table):
-        reasons = [*(f"{file}: {reason}" for file, reason in rejected.items()), *source.notes.lines(), "nothing"]
-        return SemscaleError("the dataset has no images", where=where, found=reasons[0], expected="images")
+def _no_class(table: pa.Table, options: Options, source: Source, where: str) -> SemscaleError:
     found = f"{len(table)} images such as {', '.join(table.column('file').slice(0, 3).to_pylist())}"
     if options.class_from is not None:
-        return SemscaleError(
-            "the rule for the class fits no file", where=where, found=found, expected=options.class_from
-        )
-    return SemscaleError(
-        "no image has a class",
-        where=where,
-        found=found,
-        expected="one folder per class" if source.by_path else "a class for each image",
-        hint='say where the class stands, for example class_from: "{class}_{number}.jpg"',
-    )
+        what, expected = "the rule for the class fits no file", options.class_from
+        return SemscaleError(what, where=where, found=found, expected=expected)
+    expected = "one folder per class" if source.by_path else "a class for each image"
+    hint = 'say where the class stands, for example class_from: "{class}_{number}.jpg"'
+    return SemscaleError("no image has a class", where=where, found=found, expected=expected, hint=hint)
 
 
 def _check_classes(counts: Mapping[str, int], notes: Notes, where: str) -> None:

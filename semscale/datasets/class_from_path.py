@@ -58,19 +58,14 @@ def compile_rule(class_from: str) -> LabelOf:
     """
     whole = "(?P<class>" in class_from
     if not whole and "{class}" not in class_from:
-        raise SemscaleError(
-            "a rule for the class must say where the class stands",
-            where="class_from",
-            found=class_from,
-            expected="{class} in a template such as {class}_{number}.jpg, or (?P<class>...) in an expression",
-        )
+        what = "a rule for the class must say where the class stands"
+        expected = "{class} in a template such as {class}_{number}.jpg, or (?P<class>...) in an expression"
+        raise SemscaleError(what, where="class_from", found=class_from, expected=expected)
     try:
         compiled = re.compile(class_from if whole else _template(class_from), re.IGNORECASE)
     except re.error as error:
-        found = f"{class_from}: {error}"
-        raise SemscaleError(
-            "the rule for the class is not a regular expression", where="class_from", found=found
-        ) from error
+        what, found = "the rule for the class is not a regular expression", f"{class_from}: {error}"
+        raise SemscaleError(what, where="class_from", found=found) from error
     slashes = class_from.count("/")
 
     def label_of(path: str) -> str | None:
@@ -82,20 +77,18 @@ def compile_rule(class_from: str) -> LabelOf:
 
 def _template(text: str) -> str:
     groups: set[str] = set()
-    pattern = ""
-    for part in re.split(r"(\{\w+\}|\*)", text):
-        name = part[1:-1] if part.startswith("{") else ""
-        if part == "*":
-            pattern += "[^/]*"
-        elif not name:
-            pattern += re.escape(part)
-        elif name in groups:
-            pattern += f"(?P={name})"
-        else:
-            groups.add(name)
-            # greedy: in water_lily_12.jpg the last underscore ends the class
-            pattern += f"(?P<{name}>{'[0-9]+' if name == 'number' else '[^/]+'})"
-    return f"^{pattern}$"
+
+    def expression(part: re.Match[str]) -> str:
+        name = part[1]
+        if name is None:
+            return "[^/]*" if part[0] == "*" else re.escape(part[0])
+        if name in groups:
+            return f"(?P={name})"
+        groups.add(name)
+        # greedy: in water_lily_12.jpg the last underscore ends the class
+        return f"(?P<{name}>{'[0-9]+' if name == 'number' else '[^/]+'})"
+
+    return "^" + re.sub(r"\{(\w+)\}|.", expression, text, flags=re.DOTALL) + "$"
 
 
 def rule_labels(class_from: str, split: str | None) -> LabelOf:

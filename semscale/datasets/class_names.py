@@ -123,14 +123,9 @@ def _read_file(path: Path) -> ClassMap | Sequence[str]:
         content = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise SemscaleError("the file with class names cannot be read", where=str(path), found=str(error)) from error
-    plain = (str, int, float)
-    if isinstance(content, dict) and all(name is None or isinstance(name, plain) for name in content.values()):
-        return content
-    if isinstance(content, list) and all(isinstance(name, plain) for name in content):
-        return content
-    raise SemscaleError(
-        "the file with class names has the wrong form",
-        where=str(path),
-        found=type(content).__name__,
-        expected="a mapping of labels to names, or a list of names for the labels 0, 1, 2, ...",
-    )
+    names = [name for name in content.values() if name is not None] if isinstance(content, dict) else content
+    if isinstance(names, list) and all(isinstance(name, str | int | float) for name in names):
+        return content  # type: ignore[no-any-return]
+    what, found = "the file with class names has the wrong form", type(content).__name__
+    expected = "a mapping of labels to names, or a list of names for the labels 0, 1, 2, ..."
+    raise SemscaleError(what, where=str(path), found=found, expected=expected)

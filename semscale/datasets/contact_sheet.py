@@ -21,7 +21,7 @@ MOST_CLASSES = 60
 _MARGIN, _GAP, _PAD, _THUMB = 28, 8, 10, 112
 _NAME, _TEXT = 230, 640  # widths of the columns
 _MOST_TEXTS, _MOST_LINES = 200, 8
-_INK, _GREY, _RULE, _FRAME = "#1f2328", "#656d76", "#d8dee4", "#c3cad1"
+_INK, _GREY, _RULE, _FRAME, _GROUND = "#1f2328", "#656d76", "#d8dee4", "#c3cad1", "#f6f8fa"
 
 
 def draw_sheet(
@@ -45,19 +45,18 @@ def draw_sheet(
     pictures = per_class * (_THUMB + _GAP)
     width = _NAME + pictures + 16 + _TEXT
     head = [_text(dataset.name, width, 26, bold=True, most=2), _text(about, width, 15, _GREY, most=3)]
+    chosen = stratified_subset(usable, per_class=per_class, seed=seed)
     rows = []
     for index, name in enumerate(names):
-        of_class = usable.pick(np.flatnonzero(usable.class_index == index))
-        chosen = stratified_subset(of_class, per_class=per_class, seed=seed)
-        tiles = [_thumbnail(dataset.reader, place) for place in chosen.places()]
+        places = chosen.pick(np.flatnonzero(chosen.class_index == index)).places()
         counted = f"{counts[index]:,} image{'' if counts[index] == 1 else 's'}" if counts[index] else "no image"
         label = _stack([_text(name, _NAME - 16, 17, bold=True, most=4), _text(counted, _NAME, 14, _GREY)], _NAME)
         texts = _categories(categories.get(name, ()))
         row = Image.new("RGB", (width, max(_THUMB, label.height, texts.height) + 2 * _PAD), "white")
         ImageDraw.Draw(row).line([(0, 0), (width, 0)], _RULE)
         row.paste(label, (0, _PAD))
-        for i, tile in enumerate(tiles):
-            row.paste(tile, (_NAME + i * (_THUMB + _GAP), _PAD))
+        for i, place in enumerate(places):
+            row.paste(_thumbnail(dataset.reader, place), (_NAME + i * (_THUMB + _GAP), _PAD))
         row.paste(texts, (_NAME + pictures + 16, _PAD))
         rows.append(row)
     rest = len(dataset.classes) - len(names)
@@ -114,21 +113,17 @@ def _categories(texts: Sequence[str]) -> Image.Image:
 
 def _thumbnail(reader: Reader, place: str) -> Image.Image:
     """Return a square with the whole picture in it; a tiny one is enlarged so that its pixels can be seen."""
-    tile = Image.new("RGB", (_THUMB, _THUMB), "#f6f8fa")
+    tile = Image.new("RGB", (_THUMB - 2, _THUMB - 2), _GROUND)
     try:
         picture = decode(reader.read(place))
     except (OSError, BadImageError):  # a network that has answered before need not answer again
         ImageDraw.Draw(tile).text((8, _THUMB // 2 - 8), "cannot be read", _GREY, _font(13))
     else:
-        scale = min((_THUMB - 2) / side for side in picture.size)
-        size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
         # first small and then RGB: a converted panorama of 100 million pixels would need 400 MB more
-        if scale < 1 and picture.mode not in ("1", "P", "PA"):
-            picture = picture.resize(size, Image.Resampling.BICUBIC, reducing_gap=2.0)
-        resampling = Image.Resampling.NEAREST if scale >= 1 else Image.Resampling.BICUBIC
-        picture = picture.convert("RGB").resize(size, resampling)
-        tile.paste(picture, ((_THUMB - size[0]) // 2, (_THUMB - size[1]) // 2))
-    return ImageOps.expand(tile.crop((1, 1, _THUMB - 1, _THUMB - 1)), 1, _FRAME)
+        picture = picture.convert("RGB") if picture.mode in ("1", "P", "PA") else picture
+        picture.thumbnail(tile.size, Image.Resampling.BICUBIC)
+        tile = ImageOps.pad(picture.convert("RGB"), tile.size, Image.Resampling.NEAREST, _GROUND)
+    return ImageOps.expand(tile, 1, _FRAME)
 
 
 @lru_cache(maxsize=16)

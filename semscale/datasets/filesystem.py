@@ -36,10 +36,8 @@ def open_filesystem(path: str) -> tuple[Any, str]:
         problem = f"paths that begin with {protocol}:// need a package"
         raise SemscaleError(problem, where=shown(path), found=str(error), hint="install it with pip") from error
     except ValueError as error:
-        expected = "a path, s3://, gs://, https://"
-        raise SemscaleError(
-            "the path's protocol is unknown", where=shown(path), found=protocol, expected=expected
-        ) from error
+        what, expected = "the path's protocol is unknown", "a path, s3://, gs://, https://"
+        raise SemscaleError(what, where=shown(path), found=protocol, expected=expected) from error
     return fs, inner
 
 

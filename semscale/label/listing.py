@@ -114,12 +114,8 @@ class Request:
         items = islice(listing.items, self.limit)
         first = next(items, None)
         if first is None:
-            raise SemscaleError(
-                "there is nothing to label",
-                where=self.given,
-                found="; ".join(listing.notes.lines()) or "nothing",
-                expected="texts" if listing.kind == "text" else "images",
-            )
+            found = "; ".join(listing.notes.lines()) or "nothing"
+            raise SemscaleError("there is nothing to label", where=self.given, found=found, expected=f"{listing.kind}s")
         return replace(listing, items=chain([first], items))
 
     def default_out(self, listing: Listing) -> Path:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+import csv
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -18,13 +20,17 @@ from semscale.datasets.samples import Sample, SampleTable
 from semscale.encoding.encoder import Encoder, TooManyBadImagesError
 from semscale.encoding.folder import Folder
 from semscale.encoding.segment import Float32
-from semscale.errors import SemscaleError
+from semscale.errors import SemscaleError, cannot_write
+from semscale.files import atomic_write, take_lock
 from semscale.label.listing import Item, Kind, Listing, Request
-from semscale.label.results import QUARANTINE, RESULTS, STATISTICS, result_files
 from semscale.scoring.category_statistics import CategoryStatistics, RunningStatistics
 from semscale.scoring.nearest import nearest_categories
 from semscale.study.backends import open_encoder
 from semscale.study.progress import Reporter
+
+RESULTS, QUARANTINE, STATISTICS = "results.csv", "quarantine.csv", "stats.csv"
+
+Append = Callable[[str, Iterable[Sequence[object]]], None]
 
 WINDOW = 2048
 """Items that are encoded at once; nothing in the files depends on it."""
@@ -113,11 +119,8 @@ def label(
     for line in listing.notes.lines():
         report.note(f"{listing.title}: {line}")
     if not len(statistics):
-        raise SemscaleError(
-            f"not one of {done} {listing.kind}s could be labelled",
-            where=str(folder / QUARANTINE),
-            found="; ".join(f"{location}: {reason}" for location, reason in last[:3]),
-        )
+        what, reasons = f"not one of {done} {listing.kind}s could be labelled", "; ".join(map(": ".join, last[:3]))
+        raise SemscaleError(what, where=str(folder / QUARANTINE), found=reasons)
     return Labelled(folder, listing.kind, len(statistics), n_bad, sent, table, stats)
 
 
@@ -160,3 +163,43 @@ def statistics_table(categories: Sequence[str], found: CategoryStatistics) -> pd
     second = [categories[i] if i >= 0 else None for i in found.second_best.tolist()]
     columns = (list(categories), found.fraction, found.average_dot_product, found.variance, second)
     return pd.DataFrame(dict(zip(_COLUMNS, columns, strict=True)))
+
+
+@contextmanager
+def result_files(folder: Path, headers: Mapping[str, Sequence[str]]) -> Iterator[Append]:
+    """Yield the function that adds rows to a CSV file; at the end the files replace older ones, the first one last.
+
+    Texts are written as they are, also with a leading sign that spreadsheets take for that of a formula, so that the
+    files can be joined with the input.
+    """
+    with ExitStack() as stack:
+        with _writable(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(folder, os.O_RDONLY)
+            stack.callback(os.close, descriptor)
+            if not take_lock(descriptor):
+                hint = "wait for it, or use another --out"
+                raise SemscaleError("another process is labelling into this folder", where=str(folder), hint=hint)
+            paths = {name: stack.enter_context(atomic_write(folder / name)) for name in headers}
+            files = {
+                name: stack.enter_context(path.open("w", encoding="utf-8", newline="")) for name, path in paths.items()
+            }
+
+        def append(name: str, rows: Iterable[Sequence[object]]) -> None:
+            with _writable(folder):
+                csv.writer(files[name], lineterminator="\n").writerows(rows)
+
+        for name, header in headers.items():
+            append(name, [header])
+        yield append
+        with _writable(folder):
+            stack.close()
+
+
+@contextmanager
+def _writable(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        hint = "free some space, or choose another --out; what is encoded is kept"
+        raise cannot_write("the results", folder, error, hint=hint) from error

@@ -1,13 +1,18 @@
-"""Texts to be labelled, row by row: a column of .csv or .tsv, the lines of .txt, or a field of .jsonl."""
+"""Texts to be labelled, from files, and categories, from files or the command line."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import csv
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
-from semscale.datasets.tables.records import Record, read_delimited, read_json_lines, read_lines, text_fault
+from semscale.datasets.tables import records
+from semscale.datasets.tables.records import Record
 from semscale.errors import SemscaleError
 from semscale.redact import redact
+from semscale.text import text_key
 
 TEXT_SUFFIXES = (".csv", ".tsv", ".txt", ".jsonl", ".ndjson")
 """Endings of files with texts."""
@@ -24,13 +29,13 @@ def read_texts(path: str, column: str | None) -> Iterator[Record]:
     """
     ending = path.partition("?")[0].lower().rpartition(".")[2]
     if ending in ("csv", "tsv"):
-        rows = _column_rows(read_delimited(path, "\t" if ending == "tsv" else ","), redact(path), column)
+        rows = _column_rows(records.read_delimited(path, "\t" if ending == "tsv" else ","), redact(path), column)
     elif ending == "txt":
-        rows = read_lines(path)
+        rows = records.read_lines(path)
     else:
-        rows = _field_rows(read_json_lines(path), redact(path), column)
+        rows = _field_rows(records.read_json_lines(path), redact(path), column)
     for line, text, fault in rows:
-        fault = fault or (text_fault(text) if text.strip() else "the text is empty")
+        fault = fault or (records.text_fault(text) if text.strip() else "the text is empty")
         yield Record(line, "" if fault else text, fault)
 
 
@@ -64,7 +69,58 @@ def _field_rows(rows: Iterator[Record], where: str, column: str | None) -> Itera
 
 def _unclear(what: str, names: Sequence[str], wanted: str | None, where: str) -> SemscaleError:
     problem = f"there is no {what} {wanted!r}" if wanted else f"it is not clear which {what} has the texts"
-    expected = f"a {what} named {_COLUMN}, or a single {what}"
-    return SemscaleError(
-        problem, where=where, found=", ".join(names)[:200], expected=expected, hint="name it with --column"
-    )
+    found, expected = ", ".join(names)[:200], f"a {what} named {_COLUMN}, or a single {what}"
+    return SemscaleError(problem, where=where, found=found, expected=expected, hint="name it with --column")
+
+
+def split_categories(given: str) -> tuple[tuple[str, ...], list[str]]:
+    """Return the categories of a comma-separated list, and notes; quotes protect commas, as in a CSV file.
+
+    >>> split_categories('cat, dog,"dog, large", cat')
+    (('cat', 'dog', 'dog, large'), ["the category 'cat' stands in --categories more than once and counts once"])
+    """
+    try:
+        # not strict, which forbids a space behind a closing quote
+        rows = list(csv.reader([given], skipinitialspace=True))
+        if given.count('"') % 2:
+            raise csv.Error("a quote that does not end")
+    except csv.Error as error:
+        what = "the categories are not a comma-separated list"
+        raise SemscaleError(what, where="--categories", found=str(error)) from error
+    return _checked((cell for row in rows for cell in row), "--categories")
+
+
+def read_categories(path: Path) -> tuple[tuple[str, ...], list[str]]:
+    """Return the categories in a file, and notes.
+
+    A ``.txt`` file has a category per line, a ``.json`` file a list, a ``.csv`` file has them in its first column,
+    whose header may be ``category``. Empty lines are skipped.
+    """
+    where, ending = str(path), path.suffix.lower()
+    if ending == ".txt":
+        lines = records.valid_rows(records.read_lines(where), where)
+        return _checked((line.value for line in lines if line.value.strip()), where)
+    if ending == ".csv":
+        cells = [row.value[0] for row in records.valid_rows(records.read_delimited(where, ","), where)]
+        return _checked(cells[1:] if cells and text_key(cells[0]) in ("category", "categories") else cells, where)
+    if ending != ".json":
+        what = "the file with categories is of an unknown kind"
+        raise SemscaleError(what, where=where, expected="a .txt, .json or .csv file")
+    try:
+        names = json.loads(path.expanduser().read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError) as error:
+        raise SemscaleError("the file with categories cannot be read", where=where, found=str(error)) from error
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise SemscaleError("the file with categories holds no list of texts", where=where, found=repr(names)[:80])
+    return _checked(names, where)
+
+
+def _checked(given: Iterable[str], where: str) -> tuple[tuple[str, ...], list[str]]:
+    names = [records.plain_text(name, where) for name in given]
+    if not any(names):
+        raise SemscaleError("there are no categories", where=where, expected='for example "cat,dog,bird"')
+    if "" in names:
+        raise SemscaleError("a category is empty", where=where, found=f"number {names.index('') + 1} of {len(names)}")
+    twice = [name for name in dict.fromkeys(names) if names.count(name) > 1]
+    notes = [f"the category {name!r} stands in {where} more than once and counts once" for name in twice]
+    return tuple(dict.fromkeys(names)), notes

@@ -49,16 +49,11 @@ def encode_png(pixels: NDArray[np.uint8]) -> bytes:
     height, width = pixels.shape[:2]
     # the first byte of a row names its filter: 0, none
     data = np.pad(pixels.reshape(height, 3 * width), ((0, 0), (1, 0))).tobytes()
-    stored = [b"\x78\x01"]
-    for start in range(0, len(data), _STORED_BLOCK):
-        block = data[start : start + _STORED_BLOCK]
-        is_last = start + _STORED_BLOCK >= len(data)
-        stored += [struct.pack("<BHH", is_last, len(block), len(block) ^ 0xFFFF), block]
-    stored.append(struct.pack(">I", zlib.adler32(data)))
+    blocks = [data[start : start + _STORED_BLOCK] for start in range(0, len(data), _STORED_BLOCK)]
+    heads = [struct.pack("<BHH", block is blocks[-1], len(block), len(block) ^ 0xFFFF) for block in blocks]
+    stored = b"\x78\x01" + b"".join(map(bytes.__add__, heads, blocks)) + struct.pack(">I", zlib.adler32(data))
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    chunks = (_chunk(b"IHDR", header), _chunk(b"IDAT", b"".join(stored)), _chunk(b"IEND", b""))
-    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
-
-
-def _chunk(kind: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+    png = b"\x89PNG\r\n\x1a\n"
+    for kind, content in ((b"IHDR", header), (b"IDAT", stored), (b"IEND", b"")):
+        png += struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+    return png

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import io
 import sys
 import time
 from collections.abc import Iterable, Sequence
@@ -18,11 +19,23 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import open_clip
 import torch
+from PIL import Image
 
-from semscale.models.mini import load_mini, read_used_tokens, save_compact
-from semscale.training.evaluate import describe
+from semscale.datasets.base import Dataset
+from semscale.datasets.bundled import BUNDLED
+from semscale.datasets.registry import load_dataset
+from semscale.models.mini import load_mini, mini_transforms, read_used_tokens, save_compact
 from semscale.training.loop import Progress, Recipe, learn_both_towers, learn_usage
+
+FORMS = (
+    "{0}", "{0}s", "Large {0}", "Large {0}s", "Small {0}", "Small {0}s",
+    "Medium {0}", "Medium {0}s", "{1} {0}", "{1} {0}s", "Tiny {0}", "Tiny {0}s",
+)  # fmt: skip
+"""The published ladder's categories of a class, naive plurals and all; {1} is the dataset's domain word."""
+
+_BLOCK = 64
 
 _VERSIONS = ("numpy", "open_clip_torch", "pillow", "scikit-learn", "timm", "torch")
 
@@ -56,6 +69,40 @@ def finish(recipe: Recipe, path: Path, log_every: int = 100) -> None:
     for name, rows in figures.items():
         print(f"{name}: ladder {rows['ladder']}  each form alone {rows['alone']}", flush=True)
     save_compact(model.state_dict(), sorted(used), path, _record(recipe, figures))
+
+
+@torch.inference_mode()
+def ladder_accuracy(model: open_clip.CLIP, dataset: Dataset) -> tuple[list[float], list[float]]:
+    """Return the accuracy in percent at every scale of the published ladder, and of every form of text by itself.
+
+    These are twelve figures with the first s forms and max aggregation, and twelve with form s alone.
+    """
+    preprocess, tokenize = mini_transforms(model)
+    images = torch.stack(
+        [preprocess(Image.open(io.BytesIO(dataset.reader.read(sample.file)))) for sample in dataset.samples]
+    )
+    true_class = torch.tensor([dataset.classes.index(sample.true_class) for sample in dataset.samples])
+    rows = torch.cat(
+        [model.encode_image(images[i : i + _BLOCK], normalize=True) for i in range(0, len(images), _BLOCK)]
+    )
+    best = torch.full((len(images), len(dataset.classes)), -2.0)
+    together, alone = [], []
+    for form in FORMS:
+        texts = [form.format(name, dataset.domain.capitalize()) for name in dataset.classes]
+        scores = rows @ model.encode_text(tokenize(texts), normalize=True).T
+        best = torch.maximum(best, scores)
+        together.append(100 * (best.argmax(1) == true_class).float().mean().item())
+        alone.append(100 * (scores.argmax(1) == true_class).float().mean().item())
+    return together, alone
+
+
+def describe(model: open_clip.CLIP) -> dict[str, dict[str, list[float]]]:
+    """Return ladder_accuracy of both bundled test halves, by dataset, rounded to a tenth of a point."""
+    figures = {}
+    for name in BUNDLED:
+        together, alone = ladder_accuracy(model, load_dataset(name))
+        figures[name] = {"ladder": [round(x, 1) for x in together], "alone": [round(x, 1) for x in alone]}
+    return figures
 
 
 def _follow(stage: Iterable[Progress], steps: int, log_every: int, started: float) -> Progress:

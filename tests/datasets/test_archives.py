@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from semscale.datasets.archives.open_archive import archive_members, archive_reader, is_archive
-from semscale.datasets.base import Entry, Notes
+from semscale.datasets.archives.open_archive import is_archive, open_source
+from semscale.datasets.base import Entry, Options, Reader
 from semscale.datasets.registry import load_dataset
 from semscale.errors import SemscaleError
 
@@ -41,8 +41,12 @@ def tarred_up(path: Path, *members: tuple[str, bytes] | tarfile.TarInfo, form: i
     return path
 
 
-def listed(path: Path) -> list[Entry]:
-    return list(archive_members(str(path)))
+def listed(path: Path | str) -> list[Entry]:
+    return list(open_source(str(path), Options()).entries)
+
+
+def reader_of(path: Path | str) -> Reader:
+    return open_source(str(path), Options()).reader
 
 
 def refusal(path: Path) -> str:
@@ -59,7 +63,7 @@ def test_names_that_lead_outside_are_labels_and_nothing_else(tmp_path: Path, nam
     for path in (zipped(tmp_path / "a.zip", {name: b"x"}), tarred_up(tmp_path / "a.tar", (name, b"x"))):
         (entry,) = listed(path)
         assert entry.file == label
-        assert archive_reader(str(path)).read(entry.place) == b"x"
+        assert reader_of(path).read(entry.place) == b"x"
 
 
 def test_links_and_devices_are_not_followed(tmp_path: Path) -> None:
@@ -75,7 +79,7 @@ def test_links_and_devices_are_not_followed(tmp_path: Path) -> None:
     entries = listed(path)
     link, special = "a link in the archive, not followed", "neither a file nor a folder in the archive"
     assert [entry.reason for entry in entries] == [link, link, special, special, None]
-    assert archive_reader(str(path)).read(entries[-1].place) == b"in the archive"
+    assert reader_of(path).read(entries[-1].place) == b"in the archive"
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
         linked = zipfile.ZipInfo("a/1.jpg")
         linked.create_system, linked.external_attr = 3, (stat.S_IFLNK | 0o777) << 16
@@ -100,7 +104,7 @@ def test_a_zip_member_that_is_more_than_it_says_is_stopped(tmp_path: Path) -> No
         path.write_bytes(data)
         (entry,) = listed(path)
         with pytest.raises(OSError, match="damaged"):
-            archive_reader(str(path)).read(entry.place)
+            reader_of(path).read(entry.place)
 
 
 def test_a_member_declared_too_large_is_a_reason(tmp_path: Path) -> None:
@@ -253,7 +257,7 @@ def test_a_worker_sees_a_reason_when_the_archive_is_gone_or_shorter(
     tmp_path: Path, make: Callable[[Path], Path]
 ) -> None:
     path = make(tmp_path)
-    reader = pickle.loads(pickle.dumps(archive_reader(str(path))))
+    reader = pickle.loads(pickle.dumps(reader_of(path)))
     place = listed(path)[-1].place
     path.write_bytes(path.read_bytes()[:50])
     with pytest.raises(OSError, match=r"ends|cut|no member|damaged"):
@@ -293,8 +297,8 @@ def test_long_and_foreign_names_in_every_format(tmp_path: Path, form: int) -> No
     deep = "/".join(["a folder with a long name"] * (5 if form == tarfile.USTAR_FORMAT else 20))
     members = {f"{deep}/käfer.jpg": b"one", "b/2.jpg": b"two", f"{deep}/日本.jpg": b"three"}
     path = str(tarred_up(tmp_path / "a.tar", *members.items(), form=form))
-    entries = list(archive_members(path))
-    reader = archive_reader(path)
+    entries = listed(path)
+    reader = reader_of(path)
     assert {entry.file: reader.read(entry.place) for entry in entries} == members
 
 
@@ -319,16 +323,16 @@ def test_a_stream_of_several_compressed_parts_is_one(tmp_path: Path) -> None:
     plain = tarred_up(tmp_path / "a.tar", ("a/1.jpg", bytes(5000)), ("b/2.jpg", b"x" * 5000)).read_bytes()
     path = tmp_path / "parts.tar.gz"
     path.write_bytes(gzip.compress(plain[:3000]) + gzip.compress(plain[3000:]))
-    _, second = archive_members(str(path))
-    assert archive_reader(str(path)).read(second.place) == b"x" * 5000
+    _, second = listed(path)
+    assert reader_of(path).read(second.place) == b"x" * 5000
 
 
 def test_threads_share_the_streams_of_a_compressed_tar(tmp_path: Path) -> None:
     members = {f"{i % 2}/{i}.jpg": random.Random(i).randbytes(100_000) for i in range(40)}
     path = str(tarred_up(tmp_path / "a.tar.gz", *members.items()))
-    entries = list(archive_members(path))
+    entries = listed(path)
     random.Random(1).shuffle(entries)
-    reader = archive_reader(path)
+    reader = reader_of(path)
     with ThreadPoolExecutor(4) as threads:
         contents = list(threads.map(reader.read, [entry.place for entry in entries]))
     assert contents == [members[entry.file] for entry in entries]
@@ -336,11 +340,11 @@ def test_threads_share_the_streams_of_a_compressed_tar(tmp_path: Path) -> None:
 
 def test_a_replaced_archive_is_read_anew(tmp_path: Path) -> None:
     path = tarred_up(tmp_path / "a.tar.gz", ("a/1.jpg", b"old"))
-    reader = archive_reader(str(path))
-    (entry,) = archive_members(str(path))
+    reader = reader_of(path)
+    (entry,) = listed(path)
     assert reader.read(entry.place) == b"old"
     tarred_up(path, ("a/1.jpg", b"the new one"))
-    (entry,) = archive_members(str(path))
+    (entry,) = listed(path)
     assert reader.read(entry.place) == b"the new one"
 
 
@@ -360,7 +364,7 @@ def test_the_listing_is_that_of_zipfile(tmp_path: Path) -> None:
     entries = listed(path)
     with zipfile.ZipFile(path) as archive:
         assert [entry.file for entry in entries] == archive.namelist()
-        reader = archive_reader(str(path))
+        reader = reader_of(path)
         assert [reader.read(entry.place) for entry in entries] == [archive.read(name) for name in archive.namelist()]
 
 
@@ -386,7 +390,7 @@ def test_the_place_of_the_directory_may_take_64_bits(tmp_path: Path, monkeypatch
     assert b"PK\x06\x06" in data
     data[end + 8 : end + 20] = b"\xff" * 12
     path.write_bytes(data)
-    reader = archive_reader(str(path))
+    reader = reader_of(path)
     assert [reader.read(entry.place) for entry in listed(path)] == [b"1", b"2"]
 
 
@@ -399,10 +403,9 @@ def test_utf8_names_without_the_flag_are_read_as_utf8_and_others_as_the_old_code
 
 def test_what_is_no_image_is_left_out_and_archives_inside_are_named(tmp_path: Path) -> None:
     names = ("a/1.jpg", "b/2.JPEG", "a/.3.jpg", "__MACOSX/a/._1.jpg", "a/notes.txt", "more.zip", "b/")
-    notes = Notes()
-    path = zipped(tmp_path / "a.zip", dict.fromkeys(names, b""))
-    assert [entry.file for entry in archive_members(str(path), notes)] == ["a/1.jpg", "b/2.JPEG"]
-    assert notes.lines() == [
+    source = open_source(str(zipped(tmp_path / "a.zip", dict.fromkeys(names, b""))), Options())
+    assert [entry.file for entry in source.entries] == ["a/1.jpg", "b/2.JPEG"]
+    assert source.notes.lines() == [
         "1 files are no images by their names: a/notes.txt",
         "1 archives inside are not opened: more.zip",
     ]
@@ -414,7 +417,7 @@ def test_a_damaged_member_is_a_reason_and_the_others_are_read(tmp_path: Path) ->
     data = bytearray(path.read_bytes())
     data[data.index(b"first")] ^= 1
     path.write_bytes(data)
-    reader = archive_reader(str(path))
+    reader = reader_of(path)
     with pytest.raises(OSError, match="CRC-32"):
         reader.read(first.place)
     assert reader.read(second.place) == b"second" * 100

@@ -264,7 +264,7 @@ SETTINGS: dict[str, Any] = {
 }
 
 
-@settings(max_examples=100, derandomize=True, **SETTINGS)
+@settings(max_examples=40, derandomize=True, **SETTINGS)
 @given(text=TEXTS)
 def test_any_text_is_a_study_or_one_message(text: str, tmp_path: Path, quick_names: None) -> None:
     a_study_or_one_message(tmp_path, text)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from semscale.errors import SemscaleError
-from semscale.label.categories import read_categories, split_categories
+from semscale.label.texts import read_categories, split_categories
 
 
 def test_spaces_go_and_quotes_protect_commas() -> None:

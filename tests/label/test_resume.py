@@ -14,8 +14,7 @@ from killed import CATEGORIES
 from semscale.datasets.registry import load_dataset
 from semscale.errors import SemscaleError
 from semscale.label.listing import Request
-from semscale.label.results import RESULTS, result_files
-from semscale.label.run import Labelled, label
+from semscale.label.run import RESULTS, Labelled, label, result_files
 from semscale.study.progress import Quiet
 
 WINDOW = 20

@@ -15,8 +15,8 @@ from semscale.datasets.registry import load_dataset
 from semscale.errors import SemscaleError
 from semscale.models import mini
 from semscale.models.mini import load_compact, read_record, save_compact
-from semscale.training.evaluate import ladder_accuracy
 from semscale.training.loop import Recipe
+from semscale.training.mini import ladder_accuracy
 
 
 @pytest.fixture(scope="module")

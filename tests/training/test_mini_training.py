@@ -20,7 +20,7 @@ from semscale.models.mini import (
 )
 from semscale.synthetic.images import render
 from semscale.synthetic.scene import Truth
-from semscale.training import evaluate, mini
+from semscale.training import mini
 from semscale.training.batches import Batcher, draw_pool, normalise, shrink, take
 from semscale.training.captions import (
     CLASSES,
@@ -39,7 +39,7 @@ TINY = ["--steps", "24", "--batch", "32", "--pool", "32", "--warmup", "4", "--us
 
 @pytest.fixture(autouse=True)
 def _few_test_images(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(evaluate, "load_dataset", lambda name: load_dataset(name, per_class=1))
+    monkeypatch.setattr(mini, "load_dataset", lambda name: load_dataset(name, per_class=1))
 
 
 def test_same_seed_lowers_the_loss_and_writes_the_same_bytes_which_load_and_record_their_recipe(

@@ -74,10 +74,8 @@ def compression_of(path: str) -> str:
     """Return how a tar is compressed: "gzip", or "" for none."""
     kind = archive_kind(path)
     if kind not in ("", "gzip"):
-        hint = "recompress it as .tar.gz, or make it a plain .tar"
-        raise SemscaleError(
-            "this is not a tar archive", where=shown(path), found=kind, expected="a .tar or .tar.gz", hint=hint
-        )
+        what, hint = "this is not a tar archive", "recompress it as .tar.gz, or make it a plain .tar"
+        raise SemscaleError(what, where=shown(path), found=kind, expected="a .tar or .tar.gz", hint=hint)
     return kind
 
 

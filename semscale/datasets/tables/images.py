@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from semscale.datasets.archives.open_archive import archive_members, archive_reader, is_archive
+from semscale.datasets.archives.open_archive import is_archive
+from semscale.datasets.archives.open_archive import open_source as open_archive
 from semscale.datasets.base import IMAGE_SUFFIXES, Entry, Notes, Options, Reader
 from semscale.datasets.filesystem import MAX_FILE_BYTES, REMOTE_READS, TOO_LARGE, is_local, location, read_whole
 from semscale.datasets.folder import FolderReader, open_source
@@ -116,7 +117,8 @@ def _open_images(table: str, images: str | None) -> ImageLocation:
 
 def _open_archive(path: str) -> ImageLocation:
     members: dict[str, Entry] = {}
-    for entry in archive_members(path):
+    source = open_archive(path, Options())
+    for entry in source.entries:
         members.setdefault(entry.file, entry)
     tops = {name.partition("/")[0] if "/" in name else "" for name in members}
     top = f"{tops.pop()}/" if len(tops) == 1 and "" not in tops else ""  # which a path may lack in front
@@ -124,7 +126,7 @@ def _open_archive(path: str) -> ImageLocation:
     def lookup(path: str) -> Entry | None:
         return members.get(path) or members.get(top + path)
 
-    return ImageLocation(shown(path), archive_reader(path), lookup, lambda named: members)
+    return ImageLocation(shown(path), source.reader, lookup, lambda named: members)
 
 
 class RowResolver:

@@ -12,19 +12,11 @@ import pyarrow as pa
 from semscale.datasets.base import Entry, Notes, Options, Source, as_text
 from semscale.datasets.class_from_path import SPLITS, choose_split
 from semscale.datasets.filesystem import location, stem
+from semscale.datasets.tables import records
 from semscale.datasets.tables.columns import find_layout, split_column
 from semscale.datasets.tables.images import RowResolver
 from semscale.datasets.tables.parquet import open_source as open_parquet
-from semscale.datasets.tables.records import (
-    Record,
-    class_name,
-    image_name,
-    plain_text,
-    read_delimited,
-    read_json_lines,
-    read_lines,
-    valid_rows,
-)  # fmt: skip
+from semscale.datasets.tables.records import Record
 from semscale.errors import SemscaleError
 from semscale.redact import shown
 
@@ -62,10 +54,10 @@ def open_source(path: str, options: Options) -> Source:
         split = _choose_split(table, column, options.split, where, notes)
         for line, row in table.rows():
             place = f"{where}:{line}"
-            label = None if layout.label is None else class_name(row.get(layout.label), place)
-            entry = resolver.resolve(line, image_name(row.get(layout.image), place), label)
+            label = None if layout.label is None else records.class_name(row.get(layout.label), place)
+            entry = resolver.resolve(line, records.image_name(row.get(layout.image), place), label)
             # rows of other splits are resolved as well: their images are named by the table
-            if entry is not None and (split is None or class_name(row[str(column)], place) == split):
+            if entry is not None and (split is None or records.class_name(row[str(column)], place) == split):
                 yield entry
         resolver.finish()
 
@@ -77,7 +69,7 @@ def _choose_split(table: _Table, column: str | None, split: str | None, where: s
     splits: set[str] = set()
     if column is not None and split != "all":
         for line, row in table.rows():
-            splits.add(class_name(row.get(column), f"{where}:{line}") or "")
+            splits.add(records.class_name(row.get(column), f"{where}:{line}") or "")
             if len(splits) > _MOST_SPLITS:
                 break
     sure = split is not None or all(name.casefold() in SPLITS for name in splits)
@@ -86,17 +78,17 @@ def _choose_split(table: _Table, column: str | None, split: str | None, where: s
 
 def _open_csv(path: str) -> _Table:
     """Read the header; the separator is the one that it has most of."""
-    first = next((line.value for line in read_lines(path) if line.value.strip()), "")
+    first = next((line.value for line in records.read_lines(path) if line.value.strip()), "")
     mark = max(",;\t", key=first.count)
 
-    def records() -> Iterator[Record]:
-        return valid_rows(read_delimited(path, mark, skip_spaces=True), path)
+    def read() -> Iterator[Record]:
+        return records.valid_rows(records.read_delimited(path, mark, skip_spaces=True), path)
 
-    start = next(records(), Record(0, []))
-    header = tuple(plain_text(name, f"{shown(path)}:{start.line}") for name in start.value)
+    start = next(read(), Record(0, []))
+    header = tuple(records.plain_text(name, f"{shown(path)}:{start.line}") for name in start.value)
 
     def rows() -> Iterator[tuple[int, Mapping[str, Any]]]:
-        return ((line, dict(zip(header, row, strict=True))) for line, row, _ in islice(records(), 1, None))
+        return ((line, dict(zip(header, row, strict=True))) for line, row, _ in islice(read(), 1, None))
 
     return _Table(header, rows)
 
@@ -104,13 +96,13 @@ def _open_csv(path: str) -> _Table:
 def _open_json_lines(path: str) -> _Table:
     """Read the fields of the first lines, those inside objects by their dotted paths."""
 
-    def records() -> Iterator[Record]:
-        for record in read_json_lines(path):
+    def read() -> Iterator[Record]:
+        for record in records.read_json_lines(path):
             is_row = record.fault is not None or record.value == "" or isinstance(record.value, dict)
             yield record if is_row else record._replace(fault=f"no JSON object: {json.dumps(record.value)[:80]}")
 
     def rows() -> Iterator[tuple[int, Mapping[str, Any]]]:
-        return ((line, dict(_fields(value))) for line, value, _ in valid_rows(records(), path))
+        return ((line, dict(_fields(value))) for line, value, _ in records.valid_rows(read(), path))
 
     return _Table(tuple(dict.fromkeys(name for _, row in islice(rows(), _FIRST_ROWS) for name in row)), rows)
 
