@@ -50,7 +50,7 @@ def serve(**options: Any) -> None:
     from semscale.serving.config import ServeConfig
     from semscale.serving.replicas import serve as run
 
-    sys.exit(run(ServeConfig(**options)))
+    run(ServeConfig(**options))
 
 
 @main.command()

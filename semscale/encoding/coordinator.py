@@ -115,7 +115,7 @@ class Coordinator:
         await self._demand.wait()
 
     async def open(self, urls: Sequence[str]) -> None:
-        """Set the endpoints of servers that were started, or started again."""
+        """Set the endpoints of servers that were started."""
         self._pool = EndpointPool(urls)
         self._opened = True
 

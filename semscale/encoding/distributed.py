@@ -119,7 +119,7 @@ class DistributedEncoder(Encoder):
             free.append(index)
 
     def _next_result(self) -> Any:
-        """Return a task that is done; meanwhile start, restart and discover servers, and pass messages on."""
+        """Return a task that is done; meanwhile start and discover servers, and pass messages on."""
         servers = self._servers
         while True:
             others = [self._status] if self._demand is None else [self._status, self._demand]
@@ -135,8 +135,8 @@ class DistributedEncoder(Encoder):
                 self._status = self._coordinator.next_status.remote()
                 for message in messages:
                     servers.note(message)
-                if all_down and (restarted := servers.restart()):
-                    ray.get(self._coordinator.open.remote(restarted))
+                if all_down:
+                    servers.check()
             elif ready and ready == [self._demand]:
                 self._demand = None
                 ray.get(self._coordinator.open.remote(servers.start()))

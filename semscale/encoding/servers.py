@@ -17,7 +17,7 @@ _ADDRESS = "grpc://host:port or grpcs://host:port"
 
 
 class Servers:
-    """Clip-servers at fixed addresses; subclasses discover them, or start them on demand and restart them.
+    """Clip-servers at fixed addresses; subclasses discover them, or start them on demand.
 
     Without ``urls`` :meth:`start` is called once there is something to send. All servers may be unavailable for
     ``patience`` seconds before the encoding stops, and ``note`` is called with a message when some are.
@@ -46,9 +46,8 @@ class Servers:
         """Start the servers and return their addresses."""
         return self.urls
 
-    def restart(self) -> Sequence[str] | None:
-        """Restart servers that have ended, and return the addresses; None if there were none."""
-        return None
+    def check(self) -> None:
+        """Raise SemscaleError if servers that do not answer will not come back."""
 
 
 class Addresses:

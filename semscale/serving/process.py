@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection, Pipe
-from typing import Any
+from typing import IO, Any
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 
@@ -49,10 +49,10 @@ def start_process(
     return process, events
 
 
-def read_settings(argument: str, on_parent_gone: Callable[[], Any]) -> tuple[dict[str, Any], Connection]:
-    """Return what :func:`start_process` has started this process with, and watch the parent."""
+def read_settings(argument: str) -> tuple[dict[str, Any], Connection]:
+    """Return what :func:`start_process` has started this process with, which ends when its parent is gone."""
     settings = json.loads(argument)
-    watch_parent(settings["parent"], on_parent_gone)
+    watch_parent(settings["parent"], on_gone=lambda: os._exit(1))
     return settings, Connection(settings["events_fd"], readable=False)
 
 
@@ -75,9 +75,10 @@ def receive(events: Connection) -> Any:
         return None
 
 
-def say(text: str) -> None:
-    """Print one line at once, whole even when several processes write to the same place."""
+def say(text: str, log: IO[str] | None = None) -> None:
+    """Print one line at once, or write it to a log, whole even when several processes write to the same place."""
+    stream = log or sys.stdout
     # a server does not end because nobody listens any more
     with contextlib.suppress(OSError, ValueError):
-        sys.stdout.write(f"semscale serve: {text}\n")
-        sys.stdout.flush()
+        stream.write(f"semscale serve: {text}\n")
+        stream.flush()

@@ -10,13 +10,14 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, replace
-from multiprocessing.connection import Connection, wait
-from typing import Literal
+from functools import partial
+from multiprocessing.connection import wait
+from typing import IO, Any, Literal
 
-from semscale.access import read_token
+from semscale.access import TOKEN_VARIABLE, read_token
 from semscale.errors import SemscaleError
 from semscale.serving.config import ServeConfig, check_certificate
 from semscale.serving.process import VISIBLE, receive, say, start_process
@@ -32,12 +33,12 @@ _STOP_SECONDS = 6.0
 
 
 class Replica:
-    """One server process."""
+    """One server process, started with these options of `Popen`."""
 
-    def __init__(self, number: int, config: ServeConfig, gpu: str | None) -> None:
+    def __init__(self, number: int, config: ServeConfig, options: dict[str, Any]) -> None:
         self.number = number
         self.config = config
-        self.environment = os.environ | ({VISIBLE: gpu} if gpu is not None else {})
+        self.options = options
         self.process: subprocess.Popen[bytes] | None = None
         self._ends: deque[float] = deque(maxlen=MOST_ENDS + 1)
         self._failed_starts = 0
@@ -47,10 +48,10 @@ class Replica:
         self.ready = False
         self.begun = time.monotonic()
         settings = {"config": asdict(self.config), "number": self.number}
-        self.process, self.events = start_process(COMMAND, settings, env=self.environment)
+        self.process, self.events = start_process(COMMAND, settings, **self.options)
 
-    def restart(self) -> None:
-        """Start the process again after it has ended, unless it does so too often."""
+    def restart(self) -> str:
+        """Start the process again after it has ended, unless it does so too often, and say how it ended."""
         assert self.process is not None
         how = _exit_reason(self.process.wait())
         self.events.close()
@@ -66,17 +67,27 @@ class Replica:
             raise SemscaleError(
                 f"replica {self.number} ended {times}; the server stops", found=f"at last {how}", hint=hint
             )
-        say(f"replica {self.number} ended {how}; starting it again")
         self.start()
+        return how
 
 
 class Supervisor:
-    """Starts the replicas and starts again what ends, until `stop` is set; a context manager, which ends them all."""
+    """Starts the replicas and starts again what ends, until `stop` is set; a context manager, which ends them all.
 
-    def __init__(self, config: ServeConfig, stop: threading.Event) -> None:
+    With a `log` the replicas have sessions of their own, and the token of the environment, which is for others, stays
+    out of theirs: on the loopback address they need none.
+    """
+
+    def __init__(self, config: ServeConfig, stop: threading.Event, log: IO[str] | None = None) -> None:
         self._stop = stop
+        self._say = partial(say, log=log)
         self._reserved = ExitStack()
-        has_token = read_token(config.token_file) is not None
+        environment = dict(os.environ)
+        options: dict[str, Any] = {}
+        if log is not None:
+            environment.pop(TOKEN_VARIABLE, None)
+            options = {"stdout": log, "stderr": log, "start_new_session": True}
+        has_token = log is None and read_token(config.token_file) is not None
         check_certificate(config.tls_cert, config.tls_key)
         gpus: list[str] = []
         if config.gpus is not None:
@@ -85,7 +96,7 @@ class Supervisor:
         elif config.device == "cuda":
             gpus = visible_gpus()
         if warning := config.exposure(has_token):
-            say(warning)
+            self._say(warning)
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         threads = config.num_threads or max(1, cores // config.replicas)
         self.replicas: list[Replica] = []
@@ -93,15 +104,17 @@ class Supervisor:
             port = self._reserve_port(config.host, config.port + number if config.port else 0)
             metrics_port = None if config.metrics_port is None else config.metrics_port + number
             own = replace(config, replicas=1, port=port, num_threads=threads, metrics_port=metrics_port)
-            gpu = gpus[number // config.per_gpu % len(gpus)] if gpus else None
-            self.replicas.append(Replica(number, own, gpu))
+            visible = {VISIBLE: gpus[number // config.per_gpu % len(gpus)]} if gpus else {}
+            self.replicas.append(Replica(number, own, options | {"env": environment | visible}))
             if metrics_port is not None:
-                say(f"metrics of replica {number} at http://{config.host}:{metrics_port}")
+                self._say(f"metrics of replica {number} at http://{config.host}:{metrics_port}")
 
     def __enter__(self) -> Supervisor:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, _: object, error: BaseException | None, *__: object) -> None:
+        if error is None:
+            self._say("stopping")
         started = [replica.process for replica in self.replicas if replica.process is not None]
         for process in started:
             process.terminate()
@@ -114,8 +127,9 @@ class Supervisor:
                 process.wait()
         self._reserved.close()
 
-    def run(self, launcher: Connection | None) -> None:
-        """Start all replicas, say when they are ready, also to the launcher, and start again what ends."""
+    def run(self, on_ready: Callable[[list[str]], None]) -> None:
+        """Start all replicas, say when they are ready, call `on_ready` with the addresses, start again what ends."""
+        self._say(f"loading {self.replicas[0].config.model}")
         for replica in self.replicas:
             replica.start()
         ready = False
@@ -124,24 +138,22 @@ class Supervisor:
                 if isinstance(event, SemscaleError):
                     if not ready:
                         raise event
-                    say(f"replica {replica.number}: {event}")
+                    self._say(f"replica {replica.number}: {event}")
                 elif event is not None:
                     replica.ready = True
                     if ready:
-                        say(f"replica {replica.number} is back after {time.monotonic() - replica.begun:.1f} s")
+                        self._say(f"replica {replica.number} is back after {time.monotonic() - replica.begun:.1f} s")
                 # A signal may reach all processes at once: the replicas may end before this one has heard of it.
                 elif not self._stop.wait(_TICK):
                     if not ready:
-                        what = "a process of the server ended while it was starting"
-                        raise SemscaleError(what, hint="the lines above say why")
-                    replica.restart()
+                        raise SemscaleError("a process of the server ended while it was starting")
+                    self._say(f"replica {replica.number} ended {replica.restart()}; starting it again")
             if not ready and all(replica.ready for replica in self.replicas):
                 ready = True
                 urls = [replica.config.url for replica in self.replicas]
                 for url in urls:
-                    say(f"ready at {url}")
-                if launcher is not None:
-                    launcher.send(urls)
+                    self._say(f"ready at {url}")
+                on_ready(urls)
 
     def _events(self) -> Iterator[tuple[Replica, Literal[True] | SemscaleError | None]]:
         """Yield the replicas that are ready, cannot start or have ended within a moment."""
@@ -168,27 +180,17 @@ class Supervisor:
         return port
 
 
-def serve(config: ServeConfig, launcher: Connection | None = None, stop: threading.Event | None = None) -> int:
-    """Start the servers, print their addresses, and block until SIGINT or SIGTERM, or until `stop` is set.
+def serve(config: ServeConfig) -> None:
+    """Start the servers, print their addresses, and block until SIGINT or SIGTERM.
 
-    Returns the exit status: 0 after an orderly stop, 1 if a server cannot start or ends too often (which has been
-    said, and sent to the launcher).
+    Raises:
+        SemscaleError: a server cannot start, or ends too often.
     """
-    stop = stop or threading.Event()
+    stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
-    try:
-        with Supervisor(config, stop) as supervisor:
-            say(f"loading {config.model}")
-            supervisor.run(launcher)
-            say("stopping")
-            return 0
-    except SemscaleError as error:
-        print(f"semscale serve: error: {error}", file=sys.stderr, flush=True)
-        if launcher is not None:
-            with suppress(OSError):
-                launcher.send(error)
-        return 1
+    with Supervisor(config, stop) as supervisor:
+        supervisor.run(lambda urls: None)
 
 
 def visible_gpus() -> list[str]:

@@ -55,7 +55,7 @@ async def run_server(config: ServeConfig, number: int, events: Connection, execu
 
 def main(argument: str, executor_class: Any = None) -> int:
     """Run the server of these settings and return the exit status."""
-    settings, events = read_settings(argument, on_parent_gone=lambda: os._exit(1))
+    settings, events = read_settings(argument)
     # Ctrl-C reaches all processes of a terminal at once: the one that started this one decides.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:

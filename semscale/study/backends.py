@@ -38,7 +38,6 @@ if TYPE_CHECKING:  # torch and jina come with them
     from semscale.models.encoder import InProcessModel
     from semscale.serving.launcher import ServerHandle
 
-_MOST_RESTARTS = 3
 _LOOK_EVERY = 1.0
 
 
@@ -219,7 +218,7 @@ class NamedServers(_ServerBackend):
 
 
 class OwnServers(_ServerBackend):
-    """Servers on the loopback address, started when there is something to send, and again if they end."""
+    """Servers on the loopback address, started when there is something to send."""
 
     def __init__(
         self, study: StudyConfig, model: str, store: Folder, report: Reporter, logs: Path, stack: ExitStack
@@ -228,7 +227,6 @@ class OwnServers(_ServerBackend):
         self._log_file = logs / "clip-server.log"
         self._stack = stack
         self._server: ServerHandle | None = None
-        self._restarts = 0
 
     def start(self) -> Sequence[str]:
         """Start the servers, and make sure that they are what :meth:`fingerprint` said."""
@@ -245,17 +243,11 @@ class OwnServers(_ServerBackend):
         self.urls = urls
         return identity
 
-    def restart(self) -> Sequence[str] | None:
-        """Start the servers again if their process has ended, which may happen a few times."""
-        if self._server is None or self._server.is_running():
-            return None
-        self._restarts += 1
-        if self._restarts > _MOST_RESTARTS:
+    def check(self) -> None:
+        """Raise SemscaleError if the servers have ended for good."""
+        if self._server is not None and not self._server.is_running():
             hint = f"its log says why: {self._log_file}; what is encoded is kept"
-            raise SemscaleError(f"the clip-server ended {self._restarts} times", where=self._model, hint=hint)
-        self.note(f"the clip-server has ended; starting it again ({self._restarts} of {_MOST_RESTARTS} times)")
-        self.urls = self._launch()
-        return self.urls
+            raise SemscaleError("the clip-server ends again and again", where=self._model, hint=hint)
 
     def _launch(self) -> Sequence[str]:
         from semscale.serving.launcher import launch_server

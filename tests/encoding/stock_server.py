@@ -1,11 +1,14 @@
 """A clip-server with the original executor's own encode and rank code, which knows no /info; run as a script.
 
+The first argument is a port; with a second one, `flow`, it is jina's Flow with a gateway, and else one process.
+
 The original executor cannot load a model with open_clip 3, so it is given semscale-mini's towers; everything else,
 its preprocessing with CLIP's mean and deviation included, is clip-server's.
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sys
 from multiprocessing.pool import ThreadPool
@@ -20,6 +23,8 @@ from jina import Flow
 from opentelemetry.trace import NoOpTracer
 
 from semscale.models.mini import load_mini
+from semscale.serving.config import ServeConfig
+from semscale.serving.grpc_server import RequestHandler, start_server
 
 
 class _Towers:
@@ -49,6 +54,13 @@ class StockEncoder(CLIPEncoder):
         self.tracer = NoOpTracer()
 
 
+async def serve() -> None:
+    server = await start_server(RequestHandler(StockEncoder()), ServeConfig("stock", port=int(sys.argv[1])))
+    await server.wait_for_termination()
+
+
 if __name__ == "__main__":
+    if len(sys.argv) == 2:
+        asyncio.run(serve())
     with Flow(host="127.0.0.1", port=int(sys.argv[1])).add(uses=StockEncoder, name="clip") as flow:
         flow.block()

@@ -27,13 +27,13 @@ from semscale.errors import SemscaleError
 from semscale.models.mini import load_mini
 
 
-@pytest.fixture(scope="module")
-def stock_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+@pytest.fixture(scope="module", params=[[], pytest.param(["flow"], marks=pytest.mark.faults)], ids=["one", "flow"])
+def stock_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with closing(socket.socket()) as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     log = tmp_path_factory.mktemp("stock") / "server.log"
-    command = [sys.executable, str(Path(__file__).parent / "stock_server.py"), str(port)]
+    command = [sys.executable, str(Path(__file__).parent / "stock_server.py"), str(port), *request.param]
     with log.open("w") as output:
         process = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True)
         try:

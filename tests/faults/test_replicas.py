@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-import select
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -17,17 +15,17 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-from server_processes import replica_pids, replicas, server_pids
+from server_processes import replica_pids
 
 from semscale.config import StudyConfig, study_from
 from semscale.encoding.client import EncodeClient, ServerUnavailableError
-from semscale.encoding.verification import check_server
-from semscale.errors import SemscaleError
+from semscale.serving import replicas as supervision
 from semscale.serving.launcher import ServerHandle, launch_server
 from semscale.study.progress import Quiet, Stage
 from semscale.study.study import SweepResult, sweep
 
 LONG = 60.0
+pytestmark = pytest.mark.faults
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +33,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerHandle]:
     log = tmp_path_factory.mktemp("server") / "server.log"
     with launch_server("semscale-mini", replicas=2, num_threads=1, log_file=log) as handle:
         yield handle
-    assert server_pids(handle) == []
+    assert replica_pids(handle) == []
 
 
 def until(condition: Callable[[], bool], what: str) -> None:
@@ -82,7 +80,6 @@ def test_a_killed_replica_comes_back_where_it_was_and_the_other_answers_meanwhil
     after = replica_pids(server)
     assert after[0] == before[0]
     assert after[1] != before[1]
-    assert sorted([server.process.pid, *after]) == server_pids(server)
     assert np.array_equal(encode(other, texts), reference)
 
 
@@ -167,7 +164,6 @@ def test_a_sweep_whose_server_loses_a_process_ends_with_the_same_files(
     assert n_images == 1200
 
 
-@pytest.mark.faults
 @pytest.mark.parametrize("round_", range(10))
 def test_a_sweep_survives_kills_at_many_moments(
     round_: int, server: ServerHandle, undisturbed: tuple[Path, SweepResult], tmp_path: Path
@@ -189,60 +185,6 @@ def test_a_sweep_survives_kills_at_many_moments(
     check_same(tmp_path, result, undisturbed)
 
 
-def kill_until_the_end(handle: ServerHandle, patient: bool) -> int:
-    """Kill replica 0 whenever there is a new one, at once or when it is ready; return how often."""
-    dead, kills = -1, 0
-    deadline = time.monotonic() + 2 * LONG
-    while handle.is_running():
-        assert time.monotonic() < deadline
-        pid = replicas(handle).get(0)
-        if pid is not None and pid != dead and (not patient or said(handle, "replica 0 is back") == kills):
-            dead, kills = pid, kills + 1
-            os.kill(pid, signal.SIGKILL)
-    return kills
-
-
-@pytest.mark.faults
-def test_a_replica_that_never_comes_up_stops_the_server(tmp_path: Path) -> None:
-    with launch_server("semscale-mini", replicas=2, num_threads=1, log_file=tmp_path / "server.log") as handle:
-        assert kill_until_the_end(handle, patient=False) == 6  # the first, and five that never were ready
-        assert handle.process.wait(LONG) == 1
-        until(lambda: server_pids(handle) == [], "all processes have ended")
-        assert said(handle, "error: replica 0 ended 5 times before it was ready; the server stops") == 1
-        with pytest.raises(SemscaleError, match="does not answer"):
-            check_server(handle.url, timeout=1)
-
-
-@pytest.mark.faults
-def test_a_replica_that_ends_too_often_stops_the_server(tmp_path: Path) -> None:
-    with launch_server("semscale-mini", replicas=1, num_threads=1, log_file=tmp_path / "server.log") as handle:
-        assert kill_until_the_end(handle, patient=True) == 21
-        assert handle.process.wait(LONG) == 1
-        assert said(handle, "replica 0 ended 21 times within 300 seconds; the server stops") == 1
-
-
-@pytest.mark.faults
-def test_a_stop_amid_a_restart_leaves_no_process(tmp_path: Path) -> None:
-    with launch_server("semscale-mini", replicas=2, num_threads=1, log_file=tmp_path / "server.log") as handle:
-        before = replica_pids(handle)
-        os.kill(before[0], signal.SIGKILL)
-        until(lambda: said(handle, "starting it again") == 1, "it is started again")
-        # the server alone, as a service manager may do it: the others hear nothing from outside
-        handle.process.terminate()
-        assert handle.process.wait(LONG) == 0
-        assert server_pids(handle) == []
-        assert said(handle, "Traceback") == 0
-
-
-@pytest.mark.faults
-def test_a_stop_at_many_moments_after_a_kill_leaves_no_process(tmp_path: Path) -> None:
-    for round_ in range(12):
-        with launch_server("semscale-mini", replicas=1, num_threads=1, log_file=tmp_path / "server.log") as handle:
-            kill_replica(handle, 0)
-            select.select([], [], [], 0.03 * round_)  # the moment is what differs
-        assert server_pids(handle) == []
-
-
 OWN_EXECUTOR = """
 import os, signal, sys
 from semscale.serving import server
@@ -255,49 +197,15 @@ class Own(SemscaleEncoder):
 
 os._exit(server.main(sys.argv[1], Own))
 """
-OWN_SERVERS = """
-import os, sys
-from semscale.serving import replicas
-from semscale.serving.__main__ import main
-
-replicas.COMMAND = [sys.executable, "-c", {program!r}]
-os._exit(main(sys.argv[1]))
-"""
 
 
-@pytest.fixture
-def own_executor(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], None]:
-    """Let `launch_server` start an executor that runs a line before one of its methods."""
-    start = subprocess.Popen
-
-    def replace(method: str, line: str) -> None:
-        program = OWN_EXECUTOR.format(method=method, line=line)
-
-        def popen(command: list[str], **options: object) -> subprocess.Popen[bytes]:
-            own = [sys.executable, "-c", OWN_SERVERS.format(program=program), *command[3:]]
-            return start(own, **options)  # type: ignore[call-overload,no-any-return]
-
-        monkeypatch.setattr(subprocess, "Popen", popen)
-
-    return replace
-
-
-def test_a_deadly_request_is_not_passed_from_replica_to_replica(
-    tmp_path: Path, own_executor: Callable[[str, str], None]
-) -> None:
-    own_executor("_decode", "if any(doc.text == 'poison' for doc in args[0]): os._exit(66)")
+def test_a_deadly_request_costs_one_replica_and_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    line = "if any(doc.text == 'poison' for doc in args[0]): os._exit(66)"
+    program = OWN_EXECUTOR.format(method="_decode", line=line)
+    monkeypatch.setattr(supervision, "COMMAND", [sys.executable, "-c", program])
     with launch_server("semscale-mini", replicas=2, num_threads=1, log_file=tmp_path / "server.log") as handle:
         client = EncodeClient(handle.url)
         assert encode(client, ["poison"]) is None
         until(lambda: said(handle, "is back") == 1, "the replica is back")
         assert encode(client, ["harmless"]) is not None
         assert said(handle, "ended with exit status 66; starting it again") == 1
-
-
-@pytest.mark.faults
-def test_a_replica_that_is_killed_while_the_server_starts_ends_the_start(
-    tmp_path: Path, own_executor: Callable[[str, str], None]
-) -> None:
-    own_executor("__init__", "os.kill(os.getpid(), signal.SIGKILL)")
-    with pytest.raises(SemscaleError, match="a process of the server ended while it was starting"):
-        launch_server("semscale-mini", replicas=2, log_file=tmp_path / "server.log")

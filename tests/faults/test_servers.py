@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -84,20 +85,30 @@ def test_another_endpoint_takes_over_from_one_that_hangs(
             check(encoder, encoder.encode_images(dataset), undisturbed)
 
 
+def test_a_server_that_is_another_encoder_is_refused_by_name(
+    identity: EncoderIdentity, mini_server: str, ray_session: None, tmp_path: Path
+) -> None:
+    notes: list[str] = []
+    servers, other = Servers([mini_server], note=notes.append), replace(identity, fingerprint="another-encoder")
+    with (
+        DistributedEncoder(other, servers, tmp_path / "store", actors=1) as encoder,
+        pytest.raises(SemscaleError, match="no clip-server is left") as caught,
+    ):
+        encoder.encode_texts(["something new"])
+    assert caught.value.where == mini_server
+    assert f"it is another encoder: {identity.fingerprint} instead of another-encoder" in str(caught.value.found)
+
+
+@pytest.mark.faults
 @pytest.mark.parametrize(
     ("answer", "found"),
     [
         ("other", "gives other embeddings"),
-        *(
-            pytest.param(answer, found, marks=pytest.mark.faults)
-            for answer, found in (
-                ("renamed", "runs another model: some-other-clip"),
-                ("dimension", "95 numbers instead of 96"),
-                ("fewer", "cannot encode"),
-                ("zeros", "an embedding of zeros"),
-                ("nan", "not finite"),
-            )
-        ),
+        ("renamed", "runs another model: some-other-clip"),
+        ("dimension", "95 numbers instead of 96"),
+        ("fewer", "cannot encode"),
+        ("zeros", "an embedding of zeros"),
+        ("nan", "not finite"),
     ],
 )
 def test_a_wrong_endpoint_is_refused_by_name_and_its_work_goes_to_the_others(

@@ -1,20 +1,16 @@
-"""A real server with two replicas, spoken to with the stock clip-client."""
+"""A real server, spoken to with the stock clip-client."""
 
 from __future__ import annotations
 
 import json
 import os
 import pickle
-import select
 import signal
 import socket
-import subprocess
-import sys
 import threading
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
-from functools import partial
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +20,7 @@ import psutil
 import pytest
 from clip_client import Client
 from docarray import Document, DocumentArray
-from server_processes import living_in_group, replica_pids, server_pids
+from server_processes import replica_pids
 
 from semscale.access import Access
 from semscale.encoding.verification import check_server
@@ -37,26 +33,22 @@ TEXTS = ["cat", "dogs", "large birds", "a small fish"]
 
 @pytest.fixture(scope="module")
 def metrics_port() -> int:
-    with closing(socket.socket()) as one, closing(socket.socket()) as next_one:
-        one.bind(("127.0.0.1", 0))
-        port = int(one.getsockname()[1])
-        next_one.bind(("127.0.0.1", port + 1))
-        return port
+    with closing(socket.socket()) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 @pytest.fixture(scope="module")
 def server(tiny_model: Path, metrics_port: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerHandle]:
     log = tmp_path_factory.mktemp("server") / "server.log"
-    options = {"replicas": 2, "minibatch_size": 4, "num_threads": 1, "metrics_port": metrics_port}
+    options = {"minibatch_size": 4, "num_threads": 1, "metrics_port": metrics_port}
     with pytest.MonkeyPatch.context() as patch:
         # a server of one's own stays plain, whatever the environment says
         patch.setenv("SEMSCALE_SERVER_TOKEN", "tok-5f1d0c7e9a")
         handle = launch_server(str(tiny_model), log_file=log, **options)
     with handle:
         yield handle
-    assert server_pids(handle) == []
-    with pytest.raises(SemscaleError, match="does not answer"):
-        check_server(handle.url, timeout=1)
+    assert replica_pids(handle) == []
 
 
 def encode(server: ServerHandle, docs: list[Document], batch_size: int = 8) -> np.ndarray[Any, Any]:
@@ -72,60 +64,55 @@ def unit(rows: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 
 def test_handle_and_log_know_processes_and_model(server: ServerHandle, tiny_model: Path, metrics_port: int) -> None:
     assert server.url.startswith("grpc://127.0.0.1:")
-    assert sorted([server.process.pid, *replica_pids(server)]) == server_pids(server)
-    assert len(replica_pids(server)) == len(set(server.urls)) == 2
-    (info, n), (other, _) = (check_server(url, access=Access()) for url in server.urls)
-    assert (info, n) == (other, 48)
+    assert len(replica_pids(server)) == len(server.urls) == 1
+    info, dimension = check_server(server.url, access=Access())
     assert info is not None
+    assert dimension == info["embedding_dim"] == 48
     assert (info["name"], info["device"]) == (str(tiny_model), "cpu")
     log = server.log_file.read_text()
-    for replica, url in enumerate(server.urls):
-        assert f"replica {replica}: {info['name']} runs on cpu" in log
-        assert f"ready at {url}" in log
-        assert f"metrics of replica {replica} at http://127.0.0.1:{metrics_port + replica}" in log
+    assert f"replica 0: {info['name']} runs on cpu" in log
+    assert f"ready at {server.url}" in log
+    assert f"metrics of replica 0 at http://127.0.0.1:{metrics_port}" in log
     assert f"weights {info['weights_sha256'][:12]}" in log
 
 
 def test_pages_of_metrics_count_requests_and_documents(server: ServerHandle, metrics_port: int) -> None:
     def counts() -> list[float]:
-        with urllib.request.urlopen(f"http://127.0.0.1:{metrics_port + 1}/metrics") as page:
+        with urllib.request.urlopen(f"http://127.0.0.1:{metrics_port}/metrics") as page:
             text = page.read().decode()
         names = (
-            'jina_successful_requests_total{runtime_name="clip/rep-1"}',
-            'jina_document_processed_total{executor_endpoint="/encode",runtime_name="clip/rep-1"}',
-            'jina_encode_texts_seconds_count{runtime_name="clip/rep-1"}',
+            'jina_successful_requests_total{runtime_name="clip/rep-0"}',
+            'jina_document_processed_total{executor_endpoint="/encode",runtime_name="clip/rep-0"}',
+            'jina_encode_texts_seconds_count{runtime_name="clip/rep-0"}',
         )
         lines = dict(line.rsplit(" ", 1) for line in text.splitlines())
         return [float(lines.get(name, 0)) for name in names]
 
     before = counts()
-    assert Client(server.urls[1]).encode(["a cat", "a dog"]).shape == (2, 48)
+    assert Client(server.url).encode(["a cat", "a dog"]).shape == (2, 48)
     assert [after - earlier for after, earlier in zip(counts(), before, strict=True)] == [1, 2, 1]
 
 
+@pytest.mark.faults
 def test_pings_do_not_cost_the_connection(server: ServerHandle) -> None:
     # clip-client pings every 10 s; gRPC pings once a second at most, and its servers bear two pings
-    ports = [int(url.rpartition(":")[2]) for url in server.urls]
     options = [
         ("grpc.keepalive_time_ms", 1000),
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.max_pings_without_data", 0),
     ]
-    ready, lost = {port: threading.Event() for port in ports}, threading.Event()
+    ready, lost = threading.Event(), threading.Event()
 
-    def watch(port: int, state: Any) -> None:
+    def watch(state: Any) -> None:
         if state is grpc.ChannelConnectivity.READY:
-            ready[port].set()
-        elif ready[port].is_set():
+            ready.set()
+        elif ready.is_set():
             lost.set()
 
-    with ExitStack() as stack:
-        for port in ports:
-            channel = stack.enter_context(grpc.insecure_channel(f"127.0.0.1:{port}", options=options))
-            channel.subscribe(partial(watch, port), try_to_connect=True)
-            stack.callback(ready[port].clear)
-        assert all(event.wait(20) for event in ready.values())
-        assert not lost.wait(4), "a connection was closed after some pings"
+    with grpc.insecure_channel(server.url.removeprefix("grpc://"), options=options) as channel:
+        channel.subscribe(watch, try_to_connect=True)
+        assert ready.wait(20)
+        assert not lost.wait(4), "the connection was closed after some pings"
 
 
 def test_embeddings_equal_open_clips_own(server: ServerHandle, make_image: MakeImage, tiny_model: Path) -> None:
@@ -147,13 +134,11 @@ def test_embeddings_equal_open_clips_own(server: ServerHandle, make_image: MakeI
     assert np.abs(unit(encode(server, [Document(text=text) for text in TEXTS])) - unit(own_texts)).max() < 1e-5
 
 
-def test_replicas_and_request_sizes_give_the_same_bits(server: ServerHandle, make_image: MakeImage) -> None:
+def test_request_sizes_give_the_same_bits(server: ServerHandle, make_image: MakeImage) -> None:
     docs = [Document(blob=make_image(seed)) for seed in range(12)] + [Document(text=text) for text in TEXTS]
     reference = encode(server, docs, batch_size=16)
-    for url in server.urls:
-        for batch_size in (1, 5):
-            rows = Client(url).encode(DocumentArray(docs), batch_size=batch_size).embeddings
-            assert np.array_equal(rows, reference)
+    for batch_size in (1, 5):
+        assert np.array_equal(encode(server, docs, batch_size), reference)
 
 
 def test_plain_strings_work_as_with_a_stock_server(server: ServerHandle) -> None:
@@ -244,30 +229,29 @@ def test_a_client_may_wait_for_an_answer_before_it_goes_on(server: ServerHandle)
 
 
 def test_client_asks_whether_it_is_ready(server: ServerHandle) -> None:
-    assert all(Client(url)._client.is_flow_ready() for url in server.urls)
+    assert Client(server.url)._client.is_flow_ready()
 
 
-def test_every_process_listens_on_loopback_only(server: ServerHandle) -> None:
-    connections = [one for pid in server_pids(server) for one in psutil.Process(pid).net_connections("tcp")]
+def test_it_listens_on_loopback_only(server: ServerHandle) -> None:
+    connections = [one for pid in replica_pids(server) for one in psutil.Process(pid).net_connections("tcp")]
     addresses = {one.laddr.ip for one in connections if one.status == psutil.CONN_LISTEN}
     assert addresses
     assert addresses <= {"127.0.0.1", "::ffff:127.0.0.1"}
 
 
-def test_a_server_whose_replicas_hang_is_not_healthy_until_they_go_on(server: ServerHandle) -> None:
-    replicas = replica_pids(server)
-    for pid in replicas:
-        os.kill(pid, signal.SIGSTOP)
+def test_a_server_that_hangs_is_not_healthy_until_it_goes_on(server: ServerHandle) -> None:
+    (pid,) = replica_pids(server)
+    os.kill(pid, signal.SIGSTOP)
     try:
         with pytest.raises(SemscaleError, match="does not answer") as caught:
             check_server(server.url, timeout=0.9)
     finally:
-        for pid in replicas:
-            os.kill(pid, signal.SIGCONT)
+        os.kill(pid, signal.SIGCONT)
     assert "no answer within" in str(caught.value.found)
     assert check_server(server.url, timeout=30)[1] == 48
 
 
+@pytest.mark.faults
 def test_start_that_fails_says_why_in_the_models_words(tmp_path: Path) -> None:
     log = tmp_path / "server.log"
     with pytest.raises(SemscaleError, match="no such weights file") as caught:
@@ -276,64 +260,3 @@ def test_start_that_fails_says_why_in_the_models_words(tmp_path: Path) -> None:
     lines = log.read_text()
     assert "loading ViT-B-32::/nowhere/weights.safetensors" in lines
     assert "Traceback" not in lines
-
-
-def test_taken_port_is_named(server: ServerHandle, tiny_model: Path, tmp_path: Path) -> None:
-    port = int(server.url.rpartition(":")[2])
-    with pytest.raises(SemscaleError, match="cannot listen") as caught:
-        launch_server(str(tiny_model), replicas=1, port=port, log_file=tmp_path / "server.log")
-    assert caught.value.where == f"127.0.0.1:{port}"
-
-
-def test_ctrl_c_in_the_servers_own_terminal_stops_it_in_good_order(tiny_model: Path, tmp_path: Path) -> None:
-    log = tmp_path / "server.log"
-    with launch_server(str(tiny_model), replicas=1, num_threads=1, log_file=log) as handle:
-        pids = server_pids(handle)
-        os.killpg(handle.process.pid, signal.SIGINT)
-        wait_for_end(pids)
-    lines = log.read_text().splitlines()
-    assert "semscale serve: stopping" in lines
-    assert not any("Traceback" in line for line in lines)
-
-
-def test_replicas_end_with_a_server_that_is_killed(tiny_model: Path, tmp_path: Path) -> None:
-    with launch_server(str(tiny_model), replicas=1, num_threads=1, log_file=tmp_path / "server.log") as handle:
-        pids = server_pids(handle)
-        assert len(pids) == 2
-        os.kill(handle.process.pid, signal.SIGKILL)
-        wait_for_end(pids)
-        assert server_pids(handle) == []
-
-
-def test_nothing_stays_when_the_launching_process_is_killed(tiny_model: Path, tmp_path: Path) -> None:
-    script = (
-        "import pathlib, sys\n"
-        "from semscale.serving.launcher import launch_server\n"
-        "log = pathlib.Path(sys.argv[2])\n"
-        "handle = launch_server(sys.argv[1], replicas=1, num_threads=1, log_file=log)\n"
-        "print(handle.process.pid, flush=True)\n"
-        "sys.stdin.read()\n"
-    )
-    command = [sys.executable, "-c", script, str(tiny_model), str(tmp_path / "server.log")]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as parent:
-        assert parent.stdout is not None
-        group = int(parent.stdout.readline())
-        pids = living_in_group(group)
-        assert len(pids) == 2
-        parent.kill()
-    wait_for_end(pids)
-    assert living_in_group(group) == []
-    assert "semscale serve: stopping" in (tmp_path / "server.log").read_text()
-
-
-def wait_for_end(pids: list[int], timeout: float = 20.0) -> None:
-    """Return as soon as all processes have ended."""
-    for pid in pids:
-        try:
-            descriptor = os.pidfd_open(pid)
-        except ProcessLookupError:
-            continue
-        try:
-            assert select.select([descriptor], [], [], timeout)[0], f"process {pid} still lives"
-        finally:
-            os.close(descriptor)
