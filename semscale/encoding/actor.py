@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import ray
 
 from semscale.access import Access
@@ -18,8 +16,8 @@ from semscale.encoding.encoder import ChunkReport
 from semscale.encoding.encoder_fingerprint import EncoderIdentity, Probe
 from semscale.encoding.folder import Folder
 from semscale.encoding.image_pipeline import decode_all, read_all, to_ppm
-from semscale.encoding.key_index import text_digest
-from semscale.encoding.segment import write_segment
+from semscale.encoding.key_index import content_digest
+from semscale.encoding.segment import write_good
 from semscale.encoding.store import EmbeddingStore, Kind
 from semscale.encoding.throughput import ThroughputRecord
 from semscale.errors import SemscaleError
@@ -39,10 +37,7 @@ _REMEMBERED = 4 * CHUNKS
 
 @dataclass(frozen=True)
 class ActorSettings:
-    """Settings of every encoder actor: where it stores, the encoder that every server must be, and how to call it.
-
-    A `batch_size` of None adapts it; a server has `deadline` seconds for a call. Ray carries the token in `access`.
-    """
+    """Settings of every encoder actor: where it stores, the encoder that every server must be, and how to call it."""
 
     folder: Folder
     identity: EncoderIdentity
@@ -89,7 +84,7 @@ class EncoderActor:
         reasons: dict[int, str] = {}
         if reader is not None:
             contents, reasons = await asyncio.to_thread(read_all, reader, items)
-        keys = {i: _digest(content) for i, content in enumerate(contents) if content is not None}
+        keys = {i: content_digest(content) for i, content in enumerate(contents) if content is not None}
         granted = await coordinator.claim.remote(chunk, list(keys.values()))
         mine = [i for i, claimed in zip(keys, granted, strict=True) if claimed]
         if processes > 1 and mine:  # the process that is lost may have stored some
@@ -133,18 +128,11 @@ class EncoderActor:
             self._free.put_nowait(dispatcher)
         numbers = list(documents)
         reasons.update({i: why for i, why in zip(numbers, encoded.reasons, strict=True) if why is not None})
-        good = [j for j, reason in enumerate(encoded.reasons) if reason is None]
-        if good:
-            rows = np.ascontiguousarray(encoded.embeddings[good])
-            stored = [keys[numbers[j]] for j in good]
-            await asyncio.to_thread(write_segment, self.settings.folder / kind, stored, rows)
+        folder, stored = self.settings.folder / kind, [keys[i] for i in numbers]
+        await asyncio.to_thread(write_good, folder, stored, encoded.embeddings, encoded.reasons)
         node = f"{ray.util.get_node_ip_address()} {ray.get_runtime_context().get_node_id()[:6]}"
         work = [ThroughputRecord(url, node, self._index, kind, count, seconds) for url, count, seconds in encoded.calls]
         return encoded.sent, tuple(work)
-
-
-def _digest(content: bytes | str) -> bytes:
-    return text_digest(content) if isinstance(content, str) else hashlib.sha256(content).digest()
 
 
 def workers_end(found: str) -> SemscaleError:

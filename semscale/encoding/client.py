@@ -86,13 +86,9 @@ class Encoded:
 class EncodeClient:
     """One connection to one clip-server; several coroutines of one event loop may use it.
 
-    Args:
-        url: ``grpc://host:port`` or ``grpcs://host:port``.
-        batch_size: documents per request; None adapts it to the server.
-        deadline: seconds that the server has for the requests of one call.
-        quantum: rows that the server computes at once.
-        dimension: length of an embedding; other lengths are refused. None takes that of the first one.
-        access: the token to show and the authorities to trust.
+    Requests have `batch_size` documents, or a number that follows the server's speed and the `quantum` of rows that it
+    computes at once; a call may take `deadline` seconds. Rows of another length than `dimension` (else the first
+    one's) are refused.
     """
 
     def __init__(

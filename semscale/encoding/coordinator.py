@@ -8,54 +8,14 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import numpy as np
-
 from semscale.encoding.endpoint_pool import EndpointPool
-from semscale.encoding.key_index import ABSENT, Keys, KeyTable, as_keys
+from semscale.encoding.key_index import ContentClaims, Keys
 from semscale.errors import SemscaleError
 
 _POLL_SECONDS = 0.1
 # A short outage needs no message; a long one a message now and then.
 _SILENT_SECONDS = 1.0
 _MESSAGE_SECONDS = 5.0
-_STORED = -1
-# A dict takes a claim at once, a table takes many in little memory.
-_MAX_RECENT = 50_000
-
-
-class ContentClaims:
-    """Claim registry: every content is encoded by one chunk of work.
-
-    A claim belongs to a chunk and not to an actor, so that a chunk which is repeated after its actor died gets its own
-    claims again. What is `stored`, one array of keys for each kind, is claimed by none.
-
-    >>> old, new = b"o" * 32, b"n" * 32
-    >>> claims = ContentClaims([[old]])
-    >>> claims.claim(0, [old, new, new])
-    [False, True, False]
-    >>> claims.claim(1, [new]), claims.claim(0, [new])
-    ([False], [True])
-    """
-
-    def __init__(self, stored: Sequence[Sequence[bytes] | Keys]) -> None:
-        self._owners = KeyTable()
-        self._recent: dict[bytes, int] = {}
-        for keys in stored:
-            self._owners.add(as_keys(keys), np.full(len(keys), _STORED))
-
-    def claim(self, chunk: int, keys: Sequence[bytes]) -> list[bool]:
-        """Return for every key whether this chunk is to encode it; the first to ask gets it."""
-        claimed: set[bytes] = set()
-        granted = []
-        for key, owner in zip(keys, self._owners.get(as_keys(keys)).tolist(), strict=True):
-            if owner == ABSENT:
-                owner = self._recent.setdefault(key, chunk)
-            granted.append(owner == chunk and key not in claimed)
-            claimed.add(key)
-        if len(self._recent) > _MAX_RECENT:
-            self._owners.add(as_keys(list(self._recent)), np.fromiter(self._recent.values(), dtype=np.int64))
-            self._recent.clear()
-        return granted
 
 
 class _Lease(NamedTuple):
@@ -66,10 +26,8 @@ class _Lease(NamedTuple):
 class Coordinator:
     """Grants the actors' connections leases on endpoints, claims on contents, and reports outages to the driver.
 
-    An endpoint has any number of shared leases, or one that is exclusive: documents that may have ended the model
-    process are tried where they harm no others, and are not harmed by them. An actor is known by the slots of its
-    connections, and its process by an incarnation id. All endpoints (none until :meth:`open` if they are started on
-    demand) may be down for `outage_timeout` seconds before the sweep stops.
+    An endpoint has any number of shared leases, or an exclusive one, for documents that may have ended a model process.
+    An actor is known by the slots of its connections, and its process by an incarnation id.
 
     >>> coordinator = Coordinator([])
     >>> [coordinator.begin(0, [0, 1], incarnation) for incarnation in ("first", "first", "second")]

@@ -24,7 +24,6 @@ from semscale.errors import SemscaleError
 if TYPE_CHECKING:
     from semscale.encoding.actor import ActorSettings
 
-_VERIFY_SECONDS = 60.0
 _MAX_ATTEMPTS = 2
 # More than so many documents of one chunk are not poison: the model is broken, or the machine.
 _MAX_GIVEN_UP = 8
@@ -44,7 +43,7 @@ class RequestDispatcher:
     def __init__(self, slot: int, incarnation: str, settings: ActorSettings) -> None:
         self._lease = slot, incarnation
         self._settings = settings
-        self._clients: dict[tuple[str, float], EncodeClient] = {}
+        self._clients: dict[str, EncodeClient] = {}
         # endpoints that were the right encoder when they were last asked, and have not failed since
         self._verified: set[str] = set()
 
@@ -66,16 +65,16 @@ class RequestDispatcher:
             begun, sending, encoded = time.monotonic(), False, None
             verify = batch.suspect or url not in self._verified
             try:
-                checker = self._client(url, _VERIFY_SECONDS)
+                client = self._client(url)
                 if verify:
-                    await verify_endpoint(checker, settings.identity, settings.probe)
+                    await verify_endpoint(client, settings.identity, settings.probe)
                     self._verified.add(url)
                     await coordinator.report_healthy.remote(url)
                 sending = True
-                encoded = await self._client(url, settings.deadline).encode([contents[i] for i in batch.indices])
+                encoded = await client.encode([contents[i] for i in batch.indices])
                 sending = False
                 # another server may have taken its place
-                await verify_endpoint(checker, settings.identity, settings.probe, again=True)
+                await verify_endpoint(client, settings.identity, settings.probe, again=True)
             except SemscaleError as error:
                 await coordinator.release_lease.remote(*self._lease, url, in_one_line(error), eject=True)
                 self._verified.discard(url)
@@ -108,14 +107,13 @@ class RequestDispatcher:
                     rows[i] = encoded.embeddings[j]
         return result
 
-    def _client(self, url: str, deadline: float) -> EncodeClient:
-        settings, deadline = self._settings, min(deadline, self._settings.deadline)
-        if (url, deadline) not in self._clients:
-            identity = settings.identity
-            self._clients[url, deadline] = EncodeClient(
-                url, settings.batch_size, deadline, identity.minibatch, identity.dimension, settings.access
+    def _client(self, url: str) -> EncodeClient:
+        if url not in self._clients:
+            how, identity = self._settings, self._settings.identity
+            self._clients[url] = EncodeClient(
+                url, how.batch_size, how.deadline, identity.minibatch, identity.dimension, how.access
             )
-        return self._clients[url, deadline]
+        return self._clients[url]
 
     def _split_for_retry(
         self, batch: _Batch, lost: ServerUnavailableError, contents: Sequence[Any]

@@ -31,16 +31,10 @@ _DISCOVERY_SECONDS = 2.0
 
 
 class DistributedEncoder(Encoder):
-    """Encodes images and texts once each, through Ray actors, which end with the context; Ray must be initialised.
+    """Encodes through Ray actors, which end with the context; Ray must be initialised, and all nodes see the store.
 
-    Args:
-        identity: the encoder behind the servers, from :func:`semscale.encoding.verification.identify_encoder`.
-        servers: where to send to; started when there is something to send, unless they have addresses.
-        store: root of the embedding store, which all nodes of the cluster must see.
-        actors: number of actors; by default one for every two CPUs of the cluster, at least one per server, and at
-            most eight per server where no more can come.
-        batch_size: images or texts per request; None adapts it to the servers.
-        deadline: seconds that a server has to answer.
+    By default there is an actor for every two CPUs of the cluster, at least one per server, and at most eight per
+    server where no more can come. Without a `batch_size` (per request) it is adapted; calls have `deadline` seconds.
     """
 
     def __init__(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Self
 
@@ -14,7 +15,7 @@ import numpy.typing as npt
 from semscale.datasets.base import Dataset
 from semscale.encoding.encoder_fingerprint import EncoderIdentity
 from semscale.encoding.folder import Folder
-from semscale.encoding.key_index import text_digest
+from semscale.encoding.key_index import content_digest
 from semscale.encoding.segment import Float32
 from semscale.encoding.store import EmbeddingStore, Kind, LostRowsError
 from semscale.encoding.throughput import ThroughputLog, ThroughputRecord
@@ -41,13 +42,10 @@ class TooManyBadImagesError(SemscaleError):
         self.dataset = dataset
         self.quarantine = dict(quarantine)
         first = [f"{file}: {reason}" for file, reason in list(self.quarantine.items())[:_SHOWN]]
-        super().__init__(
-            "too many images of the dataset cannot be used",
-            where=dataset,
-            found="; ".join([f"{len(self.quarantine)} of {n_images} so far", *first]) if first else "no images",
-            expected=f"at most {most} (max_bad_fraction)",
-            hint="mend or remove them (semscale datasets check lists them all), or raise max_bad_fraction",
-        )
+        found = "; ".join([f"{len(self.quarantine)} of {n_images} so far", *first]) if first else "no images"
+        what, expected = "too many images of the dataset cannot be used", f"at most {most} (max_bad_fraction)"
+        hint = "mend or remove them (semscale datasets check lists them all), or raise max_bad_fraction"
+        super().__init__(what, where=dataset, found=found, expected=expected, hint=hint)
 
 
 class NotStoredError(SemscaleError):
@@ -55,24 +53,21 @@ class NotStoredError(SemscaleError):
 
     def __init__(self, what: str, folder: str, names: Sequence[str], n: int) -> None:
         first = ", ".join(map(repr, names[:_SHOWN])) + (", ..." if len(names) > _SHOWN else "")
-        super().__init__(
-            f"the embedding store lacks {what}",
-            where=folder,
-            found=f"{len(names)} of {n} are not in it: {first}",
-            hint="encode them first, with the same --store: semscale encode STUDY, or semscale sweep STUDY",
-        )
+        found = f"{len(names)} of {n} are not in it: {first}"
+        hint = "encode them first, with the same --store: semscale encode STUDY, or semscale sweep STUDY"
+        super().__init__(f"the embedding store lacks {what}", where=folder, found=found, hint=hint)
 
 
-def quarantine_of(dataset: Dataset, reasons: Mapping[int, str]) -> dict[str, str]:
+def _quarantine(dataset: Dataset, reasons: Mapping[int, str]) -> dict[str, str]:
     """Return by file why images cannot be used, those included that the listing refused."""
     return dict(dataset.rejected) | {dataset.samples[i].file: reasons[i] for i in sorted(reasons)}
 
 
-def check_bad(dataset: Dataset, reasons: Mapping[int, str], most: int | None) -> None:
+def _check_bad(dataset: Dataset, most: int | None, reasons: Mapping[int, str]) -> None:
     """Raise TooManyBadImagesError when more images than `most` cannot be used; None allows any number."""
     if most is not None and len(dataset.rejected) + len(reasons) > most:
         n_images = len(dataset.samples) + len(dataset.rejected)
-        raise TooManyBadImagesError(dataset.name, quarantine_of(dataset, reasons), n_images, most)
+        raise TooManyBadImagesError(dataset.name, _quarantine(dataset, reasons), n_images, most)
 
 
 @dataclass(frozen=True)
@@ -136,15 +131,13 @@ class Encoder(ABC):
         """Bring all images of a dataset into the store; more than `most_bad` that cannot be used are an error."""
         n = len(dataset.samples)
 
-        def check(reasons: Mapping[int, str]) -> None:
-            check_bad(dataset, reasons, most_bad)
-
+        check = partial(_check_bad, dataset, most_bad)
         check({})
         outcomes = self._collect(self._image_chunks(dataset), n, check, progress)
         # lost rows are no bad images, and belong into no quarantine
         self._check_stored("image", outcomes, f"images of {dataset.name}", lambda i: dataset.samples[i].file)
         check(outcomes.reasons)
-        quarantine = quarantine_of(dataset, outcomes.reasons)
+        quarantine = _quarantine(dataset, outcomes.reasons)
         good = np.ones(n, dtype=np.bool_)
         good[list(outcomes.reasons)] = False
         if not good.any():
@@ -179,7 +172,7 @@ class Encoder(ABC):
 
     def text_embeddings(self, texts: Sequence[str]) -> Float32:
         """Return unit-length rows [len(texts), dimension] of stored texts."""
-        return self._stores["text"].read([text_digest(text) for text in texts])
+        return self._stores["text"].read([content_digest(text) for text in texts])
 
     def _collect(
         self, chunks: Chunks, n: int, check: Callable[[Mapping[int, str]], None], progress: Progress | None

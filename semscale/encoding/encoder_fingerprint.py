@@ -90,13 +90,12 @@ def fingerprint_of(model: str, info: Mapping[str, Any] | None, dimension: int, d
     return f"{re.sub(r'[^A-Za-z0-9.-]+', '-', model).strip('-')[-60:]}-{digest}"
 
 
-def _record_path(folder: Folder) -> Path:
+def _read_record(folder: Folder) -> tuple[Mapping[str, Any] | None, Probe] | None:
+    """Return what was written down of an encoder at first: its server's info, and its probe's rows; None if nothing."""
     folder.pull("encoder.json")
-    return folder.local / "encoder.json"
-
-
-def _read_record(path: Path) -> tuple[Mapping[str, Any] | None, Probe]:
-    """Return what was written down of an encoder at its first handshake: its server's info, and its probe's rows."""
+    path = folder.local / "encoder.json"
+    if not path.exists():
+        return None
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
         probe = np.array(record["probe"], dtype=np.float32)
@@ -109,19 +108,23 @@ def _read_record(path: Path) -> tuple[Mapping[str, Any] | None, Probe]:
         raise SemscaleError(what, where=str(path), found=found, hint=hint) from error
 
 
+def _known_record(store: Path | Folder, fingerprint: str) -> tuple[Mapping[str, Any] | None, Probe] | None:
+    with contextlib.suppress(SemscaleError):
+        return _read_record(Folder.of(store) / fingerprint)
+    return None
+
+
 def read_probe(store: Path | Folder, fingerprint: str) -> Probe | None:
     """Return the probe's embeddings, image and text, float32 [2, dimension], that an encoder gave first."""
-    with contextlib.suppress(SemscaleError):
-        return _read_record(_record_path(Folder.of(store) / fingerprint))[1]
-    return None
+    record = _known_record(store, fingerprint)
+    return record[1] if record else None
 
 
 def stored_identity(store: Path | Folder, fingerprint: str, model: str, draft: bool = False) -> EncoderIdentity | None:
     """Return the encoder of a folder of the store, unless its record leaves a doubt that it is this model's."""
-    try:
-        info, probe = _read_record(_record_path(Folder.of(store) / fingerprint))
-    except SemscaleError:
+    if (record := _known_record(store, fingerprint)) is None:
         return None
+    info, probe = record
     identity = EncoderIdentity.of(model, info, probe.shape[1], draft)
     fits = info is None or (info.get("name"), info.get("embedding_dim")) == (model, identity.dimension)
     return identity if fits and identity.fingerprint == fingerprint else None
@@ -152,10 +155,10 @@ def evict_fingerprint(store: Path | Folder, origin: str) -> None:
 def check_probe(where: str, identity: EncoderIdentity, probe: Float32, store: Path | Folder) -> None:
     """Compare a probe's embeddings with the first ones of this encoder, or keep them if there were none."""
     folder = Folder.of(store) / identity.fingerprint
-    path = _record_path(folder)
-    if path.exists():
-        check_cosine(where, identity, probe, _read_record(path)[1])
+    if known := _read_record(folder):
+        check_cosine(where, identity, probe, known[1])
         return
+    path = folder.local / "encoder.json"
     record = {"model": identity.model, "info": identity.info, "draft": identity.draft, "probe": probe.tolist()}
     try:
         with atomic_write(path) as partial:
@@ -170,13 +173,10 @@ def check_cosine(where: str, identity: EncoderIdentity, probe: Float32, known: F
     """Raise SemscaleError when a probe's embeddings are not those that are known."""
     cosine = float((known * probe).sum(axis=1).min()) if known.shape == probe.shape else 0.0
     if cosine < _PROBE_COSINE:
-        raise SemscaleError(
-            "the endpoint gives other embeddings than those in the store",
-            where=where,
-            found=f"cosine {cosine:.4f} between its probe and that of {identity.fingerprint}",
-            expected=f"at least {_PROBE_COSINE}",
-            hint="give the right --model name, or remove the store's folder if it is out of date",
-        )
+        what = "the endpoint gives other embeddings than those in the store"
+        found = f"cosine {cosine:.4f} between its probe and that of {identity.fingerprint}"
+        hint = "give the right --model name, or remove the store's folder if it is out of date"
+        raise SemscaleError(what, where=where, found=found, expected=f"at least {_PROBE_COSINE}", hint=hint)
 
 
 def probe_image() -> bytes:

@@ -1,4 +1,4 @@
-"""Key index of the store: SHA-256 digests in 40 bytes a row; a dict of Python objects takes five times as much."""
+"""Keys of the store: SHA-256 digests, an index of them in 40 bytes a row, and the claims on what is to be encoded."""
 
 from __future__ import annotations
 
@@ -14,15 +14,19 @@ Int64 = npt.NDArray[np.int64]
 ABSENT = -(2**63)
 """What :meth:`KeyTable.get` gives for a key that is not in the table."""
 
+_STORED = -1
+# A dict takes a claim at once, a table takes many in little memory.
+_MAX_RECENT = 50_000
+
 
 def as_keys(digests: Sequence[bytes] | Keys | npt.NDArray[np.void]) -> Keys:
     """Return digests of 32 bytes as numpy's ``S32``, which compares all 32 bytes; ``V32`` does not sort."""
     return digests.view("S32") if isinstance(digests, np.ndarray) else np.array(list(digests), dtype="S32")
 
 
-def text_digest(text: str) -> bytes:
-    """Return the store's key of a text: the SHA-256 of its UTF-8 bytes."""
-    return hashlib.sha256(text.encode()).digest()
+def content_digest(content: bytes | str) -> bytes:
+    """Return the store's key of a content: the SHA-256 of a file, or of the UTF-8 bytes of a text."""
+    return hashlib.sha256(content.encode() if isinstance(content, str) else content).digest()
 
 
 class KeyTable:
@@ -56,3 +60,38 @@ class KeyTable:
         rows = np.searchsorted(self.keys, new)
         self.keys = np.insert(self.keys, rows, new)
         self._values = np.insert(self._values, rows, np.asarray(values, dtype=np.int64)[first])
+
+
+class ContentClaims:
+    """Claim registry: every content is encoded by one chunk of work.
+
+    A claim belongs to a chunk and not to an actor, so that a chunk which is repeated after its actor died gets its own
+    claims again. What is `stored`, one array of keys for each kind, is claimed by none.
+
+    >>> old, new = b"o" * 32, b"n" * 32
+    >>> claims = ContentClaims([[old]])
+    >>> claims.claim(0, [old, new, new])
+    [False, True, False]
+    >>> claims.claim(1, [new]), claims.claim(0, [new])
+    ([False], [True])
+    """
+
+    def __init__(self, stored: Sequence[Sequence[bytes] | Keys]) -> None:
+        self._owners = KeyTable()
+        self._recent: dict[bytes, int] = {}
+        for keys in stored:
+            self._owners.add(as_keys(keys), np.full(len(keys), _STORED))
+
+    def claim(self, chunk: int, keys: Sequence[bytes]) -> list[bool]:
+        """Return for every key whether this chunk is to encode it; the first to ask gets it."""
+        claimed: set[bytes] = set()
+        granted = []
+        for key, owner in zip(keys, self._owners.get(as_keys(keys)).tolist(), strict=True):
+            if owner == ABSENT:
+                owner = self._recent.setdefault(key, chunk)
+            granted.append(owner == chunk and key not in claimed)
+            claimed.add(key)
+        if len(self._recent) > _MAX_RECENT:
+            self._owners.add(as_keys(list(self._recent)), np.fromiter(self._recent.values(), dtype=np.int64))
+            self._recent.clear()
+        return granted

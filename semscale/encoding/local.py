@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import threading
 import time
@@ -13,15 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
-
 from semscale.datasets.base import Dataset
 from semscale.encoding.encoder import ChunkReport, Chunks, Encoder
 from semscale.encoding.encoder_fingerprint import EncoderIdentity
 from semscale.encoding.folder import Folder
 from semscale.encoding.image_pipeline import Picture, decode_all, read_all
-from semscale.encoding.key_index import text_digest
-from semscale.encoding.segment import Float32, l2_normalize, write_segment
+from semscale.encoding.key_index import ContentClaims, content_digest
+from semscale.encoding.segment import Float32, l2_normalize, write_good
 from semscale.encoding.store import Kind
 from semscale.encoding.throughput import ThroughputRecord
 
@@ -67,8 +64,8 @@ class LocalEncoder(Encoder):
 
         def read(part: range) -> _Chunk:
             contents, reasons = read_all(dataset.reader, dataset.samples.places(part.start, part.stop))
-            keys = [None if content is None else hashlib.sha256(content).digest() for content in contents]
-            pictures, bad = decode_all(contents, claim(keys), self.identity.preprocess, self.identity.draft)
+            keys = [None if content is None else content_digest(content) for content in contents]
+            pictures, bad = decode_all(contents, claim(part, keys), self.identity.preprocess, self.identity.draft)
             return _Chunk(part, keys, reasons | bad, pictures)
 
         return self._encode("image", _ahead(read, _parts(len(dataset.samples))))
@@ -77,24 +74,21 @@ class LocalEncoder(Encoder):
         claim = self._claims("text")
 
         def read(part: range) -> _Chunk:
-            keys = [text_digest(texts[i]) for i in part]
-            return _Chunk(part, keys, {}, {i: texts[part[i]] for i in claim(keys)})
+            keys = [content_digest(texts[i]) for i in part]
+            return _Chunk(part, keys, {}, {i: texts[part[i]] for i in claim(part, keys)})
 
         return self._encode("text", map(read, _parts(len(texts))))
 
-    def _claims(self, kind: Kind) -> Callable[[Sequence[bytes | None]], list[int]]:
-        """Return the function that says which contents are to be encoded: what is not stored, and each once."""
-        stored, lock, claimed = self._stores[kind], threading.Lock(), set(self._bad)
-        stored.refresh()
+    def _claims(self, kind: Kind) -> Callable[[range, Sequence[bytes | None]], list[int]]:
+        """Return the function that says which contents of a part are to be encoded: what is not stored, each once."""
+        self._stores[kind].refresh()
+        claims, lock = ContentClaims([self._stores[kind].keys(), list(self._bad)]), threading.Lock()
 
-        def claim(keys: Sequence[bytes | None]) -> list[int]:
-            wanted = []
+        def claim(part: range, keys: Sequence[bytes | None]) -> list[int]:
+            known = {i: key for i, key in enumerate(keys) if key is not None}
             with lock:
-                for i, key in enumerate(keys):
-                    if key is not None and key not in claimed and key not in stored:
-                        claimed.add(key)
-                        wanted.append(i)
-            return wanted
+                granted = claims.claim(part.start, list(known.values()))
+            return [i for i, mine in zip(known, granted, strict=True) if mine]
 
         return claim
 
@@ -116,11 +110,8 @@ class LocalEncoder(Encoder):
         rows, reasons = encode(list(chunk.inputs.values()))
         l2_normalize(rows, reasons, "the model gave")
         numbers = list(chunk.inputs)
-        good = [j for j, reason in enumerate(reasons) if reason is None]
-        if good:
-            keys = [key for j in good if (key := chunk.keys[numbers[j]]) is not None]
-            write_segment(self._folder / kind, keys, np.ascontiguousarray(rows[good]))
-        return {numbers[j]: reason for j, reason in enumerate(reasons) if reason is not None}
+        write_good(self._folder / kind, [chunk.keys[i] or b"" for i in numbers], rows, reasons)
+        return {i: reason for i, reason in zip(numbers, reasons, strict=True) if reason is not None}
 
 
 def _parts(n: int) -> Iterator[range]:

@@ -64,6 +64,12 @@ def write_segment(folder: Path | Folder, keys: Sequence[bytes], embeddings: Floa
     return path
 
 
+def write_good(folder: Folder, keys: Sequence[bytes], embeddings: Float32, reasons: Sequence[str | None]) -> None:
+    """Add the rows that have no reason against them."""
+    if good := [i for i, reason in enumerate(reasons) if reason is None]:
+        write_segment(folder, [keys[i] for i in good], embeddings[good])
+
+
 def read_keys(path: Path) -> Keys:
     """Return the digests of a segment, having looked at all of it; raises DamagedSegmentError or FileNotFoundError."""
     keys, rows = _columns(path, ("sha256", "embedding"))

@@ -67,11 +67,7 @@ class Addresses:
         self.can_change = not all(map(_is_literal, self._entries))
 
     def now(self) -> tuple[str, ...]:
-        """Return the addresses, each once, in a stable order; a name or file that fails keeps what it gave before.
-
-        Raises:
-            SemscaleError: a file cannot be read the first time, or has a line that is no address.
-        """
+        """Return the addresses, each once, in a stable order; a name or file that fails keeps what it gave before."""
         listed = (self._lines(entry) if entry.startswith("file:") else (entry,) for entry in self._entries)
         return tuple(dict.fromkeys(url for urls in listed for named in urls for url in self._resolved(named)))
 

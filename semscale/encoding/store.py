@@ -36,12 +36,9 @@ class LostRowsError(SemscaleError):
     def __init__(self, folder: Path, n: int) -> None:
         self.folder = folder
         self.n = n
-        super().__init__(
-            "rows of the embedding store are damaged and have been set aside",
-            where=str(folder),
-            found=f"{n} rows are missing now, see *.damaged",
-            hint="give the same command again: it encodes these rows again, and nothing else",
-        )
+        what, found = "rows of the embedding store are damaged and have been set aside", f"{n} rows, see *.damaged"
+        hint = "give the same command again: it encodes these rows again, and nothing else"
+        super().__init__(what, where=str(folder), found=found, hint=hint)
 
     def __reduce__(self) -> tuple[object, ...]:
         return LostRowsError, (self.folder, self.n)
@@ -101,12 +98,7 @@ class EmbeddingStore:
             self._table.add(np.concatenate(keys), np.concatenate(rows))
 
     def read(self, keys: Sequence[bytes] | Keys | npt.NDArray[np.void]) -> Float32:
-        """Return the embeddings of these contents, float32 [len(keys), dimension], in the order of the keys.
-
-        Raises:
-            KeyError: a key is not in the store.
-            LostRowsError: a row was in the store and is damaged.
-        """
+        """Return float32 [len(keys), dimension]; KeyError for a key that was never stored, else LostRowsError."""
         wanted = as_keys(keys)
         rows = self._table.get(wanted)
         if (rows == ABSENT).any():

@@ -36,9 +36,7 @@ _DEADLINE = 60.0
 def check_server(url: str, timeout: float = 10.0, access: Access | None = None) -> tuple[Mapping[str, Any] | None, int]:
     """Let a clip-server encode one short text; return what it says of itself, if it does, and the row's length.
 
-    Without `access` the environment's is taken. Raises SemscaleError if it is no address, or the server refuses, does
-    not answer within `timeout` seconds, or does not encode. (gRPC's own health service says SERVING also while the
-    model hangs.)
+    Without `access` the environment's is taken. (gRPC's own health service says SERVING also while the model hangs.)
     """
     if not is_address(url):
         raise SemscaleError("not the address of a clip-server", found=url, expected="grpc://host:port")
@@ -59,9 +57,7 @@ def identify_encoder(servers: Servers, model: str, store: Path | Folder, draft: 
     """Return the encoder that the endpoints run: that of the first one that can be used.
 
     Endpoints that do not answer are tried again until the servers' patience ends; SemscaleError if none is of use.
-    Before anything is sent to an endpoint :func:`verify_endpoint` makes sure that it is this encoder. `store` is the
-    root of the embedding store, which has the probe of earlier verifications; `draft` lets the workers decode large
-    JPEGs at reduced size, and such embeddings are kept apart from all others.
+    Before anything is sent to an endpoint :func:`verify_endpoint` makes sure that it is this encoder.
     """
     refused: dict[str, SemscaleError] = {}
 

@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from semscale.encoding.coordinator import ContentClaims
+from semscale.encoding.key_index import ContentClaims
 from semscale.encoding.segment import write_segment
 from semscale.encoding.store import EmbeddingStore
 from semscale.errors import SemscaleError
@@ -83,7 +83,7 @@ def test_digests_that_end_in_zeros_are_told_apart(tmp_path: Path) -> None:
 
 
 def test_the_claims_grant_every_key_once_over_many_claims(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("semscale.encoding.coordinator._MAX_RECENT", 10)
+    monkeypatch.setattr("semscale.encoding.key_index._MAX_RECENT", 10)
     claims = ContentClaims([keys(20, "stored")])
     everything = [*keys(20, "stored"), *keys(60, "new")]
     granted = sum(claims.claim(chunk, everything[chunk : chunk + 9]).count(True) for chunk in range(75))

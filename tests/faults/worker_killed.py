@@ -21,7 +21,7 @@ from rich.console import Console
 
 from semscale.config import StudyConfig, study_from
 from semscale.encoding.encoder import EncodedImages
-from semscale.encoding.key_index import text_digest
+from semscale.encoding.key_index import content_digest
 from semscale.encoding.segment import write_segment
 from semscale.encoding.store import EmbeddingStore
 from semscale.study import grid
@@ -146,9 +146,9 @@ class RandomRows:
         (arm,) = make_arms(config)
         texts = list(dict.fromkeys(text for ladder in arm.ladders for text in ladder.flatten().texts))
         positions = np.tile(np.arange(len(arm.dataset.samples)), 40)
-        keys = [text_digest(f"image {i}") for i in range(len(positions))]
+        keys = [content_digest(f"image {i}") for i in range(len(positions))]
         numbers = np.random.default_rng(0)
-        for kind, names in (("image", keys), ("text", list(map(text_digest, texts)))):
+        for kind, names in (("image", keys), ("text", list(map(content_digest, texts)))):
             rows = numbers.standard_normal((len(names), 512), dtype=np.float32)
             write_segment(FOLDER / kind, names, rows / np.linalg.norm(rows, axis=1, keepdims=True))
         images = EncodedImages(positions, np.array(keys, dtype="V32"), {}, 0)
@@ -158,7 +158,7 @@ class RandomRows:
         return EmbeddingStore(FOLDER / "image").read(keys)
 
     def text_embeddings(self, texts: Any) -> Any:
-        return EmbeddingStore(FOLDER / "text").read([text_digest(text) for text in texts])
+        return EmbeddingStore(FOLDER / "text").read([content_digest(text) for text in texts])
 
     def score(self) -> list[bytes]:
         """Return every bit of the scores of all ladders."""

@@ -1,0 +1,82 @@
+"""What the dispatcher does with documents that were lost with a server, against a server that a poisoned text ends."""
+
+from __future__ import annotations
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from semscale.access import Access
+from semscale.encoding import dispatcher
+from semscale.encoding.actor import ActorSettings
+from semscale.encoding.client import Encoded, ServerUnavailableError
+from semscale.encoding.encoder_fingerprint import EncoderIdentity
+from semscale.encoding.folder import Folder
+from semscale.errors import SemscaleError
+
+
+class Server:
+    """A client of a server that is lost at a poisoned text; what it is sent is in `requests`."""
+
+    requests: list[list[str]]
+
+    def __init__(self, url: str, *options: Any) -> None:
+        self.url = url
+
+    async def encode(self, contents: list[str]) -> Encoded:
+        self.requests.append(contents)
+        if any(text.startswith("poison") for text in contents):
+            error = ServerUnavailableError("connection lost")
+            error.sent, error.unacknowledged = len(contents), list(range(len(contents)))
+            raise error
+        rows = np.array([[float(text), 1.0] for text in contents], dtype=np.float32)
+        return Encoded(rows, [None] * len(contents), len(contents))
+
+
+@pytest.fixture
+def leases(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Whether each lease was exclusive."""
+    Server.requests = []
+    monkeypatch.setattr(dispatcher, "EncodeClient", Server)
+
+    async def verify(*known: Any, **how: Any) -> None:
+        pass
+
+    monkeypatch.setattr(dispatcher, "verify_endpoint", verify)
+    return []
+
+
+def send(contents: list[str], leases: list[bool]) -> Encoded:
+    async def acquire(slot: int, incarnation: str, exclusive: bool) -> str:
+        leases.append(exclusive)
+        return "grpc://a:1"
+
+    async def nothing(*told: Any, **more: Any) -> None:
+        pass
+
+    done = SimpleNamespace(remote=nothing)
+    coordinator = SimpleNamespace(
+        acquire_lease=SimpleNamespace(remote=acquire), release_lease=done, report_healthy=done
+    )
+    settings = ActorSettings(Folder("/nowhere"), EncoderIdentity("m", "m-0", 2, None), None, 16, 60.0, Access())
+    return asyncio.run(dispatcher.RequestDispatcher(0, "first", settings).send(coordinator, contents))
+
+
+def test_a_deadly_document_is_found_in_few_losses_and_its_neighbours_are_encoded(leases: list[bool]) -> None:
+    contents = [str(i) for i in range(16)]
+    contents[5] = "poison"
+    found = send(contents, leases)
+    lost = [len(request) for request in Server.requests if "poison" in request]
+    assert lost == [16, 4, 1, 1]
+    assert found.reasons == [None] * 5 + ["the model process ended while it encoded this text"] + [None] * 10
+    assert found.embeddings[:, 0].tolist() == [*range(5), 0, *range(6, 16)]
+    assert found.sent == sum(map(len, Server.requests))
+    assert leases == [False] + [True] * (len(leases) - 1)  # the suspects have the server for themselves
+
+
+def test_many_deadly_documents_are_a_broken_model(leases: list[bool]) -> None:
+    with pytest.raises(SemscaleError, match="the model process ends again and again"):
+        send([f"poison {i}" for i in range(16)], leases)
