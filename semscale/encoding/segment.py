@@ -116,12 +116,9 @@ def _columns(path: Path, names: Sequence[str]) -> list[npt.NDArray[np.generic]]:
 def _array(column: pa.ChunkedArray) -> npt.NDArray[np.generic]:
     if column.null_count:
         raise ValueError("a value is missing")
-    if pa.types.is_fixed_size_binary(column.type):
-        chunks = [np.frombuffer(one.buffers()[1], "S32", len(one), 32 * one.offset) for one in column.chunks]
-        return np.concatenate([np.empty(0, dtype="S32"), *chunks])
     array = column.combine_chunks()
-    if isinstance(array, pa.ChunkedArray):
-        array = array.chunk(0)
+    if pa.types.is_fixed_size_binary(column.type):
+        return np.frombuffer(array.buffers()[1], "S32", len(array), 32 * array.offset)
     rows: Float32 = array.flatten().to_numpy(zero_copy_only=False).reshape(len(array), -1)
     if rows.dtype != np.float32:
         raise TypeError(f"the rows are {rows.dtype}")
