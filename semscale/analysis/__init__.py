@@ -7,18 +7,6 @@ from semscale.analysis.curve import CurveSummary, conclude
 from semscale.analysis.intervals import change_interval, holm, mcnemar_p, wilson_interval
 
 __all__ = [
-    "MARGIN",
-    "Comparison",
-    "CurveSummary",
-    "RandomEffects",
-    "Trend",
-    "addition_effects",
-    "change_interval",
-    "compare_with_control",
-    "conclude",
-    "holm",
-    "mcnemar_p",
-    "random_effects",
-    "summarise_datasets",
-    "wilson_interval",
-]
+    "MARGIN", "Comparison", "CurveSummary", "RandomEffects", "Trend", "addition_effects", "change_interval",
+    "compare_with_control", "conclude", "holm", "mcnemar_p", "random_effects", "summarise_datasets", "wilson_interval",
+]  # fmt: skip

@@ -156,7 +156,7 @@ def step_table(scales: Sequence[int], patterns: Patterns, curves: Float64, found
     band_low, band_high = wilson_interval(accuracy * size, size, 2 * float(ndtr(reach)) - 1)
     change_low, change_high = found.pointwise()
     all_low, all_high = found.band_from_first()
-    first, previous = compare_steps(patterns, found), compare_steps(patterns, found, "previous")
+    previous = compare_steps(patterns, found, "previous")
     return pd.DataFrame(
         {
             "scale": [int(scale) for scale in scales],
@@ -171,14 +171,8 @@ def step_table(scales: Sequence[int], patterns: Patterns, curves: Float64, found
             "change_high": change_high[0],
             "change_band_low": all_low,
             "change_band_high": all_high,
-            "gained": first.gained,
-            "lost": first.lost,
-            "mcnemar_p": first.p,
-            "mcnemar_p_holm": first.p_holm,
-            "previous_gained": previous.gained,
-            "previous_lost": previous.lost,
-            "previous_mcnemar_p": previous.p,
-            "previous_mcnemar_p_holm": previous.p_holm,
+            **compare_steps(patterns, found),
+            **{f"previous_{name}": column for name, column in previous.items()},
         }
     )
 
@@ -190,6 +184,5 @@ def _images_worth(patterns: Patterns, curves: Float64) -> Float64:
         return np.full(patterns.n_steps, float(n))
     accuracy = patterns.accuracy()
     variance, single = curves.var(axis=0), accuracy * (1 - accuracy)
-    return np.where((variance > 0) & (single > 0), single / np.maximum(variance, 1e-300), n).clip(
-        1, n * patterns.n_orders
-    )
+    worth = np.where((variance > 0) & (single > 0), single / np.maximum(variance, 1e-300), n)
+    return worth.clip(1, n * patterns.n_orders)

@@ -52,17 +52,12 @@ def find_peak(patterns: Patterns, curves: Float64, permutations: int = REPLICATE
     """
     rng = np.random.default_rng(seed)
     accuracy = patterns.accuracy()
-    change = accuracy - accuracy[0]
+    changes = accuracy - accuracy[0]
     step = int(accuracy.argmax())
+    change = float(changes[step])
     permuted = permuted_peaks(patterns, permutations, rng)
-    centred = (curves - curves[:, :1] - change).max(axis=1)
-    return Peak(
-        step=step,
-        change=float(change[step]),
-        corrected=split_peak(patterns, rng),
-        null_mean=float(permuted.mean()),
-        p=max(_p(permuted, change[step]), _p(centred, change[step])),
-    )
+    p = max(_p(permuted, change), _p((curves - curves[:, :1] - changes).max(axis=1), change))
+    return Peak(step, change, split_peak(patterns, rng), float(permuted.mean()), p)
 
 
 def permuted_peaks(patterns: Patterns, permutations: int, rng: np.random.Generator) -> Float64:

@@ -81,23 +81,16 @@ def fit_shapes(scales: Sequence[int], patterns: Patterns, curves: Float64) -> Sh
     if steps > 3:
         fits["linear"] = _Fit(("a", "b"), *solve([one, x]))
     asymptotes = np.full(len(curves), np.nan)
-    if steps > 4:
-        power = _fit_power(s, solve)
-        if power is not None:
-            fits["power"] = power
-            asymptotes = _asymptotes(s, whiten, curves)
+    if steps > 4 and (power := _fit_power(s, solve)):
+        fits["power"] = power
+        asymptotes = _asymptotes(s, whiten, curves)
     if steps > 5:
         fits["broken-stick"] = _fit_stick(x, solve)
     table = _compare(fits, steps)
     known = asymptotes[~np.isnan(asymptotes)]
-    low, high = np.quantile(known, [0.025, 0.975]) if len(known) >= 0.9 * len(asymptotes) else (None, None)
-    return Shapes(
-        best=str(table["form"].iloc[0]),
-        asymptote=fits["power"].values[0] if "power" in fits else None,
-        asymptote_low=None if low is None else float(low),
-        asymptote_high=None if high is None else float(high),
-        table=table,
-    )
+    low, high = np.quantile(known, [0.025, 0.975]).tolist() if len(known) >= 0.9 * len(asymptotes) else (None, None)
+    asymptote = fits["power"].values[0] if "power" in fits else None
+    return Shapes(str(table["form"].iloc[0]), asymptote, low, high, table)
 
 
 _Solve = Callable[[Sequence[Float64]], tuple[tuple[float, ...], float]]

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import chdtrc, ndtr
 
 from semscale.analysis.contrasts import Contrasts
 from semscale.analysis.intervals import holm, mcnemar_p
-from semscale.analysis.patterns import Float64, Int64, Patterns
+from semscale.analysis.patterns import Patterns
 
 
 @dataclass(frozen=True)
@@ -47,21 +48,13 @@ def cochran_q(patterns: Patterns) -> CochranQ:
     return CochranQ(q, steps - 1, float(chdtrc(steps - 1, q)))
 
 
-@dataclass(frozen=True)
-class StepTests:
-    """Two-sided tests of each of S steps against another one; entry 0 compares the first step with itself and is 1.
+def compare_steps(
+    patterns: Patterns, found: Contrasts, against: Literal["first", "previous"] = "first"
+) -> dict[str, NDArray[Any]]:
+    """Test the change of every step against the first step or against the previous one, two-sided.
 
-    `gained` and `lost` images are counted over all orders; `p_holm` is adjusted for the S - 1 steps tested.
-    """
-
-    gained: Int64
-    lost: Int64
-    p: Float64
-    p_holm: Float64
-
-
-def compare_steps(patterns: Patterns, found: Contrasts, against: Literal["first", "previous"] = "first") -> StepTests:
-    """Test the change of every step against the first step or against the previous one.
+    Returns gained and lost (images, counted over all orders), mcnemar_p and mcnemar_p_holm (adjusted for the S - 1
+    steps tested), an entry per step; that of the first step has p = 1.
 
     For one order the exact McNemar test. With several orders an image has several answers and there is no
     two-by-two table: the change is then compared with its two-way error, as a normal variable.
@@ -69,13 +62,14 @@ def compare_steps(patterns: Patterns, found: Contrasts, against: Literal["first"
     steps = patterns.n_steps
     base = np.zeros(steps, np.int64) if against == "first" else np.maximum(np.arange(steps) - 1, 0)
     rows = patterns.rows
-    gained = np.tensordot(patterns.counts, (rows & ~rows[:, :, base]).sum(axis=1), axes=1)
-    lost = np.tensordot(patterns.counts, (~rows & rows[:, :, base]).sum(axis=1), axes=1)
+    gained, lost = (
+        np.tensordot(patterns.counts, marks.sum(axis=1), axes=1).astype(np.int64)
+        for marks in (rows & ~rows[:, :, base], ~rows & rows[:, :, base])
+    )
     if patterns.n_orders == 1:
         p = mcnemar_p(gained, lost)
     else:
         later = np.arange(1, steps)
         z = np.abs(found.change[base[1:], later]) / found.error[base[1:], later]
         p = np.concatenate([[1.0], 2 * ndtr(-z)])
-    adjusted = np.concatenate([[1.0], holm(p[1:])])
-    return StepTests(gained.astype(np.int64), lost.astype(np.int64), p, adjusted)
+    return {"gained": gained, "lost": lost, "mcnemar_p": p, "mcnemar_p_holm": np.concatenate([[1.0], holm(p[1:])])}

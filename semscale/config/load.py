@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from semscale.config.messages import faults_of, raise_faults
+from semscale.config.messages import faults_of, quoted, raise_faults
 from semscale.config.study import StudyConfig, contradictions
 from semscale.config.yaml_positions import Fault, Location, PositionedYaml, read_yaml
 from semscale.errors import SemscaleError
@@ -63,28 +63,22 @@ def _validated(
 
 
 def _read(path: Path) -> PositionedYaml:
+    where, what = str(path), "the study file cannot be read"
     try:
         with path.open("rb") as file:
             text = file.read(MAX_FILE_BYTES + 1)
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise SemscaleError("the study file cannot be read", where=str(path), found=reason) from error
-    if len(text) > MAX_FILE_BYTES:
-        hint = "long lists of class names go to a file of their own: classes: names.yaml"
-        found = f"more than {MAX_FILE_BYTES // 2**20} MiB"
-        raise SemscaleError("the study file is too large", where=str(path), found=found, hint=hint)
-    try:
-        content = read_yaml(text.decode("utf-8-sig"), str(path))
+        if len(text) > MAX_FILE_BYTES:
+            what, found = "the study file is too large", f"more than {MAX_FILE_BYTES // 2**20} MiB"
+            raise SemscaleError(what, where=where, found=found, hint="put class names into a file: classes: names.yaml")
+        content = read_yaml(text.decode("utf-8-sig"), where)
     except UnicodeDecodeError as error:
-        line = text.count(b"\n", 0, error.start) + 1
-        found = f"the byte 0x{text[error.start]:02x}, which is not UTF-8"
-        raise SemscaleError("the study file is not a text", where=f"{path}, line {line}", found=found) from error
-    if content.value is None:
-        content.value = {}
+        line, found = text.count(b"\n", 0, error.start) + 1, f"the byte 0x{text[error.start]:02x}"
+        what, where = "the study file is not a text", f"{path}, line {line}"
+        raise SemscaleError(what, where=where, found=found, expected="UTF-8") from error
+    except (OSError, ValueError) as error:
+        raise SemscaleError(what, where=where, found=getattr(error, "strerror", None) or str(error)) from error
+    content.value = {} if content.value is None else content.value
     if not isinstance(content.value, dict):
-        found, expected = (
-            "a list" if isinstance(content.value, list) else "a single value",
-            "such as datasets: [digits]",
-        )
-        raise SemscaleError("a study file is a mapping of keys", where=str(path), found=found, expected=expected)
+        what, expected = "a study file is a mapping of keys", "such as datasets: [digits]"
+        raise SemscaleError(what, where=where, found=quoted(content.value), expected=expected)
     return content

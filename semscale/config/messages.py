@@ -42,14 +42,13 @@ def raise_faults(faults: Iterable[Fault], positions: Mapping[Location, int | str
         positions: the line of the file, or the option of the command, where a part of the study was given.
         where: the file.
     """
-    rows: dict[tuple[bool, int, str, str], None] = {}  # lines first, then options, then what has no position
+    rows: set[tuple[bool, bool, int | str, str]] = set()  # lines first, then options, then what has no position
     for location, message in faults:
         ends = (location[:end] for end in range(len(location), 0, -1))
-        position = next((positions[end] for end in ends if end in positions), None)
-        line = position if isinstance(position, int) else 0
-        at = f"line {line}: " if line else f"{position}: " if position else ""
-        named = "" if not location or message.startswith("unknown key") else f"{_name(location)}: "
-        rows[not line, line, "~" if position is None else "", f"  - {at}{named}{message}"] = None
+        position = next((positions[end] for end in ends if end in positions), "")
+        parts = [f"line {position}" if isinstance(position, int) else position]
+        parts += ["" if message.startswith("unknown key") else _name(location), message]
+        rows.add((isinstance(position, str), not position, position, f"  - {': '.join(filter(None, parts))}"))
     lines = [row[-1] for row in sorted(rows)]
     if lines:
         count = "a mistake" if len(lines) == 1 else f"{len(lines)} mistakes"
@@ -73,10 +72,9 @@ def quoted(value: object) -> str:
     >>> quoted("https://ann:pw@host/?sig=1"), quoted("a" * 100)[-6:], quoted([1])
     ("'https://***@host/?***'", "aa...'", 'a list')
     """
-    if value is None or isinstance(value, (Mapping, list, tuple)):
-        return "nothing" if value is None else "a mapping" if isinstance(value, Mapping) else "a list"
     if not isinstance(value, str):
-        return str(value)[:_LONGEST]
+        kinds = {list: "a list", tuple: "a list", dict: "a mapping", type(None): "nothing"}
+        return kinds.get(type(value)) or str(value)[:_LONGEST]
     text = _short(value)
     return repr(text) if text.isprintable() else ascii(text)
 

@@ -194,14 +194,7 @@ class StudyConfig(_Section):
         if not value and info.field_name != "controls":
             raise ValueError("at least one is needed, or the grid of trials is empty")
         items = (value,) if isinstance(value, str) else value
-        names = [
-            item.title
-            if isinstance(item, DatasetConfig)
-            else item.label
-            if isinstance(item, StrategyConfig)
-            else str(item)
-            for item in items
-        ]
+        names = [item.title if isinstance(item, DatasetConfig) else getattr(item, "label", str(item)) for item in items]
         if repeated := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"{', '.join(map(shown, repeated))} stands here more than once")
         return value

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,10 +13,7 @@ Location = tuple[str | int, ...]
 Fault = tuple[Location, str]
 """Where in a study, and what is wrong there, as one sentence without a full stop."""
 
-_DEEPEST = 40
-_LONGEST_NUMBER = 300
 _TAG = "tag:yaml.org,2002:"
-_SCALARS = tuple(_TAG + name for name in ("null", "bool", "int", "float", "str"))
 
 
 @dataclass
@@ -32,28 +28,16 @@ class PositionedYaml:
 class _Loader(yaml.SafeLoader):
     """SafeLoader to which dates, `<<` and `=` are plain texts, and which refuses aliases: they can expand for ever."""
 
-    depth = 0
-
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         event: yaml.Event = self.peek_event()  # type: ignore[no-untyped-call]
         if isinstance(event, yaml.AliasEvent):
             raise _refused(f"the alias *{event.anchor}; write out what it stands for", event)
-        if self.depth == _DEEPEST:
-            raise _refused(f"nested more than {_DEEPEST} levels deep", event)
-        self.depth += 1
-        node = super().compose_node(parent, index)
-        self.depth -= 1
-        return node
+        return super().compose_node(parent, index)
 
 
 _Loader.yaml_implicit_resolvers = {
-    letter: [pair for pair in pairs if pair[0] in _SCALARS]
+    letter: [(tag, pattern) for tag, pattern in pairs if tag.removeprefix(_TAG) not in ("timestamp", "merge", "value")]
     for letter, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-_Loader.yaml_constructors = {
-    tag: construct
-    for tag, construct in yaml.SafeLoader.yaml_constructors.items()
-    if tag in (*_SCALARS, _TAG + "seq", _TAG + "map", None)
 }
 
 
@@ -62,51 +46,48 @@ def _refused(what: str, part: Any) -> yaml.MarkedYAMLError:
 
 
 def read_yaml(text: str, where: str = "") -> PositionedYaml:
-    """Read a YAML text; raises SemscaleError if it is not YAML, has tags or aliases, or is nested too deeply.
+    """Read a YAML text; raises SemscaleError if it is not YAML, has aliases or unknown tags, or is nested too deeply.
 
     >>> content = read_yaml("a: 1\\nb:\\n  - x\\na: 2\\n")
     >>> content.value, content.lines["b", 0], content.faults
     ({'a': 2, 'b': ['x']}, 3, [(('a',), 'stands here twice, first in line 1')])
     """
-    breaks = [index for index, letter in enumerate(text) if letter == "\n"]
-    content = PositionedYaml()
-
-    def visit(node: yaml.Node, here: Location) -> None:
-        """Check a node, and note the lines of what is in it."""
-        if isinstance(node, yaml.ScalarNode):
-            if len(node.value) > _LONGEST_NUMBER and node.tag != _TAG + "str":
-                raise _refused(f"{node.value[:60]!a} is no {node.tag.rpartition(':')[2]}", node)
-            if any("\ud800" <= letter <= "\udfff" for letter in node.value):
-                raise _refused("half a character (a lone surrogate)", node)
-        for number, entry in enumerate(node.value if isinstance(node, yaml.CollectionNode) else ()):
-            key, child = entry if isinstance(node, yaml.MappingNode) else (None, entry)
-            place: Location = (*here, number)
-            if key is not None:
-                if not isinstance(key, yaml.ScalarNode):
-                    raise _refused("a list or mapping cannot be a key", key)
-                visit(key, here)
-                key.tag = _TAG + "str"  # as it is written: `on` stays `on`, and 007 is not 7
-                place = (*here, key.value)
-                if place in content.lines:
-                    content.faults.append((place, f"stands here twice, first in line {content.lines[place]}"))
-            content.lines[place] = bisect_left(breaks, (key or child).start_mark.index) + 1
-            visit(child, place)
-
-    index: int | None = None
+    content, line = PositionedYaml(), None
     try:
         loader = _Loader(text)
         node = loader.get_single_node()
         if node is not None:
-            visit(node, ())
+            _visit(node, (), content)
             content.value = loader.construct_document(node)
         return content
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        index, found = mark.index if mark else None, error.problem
+        mark, found = error.problem_mark or error.context_mark, error.problem
+        line = mark.line + 1 if mark else None
     except yaml.reader.ReaderError as error:
-        index, found = error.position, "a control character or half a character"
+        line, found = text.count("\n", 0, error.position) + 1, "a control character or half a character"
+    except RecursionError:
+        found = "nested too deeply"
     # `!!int x`, `!!bool x`, or an escape such as "\\UFFFFFFFF", which is no character
     except (yaml.YAMLError, ValueError, OverflowError, LookupError) as error:
         found = str(error) or type(error).__name__
-    place = where if index is None else f"{where}, line {bisect_left(breaks, index) + 1}"
-    raise SemscaleError("the study file is not valid YAML", where=place, found=" ".join(str(found).split()))
+    place, found = f"{where}, line {line}" if line else where, " ".join(str(found).split())
+    raise SemscaleError("the study file is not valid YAML", where=place, found=found)
+
+
+def _visit(node: yaml.Node, here: Location, content: PositionedYaml) -> None:
+    """Check a node, and note the lines of what is in it."""
+    if isinstance(node, yaml.ScalarNode) and any("\ud800" <= letter <= "\udfff" for letter in node.value):
+        raise _refused("half a character (a lone surrogate)", node)
+    for number, entry in enumerate(node.value if isinstance(node, yaml.CollectionNode) else ()):
+        key, child = entry if isinstance(node, yaml.MappingNode) else (None, entry)
+        place: Location = (*here, number)
+        if key is not None:
+            if not isinstance(key, yaml.ScalarNode):
+                raise _refused("a list or mapping cannot be a key", key)
+            _visit(key, here, content)
+            key.tag = f"{_TAG}str"  # as it is written: `on` stays `on`, and 007 is not 7
+            place = (*here, key.value)
+            if place in content.lines:
+                content.faults.append((place, f"stands here twice, first in line {content.lines[place]}"))
+        content.lines[place] = (key or child).start_mark.line + 1
+        _visit(child, place, content)

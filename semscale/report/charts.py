@@ -13,6 +13,7 @@ Spec = dict[str, Any]
 _STRATEGY_COLORS = 8
 _CONTROL_COLORS = 4
 _MOST_COLOURED_CLASSES = 20
+_SHOWN = ("accuracy", "band_low", "band_high", "change", "change_band_low", "change_band_high")
 
 _AXIS = dict.fromkeys(("labelColor", "titleColor"), "var(--soft)")
 _AXIS |= dict.fromkeys(("gridColor", "domainColor", "tickColor"), "var(--line)")
@@ -34,10 +35,8 @@ def series_colors(curves: pd.DataFrame) -> dict[str, str]:
     roles = dict(zip(curves["strategy"], curves["role"], strict=True))
     strategies = [name for name, role in roles.items() if role != "control"]
     controls = [name for name, role in roles.items() if role == "control"]
-    return {
-        **{name: f"var(--s{i % _STRATEGY_COLORS + 1})" for i, name in enumerate(strategies)},
-        **{name: f"var(--c{i % _CONTROL_COLORS + 1})" for i, name in enumerate(controls)},
-    }
+    colors = {name: f"var(--s{i % _STRATEGY_COLORS + 1})" for i, name in enumerate(strategies)}
+    return colors | {name: f"var(--c{i % _CONTROL_COLORS + 1})" for i, name in enumerate(controls)}
 
 
 def curve_chart(steps: pd.DataFrame, critical: Mapping[str, float], colors: Mapping[str, str]) -> Spec:
@@ -48,37 +47,25 @@ def curve_chart(steps: pd.DataFrame, critical: Mapping[str, float], colors: Mapp
         critical: strategy -> critical scale, nan where there is none; controls have none here.
         colors: from :func:`series_colors`.
     """
-    values = _values(steps, ("accuracy", "band_low", "band_high"), colors)
-    for value, row in zip(values, steps.to_dict("records"), strict=True):
-        value["k"] = row["scale"] == critical.get(row["strategy"])
-        value["t"] = f"{100 * row['accuracy']:.2f} % [{100 * row['band_low']:.2f}, {100 * row['band_high']:.2f}]"
-        value["d"] = f"{100 * row['change']:+.2f} points"
+    series = _series(_values(steps, ("accuracy", "band_low", "band_high"), colors, critical), colors, "accuracy, %")
     mark = {"type": "point", "filled": False, "size": 240, "strokeWidth": 2.5, "tooltip": None}
     only_critical = {"condition": {"test": "datum.k", "value": 1}, "value": 0}
-    ring = {"mark": mark, "encoding": {"y": {"field": "a", "type": "quantitative"}, "opacity": only_critical}}
-    lines = _lines(values, colors, "accuracy, %")
-    return {**_FRAME, "height": 300, **lines, "layer": [_band(), _line(2.2), ring, _points()]}
+    ring = {"mark": mark, "encoding": {"y": _quantity("a"), "opacity": only_critical}}
+    band, line, points = _marks(2.2, 42)
+    return {**_FRAME, "height": 300, **series, "layer": [band, line, ring, points]}
 
 
 def change_panels(steps: pd.DataFrame, panels: Sequence[pd.DataFrame], colors: Mapping[str, str]) -> list[Spec]:
     """Draw the small multiples: change in points against scale, a chart per panel's rows, all on the same axis."""
-    low = min(0.0, 100 * float(steps["change_band_low"].min()))
-    high = max(0.0, 100 * float(steps["change_band_high"].max()))
-    zero = {
-        "data": {"values": [{}]},
-        "mark": {"type": "rule", "color": "var(--soft)", "strokeDash": [2, 3]},
-        "encoding": {"y": {"datum": 0}},
-    }
+    domain = [min(0.0, 100 * steps["change_band_low"].min()), max(0.0, 100 * steps["change_band_high"].max())]
+    mark = {"type": "rule", "color": "var(--soft)", "strokeDash": [2, 3]}
+    zero = {"data": {"values": [{}]}, "mark": mark, "encoding": {"y": {"datum": 0}}}
     drawn = []
     for rows in panels:
-        values = _values(rows, ("change", "change_band_low", "change_band_high"), colors)
-        for value, row in zip(values, rows.to_dict("records"), strict=True):
-            value["t"] = f"{100 * row['change']:+.2f} points"
-            value["d"] = f"[{100 * row['change_band_low']:.2f}, {100 * row['change_band_high']:.2f}]"
-        lines = _lines(values, colors, None)
-        curves = {name: part for name, part in lines.items() if name != "params"}
-        curves["layer"] = [_band([low, high]), _line(1.6), _points(12)]
-        drawn.append({**_FRAME, "height": 120, **lines, "layer": [zero, curves]})
+        series = _series(_values(rows, ("change", "change_band_low", "change_band_high"), colors), colors, None)
+        curves = {name: part for name, part in series.items() if name != "params"}
+        layers = [zero, {**curves, "layer": _marks(1.6, 12, domain)}]
+        drawn.append({**_FRAME, "height": 120, **series, "layer": layers})
     return drawn
 
 
@@ -115,63 +102,67 @@ def map_chart(points: pd.DataFrame) -> Spec:
     return {**_FRAME, "height": 340, "data": {"values": values}, "encoding": encoding, "layer": layers}
 
 
-def _values(steps: pd.DataFrame, columns: tuple[str, str, str], colors: Mapping[str, str]) -> list[Spec]:
-    """Return the points of a chart: name, scale, the three columns in percent, and whether it is a control."""
-    return [
-        {"n": row["strategy"], "s": int(row["scale"]), "c": colors[row["strategy"]].startswith("var(--c")}
-        | {key: round(100 * row[column], 3) for key, column in zip("alh", columns, strict=True)}
-        for row in steps.to_dict("records")
-    ]
+def _values(
+    steps: pd.DataFrame, columns: Sequence[str], colors: Mapping[str, str], critical: Mapping[str, float] | None = None
+) -> list[Spec]:
+    """Return the points of a chart: name, scale, the three columns in percent, and what the tooltip says."""
+    values = []
+    for row in steps.to_dict("records"):
+        accuracy, low, high, change, least, most = (100 * row[name] for name in _SHOWN)
+        marks = {"c": colors[row["strategy"]].startswith("var(--c"), "k": False}
+        if critical is not None:
+            marks["k"] = row["scale"] == critical.get(row["strategy"])
+        words = {
+            "t": f"{accuracy:.2f} % [{low:.2f}, {high:.2f}]",
+            "d": f"{change:+.2f} points [{least:.2f}, {most:.2f}]",
+        }
+        numbers = {key: round(100 * row[column], 3) for key, column in zip("alh", columns, strict=True)}
+        values.append({"n": row["strategy"], "s": int(row["scale"]), **marks, **words, **numbers})
+    return values
 
 
-def _lines(values: Sequence[Spec], colors: Mapping[str, str], title: str | None) -> Spec:
+def _series(values: Sequence[Spec], colors: Mapping[str, str], title: str | None) -> Spec:
     names = list(dict.fromkeys(row["n"] for row in values))
     scales = sorted({row["s"] for row in values})
     doubling = len(scales) > 2 and scales[-1] >= 2 * len(scales)
     ticks = scales if len(scales) <= 12 else scales[:: -(-len(scales) // 12)]
-    x = {
-        "field": "s",
-        "type": "quantitative",
+    x = _quantity("s") | {
         "title": "scale (categories per class)" if title else None,
         "scale": {"nice": False, "zero": False, **({"type": "log", "base": 2} if doubling else {})},
         "axis": {"values": ticks, "format": "d", "grid": False, "labelOverlap": True},
     }
+    y = {"type": "quantitative", "title": title, "scale": {"zero": False}, "axis": {"tickCount": 5}}
     palette = {"domain": names, "range": [colors[name] for name in names]}
+    color = {"field": "n", "type": "nominal", "legend": None, "scale": palette}
     return {
         "params": [{"name": "shown", "value": names}],
         "data": {"values": list(values)},
         "transform": [{"filter": "indexof(shown, datum.n) >= 0"}],
-        "encoding": {
-            "x": x,
-            "y": {"type": "quantitative", "title": title, "scale": {"zero": False}, "axis": {"tickCount": 5}},
-            "color": {"field": "n", "type": "nominal", "legend": None, "scale": palette},
-        },
+        "encoding": {"x": x, "y": y, "color": color},
     }
 
 
-def _band(domain: Sequence[float] | None = None) -> Spec:
-    scale: Spec = {"zero": False, **({"domain": list(domain)} if domain else {})}
-    opacity = {"condition": {"test": "datum.c", "value": 0.07}, "value": 0.13}
-    y = {"field": "l", "type": "quantitative", "scale": scale}
-    return {"mark": {"type": "area", "tooltip": None}, "encoding": {"opacity": opacity, "y": y, "y2": {"field": "h"}}}
+def _quantity(field: str) -> Spec:
+    return {"field": field, "type": "quantitative"}
 
 
-def _line(width: float) -> Spec:
+def _marks(width: float, size: int, domain: Sequence[float] | None = None) -> list[Spec]:
+    """Return the layers of a chart of curves: bands, lines and points; controls are paler and dashed."""
+    low = _quantity("l") | {"scale": {"zero": False, **({"domain": list(domain)} if domain else {})}}
+    pale = {"condition": {"test": "datum.c", "value": 0.07}, "value": 0.13}
     dash = {"condition": {"test": "datum.c", "value": [5, 4]}, "value": [1, 0]}
-    y = {"field": "a", "type": "quantitative"}
-    return {"mark": {"type": "line", "strokeWidth": width, "tooltip": None}, "encoding": {"y": y, "strokeDash": dash}}
-
-
-def _points(size: int = 42) -> Spec:
     # the nearest point answers, so that a finger need not hit it
     select = {"type": "point", "on": "pointerover", "nearest": True, "clear": "pointerout", "toggle": False}
+    grown = {"condition": {"param": "near", "empty": False, "value": 130}, "value": size}
     titles = {"n": "categories", "s": "scale", "t": "found", "d": "change"}
-    return {
-        "params": [{"name": "near", "select": select}],
-        "mark": {"type": "point", "filled": True, "opacity": 1},
-        "encoding": {
-            "y": {"field": "a", "type": "quantitative"},
-            "size": {"condition": {"param": "near", "empty": False, "value": 130}, "value": size},
-            "tooltip": [{"field": field, "title": title} for field, title in titles.items()],
+    tooltip = [{"field": field, "title": title} for field, title in titles.items()]
+    area, stroke = {"type": "area", "tooltip": None}, {"type": "line", "strokeWidth": width, "tooltip": None}
+    return [
+        {"mark": area, "encoding": {"opacity": pale, "y": low, "y2": {"field": "h"}}},
+        {"mark": stroke, "encoding": {"y": _quantity("a"), "strokeDash": dash}},
+        {
+            "params": [{"name": "near", "select": select}],
+            "mark": {"type": "point", "filled": True, "opacity": 1},
+            "encoding": {"y": _quantity("a"), "size": grown, "tooltip": tooltip},
         },
-    }
+    ]

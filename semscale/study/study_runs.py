@@ -29,15 +29,13 @@ from semscale.tracking.descriptions import describe_study
 from semscale.tracking.records import (
     CurveRecord,
     TrialRecord,
-    delete_double_runs,
     finish_curve_run,
     finish_study_run,
-    known_trials,
     start_curve_run,
     start_study_run,
 )
 from semscale.tracking.retry import RetryPolicy
-from semscale.tracking.runs import DatasetUsed, RunContent, is_finished
+from semscale.tracking.runs import DatasetUsed, RunContent, delete_doubles, find_runs, is_finished
 from semscale.tracking.store import TrackingStore
 
 
@@ -85,7 +83,8 @@ class StudyRuns:
         for ladder in scored:
             if ladder.curve not in self.curves:
                 self.curves[ladder.curve] = self._start_curve(ladder)
-        self.known: Mapping[str, Any] = self._retry.call(known_trials, self._client, self.tracking, self.name)
+        where = self._client, self.tracking.experiment_id
+        self.known: Mapping[str, Any] = self._retry.call(find_runs, *where, kind="trial", study=self.name)
 
     def _start_curve(self, ladder: ScoredLadder) -> CurveRun:
         key = f"{self._key}/{slug(*curve_path_parts(self._study, ladder.curve))}"
@@ -137,8 +136,9 @@ class StudyRuns:
         self._retry.call(finish_study_run, self._client, self._run, content, datasets)
         if self._retry.repeated:
             curves = {curve.key: curve.run_id for curve in self.curves.values()}
+            where = self._client, self.tracking.experiment_id
             for kind, kept in (("curve", curves), ("study", {self._key: self._run.info.run_id})):
-                self._retry.call(delete_double_runs, self._client, self.tracking, self.name, kind, kept)
+                self._retry.call(delete_doubles, *where, kept, kind=kind, study=self.name)
 
 
 def _study_key(name: str, study: StudyConfig, scored: Sequence[ScoredLadder]) -> str:

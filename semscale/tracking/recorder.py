@@ -12,8 +12,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from typing import Any
 
-from semscale.tracking.records import TrialRecord, create_trial, delete_double_runs, record_trial
+from semscale.tracking.records import TrialRecord, create_trial, record_trial
 from semscale.tracking.retry import Note, RetryPolicy
+from semscale.tracking.runs import delete_doubles
 from semscale.tracking.store import TrackingStore
 
 # with a server several requests are under way at a time; a file has one writer
@@ -67,8 +68,8 @@ class Recorder(AbstractContextManager["Recorder"]):
         self._raise_error()
         found = {key: future.result() for key, future in self._done.items()}
         if self._retry.repeated:
-            client = self._store.client()
-            self._retry.call(delete_double_runs, client, self._store, self._study_name, "trial", found)
+            where = self._store.client(), self._store.experiment_id
+            self._retry.call(delete_doubles, *where, found, kind="trial", study=self._study_name)
         return found
 
     def _record(self, trial: TrialRecord) -> str:
@@ -77,14 +78,10 @@ class Recorder(AbstractContextManager["Recorder"]):
         def attempt() -> str:
             nonlocal again
             ask, again = again, True
-            client = self._client()
+            where = self._client(), self._store, self._study_name
             # after a fault nobody knows what the store has of it, so it is asked
-            run = (
-                None
-                if ask
-                else self._known.get(trial.key) or create_trial(client, self._store, self._study_name, trial)
-            )
-            return record_trial(client, self._store, self._study_name, trial, run)
+            run = None if ask else self._known.get(trial.key) or create_trial(*where, trial)
+            return record_trial(*where, trial, run)
 
         try:
             self._raise_error()  # those behind one that failed are not tried

@@ -29,9 +29,7 @@ from semscale.tracking.runs import (
     RunContent,
     complete_run,
     create_run,
-    delete_doubles,
     find_or_create_run,
-    find_runs,
     is_finished,
     log_datasets,
     metric_name,
@@ -125,11 +123,6 @@ def finish_curve_run(client: Any, run: Any, record: CurveRecord) -> None:
     complete_run(client, run, RunContent({name: curve[name] for name in _CURVE_PARAMS}, metrics, files, tags))
 
 
-def delete_double_runs(client: Any, store: TrackingStore, study_name: str, kind: str, kept: Mapping[str, str]) -> None:
-    """Delete the runs of a kind that a fault of the store has left beside those of this sweep, key -> run id."""
-    delete_doubles(client, store.experiment_id, {"kind": kind, "study": study_name}, kept)
-
-
 @dataclass(frozen=True)
 class TrialRecord:
     """Everything that the run of a trial holds: its key, its curve's run id, its name, its row of trials.parquet.
@@ -150,11 +143,6 @@ class TrialRecord:
         places = {name: str(self.row[name]) for name in (*CURVE, "order", "scale")}
         extra = {MLFLOW_RUN_NOTE: describe_trial(self.row), MLFLOW_LOGGED_ARTIFACTS: _TABLES}
         return {"kind": "trial", "study": study_name, **places, **extra}
-
-
-def known_trials(client: Any, store: TrackingStore, study_name: str) -> dict[str, Any]:
-    """Return key -> run of the trials of a study that are there already, completed or not."""
-    return find_runs(client, store.experiment_id, {"kind": "trial", "study": study_name})
 
 
 def create_trial(client: Any, store: TrackingStore, study_name: str, trial: TrialRecord) -> Any:
@@ -179,14 +167,11 @@ def record_trial(client: Any, store: TrackingStore, study_name: str, trial: Tria
 
 
 def _class_metrics(class_accuracy: Mapping[str, float], step: int) -> dict[tuple[str, int], float]:
-    if len(class_accuracy) > _MOST_CLASS_METRICS:
-        return {}
     points = {}
     for index, (class_name, accuracy) in enumerate(class_accuracy.items()):
-        if math.isnan(accuracy):
-            continue  # a class without images in this cut
-        name = f"class_accuracy/{class_name}"
-        clean = metric_name(name)
-        # names that MLflow cannot spell must not fall together
-        points[clean if clean == name else f"{clean}-{index}", step] = float(accuracy)
+        if len(class_accuracy) <= _MOST_CLASS_METRICS and not math.isnan(accuracy):  # nan: no images of it in this cut
+            name = f"class_accuracy/{class_name}"
+            clean = metric_name(name)
+            # names that MLflow cannot spell must not fall together
+            points[clean if clean == name else f"{clean}-{index}", step] = float(accuracy)
     return points

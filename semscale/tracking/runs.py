@@ -6,7 +6,7 @@ import json
 import re
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -78,29 +78,28 @@ def create_run(
     return client.create_run(experiment_id, run_name=name, tags={KEY: key, **tags, **under})
 
 
-def find_runs(client: Any, experiment_id: str, tags: Mapping[str, str]) -> dict[str, Any]:
-    """Return key -> run of the runs with these tags."""
+def find_runs(client: Any, experiment_id: str, **tags: str) -> dict[str, Any]:
+    """Return key -> run of the runs with these tags, completed or not."""
     return {run.data.tags[KEY]: run for run in _runs(client, experiment_id, tags)}
 
 
-def delete_doubles(client: Any, experiment_id: str, tags: Mapping[str, str], kept: Mapping[str, str]) -> None:
+def delete_doubles(client: Any, experiment_id: str, kept: Mapping[str, str], **tags: str) -> None:
     """Delete the runs with these tags that have a key of those kept (key -> run id) and another id.
 
     They come of requests to make a run that seemed to be lost, and were carried out later.
     """
-    for run in list(_runs(client, experiment_id, tags)):  # deleting would shift the pages
+    for run in _runs(client, experiment_id, tags):
         if kept.get(run.data.tags[KEY], run.info.run_id) != run.info.run_id:
             client.delete_run(run.info.run_id)
 
 
-def _runs(client: Any, experiment_id: str, tags: Mapping[str, str]) -> Iterator[Any]:
-    token = None
-    while True:
+def _runs(client: Any, experiment_id: str, tags: Mapping[str, str]) -> list[Any]:
+    runs, token = [], None
+    while token != "":
         page = client.search_runs([experiment_id], filter_of(**tags), max_results=_RUNS_PER_PAGE, page_token=token)
-        yield from (run for run in page if KEY in run.data.tags)
-        token = page.token
-        if not token:
-            return
+        runs += [run for run in page if KEY in run.data.tags]
+        token = page.token or ""
+    return runs
 
 
 def is_finished(run: Any) -> bool:

@@ -6,12 +6,12 @@ import fcntl
 import logging
 import os
 import sqlite3
-import time
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import tenacity
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from mlflow.store.tracking import DEFAULT_LOCAL_FILE_AND_ARTIFACT_PATH
@@ -24,7 +24,6 @@ from semscale.tracking.descriptions import EXPERIMENT_NOTE
 from semscale.tracking.retry import is_transient
 
 _MOST_WORDS = 300
-_ATTEMPTS = 3
 
 
 @dataclass(frozen=True)
@@ -80,10 +79,8 @@ def open_store(uri: str | None, experiment: str, folder: Path, artifacts: str | 
     try:
         if database and "?" not in uri and ":memory:" not in uri:
             _make_database(database)
-        client = MlflowClient(tracking_uri=uri)
-        identifier = _experiment(client, experiment, artifacts, redact(uri))
-        if asked is not None:
-            _check_artifacts(client, identifier, asked)
+        made = _experiment(MlflowClient(tracking_uri=uri), experiment, artifacts)
+        _check_experiment(made, redact(uri), asked)
     except SemscaleError:
         raise
     except Exception as error:  # SQLAlchemy, database drivers that are missing, URLs: each raises its own kind
@@ -95,7 +92,7 @@ def open_store(uri: str | None, experiment: str, folder: Path, artifacts: str | 
     if database:
         with closing(sqlite3.connect(database)) as connection:
             connection.execute("PRAGMA journal_mode=WAL")
-    return TrackingStore(uri, identifier, experiment)
+    return TrackingStore(uri, str(made.experiment_id), experiment)
 
 
 def _make_database(path: Path) -> None:
@@ -120,34 +117,30 @@ def _make_database(path: Path) -> None:
         os.close(folder)
 
 
-def _experiment(client: Any, experiment: str, artifacts: str | None, where: str) -> str:
-    for attempt in range(_ATTEMPTS):
-        try:
-            found = client.get_experiment_by_name(experiment)
-            if found is None:
-                # without its kind the UI takes the experiment for one of prompts and traces
-                tags = {"mlflow.experimentKind": "custom_model_development", MLFLOW_RUN_NOTE: EXPERIMENT_NOTE}
-                return str(client.create_experiment(experiment, artifact_location=artifacts, tags=tags))
-            break
-        except MlflowException as error:
-            # the answer was lost, or another sweep made it meanwhile: then it is there now
-            exists = error.error_code == "RESOURCE_ALREADY_EXISTS"
-            if attempt == _ATTEMPTS - 1 or not (exists or is_transient(error)):
-                raise
-            time.sleep(1)
+@tenacity.retry(
+    # the answer was lost, or another sweep made it meanwhile: then it is there now
+    retry=tenacity.retry_if_exception(
+        lambda error: is_transient(error) or getattr(error, "error_code", "") == "RESOURCE_ALREADY_EXISTS"
+    ),
+    stop=tenacity.stop_after_attempt(3),
+    wait=tenacity.wait_fixed(1),
+    reraise=True,
+)
+def _experiment(client: Any, name: str, artifacts: str | None) -> Any:
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        # without its kind the UI takes the experiment for one of prompts and traces
+        tags = {"mlflow.experimentKind": "custom_model_development", MLFLOW_RUN_NOTE: EXPERIMENT_NOTE}
+        found = client.get_experiment(client.create_experiment(name, artifact_location=artifacts, tags=tags))
+    return found
+
+
+def _check_experiment(found: Any, where: str, artifacts: str | None) -> None:
     if found.lifecycle_stage == "deleted":
         hint = "restore it in MLflow, or choose another name under tracking.experiment"
-        raise SemscaleError("the MLflow experiment is deleted", where=where, found=experiment, hint=hint)
-    return str(found.experiment_id)
-
-
-def _check_artifacts(client: Any, identifier: str, asked: str) -> None:
-    found = client.get_experiment(identifier)
-    if found.artifact_location.rstrip("/") != asked.rstrip("/"):
-        raise SemscaleError(
-            "the MLflow experiment keeps its files elsewhere",
-            where=found.name,
-            found=shown(found.artifact_location),
-            expected=shown(asked),
-            hint="an experiment keeps its place for ever; choose another name under tracking.experiment",
-        )
+        raise SemscaleError("the MLflow experiment is deleted", where=where, found=found.name, hint=hint)
+    if artifacts is not None and found.artifact_location.rstrip("/") != artifacts.rstrip("/"):
+        what, hint = "the MLflow experiment keeps its files elsewhere", "an experiment keeps its place for ever; "
+        hint += "choose another name under tracking.experiment"
+        place, expected = shown(found.artifact_location), shown(artifacts)
+        raise SemscaleError(what, where=found.name, found=place, expected=expected, hint=hint)

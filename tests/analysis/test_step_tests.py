@@ -45,19 +45,19 @@ def test_steps_against_another_one(against: Literal["first", "previous"]) -> Non
     for step in range(1, 4):
         base = CORRECT[:, 0 if against == "first" else step - 1]
         gained, lost = int((CORRECT[:, step] & ~base).sum()), int((base & ~CORRECT[:, step]).sum())
-        assert (tests.gained[step], tests.lost[step]) == (gained, lost)
-        assert tests.p[step] == pytest.approx(binomtest(gained, gained + lost).pvalue, rel=1e-9)
-    assert (tests.p[0], tests.gained[0], tests.lost[0]) == (1.0, 0, 0)
-    assert tests.p_holm[1:] == pytest.approx(holm(tests.p[1:]), abs=1e-15)
+        assert (tests["gained"][step], tests["lost"][step]) == (gained, lost)
+        assert tests["mcnemar_p"][step] == pytest.approx(binomtest(gained, gained + lost).pvalue, rel=1e-9)
+    assert (tests["mcnemar_p"][0], tests["gained"][0], tests["lost"][0]) == (1.0, 0, 0)
+    assert tests["mcnemar_p_holm"][1:] == pytest.approx(holm(tests["mcnemar_p"][1:]), abs=1e-15)
 
 
 def test_orders_are_tested_with_their_error() -> None:
     patterns = count_patterns(ORDERS)
     found = contrasts(patterns, resample(patterns, 500))
     tests = compare_steps(patterns, found)
-    assert tests.gained.tolist() == (ORDERS & ~ORDERS[:, :, :1]).sum(axis=(0, 1)).tolist()
+    assert tests["gained"].tolist() == (ORDERS & ~ORDERS[:, :, :1]).sum(axis=(0, 1)).tolist()
     z = np.abs(found.change[0, 1:]) / found.error[0, 1:]
-    assert tests.p[1:] == pytest.approx(2 * norm.sf(z), rel=1e-9)
+    assert tests["mcnemar_p"][1:] == pytest.approx(2 * norm.sf(z), rel=1e-9)
 
 
 def test_contrasts_are_bonett_and_price_for_every_pair() -> None:

@@ -19,9 +19,9 @@ from semscale.errors import SemscaleError
 from semscale.study.progress import Quiet
 from semscale.study.study import sweep
 from semscale.tracking.recorder import Recorder
-from semscale.tracking.records import TrialRecord, finish_study_run, known_trials, start_study_run
+from semscale.tracking.records import TrialRecord, finish_study_run, start_study_run
 from semscale.tracking.retry import RetryPolicy
-from semscale.tracking.runs import DatasetUsed, RunContent, is_finished
+from semscale.tracking.runs import DatasetUsed, RunContent, find_runs, is_finished
 from semscale.tracking.store import TrackingStore, open_store
 
 
@@ -93,11 +93,12 @@ def check_trials(store: TrackingStore, numbers: range) -> None:
 
 
 def record(store: TrackingStore, numbers: range, note: Any = print, advance: Any = lambda: None) -> None:
-    with Recorder(store, "study", known_trials(store.client(), store, "study"), advance, note) as recorder:
+    known = find_runs(store.client(), store.experiment_id, kind="trial", study="study")
+    with Recorder(store, "study", known, advance, note) as recorder:
         for number in numbers:
             recorder.put(trial(number))
     ids = recorder.run_ids()
-    runs = known_trials(store.client(), store, "study")
+    runs = find_runs(store.client(), store.experiment_id, kind="trial", study="study")
     assert {key: run.info.run_id for key, run in runs.items()} == ids
 
 

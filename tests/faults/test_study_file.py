@@ -132,8 +132,7 @@ def test_an_option_replaces_what_the_file_says_and_is_named(tmp_path: Path) -> N
         ("a: *nobody\n", 1, "the alias *nobody"),
         ("steps: 3\nname: \x07\n", 2, "control character"),
         ("steps: 3\ndatasets: &a [*a]\n", 2, "the alias *a"),
-        ("limit: " + "[" * 5000 + "\n", 1, "nested more than"),
-        ("limit: " + "[" * 60 + "]" * 60 + "\n", 1, "nested more than"),
+        ("limit: " + "[" * 5000 + "\n", None, "nested too deeply"),
         ('name: "\\UFFFFFFFF"\n', None, "not valid YAML"),
     ],
 )
@@ -242,7 +241,7 @@ def a_study_or_one_message(folder: Path, text: str) -> None:
     except SemscaleError as error:
         message = str(error)
         message.encode()
-        last = max(1, len(text.split("\n")))
+        last = len(text.splitlines()) + 1
         for line in re.findall(r"^  - line (\d+): |study\.yaml, line (\d+)$", message, re.MULTILINE):
             assert 1 <= int("".join(line)) <= last
         assert "pydantic" not in message

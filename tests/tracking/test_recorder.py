@@ -14,8 +14,8 @@ import pytest
 
 from semscale.errors import SemscaleError
 from semscale.tracking.recorder import Recorder
-from semscale.tracking.records import TrialRecord, create_trial, known_trials
-from semscale.tracking.runs import is_finished
+from semscale.tracking.records import TrialRecord, create_trial
+from semscale.tracking.runs import find_runs, is_finished
 from semscale.tracking.store import TrackingStore
 
 NUMBERS = ("accuracy", "ci_low", "ci_high", "top5", "macro_f1", "balanced_accuracy", "calibration_error")
@@ -33,7 +33,7 @@ def trial(number: int) -> TrialRecord:
 @pytest.fixture
 def recorder(store: TrackingStore) -> Callable[..., Recorder]:
     def make(note: Callable[[str], None] = print, **options: Any) -> Recorder:
-        known = known_trials(store.client(), store, "study")
+        known = find_runs(store.client(), store.experiment_id, kind="trial", study="study")
         return Recorder(store, "study", known, lambda: None, note, **options)
 
     return make
@@ -46,7 +46,7 @@ def test_trials_are_recorded_once_each_and_found_again(store: TrackingStore, rec
         with recorder() as first:
             for number in (1, 2, 3):
                 first.put(trial(number))
-    runs = known_trials(client, store, "study")
+    runs = find_runs(client, store.experiment_id, kind="trial", study="study")
     assert sorted(runs) == [f"study/curve/s={number}" for number in (1, 2, 3)]
     assert all(is_finished(run) for run in runs.values())
     assert first.run_ids() == {key: run.info.run_id for key, run in runs.items()}

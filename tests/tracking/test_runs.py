@@ -74,7 +74,7 @@ def test_runs_are_found_by_their_tags_page_by_page(store: TrackingStore, monkeyp
         expected[f"Ann's/{number}"] = run.info.run_id
     unfinished = find_or_create_run(client, store.experiment_id, "Ann's/open", name="n", tags=tags)
     find_or_create_run(client, store.experiment_id, "other", name="n", tags={"kind": "trial", "study": "other"})
-    found = find_runs(client, store.experiment_id, {"kind": "trial", "study": "Ann's"})
+    found = find_runs(client, store.experiment_id, kind="trial", study="Ann's")
     assert {key: run.info.run_id for key, run in found.items() if is_finished(run)} == expected
     assert set(found) - set(expected) == {"Ann's/open"}
     assert found["Ann's/open"].info.run_id == unfinished.info.run_id
