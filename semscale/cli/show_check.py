@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
@@ -18,25 +18,18 @@ _MOST_NAMED = 10
 
 def show_check(console: Console, found: Examination, max_bad_fraction: float, *, everything: bool) -> None:
     """Print what reading a dataset found; all classes with `everything`, else the first 40."""
-    dataset = found.dataset
-    head = f"{_count(found.n_images, 'image')} of {len(dataset.classes):,} classes; domain: {dataset.domain}"
-    console.print()
-    console.print(Text(f"{dataset.name}: {head}"), style="bold")
-    for note in dataset.notes:
-        console.print(Text(f"note: {printable(note)}", style="yellow"))
-    console.print()
-    console.print(_classes(found, everything))
-    console.print()
+    dataset, passes = found.dataset, found.passes(max_bad_fraction)
+    head = f"{dataset.name}: {_count(found.n_images, 'image')} of {len(dataset.classes):,} classes"
+    notes = [Text(f"note: {printable(note)}", "yellow") for note in dataset.notes]
     facts = Table.grid(padding=(0, 2))
     facts.add_column(style="bold", no_wrap=True)
     facts.add_column(overflow="fold")
     for name, lines in (*_picture_facts(found), *_faults(found)):
         for i, line in enumerate(lines):
             facts.add_row("" if i else name, Text(printable(line)))
-    console.print(facts)
-    console.print()
-    style = "green" if found.passes(max_bad_fraction) else "bold red"
-    console.print(Text(_verdict(found, max_bad_fraction)), style=style)
+    verdict = Text(_verdict(found, max_bad_fraction), "green" if passes else "bold red")
+    title = Text(f"{head}; domain: {dataset.domain}", "bold")
+    console.print(Group("", title, *notes, "", _classes(found, everything), "", facts, "", verdict))
 
 
 def _classes(found: Examination, everything: bool) -> Table:
@@ -44,13 +37,8 @@ def _classes(found: Examination, everything: bool) -> Table:
     first, classes = found.first_samples(), found.dataset.classes
     shown = len(classes) if everything or len(classes) <= _MOST_CLASSES + 1 else _MOST_CLASSES
     rows = [
-        (
-            classes[index],
-            f"{usable[index]:,}",
-            f"{bad[index]:,}" if bad[index] else "",
-            first[index].file if index in first else "none",
-        )
-        for index in range(shown)
+        (name, f"{n:,}", f"{k:,}" if k else "", first[index].file if index in first else "none")
+        for index, (name, n, k) in enumerate(zip(classes[:shown], usable, bad, strict=False))
     ]
     if shown < len(classes):
         rest = (f"{usable[shown:].sum():,}", f"{bad[shown:].sum():,}")
@@ -62,56 +50,44 @@ def _classes(found: Examination, everything: bool) -> Table:
 
 
 def _faults(found: Examination) -> Iterator[tuple[str, list[str]]]:
-    samples, same = found.dataset.samples, found.duplicates
-    copies = (
-        f"{_count(same.copies, 'exact copy', 'exact copies')} of other images "
-        f"({_count(same.pictures, 'picture')} more than once); each is counted"
-    )
+    samples, same, bad = found.dataset.samples, found.duplicates, found.quarantine
+    copies = f"{_count(same.copies, 'exact copy', 'exact copies')} of other images"
+    copies += f" ({_count(same.pictures, 'picture')} more than once); each is counted"
     alike = [same_picture(samples, group) for group in same.alike[:3]]
     yield "duplicates", [copies, *alike] if same.copies else ["none"]
     if same.conflicts:
-        named = [same_picture(samples, group) for group in same.conflicts[:_MOST_NAMED]]
         what = f"{_count(len(same.conflicts), 'picture')} under different classes, so that one image is always wrong"
-        yield "conflicts", [what, *named, *_more(len(same.conflicts), len(named))]
-    bad = found.quarantine
+        yield "conflicts", [what, *_first([same_picture(samples, group) for group in same.conflicts])]
     if bad:
-        usable, lost = found.class_counts()
-        without = [name for name, n, k in zip(found.dataset.classes, usable, lost, strict=True) if k and not n]
+        without = [name for name, n, k in zip(found.dataset.classes, *found.class_counts(), strict=True) if k and not n]
         if without:
-            classes = [*without[:_MOST_NAMED], *_more(len(without), _MOST_NAMED)]
-            yield "no image left", [f"{_count(len(without), 'class', 'classes')}: {', '.join(classes)}"]
-        listed = [f"{file}: {reason}" for file, reason in list(bad.items())[:_MOST_NAMED]]
-        yield "unusable", [_count(len(bad), "image"), *listed, *_more(len(bad), len(listed), "--quarantine FILE.csv")]
+            yield "no image left", [f"{_count(len(without), 'class', 'classes')}: {', '.join(_first(without))}"]
+        listed = _first([f"{file}: {reason}" for file, reason in bad.items()], "--quarantine FILE.csv")
+        yield "unusable", [_count(len(bad), "image"), *listed]
 
 
 def _picture_facts(found: Examination) -> Iterator[tuple[str, list[str]]]:
     sizes = found.size_facts()
     if sizes is None:
         return
-    pixels = {key: f"{sizes[key]['width']:,} x {sizes[key]['height']:,}" for key in ("smallest", "median", "largest")}
-    lines = [
-        f"median {pixels['median']} pixels",
-        f"smallest {pixels['smallest']}: {sizes['smallest']['file']}",
-        f"largest {pixels['largest']}: {sizes['largest']['file']}",
-    ]
-    if pixels["smallest"] == pixels["largest"]:
-        lines = [f"all {pixels['smallest']} pixels"]
-    long = f"over {LONG_RATIO} times as long as wide: a model sees the middle"
+    small, median, large = (
+        f"{sizes[key]['width']:,} x {sizes[key]['height']:,}" for key in ("smallest", "median", "largest")
+    )
+    lines = [f"all {small} pixels"]
+    if small != large:
+        lines = [f"median {median} pixels"]
+        lines += [f"smallest {small}: {sizes['smallest']['file']}", f"largest {large}: {sizes['largest']['file']}"]
     lines += _counted(sizes["small"], "image", f"with a side under {SMALL_SIDE} pixels")
-    yield "sizes", lines + _counted(sizes["long"], "image", long)
-    for name, counts in (("formats", "format"), ("modes", "mode")):
-        ordered = sorted(found.counts[counts].items(), key=lambda pair: (-pair[1], pair[0]))
-        yield name, [", ".join(f"{key} {n:,}" for key, n in ordered)]
+    lines += _counted(sizes["long"], "image", f"over {LONG_RATIO} times as long as wide: a model sees the middle")
+    yield "sizes", lines
+    for name in ("format", "mode"):
+        ordered = sorted(found.counts[name].items(), key=lambda pair: (-pair[1], pair[0]))
+        yield f"{name}s", [", ".join(f"{key} {n:,}" for key, n in ordered)]
     several, turned, transparent = (found.counts[name][True] for name in ("several", "turned", "transparent"))
     exif = "with an EXIF tag that asks for turning: taken as stored, like clip-server, unless --orientation exif"
-    yield (
-        "besides",
-        [
-            *_counted(several, "file", "with several pictures (animation, pages): the first is taken"),
-            *_counted(turned, "image", exif),
-            *_counted(transparent, "image", "with transparency: the colours beneath are shown"),
-        ],
-    )
+    besides = _counted(several, "file", "with several pictures (animation, pages): the first is taken")
+    besides += _counted(turned, "image", exif)
+    yield "besides", besides + _counted(transparent, "image", "with transparency: the colours beneath are shown")
 
 
 def _verdict(found: Examination, max_bad_fraction: float) -> str:
@@ -125,8 +101,9 @@ def _verdict(found: Examination, max_bad_fraction: float) -> str:
     return f"{share}; {allowed}, so a sweep stops"
 
 
-def _more(total: int, shown: int, option: str = "--json") -> Sequence[str]:
-    return [f"and {total - shown:,} more; {option} lists all"] if total > shown else []
+def _first(lines: list[str], option: str = "--json") -> list[str]:
+    more = len(lines) - _MOST_NAMED
+    return [*lines[:_MOST_NAMED], f"and {more:,} more; {option} lists all"] if more > 0 else lines
 
 
 def _counted(n: int, noun: str, what: str) -> list[str]:
