@@ -99,17 +99,16 @@ def _names(kind: str) -> Iterable[str]:
     from semscale.datasets.registry import schemes
     from semscale.scoring import AGGREGATIONS
 
-    names: dict[str, Callable[[], Iterable[str]]] = {
-        "dataset": lambda: (*BUNDLED, *(f"{scheme}:" for scheme in schemes())),
-        "model": lambda: ("semscale-mini", "hf-hub:"),  # open_clip's own list would cost the import of torch
-        "strategy": lambda: (name for name in strategy_names() if name not in control_names()),
-        "control": control_names,
-        "any-strategy": strategy_names,
-        "aggregation": lambda: AGGREGATIONS,
-        "order": lambda: map(str, range(5)),
-        "run": newest_runs,
+    names: dict[str, Iterable[str]] = {
+        "dataset": (*BUNDLED, *(f"{scheme}:" for scheme in schemes())),
+        "model": ("semscale-mini", "hf-hub:"),  # open_clip's own list would cost the import of torch
+        "strategy": [name for name in strategy_names() if name not in control_names()],
+        "control": control_names(),
+        "any-strategy": strategy_names(),
+        "aggregation": AGGREGATIONS,
+        "order": map(str, range(5)),
     }
-    return names.get(kind, tuple)()
+    return newest_runs() if kind == "run" else names.get(kind, ())
 
 
 def newest_runs() -> list[str]:

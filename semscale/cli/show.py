@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,29 +49,23 @@ def show_result(console: Console, result: SweepResult) -> None:
         table.columns[shown.index("model")].overflow = "ellipsis"
     say(console)
     console.print(table)
-    show_work(console, result.work)
-    say(
-        console,
-        "",
-        f"{len(result.trials)} trials, {len(result.curves)} curves; "
-        f"sent to the server: {result.images_sent} images, {result.texts_sent} texts",
-        *([f"{result.quarantined} images in quarantine.csv"] if result.quarantined else []),
-        f"results  {result.folder}",
-        f"report   {result.folder / 'report.html'}",
-        f"MLflow   {result.ui_command}",
-    )
+    places = {"results": result.folder, "report": result.folder / "report.html", "MLflow": result.ui_command}
+    _show_counts(console, result, f"{len(result.trials)} trials, {len(result.curves)} curves; ", places)
 
 
 def show_filled(console: Console, filled: EncodeResult) -> None:
     """Print what filling the store came to."""
-    show_work(console, filled.work)
+    _show_counts(console, filled, "", {"run": filled.folder, "store": filled.store})
+
+
+def _show_counts(console: Console, result: EncodeResult, head: str, places: Mapping[str, object]) -> None:
+    show_work(console, result.work)
     say(
         console,
         "",
-        f"sent to the server: {filled.images_sent} images, {filled.texts_sent} texts",
-        *([f"{filled.quarantined} images in quarantine.csv"] if filled.quarantined else []),
-        f"run      {filled.folder}",
-        f"store    {filled.store}",
+        f"{head}sent to the server: {result.images_sent} images, {result.texts_sent} texts",
+        *([f"{result.quarantined} images in quarantine.csv"] if result.quarantined else []),
+        *(f"{name:<8} {place}" for name, place in places.items()),
     )
 
 
@@ -82,10 +77,9 @@ def critical(curve: dict[Any, Any]) -> str:
 
 def result_document(result: SweepResult) -> dict[str, Any]:
     """Return the JSON document of a sweep: `curves` are the rows of curves.parquet, counts those of this process."""
-    report = _absolute(result.folder / "report.html")
-    curves = result.curves.to_dict("records")
-    opened = {"report": report, "mlflow": result.ui_command, "trials": len(result.trials)}
-    return {"run": _absolute(result.folder), **opened, **_counts(result), "curves": curves}
+    opened = {"report": _absolute(result.folder / "report.html"), "mlflow": result.ui_command}
+    counts = {"trials": len(result.trials), **_counts(result)}
+    return {"run": _absolute(result.folder), **opened, **counts, "curves": result.curves.to_dict("records")}
 
 
 def filled_document(filled: EncodeResult) -> dict[str, Any]:
@@ -103,40 +97,30 @@ def _absolute(folder: Folder) -> str:
 
 def show_ladder(console: Console, ladder: Ladder) -> None:
     """Print which categories each step adds."""
-    rows: list[tuple[int, int, str]] = []
     seen: set[str] = set()
+    rows: list[tuple[int, int, str]] = []
     for step in ladder.steps:
         new = [text for name in ladder.classes for text in step.categories[name] if text not in seen]
         seen.update(new)
         rows.append((step.scale, step.n_categories, ", ".join(new)))
     say(console, f"{ladder.dataset} x {ladder.strategy}, order {ladder.order}")
     console.print(make_table("scale>|categories>|new at this step", rows))
-    for note in ladder.notes:
-        say(console, f"note: {note}")
+    say(console, *(f"note: {note}" for note in ladder.notes)) if ladder.notes else None
 
 
 def show_optimized(console: Console, result: Optimized, out: Path | None = None) -> None:
     """Print a line per round of the search, what the held-out half says, and the file of the ladder, if any."""
-    rows = (
-        (
-            number,
-            place.strategy,
-            place.label,
-            found.candidates,
-            f"{100 * found.correct / result.n_choosing:.2f} %",
-            f"{100 * (found.gained - found.lost) / result.n_choosing:+.2f}",
-            f"{100 * found.low:+.2f}",
-            found.gained,
-            found.lost,
-            "yes" if found.taken else "no",
-        )
-        for number, (place, found) in enumerate(zip(result.tried, result.rounds, strict=True), start=1)
-    )
+    n, rows = result.n_choosing, []
+    for row, (place, found) in enumerate(zip(result.tried, result.rounds, strict=True), start=1):
+        gains = f"{100 * (found.gained - found.lost) / n:+.2f}", f"{100 * found.low:+.2f}"
+        counts = *gains, found.gained, found.lost, "yes" if found.taken else "no"
+        accuracy = f"{100 * found.correct / n:.2f} %"
+        rows.append((row, place.strategy, place.label, found.candidates, accuracy, *counts))
     say(
         console,
         "",
         f"{result.dataset} x {result.model}: {result.n_places} places of {', '.join(result.strategies)}; "
-        f"{result.n_choosing} images choose, {result.n_held_out} others measure, seed {result.seed}",
+        f"{n} images choose, {result.n_held_out} others measure, seed {result.seed}",
         *([f"{result.unusable} images cannot be used"] if result.unusable else []),
     )
     titles = "round|strategy|best of what is left|tried>|accuracy>|gain>|at least>|gained>|lost>|taken"
@@ -145,9 +129,9 @@ def show_optimized(console: Console, result: Optimized, out: Path | None = None)
     lines = ["", f"class names alone  {_accuracy(values, 'before')}"]
     if result.chosen:
         more = f"{len(result.chosen)} more {'text' if len(result.chosen) == 1 else 'texts'} per class"
-        interval = f"[{values['gain_low']:+.2f}, {values['gain_high']:+.2f}]"
+        gain = f"{values['gain']:+.2f} points [{values['gain_low']:+.2f}, {values['gain_high']:+.2f}]"
         lines += [f"with {more:<13} {_accuracy(values, 'after')}"]
-        lines += [f"gain  {values['gain']:+.2f} points {interval} on images that the choice has not seen"]
+        lines += [f"gain  {gain} on images that the choice has not seen"]
     else:
         lines += ["no text is sure to help: the class names alone are the recommendation"]
     say(console, *lines, *([] if out is None else [f"ladder  {out}"]))
@@ -181,28 +165,21 @@ def show_work(console: Console, work: pd.DataFrame) -> None:
 
 def show_labelled(console: Console, result: Labelled) -> None:
     """Print the first lines of a labelling's statistics, counts, and where the files are."""
-    from semscale.label.run import QUARANTINE, RESULTS, STATISTICS
-
     rows = (
-        (
-            row["category"],
-            number(row["fraction"], ".4f"),
-            number(row["average_dot_product"], ".4f"),
-            number(row["variance"], ".2e"),
-            row["second_best_category"],
-        )
-        for row in result.statistics.fillna({"second_best_category": ""}).head(_MOST_CATEGORIES).to_dict("records")
+        (name, number(share, ".4f"), number(average, ".4f"), number(variance, ".2e"), second)
+        for name, share, average, variance, second in result.statistics.fillna({"second_best_category": ""})
+        .head(_MOST_CATEGORIES)
+        .itertuples(index=False)
     )
     say(console)
     console.print(make_table("category|fraction>|average dot product>|variance>|second best category", rows))
     more = len(result.statistics) - _MOST_CATEGORIES
+    document = result.to_json()
     say(
         console,
         *([f"... and {more} more categories"] if more > 0 else []),
         "",
         f"{result.n_labelled} {result.kind}s labelled, {result.n_bad} cannot be used; "
         f"sent to the server: {result.sent}",
-        f"results     {result.folder / RESULTS}",
-        *([f"statistics  {result.folder / STATISTICS}"] if result.wrote_statistics else []),
-        *([f"quarantine  {result.folder / QUARANTINE}"] if result.n_bad else []),
+        *(f"{name:<11} {document[name]}" for name in ("results", "statistics", "quarantine") if document[name]),
     )

@@ -21,9 +21,9 @@ def show_compared(console: Console, found: Compared) -> None:
     """Print the runs, what differs between them, their curves, and the differences."""
     letters = [f"{run.letter}" for run in found.runs]
     say(console, *(f"{run.letter}  {run.folder}" for run in found.runs), "")
-    title = "what differs" if found.differs else "no setting differs"
+    titles = "|".join(["what differs" if found.differs else "no setting differs", *letters])
     rows = ([name, *("-" if value is None else value for value in row)] for name, row in found.differs.items())
-    console.print(make_table("|".join([title, *letters]), rows))
+    console.print(make_table(titles, rows))
     if found.same:
         say(console, f"the same: {', '.join(found.same)}")
     say(console)
@@ -75,23 +75,20 @@ def _curves(rows: list[Row]) -> list[tuple[str, ...]]:
 
 
 def _differences(rows: list[Row], paired: bool) -> list[list[str]]:
-    cells = []
-    before = None
+    cells, before = [], None
     for row in rows:
         pair = (row["curve"], row["other_run"])
+        peak = row["at"] == POINTS[2]
         accuracies = (
-            f"{row[side]} {100 * row[value]:.2f} %" + (f" @ {row[scale]}" if row["at"] == POINTS[2] else "")
-            for side, value, scale in (("run", "accuracy", "scale"), ("other_run", "other_accuracy", "other_scale"))
+            f"{row[side]} {100 * row[f'{other}accuracy']:.2f} %" + (f" @ {row[f'{other}scale']}" if peak else "")
+            for side, other in (("run", ""), ("other_run", "other_"))
         )
         at = f"scale {row['scale']}" if row["at"] == POINTS[1] else row["at"]
         difference = _points(row["difference"], row["low"], row["high"])
         cells.append(["" if pair == before else row["curve"], at, *accuracies, difference])
         if paired:
-            counts = ("-" if row[name] is None else str(row[name]) for name in ("gained", "lost"))
-            cells[-1] += [
-                *counts,
-                *("<0.001" if row[name] < 0.0005 else f"{row[name]:.3f}" for name in ("p", "p_holm")),
-            ]
+            cells[-1] += ["-" if row[name] is None else str(row[name]) for name in ("gained", "lost")]
+            cells[-1] += ["<0.001" if row[name] < 0.0005 else f"{row[name]:.3f}" for name in ("p", "p_holm")]
         before = pair
     return cells
 
@@ -102,49 +99,40 @@ def _points(value: float, low: float, high: float) -> str:
 
 def show_replay(console: Console, result: Replay) -> None:
     """Print the steps, the texts that nobody offered, and the curves."""
-    titles = "dataset|family|categories>|scale>|images>|correct>|accuracy>|95 %>|published>|difference>|usable"
-    console.print(
-        make_table(
-            titles,
-            (
-                [
-                    *(row[key] for key in ("dataset", "family", "n_categories", "scale", "n_images", "correct")),
-                    number(row["accuracy"]),
-                    interval(row["ci_low"], row["ci_high"], ".1f"),
-                    number(row["published_accuracy"]),
-                    number(row["difference"], "+.2f"),
-                    ("yes" if row["usable"] else "no") + (" !" if row["issue"] else ""),
-                ]
-                for row in result.steps
-            ),
+    cells = (
+        (
+            *(row[key] for key in ("dataset", "family", "n_categories", "scale", "n_images", "correct")),
+            number(row["accuracy"]),
+            interval(row["ci_low"], row["ci_high"], ".1f"),
+            number(row["published_accuracy"]),
+            number(row["difference"], "+.2f"),
+            ("yes" if row["usable"] else "no") + (" !" if row["issue"] else ""),
         )
+        for row in result.steps
     )
+    titles = "dataset|family|categories>|scale>|images>|correct>|accuracy>|95 %>|published>|difference>|usable"
+    console.print(make_table(titles, cells))
     for row in result.steps:
         texts = ", ".join(f"{text} ({images})" for text, images in row["unknown"].items())
-        for note in (f"not offered, so wrong: {texts}" if texts else "", row["issue"]):
-            if note:
-                say(console, f"{row['dataset']} {row['family']} {row['n_categories']}: {note}")
+        for note in filter(None, (f"not offered, so wrong: {texts}" if texts else "", row["issue"])):
+            say(console, f"{row['dataset']} {row['family']} {row['n_categories']}: {note}")
     say(console)
-    titles = "dataset|family|images>|baseline>|peak @ categories>|change>|p>|final change>|critical scale>|trend"
-    console.print(
-        make_table(
-            titles,
-            (
-                [
-                    *(row[key] for key in ("dataset", "family", "n_images")),
-                    number(row["baseline"]),
-                    "" if row["peak"] is None else f"{row['peak']:.2f} @ {row['peak_n_categories']}",
-                    number(row["peak_change"], "+.2f"),
-                    number(row["peak_p"], ".4f"),
-                    number(row["final_change"], "+.2f"),
-                    f"{'' if row['trend'] is None else row['critical_scale'] or 'open'} "
-                    f"{interval(row['critical_low'], row['critical_high'], 'd')}".strip(),
-                    row["trend"],
-                ]
-                for row in result.curves
-            ),
+    cells = (
+        (
+            *(row[key] for key in ("dataset", "family", "n_images")),
+            number(row["baseline"]),
+            "" if row["peak"] is None else f"{row['peak']:.2f} @ {row['peak_n_categories']}",
+            number(row["peak_change"], "+.2f"),
+            number(row["peak_p"], ".4f"),
+            number(row["final_change"], "+.2f"),
+            f"{'' if row['trend'] is None else row['critical_scale'] or 'open'} "
+            f"{interval(row['critical_low'], row['critical_high'], 'd')}".strip(),
+            row["trend"],
         )
+        for row in result.curves
     )
+    titles = "dataset|family|images>|baseline>|peak @ categories>|change>|p>|final change>|critical scale>|trend"
+    console.print(make_table(titles, cells))
 
 
 def write_tables(result: Replay, out: Path) -> list[Path]:
