@@ -30,8 +30,9 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", str(place)], check=True)
 
 
+@pytest.mark.faults
 @pytest.mark.usefixtures("ray_session")
-@pytest.mark.parametrize("left", [40_000, *(pytest.param(left, marks=pytest.mark.faults) for left in (0, 120_000))])
+@pytest.mark.parametrize("left", [0, 40_000, 120_000])
 def test_a_full_disk_under_the_runs(
     left: int, mini_server: str, small_disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

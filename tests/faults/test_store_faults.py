@@ -21,7 +21,7 @@ from semscale.errors import SemscaleError
 from semscale.study.progress import Lines, Quiet
 from semscale.study.study import SweepResult, sweep
 
-LIMIT, STEPS = 120, 2
+LIMIT, STEPS = 60, 2
 
 
 def rows(n: int, seed: int = 0, d: int = 16) -> np.ndarray:
@@ -270,6 +270,7 @@ def test_damaged_segments_cost_their_rows_at_the_next_sweep(
     assert segment.with_suffix(".damaged").exists()
 
 
+@pytest.mark.faults
 def test_a_full_store_stops_clearly_and_the_same_command_completes(
     mini_server: str, undisturbed: SweepResult, small_disk: Path, tmp_path: Path
 ) -> None:

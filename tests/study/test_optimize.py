@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -53,9 +53,9 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(autouse=True)
-def _true_words(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A strategy for the time of a test: useless words, and then what the names stand for."""
+@pytest.fixture(scope="module", autouse=True)
+def _true_words() -> Iterator[None]:
+    """A strategy for the time of these tests: useless words, and then what the names stand for."""
 
     def lists(context: StrategyContext) -> Mapping[str, list[Category | None]]:
         return {
@@ -64,7 +64,9 @@ def _true_words(monkeypatch: pytest.MonkeyPatch) -> None:
         }
 
     registry.strategy_names()  # or these would not be looked for any more
-    monkeypatch.setitem(registry._strategies, "true-words", Strategy("true-words", "", lists=lists))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(registry._strategies, "true-words", Strategy("true-words", "", lists=lists))
+        yield
 
 
 def recommended(photos: Path, store: Path, url: str, seed: int = 0) -> Optimized:
@@ -73,8 +75,8 @@ def recommended(photos: Path, store: Path, url: str, seed: int = 0) -> Optimized
     return optimize(study, ["true-words"], Quiet(), seed)
 
 
-@pytest.fixture
-def found(photos: Path, store: Path, mini_server: str) -> Optimized:
+@pytest.fixture(scope="module")
+def found(_true_words: None, photos: Path, store: Path, mini_server: str) -> Optimized:
     return recommended(photos, store, mini_server)
 
 
@@ -127,11 +129,7 @@ def test_command_writes_a_ladder_and_prints_json(mini_server: str, store: Path, 
     taken = [row for row in result["rounds"] if row["taken"]]
     assert len(result["ladder"]["steps"]) == 1 + len(taken)
     if not taken:
-        assert (result["held_out"]["gain"], result["held_out"]["gain_low"], result["held_out"]["gain_high"]) == (
-            0,
-            0,
-            0,
-        )
+        assert [result["held_out"][name] for name in ("gain", "gain_low", "gain_high")] == [0, 0, 0]
     again = CliRunner().invoke(main, arguments)
     assert again.exit_code == 0
     assert "60 images choose, 60 others measure, seed 3" in again.stdout

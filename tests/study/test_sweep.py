@@ -1,25 +1,37 @@
-"""The main job against a real clip-server, a real Ray and a real MLflow store."""
+"""The main job against a real clip-server, a real Ray and a real MLflow store; and finished studies compared."""
 
 from __future__ import annotations
 
 import base64
+import dataclasses
 import hashlib
+import io
 import json
+import re
+import shutil
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import pytest
 from click.testing import CliRunner
 from mlflow import MlflowClient
+from rich.console import Console
+from scipy.stats import binomtest
 
+from semscale.analysis.curve import conclude
+from semscale.analysis.intervals import change_interval, wilson_interval
 from semscale.categories.files import read_ladder
 from semscale.cli import main
-from semscale.config import StudyConfig, study_from
+from semscale.cli.show import show_result
+from semscale.config import StudyConfig, load_study, study_from
 from semscale.errors import SemscaleError
 from semscale.runs.compare import compare
+from semscale.runs.published import replay
 from semscale.study.arms import make_arms
 from semscale.study.progress import Quiet
 from semscale.study.results import regenerate_report
@@ -27,14 +39,15 @@ from semscale.study.study import SweepResult, sweep
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 
-STEPS, LIMIT = 3, 70
-# templates, templates-fixed, duplicates, random-words; on each of digits and shapes
-CURVES = 2 * 4
+STEPS, LIMIT = 3, 60
+NAMES = ["max", "logsumexp"]
+# templates, duplicates, random-words; on each of digits and shapes
+CURVES = 2 * 3
 
 
 def make_study(url: str, store: Path, **changes: Any) -> StudyConfig:
-    tree: dict[str, Any] = {"steps": STEPS, "limit": LIMIT, "server": {"urls": [url]}, "store": str(store)}
-    return study_from(tree | changes)
+    tree: dict[str, Any] = {"strategies": ["templates"], "steps": STEPS, "limit": LIMIT, "store": str(store)}
+    return study_from(tree | {"server": {"urls": [url]}} | changes)
 
 
 @pytest.fixture(scope="module")
@@ -62,8 +75,35 @@ def client(place: Path) -> MlflowClient:
     return MlflowClient(tracking_uri=f"sqlite:///{place / 'runs' / 'mlflow.db'}")
 
 
-def runs_of(client: MlflowClient, experiment: str = "semscale") -> list[Any]:
-    return list(client.search_runs([client.get_experiment_by_name(experiment).experiment_id], max_results=1000))
+@pytest.fixture(scope="module")
+def several(mini_server: str, place: Path, first: SweepResult) -> SweepResult:
+    """The first study under several aggregations."""
+    return sweep(make_study(mini_server, place / "store", aggregation=NAMES), place / "runs" / "several", Quiet())
+
+
+@dataclasses.dataclass(frozen=True)
+class Printed:
+    """A sweep by the command: its run directory, its JSON document and what it said of its progress."""
+
+    run: Path
+    document: dict[str, Any]
+    said: str
+
+
+@pytest.fixture(scope="module")
+def alone(mini_server: str, place: Path) -> Printed:
+    """The first study under the second aggregation, encoded anew by one actor in other batches."""
+    how = {"aggregation": NAMES[1], "encoding": {"actors": 1, "batch_size": 24}}
+    file, run = place / "alone.yaml", place / "runs" / "alone"
+    file.write_text(make_study(mini_server, place / "other-store", **how).to_yaml())
+    done = CliRunner().invoke(main, ["sweep", str(file), "--out", str(run), "--json"])
+    assert done.exit_code == 0, done.stderr
+    return Printed(run, json.loads(done.stdout), done.stderr)
+
+
+def runs_of(client: MlflowClient, experiment: str = "semscale", study: str = "first") -> list[Any]:
+    number = client.get_experiment_by_name(experiment).experiment_id
+    return list(client.search_runs([number], f"tags.study = '{study}'", max_results=1000))
 
 
 def kinds(runs: list[Any]) -> dict[str, int]:
@@ -177,7 +217,7 @@ def test_every_run_has_its_dataset_once_and_curves_and_study_say_their_answers(
             assert run.data.tags["mlflow.note.content"].startswith(f"**{name}**: ")
         if kind == "study":
             note = run.data.tags["mlflow.note.content"]
-            assert note.count("**digits x ") == note.count("**shapes x ") == 2  # controls are no answers
+            assert note.count("**digits x ") == note.count("**shapes x ") == 1  # controls are no answers
             files = {item.path for item in client.list_artifacts(run.info.run_id)}
             assert files >= {"curves-digits.png", "curves-shapes.png", "report.html"}
     assert len(digests) == 2
@@ -237,18 +277,6 @@ def test_report_shows_images_and_surroundings_and_is_the_same_again(second: Swee
     assert regenerate_report(str(second.directory)).local.read_bytes() == page
 
 
-def test_results_do_not_depend_on_actors_or_batches(first: SweepResult, mini_server: str, place: Path) -> None:
-    tree = {"datasets": ["digits"], "controls": [], "encoding": {"actors": 1, "batch_size": 24}}
-    other = sweep(make_study(mini_server, place / "other-store", **tree), place / "runs" / "other", Quiet())
-    key = ["dataset", "strategy", "scale"]
-    ours, theirs = (run.trials.drop(columns="mlflow_run_id").set_index(key) for run in (first, other))
-    pd.testing.assert_frame_equal(ours.loc[theirs.index], theirs)
-    for path in (other.directory / "predictions").iterdir():
-        pd.testing.assert_frame_equal(
-            pd.read_parquet(first.directory / "predictions" / path.name), pd.read_parquet(path)
-        )
-
-
 def test_run_directory_of_another_study_is_refused(mini_server: str, place: Path, first: SweepResult) -> None:
     with pytest.raises(SemscaleError, match="belongs to another study"):
         sweep(make_study(mini_server, place / "store", steps=2), first.directory, Quiet())
@@ -260,31 +288,6 @@ def test_wrong_model_name_is_refused_by_the_handshake(mini_server: str, tmp_path
         sweep(study, tmp_path / "run", Quiet())
     assert "runs another model" in str(caught.value)
     assert mini_server in str(caught.value)
-
-
-def test_json_is_all_of_stdout_and_plain_progress_names_every_stage(mini_server: str, tmp_path: Path) -> None:
-    words = ["sweep", "--dataset", "digits", "--limit", "20", "--steps", "1", "--server", mini_server]
-    words += ["--store", str(tmp_path / "store"), "--out", str(tmp_path / "run")]
-    done = CliRunner().invoke(main, [*words, "--json"])
-    assert done.exit_code == 0, done.stderr
-    document = json.loads(done.stdout)
-    assert (document["trials"], document["images_sent"], document["quarantined"]) == (3, 20, 0)
-    assert document["run"] == str(tmp_path / "run")
-    assert document["mlflow"] == f"semscale ui {tmp_path / 'run'}"
-    curves = pd.read_parquet(tmp_path / "run" / "curves.parquet")
-    assert [row["baseline"] for row in document["curves"]] == curves["baseline"].tolist()
-    assert {row["strategy"]: row["role"] for row in document["curves"]}["duplicates"] == "control"
-    text = done.stderr
-    for word in (
-        "listing: done, 1 datasets",
-        "encoding digits: done, 20 images",
-        "encoding categories: done, 10 texts",
-        "scoring",
-        "trials: done, 3",
-        "concluding: done, 3 curves",
-        "writing tables and report: done",
-    ):
-        assert word in text
 
 
 def test_duplicates_move_nothing_to_the_last_digit(second: SweepResult) -> None:
@@ -304,7 +307,7 @@ def test_duplicates_move_nothing_to_the_last_digit(second: SweepResult) -> None:
 
 def test_every_strategy_is_compared_with_every_control_at_equal_counts(second: SweepResult) -> None:
     controls = second.conclusions.controls
-    assert len(controls) == 2 * 2 * 2 * (STEPS + 1)
+    assert len(controls) == 2 * 2 * (STEPS + 1)
     trials = second.trials.set_index(["dataset", "strategy", "scale"])
     for row in controls.dropna(subset="scale").to_dict("records"):
         arm = trials.loc[(row["dataset"], row["strategy"], row["scale"])]
@@ -314,52 +317,120 @@ def test_every_strategy_is_compared_with_every_control_at_equal_counts(second: S
     assert set(second.curves[second.curves["role"] == "control"]["strategy"]) == {"duplicates", "random-words"}
 
 
-def test_orders_share_the_texts_and_pool_into_one_curve(mini_server: str, place: Path, first: SweepResult) -> None:
-    study = make_study(
-        mini_server,
-        place / "store",
-        datasets=["digits"],
-        strategies=["templates"],
-        controls=[],
-        orders=[0, 1, 2],
-        steps=12,
-    )
-    result = sweep(study, place / "runs" / "orders", Quiet())
-    assert len(result.trials) == 3 * 12
+def test_json_is_all_of_stdout_and_plain_progress_names_every_stage(alone: Printed) -> None:
+    document = alone.document
+    assert (document["trials"], document["images_sent"], document["quarantined"]) == (CURVES * STEPS, 2 * LIMIT, 0)
+    assert (document["run"], document["mlflow"]) == (str(alone.run), f"semscale ui {alone.run}")
+    curves = pd.read_parquet(alone.run / "curves.parquet")
+    assert [row["baseline"] for row in document["curves"]] == curves["baseline"].tolist()
+    assert {row["strategy"]: row["role"] for row in document["curves"]}["duplicates"] == "control"
+    for word in (
+        "listing: done, 2 datasets",
+        f"encoding digits: done, {LIMIT} images",
+        f"encoding categories: done, {document['texts_sent']} texts",
+        "scoring",
+        f"trials: done, {CURVES * STEPS}",
+        f"concluding: done, {CURVES} curves",
+        "writing tables and report: done",
+    ):
+        assert word in alone.said
+
+
+def test_files_own_templates_and_orders_make_curves(mini_server: str, place: Path, first: SweepResult) -> None:
+    file = first.directory / "ladders" / "digits__templates__0.json"
+    strategies = [
+        {"strategy": "file", "name": "templates", "options": {"path": str(file)}},
+        {"strategy": "custom", "options": {"templates": ["a photo of a {c}", "the {domain} {c}"]}},
+    ]
+    tree = {"datasets": ["digits"], "strategies": strategies, "controls": ["swapped"], "orders": [0, 1, 2]}
+    result = sweep(make_study(mini_server, place / "store", **tree), place / "runs" / "orders", Quiet())
+    assert len(result.trials) == 4 * 3 * STEPS
     assert result.images_sent == 0  # another study of the same images
-    assert len(result.curves) == 1
-    assert result.curves["n_orders"].item() == 3
-    last = result.trials[result.trials["scale"] == 12]
+    assert set(result.curves["strategy"]) == {"templates", "custom", "swapped", "swapped-of-custom"}
+    assert set(result.curves["n_orders"]) == {3}
+    again = result.trials.query("strategy == 'templates' and order == 0")["n_correct"].tolist()
+    assert again == first.trials.query("dataset == 'digits' and strategy == 'templates'")["n_correct"].tolist()
     # the same texts in another order are the same categories in the end
-    assert last["n_correct"].nunique() == 1
-    means = result.trials.groupby("scale")["accuracy"].mean()
-    assert result.conclusions.steps["accuracy"].tolist() == pytest.approx(means.tolist())
-    assert len(result.conclusions.additions) == 11
+    last = result.trials.query("strategy in ('templates', 'custom') and scale == @STEPS")
+    assert (last.groupby("strategy")["n_correct"].nunique() == 1).all()
+    means = result.trials.query("strategy == 'templates'").groupby("scale")["accuracy"].mean()
+    steps = result.conclusions.steps.query("strategy == 'templates'")
+    assert steps["accuracy"].tolist() == pytest.approx(means.tolist())
+    assert len(result.conclusions.additions.query("strategy == 'custom'")) == STEPS - 1
+    assert (result.trials["ceiling"] >= result.trials["accuracy"]).all()
     # with several orders a difference is still on the same images, and has no two-by-two table
     rows = compare([str(run.directory) for run in (first, result)]).comparisons
     assert [(row["scale"], row["other_scale"]) for row in rows[:2]] == [(1, 1), (STEPS, STEPS)]
     for row in rows:
         assert row["paired"]
         assert row["gained"] is row["lost"] is None
-        assert row["low"] < row["difference"] < row["high"]
+        assert row["low"] <= row["difference"] <= row["high"]
         assert row["other_accuracy"] == pytest.approx(means[row["other_scale"]])
     assert rows[0]["difference"] == 0
-    assert (result.trials["ceiling"] >= result.trials["accuracy"]).all()
 
 
-def test_a_ladder_file_and_own_templates_are_strategies(mini_server: str, place: Path, first: SweepResult) -> None:
-    file = first.directory / "ladders" / "digits__templates__0.json"
-    strategies = [
-        {"strategy": "file", "name": "again", "options": {"path": str(file)}},
-        {"strategy": "custom", "options": {"templates": ["a photo of a {c}", "the {domain} {c}"]}},
-    ]
-    study = make_study(mini_server, place / "store", datasets=["digits"], strategies=strategies, controls=["swapped"])
-    result = sweep(study, place / "runs" / "file", Quiet())
-    again = result.trials[result.trials["strategy"] == "again"]["n_correct"].tolist()
-    assert again == first.trials.query("dataset == 'digits' and strategy == 'templates'")["n_correct"].tolist()
-    assert set(result.curves["strategy"]) == {"again", "custom", "swapped", "swapped-of-custom"}
+def test_each_aggregation_is_what_a_study_of_its_own_finds(
+    several: SweepResult, first: SweepResult, alone: Printed
+) -> None:
+    for name, run in zip(NAMES, (first.directory, alone.run), strict=True):
+        exact = name == NAMES[0]  # the other one was encoded in other batches
+        for table in ("trials", "curves", "steps", "controls", "across"):
+            both = [pd.read_parquet(folder / f"{table}.parquet") for folder in (several.directory, run)]
+            mine = [one[one["aggregation"] == name].drop(columns="mlflow_run_id", errors="ignore") for one in both]
+            pd.testing.assert_frame_equal(*(one.reset_index(drop=True) for one in mine), check_exact=exact)
+        files = sorted((run / "predictions").glob("*.parquet"))
+        assert len(files) == CURVES
+        for file in files:
+            assert file.stem.endswith("__0")
+            twin = several.directory / "predictions" / f"{file.stem}__{name}.parquet"
+            pd.testing.assert_frame_equal(pd.read_parquet(twin), pd.read_parquet(file))
 
 
+def test_the_grid_holds_every_aggregation_once(several: SweepResult) -> None:
+    assert len(several.trials) == CURVES * len(NAMES) * STEPS
+    assert several.trials["mlflow_run_id"].nunique() == len(several.trials)
+    assert list(dict.fromkeys(several.curves["aggregation"])) == NAMES
+    # with class names alone all aggregations are one
+    start = several.trials.query("scale == 1").groupby(["dataset", "strategy"])["n_correct"]
+    assert (start.nunique() == 1).all()
+
+
+def test_runs_say_their_aggregation_where_there_are_several(
+    several: SweepResult, alone: Printed, client: MlflowClient
+) -> None:
+    run = client.get_run(several.trials.query("aggregation == 'logsumexp'")["mlflow_run_id"].iloc[0])
+    assert run.info.run_name == "digits / templates / logsumexp / s=01"
+    assert run.data.tags["aggregation"] == run.data.params["aggregation"] == "logsumexp"
+    assert run.data.tags["semscale_key"].endswith("/digits__semscale-mini__templates__logsumexp/o=0/s=1")
+    run = client.get_run(pd.read_parquet(alone.run / "trials.parquet")["mlflow_run_id"][0])
+    assert run.info.run_name == "digits / templates / s=01"
+    assert run.data.tags["semscale_key"].endswith("/digits__semscale-mini__templates/o=0/s=1")
+
+
+def test_each_is_compared_with_the_first_on_the_same_images(several: SweepResult, first: SweepResult) -> None:
+    found = pd.read_parquet(several.directory / "aggregations.parquet")
+    assert len(found) == CURVES * (len(NAMES) - 1) * (STEPS + 1)
+    assert set(found["against"]) == {"max"}
+    accuracy = several.trials.set_index(["dataset", "strategy", "aggregation", "scale"])["accuracy"]
+    for row in found.dropna(subset="scale").to_dict("records"):
+        dataset, strategy, scale = row["dataset"], row["strategy"], row["scale"]
+        base = accuracy[dataset, strategy, "max", scale]
+        assert row["difference"] == pytest.approx(accuracy[dataset, strategy, row["aggregation"], scale] - base)
+    assert not (first.directory / "aggregations.parquet").exists()
+
+
+def test_the_table_names_them(several: SweepResult, first: SweepResult) -> None:
+    def printed(result: SweepResult) -> str:
+        console = Console(width=120, file=io.StringIO())
+        show_result(console, result)
+        return str(console.file.getvalue())  # type: ignore[attr-defined]
+
+    assert printed(several).split()[:3] == ["dataset", "strategy", "aggregation"]
+    assert printed(several).count("logsumexp") == CURVES
+    assert "aggregation" not in printed(first).splitlines()[1]
+
+
+@pytest.mark.faults
 def test_runs_go_to_a_tracking_server_and_are_found_there_again(
     mini_server: str,
     place: Path,
@@ -367,13 +438,208 @@ def test_runs_go_to_a_tracking_server_and_are_found_there_again(
     mlflow_process: Callable[[str, str, Path], AbstractContextManager[str]],
 ) -> None:
     with mlflow_process("server", f"sqlite:///{tmp_path / 'server.db'}", tmp_path) as address:
-        tree = {"datasets": ["digits"], "strategies": ["templates"], "controls": [], "steps": 2}
+        tree = {"datasets": ["digits"], "controls": [], "steps": 2}
         study = make_study(mini_server, place / "store", **tree, tracking={"uri": address, "experiment": "shared"})
         for _ in range(2):
             result = sweep(study, tmp_path / "run", Quiet())
         client = MlflowClient(tracking_uri=address)
-        assert kinds(runs_of(client, "shared")) == {"trial": 2, "curve": 1, "study": 1}
+        assert kinds(runs_of(client, "shared", "run")) == {"trial": 2, "curve": 1, "study": 1}
         trial = result.trials["mlflow_run_id"].iloc[0]
         assert {item.path for item in client.list_artifacts(trial)} >= {"categories.json"}
         assert len(client.get_metric_history(result.curves["mlflow_run_id"].iloc[0], "accuracy")) == 2
         assert address in result.ui_command
+
+
+def test_replay_counts_the_same(several: SweepResult) -> None:
+    steps = replay([several.directory]).steps
+    assert len(steps) == len(several.trials)
+    ours = several.trials.set_index(["dataset", "strategy", "aggregation", "n_categories"])["n_correct"]
+    for row in steps:
+        strategy, _, aggregation = row["family"].removesuffix(")").partition(" (")
+        assert row["correct"] == ours[row["dataset"], strategy, aggregation, row["n_categories"]]
+
+
+CURVE = {"dataset": "digits", "model": "semscale-mini", "strategy": "templates", "aggregation": "max"}
+
+
+@pytest.fixture(scope="module")
+def fewer(first: SweepResult, alone: Printed, place: Path) -> Path:
+    """A run cut to its first 30 digits and two steps of one curve, with tables as a study makes them."""
+    run = Path(shutil.copytree(first.directory, place / "fewer"))
+    predictions = run / "predictions" / "digits__semscale-mini__templates__0.parquet"
+    table = pd.read_parquet(predictions).iloc[:30, :4]
+    table.assign(file=["other.png", *table["file"][1:]]).to_parquet(predictions)
+    file = run / "ladders" / "digits__templates__0.json"
+    ladder = read_ladder(file)
+    dataclasses.replace(ladder, steps=ladder.steps[:2], provenance={}).save(file)
+    marks = np.stack([right(run, "digits x templates", column) for column in (0, 1)], axis=1)
+    found = conclude([1, 2], marks)
+    trials = [{**CURVE, "order": 0, "scale": s, "n_correct": n} for s, n in zip((1, 2), marks.sum(axis=0), strict=True)]
+    curve = {**CURVE, "role": "strategy", "n_images": 30, **found.columns()}
+    for name, table in {"trials": trials, "curves": [curve], "steps": found.steps.assign(**CURVE)}.items():
+        pd.DataFrame(table).to_parquet(run / f"{name}.parquet")
+    return run
+
+
+def right(run: Path, curve: str, column: int) -> npt.NDArray[np.bool_]:
+    """Return which images of a curve are right at a step, from its two files alone, in the order of the files."""
+    dataset, strategy = curve.split(" x ")
+    ladder = read_ladder(run / "ladders" / f"{dataset}__{strategy}__0.json")
+    table = pd.read_parquet(run / "predictions" / f"{dataset}__semscale-mini__{strategy}__0.parquet")
+    owner = {text: name for name, texts in ladder.steps[column].categories.items() for text in texts}
+    return np.asarray(table.iloc[:, 2 + column].map(owner) == table["true_class"])
+
+
+def compared(*runs: Path) -> Any:
+    done = CliRunner().invoke(main, ["compare", *map(str, runs), "--json"])
+    assert done.exit_code == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_compare_is_the_paired_difference_where_the_images_are_the_same(first: SweepResult, alone: Printed) -> None:
+    runs = first.directory, alone.run
+    found = compared(*runs)
+    assert found["differs"] == {"aggregation": {"A": "max", "B": "logsumexp"}}
+    assert {"models", "weights", "images of digits", "steps"} <= set(found["same"])
+    assert [(row["run"], row["curve"]) for row in found["curves"][:2]] == [
+        ("A", "digits x templates"),
+        ("B", "digits x templates"),
+    ]
+    rows = found["comparisons"]
+    assert [row["at"] for row in rows] == ["scale 1", "last common scale", "peak"] * CURVES
+    tested = {}
+    for row in rows:
+        assert row["paired"]
+        assert row["same_sets"]
+        before, after = (
+            right(run, row["curve"], row[s] - 1) for run, s in zip(runs, ("scale", "other_scale"), strict=True)
+        )
+        gained, lost = int((after & ~before).sum()), int((before & ~after).sum())
+        assert (row["gained"], row["lost"], row["common_images"]) == (gained, lost, LIMIT)
+        assert row["difference"] == pytest.approx((gained - lost) / LIMIT)
+        assert row["p"] == pytest.approx(binomtest(gained, gained + lost).pvalue if gained + lost else 1.0)
+        low, high = change_interval(gained, lost, LIMIT)
+        assert (row["low"], row["high"]) == pytest.approx((float(low), float(high)))
+        scales = row["scale"], row["other_scale"]
+        tested[(row["dataset"], *scales, row["strategy"] if scales != (1, 1) else "")] = row["p"]
+    assert any(row["gained"] or row["lost"] for row in rows)
+    assert found["n_tests"] == len(tested)
+    worst = sorted(tested.values())[0]
+    assert min(row["p_holm"] for row in rows) == pytest.approx(min(1.0, worst * len(tested)))
+
+
+def test_compare_of_other_images_says_so_and_pairs_nothing(first: SweepResult, alone: Printed, fewer: Path) -> None:
+    found = compared(first.directory, fewer, alone.run)
+    rows = [row for row in found["comparisons"] if row["other_run"] == "B"]
+    assert [(row["at"], row["paired"], row["p"], row["p_holm"]) for row in rows] == [
+        (place, False, None, None) for place in ("scale 1", "last common scale", "peak")
+    ]
+    assert (rows[1]["scale"], rows[1]["other_scale"]) == (2, 2)
+    sides = []
+    for run in (first.directory, fewer):
+        marks = right(run, "digits x templates", 1)
+        sides.append((marks.mean(), *map(float, wilson_interval(marks.sum(), len(marks)))))
+    (p1, low1, high1), (p2, low2, high2) = sides
+    assert rows[1]["difference"] == pytest.approx(p2 - p1)
+    assert rows[1]["low"] == pytest.approx(p2 - p1 - np.hypot(p2 - low2, high1 - p1))
+    assert rows[1]["high"] == pytest.approx(p2 - p1 + np.hypot(high2 - p2, p1 - low1))
+    assert rows[0]["common_images"] == 29
+    assert (rows[0]["images"], rows[0]["other_images"]) == (LIMIT, 30)
+    counts = {run: text.partition(",")[0] for run, text in found["differs"]["images of digits"].items()}
+    assert counts == {"A": str(LIMIT), "B": "30", "C": str(LIMIT)}
+    # the third is compared with the first as if the second were not there
+    assert len([row for row in found["comparisons"] if row["other_run"] == "C"]) == 3 * CURVES
+    assert found["alone"] == {"A": [], "B": [], "C": []}
+
+
+def test_compare_names_the_aggregation_where_a_study_has_several(
+    several: SweepResult, first: SweepResult, alone: Printed
+) -> None:
+    found = compared(several.directory, alone.run)
+    assert {row["curve"].split(" x ")[2] for row in found["comparisons"]} == {"logsumexp"}
+    assert {row["difference"] for row in found["comparisons"]} == {0}
+    assert {row["p_holm"] for row in found["comparisons"]} == {1}
+    assert len(found["alone"]["A"]) == CURVES
+
+
+def test_compare_prints_tables(first: SweepResult, alone: Printed, fewer: Path) -> None:
+    done = CliRunner().invoke(main, ["compare", *map(str, (first.directory, alone.run))])
+    assert done.exit_code == 0, done.stderr
+    for part in ("the same: ", "digits x templates", "on the same images", "p Holm"):
+        assert part in done.stdout
+    assert re.search(r"^aggregation +max +logsumexp$", done.stdout, flags=re.MULTILINE)
+    assert "reading runs: done" in done.stderr
+    done = CliRunner().invoke(main, ["compare", str(first.directory), str(fewer)])
+    assert re.search(r"digits: not the same images in A \(60\) and B \(30\); \d+ are in both", done.stdout)
+
+
+def test_only_what_is_missing_is_sent_and_recorded_again(alone: Printed, place: Path, client: MlflowClient) -> None:
+    before = pd.read_parquet(alone.run / "trials.parquet")
+    client.delete_run(before["mlflow_run_id"][1])
+    next((place / "other-store").glob("*/image/*.parquet")).unlink()
+    again = sweep(load_study(place / "alone.yaml"), alone.run, Quiet())
+    assert (again.images_sent > 0, again.texts_sent) == (True, 0)
+    other = again.trials["mlflow_run_id"] != before["mlflow_run_id"]
+    assert other[other].index.tolist() == [1]
+    assert set(again.trials["mlflow_run_id"]) == {
+        run.info.run_id for run in runs_of(client, study="alone") if run.data.tags["kind"] == "trial"
+    }
+    numbers = [trials.drop(columns="mlflow_run_id") for trials in (before, again.trials)]
+    pd.testing.assert_frame_equal(*numbers)
+
+
+@pytest.mark.parametrize(
+    ("harm", "said"),
+    [
+        (lambda run: (run / "curves.parquet").unlink(), "the run is not finished"),
+        (lambda run: (run / "study.yaml").unlink(), "not a run directory"),
+        (lambda run: shutil.rmtree(run / "predictions"), "a file of the run is missing"),
+        (lambda run: (run / "steps.parquet").write_bytes(b"PAR1"), "a table of the run cannot be read"),
+        (lambda run: drop_column(run / "curves.parquet", "peak"), "of another format"),
+        (lambda run: drop_column(next(run.glob("predictions/*")), "true_class"), "of another format"),
+        (lambda run: drop_row(next(run.glob("predictions/*"))), "do not fit its tables"),
+    ],
+)
+def test_compare_refuses_what_is_no_whole_run(
+    first: SweepResult, alone: Printed, tmp_path: Path, harm: Callable[[Path], object], said: str
+) -> None:
+    run = shutil.copytree(first.directory, tmp_path / "run")
+    harm(run)
+    done = CliRunner().invoke(main, ["compare", str(alone.run), str(run), "--json"])
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_compare_reads_runs_from_an_object_store(
+    first: SweepResult, alone: Printed, s3: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    here = compared(first.directory, alone.run)
+    s3.mkdir("beside")
+    s3.put(f"{first.directory}/", "beside/run/", recursive=True)
+    places = ["s3://beside/run", str(alone.run)]
+    done = CliRunner().invoke(main, ["compare", *places, "--json"])
+    assert done.exit_code == 0, done.stderr
+    assert json.loads(done.stdout)["comparisons"] == here["comparisons"]
+    s3.pipe_file("beside/run/steps.parquet", b"PAR1")  # what is there counts, not the copy that is here now
+    done = CliRunner().invoke(main, ["compare", *places])
+    assert "s3://beside/run/steps.parquet" in done.stderr
+    assert "a table of the run cannot be read" in done.stderr
+
+
+def test_compare_wants_two_different_runs(first: SweepResult, alone: Printed, tmp_path: Path) -> None:
+    run = str(first.directory)
+    assert CliRunner().invoke(main, ["compare", run]).exit_code == 2
+    assert "a run stands here twice" in CliRunner().invoke(main, ["compare", run, f"{run}/."]).stderr
+    assert "no such folder" in CliRunner().invoke(main, ["compare", run, str(tmp_path / "nowhere")]).stderr
+
+
+def drop_column(path: Path, name: str) -> None:
+    pd.read_parquet(path).drop(columns=name).to_parquet(path)
+
+
+def drop_row(path: Path) -> None:
+    table = pd.read_parquet(path)
+    owner = table["true_class"] == table.iloc[:, 2].str.lower()
+    table[~owner | (owner.cumsum() > 1)].to_parquet(path)  # without the first that its class name has right
