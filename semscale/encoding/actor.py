@@ -48,10 +48,7 @@ class ActorSettings:
 
 
 class EncoderActor:
-    """Holds clip-client connections; used through :func:`ray.remote` by :mod:`semscale.encoding.distributed`.
-
-    It connects when it has something to send, to an endpoint of its own as long as that answers, and else to others.
-    """
+    """Reads, decodes, sends and stores chunks of work; it connects when there is something to send."""
 
     def __init__(self, index: int, settings: ActorSettings) -> None:
         self.settings = settings
@@ -65,10 +62,7 @@ class EncoderActor:
     async def encode(
         self, chunk: int, coordinator: Any, items: Sequence[str], reader: Reader | None = None
     ) -> ChunkReport:
-        """Bring a chunk of texts, or of images that a reader gives, into the store, unless another chunk has them.
-
-        Ray repeats a call whose connection was lost; it then waits for the work that is under way.
-        """
+        """Bring a chunk of texts, or of images of a reader, into the store; a call that Ray repeats waits."""
         if chunk not in self._chunks:
             self._chunks[chunk] = asyncio.ensure_future(self._encode(chunk, coordinator, items, reader))
             for old in list(self._chunks)[:-_REMEMBERED]:

@@ -113,7 +113,6 @@ class EncodeClient:
         """Encode images (bytes of a picture file), texts (str), or decoded pictures of the size that the model wants.
 
         Decoded pictures, uint8 (height, width, 3), travel as one array per request, which semscale's own server takes.
-        Raises ServerUnavailableError, or SemscaleError for a wrong token, certificate, or answer.
         """
         sizer = self._sizers[type(contents[0]) if len(contents) else str]
         vectors: dict[int, Float32] = {}

@@ -1,7 +1,4 @@
-"""Fingerprint of an encoder: the name of its folder in the store, its probe, and a cache from model files to encoder.
-
-The probe is a fixed picture and a fixed text; their embeddings tell whether an encoder is still the one that it was.
-"""
+"""Fingerprint of an encoder, the embeddings of a fixed picture and text that prove it, and a cache from model files."""
 
 from __future__ import annotations
 

@@ -70,10 +70,7 @@ class EndpointPool:
         return new, gone
 
     def pick(self, preferred: int, now: float, load: Mapping[str, int] | None = None) -> str | None:
-        """Return the endpoint with the least load, of equals the one with this number or next after it; None to wait.
-
-        An endpoint that failed is given to one caller after its backoff, and backs off again until it answers.
-        """
+        """Return the endpoint with the least load, of equals the one at this number or next to it; None to wait."""
         if not self._endpoints:
             return None
         urls, load = self.urls, load or {}
@@ -82,7 +79,7 @@ class EndpointPool:
         for url in sorted([*urls[start:], *urls[:start]], key=lambda url: load.get(url, 0)):
             endpoint = self._endpoints[url]
             if endpoint.retry_at(max_backoff) <= now:
-                endpoint.tried = now
+                endpoint.tried = now  # one that failed is tried by one caller at a time
                 return url
         return None
 

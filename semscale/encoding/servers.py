@@ -56,9 +56,6 @@ class Addresses:
     `entries` are `grpc://host:port` or `grpcs://host:port`, and `file:PATH`. A host name that resolves to several
     addresses, such as a headless Kubernetes service, stands for all of them. A file has one address per line; what
     follows a `#` is a comment.
-
-    >>> Addresses(["grpc://127.0.0.1:51000"]).now()
-    ('grpc://127.0.0.1:51000',)
     """
 
     def __init__(self, entries: Sequence[str]) -> None:

@@ -1,8 +1,7 @@
 """Embedding store: rows addressed by the SHA-256 of what they encode, kept in immutable Parquet segments.
 
-Layout: ``<root>/<encoder fingerprint>/<image|text>/<segment>.parquet``, see :mod:`semscale.encoding.segment`. A segment
-appears whole, and one that is damaged is set aside as ``.damaged`` and its rows are encoded again. Whatever is in the
-store is never encoded again, by any study; deleting the folder is always safe.
+Layout: ``<root>/<encoder fingerprint>/<image|text>/<segment>.parquet``, see :mod:`semscale.encoding.segment`. Whatever
+is in the store is never encoded again, by any study; deleting the folder is always safe.
 """
 
 from __future__ import annotations

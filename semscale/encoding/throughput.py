@@ -45,10 +45,7 @@ class ThroughputLog:
             sums[3] += record.seconds
 
     def table(self) -> pd.DataFrame:
-        """Return a row per endpoint, node and actor: calls, images, texts, and seconds spent in calls.
-
-        Calls of one actor overlap, so their seconds may be more than have passed.
-        """
+        """Return a row per endpoint, node and actor; an actor's calls overlap, and so do their seconds."""
         import pandas as pd  # takes a quarter of a second, and actors need no table
 
         rows = [(*key, *sums) for key, sums in sorted(self._sums.items())]

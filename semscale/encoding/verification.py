@@ -109,11 +109,7 @@ async def verify_endpoint(
 
 
 def in_one_line(error: SemscaleError) -> str:
-    """Return what an error says without its address and advice.
-
-    >>> in_one_line(SemscaleError("the endpoint runs another model", found="a", expected="b"))
-    'the endpoint runs another model: a instead of b'
-    """
+    """Return what an error says without its address and advice."""
     found = f": {error.found}" if error.found else ""
     return f"{error.what}{found}" + (f" instead of {error.expected}" if error.expected else "")
 

@@ -44,12 +44,7 @@ class PixelReader:
         self.size = size
 
     def decode(self, blob: bytes) -> NDArray[np.uint8]:
-        """Decode an image file and return its pixels, uint8 (height, width, 3).
-
-        Raises:
-            ValueError: not an image, damaged, or too large (Pillow's limit against decompression bombs, and
-                `MAX_RESIZED_PIXELS` after resizing).
-        """
+        """Return the pixels of an image file, uint8 (height, width, 3); ValueError if it is damaged, or too large."""
         try:
             with Image.open(io.BytesIO(blob)) as image:
                 return self.resize(image)

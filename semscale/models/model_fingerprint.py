@@ -14,13 +14,10 @@ _PACKAGES = ("semscale", "open-clip-torch", "timm", "torch", "torchvision")
 
 
 def model_origin(name: str, device: str, dtype: str | None) -> str | None:
-    """Return a digest of everything that decides which encoder a server of this model would be.
+    """Return a digest of a model's files and of the libraries that load them; None where they are not here.
 
-    The content of the model's files is read and hashed, so that no time stamp can deceive, together with the versions
-    of the libraries that load them. The arguments are those of :func:`semscale.models.loading.load_model`.
-
-    Returns 64 hex digits; None for models whose files are not on this machine under a name of their own: those of
-    open_clip's tags and of the hub may change there.
+    Contents are hashed, so that no time stamp can deceive. Of open_clip's tags and of the hub nothing is known: their
+    files may change there.
     """
     files = _files(name)
     if files is None:

@@ -158,11 +158,7 @@ def _finite(embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def decode_images(docs: Sequence[Document], reader: PixelReader) -> tuple[list[Document], NDArray[np.uint8]]:
-    """Return the documents of a request that are images, and their pixels, uint8 (n, height, width, 3).
-
-    Raises:
-        RejectedDocumentsError: some documents, images or texts, cannot be processed; it names all of them.
-    """
+    """Return a request's images and their pixels, uint8 (n, height, width, 3), unless one is to be rejected."""
     images, pixels, reasons = [], [], {}
     for doc in docs:
         try:
@@ -193,13 +189,9 @@ def _decode_image(doc: Document, reader: PixelReader) -> NDArray[np.uint8]:
 
 
 def unpack_images(doc: Document, size: tuple[int, int]) -> NDArray[np.uint8]:
-    """Return the images of a packed document, uint8 (n, height, width, 3).
+    """Return the images of a packed document, uint8 (n, height, width, 3), its `tensor`.
 
-    A document for every image costs more than the image where the model is small. A packed document has all images of
-    a request, resized and cropped to the (height, width) that the model wants, as its `tensor`.
-
-    Raises:
-        RejectedDocumentsError: the document holds no such array.
+    A document for every image costs more than the image where the model is small.
     """
     tensor = doc.tensor
     shape = tensor.shape if isinstance(tensor, np.ndarray) else ()

@@ -181,11 +181,7 @@ class Supervisor:
 
 
 def serve(config: ServeConfig) -> None:
-    """Start the servers, print their addresses, and block until SIGINT or SIGTERM.
-
-    Raises:
-        SemscaleError: a server cannot start, or ends too often.
-    """
+    """Start the servers, print their addresses, and block until SIGINT or SIGTERM."""
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
