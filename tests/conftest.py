@@ -34,13 +34,26 @@ def _own_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="session")
-def mini_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a clip-server with semscale-mini."""
+def mini_handle(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A clip-server with semscale-mini and a page of metrics."""
     from semscale.serving.launcher import launch_server
 
     log = tmp_path_factory.mktemp("server") / "clip-server.log"
-    with launch_server("semscale-mini", log_file=log) as server:
-        yield server.url
+    with closing(socket.socket()) as probe, pytest.MonkeyPatch.context() as patch:
+        probe.bind(("127.0.0.1", 0))
+        # a server of one's own stays plain, whatever the environment says
+        patch.setenv("SEMSCALE_SERVER_TOKEN", "tok-5f1d0c7e9a")
+        port = probe.getsockname()[1]
+        probe.close()
+        handle = launch_server("semscale-mini", log_file=log, metrics_port=port)
+    with handle:
+        yield handle
+
+
+@pytest.fixture(scope="session")
+def mini_server(mini_handle: Any) -> str:
+    """The address of a clip-server with semscale-mini."""
+    return str(mini_handle.url)
 
 
 @contextmanager

@@ -78,7 +78,10 @@ def test_doctor_names_what_is_wrong(mini_server: str, tmp_path: Path) -> None:
 
 def test_quickstart_with_its_own_server_from_nothing_to_table(tmp_path: Path) -> None:
     study = tmp_path / "small.yaml"
-    study.write_text("name: small\ndatasets: [digits]\nstrategies: [templates]\ncontrols: []\nsteps: 2\nlimit: 40\n")
+    study.write_text(
+        "name: small\ndatasets: [digits]\nstrategies: [templates]\ncontrols: []\nsteps: 2\nlimit: 40\n"
+        "server: {replicas: 1}\n"
+    )
     result = run("sweep", str(study), cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     (folder,) = [path for path in (tmp_path / "semscale-runs").iterdir() if path.name.startswith("small-")]

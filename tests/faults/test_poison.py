@@ -19,7 +19,8 @@ from semscale.encoding.verification import identify_encoder
 GREY = 77
 
 
-@pytest.mark.parametrize("replicas", [1, pytest.param(2, marks=pytest.mark.faults)])
+@pytest.mark.faults
+@pytest.mark.parametrize("replicas", [1, 2])
 def test_poison_is_isolated_and_its_neighbours_are_encoded(
     replicas: int, odd_server: Any, pictures: Path, undisturbed: EmbeddingStore, tmp_path: Path
 ) -> None:

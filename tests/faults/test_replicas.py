@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,7 +18,6 @@ from server_processes import replica_pids
 
 from semscale.config import StudyConfig, study_from
 from semscale.encoding.client import EncodeClient, ServerUnavailableError
-from semscale.serving import replicas as supervision
 from semscale.serving.launcher import ServerHandle, launch_server
 from semscale.study.progress import Quiet, Stage
 from semscale.study.study import SweepResult, sweep
@@ -83,24 +81,6 @@ def test_a_killed_replica_comes_back_where_it_was_and_the_other_answers_meanwhil
     assert np.array_equal(encode(other, texts), reference)
 
 
-class KillOnce(Quiet):
-    """Calls a function when some images of a dataset have been encoded, and others are under way."""
-
-    def __init__(self, dataset: str, kill: Callable[[], None]) -> None:
-        self._title = f"encoding {dataset}"
-        self._kill = kill
-        self.killed_at: int | None = None
-
-    @contextmanager
-    def stage(self, title: str, total: int | None = None, unit: str = "") -> Iterator[Stage]:
-        def advance(done: int, total: int | None) -> None:
-            if title == self._title and self.killed_at is None and 0 < done < (total or 0):
-                self.killed_at = done
-                self._kill()
-
-        yield advance
-
-
 def make_study(urls: list[str], place: Path) -> StudyConfig:
     tree = {
         "datasets": ["shapes"],
@@ -147,23 +127,6 @@ def stored(store: Path) -> pd.DataFrame:
     return rows
 
 
-def test_a_sweep_whose_server_loses_a_process_ends_with_the_same_files(
-    server: ServerHandle, undisturbed: tuple[Path, SweepResult], tmp_path: Path
-) -> None:
-    back = said(server, " is back")
-
-    def kill() -> None:
-        kill_replica(server, 0)
-
-    report = KillOnce("shapes", kill)
-    result = sweep(make_study(server.urls, tmp_path), tmp_path / "runs" / "one", report)
-    assert report.killed_at is not None
-    until(lambda: said(server, " is back") == back + 1, "the process is back")
-    check_same(tmp_path, result, undisturbed)
-    n_images = len(pd.read_parquet(next((tmp_path / "runs" / "one" / "predictions").glob("*.parquet"))))
-    assert n_images == 1200
-
-
 @pytest.mark.parametrize("round_", range(10))
 def test_a_sweep_survives_kills_at_many_moments(
     round_: int, server: ServerHandle, undisturbed: tuple[Path, SweepResult], tmp_path: Path
@@ -183,29 +146,3 @@ def test_a_sweep_survives_kills_at_many_moments(
 
     result = sweep(make_study(server.urls, tmp_path), tmp_path / "runs" / "one", KillOften())
     check_same(tmp_path, result, undisturbed)
-
-
-OWN_EXECUTOR = """
-import os, signal, sys
-from semscale.serving import server
-from semscale.serving.executor import SemscaleEncoder
-
-class Own(SemscaleEncoder):
-    def {method}(self, *args, **kwargs):
-        {line}
-        return super().{method}(*args, **kwargs)
-
-os._exit(server.main(sys.argv[1], Own))
-"""
-
-
-def test_a_deadly_request_costs_one_replica_and_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    line = "if any(doc.text == 'poison' for doc in args[0]): os._exit(66)"
-    program = OWN_EXECUTOR.format(method="_decode", line=line)
-    monkeypatch.setattr(supervision, "COMMAND", [sys.executable, "-c", program])
-    with launch_server("semscale-mini", replicas=2, num_threads=1, log_file=tmp_path / "server.log") as handle:
-        client = EncodeClient(handle.url)
-        assert encode(client, ["poison"]) is None
-        until(lambda: said(handle, "is back") == 1, "the replica is back")
-        assert encode(client, ["harmless"]) is not None
-        assert said(handle, "ended with exit status 66; starting it again") == 1

@@ -161,33 +161,6 @@ def test_segments_of_the_first_version_are_read(tmp_path: Path) -> None:
     assert np.array_equal(EmbeddingStore(tmp_path).read(keys(5)), rows(5))
 
 
-WRITER = """
-import sys
-from pathlib import Path
-sys.path.insert(0, sys.argv[2])
-from test_store_faults import keys, rows
-from semscale.encoding.segment import write_segment
-from semscale.encoding.store import EmbeddingStore
-folder, shared = Path(sys.argv[1]), 0
-for i in range(60):
-    write_segment(folder, keys(20, f"{i}:"), rows(20, i))
-    store = EmbeddingStore(folder)
-    assert len(store) % 20 == 0 and len(store) > 20 * i, len(store)
-    assert (store.read(keys(20, f"{i}:")) == rows(20, i)).all()
-"""
-
-
-@pytest.mark.faults
-def test_two_writers_at_once_tear_and_lose_nothing(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", WRITER, str(tmp_path / "store"), str(Path(__file__).parent)]
-    writers = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(2)]
-    assert [(writer.communicate(timeout=120)[1], writer.returncode) for writer in writers] == [("", 0)] * 2
-    store = EmbeddingStore(tmp_path / "store")
-    assert len(store) == 60 * 20
-    assert all(np.array_equal(store.read(keys(20, f"{i}:")), rows(20, i)) for i in range(60))
-    assert len(list((tmp_path / "store").iterdir())) == 2 * 60
-
-
 def test_a_store_that_can_only_be_read_is_read_past_its_damage(small_disk: Path) -> None:
     folder = small_disk / "store"
     first = write_segment(folder, keys(40, "a"), rows(40, 1))

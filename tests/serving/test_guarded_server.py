@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-import signal
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -226,35 +223,10 @@ def test_labelling_gets_in_with_token_and_authority_from_the_environment(
     assert not [path for path in tmp_path.rglob("*") if path.is_file() and TOKEN.encode() in path.read_bytes()]
 
 
-def test_a_sweep_with_another_token_stops_before_it_begins(
-    url: str,
-    folder: Path,
-    certificates: Certificates,
-    tmp_path: Path,
-    ray_session: None,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setenv("SEMSCALE_SERVER_TOKEN", "wrong-5f1d")
-    with pytest.raises(SemscaleError, match="refuses the token"):
-        sweep(study_of(url, folder, certificates, tmp_path), tmp_path / "runs" / "one", Quiet())
-
-
 def test_no_process_is_told_the_token_on_its_command_line(server: ServerHandle) -> None:
     lines = [Path(f"/proc/{pid}/cmdline").read_bytes() for pid in replica_pids(server)]
     assert len(lines) == 1
     assert not [line for line in lines if TOKEN.encode() in line]
-
-
-@pytest.mark.faults
-def test_a_replica_asks_for_the_token_also_when_it_was_started_again(
-    url: str, authority: bytes, server: ServerHandle
-) -> None:
-    os.kill(replica_pids(server)[0], signal.SIGKILL)
-    deadline = time.monotonic() + 60
-    while "replica 0 is back" not in server.log_file.read_text():
-        assert time.monotonic() < deadline
-    assert call(url, METHODS[0], authority) == grpc.StatusCode.UNAUTHENTICATED
-    assert check_server(url, access=Access(TOKEN, authority))[0] is not None
 
 
 def test_certificates_that_cannot_be_served_are_refused_before_the_start(tmp_path: Path) -> None:
@@ -269,17 +241,12 @@ def test_certificates_that_cannot_be_served_are_refused_before_the_start(tmp_pat
     assert caught.value.where == "--tls-key"
 
 
-def test_an_open_door_is_said_in_one_line() -> None:
-    plain = ServeConfig("semscale-mini", host="0.0.0.0")
-    tls = ServeConfig("semscale-mini", host="0.0.0.0", tls_cert="c", tls_key="k")
-    open_, guarded, encrypted = plain.exposure(False), plain.exposure(True), tls.exposure(False)
-    assert open_
-    assert guarded
-    assert encrypted
-    assert all(name in open_ for name in ("every machine", "--token-file", "SEMSCALE_SERVER_TOKEN", "--tls-cert"))
-    assert "--tls-cert" in guarded
-    assert "--token-file" not in guarded
-    assert "--token-file" in encrypted
-    assert "--tls-cert" not in encrypted
-    assert tls.exposure(True) is None
-    assert ServeConfig("semscale-mini").exposure(False) is None
+@pytest.mark.parametrize(
+    ("tls", "token", "lacks"),
+    [(False, False, ["--token-file", "--tls-cert"]), (False, True, ["--tls-cert"]), (True, False, ["--token-file"])],
+)
+def test_an_open_door_is_said_in_one_line(tls: bool, token: bool, lacks: list[str]) -> None:
+    warning = ServeConfig("m", host="0.0.0.0", tls_cert="c" if tls else None).exposure(token)
+    assert [name for name in ("--token-file", "--tls-cert") if name in str(warning)] == lacks
+    assert ServeConfig("m", host="0.0.0.0", tls_cert="c").exposure(True) is None
+    assert ServeConfig("m").exposure(False) is None

@@ -44,13 +44,9 @@ def reader() -> PixelReader:
 def test_damaged_images_are_refused(reader: PixelReader, make_image: Callable[..., bytes]) -> None:
     whole = make_image(0, (300, 300))
     for blob in (b"", b"no image", whole[:50], whole[: len(whole) // 2], make_image(0, kind="JPEG")[:100]):
-        with pytest.raises(ValueError, match=r"."):
+        with pytest.raises(ValueError, match=r".") as caught:
             reader.decode(blob)
-
-
-def test_reason_has_no_memory_address(reader: PixelReader) -> None:
-    with pytest.raises(ValueError, match=r"^UnidentifiedImageError: cannot identify image file$"):
-        reader.decode(b"no image")
+        assert " at 0x" not in str(caught.value)
 
 
 def test_decompression_bomb_is_refused(reader: PixelReader, tmp_path: Path) -> None:
