@@ -80,7 +80,7 @@ def test_quickstart_with_its_own_server_from_nothing_to_table(tmp_path: Path) ->
     study = tmp_path / "small.yaml"
     study.write_text(
         "name: small\ndatasets: [digits]\nstrategies: [templates]\ncontrols: []\nsteps: 2\nlimit: 40\n"
-        "server: {replicas: 1}\n"
+        "server: {replicas: 1}\nencoding: {actors: 1}\n"
     )
     result = run("sweep", str(study), cwd=tmp_path)
     assert result.returncode == 0, result.stderr

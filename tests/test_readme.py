@@ -95,21 +95,9 @@ def test_every_block_is_of_a_kind_that_a_test_looks_at() -> None:
     programs = {part.split()[0] for block in blocks("bash") for part in re.split(r"\n|&&", block) if part.strip()}
     # semscale and what is in tests/deploy are parsed; these set up, or are tools of the development
     known = {
-        "semscale",
-        "pip",
-        "git",
-        "cd",
-        ".",
-        "python",
-        "python3",
-        "pytest",
-        "ruff",
-        "mypy",
-        "(umask",
-        "docker",
-        "kubectl",
-        "ray",
-    }
+        "semscale", "pip", "git", "cd", ".", "python", "python3", "pytest", "ruff", "mypy", "(umask", "docker",
+        "kubectl", "ray",
+    }  # fmt: skip
     assert programs <= known | {"#"}, programs - known
 
 

@@ -16,7 +16,7 @@ from semscale.analysis.contrasts import contrasts, critical_scale, name_trend
 from semscale.analysis.curve import step_table
 
 REPLICATES = 300
-QUICK = {500: 250, 20_000: 60}
+QUICK = {500: 120, 20_000: 40}
 FULL = {500: 2000, 2000: 2000, 5000: 1000, 20_000: 1000}
 
 

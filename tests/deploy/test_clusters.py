@@ -39,12 +39,6 @@ def test_ray_takes_it(cluster: dict[str, Any]) -> None:
     assert prepared["available_node_types"]["gpu"]["max_workers"] == 16
 
 
-def test_ray_would_see_a_mistake(cluster: dict[str, Any]) -> None:
-    cluster["available_node_types"]["gpu"]["min_worker"] = 1
-    with pytest.raises(Exception, match="min_worker"):
-        validate_config(prepare_config(cluster))
-
-
 def test_the_head_is_on_demand_and_the_gpus_are_on_spot(cluster: dict[str, Any]) -> None:
     head, gpu = (cluster["available_node_types"][name] for name in ("head", "gpu"))
     assert cluster["head_node_type"] == "head"

@@ -102,26 +102,24 @@ def record(store: TrackingStore, numbers: range, note: Any = print, advance: Any
     assert {key: run.info.run_id for key, run in runs.items()} == ids
 
 
-@pytest.mark.parametrize("call", CALLS)
-def test_an_answer_that_is_lost_doubles_nothing(call: str, relay: Any) -> None:
-    store = open_store(relay.url, f"lost {call}", Path())
-    relay.lose = {call}
+def test_answers_that_are_lost_double_nothing(relay: Any) -> None:
+    store = open_store(relay.url, "lost", Path())
+    relay.lose = set(CALLS)
     lines: list[str] = []
     record(store, range(1, 4), lines.append)
-    assert relay.faults == [call]
-    assert len(lines) == 1
+    assert sorted(relay.faults) == sorted(CALLS)
+    assert lines
     check_trials(store, range(1, 4))
 
 
-@pytest.mark.parametrize("call", CALLS)
-def test_a_study_whose_answer_is_lost_is_one_run(call: str, relay: Any) -> None:
-    store = open_store(relay.url, f"study {call}", Path())
-    relay.lose = {call}
+def test_a_study_whose_answers_are_lost_is_one_run(relay: Any) -> None:
+    store = open_store(relay.url, "study", Path())
+    relay.lose = set(CALLS)
     client, retry = store.client(), RetryPolicy(store.uri, print)
     run = retry.call(start_study_run, client, store, "study/1", "study")
     content = RunContent({"a": 1}, {("trials", 0): 3}, {"a.txt": b"text"}, {"mlflow.note.content": "words"})
     retry.call(finish_study_run, client, run, content, [DATASET])
-    assert relay.faults == [call]
+    assert sorted(relay.faults) == sorted(CALLS)
     (found,) = client.search_runs([store.experiment_id])
     assert (found.info.run_id, found.info.status, found.data.params) == (run.info.run_id, "FINISHED", {"a": "1"})
     assert [point.value for point in client.get_metric_history(run.info.run_id, "trials")] == [3]
@@ -260,6 +258,7 @@ def test_outages_amid_a_sweep_cost_no_run_and_hold_up_no_encoding(
     missed = next(line for line in report.lines if "does not answer" in line)
     assert report.lines.index(missed) > report.lines.index(killed[0])
     assert result.images_sent == alone.images_sent == 60
+    assert running.url in result.ui_command
     for name in ("trials", "curves"):
         ours, theirs = getattr(result, name), getattr(alone, name)
         loose = [column for column in ours.columns if "run_id" in column]

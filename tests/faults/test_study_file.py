@@ -197,25 +197,7 @@ TREES = st.recursive(
     max_leaves=12,
 )
 VALID = yaml.safe_dump(StudyConfig().model_dump(mode="json"), sort_keys=False)
-PIECES = [
-    "- ",
-    "[",
-    "]",
-    "{",
-    "}",
-    ": ",
-    "&a ",
-    "*a",
-    "!!int ",
-    "!!python/object ",
-    "\t",
-    "'",
-    '"',
-    "#",
-    "|",
-    "<<: *a",
-    "\n",
-]
+PIECES = ["- ", "[", "]", "{", "}", ": ", "&a ", "*a", "!!int ", "!!python/object ", "\t", "'", '"', "#", "|", "<<: *a"]
 
 
 @st.composite

@@ -23,47 +23,23 @@ NASTY = "<script>alert('x')</script>--><b>"
 
 
 def tables(dataset: str) -> RunTables:
+    place = {"dataset": dataset, "model": "m", "aggregation": "max"}
     trials = pd.DataFrame(
         {
-            "dataset": dataset,
-            "model": "m",
-            "strategy": ["a", "a", "b", "b"],
-            "aggregation": "max",
-            "order": 0,
-            "scale": [1, 2, 1, 2],
-            "n_categories": [4, 8, 4, 8],
-            "accuracy": [0.5, 0.75, 0.5, 0.25],
-            "ci_low": [0.3, 0.5, 0.3, 0.1],
-            "ci_high": [0.7, 0.9, 0.7, 0.5],
-            "top5": 1.0,
-            "macro_f1": 0.5,
-            "mean_margin": [0.1, 0.2, 0.1, -0.1],
+            **place, "strategy": ["a", "a", "b", "b"], "order": 0, "scale": [1, 2, 1, 2], "n_categories": [4, 8, 4, 8],
+            "accuracy": [0.5, 0.75, 0.5, 0.25], "ci_low": [0.3, 0.5, 0.3, 0.1], "ci_high": [0.7, 0.9, 0.7, 0.5],
+            "top5": 1.0, "macro_f1": 0.5, "mean_margin": [0.1, 0.2, 0.1, -0.1],
         }
-    )
+    )  # fmt: skip
     curves = pd.DataFrame(
         {
-            "dataset": dataset,
-            "model": "m",
-            "strategy": ["a", "b"],
-            "aggregation": "max",
-            "role": ["strategy", "control"],
-            "n_images": 20,
-            "baseline": 0.5,
-            "peak": [0.75, 0.5],
-            "peak_scale": [2, 1],
-            "peak_change": [0.25, 0.0],
-            "peak_p": [0.01, 1.0],
-            "final": [0.75, 0.25],
-            "final_change": [0.25, -0.25],
-            "final_change_low": [0.1, -0.4],
-            "final_change_high": [0.4, -0.1],
-            "critical_scale": [2.0, float("nan")],
-            "critical_low": [1, 1],
-            "critical_high": [2, 2],
-            "ceiling": [0.9, 0.5],
-            "trend": ["rise", "decline"],
+            **place, "strategy": ["a", "b"], "role": ["strategy", "control"], "n_images": 20, "baseline": 0.5,
+            "peak": [0.75, 0.5], "peak_scale": [2, 1], "peak_change": [0.25, 0.0], "peak_p": [0.01, 1.0],
+            "final": [0.75, 0.25], "final_change": [0.25, -0.25], "final_change_low": [0.1, -0.4],
+            "final_change_high": [0.4, -0.1], "critical_scale": [2.0, float("nan")], "critical_low": 1,
+            "critical_high": 2, "ceiling": [0.9, 0.5], "trend": ["rise", "decline"],
         }
-    )
+    )  # fmt: skip
     steps = trials.assign(
         band_low=trials["ci_low"],
         band_high=trials["ci_high"],
@@ -73,18 +49,10 @@ def tables(dataset: str) -> RunTables:
     )
     controls = pd.DataFrame(
         {
-            "dataset": dataset,
-            "model": "m",
-            "strategy": "a",
-            "aggregation": "max",
-            "control": "b",
-            "scale": pd.array([None, 1, 2], dtype="Int64"),
-            "difference": [0.5, 0.0, 0.5],
-            "low": [0.3, 0.0, 0.3],
-            "high": [0.7, 0.0, 0.7],
-            "p": [0.001, 1.0, 0.001],
+            **place, "strategy": "a", "control": "b", "scale": pd.array([None, 1, 2], dtype="Int64"),
+            "difference": [0.5, 0.0, 0.5], "low": [0.3, 0.0, 0.3], "high": [0.7, 0.0, 0.7], "p": [0.001, 1.0, 0.001],
         }
-    )
+    )  # fmt: skip
     return RunTables(trials, curves, steps, controls, pd.DataFrame())
 
 
@@ -223,16 +191,10 @@ def picture() -> bytes:
 def evidence(name: str, n_classes: int = 2) -> Evidence:
     place = {"dataset": name, **CURVE}
     classes = [f"{name} {i}" for i in range(n_classes)]
+    names = [f"{name}/{i}.png" for i in range(11)]
     flips = pd.DataFrame(
-        {
-            "direction": ["gained"] * 10 + ["lost"],
-            "n": [40] * 10 + [1],
-            "file": [f"{name}/{i}.png" for i in range(11)],
-            "true_class": name,
-            "before": "old",
-            "after": "new",
-        }
-    ).assign(**place)
+        {"direction": ["gained"] * 10 + ["lost"], "n": [40] * 10 + [1], "file": names, "true_class": name}
+    ).assign(before="old", after="new", **place)
     winners = pd.DataFrame({"category": [f"{name} text", "other"], "class": classes[:2], "share": [0.75, 0.25]}).assign(
         images=[15, 5], right=[12, 5], gained=[40, 0], lost=[0, 1], **place
     )
@@ -251,17 +213,11 @@ def evidence(name: str, n_classes: int = 2) -> Evidence:
         quarantine=pd.DataFrame({"dataset": [name], "file": [f"{name}.png"], "reason": ["the file is empty"]}),
         categories=[CategorySet(name, "a", [1, 2], {name: [name, "more"]}, 30, [f"note {name}"])],
         environment={
-            "semscale": "0.0.9",
-            "python": "3.11",
-            "system": name,
-            "packages": {"numpy": "2.4"},
+            "semscale": "0.0.9", "python": "3.11", "system": name, "packages": {"numpy": "2.4"}, "margin": 0.5,
             "models": {name: {"encoder": "e-1", "weights_sha256": "abc", "dtype": "fp32"}},
-            "servers": ["grpc://***@gpu1:51000"],
-            "orders": [0, 1],
-            "seeds": {name: 7},
-            "margin": 0.5,
+            "servers": ["grpc://***@gpu1:51000"], "orders": [0, 1], "seeds": {name: 7},
         },
-    )
+    )  # fmt: skip
 
 
 def test_every_part_is_there(tmp_path: Path) -> None:

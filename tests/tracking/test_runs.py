@@ -97,6 +97,7 @@ def _write(store: TrackingStore, number: int) -> None:
         complete_run(client, run, RunContent({"i": i}, POINTS, {"x.txt": b"x"}))
 
 
+@pytest.mark.faults
 def test_processes_write_side_by_side(store: TrackingStore) -> None:
     context = multiprocessing.get_context("spawn")
     workers = [context.Process(target=_write, args=(store, number)) for number in range(2)]
