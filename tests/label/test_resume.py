@@ -65,6 +65,7 @@ def contents(out: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(out.iterdir())}
 
 
+@pytest.mark.faults
 def test_a_killed_run_sends_nothing_again_and_changes_nothing(photos: Path, tmp_path: Path) -> None:
     out, store = tmp_path / "out", tmp_path / "killed"
     whole = finish(photos, tmp_path / "whole", tmp_path / "undisturbed")
