@@ -55,11 +55,7 @@ class Dataset:
 
 
 def as_text(name: str) -> str:
-    """Return a file's name as tables can hold it: bytes that are no UTF-8 are written out.
-
-    >>> as_text("caf\\udce9.jpg") == "caf\\\\udce9.jpg"
-    True
-    """
+    """Return a file's name as tables can hold it: bytes that are no UTF-8 are written out."""
     return name if name.isascii() else name.encode("utf-8", "backslashreplace").decode()
 
 
@@ -127,10 +123,7 @@ def takes(name: str, notes: Notes) -> bool:
 
 @dataclass(frozen=True)
 class Options:
-    """What a study file may say about a dataset besides its spec; see `semscale.datasets.registry.load_dataset`.
-
-    A loader needs the first five at most.
-    """
+    """What a study file may say about a dataset besides its spec; see `semscale.datasets.registry.load_dataset`."""
 
     split: str | None = None
     image: str | None = None
@@ -168,8 +161,3 @@ class Source:
     domain: str | None = None
     by_path: bool = False
     peel: bool = False
-
-    @property
-    def labels(self) -> Mapping[str, str]:
-        """Number of a class, as a label -> its name."""
-        return {str(number): name for number, name in enumerate(self.classes or ())}

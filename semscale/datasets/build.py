@@ -49,7 +49,8 @@ def build(source: Source, options: Options, where: str) -> Dataset:
         notes.add("images without a class are left out", table.column("file")[row].as_py())
     if not (keep & (codes != -1)).any():
         raise _no_class(table, options, source, where)
-    classes, of_label = name_classes(list(labels), notes, known=source.labels, order=order, given=given)
+    known = {str(number): name for number, name in enumerate(source.classes or ())}
+    classes, of_label = name_classes(list(labels), notes, known=known, order=order, given=given)
     index = np.where(codes >= 0, of_label[codes], -1).astype(np.int32)
     rows = np.flatnonzero(keep & (index >= 0))
     index = index[rows]
@@ -72,11 +73,7 @@ def build(source: Source, options: Options, where: str) -> Dataset:
 
 
 def slug(name: str) -> str:
-    """Return a dataset's name as it can stand in files and tables.
-
-    >>> slug("my photos (2)")
-    'my-photos-2'
-    """
+    """Return a dataset's name as it can stand in files and tables."""
     return re.sub(r"[^A-Za-z0-9.-]+", "-", name).strip("-") or "dataset"
 
 

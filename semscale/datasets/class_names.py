@@ -19,11 +19,7 @@ ClassMap = Mapping[str, str | None]
 
 
 def normalise(label: str) -> str:
-    """Return a label as a text: Unicode composed, underscores as spaces, spaces single.
-
-    >>> normalise("garden_roses"), normalise("  Egyptian   cat ")
-    ('garden roses', 'Egyptian cat')
-    """
+    """Return a label as a text: Unicode composed, underscores as spaces, spaces single."""
     return " ".join(unicodedata.normalize("NFC", label).replace("_", " ").split())
 
 

@@ -96,11 +96,7 @@ def shared_folder(paths: list[str]) -> str:
 
 
 def stem(path: str) -> str:
-    """Return the last part of a path without endings such as .tar.gz.
-
-    >>> stem("s3://bucket/flowers.tar.gz"), stem("photos/")
-    ('flowers', 'photos')
-    """
+    """Return the last part of a path without endings such as .tar.gz."""
     return _ENDINGS.sub("", path.rstrip("/").rpartition("/")[2].partition("?")[0]) or "dataset"
 
 
@@ -127,13 +123,7 @@ def is_missing(error: Exception) -> bool:
 
 
 def plain_reason(error: Exception) -> str:
-    """Return why something cannot be read, without URLs, which may carry keys.
-
-    >>> plain_reason(FileNotFoundError("https://host/1.jpg?key=s3cr3t"))
-    'no such file'
-    >>> plain_reason(ValueError("no answer from https://host/1.jpg?key=s3cr3t in time"))
-    'no answer from ... in time'
-    """
+    """Return why something cannot be read, without URLs, which may carry keys."""
     if is_missing(error):
         return "no such file"
     if isinstance(error, FileNotFoundError) and isinstance(error.__cause__, Exception):

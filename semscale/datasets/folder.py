@@ -24,12 +24,7 @@ from semscale.redact import shown
 
 
 class FolderReader(NamedTuple):
-    """Reads images below a folder that every worker can reach.
-
-    Attributes:
-        root: the dataset's folder, absolute or a URL.
-        parallel: number of concurrent reads that pay.
-    """
+    """Reads images below an absolute folder or URL that every worker can reach; `parallel` reads at once pay."""
 
     root: str
     parallel: int = 1

@@ -166,10 +166,11 @@ def _formats() -> tuple[str, ...]:
 
 
 def _unidentified(content: bytes) -> str:
-    if content[4:8] == b"ftyp" and "HEIF" not in _formats():
-        # the main brand, a version, and the compatible brands up to the length of the box
-        end = min(int.from_bytes(content[:4], "big"), 256)
-        brands = {content[8:12], *(content[i : i + 4] for i in range(16, end, 4))}
-        if brands & _HEIF_BRANDS and b"avif" not in brands:
-            return "HEIC, which needs the package pillow-heif"
+    if (
+        content[4:8] == b"ftyp"
+        and content[8:12] in _HEIF_BRANDS
+        and b"avif" not in content[:64]
+        and "HEIF" not in _formats()
+    ):
+        return "HEIC, which needs the package pillow-heif"
     return "not an image that Pillow can read"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import importlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from semscale.datasets.base import Dataset, Options, Source
 from semscale.datasets.build import build
@@ -15,42 +15,22 @@ from semscale.datasets.image_decoding import ExifOrientedReader
 from semscale.errors import SemscaleError
 from semscale.redact import shown
 
-Loader = Callable[[str, Options], Source]
-
 # scheme -> module with open_source; imported when asked for, since some bring heavy libraries
 _MODULES = {
     "folder": "semscale.datasets.folder",
-    "zip": "semscale.datasets.archives.open_archive",
-    "tar": "semscale.datasets.archives.open_archive",
+    "zip": "semscale.datasets.archives",
+    "tar": "semscale.datasets.archives",
     "table": "semscale.datasets.tables.table",
     "webdataset": "semscale.datasets.archives.webdataset",
     "parquet": "semscale.datasets.tables.parquet",
     "hf": "semscale.datasets.hubs.huggingface",
     "torchvision": "semscale.datasets.hubs.torchvision",
 }
-_REGISTERED: dict[str, Loader] = {}
-
-
-def loader(scheme: str) -> Callable[[Loader], Loader]:
-    """Register a loader for specs that begin with ``scheme:``; it takes the rest of the spec and the options.
-
-    >>> @loader("nothing")
-    ... def open_nothing(rest: str, options: Options) -> Source:
-    ...     raise SemscaleError("there is nothing", where=rest)
-    >>> "nothing" in schemes()
-    True
-    """
-
-    def register(function: Loader) -> Loader:
-        _REGISTERED[scheme] = function
-        return function
-
-    return register
 
 
 def schemes() -> list[str]:
     """Return what a spec can begin with."""
-    return sorted({*_MODULES, *_REGISTERED})
+    return sorted(_MODULES)
 
 
 def open_source(spec: str, options: Options) -> Source:
@@ -58,18 +38,13 @@ def open_source(spec: str, options: Options) -> Source:
     scheme, _, rest = spec.partition(":")
     if spec in BUNDLED:
         return open_bundled(spec, options)
-    if rest and scheme in _REGISTERED:
-        return _REGISTERED[scheme](rest, options)
     if rest and scheme in _MODULES:
         opened: Source = importlib.import_module(_MODULES[scheme]).open_source(rest, options)
         return opened
     near = difflib.get_close_matches(scheme, [*BUNDLED, *schemes()], n=1)
-    raise SemscaleError(
-        "unknown dataset",
-        found=shown(spec),
-        expected=f"{', '.join(BUNDLED)}, or one of {', '.join(f'{name}:' for name in schemes())} and a path or name",
-        hint=f"did you mean {near[0] + ('' if near[0] in BUNDLED else ':...')!r}?" if near else None,
-    )
+    hint = f"did you mean {near[0] + ('' if near[0] in BUNDLED else ':...')!r}?" if near else None
+    expected = f"{', '.join(BUNDLED)}, or one of {', '.join(f'{name}:' for name in schemes())} and a path or name"
+    raise SemscaleError("unknown dataset", found=shown(spec), expected=expected, hint=hint)
 
 
 def load_dataset(

@@ -68,12 +68,7 @@ class SampleTable(Sequence[Sample]):
 
     @classmethod
     def of(cls, classes: Sequence[str], samples: Iterable[Sample]) -> SampleTable:
-        """Make a table of samples that exist already.
-
-        >>> table = SampleTable.of(("cat", "dog"), [Sample("1.png", "dog")])
-        >>> len(table), table[0].true_class, table.places()
-        (1, 'dog', ['1.png'])
-        """
+        """Make a table of samples that exist already."""
         position = {name: index for index, name in enumerate(classes)}
         chosen = list(samples)
         table = listing_table((each.file, "" if each.place == each.file else each.place) for each in chosen)

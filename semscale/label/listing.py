@@ -11,7 +11,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from semscale.datasets.archives.open_archive import is_archive
+from semscale.datasets.archives import is_archive
 from semscale.datasets.base import Entry, Notes, Options, Reader, as_text
 from semscale.datasets.build import slug
 from semscale.datasets.bundled import BUNDLED

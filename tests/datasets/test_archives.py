@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from semscale.datasets.archives.open_archive import is_archive, open_source
+from semscale.datasets.archives import is_archive, open_source
 from semscale.datasets.base import Entry, Options, Reader
 from semscale.datasets.registry import load_dataset
 from semscale.errors import SemscaleError

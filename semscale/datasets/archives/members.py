@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import os
 import re
-import weakref
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -69,11 +68,7 @@ def damaged(archive: str, found: str) -> SemscaleError:
 
 
 def member_name(raw: str) -> str:
-    r"""Return a member's name as a label: plain slashes, no ``.`` or ``..``, what is not UTF-8 as ``\xe9``.
-
-    >>> member_name("./cat//1.jpg"), member_name(r"..\dog\2.jpg")
-    ('cat/1.jpg', 'dog/2.jpg')
-    """
+    r"""Return a member's name as a label: plain slashes, no ``.`` or ``..``, what is not UTF-8 as ``\xe9``."""
     if not _UNUSUAL.search(raw):
         return raw
     parts = [part for part in raw.replace("\\", "/").split("/") if part not in ("", ".", "..")]
@@ -81,11 +76,7 @@ def member_name(raw: str) -> str:
 
 
 def is_hidden(name: str) -> bool:
-    """Tell whether a member is a hidden file or what macOS adds to archives.
-
-    >>> is_hidden("cat/._1.jpg"), is_hidden("__MACOSX/cat/1.jpg"), is_hidden("cat/1.jpg")
-    (True, True, False)
-    """
+    """Tell whether a member is a hidden file or what macOS adds to archives."""
     return _HIDDEN.search(name) is not None
 
 
@@ -124,9 +115,7 @@ def read_gzip_range(path: str, offset: int, size: int) -> bytes:
         if stream is not None:
             streams.remove(stream)
         else:
-            file = open_file(path)
-            stream = gzip.GzipFile(fileobj=file)
-            weakref.finalize(stream, file.close)
+            stream = gzip.GzipFile(fileobj=open_file(path)) if "://" in path else gzip.GzipFile(path)
         stream.seek(offset)
         content = stream.read(size)
         streams[:] = [*streams, stream][-_POSITIONS:]

@@ -40,12 +40,7 @@ _DAMAGE = (tarfile.TarError, gzip.BadGzipFile, zlib.error, ValueError, OverflowE
 
 
 class TarReader(NamedTuple):
-    """Reads images out of tars that every worker can reach.
-
-    Attributes:
-        root: what all paths begin with, absolute or a URL.
-        parallel: number of concurrent reads that pay.
-    """
+    """Reads images out of tars whose paths or URLs begin with `root`; `parallel` reads at once pay."""
 
     root: str
     parallel: int = 1

@@ -1,7 +1,4 @@
-"""WebDataset shards: tars in which adjacent members of one key are a sample, `0001.jpg` beside `0001.cls`.
-
-The key is a member's path up to the first dot of its base name, as the webdataset package has it.
-"""
+"""WebDataset shards: tars in which adjacent members of one key are a sample, `0001.jpg` beside `0001.cls`."""
 
 from __future__ import annotations
 
@@ -80,11 +77,7 @@ def _samples(path: str, compression: str, wanted: tuple[str, ...], notes: Notes)
 
 
 def _split_name(name: str) -> tuple[str, str]:
-    """Return the key of a member's sample, and its ending in lower case.
-
-    >>> _split_name("v1.5/0001.left.JPG")
-    ('v1.5/0001', 'left.jpg')
-    """
+    """Return a member's key, its path up to the first dot of its base name, and its ending in lower case."""
     folder, slash, base = name.rpartition("/")
     stem_, _, ending = base.partition(".")
     return folder + slash + stem_, ending.lower()

@@ -27,12 +27,7 @@ _MAX_COMMENT = 2**16 + 22  # the record at the end of a zip, with the longest co
 
 
 class ZipReader(NamedTuple):
-    """Reads images out of a zip that every worker can reach, without its directory.
-
-    Attributes:
-        path: the archive, absolute or a URL.
-        parallel: number of concurrent reads that pay.
-    """
+    """Reads images out of a zip at a path or URL, without its directory; `parallel` reads at once pay."""
 
     path: str
     parallel: int = 1
@@ -90,16 +85,13 @@ def _directory(file: BinaryIO, archive: str) -> list[zipfile.ZipInfo]:
     (counted,) = struct.unpack_from("<H", tail, tail.rfind(b"PK\x05\x06") + 10)
     if counted not in (0xFFFF, len(members) % 2**16):  # Zip64, or writers without it that count modulo 65,536
         raise damaged(archive, f"its directory, which has {len(members)} of {counted} members")
-    spans = sorted((info.header_offset, _end(info), info.filename) for info in members)
+    offsets = [(info.header_offset, _LOCAL_HEADER + info.compress_size, info.filename) for info in members]
+    spans = sorted((start, start + size, name) for start, size, name in offsets)
     bounds = [(0, 0, ""), *spans, (opened.start_dir, 0, "its directory")]
     for (_, end, _), (start, _, name) in itertools.pairwise(bounds):
         if end > start:
             raise damaged(archive, f"{name} shares its data with another member, as in a decompression bomb")
     return members
-
-
-def _end(info: zipfile.ZipInfo) -> int:
-    return info.header_offset + _LOCAL_HEADER + info.compress_size
 
 
 def _decoded(info: zipfile.ZipInfo) -> str:

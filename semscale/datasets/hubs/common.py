@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import threading
 from collections.abc import Callable
 from functools import lru_cache
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from semscale.errors import SemscaleError
 
@@ -14,21 +15,20 @@ T = TypeVar("T")
 
 
 def name_and_split(rest: str, option: str | None) -> tuple[str, str | None]:
-    """Return the name and the wanted split of what follows the scheme.
-
-    >>> name_and_split("food101:test", None), name_and_split("food101", "train")
-    (('food101', 'test'), ('food101', 'train'))
-    """
+    """Return the name and the wanted split of what follows the scheme."""
     name, _, split = rest.partition(":")
     if split and option not in (None, split):
         raise SemscaleError("two splits are asked for", where=rest, found=f"split: {option}", expected="one of them")
     return name, split or option
 
 
-def missing_package(scheme: str, error: ImportError) -> SemscaleError:
-    """Return the error for a scheme whose package is not installed; the extra has the scheme's name."""
-    what, hint = f"datasets that begin with {scheme}: need a package", f'pip install "semscale[{scheme}]"'
-    return SemscaleError(what, where=f"{scheme}:", found=str(error), hint=hint)
+def import_package(name: str, scheme: str) -> Any:
+    """Import the package that a scheme needs; the extra has the scheme's name."""
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        what, hint = f"datasets that begin with {scheme}: need a package", f'pip install "semscale[{scheme}]"'
+        raise SemscaleError(what, where=f"{scheme}:", found=str(error), hint=hint) from error
 
 
 def opened_once(n: int) -> Callable[[Callable[[K], T]], Callable[[K], T]]:

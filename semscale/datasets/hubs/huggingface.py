@@ -23,7 +23,7 @@ import pyarrow.compute as pc
 from semscale.datasets.base import Entry, Notes, Options, Source
 from semscale.datasets.class_from_path import choose_split
 from semscale.datasets.filesystem import read_whole, stem
-from semscale.datasets.hubs.common import missing_package, name_and_split, opened_once
+from semscale.datasets.hubs.common import import_package, name_and_split, opened_once
 from semscale.datasets.tables.columns import Layout, find_layout
 from semscale.datasets.tables.images import image_bytes
 from semscale.errors import SemscaleError, summarize
@@ -78,11 +78,7 @@ def _library() -> Any:
     """Import ``datasets``, silent: no bars, no telemetry, no warnings about retries and cards."""
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("HF_UPDATE_DOWNLOAD_COUNTS", "0")
-    try:
-        import datasets
-        import huggingface_hub
-    except ImportError as error:
-        raise missing_package("hf", error) from error
+    datasets, huggingface_hub = import_package("datasets", "hf"), import_package("huggingface_hub", "hf")
     huggingface_hub.constants.HF_HUB_DISABLE_TELEMETRY = True  # another package may have imported it earlier
     huggingface_hub.utils.disable_progress_bars()
     huggingface_hub.utils.logging.set_verbosity_error()

@@ -25,7 +25,7 @@ from platformdirs import user_cache_path
 from semscale.datasets.base import Entry, Notes, Options, Source
 from semscale.datasets.class_from_path import choose_split
 from semscale.datasets.folder import FolderReader
-from semscale.datasets.hubs.common import missing_package, name_and_split, opened_once
+from semscale.datasets.hubs.common import import_package, name_and_split, opened_once
 from semscale.errors import SemscaleError, summarize
 from semscale.synthetic.images import encode_png
 
@@ -136,17 +136,12 @@ def _find_set(given: str) -> str:
     raise SemscaleError(what, where=f"torchvision:{given}", expected=expected, hint=hint)
 
 
-def _library() -> Any:
-    try:
-        import torchvision.datasets
-    except ImportError as error:
-        raise missing_package("torchvision", error) from error
-    return torchvision.datasets
-
-
 def _open(part: Part) -> Any:
     """Return the torchvision dataset, downloaded first if its files are missing."""
-    dataset_class, arguments = getattr(_library(), part.name), SETS[part.name][part.split]
+    dataset_class, arguments = (
+        getattr(import_package("torchvision.datasets", "torchvision"), part.name),
+        SETS[part.name][part.split],
+    )
     can_download = part.name not in _WITHOUT_DOWNLOAD
     try:
         if not can_download:

@@ -49,10 +49,6 @@ def find_layout(schema: pa.Schema, options: Options, where: str) -> Layout:
     """Return the columns of a table: as given, as Hugging Face states them, by type, or by name.
 
     With ``options.class_from`` the class column is optional.
-
-    >>> schema = pa.schema([("img", pa.struct([("bytes", pa.binary()), ("path", pa.string())])), ("label", pa.int64())])
-    >>> find_layout(schema, Options(), "x.parquet")
-    Layout(image='img', label='label', inline=True, path='img.path', names=None)
     """
     stated, classes = _features(schema)
     images = [name for name in stated if name in schema.names]

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from semscale.datasets.archives.open_archive import is_archive
-from semscale.datasets.archives.open_archive import open_source as open_archive
+from semscale.datasets.archives import is_archive
+from semscale.datasets.archives import open_source as open_archive
 from semscale.datasets.base import IMAGE_SUFFIXES, Entry, Notes, Options, Reader
 from semscale.datasets.filesystem import MAX_FILE_BYTES, REMOTE_READS, TOO_LARGE, is_local, location, read_whole
 from semscale.datasets.folder import FolderReader, open_source
@@ -21,30 +21,18 @@ from semscale.redact import redact, shown
 
 
 def is_url(text: str) -> bool:
-    r"""Tell whether a row names its image by a URL.
-
-    >>> is_url("s3://bucket/1.jpg"), is_url("C:\\photos\\1.jpg")
-    (True, False)
-    """
+    r"""Tell whether a row names its image by a URL."""
     return re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", text) is not None
 
 
 def url_name(url: str) -> str:
-    """Return a URL's name in tables: a query may carry keys, and is replaced by a short hash.
-
-    >>> url_name("https://ann:secret@host/1.jpg?key=abc")
-    'https://***@host/1.jpg?ad29e345'
-    """
+    """Return a URL's name in tables: a query may carry keys, and is replaced by a short hash."""
     base, mark, query = url.partition("?")
     return redact(base) + (mark and f"?{hashlib.sha256(query.encode()).hexdigest()[:8]}")
 
 
 def clean_path(text: str) -> str:
-    r"""Return a path with slashes for backslashes, and without leading ``./``.
-
-    >>> clean_path(".\\train\\1.jpg"), clean_path("././a/1.jpg")
-    ('train/1.jpg', 'a/1.jpg')
-    """
+    r"""Return a path with slashes for backslashes, and without leading ``./``."""
     return re.sub(r"^(\./+)+", "", text.replace("\\", "/"))
 
 

@@ -17,7 +17,7 @@ from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -47,9 +47,8 @@ _KEPT = 4  # batches
 
 
 class _Row(NamedTuple):
-    """Number of a row in its file, place for the reader, path and class of its image, and whether it has no image."""
+    """Row group of a row and its number there, path and class of its image, and whether it has no image."""
 
-    number: int
     place: str
     path: str
     label: str | None
@@ -64,28 +63,30 @@ class _Files:
     below: tuple[str, ...]
     options: Options
 
-    def layout(self, file: str) -> Layout:
-        with self._open(file) as parquet:
-            return find_layout(parquet.schema_arrow, self.options, self._shown(file))
+    @cached_property
+    def layout(self) -> Layout:
+        with self._open(self.below[0]) as parquet:
+            return find_layout(parquet.schema_arrow, self.options, self._shown(self.below[0]))
 
-    def rows(self, file: str, layout: Layout) -> Iterator[_Row]:
-        number, columns = 0, [name for name in (layout.path, layout.label) if name is not None]
+    def rows(self, file: str) -> Iterator[_Row]:
+        layout = self.layout
+        columns, done = [name for name in (layout.path, layout.label) if name is not None], 0
         with self._open(file) as parquet:
             if find_layout(parquet.schema_arrow, self.options, self._shown(file)) != layout:
                 what, expected = "the files of a dataset have different columns", f"those of {self.below[0]}"
                 raise SemscaleError(what, where=self._shown(file), expected=expected)
             for group in range(parquet.num_row_groups):
-                start = number
-                for batch in parquet.iter_batches(_BATCH, row_groups=[group], columns=columns, use_threads=False):
-                    for values in batch.to_pylist():
-                        image, where = values.get(layout.image), f"{file}: row {number}"
-                        path = image.get("path") if isinstance(image, dict) else image
-                        label = None if layout.label is None else class_name(values[layout.label], where)
-                        if layout.names and label == "-1":  # how Hugging Face says that an image has no class
-                            label = None
-                        place, empty = f"{file}:{group}:{number - start}", bool(layout.path) and image is None
-                        yield _Row(number, place, plain_text("" if path is None else str(path), where), label, empty)
-                        number += 1
+                batches = parquet.iter_batches(_BATCH, row_groups=[group], columns=columns, use_threads=False)
+                number = -1
+                for number, values in enumerate(row for batch in batches for row in batch.to_pylist()):
+                    image, where = values.get(layout.image), f"{file}: row {done + number}"
+                    path = image.get("path") if isinstance(image, dict) else image
+                    label = None if layout.label is None else class_name(values[layout.label], where)
+                    if layout.names and label == "-1":  # how Hugging Face says that an image has no class
+                        label = None
+                    path = plain_text("" if path is None else str(path), where)
+                    yield _Row(f"{group}:{number}", path, label, bool(layout.path) and image is None)
+                done += number + 1
 
     @contextmanager
     def _open(self, file: str) -> Iterator[pq.ParquetFile]:
@@ -113,48 +114,45 @@ def open_source(path: str, options: Options) -> Source:
     root = path if is_folder else shared_folder(found).rstrip("/")
     below = [file.removeprefix(f"{root}/") for file in found]
     files = _Files(root, _choose_files(below, options.split, notes, where), options)
-    layout = files.layout(files.below[0])
+    layout = files.layout
     resolver = RowResolver(f"{root}/{files.below[0]}", options.images, notes, "row", labelled=layout.label is not None)
     reader = RowGroupReader(root, layout.image, resolver.reader) if layout.inline else resolver.reader
     name = stem(re.split(r"[*?\[]", path, maxsplit=1)[0].rpartition("/")[0] if glob.has_magic(path) else path)
-    return Source(name, reader, _entries(files, layout, resolver), notes, layout.names)
+    return Source(name, reader, _entries(files, resolver), notes, layout.names)
 
 
-def _entries(files: _Files, layout: Layout, resolver: RowResolver) -> Iterator[Entry]:
-    by_path = layout.inline and layout.path is not None and _has_unique_paths(files, layout)
+def _entries(files: _Files, resolver: RowResolver) -> Iterator[Entry]:
+    layout = files.layout
+    by_path = layout.inline and layout.path is not None and _has_unique_paths(files)
     stems = {file: stem(file) for file in files.below}
     if len(set(stems.values())) < len(stems):
         stems = {file: file.removesuffix(".parquet") for file in files.below}
     for file in files.below:
         resolver.file = file
-        for row in files.rows(file, layout):
+        for number, row in enumerate(files.rows(file)):
             path = clean_path(row.path)
             ending = os.path.splitext(path)[1].lower()
-            name = path if by_path else f"{stems[file]}/{row.number}{ending if ending in IMAGE_SUFFIXES else ''}"
+            name = path if by_path else f"{stems[file]}/{number}{ending if ending in IMAGE_SUFFIXES else ''}"
             if not layout.inline:
-                entry = resolver.resolve(row.number, row.path, row.label)
+                entry = resolver.resolve(number, row.path, row.label)
             elif row.empty:
-                entry = Entry(name, reason=f"row {row.number} of {file}: has no image")
+                entry = Entry(name, reason=f"row {number} of {file}: has no image")
             else:
-                entry = resolver.entry(row.number, name, row.place, row.label)
+                entry = resolver.entry(number, name, f"{file}:{row.place}", row.label)
             if entry is not None:
                 yield entry
     if not layout.inline:
         resolver.finish()
 
 
-def _has_unique_paths(files: _Files, layout: Layout) -> bool:
+def _has_unique_paths(files: _Files) -> bool:
     """Tell whether each row has a path and none comes twice; if so, images are named by their paths."""
-    paths = [clean_path(row.path) for file in files.below for row in files.rows(file, layout)]
+    paths = [clean_path(row.path) for file in files.below for row in files.rows(file)]
     return all(paths) and len(set(paths)) == len(paths)
 
 
 def _choose_files(files: Sequence[str], split: str | None, notes: Notes, where: str) -> tuple[str, ...]:
-    """Return the files of the split to read; all of them if their names tell no splits.
-
-    >>> _choose_files(["data/test-00000-of-00001.parquet", "data/train-00000-of-00001.parquet"], "train", Notes(), "x")
-    ('data/train-00000-of-00001.parquet',)
-    """
+    """Return the files of the split to read; all of them if their names tell no splits."""
     owners = {file: _split_of(file) for file in files}
     known = sorted({name for name in owners.values() if name is not None})
     sure = split is not None or None not in owners.values()
@@ -169,13 +167,7 @@ def _choose_files(files: Sequence[str], split: str | None, notes: Notes, where: 
 
 
 def _split_of(file: str) -> str | None:
-    """Return the split that a file's name or its folder tells.
-
-    >>> _split_of("data/train_500-00000-of-00002.parquet"), _split_of("default/test/0000.parquet")
-    ('train_500', 'test')
-    >>> _split_of("val.parquet"), _split_of("part-0.parquet")
-    ('val', None)
-    """
+    """Return the split that a file's name or its folder tells."""
     *folders, leaf = file.removesuffix(".parquet").split("/")
     numbered = re.fullmatch(r"(.+?)-\d+-of-\d+(-.*)?", leaf)
     words = (re.split(r"[-_.]", leaf)[0], *reversed(folders))

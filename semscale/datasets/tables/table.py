@@ -108,11 +108,7 @@ def _open_json_lines(path: str) -> _Table:
 
 
 def _fields(record: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the fields of an object, and those inside its objects by their dotted paths.
-
-    >>> dict(_fields({"annotation": {"class": "cat"}}))
-    {'annotation': {'class': 'cat'}, 'annotation.class': 'cat'}
-    """
+    """Yield the fields of an object, and those inside its objects by their dotted paths."""
     for name, value in record.items():
         yield prefix + name, value
         if isinstance(value, dict) and prefix.count(".") < 4:
