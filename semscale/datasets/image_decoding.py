@@ -166,11 +166,7 @@ def _formats() -> tuple[str, ...]:
 
 
 def _unidentified(content: bytes) -> str:
-    if (
-        content[4:8] == b"ftyp"
-        and content[8:12] in _HEIF_BRANDS
-        and b"avif" not in content[:64]
-        and "HEIF" not in _formats()
-    ):
+    is_heif = content[4:8] == b"ftyp" and content[8:12] in _HEIF_BRANDS and b"avif" not in content[:64]
+    if is_heif and "HEIF" not in _formats():
         return "HEIC, which needs the package pillow-heif"
     return "not an image that Pillow can read"

@@ -1,7 +1,6 @@
 """Archives: their images come back, and damage, cuts, bombs and odd names do no harm."""
 
 import gzip
-import io
 import pickle
 import random
 import re
@@ -14,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from made import tarred_up, zipped
 
 from semscale.datasets.archives import is_archive, open_source
 from semscale.datasets.base import Entry, Options, Reader
@@ -21,27 +21,7 @@ from semscale.datasets.registry import load_dataset
 from semscale.errors import SemscaleError
 
 
-def zipped(path: Path, members: dict[str, bytes], method: int = zipfile.ZIP_STORED) -> Path:
-    with zipfile.ZipFile(path, "w", method) as archive:
-        for name, content in members.items():
-            archive.writestr(name, content)
-    return path
-
-
-def tarred_up(path: Path, *members: tuple[str, bytes] | tarfile.TarInfo, form: int = tarfile.PAX_FORMAT) -> Path:
-    mode = {".gz": "w:gz", ".bz2": "w:bz2", ".xz": "w:xz"}.get(path.suffix, "w")
-    with tarfile.open(path, mode, format=form) as archive:  # type: ignore[call-overload]
-        for member in members:
-            if isinstance(member, tarfile.TarInfo):
-                archive.addfile(member)
-            else:
-                info = tarfile.TarInfo(member[0])
-                info.size = len(member[1])
-                archive.addfile(info, io.BytesIO(member[1]))
-    return path
-
-
-def listed(path: Path | str) -> list[Entry]:
+def entries_of(path: Path | str) -> list[Entry]:
     return list(open_source(str(path), Options()).entries)
 
 
@@ -51,7 +31,7 @@ def reader_of(path: Path | str) -> Reader:
 
 def refusal(path: Path) -> str:
     with pytest.raises(SemscaleError) as caught:
-        listed(path)
+        entries_of(path)
     return str(caught.value)
 
 
@@ -61,7 +41,7 @@ def refusal(path: Path) -> str:
 )
 def test_names_that_lead_outside_are_labels_and_nothing_else(tmp_path: Path, name: str, label: str) -> None:
     for path in (zipped(tmp_path / "a.zip", {name: b"x"}), tarred_up(tmp_path / "a.tar", (name, b"x"))):
-        (entry,) = listed(path)
+        (entry,) = entries_of(path)
         assert entry.file == label
         assert reader_of(path).read(entry.place) == b"x"
 
@@ -76,7 +56,7 @@ def test_links_and_devices_are_not_followed(tmp_path: Path) -> None:
     folder = tarfile.TarInfo("b")
     folder.type, folder.linkname = tarfile.SYMTYPE, str(tmp_path)
     path = tarred_up(tmp_path / "a.tar", *members, folder, ("b/secret.jpg", b"in the archive"))
-    entries = listed(path)
+    entries = entries_of(path)
     link, special = "a link in the archive, not followed", "neither a file nor a folder in the archive"
     assert [entry.reason for entry in entries] == [link, link, special, special, None]
     assert reader_of(path).read(entries[-1].place) == b"in the archive"
@@ -84,7 +64,7 @@ def test_links_and_devices_are_not_followed(tmp_path: Path) -> None:
         linked = zipfile.ZipInfo("a/1.jpg")
         linked.create_system, linked.external_attr = 3, (stat.S_IFLNK | 0o777) << 16
         archive.writestr(linked, "../secret.jpg")
-    assert [entry.reason for entry in listed(tmp_path / "a.zip")] == [link]
+    assert [entry.reason for entry in entries_of(tmp_path / "a.zip")] == [link]
 
 
 def test_refused_members_are_in_the_quarantine_of_the_dataset(tmp_path: Path) -> None:
@@ -102,7 +82,7 @@ def test_a_zip_member_that_is_more_than_it_says_is_stopped(tmp_path: Path) -> No
         data = bytearray(path.read_bytes())
         struct.pack_into("<I", data, data.index(b"PK\x01\x02") + 24, 1000)
         path.write_bytes(data)
-        (entry,) = listed(path)
+        (entry,) = entries_of(path)
         with pytest.raises(OSError, match="damaged"):
             reader_of(path).read(entry.place)
 
@@ -112,14 +92,14 @@ def test_a_member_declared_too_large_is_a_reason(tmp_path: Path) -> None:
     data = bytearray(path.read_bytes())
     struct.pack_into("<I", data, data.index(b"PK\x01\x02") + 24, 2**31)
     path.write_bytes(data)
-    assert [entry.reason for entry in listed(path)] == ["larger than 256 MiB", None]
+    assert [entry.reason for entry in entries_of(path)] == ["larger than 256 MiB", None]
     info = tarfile.TarInfo("a/1.jpg")
     info.size = 300 * 2**20
     with (tmp_path / "a.tar").open("wb") as file:  # with a hole, so that it takes no room
         file.write(info.tobuf())
         file.seek(info.size, 1)
         file.write(bytes(1024))
-    assert [entry.reason for entry in listed(tmp_path / "a.tar")] == ["larger than 256 MiB"]
+    assert [entry.reason for entry in entries_of(tmp_path / "a.tar")] == ["larger than 256 MiB"]
 
 
 def test_zip_members_that_share_their_data_are_refused_by_name(tmp_path: Path) -> None:
@@ -258,7 +238,7 @@ def test_a_worker_sees_a_reason_when_the_archive_is_gone_or_shorter(
 ) -> None:
     path = make(tmp_path)
     reader = pickle.loads(pickle.dumps(reader_of(path)))
-    place = listed(path)[-1].place
+    place = entries_of(path)[-1].place
     path.write_bytes(path.read_bytes()[:50])
     with pytest.raises(OSError, match=r"ends|cut|no member|damaged"):
         reader.read(place)
@@ -297,7 +277,7 @@ def test_long_and_foreign_names_in_every_format(tmp_path: Path, form: int) -> No
     deep = "/".join(["a folder with a long name"] * (5 if form == tarfile.USTAR_FORMAT else 20))
     members = {f"{deep}/käfer.jpg": b"one", "b/2.jpg": b"two", f"{deep}/日本.jpg": b"three"}
     path = str(tarred_up(tmp_path / "a.tar", *members.items(), form=form))
-    entries = listed(path)
+    entries = entries_of(path)
     reader = reader_of(path)
     assert {entry.file: reader.read(entry.place) for entry in entries} == members
 
@@ -307,7 +287,7 @@ def test_the_listing_is_that_of_tarfile(tmp_path: Path) -> None:
     path = tarred_up(tmp_path / "a.tar", *((f"c{i % 7}/{i}.jpg", bytes(size)) for i, size in enumerate(sizes)))
     with tarfile.open(path) as archive:
         expected = [(info.name, f"{info.offset_data}:{info.size}::") for info in archive]
-    assert [(entry.file, entry.place) for entry in listed(path)] == expected
+    assert [(entry.file, entry.place) for entry in entries_of(path)] == expected
 
 
 def test_a_name_that_is_not_utf8_stays_readable(tmp_path: Path) -> None:
@@ -323,14 +303,14 @@ def test_a_stream_of_several_compressed_parts_is_one(tmp_path: Path) -> None:
     plain = tarred_up(tmp_path / "a.tar", ("a/1.jpg", bytes(5000)), ("b/2.jpg", b"x" * 5000)).read_bytes()
     path = tmp_path / "parts.tar.gz"
     path.write_bytes(gzip.compress(plain[:3000]) + gzip.compress(plain[3000:]))
-    _, second = listed(path)
+    _, second = entries_of(path)
     assert reader_of(path).read(second.place) == b"x" * 5000
 
 
 def test_threads_share_the_streams_of_a_compressed_tar(tmp_path: Path) -> None:
     members = {f"{i % 2}/{i}.jpg": random.Random(i).randbytes(100_000) for i in range(40)}
     path = str(tarred_up(tmp_path / "a.tar.gz", *members.items()))
-    entries = listed(path)
+    entries = entries_of(path)
     random.Random(1).shuffle(entries)
     reader = reader_of(path)
     with ThreadPoolExecutor(4) as threads:
@@ -341,10 +321,10 @@ def test_threads_share_the_streams_of_a_compressed_tar(tmp_path: Path) -> None:
 def test_a_replaced_archive_is_read_anew(tmp_path: Path) -> None:
     path = tarred_up(tmp_path / "a.tar.gz", ("a/1.jpg", b"old"))
     reader = reader_of(path)
-    (entry,) = listed(path)
+    (entry,) = entries_of(path)
     assert reader.read(entry.place) == b"old"
     tarred_up(path, ("a/1.jpg", b"the new one"))
-    (entry,) = listed(path)
+    (entry,) = entries_of(path)
     assert reader.read(entry.place) == b"the new one"
 
 
@@ -361,7 +341,7 @@ def test_the_listing_is_that_of_zipfile(tmp_path: Path) -> None:
             with archive.open(f"c{i % 7}/käfer {i}.jpg", "w", force_zip64=i % 2 == 0) as member:
                 member.write(bytes(i))
         archive.comment = b"a comment with PK\x05 in it"
-    entries = listed(path)
+    entries = entries_of(path)
     with zipfile.ZipFile(path) as archive:
         assert [entry.file for entry in entries] == archive.namelist()
         reader = reader_of(path)
@@ -379,7 +359,7 @@ def test_more_members_than_sixteen_bits_count(tmp_path: Path) -> None:
         lines += line
     tail = struct.pack("<4sHHHHIIH", b"PK\x05\x06", 0, 0, 64, 64, len(lines), 65_600 * at, 0)
     path.write_bytes(data[:at] * 65_600 + lines + tail)
-    assert sum(1 for _ in listed(path)) == 65_600
+    assert sum(1 for _ in entries_of(path)) == 65_600
 
 
 def test_the_place_of_the_directory_may_take_64_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -391,14 +371,14 @@ def test_the_place_of_the_directory_may_take_64_bits(tmp_path: Path, monkeypatch
     data[end + 8 : end + 20] = b"\xff" * 12
     path.write_bytes(data)
     reader = reader_of(path)
-    assert [reader.read(entry.place) for entry in listed(path)] == [b"1", b"2"]
+    assert [reader.read(entry.place) for entry in entries_of(path)] == [b"1", b"2"]
 
 
 def test_utf8_names_without_the_flag_are_read_as_utf8_and_others_as_the_old_code_page(tmp_path: Path) -> None:
     path = zipped(tmp_path / "a.zip", {"AAAA/1.jpg": b"", "BBB/2.jpg": b"", "cafe/3.jpg": b""})
     data = path.read_bytes().replace(b"AAAA/", "Löß"[:2].encode() + b"w/").replace(b"BBB/", b"\x94l/".rjust(4, b"x"))
     path.write_bytes(data)
-    assert [entry.file for entry in listed(path)] == ["Löw/1.jpg", "xöl/2.jpg", "cafe/3.jpg"]
+    assert [entry.file for entry in entries_of(path)] == ["Löw/1.jpg", "xöl/2.jpg", "cafe/3.jpg"]
 
 
 def test_what_is_no_image_is_left_out_and_archives_inside_are_named(tmp_path: Path) -> None:
@@ -413,7 +393,7 @@ def test_what_is_no_image_is_left_out_and_archives_inside_are_named(tmp_path: Pa
 
 def test_a_damaged_member_is_a_reason_and_the_others_are_read(tmp_path: Path) -> None:
     path = zipped(tmp_path / "a.zip", {"a/1.jpg": b"first" * 100, "a/2.jpg": b"second" * 100})
-    first, second = listed(path)
+    first, second = entries_of(path)
     data = bytearray(path.read_bytes())
     data[data.index(b"first")] ^= 1
     path.write_bytes(data)
@@ -430,7 +410,7 @@ def test_a_password_and_an_unknown_method_are_reasons(tmp_path: Path) -> None:
     data[first + 8] |= 1
     data[second + 10] = 93
     path.write_bytes(data)
-    reasons = [entry.reason for entry in listed(path)]
+    reasons = [entry.reason for entry in entries_of(path)]
     assert reasons == [
         "encrypted with a password",
         "compressed by method 93, which is not read; stored, deflate and bzip2 are",

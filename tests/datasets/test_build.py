@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from made import put
 
 from semscale.datasets.base import Dataset, Entry, Options, Source
 from semscale.datasets.build import build
@@ -27,11 +28,7 @@ def made(
 
 
 def make(root: Path, *files: str) -> Path:
-    for file in files:
-        path = root / file
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(file.encode())
-    return root
+    return put(root, {file: file.encode() for file in files})
 
 
 def test_refused_entries_are_no_samples_but_known() -> None:
@@ -123,13 +120,6 @@ def test_links_in_a_circle_are_named_and_end(tmp_path: Path) -> None:
     assert "archives inside are not opened: b/more.zip" in text
 
 
-def test_a_table_that_repeats_everything_is_listed_in_one_pass() -> None:
-    n = 40_000
-    dataset = made([Entry(str(i % (n // 2)), label="ab"[i % 2]) for i in range(n)])
-    assert len(dataset.samples) == n // 2
-    assert any(line.startswith(f"{n // 2} images are listed more than once: 0, 1") for line in dataset.notes)
-
-
 def test_class_is_the_folder_and_order_is_stable(tmp_path: Path) -> None:
     root = make(
         tmp_path / "my photos", "garden_rose/b.jpg", "garden_rose/a.PNG", "tulip/deep/c.webp", "tulip/notes.txt"
@@ -152,14 +142,3 @@ def test_wrong_specs_are_user_errors(spec: str, words: str) -> None:
     with pytest.raises(SemscaleError) as caught:
         load_dataset(spec)
     assert words in str(caught.value)
-
-
-def test_one_class_is_not_a_study(tmp_path: Path) -> None:
-    with pytest.raises(SemscaleError, match="at least two classes"):
-        load_dataset(f"folder:{make(tmp_path, 'a/1.jpg')}")
-
-
-def test_two_spellings_of_one_class_are_one_and_named(tmp_path: Path) -> None:
-    dataset = load_dataset(f"folder:{make(tmp_path, 'sea_lion/1.jpg', 'Sea lion/2.jpg', 'seal/3.jpg')}")
-    assert dataset.classes == ("Sea lion", "seal")
-    assert dataset.notes[0] == "1 names that differ only in case are one class: 'Sea lion' and 'sea lion'"

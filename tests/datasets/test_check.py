@@ -5,11 +5,11 @@ import hashlib
 import io
 import json
 import tracemalloc
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
+from made import Held, put
 from PIL import Image
 
 from semscale.cli import main
@@ -28,14 +28,6 @@ def picture(
     return buffer.getvalue()
 
 
-def write(root: Path, files: dict[str, bytes]) -> Path:
-    for name, content in files.items():
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
-    return root
-
-
 @pytest.fixture
 def odd(tmp_path: Path) -> Path:
     """Return a folder with a little of everything that a check speaks of."""
@@ -44,7 +36,7 @@ def odd(tmp_path: Path) -> Path:
     red, blue = Image.new("RGB", (48, 40), "red"), Image.new("RGB", (48, 40), "blue")
     buffer = io.BytesIO()
     red.save(buffer, "GIF", save_all=True, append_images=[blue])
-    return write(
+    return put(
         tmp_path / "odd",
         {
             "garden_rose/a.png": picture(1),
@@ -121,27 +113,17 @@ def test_pictures_turned_by_option_are_no_longer_to_be_turned(odd: Path) -> None
 
 
 def test_nothing_usable_is_said_and_does_not_pass(tmp_path: Path) -> None:
-    found = examine(load_dataset(f"folder:{write(tmp_path, {'a/1.png': b'', 'b/1.png': b'x'})}"))
+    found = examine(load_dataset(f"folder:{put(tmp_path, {'a/1.png': b'', 'b/1.png': b'x'})}"))
     assert found.to_json(0.99)["sizes"] is None
     assert not found.passes(0.99)
-
-
-@dataclass(frozen=True)
-class Same:
-    """A reader that finds the same picture everywhere."""
-
-    content: bytes
-
-    def read(self, place: str) -> bytes:
-        return self.content
 
 
 def test_memory_does_not_grow_with_the_pictures() -> None:
     content = picture(1, (100, 100))
     n = 2_000
     samples = SampleTable.of(("a", "b"), (Sample(f"{i:06d}.png", "ab"[i % 2]) for i in range(n)))
-    dataset = Dataset("many", "thing", ("a", "b"), samples, Same(content))
-    examine(dataset.__class__("few", "thing", ("a", "b"), samples[:10], Same(content)))
+    dataset = Dataset("many", "thing", ("a", "b"), samples, Held(content))
+    examine(dataset.__class__("few", "thing", ("a", "b"), samples[:10], Held(content)))
     tracemalloc.start()
     found = examine(dataset, threads=2)
     kept, peak = tracemalloc.get_traced_memory()
@@ -236,7 +218,7 @@ def test_mistakes_are_said_before_anything_is_read(
 def test_long_lists_of_classes_are_cut_unless_all_are_wanted(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write(tmp_path, {f"class_{i}/1.png": picture(i, (4, 4)) for i in range(45)})
+    put(tmp_path, {f"class_{i}/1.png": picture(i, (4, 4)) for i in range(45)})
     assert check(f"folder:{tmp_path}") == 0
     short = capsys.readouterr().out
     assert "class_39/1.png" in short
@@ -248,7 +230,7 @@ def test_long_lists_of_classes_are_cut_unless_all_are_wanted(
 
 def test_odd_names_reach_neither_terminal_nor_json_raw(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     names = ("a [bold]x[!]/1.png", "b/line\nbreak\x1b[31m.png", "b/caf\udce9.png", "b/note\udcff.txt")
-    write(tmp_path, {name: picture(number) for number, name in enumerate(names)})
+    put(tmp_path, {name: picture(number) for number, name in enumerate(names)})
     assert check(f"folder:{tmp_path}") == 1
     shown = capsys.readouterr().out
     assert "\x1b" not in shown

@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from made import Held
 from PIL import Image, ImageFont
 
 from semscale.datasets.base import Dataset
@@ -16,18 +17,6 @@ from semscale.datasets.samples import Sample, SampleTable
 from semscale.errors import SemscaleError
 
 RED, BLUE = (250, 10, 20), (10, 20, 250)
-
-
-@dataclass(frozen=True)
-class Held:
-    """A reader of pictures in memory."""
-
-    contents: Mapping[str, bytes]
-
-    def read(self, place: str) -> bytes:
-        if place not in self.contents:
-            raise FileNotFoundError(place)
-        return self.contents[place]
 
 
 def plain(colour: tuple[int, ...], size: tuple[int, int] = (40, 40)) -> bytes:

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from made import put
 from PIL import Image
 
 from semscale.datasets.registry import load_dataset
@@ -89,10 +90,8 @@ def test_a_worker_opens_the_dataset_itself(tmp_path: Path) -> None:
 
 
 def test_an_image_folder_gives_its_files_as_they_lie(tmp_path: Path) -> None:
-    for number, name in enumerate(("rose", "rose", "tulip")):
-        path = tmp_path / "photos" / "train" / name / f"{number}.jpg"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(picture(number))
+    names = ("rose", "rose", "tulip")
+    put(tmp_path / "photos" / "train", {f"{name}/{number}.jpg": picture(number) for number, name in enumerate(names)})
     dataset = load_dataset(f"hf:{tmp_path / 'photos'}")
     assert dataset.classes == ("rose", "tulip")
     assert [dataset.reader.read(place) for place in dataset.samples.places()] == [picture(i) for i in range(3)]
@@ -216,10 +215,12 @@ def test_unknown_and_gated_datasets_are_user_errors(refusing: str) -> None:
     assert "hf:some/gated\n" in said
 
 
-def test_a_hub_out_of_reach_is_a_user_error() -> None:
-    said = asked_of("http://127.0.0.1:9", "food101")
-    assert said.startswith("the dataset cannot be loaded")
-    assert "Couldn't reach 'food101' on the Hub" in said
+def test_a_hub_out_of_reach_is_a_user_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(hub.config, "HF_HUB_OFFLINE", True)
+    with pytest.raises(SemscaleError, match="the dataset cannot be loaded") as caught:
+        load_dataset("hf:food101")
+    assert "food101" in str(caught.value.found)
 
 
 def test_a_missing_package_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from made import Held
 from PIL import Image, ImageOps
 
 from semscale.datasets.image_decoding import MAX_PIXELS, BadImageError, ExifOrientedReader, decode, load, orientation
@@ -37,16 +38,6 @@ def tagged(turn: int) -> Image.Exif:
     exif = Image.Exif()
     exif[0x0112] = turn
     return exif
-
-
-class Held:
-    """A reader of one image."""
-
-    def __init__(self, content: bytes) -> None:
-        self.content = content
-
-    def read(self, place: str) -> bytes:
-        return self.content
 
 
 @pytest.mark.parametrize("mode", ["P", "1", "L", "LA", "RGB", "RGBA", "I;16"])

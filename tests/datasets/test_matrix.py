@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import io
 import json
 import pickle
-import tarfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +13,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from made import put, tarred_up, zipped
 
 from semscale.datasets.base import Dataset
 from semscale.datasets.registry import load_dataset
@@ -32,37 +31,24 @@ def contents() -> Contents:
 
 
 def folder(root: Path, contents: Contents) -> Dataset:
-    for name, content in contents.items():
-        (root / "photos" / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / "photos" / name).write_bytes(content)
+    put(root / "photos", contents)
     return load_dataset(f"folder:{root / 'photos'}")
 
 
 def flat_folder(root: Path, contents: Contents) -> Dataset:
-    for name, content in contents.items():
-        (root / name.replace("/", "_")).write_bytes(content)
+    put(root, {name.replace("/", "_"): content for name, content in contents.items()})
     return load_dataset(f"folder:{root}", class_from="{class}_{number}.png")
 
 
-def zipped(root: Path, contents: Contents) -> Dataset:
-    with zipfile.ZipFile(root / "x.zip", "w", zipfile.ZIP_DEFLATED) as file:
-        for name, content in contents.items():
-            file.writestr(f"photos/{name}", content)
-    return load_dataset(f"zip:{root / 'x.zip'}")
+def zip_archive(root: Path, contents: Contents) -> Dataset:
+    packed = {f"photos/{name}": content for name, content in contents.items()}
+    return load_dataset(f"zip:{zipped(root / 'x.zip', packed, zipfile.ZIP_DEFLATED)}")
 
 
-def add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
-    info = tarfile.TarInfo(name)
-    info.size = len(content)
-    tar.addfile(info, io.BytesIO(content))
-
-
-def tarred(ending: str) -> Write:
+def tar_archive(ending: str) -> Write:
     def write(root: Path, contents: Contents) -> Dataset:
-        with tarfile.open(root / f"x.tar{ending}", f"w:{ending[1:]}") as tar:  # type: ignore[call-overload]
-            for name, content in contents.items():
-                add(tar, f"photos/{name}", content)
-        return load_dataset(f"tar:{root / f'x.tar{ending}'}")
+        members = [(f"photos/{name}", content) for name, content in contents.items()]
+        return load_dataset(f"tar:{tarred_up(root / f'x.tar{ending}', *members)}")
 
     return write
 
@@ -70,11 +56,11 @@ def tarred(ending: str) -> Write:
 def webdataset(root: Path, contents: Contents) -> Dataset:
     items = list(contents.items())
     for shard in range(4):
-        with tarfile.open(root / f"{shard:03}.tar", "w") as tar:
-            for name, content in items[shard::4]:
-                key = Path(name).stem
-                add(tar, f"{key}.png", content)
-                add(tar, f"{key}.json", json.dumps({"meta": {"class": Path(name).parent.name}}).encode())
+        members = []
+        for name, content in items[shard::4]:
+            meta = json.dumps({"meta": {"class": Path(name).parent.name}}).encode()
+            members += [(f"{Path(name).stem}.png", content), (f"{Path(name).stem}.json", meta)]
+        tarred_up(root / f"{shard:03}.tar", *members)
     return load_dataset(f"webdataset:{root}/{{000..003}}.tar", label="meta.class")
 
 
@@ -133,8 +119,8 @@ def torchvision(root: Path, contents: Contents) -> Dataset:
 WAYS: dict[str, Write] = {
     "folder": folder,
     "folder by rule": flat_folder,
-    "zip": zipped,
-    **{f"tar{ending}": tarred(ending) for ending in ("", ".gz")},
+    "zip": zip_archive,
+    **{f"tar{ending}": tar_archive(ending) for ending in ("", ".gz")},
     "webdataset": webdataset,
     **{f"table{ending}": table(ending) for ending in (".csv", ".tsv", ".jsonl", ".parquet")},
     "parquet": parquet,

@@ -12,11 +12,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from made import listed, refusal
 
 from semscale.datasets.base import Dataset
 from semscale.datasets.registry import load_dataset
 from semscale.datasets.tables import parquet
-from semscale.errors import SemscaleError
 
 IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 
@@ -44,19 +44,9 @@ def write(
     return path
 
 
-def listed(dataset: Dataset) -> dict[str, str]:
-    return {sample.file: sample.true_class for sample in dataset.samples}
-
-
 def read(dataset: Dataset) -> list[bytes]:
     reader = pickle.loads(pickle.dumps(dataset.reader))
     return [reader.read(place) for place in dataset.samples.places()]
-
-
-def refusal(spec: str, **options: str) -> str:
-    with pytest.raises(SemscaleError) as caught:
-        load_dataset(spec, **options)  # type: ignore[arg-type]
-    return str(caught.value)
 
 
 def test_places_name_file_row_group_and_row(tmp_path: Path) -> None:

@@ -8,13 +8,9 @@ import re
 import socket
 import subprocess
 import sys
-import tarfile
-import threading
-import zipfile
 from collections.abc import Iterator
 from contextlib import closing
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import SimpleHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from made import put, served, tarred_up, zipped
 from PIL import Image
 
 from semscale.datasets.filesystem import open_filesystem
@@ -85,16 +82,9 @@ class Handler(SimpleHTTPRequestHandler):
 def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the same pictures in every form."""
     root = tmp_path_factory.mktemp("stored")
-    for name, content in PICTURES.items():
-        path = root / "photos" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
-    with zipfile.ZipFile(root / "photos.zip", "w") as archive:
-        for name, content in PICTURES.items():
-            archive.writestr(name, content)
-    with tarfile.open(root / "photos.tar", "w") as archive:
-        for name in PICTURES:
-            archive.add(root / "photos" / name, name)
+    put(root / "photos", PICTURES)
+    zipped(root / "photos.zip", PICTURES)
+    tarred_up(root / "photos.tar", *PICTURES.items())
     lines = [f"photos/{name},{name.partition('/')[0]}" for name in PICTURES]
     (root / "key.csv").write_text("\n".join(["image,class", *lines]) + "\n")
     rows = [{"image": {"bytes": one, "path": name}, "label": name.split("/")[0]} for name, one in PICTURES.items()]
@@ -104,11 +94,8 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def web(stored: Path) -> Iterator[str]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(stored)))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
+    with served(stored, Handler) as url:
+        yield url
 
 
 @pytest.fixture(scope="module")
@@ -138,12 +125,10 @@ def test_every_form_reads_the_same_from_a_server_in_another_process(place: str) 
 @pytest.mark.parametrize("ending", ["tar", "tar.gz"])
 def test_shards_are_read_from_a_server_and_a_missing_one_is_named(ending: str, web: str, stored: Path) -> None:
     for number in range(2):
-        with tarfile.open(stored / f"{number:02d}.{ending}", f"w:{ending[4:]}") as archive:
-            for key, (name, content) in enumerate(list(PICTURES.items())[number::2]):
-                for end, data in (("png", content), ("cls", name.partition("/")[0].encode())):
-                    info = tarfile.TarInfo(f"{key}.{end}")
-                    info.size = len(data)
-                    archive.addfile(info, io.BytesIO(data))
+        members = []
+        for key, (name, content) in enumerate(list(PICTURES.items())[number::2]):
+            members += [(f"{key}.png", content), (f"{key}.cls", name.partition("/")[0].encode())]
+        tarred_up(stored / f"{number:02d}.{ending}", *members)
     dataset = load_dataset(f"webdataset:{web}/{{00..01}}.{ending}")
     reader = pickle.loads(pickle.dumps(dataset.reader))
     read = {reader.read(sample.place): sample.true_class for sample in dataset.samples}
@@ -154,10 +139,7 @@ def test_shards_are_read_from_a_server_and_a_missing_one_is_named(ending: str, w
 
 
 def test_a_zip_is_never_fetched_whole(web: str, stored: Path) -> None:
-    with zipfile.ZipFile(stored / "large.zip", "w") as archive:
-        archive.writestr("filler.bin", bytes(64 * 2**20))
-        for name, content in PICTURES.items():
-            archive.writestr(name, content)
+    zipped(stored / "large.zip", {"filler.bin": bytes(2**25), **PICTURES})
     Handler.sent = 0
     dataset = load_dataset(f"zip:{web}/large.zip")
     assert dataset.reader.read(dataset.samples[0].place) == PICTURES[dataset.samples[0].file]

@@ -1,10 +1,8 @@
 from __future__ import annotations
 
-import http.server
 import json
 import pickle
 import shutil
-import threading
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,35 +11,16 @@ import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from made import listed, put, refusal, served
 
-from semscale.datasets.base import Dataset
 from semscale.datasets.registry import load_dataset
-from semscale.errors import SemscaleError
 
 HERE = {"a.jpg": b"A", "b.jpg": b"B", "c.jpg": b"C"}
-
-
-def put(root: Path, files: dict[str, bytes]) -> Path:
-    for name, content in files.items():
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
-    return root
 
 
 def key(root: Path, text: str | bytes, name: str = "key.csv", **files: bytes) -> str:
     put(root, {**HERE, name: text if isinstance(text, bytes) else text.encode(), **files})
     return f"table:{root / name}"
-
-
-def listed(dataset: Dataset) -> dict[str, str]:
-    return {sample.file: sample.true_class for sample in dataset.samples}
-
-
-def refusal(spec: str, **options: str) -> str:
-    with pytest.raises(SemscaleError) as caught:
-        load_dataset(spec, **options)  # type: ignore[arg-type]
-    return str(caught.value)
 
 
 # --- in archives and in cells
@@ -80,25 +59,10 @@ def test_images_in_the_rows_of_other_tables_are_rejected_with_what_to_do(tmp_pat
 # --- elsewhere
 
 
-class Quiet(http.server.SimpleHTTPRequestHandler):
-    folder = ""
-
-    def __init__(self, *args: object) -> None:
-        super().__init__(*args, directory=self.folder)  # type: ignore[arg-type]
-
-    def log_message(self, *_: object) -> None:
-        """Say nothing."""
-
-
 @pytest.fixture
 def web(tmp_path: Path) -> Iterator[str]:
-    handler = type("Handler", (Quiet,), {"folder": str(put(tmp_path / "web", HERE))})
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
+    with served(put(tmp_path / "web", HERE)) as url:
+        yield url
 
 
 def test_urls_in_rows_are_read_many_at_once_and_their_keys_stay_out_of_names(web: str, tmp_path: Path) -> None:

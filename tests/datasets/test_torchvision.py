@@ -8,15 +8,12 @@ import inspect
 import io
 import pickle
 import struct
-import subprocess
 import sys
-import threading
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
 import pytest
+from made import put, served
 from PIL import Image
 
 from semscale.datasets.hubs.torchvision import SETS
@@ -34,9 +31,8 @@ def jpeg(number: int) -> bytes:
     return buffer.getvalue()
 
 
-def put(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content)
+def put_one(path: Path, content: bytes) -> None:
+    put(path.parent, {path.name: content})
 
 
 @pytest.fixture
@@ -47,7 +43,7 @@ def cifar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> np.ndarray:
 
     def batch(name: str, content: object) -> list[str]:
         data = pickle.dumps(content)
-        put(folder / name, data)
+        put_one(folder / name, data)
         return [name, hashlib.md5(data, usedforsecurity=False).hexdigest()]
 
     train = [batch(f"data_batch_{i}", {"data": pixels[i], "labels": [0, 1, 2, 9]}) for i in range(1, 6)]
@@ -85,30 +81,24 @@ def mnist(tmp_path: Path) -> np.ndarray:
     halves = {"train": RNG.integers(0, 256, (5, 28, 28), np.uint8), "t10k": RNG.integers(0, 256, (5, 28, 28), np.uint8)}
     for half, pixels in halves.items():
         folder = tmp_path / "MNIST" / "raw"
-        put(folder / f"{half}-images-idx3-ubyte", struct.pack(">IIII", 0x803, *pixels.shape) + pixels.tobytes())
-        put(folder / f"{half}-labels-idx1-ubyte", struct.pack(">II", 0x801, 5) + bytes([7, 2, 1, 0, 7]))
+        put_one(folder / f"{half}-images-idx3-ubyte", struct.pack(">IIII", 0x803, *pixels.shape) + pixels.tobytes())
+        put_one(folder / f"{half}-labels-idx1-ubyte", struct.pack(">II", 0x801, 5) + bytes([7, 2, 1, 0, 7]))
     return halves["t10k"]
 
 
-def test_grey_arrays_are_read_by_another_process(
-    tmp_path: Path, mnist: np.ndarray, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_grey_arrays_are_read_by_a_worker(tmp_path: Path, mnist: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SEMSCALE_TORCHVISION", str(tmp_path))
     dataset = load_dataset("torchvision:MNIST:test")
     assert [sample.true_class for sample in dataset.samples][:2] == ["7 - seven", "2 - two"]
-    command = "import pickle, sys; reader, places = pickle.load(sys.stdin.buffer); "
-    command += "pickle.dump([reader.read(place) for place in places], sys.stdout.buffer)"
-    asked = pickle.dumps((dataset.reader, dataset.samples.places()))
-    done = subprocess.run([sys.executable, "-c", command], input=asked, capture_output=True, timeout=120)
-    contents = pickle.loads(done.stdout)
-    assert contents == [dataset.reader.read(place) for place in dataset.samples.places()]
+    reader = pickle.loads(pickle.dumps(dataset.reader))
+    contents = [reader.read(place) for place in dataset.samples.places()]
     shown = [np.asarray(Image.open(io.BytesIO(content)).convert("L")) for content in contents]
     assert np.array_equal(shown, mnist)
 
 
 def test_a_set_of_files_gives_the_files_as_they_lie(tmp_path: Path) -> None:
     for number, name in enumerate(("Forest", "River", "River")):
-        put(tmp_path / "eurosat" / "2750" / name / f"{name}_{number}.jpg", jpeg(number))
+        put_one(tmp_path / "eurosat" / "2750" / name / f"{name}_{number}.jpg", jpeg(number))
     dataset = load_dataset("torchvision:EuroSAT", images=str(tmp_path))
     assert dataset.classes == ("Forest", "River")
     assert dataset.samples.files() == [
@@ -126,9 +116,9 @@ def test_lists_of_files_and_labels_have_many_names(tmp_path: Path) -> None:
         "test": ["braided/4", "dotted/5"],
     }.items():
         lines = "".join(f"{file}.jpg\n" for file in files)
-        put(tmp_path / "dtd" / "dtd" / "labels" / f"{split}1.txt", lines.encode())
+        put_one(tmp_path / "dtd" / "dtd" / "labels" / f"{split}1.txt", lines.encode())
         for file in files:
-            put(tmp_path / "dtd" / "dtd" / "images" / f"{file}.jpg", jpeg(int(file[-1])))
+            put_one(tmp_path / "dtd" / "dtd" / "images" / f"{file}.jpg", jpeg(int(file[-1])))
     texture = load_dataset("torchvision:dtd", images=str(tmp_path))
     assert [(one.file, one.true_class) for one in texture.samples] == [
         ("dtd/dtd/images/braided/4.jpg", "braided"),
@@ -138,9 +128,9 @@ def test_lists_of_files_and_labels_have_many_names(tmp_path: Path) -> None:
 
     rows = "Filename;Width;Height;Roi.X1;Roi.Y1;Roi.X2;Roi.Y2;ClassId\n"
     for number, owner in enumerate((16, 1)):
-        put(tmp_path / "gtsrb" / "GTSRB" / "Final_Test" / "Images" / f"{number}.ppm", jpeg(number))
+        put_one(tmp_path / "gtsrb" / "GTSRB" / "Final_Test" / "Images" / f"{number}.ppm", jpeg(number))
         rows += f"{number}.ppm;9;8;0;0;9;8;{owner}\n"
-    put(tmp_path / "gtsrb" / "GT-final_test.csv", rows.encode())
+    put_one(tmp_path / "gtsrb" / "GT-final_test.csv", rows.encode())
     signs = load_dataset("torchvision:GTSRB:test", images=str(tmp_path))
     assert [sample.true_class for sample in signs.samples] == ["16", "1"]
     assert any("2 class names say nothing to a model (1, 16)" in note for note in signs.notes)
@@ -148,8 +138,8 @@ def test_lists_of_files_and_labels_have_many_names(tmp_path: Path) -> None:
 
 def test_an_image_that_is_gone_costs_that_image_alone(tmp_path: Path) -> None:
     for name in ("cat", "dog"):
-        put(tmp_path / name / "1.png", jpeg(1))
-        put(tmp_path / name / "2.png", jpeg(2))
+        put_one(tmp_path / name / "1.png", jpeg(1))
+        put_one(tmp_path / name / "2.png", jpeg(2))
     dataset = load_dataset("torchvision:ImageFolder", images=str(tmp_path))
     (tmp_path / "cat" / "1.png").unlink()
     assert dataset.reader.read("dog/1.png") == jpeg(1)
@@ -159,8 +149,8 @@ def test_an_image_that_is_gone_costs_that_image_alone(tmp_path: Path) -> None:
 
 def test_names_that_stand_for_several_synonyms_are_the_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for wnid in tv.Imagenette._WNID_TO_CLASS:
-        put(tmp_path / "imagenette2" / "val" / wnid / "1.JPEG", jpeg(1))
-        put(tmp_path / "imagenette2" / "train" / wnid / "1.JPEG", jpeg(1))
+        put_one(tmp_path / "imagenette2" / "val" / wnid / "1.JPEG", jpeg(1))
+        put_one(tmp_path / "imagenette2" / "train" / wnid / "1.JPEG", jpeg(1))
     dataset = load_dataset("torchvision:imagenette", images=str(tmp_path))
     assert dataset.classes[:3] == ("tench", "English springer", "cassette player")
 
@@ -168,9 +158,9 @@ def test_names_that_stand_for_several_synonyms_are_the_first(tmp_path: Path, mon
 def test_a_set_without_paths_is_read_through_its_items(tmp_path: Path) -> None:
     folder = tmp_path / "caltech101" / "101_ObjectCategories"
     for number, name in enumerate(("accordion", "airplanes")):
-        put(folder / name / "image_0001.jpg", jpeg(number))
+        put_one(folder / name / "image_0001.jpg", jpeg(number))
         (tmp_path / "caltech101" / "Annotations" / name).mkdir(parents=True)
-    put(folder / "BACKGROUND_Google" / "image_0001.jpg", jpeg(9))
+    put_one(folder / "BACKGROUND_Google" / "image_0001.jpg", jpeg(9))
     dataset = load_dataset("torchvision:Caltech101", images=str(tmp_path))
     assert [sample.true_class for sample in dataset.samples] == ["accordion", "airplanes"]
     pixels = np.asarray(Image.open(io.BytesIO(dataset.reader.read(dataset.samples[1].place))))
@@ -206,23 +196,16 @@ def test_files_that_cannot_be_downloaded_are_a_user_error(tmp_path: Path, monkey
     assert "Connection refused" in str(caught.value.found)
 
 
-class Mirror(SimpleHTTPRequestHandler):
-    def log_message(self, *args: object) -> None:
-        pass
-
-
 def test_missing_files_are_downloaded(tmp_path: Path, mnist: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
     resources = []
     for path in sorted((tmp_path / "MNIST" / "raw").iterdir()):
         data = gzip.compress(path.read_bytes())
-        put(tmp_path / "mirror" / f"{path.name}.gz", data)
+        put_one(tmp_path / "mirror" / f"{path.name}.gz", data)
         resources.append((f"{path.name}.gz", hashlib.md5(data, usedforsecurity=False).hexdigest()))
     monkeypatch.setattr(tv.KMNIST, "resources", resources)
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Mirror, directory=str(tmp_path / "mirror"))) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        monkeypatch.setattr(tv.KMNIST, "mirrors", [f"http://127.0.0.1:{server.server_port}/"])
+    with served(tmp_path / "mirror") as url:
+        monkeypatch.setattr(tv.KMNIST, "mirrors", [f"{url}/"])
         dataset = load_dataset("torchvision:KMNIST", images=str(tmp_path / "cache"))
-        server.shutdown()
     first = np.asarray(Image.open(io.BytesIO(dataset.reader.read(dataset.samples[0].place))))
     assert np.array_equal(first[:, :, 0], mnist[0])
 

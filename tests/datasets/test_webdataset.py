@@ -1,12 +1,10 @@
-import io
 import json
 import pickle
-import tarfile
 from pathlib import Path
 
 import pytest
+from made import listed, tarred_up
 
-from semscale.datasets.base import Dataset
 from semscale.datasets.registry import load_dataset
 from semscale.errors import SemscaleError
 
@@ -14,19 +12,8 @@ Sample = dict[str, bytes | str]
 
 
 def shard(path: Path, samples: dict[str, Sample]) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(path, "w:gz" if path.suffix == ".gz" else "w") as archive:
-        for key, parts in samples.items():
-            for ending, content in parts.items():
-                data = content.encode() if isinstance(content, str) else content
-                info = tarfile.TarInfo(f"{key}.{ending}")
-                info.size = len(data)
-                archive.addfile(info, io.BytesIO(data))
-    return path
-
-
-def told(dataset: Dataset) -> dict[str, str]:
-    return {sample.file: sample.true_class for sample in dataset.samples}
+    parts = [(f"{key}.{ending}", content) for key, sample in samples.items() for ending, content in sample.items()]
+    return tarred_up(path, *((name, part.encode() if isinstance(part, str) else part) for name, part in parts))
 
 
 def test_shards_of_a_range_with_numbers_as_classes(tmp_path: Path) -> None:
@@ -37,7 +24,11 @@ def test_shards_of_a_range_with_numbers_as_classes(tmp_path: Path) -> None:
         f"webdataset:{tmp_path}/{{008,{{010..011}}}}.tar,{tmp_path}/*.tar.gz", classes=["cat", "dog"]
     )
     assert dataset.classes == ("cat", "dog")
-    assert list(told(dataset).items())[3:6] == [("008/003.jpg", "dog"), ("009/000.jpg", "cat"), ("009/001.jpg", "dog")]
+    assert list(listed(dataset).items())[3:6] == [
+        ("008/003.jpg", "dog"),
+        ("009/000.jpg", "cat"),
+        ("009/001.jpg", "dog"),
+    ]
     reader = pickle.loads(pickle.dumps(dataset.reader))
     assert [reader.read(sample.place) for sample in dataset.samples][::5] == [b"8/0", b"9/1", b"10/2", b"11/3"]
 
@@ -62,7 +53,7 @@ def test_labels_as_text_and_in_json_fields(tmp_path: Path) -> None:
     one = json.dumps({"label": "Löwe", "meta": {"species": 7}})
     samples: dict[str, Sample] = {"v1.5/1": {"JPG": "1", "json": one}, "v1.5/2": {"webp": "2", "txt": " sea_lion\n"}}
     path = shard(tmp_path / "a.tar", samples)
-    assert told(load_dataset(f"webdataset:{path}")) == {"a/v1.5/1.jpg": "Löwe", "a/v1.5/2.webp": "sea lion"}
+    assert listed(load_dataset(f"webdataset:{path}")) == {"a/v1.5/1.jpg": "Löwe", "a/v1.5/2.webp": "sea lion"}
     more: dict[str, Sample] = {
         str(i): {"png": "", "cls": "0", "json": json.dumps({"meta": {"species": f"s{i % 2}"}})} for i in range(4)
     }
@@ -97,7 +88,7 @@ def test_what_is_missing_is_said_and_what_is_broken_is_out(tmp_path: Path) -> No
         },
     )
     dataset = load_dataset(f"webdataset:{path}")
-    assert told(dataset) == {"a/1.jpg": "0", "a/2.jpg": "1"}
+    assert listed(dataset) == {"a/1.jpg": "0", "a/2.jpg": "1"}
     assert "1 samples have no image: a/alone" in dataset.notes
     assert any(note.startswith("1 images without a class") and "a/unlabelled.jpg" in note for note in dataset.notes)
     assert dict(dataset.rejected) == {
@@ -111,7 +102,7 @@ def test_what_is_missing_is_said_and_what_is_broken_is_out(tmp_path: Path) -> No
 def test_the_class_can_come_from_the_key(tmp_path: Path) -> None:
     path = shard(tmp_path / "a.tar", {"cat_1": {"jpg": "", "json": "{"}, "dog_2": {"jpg": ""}})
     dataset = load_dataset(f"webdataset:{path}", class_from="{class}_{number}.jpg")
-    assert told(dataset) == {"a/cat_1.jpg": "cat", "a/dog_2.jpg": "dog"}
+    assert listed(dataset) == {"a/cat_1.jpg": "cat", "a/dog_2.jpg": "dog"}
 
 
 def test_shards_of_one_name_in_two_folders_and_splits(tmp_path: Path) -> None:
