@@ -222,11 +222,7 @@ class Examination:
 def examine(
     dataset: Dataset, *, threads: int | None = None, progress: Callable[[int, int], None] | None = None
 ) -> Examination:
-    """Read and decode every image of a dataset.
-
-    Per image 40 bytes are kept, and the reasons of the bad ones; pictures live no longer than their decoding. As many
-    are read at a time as there are processors, or as the reader asks for. Progress is (images done, all images).
-    """
+    """Read and decode every image, several at a time; `progress` gets the number of images done, and of all."""
     n, reader = len(dataset.samples), dataset.reader
     result = Examination(dataset, np.zeros(n, dtype="V32"), np.zeros((n, 2), dtype=np.int32))
     threads = threads or min(_MOST_THREADS, max(os.cpu_count() or 1, getattr(reader, "parallel", 1)))

@@ -22,9 +22,9 @@ SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "
 def choose_split(
     available: Sequence[str], wanted: str | None, notes: Notes, where: str, expected: str = "no split"
 ) -> str | None:
-    """Return the split to read: the wanted one, or else test, val, or the first; None for all images.
+    """Return the split to read: the wanted one, or else test, val, or the first; None for all, or where there is none.
 
-    None are available in a dataset without splits; `expected` says how a dataset of this kind would have them.
+    `expected` says how a dataset of this kind would have splits.
     """
     if wanted == "all" or (wanted is None and not available):
         return None

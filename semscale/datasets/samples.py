@@ -93,8 +93,7 @@ class SampleTable(Sequence[Sample]):
 
     def files(self, start: int = 0, stop: int | None = None) -> list[str]:
         """Return the file names of samples start to stop."""
-        names: list[str] = self._slice(start, stop).column("file").to_pylist()
-        return names
+        return list(self._slice(start, stop).column("file").to_pylist())
 
     def places(self, start: int = 0, stop: int | None = None) -> list[str]:
         """Return what the reader takes for samples start to stop."""

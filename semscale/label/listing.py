@@ -15,7 +15,7 @@ from semscale.datasets.archives import is_archive
 from semscale.datasets.base import Entry, Notes, Options, Reader, as_text
 from semscale.datasets.build import slug
 from semscale.datasets.bundled import BUNDLED
-from semscale.datasets.filesystem import stem
+from semscale.datasets.filesystem import location, stem
 from semscale.datasets.registry import open_source, schemes
 from semscale.errors import SemscaleError
 from semscale.label.texts import TEXT_SUFFIXES, read_texts
@@ -54,12 +54,12 @@ def open_listing(given: str, column: str | None = None) -> Listing:
     spec = _spec(given)
     if spec is None:
         texts = (Item(text, str(line), reason=fault) for line, text, fault in read_texts(given, column))
-        return Listing("text", stem(given), _absolute(given), texts)
+        return Listing("text", stem(given), location(given), texts)
     scheme, _, rest = spec.partition(":")
     # a rule for the class that no loader looks at, so that the source need not know the classes
     source = open_source(spec, Options(image=column, class_from="{class}"))
     images = map(_image, source.entries)
-    address = f"{scheme}:{_absolute(rest)}" if rest else spec
+    address = f"{scheme}:{location(rest)}" if rest else spec
     return Listing("image", source.name, address, images, source.reader, source.notes)
 
 
@@ -89,10 +89,6 @@ def _image(entry: Entry) -> Item:
     name = as_text(entry.file)
     reason = entry.reason if name == entry.file else "the file's name is not UTF-8"
     return Item(name, name, entry.place or entry.file, reason)
-
-
-def _absolute(path: str) -> str:
-    return path if "://" in path else os.path.abspath(os.path.expanduser(path))
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ the words for digits, which are not rehearsed, fade a little.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -130,16 +131,14 @@ def encode_short_texts(model: open_clip.CLIP, tokens: torch.Tensor) -> torch.Ten
 
 def _optimiser(model: open_clip.CLIP, recipe: Recipe) -> torch.optim.AdamW:
     groups = []
-    for image_side in (True, False):
-        for decayed in (True, False):
-            chosen = [
-                parameter
-                for name, parameter in model.named_parameters()
-                if name.startswith("visual.") == image_side and (parameter.ndim >= 2 and "embed" not in name) == decayed
-            ]
-            rate = recipe.image_rate if image_side else recipe.text_rate
-            decay = recipe.weight_decay if decayed else 0.0
-            groups.append({"params": chosen, "lr": rate, "weight_decay": decay})
+    for image_side, decayed in itertools.product((True, False), repeat=2):
+        chosen = [
+            parameter
+            for name, parameter in model.named_parameters()
+            if name.startswith("visual.") == image_side and (parameter.ndim >= 2 and "embed" not in name) == decayed
+        ]
+        rate, decay = recipe.image_rate if image_side else recipe.text_rate, recipe.weight_decay if decayed else 0.0
+        groups.append({"params": chosen, "lr": rate, "weight_decay": decay})
     return torch.optim.AdamW(groups, betas=_BETAS)
 
 

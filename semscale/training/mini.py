@@ -130,10 +130,8 @@ def _parser() -> argparse.ArgumentParser:
         description="Train the bundled model semscale-mini on the training halves of the bundled datasets.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    defaults = Recipe()
     for field in dataclasses.fields(Recipe):
-        value = getattr(defaults, field.name)
-        flag = "--" + field.name.replace("_", "-")
+        flag, value = f"--{field.name.replace('_', '-')}", field.default
         parser.add_argument(flag, type=type(value), default=value, help=f"the recipe's {field.name}")
     parser.add_argument("--out", default="semscale-mini.safetensors", help="where the weights go")
     parser.add_argument("--threads", type=int, default=1, help="torch threads; the shipped weights came from 1")

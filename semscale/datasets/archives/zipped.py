@@ -85,8 +85,8 @@ def _directory(file: BinaryIO, archive: str) -> list[zipfile.ZipInfo]:
     (counted,) = struct.unpack_from("<H", tail, tail.rfind(b"PK\x05\x06") + 10)
     if counted not in (0xFFFF, len(members) % 2**16):  # Zip64, or writers without it that count modulo 65,536
         raise damaged(archive, f"its directory, which has {len(members)} of {counted} members")
-    offsets = [(info.header_offset, _LOCAL_HEADER + info.compress_size, info.filename) for info in members]
-    spans = sorted((start, start + size, name) for start, size, name in offsets)
+    starts = sorted((info.header_offset, info.compress_size, info.filename) for info in members)
+    spans = [(start, start + _LOCAL_HEADER + size, name) for start, size, name in starts]
     bounds = [(0, 0, ""), *spans, (opened.start_dir, 0, "its directory")]
     for (_, end, _), (start, _, name) in itertools.pairwise(bounds):
         if end > start:

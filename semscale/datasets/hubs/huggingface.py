@@ -88,18 +88,16 @@ def _library() -> Any:
 
 
 def _address(rest: str, option: str | None) -> tuple[Address, str | None]:
-    path, wanted = (rest, option) if _is_folder(rest) else name_and_split(rest, option)
-    path, _, config = (path, "", "") if _is_folder(path) else path.partition("@")
-    if _is_folder(path):
-        path = os.path.abspath(os.path.expanduser(path))
-    elif not re.fullmatch(r"\w[\w.-]*(/[\w.-]+)?", path):
+    if os.path.isdir(folder := os.path.abspath(os.path.expanduser(rest))):
+        return Address(folder), option
+    name, wanted = name_and_split(rest, option)
+    if os.path.isdir(folder := os.path.abspath(os.path.expanduser(name))):
+        return Address(folder), wanted
+    path, _, config = name.partition("@")
+    if not re.fullmatch(r"\w[\w.-]*(/[\w.-]+)?", path):
         what = "no such folder, and no name of a dataset on the hub"
         raise SemscaleError(what, where="hf:", found=path, expected="NAME or ORG/NAME")
     return Address(path, config or None), wanted
-
-
-def _is_folder(path: str) -> bool:
-    return os.path.isdir(os.path.expanduser(path))
 
 
 def _commit_on_hub(address: Address) -> str | None:

@@ -10,8 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from semscale.datasets.archives import is_archive
-from semscale.datasets.archives import open_source as open_archive
+from semscale.datasets import archives
 from semscale.datasets.base import IMAGE_SUFFIXES, Entry, Notes, Options, Reader
 from semscale.datasets.filesystem import MAX_FILE_BYTES, REMOTE_READS, TOO_LARGE, is_local, location, read_whole
 from semscale.datasets.folder import FolderReader, open_source
@@ -78,7 +77,7 @@ def image_bytes(cell: Any, read: Callable[[str], bytes]) -> bytes:
 
 def _open_images(table: str, images: str | None) -> ImageLocation:
     """Return the location of a table's images: the given folder or archive, or the folder of the table."""
-    if images is not None and is_archive(images):
+    if images is not None and archives.is_archive(images):
         return _open_archive(location(images))
     beside = os.path.dirname(table) if is_local(table) else table.partition("?")[0].rpartition("/")[0]
     folder = beside if images is None else images
@@ -105,7 +104,7 @@ def _open_images(table: str, images: str | None) -> ImageLocation:
 
 def _open_archive(path: str) -> ImageLocation:
     members: dict[str, Entry] = {}
-    source = open_archive(path, Options())
+    source = archives.open_source(path, Options())
     for entry in source.entries:
         members.setdefault(entry.file, entry)
     tops = {name.partition("/")[0] if "/" in name else "" for name in members}
