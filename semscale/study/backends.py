@@ -176,9 +176,9 @@ class NamedServers(_ServerBackend):
     """The servers that the study names, by addresses, host names or files of addresses."""
 
     def __init__(self, study: StudyConfig, model: str, store: Folder, report: Reporter) -> None:
-        settings = study.server
-        super().__init__(study, model, store, report, read_access(settings.token_file, settings.ca_file))
-        self._addresses = Addresses(settings.urls)
+        access = read_access(study.server.token_file, study.server.ca_file)
+        super().__init__(study, model, store, report, access)
+        self._addresses = Addresses(study.server.urls)
         self.can_change = self._addresses.can_change
         self._problems: set[str] = set()
 

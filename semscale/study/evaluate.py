@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from bisect import bisect_right
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -57,16 +56,6 @@ def evaluate_trial(scored: ScoredLadder, k: int, with_files: bool) -> Evaluated:
         "class_accuracy.csv": pd.DataFrame(columns).to_csv(index=False).encode(),
     }
     return Evaluated(k, scored.key, row, accuracy, files)
-
-
-def trial_name(title: str, row: Mapping[str, Any]) -> str:
-    """Return the name of a trial's run; names sort by order and scale.
-
-    >>> trial_name("digits / templates", {"order": 0, "scale": 4})
-    'digits / templates / s=04'
-    """
-    order = f" / o={row['order']}" if row["order"] else ""
-    return f"{title}{order} / s={row['scale']:02d}"
 
 
 def _row(scored: ScoredLadder, k: int, metrics: TrialMetrics) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import math
 import tempfile
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -40,16 +41,8 @@ class_cache.ENV_VARS_TO_PROPAGATE.difference_update(
 class_cache.DEFAULT_ENV_VARS.clear()
 
 
-class UncopiedResult:
+class UncopiedResult(deque[Evaluated]):
     """Carries an evaluated trial past Tune, which would copy and print everything in a result that it keeps."""
-
-    def __init__(self, content: Evaluated) -> None:
-        self.content: Evaluated | None = content
-
-    def take(self) -> Evaluated | None:
-        """Return the trial and keep nothing."""
-        content, self.content = self.content, None
-        return content
 
 
 class StepTrial(tune.Trainable):
@@ -73,7 +66,7 @@ class StepTrial(tune.Trainable):
             self._last = ray.get(self._ladders[key])
         k = self._last.flat.scales.index(trial["scale"])
         evaluated = evaluate_trial(self._last, k, self._with_files[key, k])
-        return {"trial": UncopiedResult(evaluated), tune.result.DONE: True}
+        return {"trial": UncopiedResult([evaluated]), tune.result.DONE: True}
 
 
 class _OnResult(tune.Callback):
@@ -89,8 +82,8 @@ class _OnResult(tune.Callback):
         return {}
 
     def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: dict[str, Any], **info: Any) -> None:
-        evaluated = result["trial"].take()
-        if evaluated is not None:
+        while result["trial"]:
+            evaluated = result["trial"].pop()
             try:
                 self.take(evaluated)
             except SemscaleError as error:

@@ -27,11 +27,7 @@ Missing = Callable[[object, Callable[[str], bool]], bool]
 def unknown_names(study: Mapping[str, Any], *, elsewhere: bool = False) -> Iterator[Fault]:
     """Find datasets, models, strategies and controls that do not exist, in a tree that may be wrong in other ways.
 
-    Nothing is listed, downloaded or loaded; a model other than the bundled one costs the import of open_clip.
-
-    Args:
-        study: the tree.
-        elsewhere: the study is for other machines: absolute paths, which are theirs, are not looked up.
+    Nothing is listed, downloaded or loaded. Absolute paths of a study for machines elsewhere are not looked up.
     """
 
     def missing(path: object, exists: Callable[[str], bool]) -> bool:

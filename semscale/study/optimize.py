@@ -86,16 +86,9 @@ class Optimized:
 
 
 def optimize(study: StudyConfig, strategies: Sequence[str], report: Reporter, seed: int = 0) -> Optimized:
-    """Choose a category set on one half of the images and measure it on the other.
+    """Choose a category set for the dataset and model of a study on one half of the images, measured on the other.
 
-    The halves are drawn class by class (:func:`semscale.analysis.greedy.halve`); the search is
-    :func:`semscale.analysis.greedy.choose_places`; the class of an image is that of the nearest text.
-
-    Args:
-        study: of one dataset and one model, with the encoder, its servers and the store.
-        strategies: whose texts are tried.
-        report: shows the progress.
-        seed: of the halves.
+    The seed is that of the halves, which are drawn class by class; the class of an image is that of the nearest text.
     """
     (config,), (model,) = study.datasets, study.models
     with report.stage(f"listing {shown(config.spec)}"):

@@ -53,16 +53,7 @@ class Reporter:
         """Print a line, above the bars where there are any."""
 
 
-class Quiet(Reporter):
-    """Shows nothing."""
-
-
-class _Printer(Reporter):
-    def __init__(self, console: Console) -> None:
-        self.console = console
-
-    def note(self, text: str) -> None:
-        self.console.print(printable(text), highlight=False, markup=False, soft_wrap=True)
+Quiet = Reporter
 
 
 def reporter(console: Console, *, quiet: bool = False) -> Reporter:
@@ -72,18 +63,15 @@ def reporter(console: Console, *, quiet: bool = False) -> Reporter:
     return Bars(console) if console.is_terminal else Lines(console)
 
 
-class Lines(_Printer):
-    """A line every few seconds within a stage, and when it ends; for logs and pipes.
-
-    Args:
-        console: where to print.
-        every: seconds between two lines that count.
-        silence: seconds after which a stage that has nothing to count says that it goes on.
-    """
+class Lines(Reporter):
+    """A line every few seconds within a stage, when it is silent for many, and when it ends; for logs and pipes."""
 
     def __init__(self, console: Console, every: float = 5.0, silence: float = 30.0) -> None:
-        super().__init__(console)
-        self.every, self.silence = every, silence
+        self.console, self.every, self.silence = console, every, silence
+
+    def note(self, text: str) -> None:
+        """Print a line."""
+        self.console.print(printable(text), highlight=False, markup=False, soft_wrap=True)
 
     @contextmanager
     def stage(self, title: str, total: int | None = None, unit: str = "") -> Iterator[Stage]:
@@ -126,7 +114,7 @@ class Lines(_Printer):
         self.note(f"{title}: done, {counted}{time.monotonic() - start:.1f} s")
 
 
-class Bars(_Printer):
+class Bars(Lines):
     """A progress bar per stage with counts, rate and time left."""
 
     @contextmanager
@@ -155,9 +143,4 @@ class Bars(_Printer):
 
 
 def _format_rate(rate: float) -> str:
-    """Return a rate; large models and trials have less than one a second.
-
-    >>> _format_rate(0.25), _format_rate(1234.5)
-    ('0.2', '1234')
-    """
-    return f"{rate:.0f}" if rate >= 10 else f"{rate:.1f}"
+    return f"{rate:.0f}" if rate >= 10 else f"{rate:.1f}"  # large models and trials have less than one a second

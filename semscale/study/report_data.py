@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -130,26 +130,21 @@ def _confusions(ladder: ScoredLadder, k: int) -> pd.DataFrame:
 
 
 def thumbnails_of(flips: pd.DataFrame, encoded: Sequence[EncodedModel]) -> pd.DataFrame:
-    """Return thumbnails.parquet: ``dataset``, ``file`` and ``picture``, a JPEG of at most 72 x 72 pixels.
-
-    The first images of every curve come first, so that each has some when the limit is reached. The column ``row`` of
-    `flips` is an index into the dataset's encoded images.
-    """
+    """Return thumbnails.parquet, the first images of every curve first: each has some when the limit is reached."""
     if not len(flips):
         return pd.DataFrame()
     wanted = flips.assign(rank=flips.groupby([*CURVE, "direction"], sort=False).cumcount())
     wanted = wanted[wanted["rank"] < _PER_DIRECTION].sort_values("rank", kind="stable")
     wanted = wanted.drop_duplicates(["dataset", "file"]).head(_MOST_PICTURES)
     arms = {arm.arm.dataset.name: arm for model in encoded for arm in model.arms}
-    found: dict[Any, Any] = {}
+
+    def picture(row: Mapping[Any, Any]) -> Any:
+        arm = arms[row["dataset"]]
+        (place,) = arm.arm.dataset.samples.pick(arm.images.positions[[row["row"]]]).places()
+        return thumbnail(arm.arm.dataset.reader, place)
+
     with ThreadPoolExecutor(_READS) as pool:
-        for dataset, rows in wanted.groupby("dataset", sort=False):
-            arm = arms[str(dataset)]
-            reader = arm.arm.dataset.reader
-            places = arm.arm.dataset.samples.pick(arm.images.positions[rows["row"].to_numpy()]).places()
-            pictures = pool.map(lambda place, reader=reader: thumbnail(reader, place), places)
-            found |= dict(zip(rows.index, pictures, strict=True))
-    table = wanted[["dataset", "file"]].assign(picture=[found[index] for index in wanted.index])
+        table = wanted[["dataset", "file"]].assign(picture=list(pool.map(picture, wanted.to_dict("records"))))
     table = table[table["picture"].notna()]
     within = table["picture"].map(len).cumsum() <= _MOST_BYTES
     return table[within].reset_index(drop=True)
@@ -171,9 +166,8 @@ def thumbnail(reader: Reader, place: str) -> bytes | None:
 def principal_axes(images: Float64, texts: Float64) -> tuple[Float64, Float64, float]:
     """Project images and texts onto their first two principal components.
 
-    Images and texts of a CLIP model lie apart, in two cones; each kind is centred by itself, or the first component
-    would be nothing but that gap. Images are float64[n, d], texts float64[m, d], with n + m and d above 2. Returns the
-    coordinates [n, 2] and [m, 2], each axis turned so that its largest is positive, and their share of the variance.
+    Each kind, float64[n, d] and float64[m, d], is centred by itself: the first component would be the gap between
+    them. Returns [n, 2] and [m, 2], the largest coordinate of an axis positive, and their share of the variance.
 
     >>> images, texts, share = principal_axes(np.diag([4.0, 2.0, 1.0]), np.zeros((2, 3)))
     >>> images.shape, texts.tolist(), round(share, 6)  # three points lie in a plane
@@ -205,9 +199,7 @@ def _map_of(ladder: ScoredLadder) -> pd.DataFrame:
     points = np.concatenate([of_images, of_texts])
     return pd.DataFrame(
         {
-            "dataset": ladder.ladder.dataset,
-            "model": ladder.model,
-            "strategy": ladder.ladder.strategy,
+            **{name: ladder.columns[name] for name in ("dataset", "model", "strategy")},
             "kind": ["image"] * len(rows) + ["category"] * m,
             "label": [*(ladder.files[row] for row in rows), *ladder.flat.texts[:m]],
             "class": [*classes[ladder.true_class[rows]], *classes[ladder.flat.class_index[:m]]],

@@ -6,7 +6,7 @@ import hashlib
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -226,7 +226,11 @@ def _score_range(
     # The embeddings are read-only views of the object store. Ray gives a task of one CPU OMP_NUM_THREADS=1, which the
     # product and the blocks keep to.
     if device == "auto":
-        device = "cuda" if _torch_sees_a_gpu() else None
+        device = None
+        with suppress(ImportError):
+            import torch
+
+            device = "cuda" if torch.cuda.is_available() else None
     inputs = LadderInputs(images, texts, work.class_index, work.step_ends, work.true_class)
     if device is None:
         return _Part(score_aggregations(inputs, work.aggregations, work.options, start=start, stop=stop))
@@ -237,11 +241,3 @@ def _score_range(
 
 
 _score_remotely = ray.remote(max_retries=3)(_score_range)
-
-
-def _torch_sees_a_gpu() -> bool:
-    try:
-        import torch
-    except ImportError:
-        return False
-    return torch.cuda.is_available()

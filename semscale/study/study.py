@@ -69,20 +69,10 @@ def sweep(
     *,
     stored: bool = False,
 ) -> SweepResult:
-    """Run a study from images to conclusions.
+    """Run a study from images to conclusions; the same call after an interruption completes it.
 
-    Embeddings in the store, runs in MLflow and files of an earlier attempt are kept, so the same call after an
-    interruption completes the study.
-
-    Args:
-        study: the validated study.
-        out: run directory; by default that of :func:`out_of`.
-        report: shows the progress.
-        arms: of :func:`semscale.study.arms.make_arms`; made here by default.
-        stored: everything must be in the store already; no server is asked or started.
-
-    Raises:
-        SemscaleError: for anything that the user can fix.
+    The run directory is by default that of :func:`out_of`, and the arms are made here. With `stored` everything must be
+    in the store already, and no server is asked or started.
     """
     out = out_of(study, out)
     uri, artifacts = study.tracking.uri, study.tracking.artifacts

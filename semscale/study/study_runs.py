@@ -20,7 +20,7 @@ from semscale.report.figures import CurveLine, confusion_png, curves_png
 from semscale.study.arms import Arm
 from semscale.study.conclude import Conclusions
 from semscale.study.encode import EncodedArm, EncodedModel
-from semscale.study.evaluate import Evaluated, trial_name
+from semscale.study.evaluate import Evaluated
 from semscale.study.progress import Reporter
 from semscale.study.rundir import RunDirectory
 from semscale.study.score import CurveKey, ScoredLadder, curve_path_parts
@@ -53,17 +53,13 @@ class StudyContext:
 
 @dataclass(frozen=True)
 class CurveRun:
-    """The MLflow run of a curve, its key, its title and its ladder of the first order."""
+    """The MLflow run of a curve, its id, its key, its title and its ladder of the first order."""
 
     run: Any
+    run_id: str
     key: str
     title: str
     ladder: ScoredLadder
-
-    @property
-    def run_id(self) -> str:
-        """The run's id in MLflow."""
-        return str(self.run.info.run_id)
 
 
 class StudyRuns:
@@ -76,7 +72,12 @@ class StudyRuns:
         self._study, self._encoded = context.study, encoded
         self.name, self.tracking = context.directory.folder.name, context.tracking
         self._client, self._retry = self.tracking.client(), RetryPolicy(self.tracking.uri, context.report.note)
-        self._datasets = _datasets_used(self._study, encoded)
+        # models differ in a dataset only where they cannot use the same images
+        self._datasets = {
+            (arm.arm.dataset.name, model.identity.model): _dataset_used(arm, config.spec)
+            for model in encoded
+            for arm, config in zip(model.arms, self._study.datasets, strict=True)
+        }
         self._key = _study_key(self.name, self._study, scored)
         self._run = self._retry.call(start_study_run, self._client, self.tracking, self._key, self.name)
         self.curves: dict[CurveKey, CurveRun] = {}
@@ -93,7 +94,7 @@ class StudyRuns:
         title = f"{ladder.ladder.dataset}{model} / {ladder.ladder.strategy}{aggregation}"
         dataset = self._datasets.get((ladder.ladder.dataset, ladder.model))
         run = self._retry.call(start_curve_run, self._client, self._run, key, title, ladder.columns, dataset)
-        return CurveRun(run, key, title, ladder)
+        return CurveRun(run, str(run.info.run_id), key, title, ladder)
 
     def trial_key(self, scored: ScoredLadder, k: int) -> str:
         """Return the key under which MLflow has the trial of step k."""
@@ -107,7 +108,9 @@ class StudyRuns:
     def record(self, scored: ScoredLadder, trial: Evaluated) -> TrialRecord:
         """Return what is to be recorded of an evaluated trial."""
         curve, key = self.curves[scored.curve], self.trial_key(scored, trial.k)
-        name, dataset = trial_name(curve.title, trial.row), self._datasets.get((scored.ladder.dataset, scored.model))
+        order = f" / o={scored.ladder.order}" if scored.ladder.order else ""
+        name = f"{curve.title}{order} / s={trial.row['scale']:02d}"  # names sort by order and scale
+        dataset = self._datasets.get((scored.ladder.dataset, scored.model))
         return TrialRecord(key, curve.run_id, name, trial.row, trial.class_accuracy, trial.files, dataset)
 
     def finish_curves(self, trials: pd.DataFrame, found: Conclusions, advance: Callable[[int, int], None]) -> None:
@@ -190,15 +193,6 @@ def _params(study: StudyConfig, curves: pd.DataFrame, encoded: Sequence[EncodedM
         "aggregation": ", ".join(study.aggregations),
         **{name: getattr(study, name) for name in ("steps", "scales", "orders", "limit", "margin")},
         "encoders": ", ".join(dict.fromkeys(model.identity.fingerprint for model in encoded)),
-    }
-
-
-def _datasets_used(study: StudyConfig, encoded: Sequence[EncodedModel]) -> dict[tuple[str, str], DatasetUsed]:
-    """Return the datasets by name and model; models differ in one only where they cannot use the same images."""
-    return {
-        (arm.arm.dataset.name, model.identity.model): _dataset_used(arm, config.spec)
-        for model in encoded
-        for arm, config in zip(model.arms, study.datasets, strict=True)
     }
 
 
