@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from semscale.cli.group import main
-from semscale.cli.options import DATASET, SchemaCommand, completer, dataset_entry, key_values
+from semscale.cli.options import DATASET, FILE, MODEL, SchemaCommand, completer, dataset_entry, key_values
 from semscale.cli.output import Result, json_option
 
 
@@ -21,7 +21,7 @@ from semscale.cli.output import Result, json_option
 @click.option("--option", "options", multiple=True, metavar="KEY=VALUE", help="For the strategy; VALUE may be YAML.")
 @click.option("--short", default="stop", type=click.Choice(["stop", "stay"]), help="When texts run out.  [stop]")
 @click.option("--shared", default="refuse", type=click.Choice(["refuse", "drop"]), help="Two classes' text.  [refuse]")
-@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write the ladder as JSON.")
+@click.option("--out", type=FILE, help="Write the ladder as JSON.")
 @json_option("dataset, strategy, order, classes, steps, provenance, notes, as in a ladder file")
 def ladder(dataset: str, strategy: str, order: int, options: tuple[str, ...], out: Path | None, **how: Any) -> Result:
     """Show or write the category sets of a dataset.
@@ -50,16 +50,14 @@ def ladder(dataset: str, strategy: str, order: int, options: tuple[str, ...], ou
 
 @main.command(cls=SchemaCommand, keys=(*DATASET, "--encoder", "--server", "--store"))
 @click.argument("dataset", shell_complete=completer("dataset"))
-@click.option(
-    "--model", default="semscale-mini", show_default=True, shell_complete=completer("model"), help="As for sweep."
-)
+@MODEL
 @click.option(
     "--strategy", multiple=True, shell_complete=completer("strategy"),
     help="Whose texts are tried; repeatable.  [templates-fixed, image-picture, prompts]",
 )  # fmt: skip
 @click.option("--limit", type=click.IntRange(min=1), help="At most this many images.")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Of the halves.")
-@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write the set, for the strategy `file`.")
+@click.option("--out", type=FILE, help="Write the set, for the strategy `file`.")
 @json_option("dataset, model, strategies, seed, rounds, held_out (percent, points), ladder, and counts")
 def optimize(dataset: str, out: Path | None, **options: Any) -> Result:
     """Choose a category set for a dataset, and measure what it gains.

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from semscale.cli.group import main
-from semscale.cli.options import DATASET, SchemaCommand, completer, dataset_entry, option_name
+from semscale.cli.options import DATASET, FILE, SchemaCommand, completer, dataset_entry, option_name
 from semscale.cli.output import Result, json_option
 from semscale.errors import SemscaleError
 from semscale.redact import redact
@@ -75,8 +75,8 @@ def list_datasets() -> Result:
 @click.option("--limit", type=click.IntRange(min=1), help="At most this many images.")
 @click.option("--seed", default=0, type=click.IntRange(min=0), help="Of a cut, and of what the sheet shows.  [0]")
 @click.option("--max-bad-fraction", type=click.FloatRange(0, 1, max_open=True), help="Accept this share.  [0.01]")
-@click.option("--quarantine", type=click.Path(dir_okay=False, path_type=Path), help="Write what cannot be used: CSV.")
-@click.option("--sheet", type=click.Path(dir_okay=False, path_type=Path), help="Write a contact sheet: PNG.")
+@click.option("--quarantine", type=FILE, help="Write what cannot be used: CSV.")
+@click.option("--sheet", type=FILE, help="Write a contact sheet: PNG.")
 @click.option("--per-class-on-sheet", default=3, show_default=True, type=click.IntRange(1, 12), help="Images in a row.")
 @click.option("--strategy", shell_complete=completer("any-strategy"), help="Of the sheet's categories.  [templates]")
 @click.option("--steps", type=click.IntRange(min=1), help="Scale steps of these categories.  [12, or the study's]")

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from semscale.cli.group import main
-from semscale.cli.options import SchemaCommand, completer
+from semscale.cli.options import FILE, MODEL, SchemaCommand, completer
 from semscale.cli.output import Result, json_option
 
 
@@ -16,13 +16,10 @@ from semscale.cli.output import Result, json_option
 @click.argument("given", metavar="INPUT", shell_complete=completer("dataset", "file"))
 @click.option("--categories", metavar="LIST", help='Comma-separated: "cat,dog,bird"; quotes protect commas.')
 @click.option(
-    "--categories-file", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
-    help=".txt with a category per line, .json list, or first column of a .csv.",
-)  # fmt: skip
-@click.option("--stats", is_flag=True, help="Also write stats.csv.")
-@click.option(
-    "--model", default="semscale-mini", show_default=True, shell_complete=completer("model"), help="As for sweep."
+    "--categories-file", type=FILE, metavar="FILE", help=".txt (one per line), .json list or .csv (first column)."
 )
+@click.option("--stats", is_flag=True, help="Also write stats.csv.")
+@MODEL
 @click.option("--column", metavar="NAME", help="Column or field with the texts, or with the images of a table.")
 @click.option(
     "--out", type=click.Path(file_okay=False, path_type=Path), help="Folder of the results.  [semscale-labels/NAME-ID]"

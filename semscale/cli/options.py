@@ -93,6 +93,12 @@ def completer(kind: str, otherwise: str | None = None) -> Completer:
     return complete
 
 
+MODEL = click.option(
+    "--model", default="semscale-mini", show_default=True, shell_complete=completer("model"), help="As for sweep."
+)
+FILE = click.Path(dir_okay=False, path_type=Path)
+
+
 def _names(kind: str) -> Iterable[str]:
     from semscale.categories.registry import control_names, strategy_names
     from semscale.datasets.bundled import BUNDLED

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from semscale.cli.group import main
-from semscale.cli.options import completer, newest_runs
+from semscale.cli.options import FILE, completer, newest_runs
 from semscale.cli.output import Result, json_option
 from semscale.errors import SemscaleError
 
@@ -44,7 +44,7 @@ def compare(runs: tuple[str, ...]) -> Result:
 
 @main.command()
 @click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="PATH [PATH ...]")
-@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Also write the steps: .csv or .parquet.")
+@click.option("--out", type=FILE, help="Also write the steps: .csv or .parquet.")
 @click.option("--format", "form", default="table", show_default=True, type=click.Choice(["table", "json"]))
 @json_option("steps, curves (rows; percent and points), as with --format json")
 def replay(paths: tuple[Path, ...], out: Path | None) -> Result:

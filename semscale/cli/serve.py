@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from semscale.cli.group import main
-from semscale.cli.options import SchemaCommand, completer
+from semscale.cli.options import MODEL, SchemaCommand
 from semscale.cli.output import Result, json_option, say
 
 _TOKEN_FILE = click.option(
@@ -17,9 +17,7 @@ _TOKEN_FILE = click.option(
 
 
 @main.command()
-@click.option(
-    "--model", default="semscale-mini", show_default=True, shell_complete=completer("model"), help="As for sweep."
-)
+@MODEL
 @click.option("--replicas", default=1, show_default=True, type=click.IntRange(min=1))
 @click.option("--device", default="cpu", show_default=True, type=click.Choice(["cpu", "cuda"]))
 @click.option(

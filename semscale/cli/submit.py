@@ -16,7 +16,7 @@ import click
 import yaml
 
 from semscale.cli.group import main
-from semscale.cli.options import read_options
+from semscale.cli.options import FILE, read_options
 from semscale.errors import SemscaleError
 from semscale.redact import redact, without
 
@@ -46,10 +46,7 @@ _PROBE_SECONDS = 15.0
     "--working-dir", type=click.Path(path_type=Path), default=Path(), metavar="DIR",
     help="Folder to upload, with the study in it; the job runs in a copy.  [this one]",
 )  # fmt: skip
-@click.option(
-    "--runtime-env", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
-    help="Ray's runtime environment.  [ray_jobs/runtime_env.yaml of the working directory, if it has one]",
-)  # fmt: skip
+@click.option("--runtime-env", type=FILE, metavar="FILE", help="For Ray.  [ray_jobs/runtime_env.yaml, if it exists]")
 def submit(study: Path, options: tuple[str, ...], address: str, stage: str, working_dir: Path, **how: Any) -> None:
     """Run a study as a job of a Ray cluster, and exit with its status.
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import matplotlib
 import numpy as np
 import pandas as pd
 from PIL import Image
@@ -18,8 +19,6 @@ _PICTURES = 8
 _WINNERS = 10
 _CONFUSIONS = 8
 _MOST_HEATED = 40
-# the page's own: nothing, and all images of a class
-_LIGHT, _STRONG = np.array([232.0, 238.0, 244.0]), np.array([20.0, 82.0, 140.0])
 
 
 @dataclass(frozen=True)
@@ -80,24 +79,14 @@ def changed_curves(
     }
     shown = []
     for curve, head in zip(curves, heads, strict=True):
-        flips, winners, confusions = (
-            rows_of(table, curve) for table in (evidence.flips, evidence.winners, evidence.confusions)
-        )
-        if not len(winners):
-            continue
-        scale = int(winners["scale"].iloc[0])
-        shown.append(
-            {
-                "head": head,
-                "scale": scale,
-                "is_peak": scale == curve["peak_scale"],
-                "flips": [_direction(flips, name, winners, pictures) for name in ("gained", "lost")],
-                "winners": winners.head(_WINNERS).to_dict("records"),
-                "n_winners": len(winners),
-                "confusions": _largest(confusions),
-                "heat": _heat(confusions),
-            }
-        )
+        tables = (evidence.flips, evidence.winners, evidence.confusions)
+        flips, winners, confusions = (rows_of(table, curve) for table in tables)
+        if len(winners):
+            scale = int(winners["scale"].iloc[0])
+            found = {"head": head, "scale": scale, "is_peak": scale == curve["peak_scale"], "n_winners": len(winners)}
+            found["flips"] = [_direction(flips, name, winners, pictures) for name in ("gained", "lost")]
+            found["winners"] = winners.head(_WINNERS).to_dict("records")
+            shown.append(found | {"confusions": _largest(confusions), "heat": _heat(confusions)})
     return shown
 
 
@@ -110,7 +99,7 @@ def _direction(
     return {
         "name": name,
         "n": int(mine["n"].iloc[0]) if len(mine) else 0,
-        "by": [(row["category"], int(row[name])) for row in counted.to_dict("records")],
+        "by": counted[["category", name]].to_records(index=False).tolist(),
         "images": [row | {"picture": pictures.get((row["dataset"], row["file"]))} for row in images],
     }
 
@@ -133,11 +122,10 @@ def _heat(confusions: pd.DataFrame) -> list[dict[str, str]]:
     heats = []
     for when in ("before", "after"):
         counts = confusions.pivot_table(when, "true_class", "predicted_class", "sum", fill_value=0, observed=True)
-        counts = counts.reindex(index=classes, columns=classes, fill_value=0)
-        share = counts.to_numpy() / np.maximum(counts.to_numpy().sum(axis=1, keepdims=True), 1)
-        # a confused twentieth must be seen beside a diagonal of nineteen
-        pixels = (_LIGHT + np.sqrt(share)[..., None] * (_STRONG - _LIGHT)).round().astype(np.uint8)
+        cells = counts.reindex(index=classes, columns=classes, fill_value=0).to_numpy()
+        share = cells / np.maximum(cells.sum(axis=1, keepdims=True), 1)
         buffer = io.BytesIO()
-        Image.fromarray(pixels).save(buffer, "PNG")
+        # a confused twentieth must be seen beside a diagonal of nineteen
+        Image.fromarray(matplotlib.colormaps["Blues"](np.sqrt(share), bytes=True)[..., :3]).save(buffer, "PNG")
         heats.append({"when": when, "picture": base64.b64encode(buffer.getvalue()).decode(), "n": str(len(classes))})
     return heats

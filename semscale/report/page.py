@@ -91,41 +91,31 @@ def _digest(script: str) -> str:
 
 def _curve_charts(tables: RunTables, colors: dict[str, str], named: list[str]) -> tuple[list[Chart], list[Chart]]:
     """Return a chart per dataset, model and aggregation, and with several of them the small multiples as well."""
-    panels, figures = [], []
+    titles, panels, figures = [], [], []
     strategies = tables.curves[tables.curves["role"] != "control"]
-    for number, (key, rows) in enumerate(tables.steps.groupby(["dataset", "model", "aggregation"], sort=False)):
+    for key, rows in tables.steps.groupby(["dataset", "model", "aggregation"], sort=False):
         place = dict(zip(("dataset", "model", "aggregation"), key, strict=True))
         mine = strategies[(strategies[list(place)] == list(key)).all(axis=1)]
-        critical = dict(zip(mine["strategy"], mine["critical_scale"], strict=True))
-        title = ", ".join(str(place[name]) for name in ("dataset", *named))
-        panels.append((title, rows))
-        figures.append({"id": f"curve{number}", "title": title, "spec": curve_chart(rows, critical, colors)})
-    if len(panels) < 2:
-        return figures, []
-    specs = change_panels(tables.steps, [rows for _, rows in panels], colors)
-    return figures, [
-        {"id": f"small{number}", "title": title, "spec": spec}
-        for number, ((title, _), spec) in enumerate(zip(panels, specs, strict=True))
-    ]
+        titles.append(", ".join(str(place[name]) for name in ("dataset", *named)))
+        panels.append(rows)
+        figures.append(curve_chart(rows, dict(zip(mine["strategy"], mine["critical_scale"], strict=True)), colors))
+    small = change_panels(tables.steps, panels, colors) if len(panels) > 1 else []
+    return _charts("curve", titles, figures), _charts("small", titles[: len(small)], small)
+
+
+def _charts(name: str, titles: list[str], specs: list[Chart]) -> list[Chart]:
+    pairs = enumerate(zip(titles, specs, strict=True))
+    return [{"id": f"{name}{number}", "title": title, "spec": spec} for number, (title, spec) in pairs]
 
 
 def _maps(points: pd.DataFrame, models: bool) -> list[Chart]:
-    maps: list[Chart] = []
-    if not len(points):
-        return maps
-    for number, ((dataset, model), rows) in enumerate(points.groupby(["dataset", "model"], sort=False)):
-        counts = rows["kind"].value_counts()
-        maps.append(
-            {
-                "id": f"map{number}",
-                "title": f"{dataset}, {model}" if models else str(dataset),
-                "images": int(counts.get("image", 0)),
-                "texts": int(counts.get("category", 0)),
-                "strategy": rows["strategy"].iloc[0],
-                "variance": float(rows["variance"].iloc[0]),
-                "spec": map_chart(rows),
-            }
-        )
+    groups = list(points.groupby(["dataset", "model"], sort=False)) if len(points) else []
+    titles = [f"{dataset}, {model}" if models else str(dataset) for (dataset, model), _ in groups]
+    maps = _charts("map", titles, [map_chart(rows) for _, rows in groups])
+    for chart, (_, rows) in zip(maps, groups, strict=True):
+        counts, first = rows["kind"].value_counts(), rows.iloc[0]
+        chart |= {"images": int(counts.get("image", 0)), "texts": int(counts.get("category", 0))}
+        chart |= {"strategy": first["strategy"], "variance": float(first["variance"])}
     return maps
 
 

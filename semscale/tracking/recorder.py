@@ -12,7 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from typing import Any
 
-from semscale.tracking.records import TrialRecord, create_trial, record_trial
+from semscale.tracking.records import TrialRecord, record_trial
 from semscale.tracking.retry import Note, RetryPolicy
 from semscale.tracking.runs import delete_doubles
 from semscale.tracking.store import TrackingStore
@@ -78,10 +78,9 @@ class Recorder(AbstractContextManager["Recorder"]):
         def attempt() -> str:
             nonlocal again
             ask, again = again, True
-            where = self._client(), self._store, self._study_name
             # after a fault nobody knows what the store has of it, so it is asked
-            run = None if ask else self._known.get(trial.key) or create_trial(*where, trial)
-            return record_trial(*where, trial, run)
+            run = None if ask else self._known.get(trial.key)
+            return record_trial(self._client(), self._store, self._study_name, trial, run, may_exist=ask)
 
         try:
             self._raise_error()  # those behind one that failed are not tried

@@ -145,17 +145,14 @@ class TrialRecord:
         return {"kind": "trial", "study": study_name, **places, **extra}
 
 
-def create_trial(client: Any, store: TrackingStore, study_name: str, trial: TrialRecord) -> Any:
-    """Make the run of a trial that is known not to be there."""
-    tags = trial.tags(study_name)
-    return create_run(client, store.experiment_id, trial.key, name=trial.name, tags=tags, parent=trial.parent)
-
-
-def record_trial(client: Any, store: TrackingStore, study_name: str, trial: TrialRecord, run: Any = None) -> str:
-    """Record one trial, in its run if that is known, and return the run's id; what is recorded already stays."""
+def record_trial(
+    client: Any, store: TrackingStore, study_name: str, trial: TrialRecord, run: Any = None, *, may_exist: bool = True
+) -> str:
+    """Record one trial and return its run's id, in its run if that is known; what is recorded already stays."""
     if run is None:
-        key, tags = trial.key, trial.tags(study_name)
-        run = find_or_create_run(client, store.experiment_id, key, name=trial.name, tags=tags, parent=trial.parent)
+        make = find_or_create_run if may_exist else create_run
+        tags = trial.tags(study_name)
+        run = make(client, store.experiment_id, trial.key, name=trial.name, tags=tags, parent=trial.parent)
     if not is_finished(run):
         log_datasets(client, run, [trial.dataset] if trial.dataset else [])
         row, scale = trial.row, int(trial.row["scale"])

@@ -49,10 +49,8 @@ class TrackingStore:
         """Return the line that opens the runs in a browser; `run` is None for a run in an object store."""
         if self.uri.startswith(("http://", "https://")):
             return f"open {redact(self.uri)} in a browser"
-        if run is not None:
-            return f"semscale ui {_from_here(run)}"
-        path = Path(self.uri.removeprefix("sqlite:///"))
-        return f"mlflow ui --backend-store-uri {f'sqlite:///{_from_here(path)}' if self.is_file else redact(self.uri)}"
+        uri = f"sqlite:///{_from_here(Path(self.uri.removeprefix('sqlite:///')))}" if self.is_file else redact(self.uri)
+        return f"mlflow ui --backend-store-uri {uri}" if run is None else f"semscale ui {_from_here(run)}"
 
 
 def _from_here(path: Path) -> Path:

@@ -14,8 +14,8 @@ import pytest
 
 from semscale.errors import SemscaleError
 from semscale.tracking.recorder import Recorder
-from semscale.tracking.records import TrialRecord, create_trial
-from semscale.tracking.runs import find_runs, is_finished
+from semscale.tracking.records import TrialRecord
+from semscale.tracking.runs import find_or_create_run, find_runs, is_finished
 from semscale.tracking.store import TrackingStore
 
 NUMBERS = ("accuracy", "ci_low", "ci_high", "top5", "macro_f1", "balanced_accuracy", "calibration_error")
@@ -41,7 +41,8 @@ def recorder(store: TrackingStore) -> Callable[..., Recorder]:
 
 def test_trials_are_recorded_once_each_and_found_again(store: TrackingStore, recorder: Callable[..., Recorder]) -> None:
     client = store.client()
-    begun = create_trial(client, store, "study", trial(2))  # what an interrupted sweep left
+    second = trial(2)  # what an interrupted sweep left
+    begun = find_or_create_run(client, store.experiment_id, second.key, name="s=2", tags=second.tags("study"))
     for _ in range(2):
         with recorder() as first:
             for number in (1, 2, 3):
