@@ -159,8 +159,8 @@ def test_nothing_that_a_whole_run_leaves_behind_has_a_secret(
     assert f"http://***@{address.removeprefix('http://')}" in remains.said
 
 
-def test_a_run_that_fails_says_why_without_secrets(mini_server: str, web: str, short_folder: Path) -> None:
-    gone = study(web, mini_server, datasets=[f"zip:http://ann:{DATASET}@{web}/private/x.zip?sig={SIGNATURE}"])
+def test_a_run_that_fails_says_why_without_secrets(web: str, short_folder: Path) -> None:
+    gone = study(web, "grpc://127.0.0.1:9", datasets=[f"zip:http://ann:{DATASET}@{web}/private/x.zip?sig={SIGNATURE}"])
     remains = carry_out(gone, short_folder, f"http://ann:{TRACKING}@127.0.0.1:9", [])
     assert remains.status == 1
     assert "127.0.0.1" in remains.said

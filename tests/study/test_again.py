@@ -29,7 +29,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def study(place: Path) -> StudyConfig:
     tree = {"datasets": ["digits"], "strategies": ["templates"], "controls": [], "steps": STEPS, "limit": 40}
-    return study_from(tree | {"store": str(place / "store")})
+    return study_from(tree | {"store": str(place / "store"), "server": {"replicas": 1}})
 
 
 @pytest.fixture(scope="module")
