@@ -53,17 +53,6 @@ def test_rows_written_later_are_seen_after_a_refresh(tmp_path: Path) -> None:
     assert store.holds([*keys(3), *keys(1, "other")]).tolist() == [True, True, True, False]
 
 
-def test_a_flipped_bit_costs_the_segment_and_nothing_else(tmp_path: Path) -> None:
-    path = write_segment(tmp_path, keys(400, "a"), rows(400))
-    write_segment(tmp_path, keys(2, "b"), rows(2))
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 4
-    path.write_bytes(bytes(content))
-    store = EmbeddingStore(tmp_path)
-    assert store.keys().tolist() == sorted(keys(2, "b"))
-    assert path.with_suffix(".damaged").exists()
-
-
 def test_unwritable_store_is_a_user_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no folder")
     with pytest.raises(SemscaleError, match="cannot be written"):

@@ -224,26 +224,6 @@ def test_damage_between_encoding_and_scoring_is_mended_within_the_sweep(
 
 
 @pytest.mark.faults
-@pytest.mark.parametrize("harm", ["flipped", "truncated", "empty"])
-def test_damaged_segments_cost_their_rows_at_the_next_sweep(
-    harm: str, mini_server: str, undisturbed: SweepResult, tmp_path: Path
-) -> None:
-    study = make_study(mini_server, tmp_path / "store")
-    sweep(study, tmp_path / "runs" / "first", Quiet())
-    segment = max((tmp_path / "store").glob("*/image/*.parquet"))
-    lost = len(read_keys(segment))
-    content = segment.read_bytes()
-    if harm == "flipped":
-        flip(segment, len(content) // 2)
-    else:
-        segment.write_bytes(content[: len(content) // 2] if harm == "truncated" else b"")
-    result = sweep(study, tmp_path / "runs" / "second", Quiet())
-    assert (result.images_sent, result.texts_sent) == (lost, 0)
-    assert files_of(result.directory) == files_of(undisturbed.directory)
-    assert segment.with_suffix(".damaged").exists()
-
-
-@pytest.mark.faults
 def test_a_full_store_stops_clearly_and_the_same_command_completes(
     mini_server: str, undisturbed: SweepResult, small_disk: Path, tmp_path: Path
 ) -> None:
