@@ -148,7 +148,7 @@ def test_an_endpoint_that_comes_back_as_another_model_is_refused_amid_the_run(
     mini_server: str,
     tmp_path: Path,
 ) -> None:
-    server = odd_server(delay=0.002)
+    server = odd_server(delay=0.01)
     identify_encoder(Servers([server.url]), "semscale-mini", tmp_path / "store")
     port = int(server.url.rpartition(":")[2])
     after: list[Any] = []
