@@ -1,7 +1,6 @@
 """Archives: their images come back, and damage, cuts, bombs and odd names do no harm."""
 
 import gzip
-import pickle
 import random
 import re
 import stat
@@ -228,66 +227,6 @@ def test_the_kind_of_an_archive_is_found_by_its_content(tmp_path: Path) -> None:
     tarred_up(tmp_path / "b", ("a/1.jpg", b""), ("b/2.jpg", b""))
     for spec in (f"tar:{tmp_path / 'a'}", f"zip:{tmp_path / 'b'}"):
         assert load_dataset(spec).samples.files() == ["a/1.jpg", "b/2.jpg"]
-
-
-@pytest.mark.parametrize(
-    "make", [lambda p: zipped(p / "a.zip", {"a/1.jpg": b"x" * 900}), lambda p: cut_tar(p / "a.tar.gz")]
-)
-def test_a_worker_sees_a_reason_when_the_archive_is_gone_or_shorter(
-    tmp_path: Path, make: Callable[[Path], Path]
-) -> None:
-    path = make(tmp_path)
-    reader = pickle.loads(pickle.dumps(reader_of(path)))
-    place = entries_of(path)[-1].place
-    path.write_bytes(path.read_bytes()[:50])
-    with pytest.raises(OSError, match=r"ends|cut|no member|damaged"):
-        reader.read(place)
-    path.unlink()
-    with pytest.raises(FileNotFoundError):
-        reader.read(place)
-
-
-def test_nothing_is_written_beside_an_archive(tmp_path: Path) -> None:
-    path = tarred_up(tmp_path / "a.tar.gz", ("a/1.jpg", b"1"), ("b/2.jpg", b"2"))
-    dataset = load_dataset(f"tar:{path}")
-    assert [dataset.reader.read(one.place) for one in dataset.samples] == [b"1", b"2"]
-    assert list(tmp_path.iterdir()) == [path]
-
-
-@pytest.mark.parametrize("kind", ["tar", "tar.gz", zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2])
-def test_images_come_back_in_any_order_after_pickling(tmp_path: Path, kind: str | int) -> None:
-    shapes = load_dataset("shapes")
-    pictures = {
-        f"./top/{one.true_class}/{i}.png": shapes.reader.read(one.place) for i, one in enumerate(shapes.samples[:20])
-    }
-    if isinstance(kind, str):
-        spec = f"tar:{tarred_up(tmp_path / f'my shapes.{kind}', *pictures.items())}"
-    else:
-        spec = f"zip:{zipped(tmp_path / 'my shapes.zip', pictures, kind)}"
-    dataset = load_dataset(spec)
-    assert (dataset.name, len(dataset.classes)) == ("my-shapes", 12)
-    reader = pickle.loads(pickle.dumps(dataset.reader))
-    samples = list(dataset.samples)
-    random.Random(0).shuffle(samples)
-    assert {f"./{sample.file}": reader.read(sample.place) for sample in samples} == pictures
-
-
-@pytest.mark.parametrize("form", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
-def test_long_and_foreign_names_in_every_format(tmp_path: Path, form: int) -> None:
-    deep = "/".join(["a folder with a long name"] * (5 if form == tarfile.USTAR_FORMAT else 20))
-    members = {f"{deep}/käfer.jpg": b"one", "b/2.jpg": b"two", f"{deep}/日本.jpg": b"three"}
-    path = str(tarred_up(tmp_path / "a.tar", *members.items(), form=form))
-    entries = entries_of(path)
-    reader = reader_of(path)
-    assert {entry.file: reader.read(entry.place) for entry in entries} == members
-
-
-def test_the_listing_is_that_of_tarfile(tmp_path: Path) -> None:
-    sizes = [random.Random(i).randrange(3000) for i in range(300)]
-    path = tarred_up(tmp_path / "a.tar", *((f"c{i % 7}/{i}.jpg", bytes(size)) for i, size in enumerate(sizes)))
-    with tarfile.open(path) as archive:
-        expected = [(info.name, f"{info.offset_data}:{info.size}::") for info in archive]
-    assert [(entry.file, entry.place) for entry in entries_of(path)] == expected
 
 
 def test_a_name_that_is_not_utf8_stays_readable(tmp_path: Path) -> None:

@@ -5,11 +5,9 @@ A smoke runs with the plain tests; ``pytest -m fuzz tests/datasets`` tries 2,000
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 import resource
-import tarfile
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
@@ -20,6 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from made import put, tarred_up, zipped
 from PIL import Image
 
 from semscale.datasets.image_decoding import BadImageError, decode
@@ -74,50 +73,25 @@ PNG = picture("PNG")
 IMAGES = {f"{name}/{i}.png": PNG for i in range(3) for name in ("cat", "dog")}
 
 
-def zipped() -> bytes:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as file:
-        for name, content in IMAGES.items():
-            file.writestr(name, content)
-    return buffer.getvalue()
+def labelled() -> list[tuple[str, bytes]]:
+    named = enumerate(IMAGES.items())
+    return [member for i, (name, image) in named for member in ((f"{i}.png", image), (f"{i}.cls", name[:3].encode()))]
 
 
-def tarred(mode: str = "w", labels: bool = False) -> bytes:
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode=mode) as file:  # type: ignore[call-overload]
-        for i, (name, content) in enumerate(IMAGES.items()):
-            members = [(f"{i}.png", content), (f"{i}.cls", name[:3].encode())] if labels else [(name, content)]
-            for member, data in members:
-                info = tarfile.TarInfo(member)
-                info.size = len(data)
-                file.addfile(info, io.BytesIO(data))
-    return buffer.getvalue()
-
-
-def delimited() -> bytes:
-    buffer = io.StringIO()
-    csv.writer(buffer).writerows([("file", "class"), *((name, name[:3]) for name in IMAGES)])
-    return buffer.getvalue().encode()
-
-
-def lines() -> bytes:
-    return "".join(json.dumps({"file": name, "class": name[:3]}) + "\n" for name in IMAGES).encode()
-
-
-def columns() -> bytes:
-    buffer = io.BytesIO()
+def columns(path: Path) -> None:
     image = [{"bytes": content, "path": name} for name, content in IMAGES.items()]
-    pq.write_table(pa.table({"image": image, "label": [name[:3] for name in IMAGES]}), buffer)
-    return buffer.getvalue()
+    pq.write_table(pa.table({"image": image, "label": [name[:3] for name in IMAGES]}), path)
 
 
-FILES: dict[str, tuple[str, str, Callable[[], bytes]]] = {
-    "zip": ("zip", "x.zip", zipped),
-    "tar": ("tar", "x.tar", tarred),
-    "tar.gz": ("tar", "x.tar.gz", lambda: tarred("w:gz")),
-    "webdataset": ("webdataset", "x.tar", lambda: tarred(labels=True)),
-    "csv": ("table", "key.csv", delimited),
-    "jsonl": ("table", "key.jsonl", lines),
+ROWS = "".join(f"{name},{name[:3]}\n" for name in IMAGES)
+LINES = "".join(json.dumps({"file": name, "class": name[:3]}) + "\n" for name in IMAGES)
+FILES: dict[str, tuple[str, str, Callable[[Path], object]]] = {
+    "zip": ("zip", "x.zip", lambda path: zipped(path, IMAGES, zipfile.ZIP_DEFLATED)),
+    "tar": ("tar", "x.tar", lambda path: tarred_up(path, *IMAGES.items())),
+    "tar.gz": ("tar", "x.tar.gz", lambda path: tarred_up(path, *IMAGES.items())),
+    "webdataset": ("webdataset", "x.tar", lambda path: tarred_up(path, *labelled())),
+    "csv": ("table", "key.csv", lambda path: path.write_text(f"file,class\n{ROWS}")),
+    "jsonl": ("table", "key.jsonl", lambda path: path.write_text(LINES)),
     "parquet": ("parquet", "x.parquet", columns),
 }
 PICTURES = {
@@ -138,9 +112,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder with the images that tables name; whatever else appears beside the file under test is a fault."""
     for name in ("data", "temporary", "here"):
         (tmp_path / name).mkdir()
-    for name, content in IMAGES.items():
-        (tmp_path / "data" / name).parent.mkdir(exist_ok=True)
-        (tmp_path / "data" / name).write_bytes(content)
+    put(tmp_path / "data", IMAGES)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
     monkeypatch.chdir(tmp_path / "here")
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -186,7 +158,9 @@ def mutated(examples: int) -> Callable[[Callable[[list[Mutation]], None]], Calla
 @pytest.mark.parametrize("examples", AMOUNTS)
 @pytest.mark.parametrize("kind", FILES)
 def test_mutated_files(place: Path, kind: str, examples: int) -> None:
-    content = FILES[kind][2]()
+    _, name, make = FILES[kind]
+    make(place / "data" / name)
+    content = (place / "data" / name).read_bytes()
 
     @mutated(examples)
     def check(mutations: list[Mutation]) -> None:

@@ -40,9 +40,12 @@ def flat_folder(root: Path, contents: Contents) -> Dataset:
     return load_dataset(f"folder:{root}", class_from="{class}_{number}.png")
 
 
-def zip_archive(root: Path, contents: Contents) -> Dataset:
-    packed = {f"photos/{name}": content for name, content in contents.items()}
-    return load_dataset(f"zip:{zipped(root / 'x.zip', packed, zipfile.ZIP_DEFLATED)}")
+def zip_archive(method: int) -> Write:
+    def write(root: Path, contents: Contents) -> Dataset:
+        packed = {f"photos/{name}": content for name, content in contents.items()}
+        return load_dataset(f"zip:{zipped(root / 'x.zip', packed, method)}")
+
+    return write
 
 
 def tar_archive(ending: str) -> Write:
@@ -119,7 +122,9 @@ def torchvision(root: Path, contents: Contents) -> Dataset:
 WAYS: dict[str, Write] = {
     "folder": folder,
     "folder by rule": flat_folder,
-    "zip": zip_archive,
+    **{
+        f"zip {method}": zip_archive(method) for method in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2)
+    },
     **{f"tar{ending}": tar_archive(ending) for ending in ("", ".gz")},
     "webdataset": webdataset,
     **{f"table{ending}": table(ending) for ending in (".csv", ".tsv", ".jsonl", ".parquet")},

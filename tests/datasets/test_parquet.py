@@ -110,25 +110,6 @@ def test_odd_metadata_is_no_metadata(tmp_path: Path, metadata: bytes) -> None:
     assert load_dataset(f"parquet:{file}").classes == ("a", "b")
 
 
-def test_null_images_null_labels_and_labels_without_name(tmp_path: Path) -> None:
-    images = [image(b"0"), None, image(b"2"), image(b"3"), image(None), image(b"5")]
-    file = write(tmp_path / "x.parquet", images, [0, 1, None, -1, 1, 9], names=["cat", "dog"], group=4)
-    dataset = load_dataset(f"parquet:{file}")
-    assert dataset.rejected == {"x/1": "row 1 of x.parquet: has no image"}
-    assert listed(dataset) == {"x/0": "cat", "x/4": "dog", "x/5": "9"}
-    assert "2 rows of x.parquet have no class and are left out: row 2, row 3" in dataset.notes
-    with pytest.raises(OSError, match="the row has no image"):
-        dataset.reader.read(dataset.samples[1].place)
-
-
-def test_class_from_needs_no_label(tmp_path: Path) -> None:
-    pq.write_table(
-        pa.table({"image": pa.array([image(b"0", "a/0.png"), image(b"1", "b/1.png")], IMAGE)}), tmp_path / "x.parquet"
-    )
-    dataset = load_dataset(f"parquet:{tmp_path / 'x.parquet'}", class_from="{class}/{number}.png")
-    assert listed(dataset) == {"a/0.png": "a", "b/1.png": "b"}
-
-
 # --- paths instead of bytes
 
 
@@ -150,25 +131,6 @@ def test_paths_lead_beside_the_file(tmp_path: Path, form: str) -> None:
         "x.parquet row 3": "row 3 of x.parquet: names no image",
     }
     assert "1 images have no row in x.parquet and are left out: c.png" in dataset.notes
-
-
-def test_a_row_without_bytes_is_read_by_its_path(tmp_path: Path) -> None:
-    (tmp_path / "b.png").write_bytes(b"B")
-    images = [image(b"A", "a.png"), image(None, "b.png"), image(None, "none.png")]
-    dataset = load_dataset(f"parquet:{write(tmp_path / 'x.parquet', images, list('xyx'))}")
-    assert [dataset.reader.read(place) for place in dataset.samples.places()[:2]] == [b"A", b"B"]
-    with pytest.raises(FileNotFoundError):
-        dataset.reader.read(dataset.samples[2].place)
-
-
-def test_data_urls_in_text_are_no_paths(tmp_path: Path) -> None:
-    for name in "ab":
-        (tmp_path / f"{name}.png").write_bytes(name.encode())
-    file = write(tmp_path / "x.parquet", ["data:,x", "a.png", "b.png"], list("xxy"), kind=pa.string())
-    dataset = load_dataset(f"parquet:{file}")
-    assert dataset.rejected == {
-        "x.parquet row 0": "row 0 of x.parquet: has the image as text; store images as bytes in Parquet"
-    }
 
 
 # --- files and splits
@@ -279,9 +241,6 @@ def test_a_file_written_anew_is_read_anew(tmp_path: Path) -> None:
     [
         ({"image": [[1, 2]], "label": ["a"]}, {}, ["holds no images", "image: list<", "set image:"]),
         ({"image": [b"0"], "label": [["a"]]}, {}, ["holds no classes", "label: list<", "set label:"]),
-        ({"image": [b"0"], "breed": ["a"]}, {}, ["which column has the class", "'image', 'breed'"]),
-        ({"x": [1.5], "label": ["a"]}, {}, ["which column has the image", "'x', 'label'"]),
-        ({"image": [b"0"], "label": ["a"]}, {"label": "lable"}, ["no column 'lable'", "did you mean label: label?"]),
         ({"a": [b"0"], "b": [b"0"], "image": [b"1"], "img": [b"2"], "label": ["a"]}, {}, ["'image', 'img'"]),
     ],
 )

@@ -197,7 +197,7 @@ TREES = st.recursive(
     max_leaves=12,
 )
 VALID = yaml.safe_dump(StudyConfig().model_dump(mode="json"), sort_keys=False)
-PIECES = ["- ", "[", "]", "{", "}", ": ", "&a ", "*a", "!!int ", "!!python/object ", "\t", "'", '"', "#", "|", "<<: *a"]
+PIECES = [*"[]{}\t'\"#|\n", "- ", ": ", "&a ", "*a", "!!int ", "!!python/object ", "<<: *a"]
 
 
 @st.composite
@@ -238,22 +238,20 @@ def quick_names(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPa
     monkeypatch.chdir(tmp_path_factory.mktemp("empty"))
 
 
-TEXTS = st.one_of(st.text(), mutated(), changed())
-SETTINGS: dict[str, Any] = {
-    "deadline": None,
-    "suppress_health_check": [HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-}
+def try_texts(examples: int, folder: Path, **how: Any) -> None:
+    @settings(max_examples=examples, deadline=None, suppress_health_check=list(HealthCheck), **how)
+    @given(text=st.one_of(st.text(), mutated(), changed()))
+    def check(text: str) -> None:
+        a_study_or_one_message(folder, text)
+
+    check()
 
 
-@settings(max_examples=40, derandomize=True, **SETTINGS)
-@given(text=TEXTS)
-def test_any_text_is_a_study_or_one_message(text: str, tmp_path: Path, quick_names: None) -> None:
-    a_study_or_one_message(tmp_path, text)
+def test_any_text_is_a_study_or_one_message(tmp_path: Path, quick_names: None) -> None:
+    try_texts(40, tmp_path, derandomize=True)
 
 
 @pytest.mark.fuzz
 @pytest.mark.timeout(1200)
-@settings(max_examples=int(os.environ.get("SEMSCALE_FUZZ", "4000")), **SETTINGS)
-@given(text=TEXTS)
-def test_thousands_of_texts_are_studies_or_messages(text: str, tmp_path: Path, quick_names: None) -> None:
-    a_study_or_one_message(tmp_path, text)
+def test_thousands_of_texts_are_studies_or_messages(tmp_path: Path, quick_names: None) -> None:
+    try_texts(int(os.environ.get("SEMSCALE_FUZZ", "4000")), tmp_path)
