@@ -10,13 +10,10 @@ from semscale.errors import SemscaleError
 from semscale.label.texts import read_categories, split_categories
 
 
-def test_spaces_go_and_quotes_protect_commas() -> None:
+def test_spaces_go_quotes_protect_commas_and_a_repeated_category_counts_once() -> None:
     names, notes = split_categories(' cat ,a black dog, "bird, small", "say ""hi""", "  fish " ')
     assert names == ("cat", "a black dog", "bird, small", 'say "hi"', "fish")
     assert not notes
-
-
-def test_a_repeated_category_counts_once_and_is_said() -> None:
     names, notes = split_categories("cat,dog, cat,cat")
     assert names == ("cat", "dog")
     assert notes == ["the category 'cat' stands in --categories more than once and counts once"]
@@ -61,6 +58,7 @@ def test_files(name: str, content: str, tmp_path: Path) -> None:
     ("name", "content", "words"),
     [
         ("c.yaml", b"- cat", "unknown kind"),
+        ("c.txt", None, "does not exist"),
         ("c.json", b'{"cat": 1}', "no list of texts"),
         ("c.json", b"[1]", "no list of texts"),
         ("c.json", b"[", "cannot be read"),
@@ -72,14 +70,10 @@ def test_files(name: str, content: str, tmp_path: Path) -> None:
         ("c.csv", b"cat\ndog, small\n", "the row has 2 cells where the first has 1"),
     ],
 )
-def test_files_that_do_not_fit(name: str, content: bytes, words: str, tmp_path: Path) -> None:
-    (tmp_path / name).write_bytes(content)
+def test_files_that_do_not_fit(name: str, content: bytes | None, words: str, tmp_path: Path) -> None:
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
     with pytest.raises(SemscaleError) as caught:
         read_categories(tmp_path / name)
     assert words in str(caught.value)
     assert name in str(caught.value)
-
-
-def test_a_missing_file_is_said(tmp_path: Path) -> None:
-    with pytest.raises(SemscaleError, match="does not exist"):
-        read_categories(tmp_path / "c.txt")
