@@ -45,10 +45,7 @@ class EncodingBackend(ABC):
     """What encodes for one model of a study, as its sections ``server`` and ``encoding`` say."""
 
     def __init__(self, study: StudyConfig, model: str, store: Folder, report: Reporter) -> None:
-        self._study = study
-        self._model = model
-        self._store = store
-        self._report = report
+        self._study, self._model, self._store, self._report = study, model, store, report
         self._draft = study.encoding.draft
         self._identity: EncoderIdentity | None = None
 

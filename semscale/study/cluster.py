@@ -53,18 +53,16 @@ def ray_cluster(address: str | None) -> Iterator[None]:
         cores = max(2, os.cpu_count() or 2)
         where = {"address": "local", "num_cpus": cores, "include_dashboard": False, "_node_ip_address": "127.0.0.1"}
     try:
-        ray.init(**where, log_to_driver=False, logging_level=logging.ERROR, namespace="semscale")
-    except BaseException as error:  # Ray raises a bare Exception when it does not start in time
-        ray.shutdown()
-        if not isinstance(error, Exception):
-            raise
-        raise SemscaleError(
-            "no Ray cluster answers" if address else "Ray does not start on this machine",
-            where=redact(address) if address else None,
-            found=summarize(error),
-            hint="check --ray-address; without it the sweep starts Ray on this machine" if address else None,
-        ) from error
-    try:
+        try:
+            ray.init(**where, log_to_driver=False, logging_level=logging.ERROR, namespace="semscale")
+        except Exception as error:  # Ray raises a bare one when it does not start in time
+            if not address:
+                raise SemscaleError("Ray does not start on this machine", found=summarize(error)) from error
+            what, hint = (
+                "no Ray cluster answers",
+                "check --ray-address; without it the sweep starts Ray on this machine",
+            )
+            raise SemscaleError(what, where=redact(address), found=summarize(error), hint=hint) from error
         yield
     finally:
         ray.shutdown()
@@ -111,13 +109,10 @@ def _check_shared(store: Path) -> None:
     finally:
         mark.unlink(missing_ok=True)
     if blind:
-        raise SemscaleError(
-            "the nodes of the cluster do not share the embedding store",
-            where=str(store),
-            found=f"not seen from {', '.join(blind)}",
-            expected="a folder that all nodes see under the same path",
-            hint="name a shared one with --store, store: in the study file, or SEMSCALE_STORE",
-        )
+        what, found = "the nodes of the cluster do not share the embedding store", f"not seen from {', '.join(blind)}"
+        expected = "a folder that all nodes see under the same path"
+        hint = "name a shared one with --store, store: in the study file, or SEMSCALE_STORE"
+        raise SemscaleError(what, where=str(store), found=found, expected=expected, hint=hint)
 
 
 @ray.remote(num_cpus=0, max_retries=3)

@@ -36,18 +36,13 @@ class Evaluated:
 
 def evaluate_trial(scored: ScoredLadder, k: int, with_files: bool) -> Evaluated:
     """Evaluate step k, with the files of its run if they are needed."""
-    metrics = trial_metrics(
-        scored.scores.predicted_class[:, k],
-        scored.true_class,
-        scored.scores.true_rank[:, k],
-        scored.scores.margin[:, k],
-        len(scored.ladder.classes),
-        scored.scores.confidence[:, k],
-    )
+    classes, scores = scored.ladder.classes, scored.scores
+    rank, margin, confidence = scores.true_rank[:, k], scores.margin[:, k], scores.confidence[:, k]
+    predicted = scores.predicted_class[:, k]
+    metrics = trial_metrics(predicted, scored.true_class, rank, margin, len(classes), confidence)
     row = _row(scored, k, metrics)
     if not with_files:
         return Evaluated(k, scored.key, row)
-    classes = scored.ladder.classes
     accuracy = dict(zip(classes, metrics.per_class_accuracy.tolist(), strict=True))
     columns = {"class": classes, "n_images": metrics.per_class_images, "accuracy": metrics.per_class_accuracy}
     files = {

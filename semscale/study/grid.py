@@ -157,9 +157,7 @@ def _failure(result: Any) -> SemscaleError:
     if isinstance(cause, SemscaleError):
         return cause
     config = (result.config or {}).get("trial", {})
-    return SemscaleError(
-        "a trial failed",
-        where=" / ".join(f"{name} {config.get(name)}" for name in (*LADDER_KEY, "scale") if name != "model"),
-        found=shown((str(result.error).strip() or type(result.error).__name__).splitlines()[-1]),
-        hint="give the same command again: what is finished is kept",
-    )
+    where = " / ".join(f"{name} {config.get(name)}" for name in (*LADDER_KEY, "scale") if name != "model")
+    found = shown((str(result.error).strip() or type(result.error).__name__).splitlines()[-1])
+    hint = "give the same command again: what is finished is kept"
+    return SemscaleError("a trial failed", where=where, found=found, hint=hint)

@@ -47,14 +47,13 @@ def collect_report_data(
     """
     peaks = curves[curves["role"] != "control"].set_index(list(CURVE))["peak_scale"].to_dict()
     first: dict[tuple[str, ...], ScoredLadder] = {}
+    by_model: dict[tuple[str, ...], ScoredLadder] = {}
     for ladder in scored:
         if ladder.curve in peaks:
             first.setdefault(ladder.curve, ladder)
+            by_model.setdefault(ladder.curve[:2], ladder)
     shown = [(ladder, _step(ladder.flat.scales, int(peaks[curve]))) for curve, ladder in first.items()]
     flips = concatenate(_flips(ladder, k) for ladder, k in shown)
-    by_model: dict[tuple[str, str], ScoredLadder] = {}
-    for ladder in first.values():
-        by_model.setdefault((ladder.ladder.dataset, ladder.model), ladder)
     tables = {
         "flips": flips.drop(columns="row", errors="ignore"),
         "winners": concatenate(_winners(ladder, k) for ladder, k in shown),

@@ -60,9 +60,7 @@ class RunDirectory(AbstractContextManager["RunDirectory"]):
 
     def __init__(self, where: Path | Folder, study: StudyConfig) -> None:
         self.folder = Folder.of(where)
-        self.path = self.folder.local
-        self.study = study
-        self.n_quarantined = 0
+        self.path, self.study, self.n_quarantined = self.folder.local, study, 0
         self._quarantine: list[tuple[str, str, str]] = []
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -88,13 +86,9 @@ class RunDirectory(AbstractContextManager["RunDirectory"]):
         marker = self.path / "study.yaml"
         found = marker.read_text(encoding="utf-8").partition("\n")[0] if marker.exists() else mark
         if mark not in found:
-            raise SemscaleError(
-                "the run directory belongs to another study",
-                where=str(self.folder),
-                found=found.removeprefix("# ").partition(":")[0],
-                expected=mark,
-                hint="choose another --out, or remove the directory",
-            )
+            what, hint = "the run directory belongs to another study", "choose another --out, or remove the directory"
+            found = found.removeprefix("# ").partition(":")[0]
+            raise SemscaleError(what, where=str(self.folder), found=found, expected=mark, hint=hint)
         for partial in self.path.rglob("*.partial"):
             partial.unlink(missing_ok=True)
         for folder in self.path.glob(".tune-*"):
@@ -139,12 +133,9 @@ def study_file(run: str) -> Path:
     folder.pull("study.yaml")
     file = folder.local / "study.yaml"
     if not file.is_file():
-        raise SemscaleError(
-            "not a run directory",
-            where=str(folder),
-            found="no study.yaml in it" if folder.is_remote or folder.local.is_dir() else "no such folder",
-            expected="the directory that a sweep printed as its results",
-        )
+        found = "no study.yaml in it" if folder.is_remote or folder.local.is_dir() else "no such folder"
+        expected = "the directory that a sweep printed as its results"
+        raise SemscaleError("not a run directory", where=str(folder), found=found, expected=expected)
     return file
 
 

@@ -156,17 +156,13 @@ def _answer(row: Mapping[Any, Any], found: Conclusions) -> Answer:
 
 def _confusion_pictures(curve: CurveRun, peak_scale: int) -> dict[str, bytes]:
     """Return the confusion matrices at scale 1, at the peak and at the last scale, in the first order."""
-    scored = curve.ladder
-    scales = scored.flat.scales
-    return {
-        f"confusion-{scale:02d}.png": confusion_png(
-            scored.true_class,
-            scored.scores.predicted_class[:, scales.index(scale)],
-            scored.ladder.classes,
-            f"{curve.title} / s={scale:02d}: {100 * scored.right[:, scales.index(scale)].mean():.1f} %",
-        )
-        for scale in sorted({scales[0], peak_scale, scales[-1]})
-    }
+    scored, found = curve.ladder, {}
+    for k, scale in enumerate(scored.flat.scales):
+        if scale in (1, peak_scale, scored.flat.scales[-1]):
+            title = f"{curve.title} / s={scale:02d}: {100 * scored.right[:, k].mean():.1f} %"
+            answers = scored.true_class, scored.scores.predicted_class[:, k]
+            found[f"confusion-{scale:02d}.png"] = confusion_png(*answers, scored.ladder.classes, title)
+    return found
 
 
 def _pictures(found: Conclusions) -> dict[str, bytes]:
