@@ -58,11 +58,8 @@ def ray_cluster(address: str | None) -> Iterator[None]:
         except Exception as error:  # Ray raises a bare one when it does not start in time
             if not address:
                 raise SemscaleError("Ray does not start on this machine", found=summarize(error)) from error
-            what, hint = (
-                "no Ray cluster answers",
-                "check --ray-address; without it the sweep starts Ray on this machine",
-            )
-            raise SemscaleError(what, where=redact(address), found=summarize(error), hint=hint) from error
+            hint, found = "check --ray-address; without it the sweep starts Ray on this machine", summarize(error)
+            raise SemscaleError("no Ray cluster answers", where=redact(address), found=found, hint=hint) from error
         yield
     finally:
         ray.shutdown()

@@ -158,7 +158,7 @@ def _confusion_pictures(curve: CurveRun, peak_scale: int) -> dict[str, bytes]:
     """Return the confusion matrices at scale 1, at the peak and at the last scale, in the first order."""
     scored, found = curve.ladder, {}
     for k, scale in enumerate(scored.flat.scales):
-        if scale in (1, peak_scale, scored.flat.scales[-1]):
+        if k == 0 or scale in (peak_scale, scored.flat.scales[-1]):
             title = f"{curve.title} / s={scale:02d}: {100 * scored.right[:, k].mean():.1f} %"
             answers = scored.true_class, scored.scores.predicted_class[:, k]
             found[f"confusion-{scale:02d}.png"] = confusion_png(*answers, scored.ladder.classes, title)
