@@ -72,7 +72,7 @@ class _Curve:
 
 
 def compare(places: Sequence[str], progress: Callable[[int, int], None] = lambda done, total: None) -> Compared:
-    """Put two or more finished run directories, also in object stores, side by side; `progress` counts curves read.
+    """Put two or more finished run directories, also in object stores, side by side.
 
     Curves of the same name are compared: dataset and strategy, with the model where a study has several, and the
     aggregation likewise. So studies of two models, or of two aggregations, meet in their curves. Each of the rows
@@ -83,10 +83,6 @@ def compare(places: Sequence[str], progress: Callable[[int, int], None] = lambda
     `gained` and `lost` images (None with several orders), McNemar's `p`, and `p_holm` over all these tests; else these
     are None and the interval is that of two independent samples. A peak is chosen on the same images that it is
     measured on, so differences between peaks are told with that in mind.
-
-    Raises:
-        SemscaleError: fewer than two runs or one twice, or what :func:`semscale.runs.finished.read_run` and
-            :func:`semscale.runs.finished.read_answers` refuse.
     """
     if not 2 <= len(places) <= len(ascii_uppercase):
         raise SemscaleError("a comparison needs two runs or more", found=", ".join(places) or "none")

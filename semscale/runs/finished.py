@@ -84,11 +84,9 @@ def correct_predictions(
     owners: Owners,
     key: Callable[[str], str] = str,
 ) -> tuple[Bool, dict[str, int]]:
-    """Look predicted texts up in the categories of a step.
+    """Return which predicted texts belong to their true class, bool[n], and the rows of each text not offered.
 
-    Returns bool[n], the rows whose predicted text belongs to their true class (missing ones are wrong), and the texts
-    that were not offered with their numbers of rows, the most frequent first. `classes` and `owners` are class indices
-    by the `key` of a class name or a category text.
+    `classes` and `owners` are class indices by the `key` of a class name or a category text.
     """
     true, _ = _look_up(true_class, classes, key, absent=-2)
     found, unknown = _look_up(predicted, owners, key, absent=-1)
@@ -107,23 +105,14 @@ def _look_up(
 
 
 def read_run(where: str, letter: str) -> FinishedRun:
-    """Read a run directory, also in an object store.
-
-    Raises:
-        SemscaleError: not a run directory, an unfinished run, or tables that cannot be read or are of another format.
-    """
+    """Read a run directory, also in an object store; SemscaleError if it is none, unfinished or of another format."""
     folder, study = finished_run(where, _COLUMNS)
     tables = {name: read_table(folder, f"{name}.parquet", columns) for name, columns in _COLUMNS.items()}
     return FinishedRun(letter, folder, study, read_environment(folder), **tables)
 
 
 def read_answers(run: FinishedRun, curve: Mapping[Any, Any]) -> CurveAnswers:
-    """Read the answers of a curve, a row of curves.parquet; files in an object store are copied here.
-
-    Raises:
-        SemscaleError: predictions or ladders are missing or cannot be read, orders differ in images, or the
-            predictions do not give the accuracies of the run's tables.
-    """
+    """Read the answers of a row of curves.parquet; SemscaleError if predictions and ladders do not fit the tables."""
     images: list[tuple[str, str]] = []
     marks: list[Bool] = []
     ladders: list[Ladder] = []

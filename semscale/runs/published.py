@@ -53,19 +53,10 @@ class RescoredStep:
 def replay(
     paths: Sequence[Path], margin: float = MARGIN, progress: Callable[[int, int], None] = lambda done, total: None
 ) -> Replay:
-    """Score all predictions under the given folders again.
+    """Score all predictions under folders with `ladder.json` and `predictions.parquet`, or run directories, again.
 
-    Predicted texts, categories and true classes are compared after :func:`semscale.text.text_key`. A row
-    without a true class or a prediction is no image of that step; a text that was not offered and a true class that is
-    not in the ladder count as wrong.
-
-    Args:
-        paths: folders with `ladder.json` and `predictions.parquet`, run directories, or folders of such.
-        margin: changes below this share are of no interest.
-        progress: called with the number of curves done and of all curves.
-
-    Raises:
-        SemscaleError: a folder is without predictions, or files cannot be read or do not fit.
+    Names are compared after :func:`semscale.text.text_key`. A row without a true class or a prediction is no image of
+    that step; a text that was not offered and a true class that is not in the ladder count as wrong.
     """
     steps: list[Row] = []
     curves: list[Row] = []

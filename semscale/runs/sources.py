@@ -27,23 +27,14 @@ class Source:
 
 @dataclass(frozen=True)
 class PublishedStep:
-    """One step of a published ladder.
+    """One step of a published ladder."""
 
-    Attributes:
-        n_categories: the name of the step, also of its column of predictions; not always the number of its texts.
-        scale: categories per class: as the file says, else n_categories over the number of classes, rounded.
-        owners: class index by key of a category text; a text under two classes belongs to the first.
-        shared: texts under more than one class.
-        published_accuracy: percent as printed by its authors.
-        usable, issue: whether the step is whole at the source, and what is wrong with it.
-    """
-
-    n_categories: int
-    scale: int
-    owners: dict[str, int]
-    shared: tuple[str, ...]
-    published_accuracy: float | None
-    usable: bool
+    n_categories: int  # its name, also of its column of predictions; not always the number of its texts
+    scale: int  # as the file says, else n_categories over the number of classes, rounded
+    owners: dict[str, int]  # class index by key of a category text; a text under two classes belongs to the first
+    shared: tuple[str, ...]  # texts under more than one class
+    published_accuracy: float | None  # percent, as printed by its authors
+    usable: bool  # whether the step is whole at the source
     issue: str | None
 
 
@@ -58,11 +49,7 @@ class PublishedLadder:
 
 
 def read_published_ladder(path: Path) -> PublishedLadder:
-    """Read a ladder that need not be nested; of a file only `classes`, and the texts of its steps are required.
-
-    Raises:
-        SemscaleError: the file cannot be read, is no JSON, or lacks what is needed.
-    """
+    """Read a ladder that need not be nested; of a file only `classes`, and the texts of its steps are required."""
     where = str(path)
     file = parse_ladder_file(read_json(path), where)
     names: dict[str, str] = {}
@@ -99,11 +86,7 @@ def _step(step: StepFile, classes: Mapping[str, int]) -> PublishedStep:
 
 
 def find_sources(paths: Sequence[Path]) -> list[Source]:
-    """Return the curves under the given folders, in the order of their names; each once.
-
-    Raises:
-        SemscaleError: a path is no folder or holds no predictions, or a ladder or predictions lack the other one.
-    """
+    """Return the curves under the given folders, in the order of their names; each once."""
     found: dict[Path, Source] = {}
     expected = f"a folder with {LADDER} and {PREDICTIONS}, a run directory, or a folder of such folders"
     for path in paths:

@@ -33,11 +33,7 @@ _MOST_WAIT, _PAUSE = 5.0, 0.1
 
 @contextmanager
 def ray_cluster(address: str | None) -> Iterator[None]:
-    """Connect to a Ray cluster for the time of the context.
-
-    Without an address it is the cluster of the surrounding Ray job (``RAY_ADDRESS``), or else a local one on the
-    loopback interface. A session that is already initialised is used and left alone.
-    """
+    """Connect to a cluster, that of the Ray job around us, or a local one; a session that is there is left alone."""
     if ray.is_initialized():
         yield
         return

@@ -98,10 +98,7 @@ def run_grid(
     folder: Path,
     take: Callable[[Evaluated], None],
 ) -> None:
-    """Evaluate the trials, with files where they are needed, and call `take` with each, in any order.
-
-    `folder` is for Tune's own state. Raises what `take` raises, or SemscaleError if a trial fails also when repeated.
-    """
+    """Evaluate the trials, with files where they are needed, and call `take` with each, in any order."""
     images = sum(len(scored.true_class) * len(scored.flat.scales) for scored in ladders)
     workers = min(math.ceil(images / _IMAGES_PER_WORKER), int(cluster_cpus()))
     references = {scored.key: ray.put(scored) for scored in ladders}

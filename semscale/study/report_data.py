@@ -40,10 +40,9 @@ _MOST_IMAGES, _MOST_TEXTS = 400, 200
 def collect_report_data(
     scored: Sequence[ScoredLadder], encoded: Sequence[EncodedModel], curves: pd.DataFrame
 ) -> dict[str, pd.DataFrame]:
-    """Return the tables by file name, those that are empty left out.
+    """Return the tables that are not empty by file name; controls are in none.
 
-    They compare scale 1 with the step of the curve's peak, or with the last step where scale 1 is the peak, in the
-    strategy's first order; controls have none. `encoded` has the readers of the images.
+    They compare scale 1 with the curve's peak, or with the last step where scale 1 is the peak, in the first order.
     """
     peaks = curves[curves["role"] != "control"].set_index(list(CURVE))["peak_scale"].to_dict()
     first: dict[tuple[str, ...], ScoredLadder] = {}

@@ -52,11 +52,7 @@ def out_of(study: StudyConfig, out: str | Path | Folder | None = None, runs: str
 
 
 class RunDirectory(AbstractContextManager["RunDirectory"]):
-    """The files of a study's results, in `folder` and on this machine in `path`.
-
-    A context manager, within which no other process writes there; the lock keeps out only what runs on the same
-    machine, or shares its file system. The same study may come back, another one is refused.
-    """
+    """The files of a study's results, in `folder` and on this machine in `path`; a lock keeps other processes out."""
 
     def __init__(self, where: Path | Folder, study: StudyConfig) -> None:
         self.folder = Folder.of(where)

@@ -63,10 +63,7 @@ class CurveRun:
 
 
 class StudyRuns:
-    """The runs of a study and of its curves, made or found.
-
-    `name` is that of the run directory; `known` has the trials that an earlier sweep recorded, or began to, by key.
-    """
+    """The runs of a study and its curves, made or found; `known` has by key the trials of an earlier sweep."""
 
     def __init__(self, context: StudyContext, scored: Sequence[ScoredLadder], encoded: Sequence[EncodedModel]) -> None:
         self._study, self._encoded = context.study, encoded
