@@ -32,8 +32,9 @@ def build(source: Source, options: Options, where: str) -> Dataset:
         reasons = [*(f"{file}: {reason}" for file, reason in rejected.items()), *notes.lines(), "nothing"]
         raise SemscaleError("the dataset has no images", where=where, found=reasons[0], expected="images")
     codes = np.array(code, dtype=np.int32)
-    repeated = table.column("file").to_pandas().duplicated().to_numpy()
-    if repeated.any():
+    hashes = pd.Series(np.fromiter(map(hash, file_names(table)), np.int64, len(table)))
+    if (repeated := hashes.duplicated().to_numpy()).any():
+        repeated = table.column("file").to_pandas().duplicated().to_numpy()
         _note_repeated(table, codes, list(labels), notes)
     keep = ~repeated  # the first row of a name stays
     if options.class_from is not None or source.by_path:

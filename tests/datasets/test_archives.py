@@ -66,15 +66,6 @@ def test_links_and_devices_are_not_followed(tmp_path: Path) -> None:
     assert [entry.reason for entry in entries_of(tmp_path / "a.zip")] == [link]
 
 
-def test_refused_members_are_in_the_quarantine_of_the_dataset(tmp_path: Path) -> None:
-    link = tarfile.TarInfo("b/3.jpg")
-    link.type, link.linkname = tarfile.SYMTYPE, "2.jpg"
-    path = tarred_up(tmp_path / "a.tar", ("a/1.jpg", b""), ("b/2.jpg", b""), link)
-    dataset = load_dataset(f"tar:{path}")
-    assert len(dataset.samples) == 2
-    assert dict(dataset.rejected) == {"b/3.jpg": "a link in the archive, not followed"}
-
-
 def test_a_zip_member_that_is_more_than_it_says_is_stopped(tmp_path: Path) -> None:
     for method in (zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2):
         path = zipped(tmp_path / "a.zip", {"a/1.jpg": bytes(5_000_000)}, method)

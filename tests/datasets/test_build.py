@@ -36,11 +36,6 @@ def test_refused_entries_are_no_samples_but_known() -> None:
     assert (dataset.samples.files(), dict(dataset.rejected)) == (["1", "2"], {"3": "a link"})
 
 
-def test_images_without_a_class_are_left_out_by_name() -> None:
-    dataset = made([Entry("1", label="a"), Entry("2", label="b"), Entry("x"), Entry("y")])
-    assert "2 images without a class are left out: x, y" in dataset.notes
-
-
 def test_repeated_files_count_once_and_contradictions_are_named() -> None:
     dataset = made([Entry("1", label="a"), Entry("2", label="b"), Entry("1", label="a"), Entry("2", label="a")])
     assert [(sample.file, sample.true_class) for sample in dataset.samples] == [("1", "a"), ("2", "b")]

@@ -31,13 +31,10 @@ def test_shapes_are_balanced_and_digits_stratified() -> None:
     assert all(0 <= counts["train"][c] - counts["test"][c] <= 1 for c in digits.CLASSES)
 
 
-def test_halves_of_digits_share_no_source_and_leave_none_out() -> None:
+def test_halves_share_no_source_and_no_image_and_leave_no_digit_out() -> None:
     train, test = (set(digits.split_indices(split).tolist()) for split in SPLITS)
     assert not train & test
     assert train | test == set(range(1797))
-
-
-def test_halves_of_shapes_share_no_image() -> None:
     drawn = {split: {render("shapes", split, index)[0].tobytes() for index in range(60)} for split in SPLITS}
     assert not drawn["train"] & drawn["test"]
 

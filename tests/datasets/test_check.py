@@ -82,10 +82,7 @@ def test_what_is_there_is_counted_and_named(odd: Path) -> None:
         {"file": "weed/text.jpg", "reason": "not an image that Pillow can read"},
     ]
     assert (said["images"], said["usable"], said["passes"]) == (12, 9, False)
-
-
-def test_copies_and_copies_under_another_class_are_told_apart(odd: Path) -> None:
-    same = examine(load_dataset(f"folder:{odd}")).to_json(0.01)["duplicates"]
+    same = said["duplicates"]
     assert (same["copies"], same["pictures"], same["alike"]) == (2, 1, [])
     assert same["conflicts"] == [
         [

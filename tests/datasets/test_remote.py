@@ -200,9 +200,3 @@ def test_a_dead_host_is_a_clear_error(scheme: str, form: str, monkeypatch: pytes
     assert "does not exist" not in str(caught.value)
     assert "hidden-key" not in str(caught.value)
     assert caught.value.found
-
-
-def test_an_image_that_cannot_be_fetched_has_a_plain_reason(web: str) -> None:
-    reader = load_dataset(f"folder:{web}/photos").reader
-    with pytest.raises(OSError, match=r"^no such file$"):
-        reader.read("tulip/99.png")

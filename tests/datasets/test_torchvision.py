@@ -8,7 +8,6 @@ import inspect
 import io
 import pickle
 import struct
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -208,11 +207,3 @@ def test_missing_files_are_downloaded(tmp_path: Path, mnist: np.ndarray, monkeyp
         dataset = load_dataset("torchvision:KMNIST", images=str(tmp_path / "cache"))
     first = np.asarray(Image.open(io.BytesIO(dataset.reader.read(dataset.samples[0].place))))
     assert np.array_equal(first[:, :, 0], mnist[0])
-
-
-def test_a_missing_package_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "torchvision", None)
-    monkeypatch.setitem(sys.modules, "torchvision.datasets", None)
-    with pytest.raises(SemscaleError) as caught:
-        load_dataset("torchvision:CIFAR10")
-    assert caught.value.hint == 'pip install "semscale[torchvision]"'
