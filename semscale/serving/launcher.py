@@ -62,9 +62,10 @@ class ServerHandle:
             try:
                 with Supervisor(config, self._stop, log) as self.supervisor:
                     self.supervisor.run(self._ready.set_result)
-            except SemscaleError as error:
+            except Exception as error:  # whoever waits for the servers is to hear of it
                 say(f"error: {error}", log)
-                error.hint = error.hint or f"the server's log: {self.log_file}"
+                if isinstance(error, SemscaleError):
+                    error.hint = error.hint or f"the server's log: {self.log_file}"
                 if not self._ready.done():
                     self._ready.set_exception(error)
 
