@@ -48,10 +48,7 @@ class RequestDispatcher:
         self._verified: set[str] = set()
 
     async def send(self, coordinator: Any, contents: Sequence[Any]) -> Encoded:
-        """Encode documents, as :meth:`EncodeClient.encode` takes them.
-
-        Raises SemscaleError if no endpoint answers in time, none is left, or the model crashes again and again.
-        """
+        """Encode documents as :meth:`EncodeClient.encode` does; SemscaleError if no endpoint is left to do it."""
         settings = self._settings
         rows = np.zeros((len(contents), settings.identity.dimension), dtype=np.float32)
         result = Encoded(rows, [None] * len(contents), 0)

@@ -148,10 +148,7 @@ class Encoder(ABC):
     def encode_texts(
         self, texts: Sequence[str], progress: Progress | None = None, refused: dict[str, str] | None = None
     ) -> int:
-        """Bring these texts into the store and return how many were encoded in this run.
-
-        ``refused`` takes the texts that cannot be encoded, with the reason; without it the first one is an error.
-        """
+        """Bring texts into the store and count those encoded; `refused` takes what cannot be, else an error."""
         unique = list(dict.fromkeys(texts))
 
         def check(reasons: Mapping[int, str]) -> None:

@@ -58,10 +58,8 @@ class EndpointPool:
         return not self._endpoints and self._empty_since is None
 
     def update(self, urls: Sequence[str], now: float) -> tuple[list[str], list[str]]:
-        """Replace the endpoints, keeping what is known of those that stay; return the new and the removed ones.
-
-        One that was ejected stays so until it has been away: then another server may have taken its address.
-        """
+        """Replace the endpoints, keeping what is known of those that stay; return the new and the removed ones."""
+        # one that was ejected stays so until it has been away: then another server may have taken its address
         gone = [url for url in (*self._endpoints, *self.ejected) if url not in urls]
         self.ejected = {url: why for url, why in self.ejected.items() if url not in gone}
         new = [url for url in urls if url not in self._endpoints and url not in self.ejected]

@@ -115,10 +115,7 @@ def read_all(reader: Reader, places: Sequence[str]) -> tuple[list[bytes | None],
 def decode_all(
     contents: Sequence[bytes | None], wanted: Sequence[int], spec: Mapping[str, Any] | None, draft: bool
 ) -> tuple[dict[int, Picture | bytes], dict[int, str]]:
-    """Return by number the wanted pictures, uint8 (height, width, 3), and why others are bad.
-
-    Where the preprocessing is not known here whole files are returned; ``draft`` decodes large JPEGs at reduced size.
-    """
+    """Return by number the wanted pictures (whole files where the preprocessing is unknown), and why others are bad."""
     if not can_prepare(spec):
         spec = None
     least = draft_side(spec) if spec is not None and draft else None

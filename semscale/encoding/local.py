@@ -48,11 +48,7 @@ class _Chunk:
 
 
 class LocalEncoder(Encoder):
-    """Encodes images and texts once each in this process, with a model that is loaded when it is needed.
-
-    The rows are those of our server of the same model on the same kind of device, on a CPU to the last bit. Without
-    ``load`` nothing is encoded: everything must be in the store.
-    """
+    """Encodes in this process, with a model that is loaded when it is needed; without `load` all must be stored."""
 
     def __init__(self, identity: EncoderIdentity, load: Callable[[], Model] | None, store: Path | Folder) -> None:
         super().__init__(identity, store)
