@@ -26,7 +26,6 @@ class ServerHandle:
         self._stop = threading.Event()
         self._ready: Future[list[str]] = Future()
         self._thread = threading.Thread(target=self._supervise, args=(config,), name="clip-server", daemon=True)
-        self._thread.start()
 
     @property
     def url(self) -> str:
@@ -37,8 +36,9 @@ class ServerHandle:
         """Whether the servers are looked after: not after a stop, or when one has ended too often."""
         return self._thread.is_alive()
 
-    def wait_until_ready(self) -> None:
-        """Return when the servers answer; raise what keeps them from it."""
+    def start(self) -> None:
+        """Start the servers, and return when they answer; raise what keeps them from it."""
+        self._thread.start()
         try:
             self.urls = self._ready.result(_READY_SECONDS)
         except TimeoutError as error:
@@ -49,7 +49,8 @@ class ServerHandle:
     def stop(self) -> None:
         """End the servers, after some seconds by force; it is safe to call it twice."""
         self._stop.set()
-        self._thread.join()
+        if self._thread.ident is not None:
+            self._thread.join()
 
     def __enter__(self) -> ServerHandle:
         return self
@@ -80,7 +81,7 @@ def launch_server(model: str, *, log_file: Path, **options: Any) -> ServerHandle
     log_file.parent.mkdir(parents=True, exist_ok=True)
     handle = ServerHandle(ServeConfig(model, **({"port": 0} | options)), log_file)
     try:
-        handle.wait_until_ready()
+        handle.start()
     except BaseException:
         handle.stop()
         raise
