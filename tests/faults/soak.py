@@ -57,7 +57,7 @@ SMOKE = {"limit": 600, "steps": 2, "controls": []}
 """Of the study of a smoke."""
 
 _LEAST_LOOPS = 2
-_SHORT_FAULTS = ("replica killed", "replica stopped", "actor killed", "MLflow away")
+_SHORT_FAULTS = ("replica killed", "replica stopped", "actor killed")
 _MOST_LOOPS_WITHOUT_FAULT = 8
 # of fewer loops the thirds say nothing
 _LOOPS_TO_JUDGE_MEMORY = 12
