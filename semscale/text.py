@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 import re
+import unicodedata
+
+# five parts and an ending stay below the 255 bytes that a file name may have
+_LONGEST_PART = 64
 
 
 def text_key(text: str) -> str:
@@ -17,13 +22,42 @@ def text_key(text: str) -> str:
     return " ".join(text.replace("_", " ").split()).casefold()
 
 
+def hyphenated(text: str, kept: str) -> str:
+    """Return a text with hyphens for everything but letters and digits, of all scripts, and the characters `kept`.
+
+    >>> hyphenated("Fotos (2012), 照片", ".-")
+    'Fotos-2012-照片'
+    """
+    # a letter of many scripts is a character with its marks
+    letters = unicodedata.normalize("NFC", text)
+    spaced = (one if one in kept or unicodedata.category(one)[0] in "LMN" else " " for one in letters)
+    return re.sub(" +", "-", "".join(spaced)).strip("-")
+
+
 def slug(*parts: object) -> str:
-    """Join the parts of a file name with ``__``, each made of harmless characters only.
+    """Join the parts of a file name with ``__``, each made of harmless characters only; other parts give another name.
+
+    A part that cannot stand as it is gets a short digest; models' names, ARCHITECTURE::TAG and hf-hub:OWNER/NAME, do
+    without.
 
     >>> slug("digits", "ViT-B-32::laion2b", "templates", 0)
     'digits__ViT-B-32-laion2b__templates__0'
+    >>> slug("照片", "a/b"), slug("a b")
+    ('照片__a-b-c14cddc0', 'a-b-c8687a08')
     """
-    return "__".join(re.sub(r"[^A-Za-z0-9._-]+", "-", str(part)).strip("-.") or "-" for part in parts)
+    return "__".join(_file_name_part(str(part)) for part in parts)
+
+
+def _file_name_part(text: str) -> str:
+    """Return what stands for a part of a file name; ``__``, which divides parts, is in none."""
+    name = re.sub("__+", "_", hyphenated(text, "._-")).strip("._-")
+    # tag and owner without a hyphen, so that A::B-C and A-B::C have different names
+    plain = re.sub(r"^hf-hub:([\w.]+)/", r"hf-hub-\1-", re.sub(r"(?<=\w)::(?=[\w.]+$)", "-", text))
+    if name == plain and name and len(name.encode()) <= _LONGEST_PART:
+        return name
+    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+    short = name.encode("utf-8", "ignore")[: _LONGEST_PART - 1 - len(digest)].decode("utf-8", "ignore")
+    return f"{short}-{digest}".lstrip("-")
 
 
 def package_version(package: str) -> str | None:

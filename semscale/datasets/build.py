@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from array import array
 from collections.abc import Iterator, Mapping
 
@@ -15,6 +14,7 @@ from semscale.datasets.class_from_path import OTHER_SPLIT, folder_labels, rule_l
 from semscale.datasets.class_names import name_classes, read_class_map
 from semscale.datasets.samples import Int32, SampleTable, file_names, listing_table, stratified_subset
 from semscale.errors import SemscaleError
+from semscale.text import hyphenated
 
 # what a class is when nobody says so; the domain templates then read "Object tulip"
 DEFAULT_DOMAIN = "object"
@@ -63,7 +63,7 @@ def build(source: Source, options: Options, where: str) -> Dataset:
     _check_classes(dict(zip(classes, counts.tolist(), strict=True)), notes, where)
     samples = SampleTable(classes, table, index, None if len(rows) == len(table) else rows)
     return Dataset(
-        name=slug(options.name or source.name),
+        name=dataset_name(options.name or source.name),
         domain=options.domain or source.domain or DEFAULT_DOMAIN,
         classes=classes,
         samples=stratified_subset(samples, limit=options.limit, per_class=options.per_class, seed=options.seed),
@@ -73,9 +73,9 @@ def build(source: Source, options: Options, where: str) -> Dataset:
     )
 
 
-def slug(name: str) -> str:
+def dataset_name(name: str) -> str:
     """Return a dataset's name as it can stand in files and tables."""
-    return re.sub(r"[^A-Za-z0-9.-]+", "-", name).strip("-") or "dataset"
+    return hyphenated(name, ".-") or "dataset"
 
 
 def _usable(

@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 
 from semscale.datasets.archives import is_archive
 from semscale.datasets.base import Entry, Notes, Options, Reader, as_text
-from semscale.datasets.build import slug
+from semscale.datasets.build import dataset_name
 from semscale.datasets.bundled import BUNDLED
 from semscale.datasets.filesystem import location, stem
 from semscale.datasets.registry import open_source, schemes
@@ -118,4 +118,4 @@ class Request:
         """Return the folder of the results: the same for the same input, categories, model, column and limit."""
         parts = [self.column, self.limit, self.categories, listing.source, self.model]
         digest = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
-        return DEFAULT_FOLDER / f"{slug(listing.title)}-{digest[:8]}"
+        return DEFAULT_FOLDER / f"{dataset_name(listing.title)[:60]}-{digest[:8]}"
