@@ -55,9 +55,14 @@ def _file_name_part(text: str) -> str:
     plain = re.sub(r"^hf-hub:([\w.]+)/", r"hf-hub-\1-", re.sub(r"(?<=\w)::(?=[\w.]+$)", "-", text))
     if name == plain and name and len(name.encode()) <= _LONGEST_PART:
         return name
-    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:8]
-    short = name.encode("utf-8", "ignore")[: _LONGEST_PART - 1 - len(digest)].decode("utf-8", "ignore")
+    digest = short_digest(text)
+    short = name.encode("utf-8")[: _LONGEST_PART - 1 - len(digest)].decode("utf-8", "ignore")
     return f"{short}-{digest}".lstrip("-")
+
+
+def short_digest(text: str) -> str:
+    """Return 8 hex digits that tell a text from others which are written alike."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:8]
 
 
 def package_version(package: str) -> str | None:

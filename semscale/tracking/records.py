@@ -32,7 +32,6 @@ from semscale.tracking.runs import (
     find_or_create_run,
     is_finished,
     log_datasets,
-    metric_name,
 )
 from semscale.tracking.store import TrackingStore
 
@@ -164,11 +163,8 @@ def record_trial(
 
 
 def _class_metrics(class_accuracy: Mapping[str, float], step: int) -> dict[tuple[str, int], float]:
-    points = {}
-    for index, (class_name, accuracy) in enumerate(class_accuracy.items()):
-        if len(class_accuracy) <= _MOST_CLASS_METRICS and not math.isnan(accuracy):  # nan: no images of it in this cut
-            name = f"class_accuracy/{class_name}"
-            clean = metric_name(name)
-            # names that MLflow cannot spell must not fall together
-            points[clean if clean == name else f"{clean}-{index}", step] = float(accuracy)
-    return points
+    if len(class_accuracy) > _MOST_CLASS_METRICS:
+        return {}
+    # nan: no images of it in this cut
+    found = {name: float(accuracy) for name, accuracy in class_accuracy.items() if not math.isnan(accuracy)}
+    return {(f"class_accuracy/{name}", step): accuracy for name, accuracy in found.items()}

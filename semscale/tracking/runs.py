@@ -15,10 +15,15 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunT
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_PARENT_RUN_ID
+from mlflow.utils.validation import MAX_ENTITY_KEY_LENGTH, path_not_unique
+
+from semscale.text import short_digest
 
 # of MLflow
 _METRICS_PER_CALL, _RUNS_PER_PAGE = 1000, 1000
-_LONGEST_NAME, _LONGEST_DIGEST = 500, 36
+_LONGEST_NAME, _LONGEST_DIGEST, _LONGEST_RUN_NAME = 500, 36, 250
+# of a label in a metric's name: longer ones have no room in the UI
+_LONGEST_LABEL = 100
 KEY = "semscale_key"
 
 
@@ -75,6 +80,8 @@ def create_run(
 ) -> Any:
     """Make a run with this key, for a caller who knows that there is none; see :func:`find_or_create_run`."""
     under = {} if parent is None else {MLFLOW_PARENT_RUN_ID: parent}
+    if len(name) > _LONGEST_RUN_NAME:  # a database refuses it; its end tells the trials apart
+        name = f"{name[:150]}…{name[-50:]}"
     return client.create_run(experiment_id, run_name=name, tags={KEY: key, **tags, **under})
 
 
@@ -131,12 +138,17 @@ def complete_run(client: Any, run: Any, content: RunContent) -> None:
 
 
 def metric_name(name: str) -> str:
-    """Return the name with everything that MLflow refuses in a metric replaced by an underscore.
+    """Return the name as MLflow takes it: with underscores for what it refuses, and a digest where anything changed.
 
-    >>> metric_name("class_accuracy/crème brûlée (hot)")
-    'class_accuracy/cr_me br_l_e _hot_'
+    >>> metric_name("class_accuracy/crème brûlée (hot)"), metric_name("class_accuracy/..")
+    ('class_accuracy/cr_me br_l_e _hot_-aa310eae', 'class_accuracy/..-f141f929')
     """
-    return re.sub(r"[^A-Za-z0-9_\-. :/]", "_", name)
+    safe = re.sub(r"[^A-Za-z0-9_\-. :/]", "_", name)
+    # a metric is a file in some stores
+    if safe == name and not path_not_unique(name) and len(name) <= MAX_ENTITY_KEY_LENGTH:
+        return name
+    group, slash, rest = safe.partition("/")
+    return f"{group}{slash}{rest.replace('/', '_')[:_LONGEST_LABEL]}-{short_digest(name)}"
 
 
 def log_datasets(client: Any, run: Any, datasets: Sequence[DatasetUsed]) -> None:

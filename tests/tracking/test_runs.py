@@ -21,7 +21,6 @@ from semscale.tracking.runs import (
     find_runs,
     is_finished,
     log_datasets,
-    metric_name,
 )
 from semscale.tracking.store import TrackingStore, open_store
 
@@ -111,11 +110,18 @@ def test_processes_write_side_by_side(store: TrackingStore) -> None:
     assert all(is_finished(run) for run in runs)
 
 
-def test_names_that_mlflow_refuses_are_spelled_otherwise(store: TrackingStore) -> None:
+def test_every_name_is_a_metric_of_its_own(store: TrackingStore) -> None:
     client = store.client()
-    run = find_or_create_run(client, store.experiment_id, "k", name="n", tags={})
-    complete_run(client, run, RunContent(metrics={("class_accuracy/日本 (x)", 1): 1.0}))
-    assert metric_name("class_accuracy/日本 (x)") in client.get_run(run.info.run_id).data.metrics
+    odd = [".", "..", "/", "a//b", "a/./b", "日本 (x)", "中国 (x)", "", "x" * 250, "x" * 251, " ", "a/"]
+    points = {(f"class_accuracy/{name}", 1): float(number) for number, name in enumerate(["one", "a/b", *odd])}
+    run = find_or_create_run(client, store.experiment_id, "k", name="n" * 300 + " / s=01", tags={})
+    for _ in range(2):
+        complete_run(client, run, RunContent(metrics=points))
+    found = client.get_run(run.info.run_id)
+    assert sorted(found.data.metrics.values()) == sorted(points.values())
+    assert (found.data.metrics["class_accuracy/one"], found.data.metrics["class_accuracy/a/b"]) == (0, 1)
+    assert len(found.info.run_name) <= 250
+    assert found.info.run_name.endswith(" / s=01")
 
 
 def test_a_store_that_cannot_be_opened_is_a_user_error_without_password(tmp_path: Path) -> None:
