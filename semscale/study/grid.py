@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import math
 import tempfile
+import traceback
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -27,6 +28,8 @@ TrialKey = tuple[LadderKey, int]
 _IMAGES_PER_WORKER = 500_000
 # of one trial: until Ray has noticed that a node is lost, it may be sent there several times
 _MOST_FAILURES = 6
+# what may pass; any other failure of a trial is sure to repeat, and Tune would print its traceback each time
+_PASSING = (ray.exceptions.RayError, MemoryError)
 # Tune survives lost workers but not lost result objects, or a worker lost between trials: its experiment ends, and a
 # new one is started with the remaining trials
 _LOST = (ray.exceptions.RayActorError, ray.exceptions.ObjectLostError)
@@ -41,8 +44,11 @@ class_cache.ENV_VARS_TO_PROPAGATE.difference_update(
 class_cache.DEFAULT_ENV_VARS.clear()
 
 
-class UncopiedResult(deque[Evaluated]):
-    """Carries an evaluated trial past Tune, which would copy and print everything in a result that it keeps."""
+class UncopiedResult(deque[Evaluated | SemscaleError]):
+    """Carries an evaluated trial past Tune, which would copy and print everything in a result that it keeps.
+
+    Of a trial that has failed for good it carries the error.
+    """
 
 
 class StepTrial(tune.Trainable):
@@ -60,13 +66,21 @@ class StepTrial(tune.Trainable):
 
     def step(self) -> dict[str, Any]:
         """Evaluate the trial; all of it is Tune's result."""
-        trial = self._config["trial"]
+        outcome: Evaluated | SemscaleError
+        try:
+            outcome = self._evaluate(self._config["trial"])
+        except _PASSING:
+            raise
+        except Exception as error:
+            outcome = _failure(self._config["trial"], error)
+        return {"trial": UncopiedResult([outcome]), tune.result.DONE: True}
+
+    def _evaluate(self, trial: Mapping[str, Any]) -> Evaluated:
         key: LadderKey = tuple(trial[name] for name in LADDER_KEY)
         if self._last is None or self._last.key != key:  # unpacking it takes as long as evaluating a step
             self._last = ray.get(self._ladders[key])
         k = self._last.flat.scales.index(trial["scale"])
-        evaluated = evaluate_trial(self._last, k, self._with_files[key, k])
-        return {"trial": UncopiedResult([evaluated]), tune.result.DONE: True}
+        return evaluate_trial(self._last, k, self._with_files[key, k])
 
 
 class _OnResult(tune.Callback):
@@ -83,13 +97,15 @@ class _OnResult(tune.Callback):
 
     def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: dict[str, Any], **info: Any) -> None:
         while result["trial"]:
-            evaluated = result["trial"].pop()
+            outcome = result["trial"].pop()
             try:
-                self.take(evaluated)
+                if isinstance(outcome, SemscaleError):
+                    raise outcome
+                self.take(outcome)
             except SemscaleError as error:
                 self.error = error  # Tune makes a TuneError of it, with its traceback for words
                 raise
-            self.completed.add((evaluated.ladder, evaluated.k))
+            self.completed.add((outcome.ladder, outcome.k))
 
 
 def run_grid(
@@ -146,15 +162,11 @@ def _fit(
             return error.__cause__ if isinstance(error.__cause__, _LOST) else error
     if failed is None or isinstance(failed.error, _LOST):
         return failed and failed.error
-    return _failure(failed)
+    return _failure((failed.config or {}).get("trial", {}), failed.error)
 
 
-def _failure(result: Any) -> SemscaleError:
-    cause = getattr(result.error, "cause", None)
-    if isinstance(cause, SemscaleError):
-        return cause
-    config = (result.config or {}).get("trial", {})
-    where = " / ".join(f"{name} {config.get(name)}" for name in (*LADDER_KEY, "scale") if name != "model")
-    found = shown((str(result.error).strip() or type(result.error).__name__).splitlines()[-1])
+def _failure(trial: Mapping[str, Any], error: BaseException) -> SemscaleError:
+    where = " / ".join(f"{name} {trial.get(name)}" for name in (*LADDER_KEY, "scale") if name != "model")
+    found = shown("".join(traceback.format_exception_only(error)).strip().splitlines()[-1])
     hint = "give the same command again: what is finished is kept"
     return SemscaleError("a trial failed", where=where, found=found, hint=hint)

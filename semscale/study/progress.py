@@ -20,6 +20,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from semscale.errors import summarize
 from semscale.redact import printable
 
 _PIPE_WIDTH = 110
@@ -51,6 +52,14 @@ class Reporter:
 
     def note(self, text: str) -> None:
         """Print a line, above the bars where there are any."""
+
+    @contextmanager
+    def optional(self, what: str) -> Iterator[None]:
+        """Do what only adorns the results: where it fails it is left out with a note, and the study goes on."""
+        try:
+            yield
+        except Exception as error:  # whatever the libraries that draw and decode raise
+            self.note(f"{what} left out: {summarize(error)}")
 
 
 Quiet = Reporter

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -11,13 +11,14 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import ray
-from scipy.sparse.linalg import svds
+from scipy.linalg import eigh
 from threadpoolctl import threadpool_limits
 
 from semscale.datasets.base import Reader
 from semscale.datasets.image_decoding import BadImageError, decode
 from semscale.report.answers import CURVE
 from semscale.study.encode import EncodedModel
+from semscale.study.progress import Reporter
 from semscale.study.rundir import concatenate, with_key
 from semscale.study.score import ScoredLadder
 
@@ -38,9 +39,9 @@ _MOST_IMAGES, _MOST_TEXTS = 400, 200
 
 
 def collect_report_data(
-    scored: Sequence[ScoredLadder], encoded: Sequence[EncodedModel], curves: pd.DataFrame
+    scored: Sequence[ScoredLadder], encoded: Sequence[EncodedModel], curves: pd.DataFrame, report: Reporter
 ) -> dict[str, pd.DataFrame]:
-    """Return the tables that are not empty by file name; controls are in none.
+    """Return the tables that are not empty by file name; controls are in none, and what fails is left out.
 
     They compare scale 1 with the curve's peak, or with the last step where scale 1 is the peak, in the first order.
     """
@@ -52,14 +53,18 @@ def collect_report_data(
             first.setdefault(ladder.curve, ladder)
             by_model.setdefault(ladder.curve[:2], ladder)
     shown = [(ladder, _step(ladder.flat.scales, int(peaks[curve]))) for curve, ladder in first.items()]
-    flips = concatenate(_flips(ladder, k) for ladder, k in shown)
-    tables = {
-        "flips": flips.drop(columns="row", errors="ignore"),
-        "winners": concatenate(_winners(ladder, k) for ladder, k in shown),
-        "confusions": concatenate(_confusions(ladder, k) for ladder, k in shown),
-        "map": concatenate(_map_of(ladder) for ladder in by_model.values()),
-        "thumbnails": thumbnails_of(flips, encoded),
+    tables = {"flips": pd.DataFrame()}
+    makers: dict[str, Callable[[], pd.DataFrame]] = {
+        "flips": lambda: concatenate(_flips(ladder, k) for ladder, k in shown),
+        "winners": lambda: concatenate(_winners(ladder, k) for ladder, k in shown),
+        "confusions": lambda: concatenate(_confusions(ladder, k) for ladder, k in shown),
+        "map": lambda: concatenate(_map_of(ladder) for ladder in by_model.values()),
+        "thumbnails": lambda: thumbnails_of(tables["flips"], encoded),
     }
+    for name, make in makers.items():
+        with report.optional(f"{name} of the report"):
+            tables[name] = make()
+    tables["flips"] = tables["flips"].drop(columns="row", errors="ignore")
     return {f"{name}.parquet": table for name, table in tables.items() if len(table)}
 
 
@@ -174,12 +179,13 @@ def principal_axes(images: Float64, texts: Float64) -> tuple[Float64, Float64, f
     both = np.concatenate([images - images.mean(axis=0), texts - texts.mean(axis=0)])
     # the same threads everywhere, so that the same rows give the same map
     with threadpool_limits(1):
-        _, values, axes = svds(both, k=2, v0=np.ones(min(both.shape)))
-        order = np.argsort(-values)
-        found = both @ axes[order].T
+        n = len(both)
+        values, vectors = eigh(both @ both.T, subset_by_index=[n - 2, n - 1])
+    values = np.maximum(values[::-1], 0.0)
+    found = vectors[:, ::-1] * np.sqrt(values)
     found *= np.where(found[np.abs(found).argmax(axis=0), [0, 1]] < 0, -1.0, 1.0)
     total = float((both**2).sum())
-    return found[: len(images)], found[len(images) :], float((values**2).sum()) / total if total else 0.0
+    return found[: len(images)], found[len(images) :], float(values.sum()) / total if total else 0.0
 
 
 def _map_of(ladder: ScoredLadder) -> pd.DataFrame:

@@ -21,6 +21,7 @@ from semscale.report.evidence import CategorySet, Evidence, RunTables
 from semscale.report.page import write_report
 from semscale.study.conclude import Conclusions
 from semscale.study.encode import EncodedModel
+from semscale.study.progress import Reporter
 from semscale.study.report_data import collect_report_data
 from semscale.study.rundir import RunDirectory, finished_run, read_environment, read_table
 from semscale.study.score import ScoredLadder
@@ -42,17 +43,18 @@ def write_results(
     found: Conclusions,
     scored: Sequence[ScoredLadder],
     encoded: Sequence[EncodedModel],
+    report: Reporter,
 ) -> list[str]:
     """Write the tables and the report; return the names of the files that MLflow keeps as well."""
     tables = {"trials.parquet": trials, **found.tables()}
-    for name, table in (tables | collect_report_data(scored, encoded, found.curves)).items():
+    for name, table in (tables | collect_report_data(scored, encoded, found.curves, report)).items():
         directory.write_table(name, table)
     directory.write("environment.json", json.dumps(_environment_of(encoded), indent=1).encode())
-    try:
+    files = ["study.yaml", *tables, "quarantine.csv", "environment.json"]
+    with report.optional(f"report.html (`semscale report {directory.folder}` writes it)"):
         _write_page(directory.folder, directory.study)
-    except OSError as error:
-        raise directory.unwritable(error) from error
-    return ["study.yaml", *tables, "quarantine.csv", "environment.json", "report.html"]
+        files.append("report.html")
+    return files
 
 
 def regenerate_report(where: str) -> Folder:

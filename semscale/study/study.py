@@ -189,7 +189,7 @@ def _try_and_conclude(
         conclusions = conclude_study(scored, context.arms, study.margin / 100, run_ids)
         runs.finish_curves(trials, conclusions, advance)
     with report.stage("writing tables and report"):
-        artifacts = write_results(directory, trials, conclusions, scored, encoded)
+        artifacts = write_results(directory, trials, conclusions, scored, encoded, report)
         files = {file: directory.written(file) for file in artifacts}
         runs.finish(trials, conclusions, directory.n_quarantined, files)
     return trials, conclusions

@@ -67,7 +67,7 @@ class StudyRuns:
 
     def __init__(self, context: StudyContext, scored: Sequence[ScoredLadder], encoded: Sequence[EncodedModel]) -> None:
         self._study, self._encoded = context.study, encoded
-        self.name, self.tracking = context.directory.folder.name, context.tracking
+        self.name, self.tracking, self._report = context.directory.folder.name, context.tracking, context.report
         self._client, self._retry = self.tracking.client(), RetryPolicy(self.tracking.uri, context.report.note)
         # models differ in a dataset only where they cannot use the same images
         self._datasets = {
@@ -113,8 +113,8 @@ class StudyRuns:
     def finish_curves(self, trials: pd.DataFrame, found: Conclusions, advance: Callable[[int, int], None]) -> None:
         """Fill the runs of the curves from trials.parquet and the conclusions; `advance` is told (done, total)."""
         for done, (row, curve) in enumerate(zip(found.curves.to_dict("records"), self.curves.values(), strict=True), 1):
-            pictures = partial(_confusion_pictures, curve, int(row["peak_scale"]))
             tables = rows_of(trials, row), rows_of(found.steps, row)
+            pictures = partial(self._draw, f"pictures of {curve.title}", partial(_curve_pictures, curve, row, tables[1]))
             record = CurveRecord(row, *tables, _answer(row, found), pictures)
             self._retry.call(finish_curve_run, self._client, curve.run, record)
             advance(done, len(self.curves))
@@ -124,7 +124,8 @@ class StudyRuns:
         rows = found.curves.to_dict("records")
         answers = [_answer(row, found) for row in rows if row["role"] != "control"]
         # what a finished run has, and nothing else would come out, need not be drawn again
-        pictures = {} if is_finished(self._run) else _pictures(found)
+        drawn = not is_finished(self._run)
+        pictures = self._draw("pictures of the study", partial(_study_pictures, found)) if drawn else {}
         totals = {"trials": len(trials), "curves": len(rows), "quarantined": quarantined}
         content = RunContent(
             params=_params(self._study, found.curves, self._encoded),
@@ -141,6 +142,12 @@ class StudyRuns:
                 self._retry.call(delete_doubles, *where, kept, kind=kind, study=self.name)
 
 
+    def _draw(self, what: str, draw: Callable[[], dict[str, bytes]]) -> dict[str, bytes]:
+        with self._report.optional(what):
+            return draw()
+        return {}
+
+
 def _study_key(name: str, study: StudyConfig, scored: Sequence[ScoredLadder]) -> str:
     """Name the study run by its directory, its settings and its predictions: other results get other runs."""
     predictions = hashlib.sha256("".join(ladder.digest() for ladder in scored).encode()).hexdigest()[:12]
@@ -151,9 +158,11 @@ def _answer(row: Mapping[Any, Any], found: Conclusions) -> Answer:
     return answer(row, found.steps, found.controls, several=found.curves["model"].nunique() > 1)
 
 
-def _confusion_pictures(curve: CurveRun, peak_scale: int) -> dict[str, bytes]:
-    """Return the confusion matrices at scale 1, at the peak and at the last scale, in the first order."""
-    scored, found = curve.ladder, {}
+def _curve_pictures(curve: CurveRun, row: Mapping[Any, Any], steps: pd.DataFrame) -> dict[str, bytes]:
+    """Return the curve, and the confusion matrices at scale 1, at the peak and at the last scale, in the first order."""
+    scored, peak_scale = curve.ladder, int(row["peak_scale"])
+    line = CurveLine.of(str(row["strategy"]), steps)
+    found = {"curve.png": curves_png([line], f"{row['dataset']}, {row['model']}")}
     for k, scale in enumerate(scored.flat.scales):
         if k == 0 or scale in (peak_scale, scored.flat.scales[-1]):
             title = f"{curve.title} / s={scale:02d}: {100 * scored.right[:, k].mean():.1f} %"
@@ -162,7 +171,7 @@ def _confusion_pictures(curve: CurveRun, peak_scale: int) -> dict[str, bytes]:
     return found
 
 
-def _pictures(found: Conclusions) -> dict[str, bytes]:
+def _study_pictures(found: Conclusions) -> dict[str, bytes]:
     """Return the curves of each dataset, model and aggregation in a picture, controls in grey."""
     columns = ["dataset", "model", "aggregation"]
     several = [name for name in columns if name == "dataset" or found.curves[name].nunique() > 1]

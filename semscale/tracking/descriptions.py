@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from functools import lru_cache
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache, wraps
+from typing import Any, ParamSpec
 
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from semscale.analysis.intervals import change_interval, mcnemar_p
+from semscale.errors import summarize
 from semscale.report.answers import Answer
 from semscale.tracking.runs import filter_of
+
+P = ParamSpec("P")
 
 # MLflow cuts a tag after 8,000 characters
 _LONGEST = 7500
@@ -36,6 +39,20 @@ completed.
 """
 
 
+def _left_out_where_it_fails(describe: Callable[P, str]) -> Callable[P, str]:
+    """Let a note that cannot be made say so, since the run is recorded all the same."""
+
+    @wraps(describe)
+    def described(*args: P.args, **kwargs: P.kwargs) -> str:
+        try:
+            return describe(*args, **kwargs)
+        except Exception as error:
+            return f"Description left out: {plain(summarize(error))}"
+
+    return described
+
+
+@_left_out_where_it_fails
 def describe_trial(row: Mapping[str, Any]) -> str:
     """Return the note of a row of trials.parquet.
 
@@ -50,6 +67,7 @@ def describe_trial(row: Mapping[str, Any]) -> str:
     return _render("trial.md", row=row, change=change, low=low, high=high, p=p)
 
 
+@_left_out_where_it_fails
 def describe_curve(curve: Mapping[str, Any], steps: pd.DataFrame, found: Answer, study: str) -> str:
     """Return the note of a row of curves.parquet with its rows of steps.parquet, in a study of this name."""
     place = {name: str(curve[name]) for name in ("dataset", "strategy")}
@@ -63,6 +81,7 @@ def describe_curve(curve: Mapping[str, Any], steps: pd.DataFrame, found: Answer,
     )
 
 
+@_left_out_where_it_fails
 def describe_study(found: Sequence[Answer], study: str, n_trials: int, n_curves: int) -> str:
     """Return the note of a study: an answer for every curve that is no control, as far as MLflow has room."""
     rest = {"n_trials": n_trials, "n_curves": n_curves, "filter": filter_of(kind="curve", study=study)}

@@ -22,7 +22,6 @@ import pandas as pd
 from mlflow.utils.mlflow_tags import MLFLOW_LOGGED_ARTIFACTS, MLFLOW_RUN_NOTE
 
 from semscale.report.answers import CURVE, Answer
-from semscale.report.figures import CurveLine, curves_png
 from semscale.tracking.descriptions import describe_curve, describe_trial
 from semscale.tracking.runs import (
     DatasetUsed,
@@ -85,7 +84,7 @@ def start_curve_run(
 class CurveRecord:
     """Everything that the run of a curve holds: its row of curves.parquet, its trials, its steps by rising scale.
 
-    `pictures` draws further figures, by file name; it is called only for a run that is not finished.
+    `pictures` draws the figures, by file name; it is called only for a run that is not finished.
     """
 
     row: Row
@@ -112,7 +111,6 @@ def finish_curve_run(client: Any, run: Any, record: CurveRecord) -> None:
     last = int(steps["scale"].max())
     metrics |= {(name, last): float(curve[name]) for name in _CURVE_METRICS if not pd.isna(curve[name])}
     files = {
-        "curve.png": curves_png([CurveLine.of(str(curve["strategy"]), steps)], f"{curve['dataset']}, {curve['model']}"),
         "trials.csv": trials.to_csv(index=False).encode(),
         "steps.csv": steps.to_csv(index=False).encode(),
         **record.pictures(),
