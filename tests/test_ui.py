@@ -18,6 +18,7 @@ from click.testing import CliRunner
 from semscale.cli import main
 from semscale.config import study_from
 from semscale.study.rundir import RunDirectory
+from semscale.tracking.sqlite import database_file
 from semscale.tracking.store import open_store
 
 
@@ -65,6 +66,19 @@ def test_store_is_the_one_of_the_study(tmp_path: Path, started: list[tuple[list[
     assert [uri for _, uri in started] == [f"sqlite:///{tmp_path}/mlflow.db", "postgresql://ann:pw@db/mlflow"]
     assert started[0][0][1:8] == ["-m", "mlflow", "ui", "--host", "127.0.0.1", "--port", "5001"]
     assert "pw" not in " ".join(started[1][0])
+
+
+def test_a_database_is_found_whatever_its_folder_is_called(
+    tmp_path: Path, started: list[tuple[list[str], str]]
+) -> None:
+    place = tmp_path / "what? 100%41"
+    run = run_directory(place, "here")
+    (place / "mlflow.db").touch()
+    given = run_directory(place, "given", tracking={"uri": f"sqlite:///{tmp_path}/x.db"})
+    (tmp_path / "x.db").touch()
+    assert ui(str(run)).endswith(":5000\n")
+    assert ui(str(given), "--tracking-uri", f"sqlite:///{tmp_path}/x.db?timeout=60").endswith(":5000\n")
+    assert [database_file(uri) for _, uri in started] == [place / "mlflow.db", tmp_path / "x.db"]
 
 
 def test_address_of_a_tracking_server_is_printed(tmp_path: Path) -> None:

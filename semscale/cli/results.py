@@ -98,8 +98,10 @@ def ui(run: str | None, port: int, tracking_uri: str | None) -> None:
     if uri.startswith(("http://", "https://")):
         click.echo(f"{run}: {redact(uri)}")
         return
-    file = Path(uri.removeprefix("sqlite:///").partition("?")[0])
-    if uri.startswith("sqlite:///") and not file.is_file():
+    from semscale.tracking.sqlite import database_file
+
+    file = database_file(uri)
+    if file and not file.is_file():
         raise SemscaleError("MLflow's database does not exist", where=str(file), hint="name it with --tracking-uri")
     click.echo(f"{run}: http://127.0.0.1:{port}")
     sys.stdout.flush()
@@ -118,7 +120,10 @@ def _tracking_uri(run: str) -> str:
     where, hint = f"{folder}/study.yaml", "give the whole address with --tracking-uri"
     if uri is None and folder.is_remote:
         raise SemscaleError("the study file names no MLflow server", where=where, hint=hint)
-    uri = uri or f"sqlite:///{folder.local.parent / 'mlflow.db'}"
+    if uri is None:
+        from semscale.tracking.sqlite import sqlite_uri
+
+        return sqlite_uri(folder.local.parent / "mlflow.db")
     if not uri.startswith("http") and ("://***@" in uri or uri.endswith("?***")):
         what = "the run's study file holds no passwords, and MLflow's database needs one"
         raise SemscaleError(what, where=where, found=uri, hint=hint)

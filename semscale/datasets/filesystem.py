@@ -60,6 +60,15 @@ def is_local(path: str) -> bool:
     return isinstance(open_filesystem(path)[0], fsspec.implementations.local.LocalFileSystem)
 
 
+def without_query(path: str) -> str:
+    """Return a URL without its query; in a path a question mark is a letter like others.
+
+    >>> without_query("https://host/a.zip?key=1"), without_query("what?.zip")
+    ('https://host/a.zip', 'what?.zip')
+    """
+    return path.partition("?")[0] if "://" in path else path
+
+
 def location(path: str) -> str:
     """Return a path that means the same in every process of this machine; URLs stay."""
     return os.path.abspath(open_filesystem(path)[1]) if is_local(path) else path
@@ -68,7 +77,7 @@ def location(path: str) -> str:
 def find_files(path: str, endings: tuple[str, ...]) -> list[str]:
     """Return the files that a path stands for, sorted: itself, all below a folder, or a glob's; no hidden ones."""
     fs, inner = open_filesystem(path)
-    local, plain = is_local(path), path.partition("?")[0]
+    local, plain = is_local(path), without_query(path)
     is_glob = glob.has_magic(path if local else plain)
     try:
         # to a web server everything is a file
@@ -85,7 +94,7 @@ def find_files(path: str, endings: tuple[str, ...]) -> list[str]:
         what = "the files of the dataset cannot be listed"
         raise SemscaleError(what, where=shown(path), found=plain_reason(error)) from error
     above = re.split(r"[*?\[]", inner, maxsplit=1)[0]
-    files = [name for name in found if name.partition("?")[0].endswith(endings)]
+    files = [name for name in found if without_query(name).endswith(endings)]
     files = [name for name in files if "/." not in f"/{name.removeprefix(above).lstrip('/')}"]
     return sorted(files if local else map(fs.unstrip_protocol, files))
 
@@ -97,7 +106,7 @@ def shared_folder(paths: list[str]) -> str:
 
 def stem(path: str) -> str:
     """Return the last part of a path without endings such as .tar.gz."""
-    return _ENDINGS.sub("", path.rstrip("/").rpartition("/")[2].partition("?")[0]) or "dataset"
+    return _ENDINGS.sub("", without_query(path).rstrip("/").rpartition("/")[2]) or "dataset"
 
 
 def read_whole(path: str) -> bytes:

@@ -15,7 +15,7 @@ from semscale.datasets.archives import is_archive
 from semscale.datasets.base import Entry, Notes, Options, Reader, as_text
 from semscale.datasets.build import dataset_name
 from semscale.datasets.bundled import BUNDLED
-from semscale.datasets.filesystem import location, stem
+from semscale.datasets.filesystem import location, stem, without_query
 from semscale.datasets.registry import open_source, schemes
 from semscale.errors import SemscaleError
 from semscale.label.texts import TEXT_SUFFIXES, read_texts
@@ -68,7 +68,7 @@ def _spec(given: str) -> str | None:
     scheme, _, rest = given.partition(":")
     if given in BUNDLED or (rest and scheme in schemes()):
         return given
-    path, name = os.path.expanduser(given), given.partition("?")[0].lower()
+    path, name = os.path.expanduser(given), without_query(given).lower()
     is_file = "://" not in given and os.path.isfile(path)
     if is_archive(given) and (is_file or "://" in given):
         return f"{'zip' if name.endswith('.zip') else 'tar'}:{given}"

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from semscale.datasets.filesystem import without_query
 from semscale.datasets.tables import records
 from semscale.datasets.tables.records import Record
 from semscale.errors import SemscaleError
@@ -27,7 +28,7 @@ def read_texts(path: str, column: str | None) -> Iterator[Record]:
     one; then the first line is a text like the others, as in the original tool. Of ``.jsonl`` objects the same
     field is read; a line may also be a text by itself.
     """
-    ending = path.partition("?")[0].lower().rpartition(".")[2]
+    ending = without_query(path).lower().rpartition(".")[2]
     if ending in ("csv", "tsv"):
         rows = _column_rows(records.read_delimited(path, "\t" if ending == "tsv" else ","), redact(path), column)
     elif ending == "txt":

@@ -74,8 +74,8 @@ def _make_arm(study: StudyConfig, dataset: Dataset) -> Arm:
         for entry in study.strategies:
             label = control if control not in made else f"{control}-of-{entry.label}"
             if label in made:
-                what, hint = "a strategy has the name of another one's control", "give it another name: in the study file"
-                raise SemscaleError(what, where=f"strategy {label}", found=label, hint=hint)
+                what = "a strategy has the name of another one's control"
+                raise SemscaleError(what, where=f"strategy {label}", hint="give it another name: in the study file")
             ladders = build(entry, control, {"of": entry.strategy, "of_options": entry.options}, label)
             # strategies with the same counts have the same control, which is then run once
             same = next((name for name in controls.values() if _steps(made[name]) == _steps(ladders)), None)

@@ -114,7 +114,8 @@ class StudyRuns:
         """Fill the runs of the curves from trials.parquet and the conclusions; `advance` is told (done, total)."""
         for done, (row, curve) in enumerate(zip(found.curves.to_dict("records"), self.curves.values(), strict=True), 1):
             tables = rows_of(trials, row), rows_of(found.steps, row)
-            pictures = partial(self._draw, f"pictures of {curve.title}", partial(_curve_pictures, curve, row, tables[1]))
+            draw = partial(_curve_pictures, curve, row, tables[1])
+            pictures = partial(self._draw, f"pictures of {curve.title}", draw)
             record = CurveRecord(row, *tables, _answer(row, found), pictures)
             self._retry.call(finish_curve_run, self._client, curve.run, record)
             advance(done, len(self.curves))
@@ -141,7 +142,6 @@ class StudyRuns:
             for kind, kept in (("curve", curves), ("study", {self._key: self._run.info.run_id})):
                 self._retry.call(delete_doubles, *where, kept, kind=kind, study=self.name)
 
-
     def _draw(self, what: str, draw: Callable[[], dict[str, bytes]]) -> dict[str, bytes]:
         with self._report.optional(what):
             return draw()
@@ -159,7 +159,7 @@ def _answer(row: Mapping[Any, Any], found: Conclusions) -> Answer:
 
 
 def _curve_pictures(curve: CurveRun, row: Mapping[Any, Any], steps: pd.DataFrame) -> dict[str, bytes]:
-    """Return the curve, and the confusion matrices at scale 1, at the peak and at the last scale, in the first order."""
+    """Return the curve, and the first order's confusion matrices at scale 1, at the peak and at the last."""
     scored, peak_scale = curve.ladder, int(row["peak_scale"])
     line = CurveLine.of(str(row["strategy"]), steps)
     found = {"curve.png": curves_png([line], f"{row['dataset']}, {row['model']}")}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import shlex
 import sqlite3
 from contextlib import closing, suppress
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from semscale.errors import SemscaleError
 from semscale.redact import redact, shown, without
 from semscale.tracking.descriptions import EXPERIMENT_NOTE
 from semscale.tracking.retry import is_transient
+from semscale.tracking.sqlite import database_file, sqlite_uri
 
 _MOST_WORDS = 300
 
@@ -37,7 +39,7 @@ class TrackingStore:
     @property
     def is_file(self) -> bool:
         """Whether it is a database file, which has one writer at a time."""
-        return self.uri.startswith("sqlite:")
+        return self.uri.startswith("sqlite")
 
     def client(self) -> Any:
         """Return a client for this store; every process makes its own."""
@@ -49,8 +51,11 @@ class TrackingStore:
         """Return the line that opens the runs in a browser; `run` is None for a run in an object store."""
         if self.uri.startswith(("http://", "https://")):
             return f"open {redact(self.uri)} in a browser"
-        uri = f"sqlite:///{_from_here(Path(self.uri.removeprefix('sqlite:///')))}" if self.is_file else redact(self.uri)
-        return f"mlflow ui --backend-store-uri {uri}" if run is None else f"semscale ui {_from_here(run)}"
+        if run is not None:
+            return f"semscale ui {shlex.quote(str(_from_here(run)))}"
+        file = database_file(self.uri)
+        uri = sqlite_uri(_from_here(file)) if file else redact(self.uri)
+        return f"mlflow ui --backend-store-uri {shlex.quote(uri)}"
 
 
 def _from_here(path: Path) -> Path:
@@ -71,11 +76,11 @@ def open_store(uri: str | None, experiment: str, folder: Path, artifacts: str | 
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     if uri is None:
         folder.mkdir(parents=True, exist_ok=True)
-        uri = f"sqlite:///{folder.resolve() / 'mlflow.db'}"
+        uri = sqlite_uri(folder.resolve() / "mlflow.db")
         artifacts = artifacts or (folder.resolve() / "mlartifacts").as_uri()
-    database = Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
+    database = database_file(uri)
     try:
-        if database and "?" not in uri and ":memory:" not in uri:
+        if database:
             _make_database(database)
         made = _experiment(MlflowClient(tracking_uri=uri), experiment, artifacts)
         _check_experiment(made, redact(uri), asked)
@@ -109,7 +114,7 @@ def _make_database(path: Path) -> None:
         partial = path.resolve().with_name(f"{path.name}.partial")
         for file in (partial, partial.with_name(f"{partial.name}-journal")):
             file.unlink(missing_ok=True)
-        SqlAlchemyStore(f"sqlite:///{partial}", DEFAULT_LOCAL_FILE_AND_ARTIFACT_PATH).engine.dispose()
+        SqlAlchemyStore(sqlite_uri(partial), DEFAULT_LOCAL_FILE_AND_ARTIFACT_PATH).engine.dispose()
         os.replace(partial, path)
     finally:
         os.close(folder)

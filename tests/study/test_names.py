@@ -38,7 +38,8 @@ def test_ordinary_names_stay_and_letters_of_all_scripts() -> None:
         "ViT-B-32-laion2b_s34b_b79k__hf-hub-laion-CLIP-ViT-B-32__semscale-mini__12__top-3-mean"
     )
     assert slug("照片", "फूल") == "照片__फूल"
-    assert [dataset_name(name) for name in ("花と鳥", "my_photos", "Pets (2012)")] == ["花と鳥", "my-photos", "Pets-2012"]
+    names = "花と鳥", "my_photos", "Pets (2012)"
+    assert [dataset_name(name) for name in names] == ["花と鳥", "my-photos", "Pets-2012"]
 
 
 def test_a_strategy_with_the_name_of_a_control_is_refused() -> None:

@@ -36,6 +36,30 @@ def test_store_is_kept_beside_the_runs_with_write_ahead_log(store: TrackingStore
     assert client.get_experiment(store.experiment_id).artifact_location == (folder / "mlartifacts").as_uri()
 
 
+@pytest.mark.parametrize(("name", "uri"), [("what? 100%41", None), ("plain", "sqlite:///{}/mlflow.db?timeout=60")])
+def test_the_database_is_where_it_is_said_to_be(
+    name: str, uri: str | None, store: TrackingStore, folder: Path, tmp_path: Path
+) -> None:
+    place = tmp_path / name
+    place.mkdir()
+    with (
+        closing(sqlite3.connect(folder / "mlflow.db")) as source,
+        closing(sqlite3.connect(place / "mlflow.db")) as copy,
+    ):
+        source.backup(copy)
+    opened = open_store(uri and uri.format(place), "another", place)
+    run = find_or_create_run(opened.client(), opened.experiment_id, "k", name="n", tags={})
+    complete_run(opened.client(), run, RunContent(files={"a.txt": b"text"}))
+    with closing(sqlite3.connect(place / "mlflow.db")) as connection:
+        assert connection.execute("SELECT status FROM runs WHERE run_uuid = ?", [run.info.run_id]).fetchone() == (
+            "FINISHED",
+        )
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    assert [entry.name for entry in tmp_path.iterdir()] == [name]
+    assert not [entry.name for entry in place.iterdir() if "?" in entry.name]
+    assert uri or len(list(place.glob("mlartifacts/**/a.txt"))) == 1
+
+
 def test_a_key_finds_its_run_again(store: TrackingStore) -> None:
     client = store.client()
     run = find_or_create_run(client, store.experiment_id, "a/b", name="first", tags={"kind": "trial"})

@@ -5,12 +5,12 @@ from __future__ import annotations
 from semscale.datasets.archives import tarred, zipped
 from semscale.datasets.archives.members import archive_kind
 from semscale.datasets.base import Notes, Options, Reader, Source
-from semscale.datasets.filesystem import REMOTE_READS, location, stem
+from semscale.datasets.filesystem import REMOTE_READS, location, stem, without_query
 
 
 def is_archive(path: str) -> bool:
     """Tell whether a path names an archive, by its ending."""
-    return path.partition("?")[0].lower().endswith((".zip", *tarred.ENDINGS))
+    return without_query(path).lower().endswith((".zip", *tarred.ENDINGS))
 
 
 def open_source(path: str, options: Options) -> Source:
@@ -21,7 +21,7 @@ def open_source(path: str, options: Options) -> Source:
     """
     notes, parallel = Notes(), REMOTE_READS if "://" in path else 1
     # a self-extracting zip begins with a program
-    if archive_kind(path) == "zip" or path.partition("?")[0].lower().endswith(".zip"):
+    if archive_kind(path) == "zip" or without_query(path).lower().endswith(".zip"):
         reader: Reader = zipped.ZipReader(location(path), parallel)
         return Source(stem(path), reader, zipped.list_members(path, notes), notes, by_path=True, peel=True)
     reader = tarred.TarReader(location(path), 1 if tarred.compression_of(path) else parallel)

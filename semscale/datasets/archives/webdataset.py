@@ -16,7 +16,7 @@ from semscale.datasets.archives.members import is_hidden
 from semscale.datasets.archives.tarred import ENDINGS, MAX_READ, TarReader, compression_of, open_tar, refusal
 from semscale.datasets.base import Entry, Notes, Options, Source, is_image
 from semscale.datasets.class_from_path import SPLITS, choose_split
-from semscale.datasets.filesystem import REMOTE_READS, find_files, is_local, shared_folder, stem
+from semscale.datasets.filesystem import REMOTE_READS, find_files, is_local, shared_folder, stem, without_query
 from semscale.errors import SemscaleError
 from semscale.redact import shown
 
@@ -159,7 +159,7 @@ def _find_shards(pattern: str, split: str | None, notes: Notes) -> tuple[str, di
 
 
 def _matches(path: str, where: str) -> list[str]:
-    if not is_local(path) and not glob.has_magic(plain := path.partition("?")[0]) and plain.endswith(ENDINGS):
+    if not is_local(path) and not glob.has_magic(plain := without_query(path)) and plain.endswith(ENDINGS):
         return [path]  # whether it exists shows when it is opened, without a request for each shard now
     files = find_files(path, ENDINGS)
     if not files:

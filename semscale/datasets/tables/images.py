@@ -12,7 +12,15 @@ from typing import Any
 
 from semscale.datasets import archives
 from semscale.datasets.base import IMAGE_SUFFIXES, Entry, Notes, Options, Reader
-from semscale.datasets.filesystem import MAX_FILE_BYTES, REMOTE_READS, TOO_LARGE, is_local, location, read_whole
+from semscale.datasets.filesystem import (
+    MAX_FILE_BYTES,
+    REMOTE_READS,
+    TOO_LARGE,
+    is_local,
+    location,
+    read_whole,
+    without_query,
+)
 from semscale.datasets.folder import FolderReader, open_source
 from semscale.datasets.tables.records import INLINE
 from semscale.errors import SemscaleError
@@ -79,7 +87,7 @@ def _open_images(table: str, images: str | None) -> ImageLocation:
     """Return the location of a table's images: the given folder or archive, or the folder of the table."""
     if images is not None and archives.is_archive(images):
         return _open_archive(location(images))
-    beside = os.path.dirname(table) if is_local(table) else table.partition("?")[0].rpartition("/")[0]
+    beside = os.path.dirname(table) if is_local(table) else without_query(table).rpartition("/")[0]
     folder = beside if images is None else images
     if not is_local(folder):
         return ImageLocation(shown(folder), FolderReader(folder, parallel=REMOTE_READS))

@@ -33,6 +33,7 @@ from semscale.datasets.filesystem import (
     plain_reason,
     shared_folder,
     stem,
+    without_query,
 )
 from semscale.datasets.tables.columns import Layout, find_layout
 from semscale.datasets.tables.images import RowResolver, clean_path, image_bytes
@@ -100,7 +101,7 @@ class _Files:
             raise SemscaleError(what, where=self._shown(file), found=plain_reason(error), hint=hint) from error
 
     def _shown(self, file: str) -> str:
-        return shown(f"{self.root}/{file}".partition("?")[0])
+        return shown(without_query(f"{self.root}/{file}"))
 
 
 def open_source(path: str, options: Options) -> Source:

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from semscale.datasets.base import Entry, Notes, Options, Source, as_text
 from semscale.datasets.class_from_path import SPLITS, choose_split
-from semscale.datasets.filesystem import location, stem
+from semscale.datasets.filesystem import location, stem, without_query
 from semscale.datasets.tables import records
 from semscale.datasets.tables.columns import find_layout, split_column
 from semscale.datasets.tables.images import RowResolver
@@ -34,7 +34,7 @@ class _Table(NamedTuple):
 def open_source(path: str, options: Options) -> Source:
     """Open an annotation table: CSV or TSV with a header, JSON lines, or Parquet."""
     path = location(path)
-    where, ending = shown(path), path.partition("?")[0].rpartition(".")[2].lower()
+    where, ending = shown(path), without_query(path).rpartition(".")[2].lower()
     if ending == "parquet":
         return open_parquet(path, options)
     openers = {"csv": _open_csv, "tsv": _open_csv, "jsonl": _open_json_lines, "ndjson": _open_json_lines}
