@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import logging
 import os
+import secrets
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
 import ray
+from ray._private import ray_constants
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from semscale.config import StudyConfig
@@ -50,7 +52,10 @@ def ray_cluster(address: str | None) -> Iterator[None]:
         where = {"address": "local", "num_cpus": cores, "include_dashboard": False, "_node_ip_address": "127.0.0.1"}
     try:
         try:
-            ray.init(**where, log_to_driver=False, logging_level=logging.ERROR, namespace="semscale")
+            with nullcontext() if address else _loopback_alone():
+                session = ray.init(**where, log_to_driver=False, logging_level=logging.ERROR, namespace="semscale")
+            if not address:
+                os.chmod(session.address_info["session_dir"], 0o700)
         except Exception as error:  # Ray raises a bare one when it does not start in time
             if not address:
                 raise SemscaleError("Ray does not start on this machine", found=summarize(error)) from error
@@ -59,6 +64,24 @@ def ray_cluster(address: str | None) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _loopback_alone() -> Iterator[None]:
+    """Let Ray listen on the loopback only, and find a token that no other user can read."""
+    if not (os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH")):
+        token = Path.home() / ".ray" / "auth_token"  # where Ray looks for it, and would write it for all to read
+        token.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(FileExistsError), open(os.open(token, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
+            file.write(secrets.token_hex(32))
+        if token.stat().st_mode & 0o077:
+            token.chmod(0o600)
+    # as it is on macOS: elsewhere Ray takes 127.0.0.1 for the machine's own address, and listens on all interfaces
+    clusters, ray_constants.ENABLE_RAY_CLUSTER = ray_constants.ENABLE_RAY_CLUSTER, False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = clusters
 
 
 def _worker_environment() -> dict[str, dict[str, str]] | None:

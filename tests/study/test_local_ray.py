@@ -1,0 +1,27 @@
+"""The Ray that a sweep starts: nobody else on the machine or the network reaches it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import psutil
+import pytest
+import ray
+
+
+@pytest.mark.usefixtures("ray_session")
+def test_ray_is_reached_by_this_user_alone() -> None:
+    ray.get(ray.remote(lambda: 1).remote())  # a worker is there
+    node = ray._private.worker._global_node
+    begun = [psutil.Process(one.process.pid) for kind in node.all_processes.values() for one in kind]
+    processes = [psutil.Process(), *begun, *(child for one in begun for child in one.children(recursive=True))]
+    listening = [
+        (process.name(), place.laddr.ip)
+        for process in processes
+        for place in process.net_connections("inet")
+        if place.status == psutil.CONN_LISTEN
+    ]
+    assert {"gcs_server", "raylet"} <= {name for name, _ in listening}
+    assert {address for _, address in listening} <= {"127.0.0.1", "::1"}, listening
+    assert Path(node.get_session_dir_path()).stat().st_mode & 0o077 == 0
+    assert (Path.home() / ".ray" / "auth_token").stat().st_mode & 0o077 == 0
