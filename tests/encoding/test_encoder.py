@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import ray
 import torch
 from PIL import Image
 
@@ -156,28 +155,3 @@ def test_rank_of_clip_client_gives_the_kernels_labels(encoder: DistributedEncode
         ranked = client.rank(documents)
         labels = [ranked[str(i)].matches[0].text for i in range(40)]
         assert labels == [flat.texts[index] for index in scores.predicted_category[:, k]]
-
-
-@pytest.mark.faults
-@pytest.mark.parametrize("started", [False, True])
-def test_a_lost_coordinator_is_started_again(
-    started: bool, encoder: DistributedEncoder, mini_server: str, tmp_path: Path
-) -> None:
-    class Starting(Servers):
-        def start(self) -> list[str]:
-            return [mini_server]
-
-    lost: list[int] = []
-
-    def lose(done: int, total: int) -> None:
-        if not lost and done:
-            lost.append(done)
-            ray.kill(made._coordinator, no_restart=False)
-
-    dataset = load_dataset("shapes", limit=200)
-    servers = Starting() if started else Servers([mini_server])
-    with DistributedEncoder(encoder.identity, servers, tmp_path, actors=2, batch_size=4) as made:
-        encoded = made.encode_images(dataset, lose)
-        assert 0 < lost[0] < 200
-        assert (encoded.sent, len(encoded.positions)) == (200, 200)
-        assert made.encode_images(dataset).sent == 0
