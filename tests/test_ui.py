@@ -17,8 +17,8 @@ from click.testing import CliRunner
 
 from semscale.cli import main
 from semscale.config import study_from
+from semscale.files import database_file
 from semscale.study.rundir import RunDirectory
-from semscale.tracking.sqlite import database_file
 from semscale.tracking.store import open_store
 
 

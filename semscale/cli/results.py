@@ -98,7 +98,7 @@ def ui(run: str | None, port: int, tracking_uri: str | None) -> None:
     if uri.startswith(("http://", "https://")):
         click.echo(f"{run}: {redact(uri)}")
         return
-    from semscale.tracking.sqlite import database_file
+    from semscale.files import database_file
 
     file = database_file(uri)
     if file and not file.is_file():
@@ -121,7 +121,7 @@ def _tracking_uri(run: str) -> str:
     if uri is None and folder.is_remote:
         raise SemscaleError("the study file names no MLflow server", where=where, hint=hint)
     if uri is None:
-        from semscale.tracking.sqlite import sqlite_uri
+        from semscale.files import sqlite_uri
 
         return sqlite_uri(folder.local.parent / "mlflow.db")
     if not uri.startswith("http") and ("://***@" in uri or uri.endswith("?***")):

@@ -20,10 +20,10 @@ from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 
 from semscale.errors import SemscaleError
+from semscale.files import database_file, sqlite_uri
 from semscale.redact import redact, shown, without
 from semscale.tracking.descriptions import EXPERIMENT_NOTE
 from semscale.tracking.retry import is_transient
-from semscale.tracking.sqlite import database_file, sqlite_uri
 
 _MOST_WORDS = 300
 

@@ -15,6 +15,7 @@ from semscale.config import StudyConfig, study_from
 from semscale.datasets.build import dataset_name
 from semscale.datasets.registry import load_dataset
 from semscale.errors import SemscaleError
+from semscale.files import sqlite_uri
 from semscale.runs.finished import read_answers, read_run
 from semscale.study import report_data, results, study_runs
 from semscale.study.arms import make_arms
@@ -23,7 +24,6 @@ from semscale.study.results import regenerate_report
 from semscale.study.study import SweepResult, sweep
 from semscale.text import slug
 from semscale.tracking import descriptions
-from semscale.tracking.sqlite import sqlite_uri
 
 CLASSES = {"circle": "a//b", "square": "a b", "triangle": ".", "star": " ".join(["long"] * 50)}
 STRATEGIES = {"照片": "templates", "图画": "templates-fixed"}
