@@ -1,4 +1,4 @@
-"""Normal forms of texts: for comparison, and for names of files."""
+"""Texts: what can be encoded, and their normal forms for comparison and for names of files."""
 
 from __future__ import annotations
 
@@ -9,6 +9,18 @@ import unicodedata
 
 # five parts and an ending stay below the 255 bytes that a file name may have
 _LONGEST_PART = 64
+
+# Tokenisers cut a text at some 77 tokens; a text as long as a book is a mistake and costs seconds to tokenise.
+MAX_TEXT_CHARACTERS = 20_000
+
+
+def check_text(text: str) -> str:
+    """Return a text that can be encoded as it is, or raise a ValueError that says why it cannot be."""
+    if not text.strip():
+        raise ValueError("the text is empty")
+    if len(text) > MAX_TEXT_CHARACTERS:
+        raise ValueError(f"a text of {len(text)} characters is longer than {MAX_TEXT_CHARACTERS}")
+    return text
 
 
 def text_key(text: str) -> str:

@@ -56,7 +56,7 @@ ROOMS: dict[str, set[str]] = {
         "config",
     },
 }
-SHARED = {"text", "errors", "redact", "access", "files"}
+SHARED = {"text", "errors", "redact", "access", "files", "documents"}
 CORE = ("categories", "scoring", "analysis")
 ENGINES = {"ray", "mlflow", "jina", "clip_client", "clip_server", "torch", "docarray", "open_clip"}
 MOST_LINES = 350

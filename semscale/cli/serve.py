@@ -34,7 +34,7 @@ _TOKEN_FILE = click.option(
 @_TOKEN_FILE
 @click.option("--tls-cert", metavar="FILE", help="PEM file of the certificate chain; the server is then grpcs://.")
 @click.option("--tls-key", metavar="FILE", help="PEM file of its private key.")
-@click.option("--metrics-port", type=click.IntRange(1, 65535), help="Prometheus metrics of the executors.")
+@click.option("--metrics-port", type=click.IntRange(1, 65535), help="Prometheus metrics; they want the token, too.")
 def serve(**options: Any) -> None:
     """Start a clip-server for a model.
 

@@ -20,20 +20,27 @@ import jina.clients.base.grpc as jina_grpc
 import numpy as np
 from clip_client import Client
 from docarray import Document, DocumentArray
+from google.protobuf.message import DecodeError
 from jina.excepts import BadServerFlow
 from jina.serve.networking.utils import get_grpc_channel
 
 from semscale.access import Access
+from semscale.documents import CHANNEL_OPTIONS, check_documents
 from semscale.encoding.image_pipeline import Picture, to_ppm
 from semscale.encoding.segment import Float32, l2_normalize
 from semscale.encoding.throughput import BatchSizer
-from semscale.errors import SemscaleError
+from semscale.errors import SemscaleError, summarize
+from semscale.text import check_text
 
 # A gateway spins at full load when a small prefetch holds requests back; `BatchSizer` bounds what is in flight.
 _PREFETCH = 1000
 _SMALL_REQUEST = 8
 _NETWORK_ERRORS = ("InternalNetworkError", "EstablishGrpcConnectionError", "AioRpcError", "ConnectionError")
+# of a stock server: another try would not end otherwise
+_NOT_DECODABLE = ("UnidentifiedImageError", "DecompressionBombError")
 _NOT_CONNECTED = "failed to connect"
+# what an answer raises that is not as it should be
+_UNREADABLE = (ValueError, TypeError, LookupError, AttributeError, RecursionError, DecodeError)
 _NO_EMBEDDING = "the server answered without an embedding"
 
 # by address: the authorities, and the name in the certificate where that is another one
@@ -51,8 +58,10 @@ def _connect(url: str, access: Access) -> Any:
 def _open_channel(address: str, options: Any = None, **others: Any) -> Any:
     # jina itself only takes the process's own certificate authorities
     authority, name = _trust.get(address, (None, None))
+    limits = dict(CHANNEL_OPTIONS)
+    options = [*((key, value) for key, value in options or [] if key not in limits), *limits.items()]
     if name is not None:
-        options = [*(options or []), ("grpc.ssl_target_name_override", name), ("grpc.default_authority", name)]
+        options = [*options, ("grpc.ssl_target_name_override", name), ("grpc.default_authority", name)]
     return get_grpc_channel(address, options=options, root_certificates=authority, **others)
 
 
@@ -75,12 +84,23 @@ class Encoded:
     """Result per document: its unit-length float32 row, or zeros and the reason why the server could not encode it.
 
     `sent` documents went over the wire, repeats included; `calls` has endpoint, documents and seconds of each call.
+    Of the documents with a reason those in `unsure` may come back with an embedding when they are sent again.
     """
 
     embeddings: Float32
     reasons: list[str | None]
     sent: int
     calls: list[tuple[str, int, float]] = field(default_factory=list)
+    unsure: set[int] = field(default_factory=set)
+
+
+@dataclass
+class _Answers:
+    """What has come back by number of the document: rows, reasons, and whose reason may not hold the next time."""
+
+    vectors: dict[int, Float32] = field(default_factory=dict)
+    reasons: dict[int, str] = field(default_factory=dict)
+    unsure: set[int] = field(default_factory=set)
 
 
 class EncodeClient:
@@ -115,51 +135,56 @@ class EncodeClient:
         Decoded pictures, uint8 (height, width, 3), travel as one array per request, which semscale's own server takes.
         """
         sizer = self._sizers[type(contents[0]) if len(contents) else str]
-        vectors: dict[int, Float32] = {}
-        reasons: dict[int, str] = {}
+        found = _Answers()
+        for i, content in enumerate(contents):
+            if isinstance(content, str):
+                try:
+                    check_text(content)
+                except ValueError as error:  # clip-servers encode such a text, too
+                    found.reasons[i] = str(error)
+        todo = [i for i in range(len(contents)) if i not in found.reasons]
         sent = start = 0
-        while start < len(contents):
-            call = range(start, min(start + sizer.call_rows(), len(contents)))
+        while start < len(todo):
+            call = todo[start : start + sizer.call_rows()]
             begun = time.monotonic()
-            n_bytes = sum(
-                one.nbytes if isinstance(one, np.ndarray) else len(one) for one in contents[start : call.stop]
-            )
+            documents = {i: contents[i] for i in call}
+            n_bytes = sum(one.nbytes if isinstance(one, np.ndarray) else len(one) for one in documents.values())
             size = sizer.request_rows(n_bytes // len(call))
             try:
-                sent += await self._encode_call({i: contents[i] for i in call}, size, vectors, reasons)
+                sent += await self._encode_call(documents, size, found)
             except ServerUnavailableError as error:
                 error.sent = sent + len(call)
-                error.unacknowledged = [i for i in call if i not in vectors and i not in reasons]
+                error.unacknowledged = [i for i in call if i not in found.vectors and i not in found.reasons]
                 raise
             sizer.record(len(call), time.monotonic() - begun)
-            start = call.stop
+            start += len(call)
         embeddings = np.zeros((len(contents), self.dimension or 0), dtype=np.float32)
-        verdicts = [None if i in vectors else reasons.get(i, _NO_EMBEDDING) for i in range(len(contents))]
-        for i, row in vectors.items():
+        verdicts = [None if i in found.vectors else found.reasons.get(i, _NO_EMBEDDING) for i in range(len(contents))]
+        for i, row in found.vectors.items():
             embeddings[i] = row
         l2_normalize(embeddings, verdicts, "the server answered")
-        return Encoded(embeddings, verdicts, sent)
+        unsure = found.unsure | {i for i in found.vectors if verdicts[i] is not None}
+        return Encoded(embeddings, verdicts, sent, unsure=unsure)
 
-    async def _encode_call(
-        self, documents: dict[int, Any], size: int, vectors: dict[int, Float32], reasons: dict[int, str]
-    ) -> int:
+    async def _encode_call(self, documents: dict[int, Any], size: int, found: _Answers) -> int:
         """Encode the documents of one call, `size` per request, and return how many went over the wire."""
         sent = 0
         if any(isinstance(document, np.ndarray) for document in documents.values()):
-            await self._post_packed(documents, size, vectors)
+            await self._post_packed(documents, size, found.vectors)
             sent = len(documents)
             # what did not come back is sent once more, each picture in a document that can be named
-            documents = {i: to_ppm(picture) for i, picture in documents.items() if i not in vectors}
+            documents = {i: to_ppm(picture) for i, picture in documents.items() if i not in found.vectors}
         while documents:
             sent += len(documents)
-            culprits, lost = await self._post_single(documents, size, vectors, reasons)
-            documents = {i: document for i, document in documents.items() if i not in vectors and i not in culprits}
+            culprits, lost = await self._post_single(documents, size, found)
+            done = culprits | found.vectors.keys()
+            documents = {i: document for i, document in documents.items() if i not in done}
             if culprits:
                 continue  # their neighbours go again as they are
             if lost:
                 raise ServerUnavailableError(f"{self.url}: {lost}")
             if size == 1:
-                if silent := sum(i not in reasons for i in documents):
+                if silent := sum(i not in found.reasons for i in documents):
                     raise self._misfit(f"{silent} documents without an embedding")
                 break
             # a server that does not say which document is at fault gets smaller requests, until it stands alone
@@ -184,9 +209,7 @@ class EncodeClient:
         stacks = [Document(id=str(n), tensor=np.stack([pictures[i] for i in part])) for n, part in enumerate(parts)]
         await self.post("/encode_packed", stacks, take)
 
-    async def _post_single(
-        self, documents: dict[int, bytes | str], size: int, vectors: dict[int, Float32], reasons: dict[int, str]
-    ) -> tuple[set[int], str]:
+    async def _post_single(self, documents: dict[int, bytes | str], size: int, found: _Answers) -> tuple[set[int], str]:
         """Send each document as one; return those that the server names as faulty, and why the model is lost, or ""."""
         culprits: set[int] = set()
         lost: list[str] = []
@@ -196,7 +219,7 @@ class EncodeClient:
                 for document in response.docs:
                     if document.embedding is not None:
                         row = np.asarray(document.embedding, dtype=np.float32).reshape(-1)
-                        vectors[int(document.id)] = self._checked(row)
+                        found.vectors[int(document.id)] = self._checked(row)
                 return
             status = response.header.status
             if status.exception.name in _NETWORK_ERRORS:  # of a gateway, whose model does not answer
@@ -204,9 +227,12 @@ class EncodeClient:
             elif status.exception.name == "RejectedDocumentsError":  # of semscale.serving.executor
                 named = {int(i): str(reason) for i, reason in json.loads(status.exception.args[1]).items()}
                 culprits.update(named)
-                reasons.update(named)
+                found.reasons.update(named)
             elif size == 1:
-                reasons.update({int(document.id): _first_line(status.description) for document in response.docs})
+                failed = {int(document.id): _first_line(status.description) for document in response.docs}
+                found.reasons.update(failed)
+                if status.exception.name not in _NOT_DECODABLE:
+                    found.unsure.update(failed)
 
         sent = [
             Document(id=str(i), text=content) if isinstance(content, str) else Document(id=str(i), blob=content)
@@ -233,7 +259,11 @@ class EncodeClient:
         async def receive() -> None:
             async with aclosing(stream) as responses:
                 async for response in responses:
-                    take(response)
+                    try:
+                        check_documents(response.proto_with_data.data)
+                        take(response)
+                    except _UNREADABLE as error:
+                        raise self._misfit(f"what cannot be read: {summarize(error)}") from error
 
         try:
             await asyncio.wait_for(receive(), timeout=self.deadline)

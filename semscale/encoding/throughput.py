@@ -57,6 +57,8 @@ _REQUEST_SECONDS = 0.15
 # Requests of a few MB travel well; one of 2 GB fails.
 _REQUEST_BYTES = 8 << 20
 _MAX_ROWS = 1024
+# Files may be larger than that, and servers refuse what has more than some times as much.
+_MOST_REQUEST_BYTES = 64 << 20
 # A call may take this share of its deadline, for the server has other clients too.
 _DEADLINE_SHARE = 0.25
 
@@ -74,6 +76,8 @@ class BatchSizer:
     >>> sizer.record(rows=64, seconds=0.05)  # 1,280 rows per second
     >>> sizer.request_rows(row_bytes=4800), sizer.request_rows(row_bytes=150_528), sizer.call_rows()
     (192, 48, 128)
+    >>> sizer.request_rows(row_bytes=32 << 20)
+    2
     """
 
     def __init__(self, fixed: int | None, quantum: int, deadline: float) -> None:
@@ -85,10 +89,11 @@ class BatchSizer:
 
     def request_rows(self, row_bytes: int = 1) -> int:
         """Return how many rows of this many bytes go into a request."""
-        if self._fixed or self._rate is None:
-            return self._fixed or self._quantum
-        rows = min(int(self._rate * _REQUEST_SECONDS), _REQUEST_BYTES // max(1, row_bytes), _MAX_ROWS)
-        return max(self._quantum, rows // self._quantum * self._quantum)
+        rows = self._fixed or self._quantum
+        if not self._fixed and self._rate is not None:
+            most = min(int(self._rate * _REQUEST_SECONDS), _REQUEST_BYTES // max(1, row_bytes), _MAX_ROWS)
+            rows = max(rows, most // rows * rows)
+        return min(rows, max(1, _MOST_REQUEST_BYTES // max(1, row_bytes)))
 
     def call_rows(self) -> int:
         """Return how many rows may be on the wire in one call."""

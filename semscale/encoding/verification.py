@@ -120,7 +120,11 @@ def _retry(stop: tenacity.stop.stop_base) -> tenacity.Retrying:
 
 
 async def _encode(client: EncodeClient, content: bytes | str) -> Float32:
-    answer = await client.encode([content])  # type: ignore[arg-type]
+    for pause in (0.25, 0.5, None):
+        answer = await client.encode([content])  # type: ignore[arg-type]
+        if not answer.unsure or pause is None:
+            break
+        await asyncio.sleep(pause)
     if answer.reasons[0] is not None:
         raise SemscaleError("the clip-server cannot encode", where=client.url, found=answer.reasons[0])
     return answer.embeddings
@@ -136,8 +140,16 @@ async def _info(client: EncodeClient) -> Mapping[str, Any] | None:
     tags: list[Mapping[str, Any]] = []
     # a stock server answers any unknown path by encoding the document, hence the innocent text
     await client.post("/info", [Document(text="info")], lambda answer: tags.extend(doc.tags for doc in answer.docs))
-    info = tags[0].get("semscale_info") if tags else None
-    return json.loads(info) if info else None
+    text = tags[0].get("semscale_info") if tags else None
+    if not text:
+        return None
+    try:
+        info = json.loads(text)
+    except (TypeError, ValueError, RecursionError):
+        info = None
+    if not isinstance(info, dict) or "name" not in info:
+        raise SemscaleError("the server says of itself what cannot be read", where=client.url)
+    return info
 
 
 def _check_model(url: str, info: Mapping[str, Any] | None, model: str) -> None:

@@ -15,13 +15,11 @@ from torchvision.transforms import Normalize
 
 from semscale.errors import SemscaleError, summarize
 from semscale.models.loading import DTYPES, LoadedModel, load_model
-from semscale.text import package_version
+from semscale.text import check_text, package_version
 
 Embeddings = NDArray[np.float32]
 Content = TypeVar("Content")
 
-# Tokenisers cut a text at some 77 tokens; a text as long as a book is a mistake and costs seconds to tokenise.
-MAX_TEXT_CHARACTERS = 20_000
 # Resizing the shorter edge to the model's size makes a very long image enormous: 1 x 50,000 pixels would need 7.5 GB.
 MAX_RESIZED_PIXELS = 32_000_000
 _PACKAGES = {"semscale": "semscale", "torch": "torch", "open_clip": "open_clip_torch"}
@@ -50,6 +48,9 @@ class PixelReader:
                 return self.resize(image)
         except ValueError:
             raise
+        except MemoryError as error:  # which says nothing about the image
+            hint = "free some memory, and give the same command again: what is encoded is kept"
+            raise SemscaleError("the memory is too small for an image", hint=hint) from error
         except Exception as error:  # Pillow's plugins raise whatever a damaged file makes them stumble over.
             reason = re.sub(r" ?<_io.BytesIO object at 0x[0-9a-f]+>", "", f"{type(error).__name__}: {error}")
             raise ValueError(reason) from error
@@ -147,15 +148,6 @@ def minibatch_rows(device: str, height: int, width: int) -> int:
     return 16 if rows < 32 else 32 if rows < 64 else 64
 
 
-def check_text(text: str) -> str:
-    """Return a text that can be encoded as it is, or raise a ValueError that says why it cannot be."""
-    if not text.strip():
-        raise ValueError("the text is empty")
-    if len(text) > MAX_TEXT_CHARACTERS:
-        raise ValueError(f"a text of {len(text)} characters is longer than {MAX_TEXT_CHARACTERS}")
-    return text
-
-
 class InProcessModel:
     """A model in this process that encodes with the server's minibatches, so that a CPU gives the server's bits.
 
@@ -191,8 +183,8 @@ class InProcessModel:
         for i, content in enumerate(contents):
             try:
                 prepared[i] = prepare(content)
-            except (ValueError, MemoryError) as error:
-                reasons[i] = str(error) or type(error).__name__
+            except ValueError as error:
+                reasons[i] = str(error)
         if prepared:
             try:
                 rows[list(prepared)] = encode(list(prepared.values()))

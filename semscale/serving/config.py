@@ -45,6 +45,14 @@ class ServeConfig:
         host = "127.0.0.1" if self.host in ("0.0.0.0", "::") else self.host
         return f"{'grpcs' if self.tls_cert else 'grpc'}://{self.address(host)}"
 
+    def metrics_host(self, has_token: bool) -> str:
+        """Return the address of the page of metrics, which other machines reach where a token guards it.
+
+        >>> ServeConfig("m", host="0.0.0.0").metrics_host(True), ServeConfig("m", host="0.0.0.0").metrics_host(False)
+        ('0.0.0.0', '127.0.0.1')
+        """
+        return self.host if has_token or self.host in LOOPBACK else "127.0.0.1"
+
     def exposure(self, has_token: bool) -> str | None:
         """Return in one line what a server that other machines reach lacks; None if nothing."""
         missing = [] if has_token else ["--token-file or SEMSCALE_SERVER_TOKEN (a token)"]

@@ -7,26 +7,29 @@ asks for. Single requests and gRPC's health service are served as well.
 from __future__ import annotations
 
 import asyncio
+import textwrap
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import grpc  # type: ignore[import-untyped]
+from google.protobuf.message import DecodeError
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc  # type: ignore[import-untyped]
 from jina.proto import jina_pb2, jina_pb2_grpc
 from jina.types.request.data import DataRequest
-from prometheus_client import CollectorRegistry, Counter, Summary
+from prometheus_client import CollectorRegistry, Counter, Summary, start_http_server
 
 from semscale.access import read_token, same_token
+from semscale.documents import CHANNEL_OPTIONS, check_documents
 from semscale.serving.config import ServeConfig
 from semscale.serving.process import say
 
 # requests of one stream that are read ahead: while one is computed, the next is decoded
 _READ_AHEAD = 4
 _OPTIONS = [
+    *CHANNEL_OPTIONS,
     ("grpc.max_send_message_length", -1),
-    ("grpc.max_receive_message_length", 1 << 30),
     # clip-client pings every 10 s; gRPC's servers take pings that carry no data for an attack and close the connection
     # after a few, amid a long request or after minutes of rest, unless they are told not to count
     ("grpc.http2.max_ping_strikes", 0),
@@ -52,6 +55,23 @@ class TokenInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]
 
 async def _refuse(requests: Any, context: Any) -> None:
     await context.abort(grpc.StatusCode.UNAUTHENTICATED, "this server wants its token")
+
+
+def serve_metrics(config: ServeConfig, registry: CollectorRegistry) -> None:
+    """Serve a page of metrics to whoever shows the server's token; without a token on the loopback address alone."""
+    token = read_token(config.token_file)
+    host = config.metrics_host(token is not None)
+    assert config.metrics_port is not None
+    server, _ = start_http_server(config.metrics_port, host, registry, certfile=config.tls_cert, keyfile=config.tls_key)
+    page = server.get_app()
+
+    def guarded(environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
+        if token is None or same_token(environ.get("HTTP_AUTHORIZATION", ""), token):
+            return page(environ, start_response)
+        start_response("401 Unauthorized", [("WWW-Authenticate", "Bearer")])
+        return []
+
+    server.set_app(guarded)
 
 
 class RequestMetrics:
@@ -110,9 +130,10 @@ class RequestHandler:
 
     async def process_single_data(self, request: DataRequest, context: Any) -> DataRequest:
         """Answer one request."""
-        if request.proto_with_data.data.WhichOneof("documents") == "docs_bytes":
-            # a pickle, which runs code as soon as anything reads `request.docs`
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "documents in pickled form are refused")
+        try:
+            check_documents(request.proto_with_data.data)
+        except (ValueError, DecodeError) as error:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
         # clip-client's profile() reads two routes
         for name in ("gateway", "clip"):
             request.add_executor(name)
@@ -126,8 +147,9 @@ class RequestHandler:
                 request.data.docs = docs if result is None else result
         except Exception as error:
             # the first argument alone: the second of a rejection is long; a MemoryError has none
-            reason = error.args[0] if error.args else "without a reason"
-            say(f"a request failed: {type(error).__name__}: {reason}")
+            reason = str(error.args[0] if error.args else "without a reason")
+            # it may repeat what the request says
+            say(f"a request failed: {type(error).__name__}: {textwrap.shorten(reason[:1000], 300)}")
             request.add_exception(error, self._executor)
         for route in request.routes:
             # clip-client's profile() divides by the difference in whole milliseconds

@@ -13,6 +13,8 @@ from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection, Pipe
 from typing import IO, Any
 
+from semscale.redact import printable
+
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 # read by jina, torch and the hub client when they are imported
@@ -80,5 +82,5 @@ def say(text: str, log: IO[str] | None = None) -> None:
     stream = log or sys.stdout
     # a server does not end because nobody listens any more
     with contextlib.suppress(OSError, ValueError):
-        stream.write(f"semscale serve: {text}\n")
+        stream.write(f"semscale serve: {printable(text)}\n")
         stream.flush()

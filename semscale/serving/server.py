@@ -24,16 +24,16 @@ _GRACE = 3.0
 
 async def run_server(config: ServeConfig, number: int, events: Connection, executor_class: Any) -> None:
     """Load the model, serve it, say so, and return after SIGTERM."""
-    from semscale.serving.grpc_server import RequestHandler, RequestMetrics, start_server
+    from semscale.serving.grpc_server import RequestHandler, RequestMetrics, serve_metrics, start_server
 
     runtime: dict[str, Any] = {"name": f"clip/rep-{number}"}
     metrics = None
     if config.metrics_port is not None:
-        from prometheus_client import CollectorRegistry, start_http_server
+        from prometheus_client import CollectorRegistry
 
         runtime["metrics_registry"] = registry = CollectorRegistry()
         metrics = RequestMetrics(registry, runtime["name"])
-        start_http_server(config.metrics_port, addr=config.host, registry=registry)
+        serve_metrics(config, registry)
     executor = executor_class(config, runtime_args=runtime)
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)

@@ -5,21 +5,24 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from docarray import DocumentArray
+from server_processes import answering, pickle_that_makes
 
+from semscale.access import Access
 from semscale.datasets.image_decoding import decode
 from semscale.datasets.registry import load_dataset
 from semscale.encoding.client import EncodeClient, Encoded, ServerUnavailableError
 from semscale.encoding.encoder_fingerprint import EncoderIdentity
 from semscale.encoding.image_pipeline import Picture, prepare, to_ppm
 from semscale.encoding.servers import Servers
-from semscale.encoding.verification import identify_encoder
+from semscale.encoding.verification import check_server, identify_encoder
 from semscale.errors import SemscaleError
 
 
@@ -117,3 +120,70 @@ def test_the_first_endpoint_that_is_of_use_says_which_encoder_it_is(
     assert identify_encoder(servers, "semscale-mini", tmp_path).packed
     with pytest.raises(SemscaleError, match="runs another model"):
         identify_encoder(servers, "some-other-clip", tmp_path)
+
+
+def embedded(request: Any, *values: float) -> None:
+    """Give the documents of a request embeddings of one value each."""
+    docs = DocumentArray.from_protobuf(request.data.docs)
+    for doc, value in zip(docs, values * len(docs), strict=False):
+        doc.embedding = np.full(4, value, dtype=np.float32)
+    request.data.docs.CopyFrom(docs.to_protobuf())
+
+
+def test_an_answer_that_would_run_code_is_refused(tmp_path: Path) -> None:
+    def make(request: Any) -> None:
+        request.data.docs_bytes = pickle_that_makes(tmp_path / "ran")
+
+    with answering(make) as url:
+        for attempt in (
+            lambda: check_server(url, access=Access()),
+            lambda: identify_encoder(Servers([url]), "semscale-mini", tmp_path / "store"),
+            lambda: encode(url, ["a cat"]),
+            lambda: encode(url, pictures(2)),
+        ):
+            with pytest.raises(
+                SemscaleError, match="the server answers what cannot be read: documents in pickled form"
+            ):
+                attempt()
+    assert not (tmp_path / "ran").exists()
+
+
+def test_an_answer_that_cannot_be_read_is_told_in_one_sentence() -> None:
+    def renamed(request: Any) -> None:
+        request.data.docs.docs[0].id = "no number"
+
+    def without_reasons(request: Any) -> None:
+        request.header.status.code = 1
+        request.header.status.exception.name = "RejectedDocumentsError"
+
+    def info(text: str) -> Callable[[Any], None]:
+        def make(request: Any) -> None:
+            embedded(request, 1.0)
+            request.data.docs.docs[0].tags["semscale_info"] = text
+
+        return make
+
+    for make in (renamed, without_reasons, info("[" * 100_000), info("[]"), info("{}")):
+        with answering(make) as url, pytest.raises(SemscaleError, match="what cannot be read"):
+            check_server(url, access=Access())
+
+
+@pytest.mark.parametrize(("failure", "unsure"), [("RuntimeError", {1}), ("UnidentifiedImageError", set()), ("", {1})])
+def test_what_may_pass_is_told_from_what_is_certain(failure: str, unsure: set[int]) -> None:
+    def make(request: Any) -> None:
+        if failure and any(doc.text == "odd" for doc in request.data.docs.docs):
+            request.header.status.code = 1
+            request.header.status.exception.name = request.header.status.description = failure
+            return
+        embedded(request, *([1.0, float("nan"), 1.0] if not failure else [1.0]))
+
+    with answering(make) as url:
+        found = encode(url, ["one", "odd", "two"])
+    assert [reason is None for reason in found.reasons] == [True, False, True]
+    assert found.unsure == unsure
+
+
+def test_texts_that_a_server_would_answer_for_are_refused_before(mini_server: str) -> None:
+    found = encode(mini_server, ["cat", " ", "w" * 20_001])
+    assert found.reasons == [None, "the text is empty", "a text of 20001 characters is longer than 20000"]
+    assert found.sent == 1

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
+import ssl
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -53,7 +57,14 @@ def certificates(folder: Path) -> Certificates:
 
 
 @pytest.fixture(scope="module")
-def server(folder: Path, certificates: Certificates) -> Iterator[ServerHandle]:
+def metrics_port() -> int:
+    with contextlib.closing(socket.socket()) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def server(folder: Path, certificates: Certificates, metrics_port: int) -> Iterator[ServerHandle]:
     token = folder / "token"
     token.write_text(TOKEN + "\n")
     token.chmod(0o600)
@@ -64,6 +75,7 @@ def server(folder: Path, certificates: Certificates) -> Iterator[ServerHandle]:
         tls_cert=str(certificates.certificate),
         tls_key=str(certificates.key),
         token_file=str(token),
+        metrics_port=metrics_port,
     ) as handle:
         yield handle
     assert replica_pids(handle) == []
@@ -107,6 +119,17 @@ def test_no_call_gets_in_without_the_token(
     before = server.log_file.read_text()
     assert call(url, method, authority, *authorization) == grpc.StatusCode.UNAUTHENTICATED
     assert server.log_file.read_text() == before  # requests that are looked into and fail leave a line
+
+
+def test_the_page_of_metrics_wants_the_token_too(server: ServerHandle, authority: bytes, metrics_port: int) -> None:
+    page, trusted = f"https://localhost:{metrics_port}/metrics", ssl.create_default_context(cadata=authority.decode())
+    assert f"metrics of replica 0 at https://127.0.0.1:{metrics_port}" in server.log_file.read_text()
+    for headers in ({}, {"Authorization": "Bearer wrong"}):
+        with pytest.raises(urllib.error.HTTPError, match="401"):
+            urllib.request.urlopen(urllib.request.Request(page, headers=headers), context=trusted)
+    shown = urllib.request.Request(page, headers={"Authorization": f"Bearer {TOKEN}"})
+    with urllib.request.urlopen(shown, context=trusted) as answer:
+        assert b"jina_successful_requests_total" in answer.read()
 
 
 @pytest.mark.parametrize("authorization", [TOKEN, f"Bearer {TOKEN}", f"bearer {TOKEN}"])

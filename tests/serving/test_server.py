@@ -2,27 +2,38 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import io
+import json
 import os
-import pickle
 import signal
 import threading
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import grpc  # type: ignore[import-untyped]
+import numpy as np
 import psutil
 import pytest
+import torch
 from clip_client import Client
 from docarray import Document, DocumentArray
-from server_processes import replica_pids
+from jina.proto import jina_pb2
+from jina.types.request.data import DataRequest
+from PIL import Image
+from server_processes import pickle_that_makes, replica_pids
 
 from semscale.access import Access
 from semscale.encoding.verification import check_server
 from semscale.errors import SemscaleError
+from semscale.models.mini import load_mini
+from semscale.serving.grpc_server import RequestHandler
 from semscale.serving.launcher import ServerHandle
 
+MakeImage = Callable[..., bytes]
 TEXTS = ["cat", "dogs", "large birds", "a small fish"]
 
 
@@ -89,36 +100,108 @@ def test_plain_strings_work_as_with_a_stock_server(mini_handle: ServerHandle) ->
     assert Client(mini_handle.url).profile()["Roundtrip"] > 0
 
 
-class Ran:
-    """Says so when it is unpickled."""
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Path.touch, (self.path,)
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
+def encoded(url: str, docs: list[Document], batch_size: int = 8) -> np.ndarray[Any, Any]:
+    rows: np.ndarray[Any, Any] = Client(url).encode(DocumentArray(docs), batch_size=batch_size).embeddings
+    return rows
 
 
-def test_a_pickle_in_a_request_is_refused_and_not_run(mini_handle: ServerHandle, tmp_path: Path) -> None:
-    from jina.proto import jina_pb2
+def unit(rows: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True))
 
+
+def test_embeddings_are_open_clips_own_in_requests_of_any_size(mini_server: str, make_image: MakeImage) -> None:
+    model, preprocess, tokenizer = load_mini()
+    blobs = [make_image(seed, (30 + 20 * seed, 50)) for seed in range(6)]
+    with torch.inference_mode():
+        images = model.encode_image(torch.stack([preprocess(Image.open(io.BytesIO(blob))) for blob in blobs])).numpy()
+        texts = model.encode_text(tokenizer(TEXTS)).numpy()
+    docs = [Document(blob=blob) for blob in blobs] + [Document(text=text) for text in TEXTS]
+    served = encoded(mini_server, docs, batch_size=16)
+    assert np.abs(unit(served) - unit(np.concatenate([images, texts]))).max() < 1e-5
+    for batch_size in (1, 5):
+        assert np.array_equal(encoded(mini_server, docs, batch_size), served)
+
+
+def test_rank_orders_matches(mini_server: str, make_image: MakeImage) -> None:
+    image, words = Document(blob=make_image(3)), [Document(text=text) for text in TEXTS]
+    cosines = unit(encoded(mini_server, words)) @ unit(encoded(mini_server, [image]))[0]
+    query = Document(blob=make_image(3), matches=[Document(text=text) for text in TEXTS])
+    (ranked,) = Client(mini_server).rank([query])
+    assert [match.text for match in ranked.matches] == [TEXTS[place] for place in np.argsort(-cosines)]
+    softmax = np.exp(100 * np.sort(cosines)[::-1])
+    scores = [match.scores["clip_score"].value for match in ranked.matches]
+    assert scores == pytest.approx(list(softmax / softmax.sum()), rel=1e-3)
+
+
+def test_bad_documents_fail_their_request_only(mini_handle: ServerHandle, make_image: MakeImage) -> None:
+    done: list[str] = []
+    errors: list[Any] = []
+    docs = [Document(id=str(seed), blob=make_image(seed)) for seed in range(6)]
+    docs[1].blob = docs[1].blob[:100]
+    Client(mini_handle.url).encode(
+        DocumentArray(docs),
+        batch_size=2,
+        on_done=lambda response: done.extend(response.docs[:, "id"]),
+        on_error=lambda response: errors.append(response.status.exception),
+    )
+    assert sorted(done) == ["2", "3", "4", "5"]
+    assert [(error.name, list(json.loads(error.args[1]))) for error in errors] == [("RejectedDocumentsError", ["1"])]
+    assert "1 of 2 documents cannot be processed" in mini_handle.log_file.read_text()
+
+
+def message(*docs: Document, **header: str) -> jina_pb2.DataRequestProto:
     request = jina_pb2.DataRequestProto()
-    request.data.docs_bytes = pickle.dumps(Ran(tmp_path / "ran"))
-    with grpc.insecure_channel(mini_handle.url.removeprefix("grpc://")) as channel:
-        ask = channel.unary_unary("/jina.JinaSingleDataRequestRPC/process_single_data")
-        with pytest.raises(grpc.RpcError) as caught:
-            ask(request.SerializeToString(), timeout=30)
-        assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
-        stream = channel.stream_stream("/jina.JinaRPC/Call")
-        with pytest.raises(grpc.RpcError):
-            list(stream(iter([request.SerializeToString()]), timeout=30))
+    request.data.docs.CopyFrom(DocumentArray(docs).to_protobuf())
+    for name, value in header.items():
+        setattr(request.header, name, value)
+    return request
+
+
+def ask(url: str, *messages: bytes, **options: Any) -> tuple[grpc.StatusCode, list[jina_pb2.DataRequestProto]]:
+    """Send messages as they are and return the status of the call and the answers."""
+    with grpc.insecure_channel(url.removeprefix("grpc://")) as channel:
+        call = channel.stream_stream("/jina.JinaRPC/Call")(iter(messages), timeout=30, **options)
+        answers = []
+        with contextlib.suppress(grpc.RpcError):
+            answers += [jina_pb2.DataRequestProto.FromString(answer) for answer in call]
+        return call.code(), answers
+
+
+def test_a_request_that_runs_code_or_fills_the_memory_is_refused(mini_handle: ServerHandle, tmp_path: Path) -> None:
+    pickled, huge = message(), message(Document(tensor=np.zeros(1)))
+    pickled.data.docs_bytes = pickle_that_makes(tmp_path / "ran")
+    dense = huge.data.docs.docs[0].tensor.dense
+    dense.buffer = b""
+    dense.shape[:] = [20_000, 20_000]
+    for bad in (pickled.SerializeToString(), huge.SerializeToString(), b"", b"\xff no message"):
+        assert ask(mini_handle.url, bad)[0] == grpc.StatusCode.INVALID_ARGUMENT
+    inflating = message(Document(text=" " * 1_000_000)).SerializeToString()
+    assert ask(mini_handle.url, inflating, compression=grpc.Compression.Gzip)[0] == grpc.StatusCode.UNIMPLEMENTED
     assert not (tmp_path / "ran").exists()
+    assert "Traceback" not in mini_handle.log_file.read_text()
+
+
+def test_a_regular_expression_in_a_request_is_no_more_than_a_text(mini_handle: ServerHandle) -> None:
+    asked = message(Document(text="a cat"), target_executor="(?:.?){400}z", exec_endpoint="/encode")
+    code, (answer,) = ask(mini_handle.url, asked.SerializeToString())
+    assert code == grpc.StatusCode.OK
+    assert answer.header.status.code == jina_pb2.StatusProto.SUCCESS
+
+
+def test_what_a_request_says_is_one_harmless_line_in_the_log(capsys: pytest.CaptureFixture[str]) -> None:
+    class Failing:
+        async def __acall__(self, **asked: Any) -> None:
+            raise ValueError("\x1b[31mred\nsemscale serve: ready at grpc://evil:1\u2028" + "x " * 9000)
+
+    answer = asyncio.run(RequestHandler(Failing()).process_single_data(DataRequest(message()), None))
+    assert answer.header.status.exception.name == "ValueError"
+    said = capsys.readouterr().out
+    assert said.startswith("semscale serve: a request failed: ValueError: \ufffd[31mred semscale serve: ready at")
+    assert (said.count("\n"), "\x1b" in said) == (1, False)
+    assert len(said) < 400
 
 
 def test_a_client_may_wait_for_an_answer_before_it_goes_on(mini_handle: ServerHandle) -> None:
-    from jina.proto import jina_pb2
-    from jina.types.request.data import DataRequest
-
     answered = threading.Semaphore(1)
 
     def requests() -> Iterator[bytes]:
