@@ -19,7 +19,9 @@ from semscale.errors import SemscaleError
 
 TOKEN_VARIABLE = "SEMSCALE_SERVER_TOKEN"
 CA_VARIABLE = "SEMSCALE_SERVER_CA"
-_WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
+_OPEN_TO_OTHERS = {"read": stat.S_IROTH, "write to": stat.S_IWGRP | stat.S_IWOTH}
+# containers get secrets there that all of their users may read
+_MOUNTED_SECRETS = Path("/run/secrets")
 # what stands in gRPC's words, and what it means
 _TLS_FAULTS = {
     "hostname verification": "its certificate is for another host name",
@@ -86,7 +88,7 @@ def read_access(token_file: str | Path | None = None, ca_file: str | Path | None
 
 
 def read_token(file: str | Path | None = None) -> str | None:
-    """Return the token in a file that only its owner may write, or in ``SEMSCALE_SERVER_TOKEN``; None without both."""
+    """Return the token in a file that is closed to others, or in ``SEMSCALE_SERVER_TOKEN``; None without both."""
     if file is None:
         given = os.environ.get(TOKEN_VARIABLE)
         return None if given is None else _checked(given, TOKEN_VARIABLE)
@@ -98,9 +100,10 @@ def read_token(file: str | Path | None = None) -> str | None:
             content = opened.read(65536)
     except OSError as error:
         raise SemscaleError("the token file cannot be read", where=str(path), found=error.strerror) from error
-    if mode & _WRITABLE_BY_OTHERS:
-        found, hint = stat.filemode(mode), f"chmod 600 {path}"
-        raise SemscaleError("others can write to the token file", where=str(path), found=found, hint=hint)
+    for can, bits in _OPEN_TO_OTHERS.items():
+        if mode & bits and not (can == "read" and path.is_relative_to(_MOUNTED_SECRETS)):
+            found, hint = stat.filemode(mode), f"chmod 600 {path}"
+            raise SemscaleError(f"others can {can} the token file", where=str(path), found=found, hint=hint)
     return _checked(content.decode("latin-1"), str(path))
 
 

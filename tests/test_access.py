@@ -24,11 +24,18 @@ def test_the_file_comes_before_the_environment(tmp_path: Path, monkeypatch: pyte
     assert read_token(write(tmp_path / "token", "of-the-file\n", 0o640)) == "of-the-file"
 
 
-@pytest.mark.parametrize("mode", [0o620, 0o602, 0o666])
-def test_a_file_that_others_can_write_is_refused(tmp_path: Path, mode: int) -> None:
-    with pytest.raises(SemscaleError, match="others can write") as caught:
-        read_token(write(tmp_path / "token", "planted", mode))
+@pytest.mark.parametrize(("mode", "can"), [(0o620, "write to"), (0o602, "write to"), (0o644, "read"), (0o666, "read")])
+def test_a_file_that_is_open_to_others_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: int, can: str
+) -> None:
+    token = write(tmp_path / "token", "planted", mode)
+    with pytest.raises(SemscaleError, match=f"others can {can} the token file") as caught:
+        read_token(token)
     assert "planted" not in str(caught.value)
+    assert caught.value.hint == f"chmod 600 {token}"
+    monkeypatch.setattr("semscale.access._MOUNTED_SECRETS", tmp_path)
+    if mode == 0o644:  # as containers mount it
+        assert read_token(token) == "planted"
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, replace
 from functools import partial
 from multiprocessing.connection import wait
@@ -107,7 +107,8 @@ class Supervisor:
             visible = {VISIBLE: gpus[number // config.per_gpu % len(gpus)]} if gpus else {}
             self.replicas.append(Replica(number, own, options | {"env": environment | visible}))
             if metrics_port is not None:
-                self._say(f"metrics of replica {number} at http://{config.host}:{metrics_port}")
+                page = f"http{'s' if config.tls_cert else ''}://{config.metrics_host(has_token)}:{metrics_port}"
+                self._say(f"metrics of replica {number} at {page}")
 
     def __enter__(self) -> Supervisor:
         return self
@@ -124,7 +125,8 @@ class Supervisor:
                 process.wait(max(0.0, deadline - time.monotonic()))
             except subprocess.TimeoutExpired:
                 process.kill()
-                process.wait()
+                with suppress(subprocess.TimeoutExpired):  # one that hangs in a driver does not even end by that
+                    process.wait(_STOP_SECONDS)
         self._reserved.close()
 
     def run(self, on_ready: Callable[[list[str]], None]) -> None:
@@ -183,10 +185,17 @@ class Supervisor:
 def serve(config: ServeConfig) -> None:
     """Start the servers, print their addresses, and block until SIGINT or SIGTERM."""
     stop = threading.Event()
+
+    def end(*_: object) -> None:
+        if not stop.is_set():
+            signal.setitimer(signal.ITIMER_REAL, 3 * _STOP_SECONDS)  # its signal ends a process that hangs
+        stop.set()
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+        signal.signal(number, end)
     with Supervisor(config, stop) as supervisor:
         supervisor.run(lambda urls: None)
+    signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 def visible_gpus() -> list[str]:

@@ -68,6 +68,7 @@ def test_every_gpu_node_starts_a_clip_server(cluster: dict[str, Any]) -> None:
 def test_tokens_come_from_files_and_are_wanted(cluster: dict[str, Any]) -> None:
     tokens = {f"/home/ray/secrets/{name}": f"deploy/secrets/{name}" for name in ("ray_token", "clip_token")}
     assert cluster["file_mounts"] == tokens | {"/home/ray/endpoints.py": "deploy/cluster/endpoints.py"}
+    assert any(line.startswith("chmod 600 /home/ray/secrets/*") for line in cluster["setup_commands"])
     options = " ".join(cluster["docker"]["run_options"])
     assert "RAY_AUTH_MODE=token" in options
     assert "RAY_AUTH_TOKEN_PATH=/home/ray/secrets/ray_token" in options

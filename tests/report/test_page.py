@@ -272,3 +272,14 @@ def test_names_in_the_evidence_are_escaped(tmp_path: Path) -> None:
     assert page.count("<script") == page.count("</script>") == 3
     assert "<b>" not in page.partition('<script type="module">')[0]
     assert "&lt;script&gt;" in page
+
+
+def test_nothing_is_written_through_a_link(tmp_path: Path) -> None:
+    other, run = tmp_path / "other", tmp_path / "run"
+    other.write_text("mine")
+    run.mkdir()
+    for name in ("report.html", "report.html.partial"):
+        (run / name).symlink_to(other)
+    page_of(run, tables("digits"))
+    assert other.read_text() == "mine"
+    assert not (run / "report.html").is_symlink()

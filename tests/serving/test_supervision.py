@@ -121,6 +121,21 @@ def test_a_taken_port_is_named(log: Path) -> None:
     assert caught.value.where == f"127.0.0.1:{port}"
 
 
+def test_replicas_that_do_not_end_by_themselves_are_killed(tmp_path: Path) -> None:
+    deaf = STAND_IN.format(line="signal.signal(signal.SIGTERM, signal.SIG_IGN)")
+    program = "from semscale.serving import replicas; replicas._STOP_SECONDS = 1.0\n"
+    program += PROGRAM.format(stand_in=deaf, launch=False, log="")
+    with subprocess.Popen([sys.executable, "-c", program], text=True, stdout=subprocess.PIPE) as starter:
+        assert starter.stdout is not None
+        assert any("ready at" in line for line in starter.stdout)
+        children = psutil.Process(starter.pid).children()
+        starter.terminate()
+        starter.communicate(timeout=20)
+    assert starter.returncode == 0
+    assert len(children) == 2
+    assert psutil.wait_procs(children, timeout=5)[1] == []
+
+
 @pytest.mark.parametrize("launch", [False, True], ids=["serve", "launch_server"])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_nothing_stays_however_the_process_is_ended(launch: bool, number: signal.Signals, tmp_path: Path) -> None:
