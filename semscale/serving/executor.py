@@ -2,7 +2,8 @@
 
 Endpoints (gRPC, docarray documents, as in clip-server):
 
-- `/encode`: documents with `text` or `blob` (an image file) come back with `embedding`, float32, not normalised.
+- `/encode`, and any other name: documents with `text`, `blob` (an image file) or `tensor` (pixels) come back with
+  `embedding`, float32, not normalised, and empty ones as they are; `access_paths` may name nested documents.
 - `/encode_packed`: documents with many pictures each come back with one matrix of embeddings, see
   :func:`unpack_images`.
 - `/rank`: documents with `matches` come back with the matches sorted by `clip_score`.
@@ -14,7 +15,7 @@ Endpoints (gRPC, docarray documents, as in clip-server):
        ("compiled": true,)
        "versions": {"semscale", "torch", "open_clip"}}
 
-A document that cannot be processed (a damaged image, an empty text) fails its request, and only that: the status of
+A document that cannot be processed (a damaged image) fails its request, and only that: the status of
 the answer is ERROR, its exception is `RejectedDocumentsError`, and the second argument of the exception is a JSON text
 `{document id: reason}` that names every such document of the request.
 """
@@ -35,11 +36,16 @@ from jina import monitor, requests
 from numpy.typing import NDArray
 from PIL import Image
 
-from semscale.models.encoder import BatchEncoder, PixelReader, check_text
+from semscale.models.encoder import BatchEncoder, PixelReader
 from semscale.models.loading import load_model
 from semscale.serving.config import ServeConfig
+from semscale.text import MAX_TEXT_CHARACTERS
 
 INFO_TAG = "semscale_info"
+# docarray matches a path with a regular expression, which a long one keeps busy for ever
+_ACCESS_PATHS = ("r", "c", "m", "cc", "cm", "mc", "mm")
+# documents that are decoded before some are computed: an image of some bytes has many as pixels
+_DECODED_AT_ONCE = 512
 
 
 class RejectedDocumentsError(ValueError):
@@ -74,13 +80,13 @@ class SemscaleEncoder(CLIPEncoder):  # type: ignore[misc]
         # One thread computes: two would share the same cores, and torch keeps a pool per calling thread.
         self._computing = ThreadPoolExecutor(1, thread_name_prefix="model")
 
-    @requests(on="/encode")  # type: ignore[untyped-decorator]
+    @requests  # type: ignore[untyped-decorator]
     async def encode(
         self, docs: DocumentArray, parameters: dict[str, Any] | None = None, **kwargs: Any
     ) -> DocumentArray:
-        """Fill in the embedding of every document (float32, not normalised)."""
+        """Fill in the embedding (float32, not normalised) of every document that is not empty, at any endpoint."""
         parameters = parameters or {}
-        selected = list(docs[parameters.get("access_paths", "@r")])
+        selected = select_documents(docs, parameters)
         await self._embed(selected)
         if parameters.get("drop_image_content", False):
             for doc in selected:
@@ -95,13 +101,6 @@ class SemscaleEncoder(CLIPEncoder):  # type: ignore[misc]
             doc.embedding = await self._compute(self._encode_images, pixels)
             doc.tensor = None
         return docs
-
-    @requests  # type: ignore[untyped-decorator]
-    async def encode_or_echo(self, docs: DocumentArray, **kwargs: Any) -> DocumentArray:
-        """Encode at any other endpoint, as clip-server does; a single empty document (a ping) comes back as it is."""
-        if len(docs) == 1 and docs[0].content is None and not docs[0].uri:
-            return docs
-        return await self.encode(docs, **kwargs)
 
     @requests(on="/rank")  # type: ignore[untyped-decorator]
     async def rank(self, docs: DocumentArray, parameters: dict[str, Any], **kwargs: Any) -> DocumentArray:
@@ -124,16 +123,19 @@ class SemscaleEncoder(CLIPEncoder):  # type: ignore[misc]
             pool.shutdown(wait=False, cancel_futures=True)
 
     async def _embed(self, docs: Sequence[Document]) -> None:
-        """Set the embedding of each document, or raise for the whole request before the model has run."""
-        images, pixels = await asyncio.get_running_loop().run_in_executor(self._decoding, self._decode, docs)
-        if images:
-            for doc, row in zip(images, await self._compute(self._encode_images, pixels), strict=True):
-                doc.embedding = row
-        if texts := list(dict.fromkeys(doc.text for doc in docs if doc.text)):
-            rows = dict(zip(texts, await self._compute(self._encode_texts, texts), strict=True))
-            for doc in docs:
-                if doc.text:
-                    doc.embedding = rows[doc.text]
+        """Set the embedding of each document that is not empty, or raise for the whole request."""
+        for start in range(0, len(docs), _DECODED_AT_ONCE):
+            part = docs[start : start + _DECODED_AT_ONCE]
+            images, pixels = await asyncio.get_running_loop().run_in_executor(self._decoding, self._decode, part)
+            if images:
+                for doc, row in zip(images, await self._compute(self._encode_images, pixels), strict=True):
+                    doc.embedding = row
+        # what a model reads of a text is at its beginning
+        texts = [(doc, doc.text[:MAX_TEXT_CHARACTERS]) for doc in docs if doc.text]
+        if unique := list(dict.fromkeys(text for _, text in texts)):
+            rows = dict(zip(unique, await self._compute(self._encode_texts, unique), strict=True))
+            for doc, text in texts:
+                doc.embedding = rows[text]
 
     async def _compute(self, encode: Callable[[Any], NDArray[np.float32]], rows: Any) -> NDArray[np.float32]:
         return await asyncio.get_running_loop().run_in_executor(self._computing, encode, rows)
@@ -157,18 +159,27 @@ def _finite(embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
     return embeddings
 
 
+def select_documents(docs: DocumentArray, parameters: dict[str, Any]) -> list[Document]:
+    """Return the documents at the access paths of a request, the outermost ones without any; ValueError for others."""
+    paths = parameters.get("traversal_paths", parameters.get("access_paths", "@r"))
+    known = isinstance(paths, str) and paths.startswith("@")
+    parts = dict.fromkeys(part.strip() for part in paths[1:].split(",")) if known else {}
+    if not parts or not set(parts) <= set(_ACCESS_PATHS):
+        raise ValueError(f"access_paths is not @{', @'.join(_ACCESS_PATHS)}, or some of these as in @r,c")
+    return list(docs["@" + ",".join(parts)])
+
+
 def decode_images(docs: Sequence[Document], reader: PixelReader) -> tuple[list[Document], NDArray[np.uint8]]:
     """Return a request's images and their pixels, uint8 (n, height, width, 3), unless one is to be rejected."""
     images, pixels, reasons = [], [], {}
     for doc in docs:
+        if doc.text or not (doc.blob or doc.uri or doc.tensor is not None):
+            continue  # no image
         try:
-            if doc.text:
-                check_text(doc.text)
-            else:
-                pixels.append(_decode_image(doc, reader))
-                images.append(doc)
-        except (ValueError, MemoryError) as error:
-            reasons[doc.id] = str(error) or type(error).__name__
+            pixels.append(_decode_image(doc, reader))
+            images.append(doc)
+        except ValueError as error:
+            reasons[doc.id] = str(error)
     if reasons:
         raise RejectedDocumentsError(reasons, len(docs))
     return images, np.stack(pixels) if pixels else np.empty((0, *reader.size, 3), dtype=np.uint8)
@@ -179,10 +190,12 @@ def _decode_image(doc: Document, reader: PixelReader) -> NDArray[np.uint8]:
         return reader.decode(doc.blob)
     if doc.tensor is None:
         # Opening an address on behalf of a client would let it read the server's files and network.
-        held = "an address instead of the image: send the bytes as blob" if doc.uri else "neither a text nor an image"
-        raise ValueError(f"the document has {held}")
+        raise ValueError("the document has an address instead of the image: send the bytes as blob")
+    pixels = np.asarray(doc.tensor).astype(np.uint8).squeeze()
     try:
-        image = Image.fromarray(np.asarray(doc.tensor).astype(np.uint8)).convert("RGB")
+        if pixels.ndim not in (2, 3) or not pixels.size:
+            raise TypeError("neither grey nor in colours")
+        image = Image.fromarray(pixels).convert("L" if pixels.ndim == 2 else "RGB")
     except TypeError as error:
         raise ValueError(f"a tensor of shape {np.shape(doc.tensor)} is not an image") from error
     return reader.resize(image)

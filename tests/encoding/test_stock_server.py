@@ -15,7 +15,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from clip_client import Client
 from clip_server.model import clip
+from docarray import Document, DocumentArray
 
 from semscale.datasets.registry import load_dataset
 from semscale.encoding.client import EncodeClient
@@ -91,6 +93,34 @@ def test_a_server_that_knows_no_packed_requests_gets_the_pictures_one_by_one(sto
     single = asyncio.run(encode([to_ppm(picture) for picture in noise]))
     assert packed.reasons == [None] * 12
     assert np.allclose(packed.embeddings, single.embeddings, atol=1e-5)
+
+
+def test_semscales_own_server_answers_as_it_does(stock_server: str, mini_server: str) -> None:
+    grey, colours = np.full((50, 60, 1), 90, np.uint8), np.full((50, 60, 3), 90, np.uint8)
+
+    def ask(url: str, paths: dict[str, str], endpoint: str) -> DocumentArray:
+        docs = [
+            Document(text="a cat", chunks=[Document(text="a dog"), Document(tensor=grey)]),
+            Document(chunks=[Document(text="a bird", chunks=[Document(tensor=colours)])]),
+            Document(tensor=grey, matches=[Document(text=" ")]),
+            Document(tensor=colours[..., 0]),
+            Document(text="word " * 5000),
+            Document(text="  \n"),
+            Document(),
+        ]
+        (answer,) = Client(url)._client.post(endpoint, DocumentArray(docs), parameters=paths, return_responses=True)
+        assert answer.header.status.code == 0
+        return answer.docs["@r,c,m,cc"]
+
+    for endpoint in ("/", "/encode"):
+        for paths in ({}, {"access_paths": "@c"}, {"access_paths": "@r,c,cc"}, {"traversal_paths": "@m"}):
+            theirs, ours = ask(stock_server, paths, endpoint), ask(mini_server, paths, endpoint)
+            assert [doc.embedding is None for doc in ours] == [doc.embedding is None for doc in theirs]
+            assert any(doc.embedding is not None for doc in ours)
+            for own, other in zip(ours, theirs, strict=True):  # the stock server prepares images in its own way
+                assert not own.text or own.embedding is None or np.allclose(own.embedding, other.embedding, atol=1e-4)
+    for url in (stock_server, mini_server):
+        assert Client(url).profile()["Roundtrip"] > 0
 
 
 def test_draft_decoding_is_refused_where_the_server_does_the_preprocessing(stock_server: str, tmp_path: Path) -> None:

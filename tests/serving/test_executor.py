@@ -11,9 +11,9 @@ import pytest
 import torch
 from docarray import Document, DocumentArray
 
-from semscale.models.encoder import MAX_TEXT_CHARACTERS
 from semscale.serving.config import ServeConfig
 from semscale.serving.executor import RejectedDocumentsError, SemscaleEncoder
+from semscale.text import MAX_TEXT_CHARACTERS
 
 MakeImage = Callable[..., bytes]
 
@@ -73,17 +73,13 @@ def test_every_unusable_document_is_named_with_its_reason(encoder: SemscaleEncod
         Document(id="good", blob=make_image(1)),
         Document(id="noise", blob=b"not an image"),
         Document(id="half", blob=make_image(2, (200, 200))[:400]),
-        Document(id="blank", text="  \n"),
-        Document(id="nothing"),
-        Document(id="book", text="word " * MAX_TEXT_CHARACTERS),
         Document(id="address", uri="file:///etc/hostname"),
         Document(id="cube", tensor=np.zeros((2, 3, 4, 5), dtype=np.uint8)),
     ]
-    with pytest.raises(RejectedDocumentsError, match="7 of 8 documents") as caught:
+    with pytest.raises(RejectedDocumentsError, match="4 of 5 documents") as caught:
         encode(encoder, docs)
     reasons = json.loads(caught.value.args[1])
-    assert set(reasons) == {"noise", "half", "blank", "nothing", "book", "address", "cube"}
-    assert "empty" in reasons["blank"]
+    assert set(reasons) == {"noise", "half", "address", "cube"}
     assert "send the bytes" in reasons["address"]
     assert all(doc.embedding is None for doc in docs)
 
@@ -103,11 +99,36 @@ def test_pixels_may_be_sent_as_a_tensor(encoder: SemscaleEncoder) -> None:
     Image.fromarray(pixels).save(buffer, "PNG")
     docs = encode(encoder, [Document(tensor=pixels), Document(blob=buffer.getvalue())])
     assert np.array_equal(docs.embeddings[0], docs.embeddings[1])
+    grey, coloured = pixels[..., :1], pixels[..., :1].repeat(3, axis=2)
+    docs = encode(encoder, [Document(tensor=grey), Document(tensor=coloured), Document(tensor=grey[..., 0])])
+    assert np.array_equal(docs.embeddings[[0, 2]], docs.embeddings[[1, 1]])
 
 
-def test_access_paths_reach_chunks(encoder: SemscaleEncoder) -> None:
-    docs = encode(encoder, [Document(chunks=[Document(text="cat"), Document(text="dog")])], access_paths="@c")
-    assert docs["@c"].embeddings.shape == (2, 48)
+@pytest.mark.parametrize("name", ["access_paths", "traversal_paths"])
+@pytest.mark.parametrize(("paths", "found"), [("@c", [False, True]), ("@r,c", [True, True]), ("@ r", [True, False])])
+def test_access_paths_reach_chunks(encoder: SemscaleEncoder, name: str, paths: str, found: list[bool]) -> None:
+    docs = encode(encoder, [Document(text="pets", chunks=[Document(text="cat")])], **{name: paths})
+    assert [docs[0].embedding is not None, docs[0].chunks[0].embedding is not None] == found
+
+
+@pytest.mark.parametrize("paths", ["@" + "r" * 60_000, "@r[0:1]", "@.[text]", "@", "r", "@r,,c", 3.0, ["@r"]])
+def test_other_access_paths_are_refused_at_once(encoder: SemscaleEncoder, paths: Any) -> None:
+    with pytest.raises(ValueError, match="access_paths is not @r"):
+        encode(encoder, [Document(text="cat")], access_paths=paths)
+
+
+def test_texts_are_cut_and_empty_documents_left_as_they_are(encoder: SemscaleEncoder) -> None:
+    book = "word " * MAX_TEXT_CHARACTERS
+    docs = encode(encoder, [Document(text=book), Document(text=book[:5000]), Document(text=" \n"), Document()])
+    assert [doc.embedding is not None for doc in docs] == [True, True, True, False]
+    assert np.array_equal(docs[0].embedding, docs[1].embedding)
+
+
+def test_more_images_than_are_decoded_at_once(encoder: SemscaleEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("semscale.serving.executor._DECODED_AT_ONCE", 2)
+    noise = np.random.default_rng(0).integers(0, 256, (5, 40, 30, 3), dtype=np.uint8)
+    together = encode(encoder, [Document(tensor=pixels) for pixels in noise]).embeddings
+    assert np.array_equal(together, [encode(encoder, [Document(tensor=one)]).embeddings[0] for one in noise])
 
 
 def test_info_is_json_that_names_the_weights(encoder: SemscaleEncoder, tiny_state: dict[str, Any]) -> None:
@@ -120,14 +141,6 @@ def test_info_is_json_that_names_the_weights(encoder: SemscaleEncoder, tiny_stat
     assert info["preprocess"]["size"] == [32, 32]
     assert info["minibatch_size"] == 4
     assert info["versions"]["torch"] == torch.__version__.split("+")[0]
-
-
-def test_ping_comes_back_and_other_endpoints_encode(encoder: SemscaleEncoder) -> None:
-    ping = asyncio.run(encoder.encode_or_echo(DocumentArray([Document(id="ping")]), parameters={}))
-    assert ping[0].id == "ping"
-    assert ping[0].embedding is None
-    text = asyncio.run(encoder.encode_or_echo(DocumentArray([Document(text="cat")]), parameters={}))
-    assert text[0].embedding.shape == (48,)
 
 
 def test_values_that_are_not_finite_are_an_error(encoder: SemscaleEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
