@@ -12,7 +12,7 @@ import ray
 
 from semscale.access import Access
 from semscale.datasets.base import Reader
-from semscale.encoding.encoder import ChunkReport
+from semscale.encoding.encoder import ChunkReport, NoEmbeddingError
 from semscale.encoding.encoder_fingerprint import EncoderIdentity, Probe
 from semscale.encoding.folder import Folder
 from semscale.encoding.image_pipeline import decode_all, read_all, to_ppm
@@ -88,7 +88,9 @@ class EncoderActor:
         if reader is not None:
             documents, bad = await asyncio.to_thread(self._decode, contents, mine)
             reasons.update(bad)
-        sent, work = await self._send(coordinator, kind, documents, keys, reasons) if documents else (0, ())
+        sent, work, unsure = await self._send(coordinator, kind, documents, keys, reasons) if documents else (0, (), [])
+        if unsure:
+            raise NoEmbeddingError(kind, items[unsure[0]], reasons[unsure[0]])
         n = range(len(items))
         return ChunkReport([keys.get(i) for i in n], [reasons.get(i) for i in n], sent, work)
 
@@ -106,8 +108,11 @@ class EncoderActor:
         documents: Mapping[int, Any],
         keys: Mapping[int, bytes],
         reasons: dict[int, str],
-    ) -> tuple[int, tuple[ThroughputRecord, ...]]:
-        """Encode and store documents; add why some failed to `reasons`, and return how many were sent, and where."""
+    ) -> tuple[int, tuple[ThroughputRecord, ...], list[int]]:
+        """Encode and store documents, and add why some failed to `reasons`.
+
+        Returns how many were sent, and where, and whose reason may pass.
+        """
         if self._free is None:
             # jina comes with it, which takes a second to import, and is not needed where everything is stored
             from semscale.encoding.dispatcher import RequestDispatcher
@@ -126,7 +131,7 @@ class EncoderActor:
         await asyncio.to_thread(write_good, folder, stored, encoded.embeddings, encoded.reasons)
         node = f"{ray.util.get_node_ip_address()} {ray.get_runtime_context().get_node_id()[:6]}"
         work = [ThroughputRecord(url, node, self._index, kind, count, seconds) for url, count, seconds in encoded.calls]
-        return encoded.sent, tuple(work)
+        return encoded.sent, tuple(work), [numbers[i] for i in sorted(encoded.unsure)]
 
 
 def workers_end(found: str) -> SemscaleError:

@@ -82,13 +82,15 @@ class Coordinator:
         new, gone = self._pool.update(urls, time.monotonic())
         self._messages += [f"new server {url}" for url in new] + [f"server {url} is gone" for url in gone]
 
-    async def acquire_lease(self, slot: int, incarnation: str, exclusive: bool) -> str | Exception:
-        """Return the endpoint that a slot may send to, as soon as there is one, or why there will be none."""
+    async def acquire_lease(
+        self, slot: int, incarnation: str, exclusive: bool, avoid: str | None = None
+    ) -> str | Exception:
+        """Return the endpoint that a slot may send to, rather another than `avoid`, or why there will be none."""
         self._demand.set()
         self._waiting += 1
         try:
             while self._slots.get(slot) == incarnation:
-                if (found := self._try_lease(slot, exclusive)) is not None:
+                if (found := self._try_lease(slot, exclusive, avoid)) is not None:
                     return found
                 await asyncio.sleep(_POLL_SECONDS)
         finally:
@@ -128,7 +130,7 @@ class Coordinator:
                 return messages, False
             await asyncio.sleep(_POLL_SECONDS)
 
-    def _try_lease(self, slot: int, exclusive: bool) -> str | Exception | None:
+    def _try_lease(self, slot: int, exclusive: bool, avoid: str | None) -> str | Exception | None:
         now = time.monotonic()
         if not self._opened:
             return None
@@ -137,7 +139,7 @@ class Coordinator:
         url = self._wants_exclusive.pop(slot, None) if exclusive else None
         if url is None:
             load = Counter(lease.url for other, lease in self._leases.items() if other != slot)
-            url = self._pool.pick(slot, now, load)
+            url = self._pool.pick(slot, now, load, avoid)
         if url is None or url not in self._pool.urls:
             return None
         others = [lease for other, lease in self._leases.items() if lease.url == url and other != slot]

@@ -8,6 +8,7 @@ is tried once more, and then given up with the reason.
 
 from __future__ import annotations
 
+import asyncio
 import math
 import time
 from collections import deque
@@ -28,6 +29,8 @@ _MAX_ATTEMPTS = 2
 # More than so many documents of one chunk are not poison: the model is broken, or the machine.
 _MAX_GIVEN_UP = 8
 _MAX_LOSSES = 50
+# pauses before what has failed and may pass is sent again; after that it stops the encoding
+_PAUSES = (0.5, 2.0)
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,9 @@ class _Batch:
     indices: list[int]
     suspect: bool = False
     attempts: int = 0
+    # failures that may pass, and the endpoint of the last one
+    failures: int = 0
+    avoid: str | None = None
 
 
 class RequestDispatcher:
@@ -48,7 +54,10 @@ class RequestDispatcher:
         self._verified: set[str] = set()
 
     async def send(self, coordinator: Any, contents: Sequence[Any]) -> Encoded:
-        """Encode documents as :meth:`EncodeClient.encode` does; SemscaleError if no endpoint is left to do it."""
+        """Encode documents as :meth:`EncodeClient.encode` does; SemscaleError if no endpoint is left to do it.
+
+        What stays `unsure` has failed several times, at several endpoints where there are some.
+        """
         settings = self._settings
         rows = np.zeros((len(contents), settings.identity.dimension), dtype=np.float32)
         result = Encoded(rows, [None] * len(contents), 0)
@@ -56,7 +65,7 @@ class RequestDispatcher:
         batches = deque([_Batch(list(range(len(contents))))])
         while batches:
             batch = batches.popleft()
-            url = await coordinator.acquire_lease.remote(*self._lease, batch.suspect)
+            url = await coordinator.acquire_lease.remote(*self._lease, batch.suspect, batch.avoid)
             if isinstance(url, Exception):
                 raise url
             begun, sending, encoded = time.monotonic(), False, None
@@ -88,7 +97,10 @@ class RequestDispatcher:
                 again, reason = self._split_for_retry(batch, error, contents)
                 batches.extendleft(reversed(again))
                 if reason is not None:
-                    result.reasons[batch.indices[error.unacknowledged[0]]] = reason
+                    i = batch.indices[error.unacknowledged[0]]
+                    result.reasons[i] = reason
+                    if error.late:
+                        result.unsure.add(i)
                     given_up += 1
                 if losses > _MAX_LOSSES or given_up > _MAX_GIVEN_UP:
                     what = "the model process ends again and again"
@@ -102,6 +114,12 @@ class RequestDispatcher:
                 result.reasons[i] = encoded.reasons[j]
                 if encoded.reasons[j] is None:
                     rows[i] = encoded.embeddings[j]
+            if unsure := [batch.indices[j] for j in sorted(encoded.unsure)]:
+                if batch.failures == len(_PAUSES):
+                    result.unsure.update(unsure)
+                    continue
+                await asyncio.sleep(_PAUSES[batch.failures])
+                batches.append(_Batch(unsure, failures=batch.failures + 1, avoid=url))
         return result
 
     def _client(self, url: str) -> EncodeClient:

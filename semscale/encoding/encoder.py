@@ -20,6 +20,7 @@ from semscale.encoding.segment import Float32
 from semscale.encoding.store import EmbeddingStore, Kind, LostRowsError
 from semscale.encoding.throughput import ThroughputLog, ThroughputRecord
 from semscale.errors import SemscaleError
+from semscale.redact import shown
 
 Progress = Callable[[int, int], None]
 _SHOWN = 5
@@ -56,6 +57,15 @@ class NotStoredError(SemscaleError):
         found = f"{len(names)} of {n} are not in it: {first}"
         hint = "encode them first, with the same --store: semscale encode STUDY, or semscale sweep STUDY"
         super().__init__(f"the embedding store lacks {what}", where=folder, found=found, hint=hint)
+
+
+class NoEmbeddingError(SemscaleError):
+    """An image or text that can be read has no embedding, for a reason that may pass: no case for the quarantine."""
+
+    def __init__(self, kind: Kind, item: str, reason: str) -> None:
+        what, where = f"there is no embedding of {'an image' if kind == 'image' else 'a text'}", shown(item)
+        hint = "give the same command again, what is encoded is kept; if it fails for ever, remove this one"
+        super().__init__(what, where=where, found=reason, hint=hint)
 
 
 def _quarantine(dataset: Dataset, reasons: Mapping[int, str]) -> dict[str, str]:

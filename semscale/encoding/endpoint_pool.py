@@ -67,14 +67,19 @@ class EndpointPool:
         self._empty_since = None if urls else self._empty_since or now
         return new, gone
 
-    def pick(self, preferred: int, now: float, load: Mapping[str, int] | None = None) -> str | None:
-        """Return the endpoint with the least load, of equals the one at this number or next to it; None to wait."""
+    def pick(
+        self, preferred: int, now: float, load: Mapping[str, int] | None = None, avoid: str | None = None
+    ) -> str | None:
+        """Return the endpoint with the least load, of equals the one at this number or next to it; None to wait.
+
+        The one to `avoid` comes last.
+        """
         if not self._endpoints:
             return None
         urls, load = self.urls, load or {}
         start = preferred % len(urls)
         max_backoff = _MAX_BACKOFF if self.outage_seconds(now) is None else _MAX_BACKOFF_IN_OUTAGE
-        for url in sorted([*urls[start:], *urls[:start]], key=lambda url: load.get(url, 0)):
+        for url in sorted([*urls[start:], *urls[:start]], key=lambda url: (url == avoid, load.get(url, 0))):
             endpoint = self._endpoints[url]
             if endpoint.retry_at(max_backoff) <= now:
                 endpoint.tried = now  # one that failed is tried by one caller at a time

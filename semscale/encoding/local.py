@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from semscale.datasets.base import Dataset
-from semscale.encoding.encoder import ChunkReport, Chunks, Encoder
+from semscale.encoding.encoder import ChunkReport, Chunks, Encoder, NoEmbeddingError
 from semscale.encoding.encoder_fingerprint import EncoderIdentity
 from semscale.encoding.folder import Folder
 from semscale.encoding.image_pipeline import Picture, decode_all, read_all
@@ -64,7 +64,7 @@ class LocalEncoder(Encoder):
             pictures, bad = decode_all(contents, claim(part, keys), self.identity.preprocess, self.identity.draft)
             return _Chunk(part, keys, reasons | bad, pictures)
 
-        return self._encode("image", _ahead(read, _parts(len(dataset.samples))))
+        return self._encode("image", _ahead(read, _parts(len(dataset.samples))), lambda i: dataset.samples[i].file)
 
     def _text_chunks(self, texts: Sequence[str]) -> Chunks:
         claim = self._claims("text")
@@ -73,7 +73,7 @@ class LocalEncoder(Encoder):
             keys = [content_digest(texts[i]) for i in part]
             return _Chunk(part, keys, {}, {i: texts[part[i]] for i in claim(part, keys)})
 
-        return self._encode("text", map(read, _parts(len(texts))))
+        return self._encode("text", map(read, _parts(len(texts))), texts.__getitem__)
 
     def _claims(self, kind: Kind) -> Callable[[range, Sequence[bytes | None]], list[int]]:
         """Return the function that says which contents of a part are to be encoded: what is not stored, each once."""
@@ -88,7 +88,7 @@ class LocalEncoder(Encoder):
 
         return claim
 
-    def _encode(self, kind: Kind, chunks: Iterable[_Chunk]) -> Chunks:
+    def _encode(self, kind: Kind, chunks: Iterable[_Chunk], name: Callable[[int], str]) -> Chunks:
         for chunk in chunks:
             reasons, sent = chunk.reasons, len(chunk.inputs)
             work: tuple[ThroughputRecord, ...] = ()
@@ -96,18 +96,23 @@ class LocalEncoder(Encoder):
                 sent = 0
             elif chunk.inputs:
                 begun = time.monotonic()
-                reasons = reasons | self._compute(kind, chunk, self._load())
+                bad, unsure = self._compute(kind, chunk, self._load())
+                if unsure:
+                    raise NoEmbeddingError(kind, name(chunk.part[unsure[0]]), bad[unsure[0]])
+                reasons = reasons | bad
                 work = (ThroughputRecord(HERE, "local", 0, kind, sent, time.monotonic() - begun),)
             yield chunk.part, ChunkReport(chunk.keys, [reasons.get(i) for i in range(len(chunk.part))], sent, work)
 
-    def _compute(self, kind: Kind, chunk: _Chunk, model: Model) -> dict[int, str]:
-        """Encode and store a chunk, and return the reasons of what has no embedding."""
+    def _compute(self, kind: Kind, chunk: _Chunk, model: Model) -> tuple[dict[int, str], list[int]]:
+        """Encode and store a chunk; return the reasons of what has no embedding, and for which the model gave one."""
         encode = model.encode_texts if kind == "text" else model.encode_images
         rows, reasons = encode(list(chunk.inputs.values()))
+        refused = [reason is not None for reason in reasons]
         l2_normalize(rows, reasons, "the model gave")
         numbers = list(chunk.inputs)
         write_good(self._folder / kind, [chunk.keys[i] or b"" for i in numbers], rows, reasons)
-        return {i: reason for i, reason in zip(numbers, reasons, strict=True) if reason is not None}
+        bad = {i: reason for i, reason in zip(numbers, reasons, strict=True) if reason is not None}
+        return bad, [i for i, known in zip(numbers, refused, strict=True) if i in bad and not known]
 
 
 def _parts(n: int) -> Iterator[range]:

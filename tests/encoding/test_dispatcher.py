@@ -32,8 +32,9 @@ class Server:
             error = ServerUnavailableError("connection lost")
             error.sent, error.unacknowledged = len(contents), list(range(len(contents)))
             raise error
-        rows = np.array([[float(text), 1.0] for text in contents], dtype=np.float32)
-        return Encoded(rows, [None] * len(contents), len(contents))
+        rows = np.array([[float(text) if text.isdigit() else 0.5, 1.0] for text in contents], dtype=np.float32)
+        odd = {i for i, text in enumerate(contents) if text == "always" or (text == "at a" and "//a" in self.url)}
+        return Encoded(rows, ["odd" if i in odd else None for i in range(len(rows))], len(rows), unsure=odd)
 
 
 @pytest.fixture
@@ -46,13 +47,14 @@ def leases(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
         pass
 
     monkeypatch.setattr(dispatcher, "verify_endpoint", verify)
+    monkeypatch.setattr(dispatcher, "_PAUSES", (0.0, 0.0))
     return []
 
 
 def send(contents: list[str], leases: list[bool]) -> Encoded:
-    async def acquire(slot: int, incarnation: str, exclusive: bool) -> str:
+    async def acquire(slot: int, incarnation: str, exclusive: bool, avoid: str | None) -> str:
         leases.append(exclusive)
-        return "grpc://a:1"
+        return "grpc://b:1" if avoid == "grpc://a:1" else "grpc://a:1"
 
     async def nothing(*told: Any, **more: Any) -> None:
         pass
@@ -80,3 +82,10 @@ def test_a_deadly_document_is_found_in_few_losses_and_its_neighbours_are_encoded
 def test_many_deadly_documents_are_a_broken_model(leases: list[bool]) -> None:
     with pytest.raises(SemscaleError, match="the model process ends again and again"):
         send([f"poison {i}" for i in range(16)], leases)
+
+
+def test_what_may_pass_is_sent_again_to_another_server_and_then_given_up(leases: list[bool]) -> None:
+    found = send(["1", "at a", "always"], leases)
+    assert Server.requests == [["1", "at a", "always"], ["at a", "always"], ["always"]]
+    assert (found.reasons, found.unsure) == ([None, None, "odd"], {2})
+    assert found.embeddings[:, 0].tolist() == [1.0, 0.5, 0.0]

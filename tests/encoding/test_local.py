@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from semscale.encoding.folder import Folder
 from semscale.encoding.servers import Servers
 from semscale.encoding.verification import identify_encoder
 from semscale.errors import SemscaleError
+from semscale.models.encoder import InProcessModel
 from semscale.study.backends import InProcess
 from semscale.study.progress import Quiet
 
@@ -107,6 +109,28 @@ def test_bad_texts_are_named(tmp_path: Path) -> None:
     with pytest.raises(SemscaleError, match="cannot be encoded"):
         encoder.encode_texts(["  "])
     assert encoder.text_embeddings(["dog"]).shape == (1, encoder.identity.dimension)
+
+
+def test_a_row_that_is_not_finite_stops_the_encoding_and_the_others_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digits, encode = load_dataset("digits", limit=20), InProcessModel.encode_images
+
+    def odd(model: InProcessModel, pictures: Any) -> Any:
+        rows, reasons = encode(model, pictures)
+        rows[3:4] = np.nan
+        return rows, reasons
+
+    with monkeypatch.context() as patch:
+        patch.setattr(InProcessModel, "encode_images", odd)
+        with pytest.raises(SemscaleError, match="there is no embedding of an image") as caught:
+            local(tmp_path).encode_images(digits)
+    assert (caught.value.where, caught.value.found) == (
+        digits.samples[3].file,
+        "the model gave an embedding that is not finite",
+    )
+    found = local(tmp_path).encode_images(digits)
+    assert (found.sent, len(found.keys)) == (1, 20)
 
 
 def test_what_was_encoded_before_an_interruption_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
