@@ -20,7 +20,7 @@ import jina.clients.base.grpc as jina_grpc
 import numpy as np
 from clip_client import Client
 from docarray import Document, DocumentArray
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from jina.excepts import BadServerFlow
 from jina.serve.networking.utils import get_grpc_channel
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc  # type: ignore[import-untyped]
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc  # type: ignore[import-untyped]
 from jina.proto import jina_pb2, jina_pb2_grpc
 from jina.types.request.data import DataRequest
@@ -63,7 +63,7 @@ def serve_metrics(config: ServeConfig, registry: CollectorRegistry) -> None:
     host = config.metrics_host(token is not None)
     assert config.metrics_port is not None
     server, _ = start_http_server(config.metrics_port, host, registry, certfile=config.tls_cert, keyfile=config.tls_key)
-    page = server.get_app()
+    page: Any = server.get_app()
 
     def guarded(environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
         if token is None or same_token(environ.get("HTTP_AUTHORIZATION", ""), token):

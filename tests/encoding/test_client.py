@@ -150,6 +150,7 @@ def test_an_answer_that_would_run_code_is_refused(tmp_path: Path) -> None:
 
 def test_an_answer_that_cannot_be_read_is_told_in_one_sentence() -> None:
     def renamed(request: Any) -> None:
+        embedded(request, 1.0)
         request.data.docs.docs[0].id = "no number"
 
     def without_reasons(request: Any) -> None:
