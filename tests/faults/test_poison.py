@@ -15,7 +15,6 @@ from semscale.encoding.distributed import DistributedEncoder
 from semscale.encoding.servers import Servers
 from semscale.encoding.store import EmbeddingStore
 from semscale.encoding.verification import identify_encoder
-from semscale.errors import SemscaleError
 
 GREY = 77
 
@@ -47,28 +46,3 @@ def test_poison_is_isolated_and_its_neighbours_are_encoded(
     assert 1 <= sizes.count(1) <= 2, sizes
     # all 16, once more if nobody knows whether they arrived, a part of 4, and twice the image alone
     assert len(sizes) <= 5, sizes
-
-
-@pytest.mark.faults
-@pytest.mark.parametrize("times", [2, 99])
-def test_a_row_that_is_not_finite_is_asked_for_again_and_then_stops_the_encoding(
-    times: int, odd_server: Any, mini_server: str, ray_session: None, tmp_path: Path
-) -> None:
-    folder, store = tmp_path / "pictures" / "grey", tmp_path / "store"
-    folder.mkdir(parents=True)
-    for value in range(GREY - 10, GREY + 10):
-        Image.new("RGB", (64, 64), (value, value, value)).save(folder / f"{value}.png")
-    dataset = load_dataset(f"folder:{tmp_path / 'pictures'}")
-    server = odd_server(nan=GREY, times=times, log=str(tmp_path / "log"))
-    identity = identify_encoder(Servers([server.url]), "semscale-mini", store)
-    with DistributedEncoder(identity, Servers([server.url]), store, batch_size=16) as encoder:
-        if times == 2:
-            encoded = encoder.encode_images(dataset)
-            assert (encoded.quarantine, len(encoded.keys)) == ({}, 20)
-            return
-        with pytest.raises(SemscaleError, match="there is no embedding of an image") as caught:
-            encoder.encode_images(dataset)
-    assert str(caught.value.where).endswith(f"grey/{GREY}.png")
-    assert "not finite" in str(caught.value.found)
-    with DistributedEncoder(identity, Servers([mini_server]), store) as encoder:
-        assert len(encoder.encode_images(dataset).keys) == 20
