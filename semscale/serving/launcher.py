@@ -7,7 +7,7 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
-from semscale.errors import SemscaleError
+from semscale.errors import SemscaleError, cannot_write
 from semscale.serving.config import ServeConfig
 from semscale.serving.process import say
 from semscale.serving.replicas import Supervisor
@@ -78,7 +78,11 @@ def launch_server(model: str, *, log_file: Path, **options: Any) -> ServerHandle
     by themselves when this process is gone, however that happens. `options` are further fields of
     :class:`semscale.serving.config.ServeConfig`; ports are free ones unless given.
     """
-    log_file.parent.mkdir(parents=True, exist_ok=True)
+    try:  # here, since whoever waits would not hear of it from the thread
+        log_file.parent.mkdir(parents=True, exist_ok=True)
+        log_file.open("ab").close()
+    except OSError as error:
+        raise cannot_write("the log of the server", log_file, error, hint="free some space, or choose --out") from error
     handle = ServerHandle(ServeConfig(model, **({"port": 0} | options)), log_file)
     try:
         handle.start()

@@ -153,3 +153,9 @@ def test_nothing_stays_however_the_process_is_ended(launch: bool, number: signal
     if not launch and number is not signal.SIGKILL:
         assert starter.returncode == 0
         assert said.splitlines()[-1] == "semscale serve: stopping"
+
+
+def test_a_log_that_cannot_be_written_is_said_at_once(log: Path) -> None:
+    log.mkdir()
+    with pytest.raises(SemscaleError, match="log of the server"):
+        launch_server("m", log_file=log)
