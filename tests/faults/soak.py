@@ -23,6 +23,7 @@ import tempfile
 import time
 import uuid
 from collections import Counter
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -247,7 +248,7 @@ def main(arguments: list[str] | None = None) -> int:
     if options.smoke:
         options.minutes, options.every = 0.0, (0.5, 1.0)
     start = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="soak-", ignore_cleanup_errors=True) as place, ray_cluster(None):
+    with tempfile.TemporaryDirectory(prefix="soak-", ignore_cleanup_errors=True) as place:
         return _soak(Path(place), options, start)
 
 
@@ -260,13 +261,18 @@ def _soak(place: Path, options: argparse.Namespace, start: float) -> int:
     if options.smoke:
         saboteur.keep(_SHORT_FAULTS, seconds=1.0)
     totals = Totals()
-    try:
+    with ExitStack() as stack:
+        for server in servers:
+            stack.callback(server.kill)
+        stack.callback(mlflow.close)
+        stack.enter_context(ray_cluster(None))  # while MLflow and the servers start
         first = bench.sweep("undisturbed", Stages())
         undisturbed = bench.remains("undisturbed")
         assert first.images_sent == undisturbed["stored"]["image"][0] > 0
         assert undisturbed["runs"]["trial"] == len(undisturbed["tables"]["trials"]) > 0
         print(f"undisturbed after {time.monotonic() - start:.0f} s", flush=True)
         saboteur.start()
+        stack.callback(saboteur.stop)
         while (
             totals.loops < (1 if options.smoke else _LEAST_LOOPS)
             or time.monotonic() < start + 60 * options.minutes
@@ -281,12 +287,6 @@ def _soak(place: Path, options: argparse.Namespace, start: float) -> int:
             totals.loops += 1
             memory = totals.remember_memory(bench.servers)
             print(f"{name}: {time.monotonic() - begun:.0f} s, {told}; MiB: {memory}", flush=True)
-    finally:
-        if saboteur.is_alive():
-            saboteur.stop()
-        mlflow.close()
-        for server in bench.servers:
-            server.kill()
     return _conclude(saboteur, totals, time.monotonic() - start)
 
 

@@ -18,7 +18,7 @@ def test_a_soak_loses_and_doubles_nothing(options: str) -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=580, cwd=Path(__file__).parents[2])
     print(done.stdout)  # pytest -s -m soak shows the figures
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-6000:]
-    assert done.stdout.endswith("\n0 lost, 0 doubled, 0 wrong\n")
+    assert "0 lost, 0 doubled, 0 wrong" in done.stdout.splitlines()  # Ray may have a line after it
     faults = re.search(r"(\d+) faults:", done.stdout)
     assert faults is not None
     assert int(faults[1]) > 0
