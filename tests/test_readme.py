@@ -1,4 +1,4 @@
-"""The README keeps its promises: its commands exist, its study file is valid, its pictures and files are there."""
+"""The pages keep their promises: commands exist, the study file is valid, outputs are real, links lead somewhere."""
 
 from __future__ import annotations
 
@@ -16,16 +16,21 @@ import yaml
 from click.testing import CliRunner
 
 import semscale
+from semscale.categories import registry
 from semscale.cli import main
 from semscale.config import study_from
 
 ROOT = Path(__file__).parent.parent
 COLUMNS = ("dataset", "strategy", "images", "baseline", "peak", "@", "scale", "change", "p", "critical", "trend")
+# those of deploy and ray_jobs are tested in tests/deploy
+FOLDERS = ("", ".github", "semscale", "semscale/*", "tests", "tests/*")
+PAGES = sorted(path for folder in FOLDERS for path in ROOT.glob(f"{folder}/*.md".lstrip("/")))
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+TEXT = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
 
 
 def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+    return re.findall(rf"```{language}\n(.*?)```", TEXT, flags=re.DOTALL)
 
 
 def commands() -> list[str]:
@@ -48,16 +53,18 @@ def test_the_study_file_of_the_readme_is_valid() -> None:
     assert [dataset.spec for dataset in study.datasets] == ["zip:flowers.zip", "folder:birds", "digits"]
 
 
-def test_pictures_and_local_links_exist() -> None:
-    targets = [target for target in re.findall(r"\]\(([^)]+)\)", README) if not target.startswith("http")]
-    assert len(targets) >= 2
-    for target in targets:
-        assert (ROOT / target).exists(), target
-
-
 def test_files_named_in_commands_exist() -> None:
-    for path in re.findall(r"(?<![\w/.])tests/[\w/]+(?:\.py)?", README):
+    for path in re.findall(r"(?<![\w/.])(?:tests|semscale)/[\w/]+(?:\.py)?(?![\w-])", TEXT):
         assert (ROOT / path).exists(), path
+
+
+def test_modules_named_on_the_architecture_and_fault_pages_exist() -> None:
+    modules = [f"/{path.relative_to(ROOT).as_posix()}" for path in ROOT.glob("[st]e*/**/*.py")]
+    for page in ("semscale/README.md", "tests/faults/README.md"):
+        named = re.findall(r"[\w/]+\.py", (ROOT / page).read_text(encoding="utf-8"))
+        assert len(named) >= 1
+        for name in named:
+            assert any(module.endswith(f"/{name}") for module in modules), name
 
 
 def test_outputs_are_those_of_this_version() -> None:
@@ -70,7 +77,7 @@ def test_outputs_are_those_of_this_version() -> None:
 
 @pytest.mark.parametrize("name", ["ladder", "check"])
 def test_outputs_of_quick_commands_are_what_they_print(name: str) -> None:
-    shown = re.search(rf"<!-- output:{name} -->\n```text\n\$ semscale (.*?)\n(.*?)```", README, flags=re.DOTALL)
+    shown = re.search(rf"<!-- output:{name} -->\n```text\n\$ semscale (.*?)\n(.*?)```", TEXT, flags=re.DOTALL)
     assert shown
     printed = CliRunner(env={"COLUMNS": "110"}).invoke(main, shlex.split(shown[1])).stdout
     assert [line.rstrip() for line in printed.strip().splitlines()] == shown[2].rstrip().splitlines()
@@ -78,12 +85,13 @@ def test_outputs_of_quick_commands_are_what_they_print(name: str) -> None:
 
 def python_blocks() -> list[tuple[str, str]]:
     """Return the Python blocks, and what is shown under each as its output."""
-    return re.findall(r"```python\n(.*?)```\n(?:\n?```text\n(.*?)```)?", README, flags=re.DOTALL)
+    return re.findall(r"```python\n(.*?)```\n(?:\n?```text\n(.*?)```)?", TEXT, flags=re.DOTALL)
 
 
 @pytest.mark.parametrize(("code", "shown"), python_blocks())
 def test_python_prints_what_is_shown(code: str, shown: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(registry, "_strategies", dict(registry._strategies))  # examples add some
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
         exec(compile(code, "README.md", "exec"), {})
@@ -91,12 +99,12 @@ def test_python_prints_what_is_shown(code: str, shown: str, tmp_path: Path, monk
 
 
 def test_every_block_is_of_a_kind_that_a_test_looks_at() -> None:
-    assert set(re.findall(r"^```(\w*)$", README, flags=re.MULTILINE)) - {""} <= {"bash", "yaml", "text", "python"}
+    assert set(re.findall(r"^```(\w*)$", TEXT, flags=re.MULTILINE)) - {""} == {"bash", "yaml", "text", "python", "mermaid"}
     programs = {part.split()[0] for block in blocks("bash") for part in re.split(r"\n|&&", block) if part.strip()}
     # semscale and what is in tests/deploy are parsed; these set up, or are tools of the development
     known = {
         "semscale", "pip", "git", "cd", ".", "python", "python3", "pytest", "ruff", "mypy", "(umask", "docker",
-        "kubectl", "ray",
+        "kubectl", "ray", "pre-commit",
     }  # fmt: skip
     assert programs <= known | {"#"}, programs - known
 
@@ -111,7 +119,7 @@ def test_markers_and_paths_given_to_pytest_exist(line: str) -> None:
     assert all((ROOT / word).exists() for word in words if word.startswith("tests"))
 
 
-@pytest.mark.parametrize("page", sorted([*ROOT.glob("*.md"), *ROOT.glob(".readme/*.md"), *ROOT.glob("deploy/*.md")]))
+@pytest.mark.parametrize("page", [*PAGES, *ROOT.glob("deploy/*.md"), *ROOT.glob("ray_jobs/*.md")], ids=str)
 def test_local_links_of_every_page_lead_somewhere(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", text):
@@ -123,9 +131,9 @@ def test_changes_and_citation_are_of_this_version() -> None:
     with (ROOT / "pyproject.toml").open("rb") as file:
         project = tomllib.load(file)["project"]
     assert semscale.__version__ == project["version"]
-    changes = (ROOT / ".readme" / "CHANGELOG.md").read_text(encoding="utf-8")
+    changes = (ROOT / ".github" / "CHANGELOG.md").read_text(encoding="utf-8")
     assert re.search(r"^## (\d\S+)", changes, flags=re.MULTILINE)[1] == project["version"]  # type: ignore[index]
-    citation = yaml.safe_load((ROOT / ".readme" / "CITATION.cff").read_text(encoding="utf-8"))
+    citation = yaml.safe_load((ROOT / ".github" / "CITATION.cff").read_text(encoding="utf-8"))
     assert {"cff-version", "message", "title", "authors", "version", "license"} <= citation.keys()
     assert (citation["version"], citation["license"]) == (project["version"], project["license"])
     (study,) = citation["references"]

@@ -97,6 +97,16 @@ def test_every_package_is_a_room() -> None:
     assert found - {"__init__", "__main__"} == set(ROOMS) | SHARED
 
 
+def floor(room: str) -> int:
+    return 1 + max((floor(below) for below in ROOMS[room]), default=0)
+
+
+def test_the_architecture_page_draws_every_room_on_its_floor() -> None:
+    rows = re.findall(r"^\| (\d) \| (.*?) \|", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    drawn = {room: int(number) for number, names in rows for room in re.findall(r"`(\w+)`", names)}
+    assert drawn == {room: floor(room) for room in ROOMS}
+
+
 def test_modules_stay_small() -> None:
     long = {
         str(path.relative_to(ROOT)): n

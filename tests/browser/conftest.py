@@ -1,4 +1,4 @@
-"""Pictures for the README come out of the browser tests: pytest -m browser tests/browser --pictures .readme"""
+"""Pictures for the README come out of the browser tests: pytest -m browser tests/browser --pictures .github"""
 
 from __future__ import annotations
 
