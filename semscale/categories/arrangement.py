@@ -11,7 +11,7 @@ from typing import Literal
 from semscale.categories.registry import (
     MAPPING,
     Category,
-    Places,
+    Positions,
     Strategy,
     StrategyContext,
     check_options,
@@ -31,13 +31,13 @@ class Arrangement:
 
     Attributes:
         order: the order that permuted them.
-        slots: for each class its categories, None where it has nothing in a place.
+        slots: for each class its categories, None where it has nothing in a position.
         repeats: whether a class may be offered the same text again.
         notes: what was left out.
     """
 
     order: int
-    slots: Mapping[str, Places]
+    slots: Mapping[str, Positions]
     repeats: bool
     notes: tuple[str, ...]
 
@@ -61,7 +61,7 @@ def arrangements(
     source, source_options = _controlled(entry, context.options) if entry.control else (entry, context.options)
     assert source.lists is not None  # only a control has none, and none controls a control
     made = source.lists(replace(context, options=source_options))
-    lists: Mapping[str, Places] = {name: made[name] for name in context.classes}
+    lists: Mapping[str, Positions] = {name: made[name] for name in context.classes}
     notes = []
     if repeated := count_repeats(lists):
         counts = [f"{name} {count}" for name, count in repeated.items()]
@@ -71,12 +71,12 @@ def arrangements(
         if dropped:
             notes.append(f"texts of several classes, dropped from all: {shorten(dropped)}")
     for order in orders:
-        slots: Mapping[str, Places] = arrange(lists, order, source.places)
+        slots: Mapping[str, Positions] = arrange(lists, order, source.aligned)
         more: list[str] = []
         if entry.control is not None:
             exchanged = entry.control(slots, replace(context, seed=order))
             if lost := _count(slots) - _count(exchanged):
-                more.append(f"{lost} places stay empty, because no other class has a category there")
+                more.append(f"{lost} positions stay empty, because no other class has a category there")
             slots = exchanged
         yield Arrangement(order, slots, entry.repeats, (*notes, *more))
 
@@ -91,7 +91,7 @@ def _controlled(entry: Strategy, options: Mapping[str, object]) -> tuple[Strateg
     return source, source_options
 
 
-def _count(slots: Mapping[str, Places]) -> int:
+def _count(slots: Mapping[str, Positions]) -> int:
     return sum(slot is not None for row in slots.values() for slot in row)
 
 
@@ -106,12 +106,12 @@ def shorten(names: Sequence[str], most: int = 5) -> str:
 
 
 def positions(count: int, order: int) -> list[int]:
-    """Return the order in which the places of a list are offered; place 0, the class name, comes first.
+    """Return the order in which the positions of a list are offered; position 0, the class name, comes first.
 
-    Order 0 is the strategy's own. Order k > 0 sorts the other places by the SHA-256 of "k:place". Every class
+    Order 0 is the strategy's own. Order k > 0 sorts the other positions by the SHA-256 of "k:position". Every class
     uses the same permutation, so that a step adds the same template to all of them and steps stay comparable.
     A hash rather than a random generator: it is the same in every version of every library, and a longer list
-    only slips its new places in between.
+    only slips its new positions in between.
 
     >>> positions(5, 0), positions(5, 1)
     ([0, 1, 2, 3, 4], [0, 4, 2, 3, 1])
@@ -120,10 +120,10 @@ def positions(count: int, order: int) -> list[int]:
         raise SemscaleError(
             "an order is a number from 0 on", found=str(order), expected="0 for the strategy's own order"
         )
-    places = list(range(1, count))
+    others = list(range(1, count))
     if order > 0:
-        places.sort(key=lambda place: hashlib.sha256(f"{order}:{place}".encode()).digest())
-    return [0, *places] if count else []
+        others.sort(key=lambda position: hashlib.sha256(f"{order}:{position}".encode()).digest())
+    return [0, *others] if count else []
 
 
 def check_orders(orders: Sequence[int]) -> None:
@@ -135,25 +135,25 @@ def check_orders(orders: Sequence[int]) -> None:
             raise SemscaleError("an order stands there twice", found=str(order), expected="different orders")
 
 
-def arrange(lists: Mapping[str, Places], order: int, places: bool) -> Slots:
-    """Permute the lists and empty the places of texts that the class has already; all classes alike.
+def arrange(lists: Mapping[str, Positions], order: int, aligned: bool) -> Slots:
+    """Permute the lists and empty the positions of texts that the class has already; all classes alike.
 
-    A place that is empty in every class goes. Where `places` is False, the categories of a class close up.
+    A position that is empty in every class goes. Where `aligned` is False, the categories of a class close up.
 
     >>> lists = {"sheep": [Category("sheep", ""), Category("sheep", ""), Category("ram", "")]}
-    >>> [slot and slot.text for slot in arrange(lists, 0, places=True)["sheep"]]
+    >>> [slot and slot.text for slot in arrange(lists, 0, aligned=True)["sheep"]]
     ['sheep', 'ram']
     """
     longest = max(map(len, lists.values()))
     row = positions(longest, order)
     slots = {name: _distinct([made[p] for p in row if p < len(made)]) for name, made in lists.items()}
-    if not places:
+    if not aligned:
         return {name: [slot for slot in made if slot is not None] for name, made in slots.items()}
-    used = [any(slot is not None for slot in place) for place in zip_longest(*slots.values())]
+    used = [any(slot is not None for slot in position) for position in zip_longest(*slots.values())]
     return {name: list(compress(made, used)) for name, made in slots.items()}
 
 
-def _distinct(made: Places) -> list[Category | None]:
+def _distinct(made: Positions) -> list[Category | None]:
     seen: set[str] = set()
     slots: list[Category | None] = []
     for category in made:
@@ -164,7 +164,7 @@ def _distinct(made: Places) -> list[Category | None]:
     return slots
 
 
-def count_repeats(lists: Mapping[str, Places]) -> dict[str, int]:
+def count_repeats(lists: Mapping[str, Positions]) -> dict[str, int]:
     """Return how many texts of each class are repetitions, for the classes that have any.
 
     >>> count_repeats({"sheep": [Category("sheep", ""), Category("Sheep", "")], "ox": [Category("ox", "")]})
@@ -177,11 +177,11 @@ def count_repeats(lists: Mapping[str, Places]) -> dict[str, int]:
     return {name: count for name, count in counts.items() if count}
 
 
-def drop_shared(lists: Mapping[str, Places]) -> tuple[dict[str, Places], list[str]]:
+def drop_shared(lists: Mapping[str, Positions]) -> tuple[dict[str, Positions], list[str]]:
     """Take every text that stands under two or more classes out of all of them; a class name stays with its class.
 
     Returns:
-        The lists with None in the places that became empty, and the texts that were taken out.
+        The lists with None in the positions that became empty, and the texts that were taken out.
 
     >>> cat, lion = Category("cat", ""), Category("lion", "")
     >>> lists, dropped = drop_shared({"cat": [cat, Category("feline", "")], "lion": [lion, Category("Feline", "")]})
@@ -205,5 +205,5 @@ def drop_shared(lists: Mapping[str, Places]) -> tuple[dict[str, Places], list[st
         dropped.setdefault(key, category.text)
         return None
 
-    left: dict[str, Places] = {name: [kept(name, item) for item in made] for name, made in lists.items()}
+    left: dict[str, Positions] = {name: [kept(name, item) for item in made] for name, made in lists.items()}
     return left, list(dropped.values())

@@ -41,13 +41,13 @@ class Candidate:
 
 
 def candidate_pool(dataset: str, classes: Sequence[str], domain: str, strategies: Sequence[str]) -> list[Candidate]:
-    """Return the places of the strategies in their orders, without those whose texts earlier ones have already.
+    """Return the positions of the strategies in their orders, without those whose texts earlier ones have already.
 
-    A strategy gives as many places as its shortest class has, so that every place adds as much to all classes.
+    A strategy gives as many positions as its shortest class has, so that every position adds as much to all classes.
 
     Args:
         dataset: for messages.
-        classes: the class names; they are offered in any case and make no place.
+        classes: the class names; they are offered in any case and make no position.
         domain: the word for what all classes are.
         strategies: names of registered strategies.
 
@@ -56,7 +56,7 @@ def candidate_pool(dataset: str, classes: Sequence[str], domain: str, strategies
             one class and another strategy under another.
 
     >>> pool = candidate_pool("pets", ["cat", "dog"], "pet", ["templates", "templates-fixed"])
-    >>> [place.label for place in pool][:3], len(pool)
+    >>> [position.label for position in pool][:3], len(pool)
     (['{c}s', 'Large {c}', 'Large {c}s'], 11)
     """
     check_classes(classes, f"dataset {dataset}")
@@ -85,17 +85,17 @@ def candidate_pool(dataset: str, classes: Sequence[str], domain: str, strategies
 def candidate_ladder(
     dataset: str, classes: Sequence[str], chosen: Sequence[Candidate], strategy: str, notes: Sequence[str] = ()
 ) -> Ladder:
-    """Return the ladder that starts with the class names and adds one place at each step.
+    """Return the ladder that starts with the class names and adds one position at each step.
 
     Args:
         dataset: its name.
         classes: the class names.
-        chosen: the places in the order of the steps.
+        chosen: the positions in the order of the steps.
         strategy: what the ladder is called.
         notes: what a reader should know of it.
 
-    >>> places = candidate_pool("pets", ["cat", "dog"], "pet", ["templates"])
-    >>> ladder = candidate_ladder("pets", ["cat", "dog"], places[1:2], "optimized")
+    >>> positions = candidate_pool("pets", ["cat", "dog"], "pet", ["templates"])
+    >>> ladder = candidate_ladder("pets", ["cat", "dog"], positions[1:2], "optimized")
     >>> ladder.steps[1].categories["dog"], ladder.provenance["dog"]
     (('dog', 'Large dog'), ('class name', 'templates: Large {c}'))
     """
@@ -103,12 +103,12 @@ def candidate_ladder(
     sources = {name: ["class name"] for name in classes}
     seen = {name: {text_key(name)} for name in classes}
     steps = [_step(1, texts)]
-    for place in chosen:
-        for name, category in place.categories.items():
+    for position in chosen:
+        for name, category in position.categories.items():
             if category is not None and text_key(category.text) not in seen[name]:
                 seen[name].add(text_key(category.text))
                 texts[name].append(category.text)
-                sources[name].append(f"{place.strategy}: {category.provenance}")
+                sources[name].append(f"{position.strategy}: {category.provenance}")
         step = _step(len(steps) + 1, texts)
         if step.n_categories > steps[-1].n_categories:
             steps.append(step)

@@ -50,12 +50,12 @@ class StrategyContext:
     seed: int = 0
 
 
-Places = Sequence[Category | None]
-"""A class's ordered categories, the class name first; None where the class has nothing in this place."""
+Positions = Sequence[Category | None]
+"""A class's ordered categories, the class name first; None where the class has nothing in this position."""
 
 ClassStrategy = Callable[[str, str], Sequence[Category]]
-ContextStrategy = Callable[[StrategyContext], Mapping[str, Places]]
-Control = Callable[[Mapping[str, Places], StrategyContext], Mapping[str, Places]]
+ContextStrategy = Callable[[StrategyContext], Mapping[str, Positions]]
+Control = Callable[[Mapping[str, Positions], StrategyContext], Mapping[str, Positions]]
 
 MAPPING, TEXTS = dict[str, object], Annotated[list[str], Field(min_length=1)]
 """Kinds of options that several strategies take, see :func:`read_option`."""
@@ -72,8 +72,8 @@ class Strategy:
         description: one line.
         options: the names of the options that it takes.
         lists: (context) -> the ordered categories of each class; None for a control.
-        control: (places of the controlled strategy, context) -> places with the same count per class; else None.
-        places: whether a place means the same in every class (a template), so that an empty place stays empty; else
+        control: (positions of the controlled strategy, context) -> positions with the same count per class; else None.
+        aligned: whether a position means the same in every class (a template), so that an empty one stays empty; else
             the categories of a class close up.
         repeats: whether a class may be offered the same text again.
     """
@@ -83,7 +83,7 @@ class Strategy:
     options: tuple[str, ...] = ()
     lists: ContextStrategy | None = None
     control: Control | None = None
-    places: bool = True
+    aligned: bool = True
     repeats: bool = False
 
     def __call__(self, class_name: str, domain: str, **options: object) -> list[Category]:
@@ -106,7 +106,7 @@ def strategy(name: str) -> Callable[[ClassStrategy], ClassStrategy]:
     """Register (class name, domain) -> categories; the first line of the function's docstring describes it."""
 
     def register(function: ClassStrategy) -> ClassStrategy:
-        def lists(context: StrategyContext) -> Mapping[str, Places]:
+        def lists(context: StrategyContext) -> Mapping[str, Positions]:
             return {name: function(name, context.domain) for name in context.classes}
 
         _add(Strategy(name, _first_line(function.__doc__), lists=lists))
@@ -116,12 +116,12 @@ def strategy(name: str) -> Callable[[ClassStrategy], ClassStrategy]:
 
 
 def context_strategy(
-    name: str, *, options: Sequence[str] = (), places: bool = True
+    name: str, *, options: Sequence[str] = (), aligned: bool = True
 ) -> Callable[[ContextStrategy], ContextStrategy]:
-    """Register (context) -> the categories of each class; see :class:`Strategy` for `options` and `places`."""
+    """Register (context) -> the categories of each class; see :class:`Strategy` for `options` and `aligned`."""
 
     def register(function: ContextStrategy) -> ContextStrategy:
-        _add(Strategy(name, _first_line(function.__doc__), tuple(options), lists=function, places=places))
+        _add(Strategy(name, _first_line(function.__doc__), tuple(options), lists=function, aligned=aligned))
         return function
 
     return register

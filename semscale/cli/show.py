@@ -111,15 +111,15 @@ def show_ladder(console: Console, ladder: Ladder) -> None:
 def show_optimized(console: Console, result: Optimized, out: Path | None = None) -> None:
     """Print a line per round of the search, what the held-out half says, and the file of the ladder, if any."""
     n, rows = result.n_choosing, []
-    for row, (place, found) in enumerate(zip(result.tried, result.rounds, strict=True), start=1):
+    for row, (candidate, found) in enumerate(zip(result.tried, result.rounds, strict=True), start=1):
         gains = f"{100 * (found.gained - found.lost) / n:+.2f}", f"{100 * found.low:+.2f}"
         counts = *gains, found.gained, found.lost, "yes" if found.taken else "no"
         accuracy = f"{100 * found.correct / n:.2f} %"
-        rows.append((row, place.strategy, place.label, found.candidates, accuracy, *counts))
+        rows.append((row, candidate.strategy, candidate.label, found.n_candidates, accuracy, *counts))
     say(
         console,
         "",
-        f"{result.dataset} x {result.model}: {result.n_places} places of {', '.join(result.strategies)}; "
+        f"{result.dataset} x {result.model}: {result.n_positions} positions of {', '.join(result.strategies)}; "
         f"{n} images choose, {result.n_held_out} others measure, seed {result.seed}",
         *([f"{result.unusable} images cannot be used"] if result.unusable else []),
     )

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from semscale.analysis.greedy import PlaceTexts, Round, choose_places, halve
+from semscale.analysis.greedy import CandidateTexts, Round, halve, select_candidates
 from semscale.analysis.intervals import change_interval, wilson_interval
 from semscale.categories.candidates import Candidate, candidate_ladder, candidate_pool
 from semscale.categories.ladder import Ladder
@@ -31,10 +31,10 @@ STRATEGIES = ("templates-fixed", "image-picture", "prompts")
 
 @dataclass(frozen=True)
 class Optimized:
-    """A chosen category set: a ladder of the class names and then a step for each chosen place, and its gain.
+    """A chosen category set: a ladder of the class names and then a step for each chosen position, and its gain.
 
-    Of `n_places` positions of the strategies' lists, `tried` has the best of each round on the choosing half. Images of
-    the held-out half are counted: those right with the class names (`before`) and with the whole set (`after`), and
+    Of `n_positions` positions of the strategies' lists, `tried` has the best of each round on the choosing half. Images
+    of the held-out half are counted: those right with the class names (`before`) and with the whole set (`after`), and
     those that the set makes right (`gained`) and wrong (`lost`). Unusable images are in neither half.
     """
 
@@ -42,7 +42,7 @@ class Optimized:
     model: str
     strategies: tuple[str, ...]
     seed: int
-    n_places: int
+    n_positions: int
     n_choosing: int
     n_held_out: int
     rounds: tuple[Round, ...]
@@ -56,8 +56,8 @@ class Optimized:
 
     @property
     def chosen(self) -> tuple[Candidate, ...]:
-        """The places of the set, in the order in which they were found."""
-        return tuple(place for place, found in zip(self.tried, self.rounds, strict=True) if found.taken)
+        """The candidates of the set, in the order in which they were found."""
+        return tuple(position for position, found in zip(self.tried, self.rounds, strict=True) if found.taken)
 
     def held_out(self) -> dict[str, float]:
         """Return accuracies in percent with Wilson's 95 % intervals and the gain in points with its paired one."""
@@ -66,7 +66,7 @@ class Optimized:
         for name, correct in (("before", self.before), ("after", self.after)):
             low, high = wilson_interval(correct, n)
             values |= {name: correct / n, f"{name}_low": float(low), f"{name}_high": float(high)}
-        # without a chosen place both sets are one, and its gain over itself is 0 whatever the images
+        # without a chosen position both sets are one, and its gain over itself is 0 whatever the images
         ends = map(float, change_interval(self.gained, self.lost, n)) if self.chosen else (0.0, 0.0)
         values |= dict(zip(("gain_low", "gain_high"), ends, strict=True), gain=(self.after - self.before) / n)
         return {name: 100 * value for name, value in values.items()}
@@ -74,13 +74,13 @@ class Optimized:
     def to_json(self) -> dict[str, Any]:
         """Return everything as plain values; accuracies in percent, gains in points."""
         rounds = [
-            {"strategy": place.strategy, "place": place.number, "template": place.label}
+            {"strategy": position.strategy, "position": position.number, "template": position.label}
             | {"accuracy": 100 * found.correct / self.n_choosing, "gain_low": 100 * found.low}
             | {name: getattr(found, name) for name in ("candidates", "gained", "lost", "taken")}
-            for place, found in zip(self.tried, self.rounds, strict=True)
+            for position, found in zip(self.tried, self.rounds, strict=True)
         ]
         counts = {"n_images": self.n_held_out, "gained": self.gained, "lost": self.lost}
-        names = ("dataset", "model", "strategies", "seed", "n_places", "n_choosing", "unusable")
+        names = ("dataset", "model", "strategies", "seed", "n_positions", "n_choosing", "unusable")
         plain = {name: getattr(self, name) for name in names} | {"strategies": list(self.strategies)}
         return plain | {"rounds": rounds, "held_out": counts | self.held_out(), "ladder": self.ladder.to_json()}
 
@@ -97,7 +97,7 @@ def optimize(study: StudyConfig, strategies: Sequence[str], report: Reporter, se
         report.note(f"{dataset.name}: {line}")
     strategies = tuple(dict.fromkeys(strategies))
     pool = candidate_pool(dataset.name, dataset.classes, dataset.domain, strategies)
-    offered = [made.text for place in pool for made in place.categories.values() if made is not None]
+    offered = [made.text for position in pool for made in position.categories.values() if made is not None]
     everything = list(dict.fromkeys([*dataset.classes, *offered]))
     with open_encoder(study, model, embedding_store(study.store), report) as encoder:
         with report.stage(f"encoding {dataset.name}", len(dataset.samples), "images") as advance:
@@ -130,9 +130,9 @@ def choose(
     if not len(choosing) or not len(held_out):
         raise SemscaleError("a single image cannot be halved", where=f"dataset {dataset.name}", expected="two or more")
     names = np.stack([texts[name] for name in dataset.classes])
-    places = _place_texts(images[choosing], dataset.classes, pool, texts)
-    rounds = choose_places(places, images[choosing] @ names.T, true_class[choosing])
-    chosen = [pool[found.place] for found in rounds if found.taken]
+    candidates = _candidate_texts(images[choosing], dataset.classes, pool, texts)
+    rounds = select_candidates(candidates, images[choosing] @ names.T, true_class[choosing])
+    chosen = [pool[found.candidate] for found in rounds if found.taken]
     note = f"chosen on {len(choosing)} of {len(true_class)} images with {model}, seed {seed}"
     ladder = candidate_ladder(dataset.name, dataset.classes, chosen, "optimized", [note])
     flat = ladder.flatten()
@@ -145,11 +145,11 @@ def choose(
         model=model,
         strategies=strategies,
         seed=seed,
-        n_places=len(pool),
+        n_positions=len(pool),
         n_choosing=len(choosing),
         n_held_out=len(held_out),
         rounds=tuple(rounds),
-        tried=tuple(pool[found.place] for found in rounds),
+        tried=tuple(pool[found.candidate] for found in rounds),
         ladder=ladder,
         before=int(first.sum()),
         after=int(last.sum()),
@@ -159,12 +159,12 @@ def choose(
     )
 
 
-def _place_texts(
+def _candidate_texts(
     images: Float32, classes: Sequence[str], pool: Sequence[Candidate], texts: Mapping[str, Float32]
-) -> PlaceTexts:
+) -> CandidateTexts:
     nothing = np.zeros(images.shape[1], dtype=np.float32)
-    made = [[place.categories[name] for name in classes] for place in pool]
+    made = [[position.categories[name] for name in classes] for position in pool]
     rows = np.array([[nothing if one is None else texts[one.text] for one in row] for row in made], np.float32)
     offered = np.array([[one is not None for one in row] for row in made], dtype=np.bool_)
     shape = (len(pool), len(classes))
-    return PlaceTexts(images, rows.reshape(*shape, images.shape[1]), offered.reshape(shape))
+    return CandidateTexts(images, rows.reshape(*shape, images.shape[1]), offered.reshape(shape))

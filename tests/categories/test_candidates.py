@@ -1,4 +1,4 @@
-"""Places of several strategies, and ladders of a choice of them."""
+"""Positions of several strategies, and ladders of a choice of them."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def test_all_places_of_one_strategy_make_its_own_ladder() -> None:
 def test_a_place_whose_texts_are_all_known_comes_once() -> None:
     pool = candidate_pool("pets", CLASSES, "thing", ["templates", "templates-fixed"])
     assert len(candidate_pool("pets", CLASSES, "thing", ["templates"])) == 11
-    # of the other strategy only the six places with plurals differ, for sheep and cross
-    assert [place.label for place in pool[11:]] == [f"{size}{{plural}}" for size in ("", *(
+    # of the other strategy only the six positions with plurals differ, for sheep and cross
+    assert [position.label for position in pool[11:]] == [f"{size}{{plural}}" for size in ("", *(
         "Large ", "Small ", "Medium ", "{domain} ", "Tiny ",
     ))]  # fmt: skip
 

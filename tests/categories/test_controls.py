@@ -118,13 +118,13 @@ def test_swapped_classes_have_the_equivalents_of_one_other_class() -> None:
 
 
 def test_a_place_of_one_class_alone_stays_empty_and_is_noted() -> None:
-    # only "shirt" has a plural of its own; the others' places are empty
+    # only "shirt" has a plural of its own; the others' positions are empty
     classes = ["shorts", "jeans", "shirt"]
     ladder = build_ladder(
         LadderSpec("d", classes, "clothing", "swapped", scales=[1, 2, 3], options={"of": "templates-fixed"})
     )
     assert ladder.scales == [1, 3], "a step that adds nothing is no step"
-    assert any("places stay empty" in note for note in ladder.notes)
+    assert any("positions stay empty" in note for note in ladder.notes)
     assert all(len(texts) == 2 for texts in ladder.steps[-1].categories.values())
 
 

@@ -75,7 +75,7 @@ def test_an_order_permutes_the_equivalents_alike_for_all_classes() -> None:
 
 def test_permutations_stay_as_they_were_when_a_strategy_grows() -> None:
     longer = positions(20, order=3)
-    assert [place for place in longer if place < 12] == positions(12, order=3)
+    assert [position for position in longer if position < 12] == positions(12, order=3)
 
 
 def test_a_plural_that_is_the_singular_leaves_its_place_empty() -> None:

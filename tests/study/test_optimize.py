@@ -124,7 +124,7 @@ def test_command_writes_a_ladder_and_prints_json(mini_server: str, store: Path, 
     result = json.loads(printed.stdout)
     assert "encoding shapes" in printed.stderr
     assert (result["dataset"], result["seed"], result["strategies"]) == ("shapes", 3, ["templates-fixed"])
-    assert (result["n_choosing"], result["held_out"]["n_images"], result["n_places"]) == (60, 60, 11)
+    assert (result["n_choosing"], result["held_out"]["n_images"], result["n_positions"]) == (60, 60, 11)
     assert read_ladder(out).to_json() == result["ladder"]
     taken = [row for row in result["rounds"] if row["taken"]]
     assert len(result["ladder"]["steps"]) == 1 + len(taken)

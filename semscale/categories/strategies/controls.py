@@ -8,12 +8,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 
-from semscale.categories.registry import Category, Places, StrategyContext, control
+from semscale.categories.registry import Category, Positions, StrategyContext, control
 from semscale.text import text_key
 
 
 @control("duplicates", repeats=True)
-def duplicates(controlled: Mapping[str, Places], context: StrategyContext) -> Mapping[str, Places]:
+def duplicates(controlled: Mapping[str, Positions], context: StrategyContext) -> Mapping[str, Positions]:
     """Control: the class name as often as the controlled strategy has categories; accuracy must not move at all.
 
     >>> lists = {"dog": [Category("dog", ""), Category("dogs", ""), None]}
@@ -22,20 +22,22 @@ def duplicates(controlled: Mapping[str, Places], context: StrategyContext) -> Ma
     ['dog', 'dog', None]
     """
     return {
-        name: [None if slot is None else places[0] if n == 0 else _again(places) for n, slot in enumerate(places)]
-        for name, places in controlled.items()
+        name: [
+            None if slot is None else positions[0] if n == 0 else _again(positions) for n, slot in enumerate(positions)
+        ]
+        for name, positions in controlled.items()
     }
 
 
-def _again(places: Places) -> Category | None:
-    return places[0] and Category(places[0].text, "the first category again")
+def _again(positions: Positions) -> Category | None:
+    return positions[0] and Category(positions[0].text, "the first category again")
 
 
 @control("random-words")
-def random_words(controlled: Mapping[str, Places], context: StrategyContext) -> Mapping[str, Places]:
+def random_words(controlled: Mapping[str, Positions], context: StrategyContext) -> Mapping[str, Positions]:
     """Control: the class name and two random words, as often as the controlled strategy has categories.
 
-    Drawn by class, place and order, so that another order is another draw and a longer ladder keeps its texts. Words
+    Drawn by class, position and order, so that another order is another draw and a longer ladder keeps its texts. Words
     of the class names themselves are left out. (Roth et al. 2023 found random words to do as well as descriptors.)
 
     >>> lists = {"dog": [Category("dog", ""), Category("dogs", "")]}
@@ -44,12 +46,12 @@ def random_words(controlled: Mapping[str, Places], context: StrategyContext) -> 
     """
     taken = {word for name in context.classes for word in text_key(name).split()}
     words = [word for word in _WORDS if word not in taken]
-    made: dict[str, Places] = {}
-    for name, places in controlled.items():
+    made: dict[str, Positions] = {}
+    for name, positions in controlled.items():
         texts = _random_texts(name, words, context.seed)
         made[name] = [
             slot if n == 0 or slot is None else Category(next(texts), "{c}, two random words")
-            for n, slot in enumerate(places)
+            for n, slot in enumerate(positions)
         ]
     return made
 
@@ -71,10 +73,10 @@ _LENGTH = 8
 
 
 @control("random-characters")
-def random_characters(controlled: Mapping[str, Places], context: StrategyContext) -> Mapping[str, Places]:
+def random_characters(controlled: Mapping[str, Positions], context: StrategyContext) -> Mapping[str, Positions]:
     """Control: the class name and eight random letters, as often as the controlled strategy has categories.
 
-    Drawn by class, place and order. Two texts are the same with a chance of 5e-12.
+    Drawn by class, position and order. Two texts are the same with a chance of 5e-12.
 
     >>> lists = {"dog": [Category("dog", ""), Category("dogs", "")]}
     >>> [category.text for category in random_characters(lists, StrategyContext(("dog",), "animal"))["dog"]]
@@ -83,34 +85,34 @@ def random_characters(controlled: Mapping[str, Places], context: StrategyContext
     return {
         name: [
             slot if n == 0 or slot is None else Category(f"{name}, {_noise(context.seed, name, n)}", "{c}, noise")
-            for n, slot in enumerate(places)
+            for n, slot in enumerate(positions)
         ]
-        for name, places in controlled.items()
+        for name, positions in controlled.items()
     }
 
 
-def _noise(seed: int, name: str, place: int) -> str:
+def _noise(seed: int, name: str, position: int) -> str:
     return "".join(
-        _LETTERS[_randint("random-characters", seed, name, place, letter, below=len(_LETTERS))]
+        _LETTERS[_randint("random-characters", seed, name, position, letter, below=len(_LETTERS))]
         for letter in range(_LENGTH)
     )
 
 
 @control("swapped")
-def swapped(controlled: Mapping[str, Places], context: StrategyContext) -> Mapping[str, Places]:
+def swapped(controlled: Mapping[str, Positions], context: StrategyContext) -> Mapping[str, Positions]:
     """Control: every class keeps its name and takes the equivalents of one other class, all classes in a ring.
 
-    The ring is drawn by the order. Place by place a class takes what the next class of the ring has there (the one
-    after that where it has nothing), so every step offers the same texts as the controlled strategy. A place where
-    only one class has a category stays empty.
+    The ring is drawn by the order. Position by position a class takes what the next class of the ring has there (the
+    one after that where it has nothing), so every step offers the same texts as the controlled strategy. A position
+    where only one class has a category stays empty.
 
     >>> lists = {name: [Category(name, ""), Category(f"{name}s", "")] for name in ("cat", "dog", "cow")}
     >>> made = swapped(lists, StrategyContext(tuple(lists), "animal", seed=0))
-    >>> {name: [category.text for category in places] for name, places in made.items()}
+    >>> {name: [category.text for category in positions] for name, positions in made.items()}
     {'cat': ['cat', 'cows'], 'dog': ['dog', 'cats'], 'cow': ['cow', 'dogs']}
     """
     ring = _shuffled(list(controlled), "swapped", context.seed)
-    made = {name: list(places) for name, places in controlled.items()}
+    made = {name: list(positions) for name, positions in controlled.items()}
     for n in range(1, max(map(len, controlled.values()))):
         there = [name for name in ring if n < len(controlled[name]) and controlled[name][n] is not None]
         for name, following in zip(there, [*there[1:], *there[:1]], strict=True):
@@ -123,21 +125,21 @@ def _from(category: Category | None, owner: str) -> Category | None:
 
 
 @control("shuffled")
-def shuffled(controlled: Mapping[str, Places], context: StrategyContext) -> Mapping[str, Places]:
-    """Control: every class keeps its name, and in each place the equivalents of all classes are dealt out anew.
+def shuffled(controlled: Mapping[str, Positions], context: StrategyContext) -> Mapping[str, Positions]:
+    """Control: every class keeps its name, and in each position the equivalents of all classes are dealt out anew.
 
-    The permutation of each place is drawn by the place and the order. Unlike `swapped`, where a class gets all
-    equivalents of one other class, the texts of a class then belong to many, now and then (once in a place, on
+    The permutation of each position is drawn by the position and the order. Unlike `swapped`, where a class gets all
+    equivalents of one other class, the texts of a class then belong to many, now and then (once in a position, on
     average) to itself. Every step offers the same texts as the controlled strategy.
 
     >>> lists = {name: [Category(name, ""), Category(f"{name}s", "")] for name in ("cat", "dog", "cow")}
     >>> made = shuffled(lists, StrategyContext(tuple(lists), "animal", seed=1))
-    >>> {name: [category.text for category in places] for name, places in made.items()}
+    >>> {name: [category.text for category in positions] for name, positions in made.items()}
     {'cat': ['cat', 'cows'], 'dog': ['dog', 'dogs'], 'cow': ['cow', 'cats']}
     """
-    made = {name: list(places) for name, places in controlled.items()}
+    made = {name: list(positions) for name, positions in controlled.items()}
     for n in range(1, max(map(len, controlled.values()))):
-        there = [name for name, places in controlled.items() if n < len(places) and places[n] is not None]
+        there = [name for name, positions in controlled.items() if n < len(positions) and positions[n] is not None]
         for name, owner in zip(there, _shuffled(there, "shuffled", context.seed, n), strict=True):
             made[name][n] = _from(controlled[owner][n], owner)
     return made

@@ -18,7 +18,7 @@ from semscale.text import text_key
 _Text = Annotated[str, StringConstraints(pattern=r"\S")]
 
 
-@context_strategy("descriptors", options=("path",), places=False)
+@context_strategy("descriptors", options=("path",), aligned=False)
 def descriptors(context: StrategyContext) -> Mapping[str, list[Category]]:
     """The class name, then its texts in the JSON file `path`: {class: [texts]}.
 
@@ -58,9 +58,9 @@ def _joined(name: str, text: str) -> str:
 def file(context: StrategyContext) -> Mapping[str, list[Category | None]]:
     """The texts of the ladder file `path`, in the order in which its steps add them.
 
-    What a step of the file adds to a class takes as many places as the step's scale rises; places that a class leaves
-    empty stay so. Thus linear scales give the category sets of the file again at its own scales. The first texts are
-    the file's, even where they are not the class names.
+    What a step of the file adds to a class takes as many positions as the step's scale rises; positions that a class
+    leaves empty stay so. Thus linear scales give the category sets of the file again at its own scales. The first texts
+    are the file's, even where they are not the class names.
     """
     path: Path = read_option(context.options, "path", Path, "strategy file").expanduser()
     ladder = read_ladder(path)
@@ -71,15 +71,15 @@ def file(context: StrategyContext) -> Mapping[str, list[Category | None]]:
         what = "the classes of the ladder file are not those of the dataset"
         found = ", ".join(repr(theirs.get(key) or ours[key]) for key in odd[:8])
         raise SemscaleError(what, where=str(path), found=found, expected="the same classes in both")
-    return {ours[key]: _places(ladder, name, path.name) for key, name in theirs.items()}
+    return {ours[key]: _positions(ladder, name, path.name) for key, name in theirs.items()}
 
 
-def _places(ladder: Ladder, name: str, source: str) -> list[Category | None]:
-    places: list[Category | None] = []
+def _positions(ladder: Ladder, name: str, source: str) -> list[Category | None]:
+    positions: list[Category | None] = []
     seen: set[str] = set()
     for step in ladder.steps:
         new = [text for text in dict.fromkeys(step.categories[name]) if text not in seen]
         seen.update(new)
-        places += [Category(text, source) for text in new]
-        places += [None] * (step.scale - len(places))
-    return places
+        positions += [Category(text, source) for text in new]
+        positions += [None] * (step.scale - len(positions))
+    return positions

@@ -78,7 +78,7 @@ def templates_fixed(class_name: str, domain: str) -> Sequence[Category]:
     """The published templates with real plurals (crosses, mice; shorts and scissors stay).
 
     Where plural and singular are the same text (sheep), the list holds it twice; building a ladder drops the
-    repetition and leaves its place empty, so that a place still means the same template in every class.
+    repetition and leaves its position empty, so that a position still means the same template in every class.
 
     >>> [category.text for category in templates_fixed("wolf", "animal")][:4]
     ['wolf', 'wolves', 'Large wolf', 'Large wolves']

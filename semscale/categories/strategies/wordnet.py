@@ -11,22 +11,22 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from semscale.categories.registry import Category, Places, StrategyContext, context_strategy, read_option
+from semscale.categories.registry import Category, Positions, StrategyContext, context_strategy, read_option
 from semscale.categories.senses import SENSE_OPTIONS, Synset, ancestors, choose_senses, descendants
 from semscale.categories.wordnet import open_languages, open_wordnet
 from semscale.errors import SemscaleError
 from semscale.text import text_key
 
 
-@context_strategy("wordnet", options=SENSE_OPTIONS, places=False)
-def wordnet(context: StrategyContext) -> Mapping[str, Places]:
+@context_strategy("wordnet", options=SENSE_OPTIONS, aligned=False)
+def wordnet(context: StrategyContext) -> Mapping[str, Positions]:
     """The class name, then its synonyms in WordNet: the other words for the same sense."""
     senses = choose_senses(context, open_wordnet(), "strategy wordnet")
     return _lists_of(senses, lambda sense: _lemma_categories([sense], "synonym in"))
 
 
-@context_strategy("wordnet-hypernyms", options=SENSE_OPTIONS, places=False)
-def wordnet_hypernyms(context: StrategyContext) -> Mapping[str, Places]:
+@context_strategy("wordnet-hypernyms", options=SENSE_OPTIONS, aligned=False)
+def wordnet_hypernyms(context: StrategyContext) -> Mapping[str, Positions]:
     """The class name, then what it is a kind of in WordNet (dog: canine), as far as no other class is one too.
 
     A hypernym of two classes (carnivore, of cat and dog) cannot tell them apart and is left out, and so is a hypernym
@@ -39,8 +39,8 @@ def wordnet_hypernyms(context: StrategyContext) -> Mapping[str, Places]:
     )
 
 
-@context_strategy("wordnet-hyponyms", options=SENSE_OPTIONS, places=False)
-def wordnet_hyponyms(context: StrategyContext) -> Mapping[str, Places]:
+@context_strategy("wordnet-hyponyms", options=SENSE_OPTIONS, aligned=False)
+def wordnet_hyponyms(context: StrategyContext) -> Mapping[str, Positions]:
     """The class name, then the kinds of it in WordNet (dog: puppy, poodle ...), direct and frequent ones first."""
     senses = choose_senses(context, open_wordnet(), "strategy wordnet-hyponyms")
     return _lists_of(senses, lambda sense: _lemma_categories(descendants(sense), "hyponym"))
@@ -49,8 +49,8 @@ def wordnet_hyponyms(context: StrategyContext) -> Mapping[str, Places]:
 _WHERE = "strategy wordnet-languages"
 
 
-@context_strategy("wordnet-languages", options=(*SENSE_OPTIONS, "languages"), places=False)
-def wordnet_languages(context: StrategyContext) -> Mapping[str, Places]:
+@context_strategy("wordnet-languages", options=(*SENSE_OPTIONS, "languages"), aligned=False)
+def wordnet_languages(context: StrategyContext) -> Mapping[str, Positions]:
     """The class name, then the words for its sense in other languages (Open Multilingual WordNet).
 
     The option `languages` lists them by their three-letter codes (fra, deu, jpn); unless given, all that there are in
@@ -79,9 +79,9 @@ def wordnet_languages(context: StrategyContext) -> Mapping[str, Places]:
 
 def _lists_of(
     senses: Mapping[str, Synset | None], equivalents: Callable[[Synset], Sequence[Category]]
-) -> dict[str, Places]:
+) -> dict[str, Positions]:
     """Return for each class its name and the equivalents of its sense, each text once; None has no equivalents."""
-    lists: dict[str, Places] = {}
+    lists: dict[str, Positions] = {}
     for name, sense in senses.items():
         made = {text_key(name): Category(name, "{c}")}
         for category in equivalents(sense) if sense is not None else ():
