@@ -9,16 +9,20 @@ import shlex
 import tomllib
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
 import yaml
 from click.testing import CliRunner
+from PIL import Image
 
 import semscale
 from semscale.categories import registry
 from semscale.cli import main
 from semscale.config import study_from
+from semscale.datasets.base import Options
+from semscale.datasets.build import build
 
 ROOT = Path(__file__).parent.parent
 COLUMNS = ("dataset", "strategy", "images", "baseline", "peak", "@", "scale", "change", "p", "critical", "trend")
@@ -98,6 +102,28 @@ def test_python_prints_what_is_shown(code: str, shown: str, tmp_path: Path, monk
     assert [line.rstrip() for line in printed.getvalue().splitlines()] == shown.splitlines()
 
 
+def example(text: str) -> dict[str, Any]:
+    (code,) = [block for block in blocks("python") if text in block]
+    names: dict[str, Any] = {}
+    exec(compile(code, "CONTRIBUTING.md", "exec"), names)
+    return names
+
+
+def test_the_strategy_of_the_example_makes_texts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "_strategies", dict(registry._strategies))
+    example('@strategy("polite")')
+    assert [made.text for made in registry.find_strategy("polite")("cat", "animal")] == ["cat", "cat, please"]
+
+
+def test_the_loader_of_the_example_reads_a_list(tmp_path: Path) -> None:
+    for number, colour in enumerate(("red", "blue")):
+        Image.new("RGB", (8, 8), colour).save(tmp_path / f"{number}.png")
+    (tmp_path / "list.txt").write_text(f"{tmp_path}/0.png\tred\n{tmp_path}/1.png\tblue\n")
+    dataset = build(example("class ListReader")["open_source"](f"{tmp_path}/list.txt", Options()), Options(), "list")
+    assert sorted(sample.true_class for sample in dataset.samples) == ["blue", "red"]
+    assert dataset.reader.read(dataset.samples[0].place) == (tmp_path / "0.png").read_bytes()
+
+
 def test_every_block_is_of_a_kind_that_a_test_looks_at() -> None:
     kinds = set(re.findall(r"^```(\w*)$", TEXT, flags=re.MULTILINE))
     assert kinds == {"", "bash", "yaml", "text", "python", "mermaid"}
@@ -105,7 +131,7 @@ def test_every_block_is_of_a_kind_that_a_test_looks_at() -> None:
     # semscale and what is in tests/deploy are parsed; these set up, or are tools of the development
     known = {
         "semscale", "pip", "git", "cd", ".", "python", "python3", "pytest", "ruff", "mypy", "(umask", "docker",
-        "kubectl", "ray", "pre-commit",
+        "kubectl", "ray", "pre-commit", "lint-imports",
     }  # fmt: skip
     assert programs <= known | {"#"}, programs - known
 
