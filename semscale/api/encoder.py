@@ -59,7 +59,7 @@ class Encoder(AbstractContextManager["Encoder"]):
     (2, 96)
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 -- keywords are what people look up
         self,
         model: str = "semscale-mini",
         *,

@@ -17,7 +17,7 @@ from semscale.errors import SemscaleError
 from semscale.scoring.kernel import LadderInputs, ScoreOptions, score_aggregations
 
 
-def ladder(
+def ladder(  # noqa: PLR0913 -- keywords are what people look up
     dataset: Dataset | Sequence[str],
     strategy: str = "templates",
     *,

@@ -47,7 +47,7 @@ def open_source(spec: str, options: Options) -> Source:
     raise SemscaleError("unknown dataset", found=shown(spec), expected=expected, hint=hint)
 
 
-def load_dataset(
+def load_dataset(  # noqa: PLR0913 -- keywords are what people look up
     spec: str,
     *,
     name: str | None = None,
