@@ -41,7 +41,7 @@ def measure(quick: bool) -> list[Row]:
     """Return the study's time and speed against both other ways, and the time of one more trial."""
     with tempfile.TemporaryDirectory() as name, ray_cluster(None):
         root = Path(name)
-        with launch_server(MODEL, replicas=2, log_file=root / "server.log") as server:
+        with launch_server(MODEL, replicas=1, log_file=root / "server.log") as server:
             if quick:
                 return [*compare(root / "s", server.url, (30, 45), 3, 1, 1), trial_cost(root, server.url, (1, 3), 2, 1)]
             return [
