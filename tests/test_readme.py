@@ -58,7 +58,7 @@ def test_the_study_file_of_the_readme_is_valid() -> None:
 
 
 def test_files_named_in_commands_exist() -> None:
-    for path in re.findall(r"(?<![\w/.])(?:tests|semscale)/[\w/]+(?:\.py)?(?![\w-])", TEXT):
+    for path in re.findall(r"(?<![\w/.])(?:tests|semscale)/[\w/.]+\w", TEXT):
         assert (ROOT / path).exists(), path
 
 
