@@ -76,7 +76,7 @@ class Optimized:
         rounds = [
             {"strategy": position.strategy, "position": position.number, "template": position.label}
             | {"accuracy": 100 * found.correct / self.n_choosing, "gain_low": 100 * found.low}
-            | {name: getattr(found, name) for name in ("candidates", "gained", "lost", "taken")}
+            | {name: getattr(found, name) for name in ("n_candidates", "gained", "lost", "taken")}
             for position, found in zip(self.tried, self.rounds, strict=True)
         ]
         counts = {"n_images": self.n_held_out, "gained": self.gained, "lost": self.lost}
