@@ -23,7 +23,7 @@ from open_clip.transform import PreprocessCfg
 from semscale.errors import SemscaleError, summarize
 from semscale.models.checkpoints import check_same_shapes, quiet_libraries, weights_in
 from semscale.models.mini import Preprocess, load_mini
-from semscale.models.model_name import ModelSource, parse_name
+from semscale.models.model_name import PREPROCESS, ModelSource, parse_name, published
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
@@ -80,6 +80,7 @@ def load_model(name: str, device: str = "cpu", dtype: str | None = None) -> Load
         "dtype": dtype,
         "device": str(target),
         "device_name": _device_name(target),
+        **({"note": source.note} if source.note else {}),
     }
     try:
         model.to(device=target, dtype=DTYPES[dtype])
@@ -187,11 +188,10 @@ def agreed_preprocess(architecture: str) -> dict[str, Any]:
     open_clip gives a weights file the mean and std of OpenAI's models, which is wrong for SigLIP and MobileCLIP.
     """
     options: dict[str, Any] = {}
-    published = [get_pretrained_cfg(architecture, tag) for tag in open_clip.list_pretrained_tags_by_model(architecture)]
-    for key in ("mean", "std", "interpolation", "resize_mode"):
-        values = {settings.get(key) for settings in published}
+    for key in PREPROCESS:
+        values = list(published(architecture, key))
         if len(values) == 1 and None not in values:
-            options[f"image_{key}"] = values.pop()
+            options[f"image_{key}"] = values[0]
     return options
 
 

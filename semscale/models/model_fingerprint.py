@@ -26,6 +26,8 @@ def model_origin(name: str, device: str, dtype: str | None) -> str | None:
         "model": name,
         "device": device.partition(":")[0],
         "dtype": dtype,
+        # raised when the same files are read as another model: 2 since RN50::FILE has QuickGELU
+        "reading": 2,
         "versions": {package: package_version(package) for package in _PACKAGES},
         "files": [path.name for path in files],
     }

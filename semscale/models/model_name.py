@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import difflib
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from open_clip import list_models, list_pretrained_tags_by_model
+from open_clip.pretrained import get_pretrained_cfg
+from open_clip.transform import PreprocessCfg
 
 from semscale.errors import SemscaleError
 from semscale.models.checkpoints import SUFFIXES, read_shapes, weights_in
@@ -17,16 +19,22 @@ _GRAMMAR = (
     "semscale-mini, ARCH::TAG (such as ViT-B-32::laion2b_s34b_b79k), hf-hub:ORG/NAME, "
     "ARCH::/path/to/weights.safetensors, or a directory with open_clip_config.json"
 )
+PREPROCESS = ("mean", "std", "interpolation", "resize_mode")
+"""open_clip's settings of the preprocessing that belong to weights, not to an architecture."""
 
 
 @dataclass(frozen=True)
 class ModelSource:
-    """Where a model comes from: `kind`, the `name` the user gave, the `architecture`, and a tag, path or hub id."""
+    """Where a model comes from: `kind`, the `name` the user gave, the `architecture`, and a tag, path or hub id.
+
+    `note` says how a weights file is read where it could be meant otherwise: it holds numbers and no settings.
+    """
 
     kind: Literal["mini", "tag", "file", "hf-hub", "local-dir"]
     name: str
     architecture: str
     location: str
+    note: str = ""
 
 
 def parse_name(name: str) -> ModelSource:
@@ -60,10 +68,41 @@ def parse_name(name: str) -> ModelSource:
         if not path.is_file():
             raise SemscaleError("no such weights file", where="--model", found=location, expected="an existing file")
         read_shapes(path)
-        return ModelSource("file", name, architecture, str(path.resolve()))
+        architecture, note = _settle(architecture, location)
+        return ModelSource("file", name, architecture, str(path.resolve()), note)
     nearest_first = ", ".join(difflib.get_close_matches(location, tags, n=len(tags) or 1, cutoff=0.0))
     what, expected = f"unknown pretrained tag for {architecture}", nearest_first or "a path to a weights file"
     raise SemscaleError(what, where="--model", found=location, expected=expected)
+
+
+def published(architecture: str, key: str) -> dict[Any, list[str]]:
+    """Return the tags of an architecture's published weights by what open_clip says of them under a key."""
+    tags: dict[Any, list[str]] = {}
+    for tag in list_pretrained_tags_by_model(architecture):
+        tags.setdefault(get_pretrained_cfg(architecture, tag).get(key), []).append(tag)
+    return tags
+
+
+def _settle(architecture: str, file: str) -> tuple[str, str]:
+    """Return the architecture of a weights file, with its activation, and a note on what could be meant otherwise.
+
+    >>> _settle("RN50", "w.pt")[0], _settle("ViT-B-32", "w.pt")[0], _settle("ViT-B-16-SigLIP", "w.pt")
+    ('RN50-quickgelu', 'ViT-B-32', ('ViT-B-16-SigLIP', ''))
+    """
+    quick, twin, notes = published(architecture, "quick_gelu"), f"{architecture}-quickgelu", []
+    own = "a model directory with open_clip_config.json says so"
+    if list(quick) == [True] and twin in list_models():
+        notes.append(f"read with QuickGELU, as all published weights of {architecture} want it; if these do not, {own}")
+        architecture = twin
+    elif True in quick and twin in list_models():
+        notes.append(f"read with GELU; if trained with QuickGELU, like {', '.join(quick[True])}, name {twin}::{file}")
+    usual = asdict(PreprocessCfg())
+    differing = {key: found for key in PREPROCESS if len(found := published(architecture, key)) > 1}
+    unlike = [tag for key, found in differing.items() for value in found if value != usual[key] for tag in found[value]]
+    if unlike:
+        keys, tags = ", ".join(differing), ", ".join(dict.fromkeys(unlike))
+        notes.append(f"prepared with open_clip's usual {keys}; if others are right, as for {tags}, {own}")
+    return architecture, "; ".join(notes)
 
 
 def _parse_directory(name: str) -> ModelSource:
@@ -74,7 +113,7 @@ def _parse_directory(name: str) -> ModelSource:
         raise SemscaleError("this is not the directory of an open_clip model", where=str(path), expected=expected)
     try:
         dict(json.loads(config.read_text(encoding="utf-8"))["model_cfg"])
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         what, found = "not the configuration of an open_clip model", f"{type(error).__name__}: {error}"
         raise SemscaleError(what, where=str(config), found=found, expected="JSON with model_cfg") from error
     read_shapes(weights_in(path))

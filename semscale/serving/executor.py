@@ -12,7 +12,7 @@ Endpoints (gRPC, docarray documents, as in clip-server):
       {"name", "architecture", "weights_sha256", "embedding_dim", "image_size": [h, w], "context_length",
        "logit_scale", "preprocess": {"size": [h, w], "mode", "interpolation", "resize_mode", "mean": [], "std": []},
        "dtype", "device", "device_name", "minibatch_size", "fixed_shapes": true, "packed": true,
-       ("compiled": true,)
+       ("compiled": true,) ("note": how a weights file is read that could be meant otherwise,)
        "versions": {"semscale", "torch", "open_clip"}}
 
 A document that cannot be processed (a damaged image) fails its request, and only that: the status of

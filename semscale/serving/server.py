@@ -47,6 +47,8 @@ async def run_server(config: ServeConfig, number: int, events: Connection, execu
         f"replica {number}: {info['name']} runs on {info['device']} ({info['device_name']}{gpu}), {info['dtype']}, "
         f"weights {info['weights_sha256'][:12]}, {config.num_threads} threads"
     )
+    if number == 0 and "note" in info:
+        say(f"note: {info['name']}: {info['note']}")
     events.send(True)
     await stop.wait()
     await server.stop(_GRACE)

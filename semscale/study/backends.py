@@ -51,7 +51,10 @@ class EncodingBackend(ABC):
 
     def fingerprint(self) -> EncoderIdentity:
         """Return which encoder it is; nothing is loaded or started for a model whose files were loaded before."""
-        self._identity = self._identity or self._cached() or self._identify()
+        if self._identity is None:
+            self._identity = self._cached() or self._identify()
+            if self._identity.info and (note := self._identity.info.get("note")):
+                self._report.note(f"{self._model}: {note}")
         return self._identity
 
     @abstractmethod

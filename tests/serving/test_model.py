@@ -163,6 +163,47 @@ def test_tag_decides_the_activation_that_open_clip_only_warns_about() -> None:
     assert not needs_quick_gelu("ViT-B-32", "laion2b_s34b_b79k")
 
 
+def test_file_has_the_activation_of_all_published_weights(
+    tmp_path: Path, tiny_model: Path, tiny_architecture: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import open_clip
+    from open_clip import factory, pretrained
+
+    twin, tags = f"{tiny_architecture}-quickgelu", {"made": {"quick_gelu": True}, "own": {"quick_gelu": True}}
+    quick = open_clip.get_model_config(tiny_architecture) | {"quick_gelu": True}
+    monkeypatch.setitem(factory._MODEL_CONFIGS, twin, quick)
+    monkeypatch.setitem(pretrained._PRETRAINED, tiny_architecture, tags)
+    weights = tiny_model / "open_clip_model.safetensors"
+    loaded = load_model(f"{tiny_architecture}::{weights}")
+    plain = open_clip.create_model(twin, pretrained=str(weights)).eval().requires_grad_(False)
+    tokens = loaded.tokenizer(["a dog"])
+    assert torch.equal(loaded.model.encode_text(tokens), plain.encode_text(tokens))  # type: ignore[operator]
+    assert loaded.info["architecture"] == twin
+    assert "read with QuickGELU" in loaded.info["note"]
+    tags["own"]["quick_gelu"] = False
+    info = load_model(f"{tiny_architecture}::{weights}").info
+    assert info["architecture"] == tiny_architecture
+    assert f"if trained with QuickGELU, like made, name {twin}::{weights}" in info["note"]
+
+
+@pytest.mark.parametrize(
+    ("given", "architecture", "noted"),
+    [
+        *((name, f"{name}-quickgelu", "with QuickGELU") for name in ("RN50", "RN101", "RN50x4", "RN50x16", "RN50x64")),
+        ("ViT-L-14-336", "ViT-L-14-336-quickgelu", "with QuickGELU"),
+        *((name, name, f"name {name}-quickgelu::") for name in ("ViT-B-32", "ViT-B-16", "ViT-L-14")),
+        ("ViT-L-14", "ViT-L-14", "usual mean, std; if others are right, as for laion2b_s32b_b82k"),
+        ("ViT-H-14", "ViT-H-14", "usual resize_mode; if others are right, as for dfn5b"),
+        ("ViT-B-32-quickgelu", "ViT-B-32-quickgelu", ""),
+    ],
+)
+def test_file_of_a_known_architecture(given: str, architecture: str, noted: str, tiny_model: Path) -> None:
+    source = parse_name(f"{given}::{tiny_model / 'open_clip_model.safetensors'}")
+    assert source.architecture == architecture
+    assert noted in source.note
+    assert bool(noted) is bool(source.note)
+
+
 def test_weights_file_gets_the_preprocessing_of_its_architecture() -> None:
     assert agreed_preprocess("ViT-B-16-SigLIP")["image_mean"] == (0.5, 0.5, 0.5)
     assert agreed_preprocess("ViT-B-16-SigLIP")["image_resize_mode"] == "squash"
