@@ -27,7 +27,8 @@ _KEYS = {
     "--dataset": "datasets", "--model": "models", "--strategy": "strategies", "--control": "controls",
     "--order": "orders", "--aggregation": "aggregation", "--steps": "steps", "--limit": "limit",
     "--max-bad-fraction": "max_bad_fraction", "--encoder": "encoder", "--server": "server.urls",
-    "--replicas": "server.replicas", "--device": "server.device", "--actors": "encoding.actors",
+    "--replicas": "server.replicas", "--device": "server.device",
+    "--trust-remote-code": "server.trust_remote_code", "--actors": "encoding.actors",
     "--scoring-device": "scoring.device", "--ray-address": "ray.address", "--tracking-uri": "tracking.uri",
     "--store": "store",
 }  # fmt: skip
@@ -69,7 +70,9 @@ def _option(name: str) -> click.Option:
     types = {kind.get("type") for kind in (*kinds, *(kind.get("items", {}) for kind in kinds))}
     multiple = "array" in types and "object" not in types
     kind: Any = click.Choice(node["enum"]) if "enum" in node else None
-    kind = kind or (int if "integer" in types else float if "number" in types else str)
+    kind = kind or (bool if "boolean" in types else int if "integer" in types else float if "number" in types else str)
+    # without a default, click says false where the flag is not given
+    flag: dict[str, Any] = {"is_flag": True, "default": None} if kind is bool else {}
     default = node.get("default")
     words = [str(word) for word in (default if isinstance(default, list) else [default]) if word is not None]
     text = node.get("description", node["title"]) + "; repeatable" * multiple
@@ -78,8 +81,9 @@ def _option(name: str) -> click.Option:
         type=kind,
         multiple=multiple,
         metavar=name.rpartition("-")[2].upper() if kind is str else None,
-        help=text + (f"  [{', '.join(words)}]" if words and "{" not in words[0] else ""),
+        help=text + (f"  [{', '.join(words)}]" if words and "{" not in words[0] and kind is not bool else ""),
         shell_complete=completer(name[2:]) if kind in (str, int) else None,
+        **flag,
     )
 
 

@@ -31,6 +31,7 @@ _TOKEN_FILE = click.option(
     "--minibatch-size", type=click.IntRange(min=1), help="Rows computed at once.  [16 to 64 on cpu, 256 on cuda]"
 )
 @click.option("--compile", "compiled", is_flag=True, help="Compile the model first: a minute's start, faster on GPUs.")
+@click.option("--trust-remote-code", is_flag=True, help="Run Python that a model directory or download brings with it.")
 @_TOKEN_FILE
 @click.option("--tls-cert", metavar="FILE", help="PEM file of the certificate chain; the server is then grpcs://.")
 @click.option("--tls-key", metavar="FILE", help="PEM file of its private key.")

@@ -83,6 +83,9 @@ class ServerConfig(_Section):
     replicas: Whole = Field(default=2, ge=1, le=256, description="replicas of the sweep's own server")
     device: Literal["cpu", "cuda"] = Field(default="cpu", description="device of the sweep's own server")
     dtype: Literal["fp32", "fp16", "bf16"] | None = None
+    trust_remote_code: StrictBool = Field(
+        default=False, description="run Python that a model directory or download brings with it"
+    )
     patience: Number = Field(default=120.0, gt=0, description="seconds that all servers may be away before it stops")
     token_file: str | None = Field(default=None, description="file with the servers' token; see SEMSCALE_SERVER_TOKEN")
     ca_file: str | None = Field(default=None, description="PEM file of grpcs://'s authority; see SEMSCALE_SERVER_CA")

@@ -7,6 +7,7 @@ import hashlib
 import logging
 import pickle
 import re
+import tempfile
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,7 @@ from safetensors import SafetensorError, safe_open
 from semscale.errors import SemscaleError
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
+_CONTAINERS = ("state_dict", "model_state_dict", "model")  # keys under which training scripts keep the tensors
 _HINT = "convert it where you trust it: safetensors.torch.save_file(model.state_dict(), 'weights.safetensors')"
 
 
@@ -50,10 +52,21 @@ def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
     if path.suffix not in SUFFIXES:
         expected = ", ".join(SUFFIXES)
         raise SemscaleError("unknown kind of weights file", where=str(path), found=path.suffix, expected=expected)
+    if not path.is_file():  # a pipe would be waited for
+        raise SemscaleError("the weights are not a file", where=str(path))
     check_digest(path)
-    shapes = _safetensors_shapes(path) if path.suffix == ".safetensors" else _pickled_shapes(path)
+    if path.suffix == ".safetensors":
+        content, shapes = {}, _safetensors_shapes(path)
+    else:
+        content = _unpickle(path, "meta")
+        shapes = {name: tuple(tensor.shape) for name, tensor in _tensors(content).items()}
     if not shapes:
-        raise SemscaleError("the weights file holds no tensors by name", where=str(path))
+        what, expected = (
+            "the weights file holds no tensors by name",
+            f"them, at the top or under {', '.join(_CONTAINERS)}",
+        )
+        found = ", ".join(map(repr, content))[:300] if isinstance(content, dict) else type(content).__name__
+        raise SemscaleError(what, where=str(path), found=found or None, expected=expected)
     return {name.removeprefix("module."): shape for name, shape in shapes.items()}
 
 
@@ -92,11 +105,33 @@ def _safetensors_shapes(path: Path) -> dict[str, tuple[int, ...]]:
         raise SemscaleError("not a readable safetensors file", where=str(path), found=str(error)) from error
 
 
-def _pickled_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+@contextlib.contextmanager
+def plain_weights(path: Path) -> Iterator[Path]:
+    """Lend a weights file as open_clip reads it: a copy where the tensors lie under a key that it does not know."""
+    content = {} if path.suffix == ".safetensors" else _unpickle(path, "meta")
+    if not isinstance(content, dict) or "state_dict" in content or not set(_CONTAINERS) & content.keys():
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="semscale-") as folder:
+        copy = Path(folder) / "open_clip_model.pth"
+        torch.save(_tensors(_unpickle(path, "cpu")), copy)
+        yield copy
+
+
+def _tensors(content: Any) -> dict[str, torch.Tensor]:
+    """Return the tensors by name that a file holds, if need be under a usual key of training checkpoints."""
+    for key in _CONTAINERS:
+        if isinstance(content, dict) and isinstance(content.get(key), dict):
+            content = content[key]
+    items = content.items() if isinstance(content, dict) else ()
+    return {str(name).removeprefix("module."): value for name, value in items if isinstance(value, torch.Tensor)}
+
+
+def _unpickle(path: Path, device: str) -> Any:
     try:
         # weights_only: an unpickler that knows tensors and plain containers, and refuses everything else
         with quiet_libraries():
-            content: Any = torch.load(path, map_location="meta", weights_only=True)
+            return torch.load(path, map_location=device, weights_only=True)
     except pickle.UnpicklingError as error:
         match = re.search(r"GLOBAL (\S+)", str(error))
         # torch's own text goes on to recommend loading without the check
@@ -106,8 +141,3 @@ def _pickled_shapes(path: Path) -> dict[str, tuple[int, ...]]:
     except Exception as error:  # a damaged file makes the unpickler stumble in any way
         reason = " ".join(str(error).split())[:200]
         raise SemscaleError("not a readable weights file", where=str(path), found=reason) from error
-    if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
-        content = content["state_dict"]
-    if not isinstance(content, dict):
-        return {}
-    return {str(k): tuple(v.shape) for k, v in content.items() if isinstance(v, torch.Tensor)}

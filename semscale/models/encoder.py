@@ -154,8 +154,10 @@ class InProcessModel:
     The arguments are those of :func:`semscale.models.loading.load_model`; `info` is what a server of this model says.
     """
 
-    def __init__(self, name: str, device: str = "cpu", dtype: str | None = None) -> None:
-        self._encoder = BatchEncoder(load_model(name, device, dtype))
+    def __init__(
+        self, name: str, device: str = "cpu", dtype: str | None = None, trust_remote_code: bool = False
+    ) -> None:
+        self._encoder = BatchEncoder(load_model(name, device, dtype, trust_remote_code))
         self.info = self._encoder.info
 
     def encode_images(self, pictures: Sequence[NDArray[np.uint8] | bytes]) -> tuple[Embeddings, list[str | None]]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import platform
 import re
+import shutil
 import socket
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -17,15 +19,17 @@ from urllib.request import getproxies
 import open_clip
 import torch
 from huggingface_hub import constants
-from open_clip.pretrained import get_pretrained_cfg
+from open_clip.pretrained import download_pretrained_from_hf, get_pretrained_cfg
 from open_clip.transform import PreprocessCfg
 
 from semscale.errors import SemscaleError, summarize
-from semscale.models.checkpoints import check_same_shapes, quiet_libraries, weights_in
+from semscale.models.checkpoints import check_same_shapes, plain_weights, quiet_libraries, weights_in
 from semscale.models.mini import Preprocess, load_mini
 from semscale.models.model_name import PREPROCESS, ModelSource, parse_name, published
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+_CODE_KEYS = ("trust_remote_code", "auto_map")  # what lets transformers run Python that comes with a model
 
 Tokenizer = Callable[[list[str]], torch.Tensor]
 
@@ -45,7 +49,9 @@ class LoadedModel:
     info: dict[str, Any]
 
 
-def load_model(name: str, device: str = "cpu", dtype: str | None = None) -> LoadedModel:
+def load_model(
+    name: str, device: str = "cpu", dtype: str | None = None, trust_remote_code: bool = False
+) -> LoadedModel:
     """Load a model by name onto a device, without executing pickles.
 
     Args:
@@ -53,16 +59,17 @@ def load_model(name: str, device: str = "cpu", dtype: str | None = None) -> Load
             (or .pt, .pth, .bin); a directory with open_clip_config.json and weights (also `local-dir:/path`).
         device: `cpu`, `cuda` or `cuda:N`; never silently another one.
         dtype: `fp32`, `fp16`, `bf16` or None (fp32 on CPU, fp16 on CUDA).
+        trust_remote_code: let the tokenizer's Python code run that a directory or a hub's download brings with it.
 
     Raises:
-        SemscaleError: an unknown name, device or dtype, or weights that do not fit, hold code or cannot be fetched.
+        SemscaleError: an unknown name, device or dtype, or a model that does not fit, holds code or cannot be fetched.
     """
     target = pick_device(device)
     dtype = dtype or ("fp16" if target.type == "cuda" else "fp32")
     if dtype not in DTYPES:
         raise SemscaleError("unknown dtype", where="--dtype", found=dtype, expected=", ".join(DTYPES))
     source = parse_name(name)
-    model, preprocess, tokenizer = load_mini() if source.kind == "mini" else build_source(source)
+    model, preprocess, tokenizer = load_mini() if source.kind == "mini" else build_source(source, trust_remote_code)
     model.eval().requires_grad_(False)
     pixels = _preprocess_spec(asdict(PreprocessCfg()) | model.visual.preprocess_cfg)
     context_length = int(getattr(tokenizer, "context_length", None) or model.context_length)
@@ -149,23 +156,78 @@ def _preprocess_spec(cfg: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def build_source(source: ModelSource) -> tuple[Any, Any, Any]:
+def build_source(source: ModelSource, trust_remote_code: bool = False) -> tuple[Any, Any, Any]:
     """Build (model, preprocess, tokenizer) of a source as float32 on the CPU."""
     name, options = _open_clip_arguments(source)
-    online = source.kind in ("tag", "hf-hub")
-    with quiet_libraries(), hub_offline_unless_reachable() if online else contextlib.nullcontext():
+    online, path = source.kind in ("tag", "hf-hub"), Path(source.location)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(quiet_libraries())
+        if online:
+            stack.enter_context(hub_offline_unless_reachable())
         try:
+            if source.kind in ("hf-hub", "local-dir") and not trust_remote_code:
+                _refuse_code(source, name)
+            tokenizer = _tokenizer(name, trust_remote_code)
+            if not online:
+                path = path if source.kind == "file" else weights_in(path)
+                plain = stack.enter_context(plain_weights(path))
+                if source.kind == "file":
+                    options["pretrained"] = str(plain)
+                elif plain != path:
+                    shutil.copy(path.with_name("open_clip_config.json"), plain.parent)
+                    name = f"local-dir:{plain.parent}"
             # Unlike create_model, this refuses to go on with random weights when there are none.
             model, preprocess = open_clip.create_model_from_pretrained(
                 name, precision="fp32", device="cpu", weights_only=True, **options
             )
-            tokenizer = open_clip.get_tokenizer(name)
+        except SemscaleError:
+            raise
         except Exception as error:
             raise _failure(source, error) from error
     if not online:
-        path = Path(source.location)
-        check_same_shapes(path if source.kind == "file" else weights_in(path), model)
+        check_same_shapes(path, model)
     return model, preprocess, tokenizer
+
+
+def _tokenizer(name: str, trust_remote_code: bool) -> Any:
+    text = open_clip.get_model_config(name)["text_cfg"]
+    # given here it overrides the model's own settings, and transformers does not ask the terminal
+    trust = {"trust_remote_code": trust_remote_code} if text.get("hf_tokenizer_name") else {}
+    return open_clip.get_tokenizer(name, **trust)
+
+
+def _refuse_code(source: ModelSource, name: str) -> None:
+    """Refuse a model whose settings want transformers to run Python that comes with it."""
+    settings = open_clip.get_model_config(name)
+    text = settings["text_cfg"]
+    places = {"tokenizer_config.json": text.get("hf_tokenizer_name"), "config.json": text.get("hf_model_name")}
+    if places["tokenizer_config.json"] and source.kind == "local-dir":
+        places["tokenizer_config.json"] = source.location  # where open_clip looks, whatever the name says
+    contents = {"open_clip_config.json": json.dumps(settings)}
+    contents |= {file: _setting(place, file) for file, place in places.items() if place}
+    for file, content in contents.items():
+
+        def look(pairs: list[tuple[str, Any]], file: str = file) -> dict[str, Any]:
+            if wanted := [key for key, value in pairs if key in _CODE_KEYS and value]:
+                raise _untrusted(source, f"{wanted[0]} in {file}")
+            return dict(pairs)
+
+        json.loads(content, object_pairs_hook=look)
+
+
+def _setting(place: str, file: str) -> str:
+    """Return a file of settings as transformers finds it, in a directory or a repository of the hub; {} without one."""
+    try:
+        path = Path(place, file) if Path(place).is_dir() else Path(download_pretrained_from_hf(place, filename=file))
+    except FileNotFoundError:
+        return "{}"
+    return path.read_text(encoding="utf-8") if path.is_file() else "{}"
+
+
+def _untrusted(source: ModelSource, found: str) -> SemscaleError:
+    what = "refused: the model brings Python code, which would run with your rights"
+    hint = "if you trust that code: --trust-remote-code of sweep and serve, or trust_remote_code: true under server:"
+    return SemscaleError(what, where=source.name, found=found, hint=hint)
 
 
 def _open_clip_arguments(source: ModelSource) -> tuple[str, dict[str, Any]]:
@@ -219,6 +281,8 @@ def _failure(source: ModelSource, error: Exception) -> SemscaleError:
     while cause.__cause__ is not None:
         cause = cause.__cause__
     found = f"{type(cause).__name__}: {' '.join(str(cause).split())[:300]}"
+    if "trust_remote_code" in str(cause):
+        return _untrusted(source, found)
     if isinstance(cause, ImportError):
         hint = "pip install transformers sentencepiece"
         return SemscaleError("the model needs another package", where=source.name, found=found, hint=hint)

@@ -29,6 +29,7 @@ class ServeConfig:
     compiled: bool = False  # with ``torch.compile``
     gpus: str | None = None  # `all`, or numbers and UUIDs of GPUs; `replicas` is then `per_gpu` for each of them
     per_gpu: int = 1
+    trust_remote_code: bool = False  # run the tokenizer's Python code that a model brings with it
 
     def address(self, host: str | None = None) -> str:
         """Return `host:port` as gRPC takes it."""

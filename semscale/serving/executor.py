@@ -73,7 +73,7 @@ class SemscaleEncoder(CLIPEncoder):  # type: ignore[misc]
         super(CLIPEncoder, self).__init__(**kwargs)
         if config.num_threads is not None:
             torch.set_num_threads(config.num_threads)
-        loaded = load_model(config.model, config.device, config.dtype)
+        loaded = load_model(config.model, config.device, config.dtype, config.trust_remote_code)
         self.encoder = BatchEncoder(loaded, config.minibatch_size, config.compiled)
         # Requests are decoded beside each other, and while another one is computed.
         self._decoding = ThreadPoolExecutor(min(8, torch.get_num_threads()) + 1, thread_name_prefix="decode")

@@ -142,7 +142,8 @@ class InProcess(EncodingBackend):
         with warnings.catch_warnings():
             # in a notebook tqdm, which comes with the hub's client, asks for widgets that nothing here needs
             warnings.filterwarnings("ignore", message="IProgress not found")
-            return InProcessModel(self._model, self._study.server.device, self._study.server.dtype)
+            where = self._study.server
+            return InProcessModel(self._model, where.device, where.dtype, where.trust_remote_code)
 
     def _verify(self, loaded: InProcessModel) -> EncoderIdentity:
         identity = EncoderIdentity.of(self._model, loaded.info, int(loaded.info["embedding_dim"]), self._draft)
@@ -252,7 +253,7 @@ class OwnServers(_ServerBackend):
     def _launch(self) -> Sequence[str]:
         from semscale.serving.launcher import launch_server
 
-        how = self._study.server.model_dump(include={"replicas", "device", "dtype"})
+        how = self._study.server.model_dump(include={"replicas", "device", "dtype", "trust_remote_code"})
         title = f"starting clip-server, {how['replicas']} replicas"
         with ExitStack() as shown:
             if self._identity is None:

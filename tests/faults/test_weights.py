@@ -96,6 +96,13 @@ def test_no_pickle_runs_whatever_it_is_called(form: str, suffix: str, tmp_path: 
     assert not target.exists()
 
 
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    (tmp_path / "open_clip_config.json").write_text('{"model_cfg": {}}')
+    os.mkfifo(tmp_path / "open_clip_model.safetensors")
+    with pytest.raises(SemscaleError, match="not a file"):
+        load_model(str(tmp_path))
+
+
 def test_a_pickle_given_to_the_command_is_refused_before_anything_starts(tmp_path: Path) -> None:
     path, target = tmp_path / "weights.pt", tmp_path / "attacked"
     torch.save({"a": Attack(target)}, path)

@@ -61,6 +61,25 @@ def test_file_of_any_kind_has_the_same_hash(
     assert info["architecture"] == tiny_architecture
 
 
+@pytest.mark.parametrize("key", ["state_dict", "model_state_dict", "model"])
+def test_tensors_of_a_training_checkpoint_are_found(
+    key: str, tmp_path: Path, tiny_model: Path, tiny_state: dict[str, Any], tiny_architecture: str
+) -> None:
+    path = tmp_path / "open_clip_pytorch_model.bin"
+    torch.save({"epoch": 3, key: {f"module.{name}": tensor for name, tensor in tiny_state.items()}}, path)
+    (tmp_path / "open_clip_config.json").write_text((tiny_model / "open_clip_config.json").read_text())
+    for name in (f"{tiny_architecture}::{path}", str(tmp_path)):
+        assert load_model(name).info["weights_sha256"] == hash_weights(tiny_state)
+
+
+def test_unknown_keys_of_a_checkpoint_are_named(tmp_path: Path, tiny_state: dict[str, Any]) -> None:
+    torch.save({"epoch": 3, "net": tiny_state}, tmp_path / "weights.pt")
+    with pytest.raises(SemscaleError, match="no tensors by name") as caught:
+        parse_name(f"ViT-B-32::{tmp_path / 'weights.pt'}")
+    assert caught.value.found == "'epoch', 'net'"
+    assert "model_state_dict" in str(caught.value.expected)
+
+
 def test_hash_sees_values_names_and_shapes() -> None:
     base = {"a": torch.arange(4.0), "b": torch.ones(2)}
     changed: list[dict[str, torch.Tensor]] = [
