@@ -24,16 +24,17 @@ if TYPE_CHECKING:
     from semscale.api.score import ladder, score, texts
     from semscale.api.sweep import sweep
     from semscale.datasets.registry import load_dataset
+    from semscale.errors import SemscaleError
 
 __version__ = "0.1.0"
 
 __all__ = [
-    "Encoder", "__version__", "compare", "conclude", "ladder", "load_dataset", "plot", "score", "steps", "sweep",
-    "texts", "trials",
+    "Encoder", "SemscaleError", "__version__", "compare", "conclude", "ladder", "load_dataset", "plot", "score",
+    "steps", "sweep", "texts", "trials",
 ]  # fmt: skip
 
 _MODULES = {
-    "Encoder": "api.encoder", "load_dataset": "datasets.registry", "sweep": "api.sweep",
+    "Encoder": "api.encoder", "SemscaleError": "errors", "load_dataset": "datasets.registry", "sweep": "api.sweep",
     **dict.fromkeys(("ladder", "score", "texts"), "api.score"),
     **dict.fromkeys(("compare", "conclude", "plot", "steps", "trials"), "api.conclude"),
 }  # fmt: skip

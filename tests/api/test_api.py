@@ -13,9 +13,9 @@ import pandas as pd
 import pytest
 
 import semscale
+from semscale import SemscaleError
 from semscale.categories.ladder import Ladder
 from semscale.datasets.base import Dataset
-from semscale.errors import SemscaleError
 
 PREDICTIONS = (
     *("dataset", "model", "strategy", "order", "aggregation", "scale", "n_categories", "image", "file"),
