@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import re
 import shlex
 import sqlite3
 from contextlib import closing, suppress
@@ -12,9 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import sqlalchemy
 import tenacity
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
+from mlflow.store.db.db_types import DATABASE_ENGINES
+from mlflow.store.db.utils import create_sqlalchemy_engine
 from mlflow.store.tracking import DEFAULT_LOCAL_FILE_AND_ARTIFACT_PATH
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
@@ -71,7 +75,7 @@ def open_store(uri: str | None, experiment: str, folder: Path, artifacts: str | 
     Raises:
         SemscaleError: the store cannot be opened, or the experiment keeps its files elsewhere.
     """
-    asked = artifacts
+    asked, in_folder = artifacts, uri is None
     # table creation is no news, and errors are ours to tell
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     if uri is None:
@@ -82,13 +86,21 @@ def open_store(uri: str | None, experiment: str, folder: Path, artifacts: str | 
     try:
         if database:
             _make_database(database)
+        if re.split("[:+]", uri)[0] in DATABASE_ENGINES:
+            # MLflow itself would try for minutes, without a word
+            engine = create_sqlalchemy_engine(uri)
+            sqlalchemy.inspect(engine)
+            engine.dispose()
         made = _experiment(MlflowClient(tracking_uri=uri), experiment, artifacts)
         _check_experiment(made, redact(uri), asked)
     except SemscaleError:
         raise
     except Exception as error:  # SQLAlchemy, database drivers that are missing, URLs: each raises its own kind
         words = without(str(error) or type(error).__name__, uri)[:_MOST_WORDS]
-        hint = "check --tracking-uri; without it the runs go to mlflow.db beside the run directory"
+        hint = "move it away, or name another store with --tracking-uri"
+        if not in_folder:
+            named = "--tracking-uri, or tracking: uri in the study file"
+            hint = f"check {named}; without it the runs go to mlflow.db beside the run directory"
         if isinstance(error, MlflowException) and error.get_http_status_code() in (401, 403):
             hint = "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD (or MLFLOW_TRACKING_TOKEN)"
         raise SemscaleError("MLflow's store cannot be opened", where=redact(uri), found=words, hint=hint) from error
@@ -103,6 +115,8 @@ def _make_database(path: Path) -> None:
 
     Of several processes that come at once, one makes it and the others wait.
     """
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder")
     if path.exists():
         return
     folder = os.open(path.resolve().parent, os.O_RDONLY)

@@ -151,6 +151,26 @@ def test_a_store_that_cannot_be_opened_is_a_user_error_without_password(tmp_path
     assert "secret" not in str(caught.value)
 
 
+@pytest.mark.parametrize("uri", [None, "sqlite:///mlflow.db"])
+def test_a_database_that_is_a_folder_is_said_at_once(
+    uri: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mlflow.db").mkdir()
+    with pytest.raises(SemscaleError, match="MLflow's store cannot be opened") as caught:
+        open_store(uri, "semscale", tmp_path)
+    assert str(caught.value.found).endswith("mlflow.db is a folder")
+    assert ("move it away" in str(caught.value.hint)) == (uri is None)
+
+
+def test_a_database_that_refuses_is_said_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # MLflow would ask again and again, for minutes
+    monkeypatch.setattr("mlflow.store.db.utils.create_sqlalchemy_engine_with_retry", pytest.fail)
+    with pytest.raises(SemscaleError, match="MLflow's store cannot be opened") as caught:
+        open_store("postgresql://127.0.0.1:1/mlflow", "semscale", tmp_path)
+    assert "refused" in str(caught.value.found)
+
+
 def test_a_dataset_is_an_input_once(store: TrackingStore) -> None:
     client = store.client()
     made = find_or_create_run(client, store.experiment_id, "k", name="n", tags={})
