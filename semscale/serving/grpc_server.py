@@ -54,7 +54,8 @@ class TokenInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]
 
 
 async def _refuse(requests: Any, context: Any) -> None:
-    await context.abort(grpc.StatusCode.UNAUTHENTICATED, "this server wants its token")
+    details = "this server wants its token, which clip-client's profile() never sends"
+    await context.abort(grpc.StatusCode.UNAUTHENTICATED, details)
 
 
 def serve_metrics(config: ServeConfig, registry: CollectorRegistry) -> None:
@@ -151,7 +152,7 @@ class RequestHandler:
             # it may repeat what the request says
             say(f"a request failed: {type(error).__name__}: {textwrap.shorten(reason[:1000], 300)}")
             request.add_exception(error, self._executor)
-        for route in request.routes:
+        for route in request.routes[::-1]:  # the outer one ends last
             # clip-client's profile() divides by the difference in whole milliseconds
             route.end_time.GetCurrentTime()
             after = max(route.end_time.ToMilliseconds(), route.start_time.ToMilliseconds() + 1)

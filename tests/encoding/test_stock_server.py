@@ -119,8 +119,10 @@ def test_semscales_own_server_answers_as_it_does(stock_server: str, mini_server:
             assert any(doc.embedding is not None for doc in ours)
             for own, other in zip(ours, theirs, strict=True):  # the stock server prepares images in its own way
                 assert not own.text or own.embedding is None or np.allclose(own.embedding, other.embedding, atol=1e-4)
-    for url in (stock_server, mini_server):
-        assert Client(url).profile()["Roundtrip"] > 0
+    for content in ("", "a cat"):
+        theirs, ours = (Client(url).profile(content) for url in (stock_server, mini_server))
+        assert ours.keys() == theirs.keys()
+        assert all(milliseconds >= 0 for milliseconds in ours.values())
 
 
 def test_draft_decoding_is_refused_where_the_server_does_the_preprocessing(stock_server: str, tmp_path: Path) -> None:

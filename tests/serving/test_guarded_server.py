@@ -22,7 +22,7 @@ from server_processes import replica_pids
 from semscale.access import Access
 from semscale.cli import main
 from semscale.config import StudyConfig, study_from
-from semscale.encoding.client import EncodeClient, ServerUnavailableError
+from semscale.encoding.client import EncodeClient, ServerUnavailableError, _connect
 from semscale.encoding.servers import Servers
 from semscale.encoding.verification import check_server, identify_encoder
 from semscale.errors import SemscaleError
@@ -119,6 +119,12 @@ def test_no_call_gets_in_without_the_token(
     before = server.log_file.read_text()
     assert call(url, method, authority, *authorization) == grpc.StatusCode.UNAUTHENTICATED
     assert server.log_file.read_text() == before  # requests that are looked into and fail leave a line
+
+
+def test_the_stock_clients_profile_is_refused_with_the_reason(url: str, authority: bytes) -> None:
+    # it sends no token, whatever credential the client is made with
+    with pytest.raises(Exception, match=r"clip-client's profile\(\) never sends"):
+        _connect(url, Access(TOKEN, authority)).profile()
 
 
 def test_the_page_of_metrics_wants_the_token_too(server: ServerHandle, authority: bytes, metrics_port: int) -> None:
