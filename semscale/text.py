@@ -10,6 +10,9 @@ import unicodedata
 # five parts and an ending stay below the 255 bytes that a file name may have
 _LONGEST_PART = 64
 
+_VERBS = {"are": "is", "have": "has"}
+_VERBS |= {verb: f"{verb}s" for verb in ("choose", "differ", "lead", "measure", "name", "say", "stay")}
+
 # Tokenisers cut a text at some 77 tokens; a text as long as a book is a mistake and costs seconds to tokenise.
 MAX_TEXT_CHARACTERS = 20_000
 
@@ -75,6 +78,22 @@ def _file_name_part(text: str) -> str:
 def short_digest(text: str) -> str:
     """Return 8 hex digits that tell a text from others which are written alike."""
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+
+
+def counted(n: int, phrase: str, form: str = "") -> str:
+    """Return a number with what it counts: a phrase in the plural, which is put into the singular for 1.
+
+    >>> counted(1, "classes have no image and are left out"), counted(1, "exact copies"), counted(1200, "images", ",")
+    ('1 class has no image and is left out', '1 exact copy', '1,200 images')
+    """
+    if n == 1:
+        phrase = re.sub(r"\b(\w+ss)es\b|\b(\w+)ies\b|\b(\w*[^\Ws])s\b", _singular, phrase, count=1)
+        phrase = re.sub(rf"\b({'|'.join(_VERBS)})\b", lambda verb: _VERBS[verb[0]], phrase)
+    return f"{n:{form}} {phrase}"
+
+
+def _singular(noun: re.Match[str]) -> str:
+    return noun[1] or (f"{noun[2]}y" if noun[2] else noun[3])
 
 
 def package_version(package: str) -> str | None:

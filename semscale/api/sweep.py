@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from semscale.config import load_study
 from semscale.encoding.folder import Folder
+from semscale.environment import reach_loopback
 from semscale.study.arms import make_arms
 from semscale.study.names import unknown_names
 from semscale.study.progress import Quiet, open_console, reporter
@@ -35,6 +36,7 @@ def sweep(
     Returns the run, a :class:`semscale.study.study.SweepResult`: ``trials``, ``curves`` and ``conclusions`` are tables,
     ``directory`` has the files. Raises SemscaleError for anything that the user can fix.
     """
+    reach_loopback()
     changes = {**study, **keys} if isinstance(study, Mapping) else keys
     path = None if isinstance(study, Mapping) else study
     if path is None and "datasets" in changes:

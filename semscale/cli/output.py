@@ -90,8 +90,8 @@ def print_json(document: Mapping[str, Any]) -> None:
     """Print a document; numbers of numpy and pandas become plain ones, and what is missing null."""
     text = json.dumps(plain(document), indent=1, ensure_ascii=False, allow_nan=False)
     try:
-        text.encode()
-    except UnicodeEncodeError:  # a file name that is no text
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:  # a file name that is no text, or a terminal that does not have all characters
         text = json.dumps(plain(document), indent=1, allow_nan=False)
     click.echo(text)
 

@@ -13,7 +13,11 @@ from semscale.cli.options import FILE, completer, newest_runs
 from semscale.cli.output import Result, json_option
 from semscale.errors import SemscaleError
 
-_QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+_ENVIRONMENT = {
+    "MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    # uvicorn, which MLflow starts, would look for modules in the working folder first
+    "PYTHONSAFEPATH": "1", "UVICORN_APP_DIR": os.devnull,
+}  # fmt: skip
 
 
 @main.command()
@@ -102,12 +106,13 @@ def ui(run: str | None, port: int, tracking_uri: str | None) -> None:
 
     file = database_file(uri)
     if file and not file.is_file():
-        raise SemscaleError("MLflow's database does not exist", where=str(file), hint="name it with --tracking-uri")
+        what = f"MLflow's database {'is a folder' if file.is_dir() else 'does not exist'}"
+        raise SemscaleError(what, where=str(file), hint="name it with --tracking-uri")
     click.echo(f"{run}: http://127.0.0.1:{port}")
     sys.stdout.flush()
     command = [sys.executable, "-m", "mlflow", "ui", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     # the store's address may hold a password, which everybody could read on a command line
-    os.execve(sys.executable, command, {**os.environ, **_QUIET, "MLFLOW_BACKEND_STORE_URI": uri})
+    os.execve(sys.executable, command, {**os.environ, **_ENVIRONMENT, "MLFLOW_BACKEND_STORE_URI": uri})
 
 
 def _tracking_uri(run: str) -> str:

@@ -29,8 +29,9 @@ from semscale.documents import CHANNEL_OPTIONS, check_documents
 from semscale.encoding.image_pipeline import Picture, to_ppm
 from semscale.encoding.segment import Float32, l2_normalize
 from semscale.encoding.throughput import BatchSizer
+from semscale.environment import reach_loopback
 from semscale.errors import SemscaleError, summarize
-from semscale.text import check_text
+from semscale.text import check_text, counted
 
 # A gateway spins at full load when a small prefetch holds requests back; `BatchSizer` bounds what is in flight.
 _PREFETCH = 1000
@@ -49,6 +50,7 @@ _trust: dict[str, tuple[bytes | None, str | None]] = {}
 
 def _connect(url: str, access: Access) -> Any:
     """Return a clip-client for the address, whose TLS channels trust what `access` trusts; nothing is sent yet."""
+    reach_loopback()
     parts = urlsplit(url)
     _trust[f"{parts.hostname}:{parts.port}"] = access.authority, parts.fragment or None  # see Addresses
     jina_grpc.get_grpc_channel = _open_channel
@@ -185,7 +187,7 @@ class EncodeClient:
                 raise ServerUnavailableError(f"{self.url}: {lost}")
             if size == 1:
                 if silent := sum(i not in found.reasons for i in documents):
-                    raise self._misfit(f"{silent} documents without an embedding")
+                    raise self._misfit(f"{counted(silent, 'documents')} without an embedding")
                 break
             # a server that does not say which document is at fault gets smaller requests, until it stands alone
             size = 1 if size <= _SMALL_REQUEST else _SMALL_REQUEST
@@ -202,7 +204,7 @@ class EncodeClient:
                 if not isinstance(rows, np.ndarray) or rows.ndim != 2:
                     continue  # a server that knows no packed requests may answer anything
                 if len(rows) != len(part):
-                    raise self._misfit(f"{len(rows)} embeddings for {len(part)} pictures")
+                    raise self._misfit(f"{counted(len(rows), 'embeddings')} for {counted(len(part), 'pictures')}")
                 for i, row in zip(part, rows.astype(np.float32, copy=False), strict=True):
                     vectors[i] = self._checked(row)
 

@@ -82,7 +82,7 @@ def identify_encoder(servers: Servers, model: str, store: Path | Folder, draft: 
     except ServerUnavailableError as error:
         if refused:
             raise next(iter(refused.values())) from error
-        hint = "start one with `semscale serve`, or leave --server away and the sweep starts its own"
+        hint = "start one with `semscale serve`, or name no server, and the sweep starts its own"
         where = ", ".join(servers.urls)
         raise SemscaleError("no clip-server answers", where=where, found=str(error), hint=hint) from error
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import ssl
 from dataclasses import dataclass
 
+from semscale.environment import LOOPBACK
 from semscale.errors import SemscaleError
-
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 @dataclass(frozen=True)

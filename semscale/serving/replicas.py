@@ -6,7 +6,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 from collections import deque
@@ -18,11 +17,12 @@ from multiprocessing.connection import wait
 from typing import IO, Any, Literal
 
 from semscale.access import TOKEN_VARIABLE, read_token
+from semscale.environment import python
 from semscale.errors import SemscaleError
 from semscale.serving.config import ServeConfig, check_certificate
 from semscale.serving.process import VISIBLE, receive, say, start_process
 
-COMMAND = [sys.executable, "-m", "semscale.serving.server"]
+COMMAND = python("-m", "semscale.serving.server")
 # An image that brings the model down is found in a few requests, each of which costs a process; servers that end more
 # often than this, or never come up, do nobody any good.
 MOST_ENDS = 20
@@ -204,7 +204,7 @@ def visible_gpus() -> list[str]:
     if names is not None:
         return [name.strip() for name in names.split(",") if name.strip()]
     # torch counts them, in a process of its own: this one only starts others and stays small
-    command = [sys.executable, "-c", "import torch; print(torch.cuda.device_count())"]
+    command = python("-c", "import torch; print(torch.cuda.device_count())")
     count = subprocess.run(command, capture_output=True, text=True).stdout.strip()
     return [str(number) for number in range(int(count) if count.isdigit() else 0)]
 

@@ -14,6 +14,7 @@ import warnings
 from multiprocessing.connection import Connection
 from typing import Any
 
+from semscale.environment import print_every_character
 from semscale.errors import SemscaleError
 from semscale.serving.config import ServeConfig
 from semscale.serving.process import VISIBLE, prepare_environment, read_settings, say
@@ -57,6 +58,7 @@ async def run_server(config: ServeConfig, number: int, events: Connection, execu
 
 def main(argument: str, executor_class: Any = None) -> int:
     """Run the server of these settings and return the exit status."""
+    print_every_character()
     settings, events = read_settings(argument)
     # Ctrl-C reaches all processes of a terminal at once: the one that started this one decides.
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import secrets
+import signal
 import time
 import uuid
 from collections.abc import Iterator
@@ -14,13 +15,16 @@ from pathlib import Path
 from typing import Any
 
 import ray
+import ray._private.utils as ray_utils
 from ray._private import ray_constants
+from ray.job_config import JobConfig
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from semscale.config import StudyConfig
 from semscale.encoding.folder import Folder
-from semscale.errors import SemscaleError, cannot_write, summarize
-from semscale.redact import redact
+from semscale.environment import ROOT
+from semscale.errors import SemscaleError, cannot_write
+from semscale.redact import redact, without
 from semscale.study.progress import Reporter
 from semscale.study.rundir import RAY_JOB_VARIABLE
 
@@ -39,6 +43,7 @@ def ray_cluster(address: str | None) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
+    named = "--ray-address, or ray: address in the study file" if address else "RAY_ADDRESS in the environment"
     address = address or os.environ.get("RAY_ADDRESS") or None
     where: dict[str, Any]
     if address:
@@ -50,20 +55,49 @@ def ray_cluster(address: str | None) -> Iterator[None]:
         # at least two, so that encoding and its ledger never wait for each other
         cores = max(2, os.cpu_count() or 2)
         where = {"address": "local", "num_cpus": cores, "include_dashboard": False, "_node_ip_address": "127.0.0.1"}
+    if not str(address).startswith("ray://"):
+        where["job_config"] = _job_config()
     try:
         try:
-            with nullcontext() if address else _loopback_alone():
+            with nullcontext() if address else _loopback_alone(), _own_sigterm():
                 session = ray.init(**where, log_to_driver=False, logging_level=logging.ERROR, namespace="semscale")
             if not address:
                 os.chmod(session.address_info["session_dir"], 0o700)
         except Exception as error:  # Ray raises a bare one when it does not start in time
+            found = without(str(error) or type(error).__name__, address or "")
             if not address:
-                raise SemscaleError("Ray does not start on this machine", found=summarize(error)) from error
-            hint, found = "check --ray-address; without it the sweep starts Ray on this machine", summarize(error)
-            raise SemscaleError("no Ray cluster answers", where=redact(address), found=found, hint=hint) from error
+                raise SemscaleError("Ray does not start on this machine", found=found) from error
+            hint = f"check {named}; without it the sweep starts Ray on this machine"
+            if address.startswith(("http://", "https://")):
+                hint = f"that is a dashboard, whose cluster runs jobs: semscale submit; or else {hint}"
+            raise SemscaleError(
+                "no Ray cluster answers", where=redact(address), found=found, expected="HOST:6379", hint=hint
+            ) from error
         yield
     finally:
         ray.shutdown()
+
+
+def _job_config() -> JobConfig:
+    """Return a configuration that keeps the working folder off the workers' path, unless semscale itself is there.
+
+    A file of the user's there, such as random.py, would be imported in place of the module that is meant.
+    """
+    config = JobConfig()
+    config._client_job = Path.cwd() != ROOT
+    return config
+
+
+@contextmanager
+def _own_sigterm() -> Iterator[None]:
+    """Let Ray leave the handler of SIGTERM alone where there is one already, as in commands."""
+    taken = ray_utils.set_sigterm_handler
+    if callable(signal.getsignal(signal.SIGTERM)):
+        ray_utils.set_sigterm_handler = lambda handler: None
+    try:
+        yield
+    finally:
+        ray_utils.set_sigterm_handler = taken
 
 
 @contextmanager

@@ -20,8 +20,10 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from semscale.environment import print_every_character
 from semscale.errors import summarize
 from semscale.redact import printable
+from semscale.text import counted
 
 _PIPE_WIDTH = 110
 
@@ -34,6 +36,7 @@ def open_console(*, stderr: bool = False, least: int = 0) -> Console:
 
     With `NO_COLOR` in the environment nothing but text is printed, and progress in plain lines: bars move the cursor.
     """
+    print_every_character()
     plain = bool(os.environ.get("NO_COLOR"))
     console = Console(stderr=stderr, force_terminal=False if plain else None)
     is_terminal = console.is_terminal or (plain and (sys.stderr if stderr else sys.stdout).isatty())
@@ -69,7 +72,8 @@ def reporter(console: Console, *, quiet: bool = False) -> Reporter:
     """Return the reporter that suits the console."""
     if quiet:
         return Quiet()
-    return Bars(console) if console.is_terminal else Lines(console)
+    # bars are drawn with characters that other encodings do not have
+    return Bars(console) if console.is_terminal and console.encoding.startswith("utf") else Lines(console)
 
 
 class Lines(Reporter):
@@ -98,7 +102,7 @@ class Lines(Reporter):
             if now - printed < self.every or done == total:
                 return
             printed = now
-            line = f"{title}: {done} {unit}" if total is None else f"{title}: {done}/{total} {unit}"
+            line = f"{title}: {counted(done, unit) if total is None else f'{done}/{counted(total, unit)}'}"
             if rate := (done - first[1]) / max(now - first[0], 1e-9):
                 left = "" if total is None else f", {(total - done) / rate:.0f} s left"
                 line += f", {_format_rate(rate)}/s{left}"
@@ -119,8 +123,8 @@ class Lines(Reporter):
         finally:
             over.set()
             watch.join()
-        counted = f"{last} {unit}, " if last else ""
-        self.note(f"{title}: done, {counted}{time.monotonic() - start:.1f} s")
+        amount = f"{counted(last, unit)}, " if last else ""
+        self.note(f"{title}: done, {amount}{time.monotonic() - start:.1f} s")
 
 
 class Bars(Lines):

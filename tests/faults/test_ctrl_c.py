@@ -1,4 +1,4 @@
-"""Ctrl-C ends a sweep soon, whatever it is at: it says how to go on, and leaves no process and no half file."""
+"""Ctrl-C or SIGTERM ends a sweep soon, at any moment: it says how to go on, and leaves no process and no half file."""
 
 from __future__ import annotations
 
@@ -12,16 +12,18 @@ from semscale.config import load_study
 from semscale.study.rundir import RunDirectory
 
 
-def test_ctrl_c_while_ray_starts_says_in_one_line_how_to_go_on(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_while_ray_starts_says_in_one_line_how_to_go_on(tmp_path: Path, number: signal.Signals) -> None:
     driven = Driven(tmp_path, "grpc://127.0.0.1:9")
-    status, errors = driven.end_when((driven.run / "ladders").exists, signal.SIGINT)
-    assert status == 130, errors
+    status, errors = driven.end_when((driven.run / "ladders").exists, number)
+    assert status == 128 + number, errors
     assert errors.strip() == "Stopped. semscale sweep --resume run goes on from here."
     assert not driven.living()
 
 
 @pytest.mark.faults
-def test_ctrl_c_amid_everything_and_then_to_the_end(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_amid_everything_and_then_to_the_end(tmp_path: Path, number: signal.Signals) -> None:
     driven = Driven(tmp_path)
     log = driven.run / "logs" / "clip-server.log"
     moments = {
@@ -30,8 +32,8 @@ def test_ctrl_c_amid_everything_and_then_to_the_end(tmp_path: Path) -> None:
         "trials": lambda: driven.recorded() > 1,
     }
     for moment, ripe in moments.items():
-        status, errors = driven.end_when(ripe, signal.SIGINT)  # fails after 20 s
-        assert status == 130, (moment, errors)
+        status, errors = driven.end_when(ripe, number)  # fails after 20 s
+        assert status == 128 + number, (moment, errors)
         assert "semscale sweep --resume run" in errors
         assert "Traceback" not in errors
         assert not driven.living(), moment
