@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
@@ -14,7 +15,13 @@ import yaml
 from click.testing import CliRunner, Result
 
 from semscale.cli import main
-from semscale.cli.submit import DEFAULT_ENVIRONMENT, read_environment
+from semscale.cli.submit import (
+    DEFAULT_ENVIRONMENT,
+    NEVER_UPLOADED,
+    _check_upload,
+    _files_to_upload,
+    read_environment,
+)
 
 JOBS = Path(__file__).parent.parent / "ray_jobs"
 NOBODY = ("--address", "http://127.0.0.1:1")
@@ -68,6 +75,13 @@ def some_website() -> Iterator[str]:
         server.shutdown()
 
 
+def test_a_proxy_is_not_asked_for_the_loopback(here: Path, some_website: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("no_proxy", "example.org")
+    monkeypatch.setenv("http_proxy", some_website)
+    assert "Connection refused" in submit(*NOBODY).stderr
+    assert os.environ["no_proxy"] == "example.org,127.0.0.1,localhost,::1"
+
+
 def test_what_answers_is_no_dashboard(here: Path, some_website: str) -> None:
     assert "what answers is no Ray dashboard" in submit("--address", some_website).stderr
 
@@ -108,6 +122,26 @@ def test_what_cannot_be_a_job_is_refused_before_the_cluster(
     assert said in result.stderr
     assert "s3cret" not in result.stderr
     assert "answers" not in result.stderr
+
+
+def test_what_is_uploaded_is_said(here: Path) -> None:
+    for name in ("photos/a.bin", "photos/b.bin", "token", ".ssh/id", "left.bin", "my.bin", "random.py"):
+        (here / name).parent.mkdir(exist_ok=True)
+        (here / name).write_bytes(bytes(400_000))
+    (here / ".gitignore").write_text("left.bin\n")
+    files = _files_to_upload(Path(), ["/my.bin", *NEVER_UPLOADED])
+    assert _check_upload(Path(), files) == "4 files, 1.2 MB: photos/ (0.8 MB), random.py (0.4 MB), .gitignore"
+    assert "warning: the job imports random.py in place of the module of that name" in submit(*NOBODY).stderr
+
+
+def test_too_much_is_not_uploaded(here: Path) -> None:
+    (here / "photos").mkdir()
+    with (here / "photos" / "all.zip").open("wb") as file:
+        file.truncate(101_000_000)
+    said = submit(*NOBODY).stderr
+    assert "the folder is too large for a job" in said
+    assert "found:    2 files, 101.0 MB: photos/ (101.0 MB), study.yaml" in said
+    assert "expected: at most 100 MB" in said
 
 
 def test_wrong_options_of_the_job_are_wrong_usage(here: Path) -> None:

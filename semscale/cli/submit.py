@@ -8,7 +8,8 @@ import os
 import re
 import shlex
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +18,10 @@ import yaml
 
 from semscale.cli.group import main
 from semscale.cli.options import FILE, read_options
+from semscale.environment import shadowing
 from semscale.errors import SemscaleError
-from semscale.redact import redact, without
+from semscale.redact import printable, redact, without
+from semscale.text import counted
 
 if TYPE_CHECKING:
     from ray.job_submission import JobDetails, JobSubmissionClient
@@ -31,6 +34,8 @@ NEVER_UPLOADED = ("token", "*.key", ".env", ".netrc", ".ssh/", "mlflow.db")
 """Patterns, as in a .gitignore, of files that hold secrets or other people's runs."""
 
 _PROBE_SECONDS = 15.0
+_MOST_MEGABYTES = 100
+_MOST_NAMED = 8
 
 
 @main.command()
@@ -51,9 +56,9 @@ def submit(study: Path, options: tuple[str, ...], address: str, stage: str, work
     """Run a study as a job of a Ray cluster, and exit with its status.
 
     The study is checked first; then the working directory is uploaded and the job started: `semscale sweep STUDY.yaml
-    OPTIONS`. Files that are named token, *.key, .env, .netrc or mlflow.db, and .ssh/, are not uploaded. Ctrl-C stops
-    following, not the job. The cluster's token is in RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH, with RAY_AUTH_MODE=token;
-    tokens of clip-servers are in the environment of the cluster's nodes.
+    OPTIONS`. Files that are named token, *.key, .env, .netrc or mlflow.db, and .ssh/, are not uploaded; more than
+    100 MB are refused. Ctrl-C stops following, not the job. The cluster's token is in RAY_AUTH_TOKEN or
+    RAY_AUTH_TOKEN_PATH, with RAY_AUTH_MODE=token; tokens of clip-servers are in the environment of the cluster's nodes.
 
     \b
     semscale submit study.yaml --address http://127.0.0.1:8265
@@ -67,8 +72,11 @@ def submit(study: Path, options: tuple[str, ...], address: str, stage: str, work
         config = _check(inside, stage, options)
     environment = read_environment(how["runtime_env"], working_dir)
     environment["excludes"] = [*environment.get("excludes", []), *NEVER_UPLOADED]
+    sizes = _files_to_upload(working_dir, environment["excludes"])
+    uploads = _check_upload(working_dir, sizes)
     address = address.rstrip("/")
     client = _connect(address)
+    click.echo(f"uploads  {printable(uploads)}")
     with _explained(address, "the Ray cluster does not take the job"):
         job = client.submit_job(
             entrypoint=shlex.join(["python", "-m", "semscale", stage, inside.as_posix(), *options]),
@@ -130,6 +138,44 @@ def read_environment(file: Path | None, working_dir: Path) -> dict[str, Any]:
         found = " ".join(str(error).split())[:200]
     expected = "a mapping with keys such as env_vars, excludes (a list), pip"
     raise SemscaleError("cannot read the runtime environment", where=str(path), found=found, expected=expected)
+
+
+def _files_to_upload(folder: Path, excludes: list[str]) -> dict[Path, int]:
+    """Return the files of a folder that Ray uploads, relative to it, with their sizes."""
+    from ray._private import ray_constants
+    from ray._private.runtime_env import packaging
+
+    sizes: dict[Path, int] = {}
+
+    def take(path: Path) -> None:
+        if path.is_file():
+            sizes[path.relative_to(folder)] = path.stat().st_size
+
+    rules = packaging._get_excludes(folder, [*ray_constants.get_runtime_env_default_excludes(), *excludes])
+    gitignore = os.environ.get(ray_constants.RAY_RUNTIME_ENV_IGNORE_GITIGNORE, "0") != "1"
+    packaging._dir_travel(folder, [rules], take, gitignore)
+    return sizes
+
+
+def _check_upload(folder: Path, sizes: Mapping[Path, int]) -> str:
+    """Say what is uploaded, the largest first, unless it is too much."""
+    tops: Counter[str] = Counter()
+    for path, size in sizes.items():
+        tops[path.parts[0] + "/" * (len(path.parts) > 1)] += size
+    total, names = sum(sizes.values()) / 1e6, [name for name, _ in tops.most_common()]
+    largest = [f"{name} ({tops[name] / 1e6:,.1f} MB)" if tops[name] >= 1e5 else name for name in names[:_MOST_NAMED]]
+    more = [f"{len(names) - _MOST_NAMED} more"] if len(names) > _MOST_NAMED else []
+    what = f"{counted(len(sizes), 'files', ',')}, {total:,.1f} MB: {', '.join(largest + more)}"
+    if total > _MOST_MEGABYTES:
+        hint = (
+            "give the study a folder of its own (--working-dir), or leave files out by `excludes:` in "
+            "ray_jobs/runtime_env.yaml or by .gitignore; images belong where all nodes reach them"
+        )
+        where, expected = str(folder.absolute()), f"at most {_MOST_MEGABYTES} MB"
+        raise SemscaleError("the folder is too large for a job", where=where, found=what, expected=expected, hint=hint)
+    for file in shadowing(folder / path for path in sizes if len(path.parts) == 1):
+        click.echo(f"warning: the job imports {file.name} in place of the module of that name: rename it", err=True)
+    return what
 
 
 def _connect(address: str) -> JobSubmissionClient:
