@@ -11,7 +11,7 @@ import unicodedata
 _LONGEST_PART = 64
 
 _VERBS = {"are": "is", "have": "has"}
-_VERBS |= {verb: f"{verb}s" for verb in ("choose", "differ", "lead", "measure", "name", "say", "stay")}
+_VERBS |= {verb: f"{verb}s" for verb in ("choose", "differ", "lead", "measure", "say", "stay")}
 
 # Tokenisers cut a text at some 77 tokens; a text as long as a book is a mistake and costs seconds to tokenise.
 MAX_TEXT_CHARACTERS = 20_000

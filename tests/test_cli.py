@@ -85,7 +85,7 @@ def test_quickstart_with_its_own_server_from_nothing_to_table(tmp_path: Path) ->
     result = run("sweep", str(study), cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     (folder,) = [path for path in (tmp_path / "semscale-runs").iterdir() if path.name.startswith("small-")]
-    assert "2 trials, 1 curves; sent to the server: 40 images, 20 texts" in result.stdout
+    assert "2 trials, 1 curve; sent to the server: 40 images, 20 texts" in result.stdout
     assert f"MLflow   semscale ui semscale-runs/{folder.name}" in result.stdout
     assert len(pd.read_parquet(folder / "trials.parquet")) == 2
     assert "Traceback" not in result.stderr

@@ -19,6 +19,7 @@ from semscale.errors import SemscaleError
 from semscale.report.answers import CURVE
 from semscale.report.figures import CurveLine, curves_figure, curves_png
 from semscale.study.rundir import with_key
+from semscale.text import counted
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Plot:
         return path
 
     def __repr__(self) -> str:
-        return f"<Plot of {len(self.lines)} curves: {self.title}>"
+        return f"<Plot of {counted(len(self.lines), 'curves')}: {self.title}>"
 
     def _repr_png_(self) -> bytes:
         return curves_png(self.lines, self.title)
@@ -163,7 +164,7 @@ def plot(predictions: pd.DataFrame, *, title: str | None = None, margin: float =
     >>> import semscale
     >>> digits = semscale.load_dataset("digits", per_class=2)
     >>> plot(semscale.score(digits, semscale.ladder(digits, "templates", steps=3)))
-    <Plot of 1 curves: digits / semscale-mini / templates>
+    <Plot of 1 curve: digits / semscale-mini / templates>
     """
     same = {name: str(predictions[name].iloc[0]) for name in CURVE if predictions[name].nunique() == 1}
     lines = []

@@ -19,7 +19,7 @@ from semscale.categories.registry import (
     read_option,
 )
 from semscale.errors import SemscaleError
-from semscale.text import text_key
+from semscale.text import counted, text_key
 
 Shared = Literal["refuse", "drop"]
 Slots = dict[str, list[Category | None]]
@@ -76,7 +76,7 @@ def arrangements(
         if entry.control is not None:
             exchanged = entry.control(slots, replace(context, seed=order))
             if lost := _count(slots) - _count(exchanged):
-                more.append(f"{lost} positions stay empty, because no other class has a category there")
+                more.append(f"{counted(lost, 'positions stay')} empty, because no other class has a category there")
             slots = exchanged
         yield Arrangement(order, slots, entry.repeats, (*notes, *more))
 

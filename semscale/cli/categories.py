@@ -10,6 +10,7 @@ import click
 from semscale.cli.group import main
 from semscale.cli.options import DATASET, FILE, MODEL, SchemaCommand, completer, dataset_entry, key_values
 from semscale.cli.output import Result, json_option
+from semscale.text import counted
 
 
 @main.command(cls=SchemaCommand, keys=DATASET)
@@ -44,7 +45,7 @@ def ladder(dataset: str, strategy: str, order: int, options: tuple[str, ...], ou
     made = build_ladder(spec, order=order)
     if out is not None:
         made.save(out)
-        click.echo(f"{out}: {len(made.steps)} steps, {made.steps[-1].n_categories} categories at the last")
+        click.echo(f"{out}: {counted(len(made.steps), 'steps')}, {made.steps[-1].n_categories} categories at the last")
     return Result(made.to_json, lambda: show_ladder(console, made) if out is None else None)
 
 

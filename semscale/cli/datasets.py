@@ -15,6 +15,7 @@ from semscale.cli.options import DATASET, FILE, SchemaCommand, completer, datase
 from semscale.cli.output import Result, json_option
 from semscale.errors import SemscaleError
 from semscale.redact import redact
+from semscale.text import counted
 
 if TYPE_CHECKING:
     from semscale.categories.ladder import Ladder
@@ -120,8 +121,8 @@ def check(spec: str, sheet: Path | None, quarantine: Path | None, **options: Any
         checked.append((found, redact(entry["spec"]), path))
         if ladder is not None and path is not None:
             about = (
-                f"{len(found.positions):,} images of {len(dataset.classes):,} classes, domain {dataset.domain}; "
-                f"{ladder.steps[-1].n_categories:,} categories of {ladder.strategy}"
+                f"{counted(len(found.positions), 'images', ',')} of {counted(len(dataset.classes), 'classes', ',')}, "
+                f"domain {dataset.domain}; {ladder.steps[-1].n_categories:,} categories of {ladder.strategy}"
             )
             layout = {"about": about, "per_class": options["per_class_on_sheet"], "seed": options["seed"]}
             with report.stage("drawing the contact sheet"):
@@ -146,7 +147,7 @@ def check(spec: str, sheet: Path | None, quarantine: Path | None, **options: Any
             if path is not None:
                 click.echo(f"contact sheet: {path}")
         if quarantine is not None:
-            click.echo(f"quarantine: {quarantine}, {len(unusable):,} images")
+            click.echo(f"quarantine: {quarantine}, {counted(len(unusable), 'images', ',')}")
         if sheet is None:
             click.echo("with --sheet FILE.png: a few images of each class beside its categories")
 

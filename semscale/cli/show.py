@@ -12,6 +12,7 @@ from rich.console import Console
 from semscale.categories.ladder import Ladder
 from semscale.cli.output import make_table, number, say
 from semscale.report.answers import CURVE
+from semscale.text import counted
 
 if TYPE_CHECKING:  # they import Ray and MLflow, which ladders do not need
     from semscale.encoding.folder import Folder
@@ -50,7 +51,8 @@ def show_result(console: Console, result: SweepResult) -> None:
     say(console)
     console.print(table)
     places = {"results": result.folder, "report": result.folder / "report.html", "MLflow": result.ui_command}
-    _show_counts(console, result, f"{len(result.trials)} trials, {len(result.curves)} curves; ", places)
+    head = f"{counted(len(result.trials), 'trials')}, {counted(len(result.curves), 'curves')}; "
+    _show_counts(console, result, head, places)
 
 
 def show_filled(console: Console, filled: EncodeResult) -> None:
@@ -63,8 +65,8 @@ def _show_counts(console: Console, result: EncodeResult, head: str, places: Mapp
     say(
         console,
         "",
-        f"{head}sent to the server: {result.images_sent} images, {result.texts_sent} texts",
-        *([f"{result.quarantined} images in quarantine.csv"] if result.quarantined else []),
+        f"{head}sent to the server: {counted(result.images_sent, 'images')}, {counted(result.texts_sent, 'texts')}",
+        *([f"{counted(result.quarantined, 'images')} in quarantine.csv"] if result.quarantined else []),
         *(f"{name:<8} {place}" for name, place in places.items()),
     )
 
@@ -116,19 +118,20 @@ def show_optimized(console: Console, result: Optimized, out: Path | None = None)
         counts = *gains, found.gained, found.lost, "yes" if found.taken else "no"
         accuracy = f"{100 * found.correct / n:.2f} %"
         rows.append((row, candidate.strategy, candidate.label, found.n_candidates, accuracy, *counts))
+    positions = counted(result.n_positions, "positions")
     say(
         console,
         "",
-        f"{result.dataset} x {result.model}: {result.n_positions} positions of {', '.join(result.strategies)}; "
-        f"{n} images choose, {result.n_held_out} others measure, seed {result.seed}",
-        *([f"{result.unusable} images cannot be used"] if result.unusable else []),
+        f"{result.dataset} x {result.model}: {positions} of {', '.join(result.strategies)}; "
+        f"{counted(n, 'images choose')}, {counted(result.n_held_out, 'others measure')}, seed {result.seed}",
+        *([f"{counted(result.unusable, 'images')} cannot be used"] if result.unusable else []),
     )
     titles = "round|strategy|best of what is left|tried>|accuracy>|gain>|at least>|gained>|lost>|taken"
     console.print(make_table(titles, rows))
     values = result.held_out()
     lines = ["", f"class names alone  {_accuracy(values, 'before')}"]
     if result.chosen:
-        more = f"{len(result.chosen)} more {'text' if len(result.chosen) == 1 else 'texts'} per class"
+        more = f"{counted(len(result.chosen), 'more texts')} per class"
         gain = f"{values['gain']:+.2f} points [{values['gain_low']:+.2f}, {values['gain_high']:+.2f}]"
         lines += [f"with {more:<13} {_accuracy(values, 'after')}"]
         lines += [f"gain  {gain} on images that the choice has not seen"]
@@ -177,9 +180,9 @@ def show_labelled(console: Console, result: Labelled) -> None:
     document = result.to_json()
     say(
         console,
-        *([f"... and {more} more categories"] if more > 0 else []),
+        *([f"... and {counted(more, 'more categories')}"] if more > 0 else []),
         "",
-        f"{result.n_labelled} {result.kind}s labelled, {result.n_bad} cannot be used; "
+        f"{counted(result.n_labelled, f'{result.kind}s')} labelled, {result.n_bad} cannot be used; "
         f"sent to the server: {result.sent}",
         *(f"{name:<11} {document[name]}" for name in ("results", "statistics", "quarantine") if document[name]),
     )

@@ -11,6 +11,7 @@ from rich.text import Text
 from semscale.cli.output import make_table
 from semscale.datasets.check import LONG_RATIO, SMALL_SIDE, Examination, same_picture
 from semscale.redact import printable
+from semscale.text import counted
 
 _MOST_CLASSES = 40
 _MOST_NAMED = 10
@@ -19,7 +20,7 @@ _MOST_NAMED = 10
 def show_check(console: Console, found: Examination, max_bad_fraction: float, *, everything: bool) -> None:
     """Print what reading a dataset found; all classes with `everything`, else the first 40."""
     dataset, passes = found.dataset, found.passes(max_bad_fraction)
-    head = f"{dataset.name}: {_count(found.n_images, 'image')} of {len(dataset.classes):,} classes"
+    head = f"{dataset.name}: {counted(found.n_images, 'images', ',')} of {len(dataset.classes):,} classes"
     notes = [Text(f"note: {printable(note)}", "yellow") for note in dataset.notes]
     facts = Table.grid(padding=(0, 2))
     facts.add_column(style="bold", no_wrap=True)
@@ -42,7 +43,7 @@ def _classes(found: Examination, everything: bool) -> Table:
     ]
     if shown < len(classes):
         rest = (f"{usable[shown:].sum():,}", f"{bad[shown:].sum():,}")
-        rows.append((f"and {len(classes) - shown:,} more classes", *rest, "--all lists them"))
+        rows.append((f"and {counted(len(classes) - shown, 'more classes', ',')}", *rest, "--all lists them"))
     titles = "class, as the model reads it|images>|unusable>|for example"
     if not bad.any():
         return make_table(titles.replace("unusable>|", ""), [(name, n, example) for name, n, _, example in rows])
@@ -51,19 +52,19 @@ def _classes(found: Examination, everything: bool) -> Table:
 
 def _faults(found: Examination) -> Iterator[tuple[str, list[str]]]:
     samples, same, bad = found.dataset.samples, found.duplicates, found.quarantine
-    copies = f"{_count(same.copies, 'exact copy', 'exact copies')} of other images"
-    copies += f" ({_count(same.pictures, 'picture')} more than once); each is counted"
+    copies = f"{counted(same.copies, 'exact copies', ',')} of other images"
+    copies += f" ({counted(same.pictures, 'pictures', ',')} more than once); each is counted"
     alike = [same_picture(samples, group) for group in same.alike[:3]]
     yield "duplicates", [copies, *alike] if same.copies else ["none"]
     if same.conflicts:
-        what = f"{_count(len(same.conflicts), 'picture')} under different classes, so that one image is always wrong"
+        what = f"{counted(len(same.conflicts), 'pictures', ',')} under different classes, so that one image is wrong"
         yield "conflicts", [what, *_first([same_picture(samples, group) for group in same.conflicts])]
     if bad:
         without = [name for name, n, k in zip(found.dataset.classes, *found.class_counts(), strict=True) if k and not n]
         if without:
-            yield "no image left", [f"{_count(len(without), 'class', 'classes')}: {', '.join(_first(without))}"]
+            yield "no image left", [f"{counted(len(without), 'classes', ',')}: {', '.join(_first(without))}"]
         listed = _first([f"{file}: {reason}" for file, reason in bad.items()], "--quarantine FILE.csv")
-        yield "unusable", [_count(len(bad), "image"), *listed]
+        yield "unusable", [counted(len(bad), "images", ","), *listed]
 
 
 def _picture_facts(found: Examination) -> Iterator[tuple[str, list[str]]]:
@@ -77,21 +78,21 @@ def _picture_facts(found: Examination) -> Iterator[tuple[str, list[str]]]:
     if small != large:
         lines = [f"median {median} pixels"]
         lines += [f"smallest {small}: {sizes['smallest']['file']}", f"largest {large}: {sizes['largest']['file']}"]
-    lines += _counted(sizes["small"], "image", f"with a side under {SMALL_SIDE} pixels")
-    lines += _counted(sizes["long"], "image", f"over {LONG_RATIO} times as long as wide: a model sees the middle")
+    lines += _counted(sizes["small"], f"images with a side under {SMALL_SIDE} pixels")
+    lines += _counted(sizes["long"], f"images over {LONG_RATIO} times as long as wide: a model sees the middle")
     yield "sizes", lines
     for name in ("format", "mode"):
         ordered = sorted(found.counts[name].items(), key=lambda pair: (-pair[1], pair[0]))
         yield f"{name}s", [", ".join(f"{key} {n:,}" for key, n in ordered)]
     several, turned, transparent = (found.counts[name][True] for name in ("several", "turned", "transparent"))
-    exif = "with an EXIF tag that asks for turning: taken as stored, like clip-server, unless --orientation exif"
-    besides = _counted(several, "file", "with several pictures (animation, pages): the first is taken")
-    besides += _counted(turned, "image", exif)
-    yield "besides", besides + _counted(transparent, "image", "with transparency: the colours beneath are shown")
+    exif = "images with an EXIF tag that asks for turning: taken as stored, like clip-server, unless --orientation exif"
+    besides = _counted(several, "files with several pictures (animation, pages): the first is taken")
+    besides += _counted(turned, exif)
+    yield "besides", besides + _counted(transparent, "images with transparency: the colours beneath are shown")
 
 
 def _verdict(found: Examination, max_bad_fraction: float) -> str:
-    bad, images = len(found.quarantine), _count(found.n_images, "image")
+    bad, images = len(found.quarantine), counted(found.n_images, "images", ",")
     if not bad:
         return f"all {images} can be used"
     share = f"{bad:,} of {images} cannot be used ({100 * bad / found.n_images:.2g} %)"
@@ -106,14 +107,5 @@ def _first(lines: list[str], option: str = "--json") -> list[str]:
     return [*lines[:_MOST_NAMED], f"and {more:,} more; {option} lists all"] if more > 0 else lines
 
 
-def _counted(n: int, noun: str, what: str) -> list[str]:
-    return [f"{_count(n, noun)} {what}"] if n else []
-
-
-def _count(n: int, noun: str, plural: str = "") -> str:
-    """Return a number with its noun.
-
-    >>> _count(1, "image"), _count(1200, "image"), _count(2, "copy", "copies")
-    ('1 image', '1,200 images', '2 copies')
-    """
-    return f"{n:,} {noun if n == 1 else plural or noun + 's'}"
+def _counted(n: int, phrase: str) -> list[str]:
+    return [counted(n, phrase, ",")] if n else []

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 from semscale.datasets.samples import SampleTable
+from semscale.text import counted
 
 _SHOWN = 5
 
@@ -91,7 +92,7 @@ class Notes:
         self._said: list[str] = []
 
     def add(self, kind: str, name: str) -> None:
-        """Count a finding of a kind, which reads well after a number."""
+        """Count a finding of a kind, which reads well after a number: a phrase in the plural."""
         self._counts[kind] += 1
         first = self._first.setdefault(kind, [])
         if len(first) < _SHOWN:
@@ -104,7 +105,8 @@ class Notes:
     def lines(self) -> list[str]:
         """Return everything, a line each."""
         named = {kind: [*first, "..."][: self._counts[kind]] for kind, first in self._first.items()}
-        return [*self._said, *(f"{self._counts[kind]} {kind}: {', '.join(names)}" for kind, names in named.items())]
+        heads = {kind: counted(self._counts[kind], kind) for kind in named}
+        return [*self._said, *(f"{heads[kind]}: {', '.join(names)}" for kind, names in named.items())]
 
 
 def is_image(name: str) -> bool:
@@ -117,7 +119,7 @@ def takes(name: str, notes: Notes) -> bool:
     if is_image(name):
         return True
     inside = name[name.rfind(".") :].lower() in _ARCHIVE_SUFFIXES
-    notes.add("archives inside are not opened" if inside else "files are no images by their names", name)
+    notes.add("archives inside are not opened" if inside else "files have no image's ending", name)
     return False
 
 

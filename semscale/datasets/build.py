@@ -14,7 +14,7 @@ from semscale.datasets.class_from_path import OTHER_SPLIT, folder_labels, rule_l
 from semscale.datasets.class_names import name_classes, read_class_map
 from semscale.datasets.samples import Int32, SampleTable, file_names, listing_table, stratified_subset
 from semscale.errors import SemscaleError
-from semscale.text import hyphenated
+from semscale.text import counted, hyphenated
 
 # what a class is when nobody says so; the domain templates then read "Object tulip"
 DEFAULT_DOMAIN = "object"
@@ -104,7 +104,7 @@ def _note_repeated(table: pa.Table, codes: Int32, labels: list[str], notes: Note
 
 
 def _no_class(table: pa.Table, options: Options, source: Source, where: str) -> SemscaleError:
-    found = f"{len(table)} images such as {', '.join(table.column('file').slice(0, 3).to_pylist())}"
+    found = f"{counted(len(table), 'images')} such as {', '.join(table.column('file').slice(0, 3).to_pylist())}"
     if options.class_from is not None:
         what, expected = "the rule for the class fits no file", options.class_from
         return SemscaleError(what, where=where, found=found, expected=expected)
@@ -115,7 +115,7 @@ def _no_class(table: pa.Table, options: Options, source: Source, where: str) -> 
 
 def _check_classes(counts: Mapping[str, int], notes: Notes, where: str) -> None:
     if len(counts) < 2:
-        found = f"{sum(counts.values())} images of {', '.join(counts) or 'no class'}"
+        found = f"{counted(sum(counts.values()), 'images')} of {', '.join(counts) or 'no class'}"
         expected = "for example one folder per class, or class_from"
         raise SemscaleError("a study needs images of at least two classes", where=where, found=found, expected=expected)
     for name, count in counts.items():

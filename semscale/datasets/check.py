@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from semscale.datasets.base import Dataset, Notes, Reader
 from semscale.datasets.image_decoding import BadImageError, eight_bit, load, orientation
 from semscale.datasets.samples import Int32, Int64, Sample, SampleTable
+from semscale.text import counted
 
 SMALL_SIDE = 32
 """Pixels: a picture with a shorter side is enlarged sevenfold or more by the usual models."""
@@ -71,7 +72,8 @@ def duplicate_notes(samples: SampleTable, keys: NDArray[np.void]) -> list[str]:
     """Say in a line each how many images are copies, by V32[n] of SHA-256, and which have different classes."""
     notes, found = Notes(), find_duplicates(samples, keys)
     if found.copies:
-        notes.say(f"{found.copies} images are exact copies of others ({found.pictures} pictures more than once)")
+        pictures = counted(found.pictures, "pictures")
+        notes.say(f"{counted(found.copies, 'exact copies')} of other images ({pictures} more than once)")
     for group in found.conflicts:
         notes.add("pictures are there under different classes", same_picture(samples, group))
     return notes.lines()

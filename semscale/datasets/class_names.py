@@ -14,6 +14,7 @@ import yaml
 from semscale.datasets.base import Notes
 from semscale.datasets.samples import Int32
 from semscale.errors import SemscaleError
+from semscale.text import counted
 
 ClassMap = Mapping[str, str | None]
 
@@ -67,11 +68,11 @@ def name_classes(
     for spelling in sorted({name for name in names if name is not None}):
         other = spelled.setdefault(spelling.casefold(), spelling)
         if other != spelling:
-            notes.add("names that differ only in case are one class", f"{other!r} and {spelling!r}")
+            notes.add("pairs of names differ only in case and are one class", f"{other!r} and {spelling!r}")
     first: dict[str, str] = {}
     for label, name in zip(labels, names, strict=True):
         if name is not None and _key(label) not in wanted and (other := first.setdefault(name, label)) != label:
-            notes.add("labels are two spellings of one class", f"{other!r} and {label!r}")
+            notes.add("pairs of labels are one class, in two spellings", f"{other!r} and {label!r}")
     present = set(spelled.values())
     ordered = [spelled.get(name.casefold(), name) for name in map(name_of, order or ()) if name is not None]
     if not ordered:
@@ -80,11 +81,12 @@ def name_classes(
     classes = tuple(dict.fromkeys([*ordered, *sorted(present - set(ordered), key=_natural)]))
     for key in given:
         if _key(key) not in used:
-            notes.add("keys of classes: name no class", key)
+            notes.add("keys of classes: are for no class", key)
     dull = [name for name in classes if re.fullmatch(r"\d+|n\d{8}", name)]
     if dull:
         shown = ", ".join([*dull[:5], "..."] if len(dull) > 5 else dull)
-        notes.say(f"{len(dull)} class names say nothing to a model ({shown}); give them names under classes:")
+        dull_names = counted(len(dull), "class names say")
+        notes.say(f"{dull_names} nothing to a model ({shown}); give them names under classes:")
     position = {name: index for index, name in enumerate(classes)}
     index = [-1 if name is None else position[spelled[name.casefold()]] for name in names]
     return classes, np.array(index, dtype=np.int32)

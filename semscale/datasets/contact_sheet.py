@@ -14,6 +14,7 @@ from semscale.datasets.base import Dataset, Reader
 from semscale.datasets.image_decoding import BadImageError, decode
 from semscale.datasets.samples import Int64, stratified_subset
 from semscale.errors import SemscaleError
+from semscale.text import counted
 
 MOST_CLASSES = 60
 """Rows on a sheet; a sheet of a thousand classes is no longer looked at."""
@@ -49,8 +50,8 @@ def draw_sheet(
     rows = []
     for index, name in enumerate(names):
         places = chosen.pick(np.flatnonzero(chosen.class_index == index)).places()
-        counted = f"{counts[index]:,} image{'' if counts[index] == 1 else 's'}" if counts[index] else "no image"
-        label = _stack([_text(name, _NAME - 16, 17, bold=True, most=4), _text(counted, _NAME, 14, _GREY)], _NAME)
+        amount = counted(counts[index], "images", ",") if counts[index] else "no image"
+        label = _stack([_text(name, _NAME - 16, 17, bold=True, most=4), _text(amount, _NAME, 14, _GREY)], _NAME)
         texts = _categories(categories.get(name, ()))
         row = Image.new("RGB", (width, max(_THUMB, label.height, texts.height) + 2 * _PAD), "white")
         ImageDraw.Draw(row).line([(0, 0), (width, 0)], _RULE)
@@ -60,7 +61,7 @@ def draw_sheet(
         row.paste(texts, (_NAME + pictures + 16, _PAD))
         rows.append(row)
     rest = len(dataset.classes) - len(names)
-    footer = [_text(f"and {rest:,} more classes", width, 15, _GREY)] if rest else []
+    footer = [_text(f"and {counted(rest, 'more classes', ',')}", width, 15, _GREY)] if rest else []
     return ImageOps.expand(_stack([*head, *rows, *footer], width), _MARGIN, "white")
 
 

@@ -18,6 +18,7 @@ from semscale.encoding.folder import Folder
 from semscale.encoding.key_index import ABSENT, Int64, Keys, KeyTable, as_keys
 from semscale.encoding.segment import DamagedSegmentError, Float32, read_keys, read_rows, remove_leftovers
 from semscale.errors import SemscaleError, summarize
+from semscale.text import counted
 
 Kind = Literal["image", "text"]
 Columns = TypeVar("Columns")
@@ -35,7 +36,8 @@ class LostRowsError(SemscaleError):
     def __init__(self, folder: Path, n: int) -> None:
         self.folder = folder
         self.n = n
-        what, found = "rows of the embedding store are damaged and have been set aside", f"{n} rows, see *.damaged"
+        what = "rows of the embedding store are damaged and have been set aside"
+        found = f"{counted(n, 'rows')}, see *.damaged"
         hint = "give the same command again: it encodes these rows again, and nothing else"
         super().__init__(what, where=str(folder), found=found, hint=hint)
 

@@ -39,7 +39,7 @@ from PIL import Image
 from semscale.models.encoder import BatchEncoder, PixelReader
 from semscale.models.loading import load_model
 from semscale.serving.config import ServeConfig
-from semscale.text import MAX_TEXT_CHARACTERS
+from semscale.text import MAX_TEXT_CHARACTERS, counted
 
 INFO_TAG = "semscale_info"
 # docarray matches a path with a regular expression, which a long one keeps busy for ever
@@ -57,7 +57,7 @@ class RejectedDocumentsError(ValueError):
 
     def __init__(self, reasons: dict[str, str], total: int) -> None:
         first = next(iter(reasons.values()))
-        message = f"{len(reasons)} of {total} documents cannot be processed: {first}"
+        message = f"{len(reasons)} of {counted(total, 'documents')} cannot be processed: {first}"
         super().__init__(message, json.dumps(reasons))
 
 

@@ -27,6 +27,8 @@ from semscale.serving.process import say
 
 # requests of one stream that are read ahead: while one is computed, the next is decoded
 _READ_AHEAD = 4
+# a client that is refused before it has sent its first request reports an internal error in place of the refusal
+_REFUSAL_SECONDS = 0.25
 _OPTIONS = [
     *CHANNEL_OPTIONS,
     ("grpc.max_send_message_length", -1),
@@ -50,6 +52,8 @@ class TokenInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]
         shown = [value for key, value in call.invocation_metadata or () if key == "authorization"]
         if len(shown) == 1 and isinstance(shown[0], str) and same_token(shown[0], self._token):
             return await continuation(call)
+        if call.method == "/jina.JinaRPC/Call":
+            await asyncio.sleep(_REFUSAL_SECONDS)
         return grpc.stream_stream_rpc_method_handler(_refuse)
 
 

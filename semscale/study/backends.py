@@ -33,6 +33,7 @@ from semscale.encoding.servers import Addresses, Servers
 from semscale.errors import SemscaleError
 from semscale.models.model_fingerprint import model_origin
 from semscale.study.progress import Reporter
+from semscale.text import counted
 
 if TYPE_CHECKING:  # torch and jina come with them
     from semscale.models.encoder import InProcessModel
@@ -254,7 +255,7 @@ class OwnServers(_ServerBackend):
         from semscale.serving.launcher import launch_server
 
         how = self._study.server.model_dump(include={"replicas", "device", "dtype", "trust_remote_code"})
-        title = f"starting clip-server, {how['replicas']} replicas"
+        title = f"starting clip-server, {counted(how['replicas'], 'replicas')}"
         with ExitStack() as shown:
             if self._identity is None:
                 shown.enter_context(self._report.stage(title))

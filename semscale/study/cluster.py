@@ -84,7 +84,8 @@ def _job_config() -> JobConfig:
     A file of the user's there, such as random.py, would be imported in place of the module that is meant.
     """
     config = JobConfig()
-    config._client_job = Path.cwd() != ROOT
+    # a job's driver is started elsewhere, in a folder of its own
+    config._client_job = RAY_JOB_VARIABLE not in os.environ and Path.cwd() != ROOT
     return config
 
 

@@ -20,6 +20,7 @@ from semscale.study.arms import Arm, make_arms, write_ladders
 from semscale.study.backends import open_encoder
 from semscale.study.progress import Reporter
 from semscale.study.rundir import RunDirectory, out_of
+from semscale.text import counted
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ def encode_model(arms: Sequence[Arm], encoder: Encoder, directory: RunDirectory,
             raise
         directory.quarantine(name, images.quarantine)
         if images.quarantine:
-            report.note(f"{name}: {len(images.quarantine)} images cannot be used, see quarantine.csv")
+            report.note(f"{name}: {counted(len(images.quarantine), 'images')} cannot be used, see quarantine.csv")
         for line in duplicate_notes(dataset.samples.pick(images.positions), images.keys):
             report.note(f"{name}: {line}")
         encoded.append(EncodedArm(arm, images, encoder))

@@ -25,7 +25,7 @@ from semscale.study.progress import Reporter
 from semscale.study.report_data import collect_report_data
 from semscale.study.rundir import RunDirectory, finished_run, read_environment, read_table
 from semscale.study.score import ScoredLadder
-from semscale.text import package_version
+from semscale.text import counted, package_version
 
 _EVIDENCE = {name: name for name in ("flips", "thumbnails", "winners", "confusions")} | {"points": "map"}
 # a report is no place for the texts of a thousand classes
@@ -93,7 +93,7 @@ def _category_set(ladder: Ladder) -> CategorySet:
 def _surroundings(run: Folder, study: StudyConfig) -> dict[str, Any]:
     """Return environment.json, with what the study file says of servers and seeds."""
     server = study.server
-    own = f"{server.replicas} replicas on {server.device}, started by the sweep"
+    own = f"{counted(server.replicas, 'replicas')} on {server.device}, started by the sweep"
     seeds = {config.name or config.spec: config.seed for config in study.datasets if config.limit or config.per_class}
     return read_environment(run) | {
         "servers": [redact(url) for url in server.urls] or [own],

@@ -34,7 +34,7 @@ from semscale.study.score import (
     score_arm,
 )
 from semscale.study.study_runs import StudyContext, StudyRuns
-from semscale.text import slug
+from semscale.text import counted, slug
 from semscale.tracking.recorder import Recorder
 from semscale.tracking.store import open_store
 
@@ -113,7 +113,7 @@ def _encode_and_score(context: StudyContext, stored: bool) -> tuple[list[ScoredL
             except LostRowsError as error:
                 if failures == _MOST_ATTEMPTS:
                     raise
-                report.note(f"{error.n} rows of the store are damaged; they are set aside and encoded again")
+                report.note(f"{counted(error.n, 'rows of the store are')} damaged, set aside and encoded again")
     return scored, attempts
 
 

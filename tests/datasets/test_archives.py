@@ -316,8 +316,8 @@ def test_what_is_no_image_is_left_out_and_archives_inside_are_named(tmp_path: Pa
     source = open_source(str(zipped(tmp_path / "a.zip", dict.fromkeys(names, b""))), Options())
     assert [entry.file for entry in source.entries] == ["a/1.jpg", "b/2.JPEG"]
     assert source.notes.lines() == [
-        "1 files are no images by their names: a/notes.txt",
-        "1 archives inside are not opened: more.zip",
+        "1 file has no image's ending: a/notes.txt",
+        "1 archive inside is not opened: more.zip",
     ]
 
 

@@ -40,7 +40,7 @@ def test_repeated_files_count_once_and_contradictions_are_named() -> None:
     dataset = made([Entry("1", label="a"), Entry("2", label="b"), Entry("1", label="a"), Entry("2", label="a")])
     assert [(sample.file, sample.true_class) for sample in dataset.samples] == [("1", "a"), ("2", "b")]
     text = "\n".join(dataset.notes)
-    assert "1 images are listed more than once: 1" in text
+    assert "1 image is listed more than once: 1" in text
     assert "2 ('a' and 'b')" in text
 
 
@@ -48,8 +48,8 @@ def test_classes_with_one_image_or_none_are_named() -> None:
     dataset = made([Entry(str(i), label="a") for i in range(3)] + [Entry("b1", label="b")], stated=("a", "b", "c"))
     assert dataset.classes == ("a", "b", "c")
     text = "\n".join(dataset.notes)
-    assert "1 classes have a single image: b" in text
-    assert "1 classes have no image and are offered all the same: c" in text
+    assert "1 class has a single image: b" in text
+    assert "1 class has no image and is offered all the same: c" in text
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_a_rule_wins_over_labels_and_a_map_over_both() -> None:
         classes={"cat": "house cat"},
     )
     assert dataset.classes == ("dog", "house cat")
-    assert "1 images without a class are left out: zzz.png" in dataset.notes
+    assert "1 image without a class is left out: zzz.png" in dataset.notes
 
 
 def test_duplicates_of_different_classes_are_named() -> None:
@@ -84,8 +84,8 @@ def test_duplicates_of_different_classes_are_named() -> None:
     keys = np.array([b"x", b"y", b"x", b"y", b"z", b"w"], dtype="V32")
     lines = duplicate_notes(samples, keys)
     assert lines == [
-        "2 images are exact copies of others (2 pictures more than once)",
-        "1 pictures are there under different classes: 1 (a) = 3 (b)",
+        "2 exact copies of other images (2 pictures more than once)",
+        "1 picture is there under different classes: 1 (a) = 3 (b)",
     ]
     assert duplicate_notes(samples, np.array([b"%d" % i for i in range(6)], dtype="V32")) == []
 
@@ -110,9 +110,9 @@ def test_links_in_a_circle_are_named_and_end(tmp_path: Path) -> None:
     dataset = load_dataset(f"folder:{tmp_path}")
     assert len(dataset.samples) == 2
     text = "\n".join(dataset.notes)
-    assert "links lead back into the dataset: a/again" in text
-    assert "files are no images by their names: b/notes.txt" in text
-    assert "archives inside are not opened: b/more.zip" in text
+    assert "1 link leads back into the dataset: a/again" in text
+    assert "1 file has no image's ending: b/notes.txt" in text
+    assert "1 archive inside is not opened: b/more.zip" in text
 
 
 def test_class_is_the_folder_and_order_is_stable(tmp_path: Path) -> None:

@@ -130,7 +130,7 @@ def test_paths_lead_beside_the_file(tmp_path: Path, form: str) -> None:
         "none.png": "row 2 of x.parquet: no such image",
         "x.parquet row 3": "row 3 of x.parquet: names no image",
     }
-    assert "1 images have no row in x.parquet and are left out: c.png" in dataset.notes
+    assert "1 image has no row in x.parquet and is left out: c.png" in dataset.notes
 
 
 # --- files and splits

@@ -246,8 +246,8 @@ def test_rows_without_class_and_images_without_row_are_noted(tmp_path: Path) -> 
     dataset = load_dataset(key(tmp_path, "file,class\na.jpg,x\nb.jpg,\nc.jpg,y\n", **{"d.jpg": b"D"}))
     assert listed(dataset) == {"a.jpg": "x", "c.jpg": "y"}
     assert dataset.notes[:2] == (
-        "1 rows of key.csv have no class and are left out: line 3",
-        "1 images have no line in key.csv and are left out: d.jpg",
+        "1 row of key.csv has no class and is left out: line 3",
+        "1 image has no line in key.csv and is left out: d.jpg",
     )
 
 

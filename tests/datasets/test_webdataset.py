@@ -89,8 +89,8 @@ def test_what_is_missing_is_said_and_what_is_broken_is_out(tmp_path: Path) -> No
     )
     dataset = load_dataset(f"webdataset:{path}")
     assert listed(dataset) == {"a/1.jpg": "0", "a/2.jpg": "1"}
-    assert "1 samples have no image: a/alone" in dataset.notes
-    assert any(note.startswith("1 images without a class") and "a/unlabelled.jpg" in note for note in dataset.notes)
+    assert "1 sample has no image: a/alone" in dataset.notes
+    assert any(note.startswith("1 image without a class") and "a/unlabelled.jpg" in note for note in dataset.notes)
     assert dict(dataset.rejected) == {
         "a/broken.jpg": "its .json is not JSON",
         "a/nested.jpg": "the class in its .json is neither a text nor a number",

@@ -20,6 +20,7 @@ from semscale.encoding.store import EmbeddingStore, LostRowsError
 from semscale.errors import SemscaleError
 from semscale.study.progress import Lines, Quiet
 from semscale.study.study import SweepResult, sweep
+from semscale.text import counted
 
 LIMIT, STEPS = 60, 2
 
@@ -220,7 +221,7 @@ def test_damage_between_encoding_and_scoring_is_mended_within_the_sweep(
     assert files_of(result.directory) == files_of(undisturbed.directory)
     assert result.images_sent == LIMIT + meddler.lost
     assert result.texts_sent == undisturbed.texts_sent
-    assert f"{meddler.lost} rows of the store are damaged" in capsys.readouterr().out
+    assert f"{counted(meddler.lost, 'rows of the store are')} damaged" in capsys.readouterr().out
 
 
 @pytest.mark.faults

@@ -230,7 +230,7 @@ def test_every_part_is_there(tmp_path: Path) -> None:
         "old → new",
         "pets text pets 0 75.0 % 80 % 40 0",
         "pets 0 pets 1 3 1 -2",
-        "1 images, 1 texts of a; 50 % of the variance",
+        "1 image, 1 text of a; 50 % of the variance",
         "pets more",
         "and 29 more classes",
         "note pets",

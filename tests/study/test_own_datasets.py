@@ -71,5 +71,5 @@ def test_few_bad_images_are_out_of_all_arms_many_stop_the_sweep_and_copies_are_s
     assert result.quarantined == 4
     assert set(result.trials["n_images"]) == {N - 3 + 2}
     said = console.export_text()
-    assert "exact copies of others" in said
+    assert "exact copies of other images" in said
     assert f"shapes/{circle} (circle) = shapes/circle_90001.png (circle) = shapes/star_90002.png (star)" in said

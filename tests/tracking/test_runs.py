@@ -167,7 +167,7 @@ def test_a_database_that_refuses_is_said_at_once(tmp_path: Path, monkeypatch: py
     # MLflow would ask again and again, for minutes
     monkeypatch.setattr("mlflow.store.db.utils.create_sqlalchemy_engine_with_retry", pytest.fail)
     with pytest.raises(SemscaleError, match="MLflow's store cannot be opened") as caught:
-        open_store("postgresql://127.0.0.1:1/mlflow", "semscale", tmp_path)
+        open_store("postgresql+psycopg2://127.0.0.1:1/mlflow", "semscale", tmp_path)
     assert "refused" in str(caught.value.found)
 
 

@@ -72,7 +72,7 @@ def _samples(path: str, compression: str, wanted: tuple[str, ...], notes: Notes)
                 elif ending in wanted and member.isreg():
                     sidecars[ending] = tar.read(member) if member.size <= MAX_READ else None
                 elif ending not in _SIDECARS:
-                    notes.add("members of shards are neither images nor labels", f"{key}.{ending}")
+                    notes.add("members of shards are neither image nor label", f"{key}.{ending}")
             yield key, images, sidecars
 
 
