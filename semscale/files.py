@@ -1,9 +1,11 @@
-"""Atomic writes and locks of files, and the addresses of database files."""
+"""Atomic writes, locks, reads of files that somebody else may have put there, and addresses of database files."""
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
+import stat
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +14,32 @@ from typing import BinaryIO
 from urllib.parse import quote
 
 from semscale.errors import SemscaleError
+
+MAX_DOCUMENT_BYTES = 256 * 2**20
+"""Size of the largest file that is read as a whole."""
+
+
+def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
+    """Open a file for reading; OSError for a device, a FIFO or a socket, which may hang or never end."""
+    # without O_NONBLOCK opening a FIFO waits for its writer
+    file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))  # noqa: SIM115
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise OSError(errno.EINVAL, "not a regular file")
+    return file
+
+
+def read_regular(path: str | os.PathLike[str], most: int = MAX_DOCUMENT_BYTES) -> bytes:
+    """Return the content of a regular file; OSError if it is none, or has more than `most` bytes."""
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        # a buffer of the file's size costs a third of one of the limit's; some file systems give 0 as the size
+        content = file.read(size + 1) if size <= most else b""
+        if len(content) > size:
+            content += file.read(max(0, most + 1 - len(content)))
+    if max(size, len(content)) > most:
+        raise OSError(errno.EFBIG, f"larger than {most // 2**20} MiB")
+    return content
 
 
 @contextmanager

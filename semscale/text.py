@@ -27,14 +27,15 @@ def check_text(text: str) -> str:
 
 
 def text_key(text: str) -> str:
-    """Return the form in which two texts are compared: case-folded, underscores as spaces, spaces folded.
+    """Return the form in which two texts are compared: composed, in lower case, underscores as spaces, spaces folded.
 
-    CLIP's tokenizer lower-cases and folds spaces itself; underscores stand for spaces in names of folders.
+    CLIP's tokenizer composes, lower-cases and folds spaces itself, to which Buße is not Busse; underscores stand for
+    spaces in names of folders.
 
-    >>> text_key("  Garden_Roses ")
-    'garden roses'
+    >>> text_key("  Garden_Roses "), text_key("Buße")
+    ('garden roses', 'buße')
     """
-    return " ".join(text.replace("_", " ").split()).casefold()
+    return " ".join(unicodedata.normalize("NFC", text).replace("_", " ").split()).lower()
 
 
 def hyphenated(text: str, kept: str) -> str:

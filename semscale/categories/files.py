@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import BaseModel, Field, StrictBool, StrictInt, StrictStr, ValidationError
 
 from semscale.categories.checks import check_classes, check_texts
 from semscale.categories.ladder import Ladder, LadderStep
 from semscale.errors import SemscaleError
+from semscale.files import read_regular
+from semscale.parsing import parse_json
 
 Texts = list[StrictStr]
+Number = Annotated[StrictInt, Field(ge=0, lt=2**31)]
 
 
 class StepFile(BaseModel):
     """A step as JSON; `scale` defaults to the size of the largest class, `published_accuracy` is in percent."""
 
-    n_categories: StrictInt
+    n_categories: Number
     categories: dict[str, Texts]
-    scale: StrictInt | None = None
-    published_accuracy: float | None = Field(None, strict=True)
+    scale: Number | None = None
+    published_accuracy: float | None = Field(None, strict=True, ge=0, le=100)
     usable: StrictBool = True
     issue: str | None = None
 
@@ -35,7 +37,7 @@ class LadderFile(BaseModel):
     dataset: str | None = None
     strategy: str | None = None
     family: str | None = None
-    order: StrictInt = 0
+    order: Number = 0
     repeats: StrictBool = False
     provenance: dict[str, Texts] = {}
     notes: Texts = []
@@ -59,7 +61,7 @@ def parse_ladder_file(content: object, where: str) -> LadderFile:
 def read_json(path: Path) -> object:
     """Read a JSON file, unchecked."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return parse_json(read_regular(path))
     except OSError as error:
         found = error.strerror or str(error)
         raise SemscaleError("cannot read the file", where=str(path), found=found) from error

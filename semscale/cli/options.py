@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-import yaml
 from click.shell_completion import CompletionItem
 
 from semscale.errors import SemscaleError
+from semscale.parsing import read_yaml
 
 if TYPE_CHECKING:
     from semscale.config import StudyConfig
@@ -176,8 +176,8 @@ def read_options(path: Path | None, options: dict[str, Any], *, elsewhere: bool 
 def key_values(pairs: Sequence[str]) -> dict[str, Any]:
     """Return the options of a strategy, given as KEY=VALUE with YAML values."""
     try:
-        values = {key: yaml.safe_load(value) for key, _, value in (pair.partition("=") for pair in pairs)}
-    except yaml.YAMLError:
+        values = {key: read_yaml(value).value for key, _, value in (pair.partition("=") for pair in pairs)}
+    except SemscaleError:
         values = {"": None}
     if "" in values or not all("=" in pair for pair in pairs):
         raise SemscaleError("an option of a strategy is KEY=VALUE", where="--option", found=", ".join(pairs))

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-import yaml
 
 from semscale.cli.group import main
 from semscale.cli.options import FILE, read_options
 from semscale.environment import shadowing
 from semscale.errors import SemscaleError
+from semscale.parsing import read_yaml
 from semscale.redact import printable, redact, without
 from semscale.text import counted
 
@@ -130,11 +130,11 @@ def read_environment(file: Path | None, working_dir: Path) -> dict[str, Any]:
     if file is None and not path.is_file():
         return dict(DEFAULT_ENVIRONMENT)
     try:
-        environment = yaml.safe_load(path.read_text(encoding="utf-8"))
+        environment = read_yaml(path.read_text(encoding="utf-8-sig"), str(path)).value
         if isinstance(environment, dict) and isinstance(environment.get("excludes", []), list):
             return environment
         found = f"a {type(environment).__name__}"
-    except (OSError, ValueError, yaml.YAMLError) as error:
+    except (OSError, ValueError, SemscaleError) as error:
         found = " ".join(str(error).split())[:200]
     expected = "a mapping with keys such as env_vars, excludes (a list), pip"
     raise SemscaleError("cannot read the runtime environment", where=str(path), found=found, expected=expected)

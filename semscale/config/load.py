@@ -10,8 +10,8 @@ from pydantic import ValidationError
 
 from semscale.config.messages import faults_of, quoted, raise_faults
 from semscale.config.study import StudyConfig, contradictions
-from semscale.config.yaml_positions import Fault, Location, PositionedYaml, read_yaml
 from semscale.errors import SemscaleError
+from semscale.parsing import Fault, Location, PositionedYaml, read_yaml
 
 MAX_FILE_BYTES = 2 * 2**20
 """Size of the largest study file, which takes seconds to read."""
@@ -70,7 +70,7 @@ def _read(path: Path) -> PositionedYaml:
         if len(text) > MAX_FILE_BYTES:
             what, found = "the study file is too large", f"more than {MAX_FILE_BYTES // 2**20} MiB"
             raise SemscaleError(what, where=where, found=found, hint="put class names into a file: classes: names.yaml")
-        content = read_yaml(text.decode("utf-8-sig"), where)
+        content = read_yaml(text.decode("utf-8-sig"), where, "the study file")
     except UnicodeDecodeError as error:
         line, found = text.count(b"\n", 0, error.start) + 1, f"the byte 0x{text[error.start]:02x}"
         what, where = "the study file is not a text", f"{path}, line {line}"

@@ -9,8 +9,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from semscale.config.study import DatasetConfig, StrategyConfig, StudyConfig
-from semscale.config.yaml_positions import Fault, Location
 from semscale.errors import SemscaleError
+from semscale.parsing import Fault, Location
 from semscale.redact import shown
 
 _MOST_FAULTS = 50

@@ -29,8 +29,9 @@ def build(source: Source, options: Options, where: str) -> Dataset:
     code, rejected = array("i"), dict[str, str]()
     table = listing_table(_usable(source, labels, code, rejected))
     if not len(table):
-        reasons = [*(f"{file}: {reason}" for file, reason in rejected.items()), *notes.lines(), "nothing"]
-        raise SemscaleError("the dataset has no images", where=where, found=reasons[0], expected="images")
+        reasons = [*(f"{file}: {reason}" for file, reason in list(rejected.items())[:1]), *notes.lines()]
+        found = "; ".join(reasons) or "nothing"
+        raise SemscaleError("the dataset has no images", where=where, found=found, expected="images")
     codes = np.array(code, dtype=np.int32)
     hashes = pd.Series(np.fromiter(map(hash, file_names(table)), np.int64, len(table)))
     if (repeated := hashes.duplicated().to_numpy()).any():
@@ -104,7 +105,8 @@ def _note_repeated(table: pa.Table, codes: Int32, labels: list[str], notes: Note
 
 
 def _no_class(table: pa.Table, options: Options, source: Source, where: str) -> SemscaleError:
-    found = f"{counted(len(table), 'images')} such as {', '.join(table.column('file').slice(0, 3).to_pylist())}"
+    first = ", ".join(table.column("file").slice(0, 3).to_pylist())
+    found = "; ".join([f"{counted(len(table), 'images')} such as {first}", *source.notes.lines()])
     if options.class_from is not None:
         what, expected = "the rule for the class fits no file", options.class_from
         return SemscaleError(what, where=where, found=found, expected=expected)
@@ -116,6 +118,7 @@ def _no_class(table: pa.Table, options: Options, source: Source, where: str) -> 
 def _check_classes(counts: Mapping[str, int], notes: Notes, where: str) -> None:
     if len(counts) < 2:
         found = f"{counted(sum(counts.values()), 'images')} of {', '.join(counts) or 'no class'}"
+        found = "; ".join([found, *notes.lines()])
         expected = "for example one folder per class, or class_from"
         raise SemscaleError("a study needs images of at least two classes", where=where, found=found, expected=expected)
     for name, count in counts.items():

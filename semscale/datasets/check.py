@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semscale.datasets.base import Dataset, Notes, Reader
+from semscale.datasets.filesystem import read_again
 from semscale.datasets.image_decoding import BadImageError, eight_bit, load, orientation
 from semscale.datasets.samples import Int32, Int64, Sample, SampleTable
 from semscale.text import counted
@@ -228,20 +229,23 @@ def examine(
     n, reader = len(dataset.samples), dataset.reader
     result = Examination(dataset, np.zeros(n, dtype="V32"), np.zeros((n, 2), dtype=np.int32))
     threads = threads or min(_MOST_THREADS, max(os.cpu_count() or 1, getattr(reader, "parallel", 1)))
-    with ThreadPoolExecutor(threads) as pool:
+    pool = ThreadPoolExecutor(threads)
+    try:
         for start in range(0, n, _BATCH):
             places = dataset.samples.places(start, min(start + _BATCH, n))
             for position, info in enumerate(pool.map(lambda place: inspect_image(reader, place), places), start):
                 result.record(position, info)
                 if progress:
                     progress(position + 1, n)
+    finally:
+        pool.shutdown(cancel_futures=True)
     return result
 
 
 def inspect_image(reader: Reader, place: str) -> ImageInfo:
     """Read and decode one image as a study would."""
     try:
-        content = reader.read(place)
+        content = read_again(reader.read, place)
     except OSError as error:
         return ImageInfo(None, f"cannot be read: {error.strerror or error}")
     key = hashlib.sha256(content).digest()

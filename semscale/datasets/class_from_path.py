@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from semscale.datasets.base import Notes
 from semscale.errors import SemscaleError
@@ -18,28 +18,56 @@ SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "
           "test": "test", "testing": "test"}  # fmt: skip
 """Name of a split, as folders and options have it -> the usual one."""
 
+_SPLIT = re.compile(rf"(?<![a-z])({'|'.join(sorted(SPLITS, key=len, reverse=True))})(?![a-z])")
+
 
 def choose_split(
-    available: Sequence[str], wanted: str | None, notes: Notes, where: str, expected: str = "no split"
+    available: Sequence[str] | Mapping[str, str],
+    wanted: str | None,
+    notes: Notes,
+    where: str,
+    expected: str = "no split",
 ) -> str | None:
     """Return the split to read: the wanted one, or else test, val, or the first; None for all, or where there is none.
 
-    `expected` says how a dataset of this kind would have splits.
+    A mapping has their usual names as well. `expected` says how a dataset of this kind would have splits.
     """
     if wanted == "all" or (wanted is None and not available):
         return None
     if not available:
         raise SemscaleError("the dataset has no splits", where=where, found=f"split: {wanted}", expected=expected)
-    usual = {name: SPLITS.get(name.casefold(), name) for name in available}
+    usual = (
+        available if isinstance(available, Mapping) else {name: SPLITS.get(name.casefold(), name) for name in available}
+    )
     if wanted is not None:
         for name in available:
             if wanted == name or wanted.casefold() in (name.casefold(), usual[name]):
                 return name
         raise SemscaleError("the dataset has no such split", where=where, found=wanted, expected=", ".join(available))
-    chosen = next((name for key in ("test", "val") for name in available if usual[name] == key), available[0])
+    chosen = next((name for key in ("test", "val") for name in available if usual[name] == key), next(iter(available)))
     if len(available) > 1:
         notes.say(f"of the splits {', '.join(available)} only {chosen!r} is read; split: chooses another")
     return chosen
+
+
+def find_splits(names: Iterable[str]) -> dict[str, str]:
+    """Return the folders beside each other that are splits, and their usual names.
+
+    One name alone may be that of a class, such as a train; two that differ in the split only are none.
+
+    >>> find_splits(["seg_train", "seg_test", "docs"]), find_splits(["train", "car"]), find_splits(["train"])
+    ({'seg_train': 'train', 'seg_test': 'test'}, {}, {'train': 'train'})
+    """
+    groups: dict[str, dict[str, str]] = {}  # what stands around the word for the split -> folders
+    names = list(names)
+    for name in names:
+        if match := _SPLIT.search(folded := name.casefold()):
+            around = f"{folded[: match.start()]}*{folded[match.end() :]}"
+            groups.setdefault(around, {})[name] = SPLITS[match[0]]
+    found = [group for group in groups.values() if len(set(group.values())) > 1]
+    if all(name.casefold() in SPLITS for name in names):
+        found += groups.values()
+    return {name: usual for group in found for name, usual in group.items()}
 
 
 def compile_rule(class_from: str) -> LabelOf:
@@ -115,20 +143,26 @@ def folder_labels(
     if peel:  # what the first and the last share in alphabetical order, all share
         ends = [min(paths(), default=""), max(paths(), default="")]
         depth = os.path.commonprefix(ends).count("/")  # noqa: RUF071
-    names = set[str]()
-    for path in paths():
-        names.update(path.split("/")[:-1][depth : depth + 1])
-        if len(names) > 16:
-            break
-    has_splits = all(name.casefold() in SPLITS for name in names)
+    tops = {top for path in paths() for top in path.split("/")[depth:-1][:1]}
+    splits = find_splits(tops)
+    if splits and len(splits) < len(tops) and split in (None, "all"):
+        others = sorted(tops - set(splits))
+        found = f"{', '.join(sorted(splits))} beside {', '.join(others[:5])}{', ...' if len(others) > 5 else ''}"
+        hint = f"choose one, such as split: {min(splits)}, or say by class_from: where the class stands"
+        raise SemscaleError("some folders are splits, and would be classes", where=where, found=found, hint=hint)
     expected = "folders such as train, val and test above the folders of the classes"
-    chosen = choose_split(sorted(names) if has_splits else (), split, notes, where, expected)
-    depth += has_splits and bool(names)
+    chosen = choose_split(
+        {top: splits.get(top, top) for top in sorted({*splits, *tops & {split}})}, split, notes, where, expected
+    )
+    depth += bool(splits) or chosen is not None
+    folders_of = (path.split("/")[:-1] for path in paths() if chosen is not None)
+    inside = {"/".join(folders[depth : depth + 1]) for folders in folders_of if folders[depth - 1 : depth] == [chosen]}
+    inner = depth + (inside == {chosen})  # test_set/test_set/cats, as some archives are packed
 
     def label_of(path: str) -> str | None:
         folders = path.split("/")[:-1]
-        if chosen is not None and len(folders) >= depth and folders[depth - 1] != chosen:
-            return OTHER_SPLIT
-        return folders[depth] if len(folders) > depth else None
+        if chosen is not None and folders[depth - 1 : depth] != [chosen]:
+            return None if len(folders) < depth else OTHER_SPLIT
+        return folders[inner] if len(folders) > inner else None
 
     return label_of

@@ -2,30 +2,28 @@
 
 from __future__ import annotations
 
-import json
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-import yaml
 
 from semscale.datasets.base import Notes
 from semscale.datasets.samples import Int32
 from semscale.errors import SemscaleError
-from semscale.text import counted
+from semscale.files import read_regular
+from semscale.parsing import parse_json, read_yaml
+from semscale.text import counted, text_key
 
 ClassMap = Mapping[str, str | None]
+
+_MAX_FILE_BYTES = 8 * 2**20
 
 
 def normalise(label: str) -> str:
     """Return a label as a text: Unicode composed, underscores as spaces, spaces single."""
     return " ".join(unicodedata.normalize("NFC", label).replace("_", " ").split())
-
-
-def _key(label: str) -> str:
-    return normalise(label).casefold()
 
 
 def name_classes(
@@ -49,12 +47,12 @@ def name_classes(
     ('10', 'b 1', 'nine')
     """
     known, given = known or {}, given or {}
-    wanted = {_key(key): name for key, name in given.items()}
+    wanted = {text_key(key): name for key, name in given.items()}
     used: set[str] = set()
 
     def name_of(label: str) -> str | None:
         name = normalise(known.get(label) or label)
-        for key in (_key(label), name.casefold()):
+        for key in (text_key(label), text_key(name)):
             if key in wanted:
                 used.add(key)
                 chosen = wanted[key]
@@ -64,23 +62,23 @@ def name_classes(
         return name
 
     names = [name_of(label) for label in labels]
-    spelled: dict[str, str] = {}  # case-folded -> the spelling that sorts first, whatever the order of the images
+    spelled: dict[str, str] = {}  # lower case -> the spelling that sorts first, whatever the order of the images
     for spelling in sorted({name for name in names if name is not None}):
-        other = spelled.setdefault(spelling.casefold(), spelling)
+        other = spelled.setdefault(spelling.lower(), spelling)
         if other != spelling:
             notes.add("pairs of names differ only in case and are one class", f"{other!r} and {spelling!r}")
     first: dict[str, str] = {}
     for label, name in zip(labels, names, strict=True):
-        if name is not None and _key(label) not in wanted and (other := first.setdefault(name, label)) != label:
+        if name is not None and text_key(label) not in wanted and (other := first.setdefault(name, label)) != label:
             notes.add("pairs of labels are one class, in two spellings", f"{other!r} and {label!r}")
     present = set(spelled.values())
-    ordered = [spelled.get(name.casefold(), name) for name in map(name_of, order or ()) if name is not None]
+    ordered = [spelled.get(name.lower(), name) for name in map(name_of, order or ()) if name is not None]
     if not ordered:
-        ordered = [spelled[name.casefold()] for name in wanted.values() if name and name.casefold() in spelled]
+        ordered = [spelled[name.lower()] for name in wanted.values() if name and name.lower() in spelled]
         ordered = ordered if set(ordered) >= present else []
     classes = tuple(dict.fromkeys([*ordered, *sorted(present - set(ordered), key=_natural)]))
     for key in given:
-        if _key(key) not in used:
+        if text_key(key) not in used:
             notes.add("keys of classes: are for no class", key)
     dull = [name for name in classes if re.fullmatch(r"\d+|n\d{8}", name)]
     if dull:
@@ -88,12 +86,12 @@ def name_classes(
         dull_names = counted(len(dull), "class names say")
         notes.say(f"{dull_names} nothing to a model ({shown}); give them names under classes:")
     position = {name: index for index, name in enumerate(classes)}
-    index = [-1 if name is None else position[spelled[name.casefold()]] for name in names]
+    index = [-1 if name is None else position[spelled[name.lower()]] for name in names]
     return classes, np.array(index, dtype=np.int32)
 
 
 def _natural(name: str) -> tuple[list[tuple[int, int, str]], str]:
-    parts = re.split(r"(\d+)", name.casefold())
+    parts = re.split(r"(\d+)", name.lower())
     return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts if part], name
 
 
@@ -114,16 +112,25 @@ def read_class_map(given: ClassMap | Sequence[str] | str | None) -> tuple[dict[s
 
 
 def _read_file(path: Path) -> ClassMap | Sequence[str]:
+    where = str(path)
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_regular(path, _MAX_FILE_BYTES).decode("utf-8-sig")
         if path.suffix == ".txt":
             return [line.strip() for line in text.splitlines() if line.strip()]
-        content = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise SemscaleError("the file with class names cannot be read", where=str(path), found=str(error)) from error
+        # numbers are names as they are written, in both
+        if path.suffix == ".json":
+            content = parse_json(text, parse_int=str, parse_float=str, parse_constant=str)
+        else:
+            read = read_yaml(text, where, "the file with class names", plain=False)
+            content = read.value
+            if read.faults:
+                key, fault = read.faults[0]
+                raise ValueError(f"{'.'.join(map(str, key))} {fault}")
+    except (OSError, ValueError) as error:
+        raise SemscaleError("the file with class names cannot be read", where=where, found=str(error)) from error
     names = [name for name in content.values() if name is not None] if isinstance(content, dict) else content
-    if isinstance(names, list) and all(isinstance(name, str | int | float) for name in names):
+    if isinstance(names, list) and all(isinstance(name, str) for name in names):
         return content  # type: ignore[no-any-return]
     what, found = "the file with class names has the wrong form", type(content).__name__
     expected = "a mapping of labels to names, or a list of names for the labels 0, 1, 2, ..."
-    raise SemscaleError(what, where=str(path), found=found, expected=expected)
+    raise SemscaleError(what, where=where, found=found, expected=expected)

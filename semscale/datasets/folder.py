@@ -11,15 +11,17 @@ from semscale.datasets.base import Entry, Notes, Options, Source, takes
 from semscale.datasets.filesystem import (
     MAX_FILE_BYTES,
     REMOTE_READS,
-    TOO_LARGE,
+    is_hidden,
     is_local,
     is_missing,
+    may_pass,
     open_filesystem,
     plain_reason,
     read_whole,
     stem,
 )
 from semscale.errors import SemscaleError
+from semscale.files import read_regular
 from semscale.redact import shown
 
 
@@ -33,11 +35,7 @@ class FolderReader(NamedTuple):
         """Return the bytes of an image given by its path below the root."""
         if "://" in self.root:
             return read_whole(f"{self.root.rstrip('/')}/{place}")
-        # a plain open costs a third of fsspec's, and a buffer of the file's size a third of one of the limit's
-        with open(os.path.join(self.root, place), "rb", buffering=0) as file:
-            if os.fstat(file.fileno()).st_size > MAX_FILE_BYTES:
-                raise OSError(TOO_LARGE)
-            return file.readall()
+        return read_regular(os.path.join(self.root, place), MAX_FILE_BYTES)  # a third of what fsspec takes
 
 
 def open_source(path: str, options: Options) -> Source:
@@ -58,12 +56,15 @@ def _list_local(root: str, notes: Notes) -> Iterator[Entry]:
     seen = {os.path.realpath(root)}
 
     def unreadable(error: OSError) -> None:
+        if may_pass(error):  # without these images every table would be another one
+            what, hint = "the dataset's folder cannot be listed at the moment", "give the same command again"
+            raise SemscaleError(what, where=str(error.filename), found=error.strerror, hint=hint) from error
         notes.add("folders cannot be read", f"{os.path.relpath(error.filename, root)} ({error.strerror})")
 
     for folder, below, names in os.walk(root, onerror=unreadable, followlinks=True):
         prefix = f"{folder[len(root) :]}/".lstrip("/")
         kept = []
-        for name in sorted(each for each in below if not each.startswith(".")):
+        for name in sorted(each for each in below if not is_hidden(each)):
             real = os.path.realpath(f"{folder}/{name}") if os.path.islink(f"{folder}/{name}") else None
             if real in seen:
                 notes.add("links lead back into the dataset", prefix + name)
@@ -87,6 +88,7 @@ def _list_remote(fs: Any, root: str, path: str, notes: Notes) -> Iterator[Entry]
             # a store may name the folder itself, and an index page its neighbours
             inside = [(name, kind) for name, kind in entries if name.startswith(f"{folder}/")]
             found = found or bool(inside)
+            inside = [(name, kind) for name, kind in inside if not is_hidden(name[len(folder) + 1 :])]
             for place in (name[len(root) + 1 :] for name, kind in inside if kind == "file"):
                 file = unquote(place) if quoted else place
                 if takes(file, notes):

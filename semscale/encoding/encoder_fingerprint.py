@@ -21,6 +21,7 @@ from semscale.encoding.image_pipeline import can_prepare
 from semscale.encoding.segment import Float32
 from semscale.errors import SemscaleError, cannot_write, summarize
 from semscale.files import atomic_write
+from semscale.parsing import parse_json
 
 Probe = npt.NDArray[np.float32]
 
@@ -94,7 +95,7 @@ def _read_record(folder: Folder) -> tuple[Mapping[str, Any] | None, Probe] | Non
     if not path.exists():
         return None
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = parse_json(path.read_bytes())
         probe = np.array(record["probe"], dtype=np.float32)
         if probe.ndim != 2:
             raise ValueError("the probe has no rows")

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from semscale.datasets.base import Reader
+from semscale.datasets.filesystem import read_again
 from semscale.datasets.image_decoding import BadImageError, decode
 
 # Resizing the shorter side to the model's size makes a very long image enormous: 1 x 50,000 pixels would need 7.5 GB.
@@ -94,18 +95,24 @@ def _center_crop(image: Image.Image, height: int, width: int) -> Image.Image:
 
 
 def read_all(reader: Reader, places: Sequence[str]) -> tuple[list[bytes | None], dict[int, str]]:
-    """Return the files at these places, None for those that cannot be read, and by their number the reasons."""
+    """Return the files at these places, None for those that cannot be read, and by their number the reasons.
+
+    SemscaleError where the reason may pass.
+    """
 
     def read(place: str) -> bytes | str:
         try:
-            return reader.read(place)
+            return read_again(reader.read, place)
         except OSError as error:
             return f"cannot be read: {error.strerror or error}"
 
     parallel = getattr(reader, "parallel", 1)
     if parallel > 1:
-        with ThreadPoolExecutor(parallel) as threads:
+        threads = ThreadPoolExecutor(parallel)
+        try:
             answers = list(threads.map(read, places))
+        finally:
+            threads.shutdown(cancel_futures=True)
     else:  # in this thread, for which the reader may have its file open
         answers = [read(place) for place in places]
     contents = [answer if isinstance(answer, bytes) else None for answer in answers]

@@ -11,8 +11,10 @@ from urllib.parse import urlsplit
 
 from semscale.access import Access, is_address
 from semscale.errors import SemscaleError, summarize
+from semscale.files import read_regular
 from semscale.redact import shown
 
+_MAX_FILE_BYTES = 2**20
 _ADDRESS = "grpc://host:port or grpcs://host:port"
 
 
@@ -71,7 +73,7 @@ class Addresses:
     def _lines(self, entry: str) -> tuple[str, ...]:
         path = Path(entry.removeprefix("file:")).expanduser()
         try:
-            text = path.read_text(encoding="utf-8")
+            text = read_regular(path, _MAX_FILE_BYTES).decode("utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
             if entry in self._by_entry:  # it may be just being replaced
                 return self._by_entry[entry]

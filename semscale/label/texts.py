@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,8 @@ from semscale.datasets.filesystem import without_query
 from semscale.datasets.tables import records
 from semscale.datasets.tables.records import Record
 from semscale.errors import SemscaleError
+from semscale.files import read_regular
+from semscale.parsing import parse_json
 from semscale.redact import redact
 from semscale.text import text_key
 
@@ -30,7 +31,8 @@ def read_texts(path: str, column: str | None) -> Iterator[Record]:
     """
     ending = without_query(path).lower().rpartition(".")[2]
     if ending in ("csv", "tsv"):
-        rows = _column_rows(records.read_delimited(path, "\t" if ending == "tsv" else ","), redact(path), column)
+        mark = "\t" if ending == "tsv" else records.find_separator(path)
+        rows = _column_rows(records.read_delimited(path, mark), redact(path), column)
     elif ending == "txt":
         rows = records.read_lines(path)
     else:
@@ -102,13 +104,14 @@ def read_categories(path: Path) -> tuple[tuple[str, ...], list[str]]:
         lines = records.valid_rows(records.read_lines(where), where)
         return _checked((line.value for line in lines if line.value.strip()), where)
     if ending == ".csv":
-        cells = [row.value[0] for row in records.valid_rows(records.read_delimited(where, ","), where)]
+        read = records.read_delimited(where, records.find_separator(where))
+        cells = [row.value[0] for row in records.valid_rows(read, where)]
         return _checked(cells[1:] if cells and text_key(cells[0]) in ("category", "categories") else cells, where)
     if ending != ".json":
         what = "the file with categories is of an unknown kind"
         raise SemscaleError(what, where=where, expected="a .txt, .json or .csv file")
     try:
-        names = json.loads(path.expanduser().read_text(encoding="utf-8-sig"))
+        names = parse_json(read_regular(path.expanduser()))
     except (OSError, ValueError) as error:
         raise SemscaleError("the file with categories cannot be read", where=where, found=str(error)) from error
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -13,7 +12,9 @@ from open_clip.pretrained import get_pretrained_cfg
 from open_clip.transform import PreprocessCfg
 
 from semscale.errors import SemscaleError
+from semscale.files import read_regular
 from semscale.models.checkpoints import SUFFIXES, read_shapes, weights_in
+from semscale.parsing import parse_json
 
 _GRAMMAR = (
     "semscale-mini, ARCH::TAG (such as ViT-B-32::laion2b_s34b_b79k), hf-hub:ORG/NAME, "
@@ -112,8 +113,8 @@ def _parse_directory(name: str) -> ModelSource:
         expected = "open_clip_config.json beside open_clip_model.safetensors"
         raise SemscaleError("this is not the directory of an open_clip model", where=str(path), expected=expected)
     try:
-        dict(json.loads(config.read_text(encoding="utf-8"))["model_cfg"])
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        dict(parse_json(read_regular(config))["model_cfg"])
+    except (ValueError, KeyError, TypeError) as error:
         what, found = "not the configuration of an open_clip model", f"{type(error).__name__}: {error}"
         raise SemscaleError(what, where=str(config), found=found, expected="JSON with model_cfg") from error
     read_shapes(weights_in(path))

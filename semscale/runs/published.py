@@ -16,6 +16,7 @@ from semscale.analysis.intervals import wilson_interval
 from semscale.errors import SemscaleError, summarize
 from semscale.runs.finished import Bool, correct_predictions
 from semscale.runs.sources import PublishedLadder, PublishedStep, Source, find_sources, read_published_ladder
+from semscale.study.rundir import read_parquet
 from semscale.text import text_key
 
 Row = dict[str, Any]
@@ -80,7 +81,7 @@ def _family(ladder: PublishedLadder, source: Source, several_models: bool) -> st
 def read_predictions(path: Path) -> pd.DataFrame:
     """Read a table of predictions; SemscaleError if it cannot be read, or has no row or no true class."""
     try:
-        table = pd.read_parquet(path)
+        table = read_parquet(path)
     except (OSError, ValueError) as error:
         raise SemscaleError("cannot read the predictions", where=str(path), found=summarize(error)) from error
     if "true_class" not in table:

@@ -9,11 +9,11 @@ from typing import Any
 
 from semscale.categories.registry import check_options, control_names, find_strategy, strategy_names
 from semscale.config.messages import nearest, quoted
-from semscale.config.yaml_positions import Fault, Location
 from semscale.datasets.bundled import BUNDLED
 from semscale.datasets.class_from_path import compile_rule
 from semscale.datasets.registry import schemes
 from semscale.errors import SemscaleError
+from semscale.parsing import Fault, Location
 from semscale.redact import shown
 
 # schemes whose path is one file or one folder on this machine, unless it is a URL

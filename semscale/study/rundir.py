@@ -12,15 +12,19 @@ from typing import Any
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from semscale.config import StudyConfig, load_study
 from semscale.encoding.folder import Folder
 from semscale.errors import SemscaleError, cannot_write, summarize
-from semscale.files import atomic_write, take_lock
+from semscale.files import atomic_write, open_regular, take_lock
 from semscale.report.answers import CURVE
 
 # what identifies a scored ladder, and with `scale` a trial
 LADDER_KEY = ("dataset", "model", "strategy", "order", "aggregation")
+
+_MOST_CHARACTERS = 20_000
 
 RAY_JOB_VARIABLE = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 """Variable that Ray sets in the environment of a job's driver."""
@@ -147,6 +151,25 @@ def finished_run(where: str, tables: Iterable[str]) -> tuple[Folder, StudyConfig
     return folder, load_study(marker)
 
 
+def read_parquet(path: Path) -> pd.DataFrame:
+    """Return a table; OSError or ValueError if it is none, or has texts that would fill the memory.
+
+    A long text needs a few bytes in a file, also where it stands in millions of rows.
+    """
+    open_regular(path).close()
+    with pq.ParquetFile(path) as file:
+        schema = file.schema_arrow
+    texts = [field.name for field in schema if pa.types.is_string(field.type) or pa.types.is_large_string(field.type)]
+    with pq.ParquetFile(path, read_dictionary=texts) as file:
+        table = file.read()
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        for chunk in column.chunks if name in texts else ():
+            if (length := pc.max(pc.binary_length(chunk.dictionary)).as_py() or 0) > _MOST_CHARACTERS:
+                raise ValueError(f"a text of {length:,} bytes in the column {name}")
+    read: pd.DataFrame = table.cast(schema).to_pandas()
+    return read
+
+
 def read_table(folder: Folder, name: str, columns: Sequence[str] = ()) -> pd.DataFrame:
     """Read a table of a run, which must have these columns; an empty one where there is no such file."""
     path = folder.local / name
@@ -154,7 +177,7 @@ def read_table(folder: Folder, name: str, columns: Sequence[str] = ()) -> pd.Dat
     if path.is_file():
         try:
             csv = path.suffix == ".csv"
-            table = pd.read_csv(path, dtype=str, keep_default_na=False) if csv else pd.read_parquet(path)
+            table = pd.read_csv(path, dtype=str, keep_default_na=False) if csv else read_parquet(path)
         except (pa.ArrowException, OSError, ValueError) as error:
             raise _unreadable("cannot be read", folder, name, summarize(error)) from error
     if missing := [column for column in columns if column not in table]:

@@ -33,6 +33,11 @@ def test_a_saved_ladder_is_loaded_as_it_was(tmp_path: Path) -> None:
     assert loaded.digest == ladder.digest
 
 
+def test_a_byte_order_mark_is_no_part_of_a_file(tmp_path: Path) -> None:
+    (tmp_path / "x.json").write_text(json.dumps(FILE), encoding="utf-8-sig")
+    assert read_ladder(tmp_path / "x.json").classes == ("cat", "dog")
+
+
 @given(
     classes=st.lists(st.text("abcdefgh xyzéß'-", min_size=3, max_size=8), min_size=2, max_size=5),
     steps=st.integers(1, 12),

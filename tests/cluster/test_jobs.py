@@ -47,7 +47,7 @@ def job_of(text: str) -> str:
 
 
 def sent(log: str) -> tuple[int, int]:
-    found = re.search(r"sent to the server: (\d+) images, (\d+) texts", log)
+    found = re.search(r"sent to the server: (\d+) images?, (\d+) texts?", log)
     assert found, log
     return int(found[1]), int(found[2])
 

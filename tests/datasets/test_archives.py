@@ -308,7 +308,9 @@ def test_utf8_names_without_the_flag_are_read_as_utf8_and_others_as_the_old_code
     path = zipped(tmp_path / "a.zip", {"AAAA/1.jpg": b"", "BBB/2.jpg": b"", "cafe/3.jpg": b""})
     data = path.read_bytes().replace(b"AAAA/", "Löß"[:2].encode() + b"w/").replace(b"BBB/", b"\x94l/".rjust(4, b"x"))
     path.write_bytes(data)
-    assert [entry.file for entry in entries_of(path)] == ["Löw/1.jpg", "xöl/2.jpg", "cafe/3.jpg"]
+    source = open_source(str(path), Options())
+    assert [entry.file for entry in source.entries] == ["Löw/1.jpg", "xöl/2.jpg", "cafe/3.jpg"]
+    assert source.notes.lines() == ["1 name is in an unknown code page, and is read as cp437: xöl/2.jpg"]
 
 
 def test_what_is_no_image_is_left_out_and_archives_inside_are_named(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from made import put
+from made import put, refusal, tarred_up, zipped
 
 from semscale.datasets.base import Dataset, Entry, Options, Source
 from semscale.datasets.build import build
@@ -102,6 +102,32 @@ def test_a_split_of_nested_folders_is_chosen(tmp_path: Path) -> None:
     assert load_dataset(f"folder:{tmp_path}").samples.files() == ["test/a/3.png", "test/b/4.png"]
     assert load_dataset(f"folder:{tmp_path}", split="train").samples.files() == ["train/a/1.png", "train/b/2.png"]
     assert len(load_dataset(f"folder:{tmp_path}", split="all").samples) == 4
+
+
+@pytest.mark.parametrize("form", ["folder", "zip"])
+def test_folders_of_systems_are_no_classes(form: str, tmp_path: Path) -> None:
+    waste = ("@eaDir/a/1.png", "a/@eaDir/1.png/THUMB.jpg", "$RECYCLE.BIN/x.png", "__MACOSX/a/1.png", "lost+found/3.png")
+    names = ["a/1.png", "b/2.png", "#recycle/c/4.png", *waste]
+    path = make(tmp_path / "x", *names) if form == "folder" else zipped(tmp_path / "x.zip", dict.fromkeys(names, b""))
+    assert load_dataset(f"{form}:{path}").samples.files() == ["a/1.png", "b/2.png"]
+
+
+def test_names_that_mean_something_to_file_systems_are_names(tmp_path: Path) -> None:
+    for name in ("a::b", "[v2]"):
+        dataset = load_dataset(f"folder:{make(tmp_path / name, 'a/1.png', 'b/2.png')}")
+        assert len(dataset.reader.read(dataset.samples[0].place)) == len((tmp_path / name / "a/1.png").read_bytes())
+        tarred_up(tmp_path / name / "x.tar", ("1.png", b""), ("1.cls", b"a"), ("2.png", b""), ("2.cls", b"b"))
+        assert len(load_dataset(f"webdataset:{tmp_path / name}").samples) == 2
+
+
+def test_a_refused_dataset_keeps_the_notes_that_explain_it(tmp_path: Path) -> None:
+    path = tarred_up(tmp_path / "x.tar", ("1.png", b""), ("2.png", b""), ("1.cls", b"a"), ("2.cls", b"b"))
+    said = refusal(f"webdataset:{path}")
+    assert "2 samples have labels and no image next to them in the shard: x/1, x/2" in said
+    make(tmp_path / "one", "a/1.png", "a/notes.txt")
+    said = refusal(f"folder:{tmp_path / 'one'}")
+    assert "1 image of a; 1 class has a single image: a" not in said
+    assert "1 image of a; 1 file has no image's ending: a/notes.txt" in said
 
 
 def test_links_in_a_circle_are_named_and_end(tmp_path: Path) -> None:

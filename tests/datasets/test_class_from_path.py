@@ -68,6 +68,31 @@ def test_nested_splits(split: str | None, labels: list[str | None]) -> None:
     assert bool(notes.lines()) == (split is None)
 
 
+@pytest.mark.parametrize("peel", [False, True])
+@pytest.mark.parametrize(
+    ("tops", "split", "labels"),
+    [
+        (["training_set/training_set", "test_set/test_set"], None, [OTHER_SPLIT, "cat"]),
+        (["train2017", "val2017"], "train", ["cat", OTHER_SPLIT]),
+        (["seg_train/seg_train", "seg_test", "seg_pred"], "test", [OTHER_SPLIT, "cat", OTHER_SPLIT]),
+        (["train", "test", "new pictures"], "new pictures", [OTHER_SPLIT, OTHER_SPLIT, "cat"]),
+        (["train", "car", "boat"], None, ["train", "car", "boat"]),
+        (["test tube", "test strip"], None, ["test tube", "test strip"]),
+    ],
+)
+def test_names_of_splits(tops: list[str], split: str | None, labels: list[str], peel: bool) -> None:
+    assert by_folder([f"{top}/cat/1.png" for top in tops], split=split, peel=peel)[0] == labels
+
+
+@pytest.mark.parametrize("tops", [["train", "test", "docs"], ["seg_train", "seg_test", "seg_pred"]])
+@pytest.mark.parametrize("split", [None, "all"])
+def test_splits_beside_another_folder_are_no_classes(tops: list[str], split: str | None) -> None:
+    with pytest.raises(SemscaleError, match="would be classes") as caught:
+        by_folder([f"{top}/cat/1.png" for top in tops], split=split)
+    assert caught.value.hint is not None
+    assert f"split: {min(top for top in tops if 'te' in top)}" in caught.value.hint
+
+
 def test_a_split_that_is_not_there_is_said() -> None:
     with pytest.raises(SemscaleError, match="no splits"):
         by_folder(["a/1", "b/2"], split="test")

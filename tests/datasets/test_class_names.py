@@ -49,6 +49,7 @@ def named(labels: list[str], notes: Notes | None = None, **how: Any) -> tuple[tu
             ("zebra", "ant", "bee"),
             [1, 0],
         ),
+        (["Buße", "Busse"], {}, ("Busse", "Buße"), [1, 0]),
         (["_", "b"], {"given": {"_": "blank"}}, ("b", "blank"), [1, 0]),
     ],
 )
@@ -87,6 +88,8 @@ def test_an_empty_name_is_refused() -> None:
         ("c.txt", "airplane\nautomobile\n\n", ({"0": "airplane", "1": "automobile"}, ["airplane", "automobile"])),
         ("c.json", json.dumps({"3": "cat", "x": None}), ({"3": "cat", "x": None}, None)),
         ("c.yaml", "3: cat\n4: 5\n", ({"3": "cat", "4": "5"}, None)),
+        ("c.yaml", "\ufeffyes: no\n007: 010\nx: ~\n", ({"yes": "no", "007": "010", "x": None}, None)),
+        ("c.json", '[7, 1.50, "x"]', ({"0": "7", "1": "1.50", "2": "x"}, ["7", "1.50", "x"])),
         ("c.yml", "[a, b]", ({"0": "a", "1": "b"}, ["a", "b"])),
     ],
 )
@@ -95,7 +98,7 @@ def test_files_with_names(tmp_path: Path, name: str, text: str, expected: Any) -
     assert read_class_map(str(tmp_path / name)) == expected
 
 
-@pytest.mark.parametrize("text", ["{a: [1]}", "just a text", "{broken", "[null]"])
+@pytest.mark.parametrize("text", ["{a: [1]}", "just a text", "{broken", "[null]", "a: b\na: c\n"])
 def test_files_with_something_else_are_refused_by_name(tmp_path: Path, text: str) -> None:
     path = tmp_path / "names.yaml"
     path.write_text(text)

@@ -277,6 +277,12 @@ def test_no_image_found_at_all_says_where_they_were_looked_for(tmp_path: Path) -
     assert "does not exist" in refusal(key(tmp_path, "file,class\na.jpg,x\n"), images=str(tmp_path / "none"))
 
 
+def test_decomposed_names_of_files_are_found(tmp_path: Path) -> None:
+    spec = key(tmp_path, "file,class\ncaf\u00e9.jpg,x\nb.jpg,y\n", **{"cafe\u0301.jpg": b"E"})
+    dataset = load_dataset(spec)
+    assert [dataset.reader.read(place) for place in dataset.samples.places()] == [b"E", b"B"]
+
+
 def test_one_image_in_two_rows_counts_once(tmp_path: Path) -> None:
     dataset = load_dataset(key(tmp_path, "file,class\na.jpg,x\n./a.jpg,y\nb.jpg,y\n"))
     assert listed(dataset) == {"a.jpg": "x", "b.jpg": "y"}

@@ -89,7 +89,7 @@ def test_what_is_missing_is_said_and_what_is_broken_is_out(tmp_path: Path) -> No
     )
     dataset = load_dataset(f"webdataset:{path}")
     assert listed(dataset) == {"a/1.jpg": "0", "a/2.jpg": "1"}
-    assert "1 sample has no image: a/alone" in dataset.notes
+    assert "1 sample has labels and no image next to them in the shard: a/alone" in dataset.notes
     assert any(note.startswith("1 image without a class") and "a/unlabelled.jpg" in note for note in dataset.notes)
     assert dict(dataset.rejected) == {
         "a/broken.jpg": "its .json is not JSON",
@@ -103,6 +103,12 @@ def test_the_class_can_come_from_the_key(tmp_path: Path) -> None:
     path = shard(tmp_path / "a.tar", {"cat_1": {"jpg": "", "json": "{"}, "dog_2": {"jpg": ""}})
     dataset = load_dataset(f"webdataset:{path}", class_from="{class}_{number}.jpg")
     assert listed(dataset) == {"a/cat_1.jpg": "cat", "a/dog_2.jpg": "dog"}
+
+
+def test_a_number_or_a_split_names_no_dataset(tmp_path: Path) -> None:
+    path = shard(tmp_path / "wds_cars" / "test" / "0.tar", {"1": {"jpg": "", "cls": "0"}, "2": {"jpg": "", "cls": "1"}})
+    assert load_dataset(f"webdataset:{path}").name == "wds-cars"
+    assert load_dataset(f"webdataset:{tmp_path / 'wds_cars'}").name == "wds-cars"
 
 
 def test_shards_of_one_name_in_two_folders_and_splits(tmp_path: Path) -> None:

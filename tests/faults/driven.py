@@ -106,7 +106,7 @@ class Driven:
         finally:
             process.kill()
         assert process.returncode == 0, errors
-        sent = re.search(r"sent to the server: ([\d,]+) images, ([\d,]+) texts", output)
+        sent = re.search(r"sent to the server: ([\d,]+) images?, ([\d,]+) texts?", output)
         assert sent, output
         return int(sent[1].replace(",", "")), int(sent[2].replace(",", ""))
 

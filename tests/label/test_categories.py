@@ -44,6 +44,7 @@ def test_mistakes_are_said(given: str, words: str) -> None:
         ("c.txt", "\ufeffcat\n\n  Hund, groß \r\ncat\n"),
         ("c.json", '["cat", " Hund, groß", "cat"]'),
         ("c.csv", 'cat,1\n"Hund, groß",2\n\ncat,3\n'),
+        ("c.csv", 'category;n\ncat;1\n"Hund, groß";2\ncat;3\n'),
         ("c.CSV", 'Category,fraction\ncat,0.5\n"Hund, groß",0.5\ncat,\n'),
     ],
 )

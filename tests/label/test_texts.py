@@ -24,6 +24,7 @@ def rows(folder: Path, name: str, content: str | bytes, column: str | None = Non
     [
         ("a.csv", 'id,Text\r\n1,one\r\n2,"two, with a comma"\r\n', None),
         ("a.csv", '\ufefftext\none\n"two, with a comma"\n', None),
+        ("a.csv", "id;Text\n1;one\n2;two, with a comma\n", None),
         ("a.tsv", "id\treview\n1\tone\n2\ttwo, with a comma", "review"),
     ],
 )
@@ -86,6 +87,7 @@ def test_lines_of_json_that_have_no_text(tmp_path: Path) -> None:
     ("name", "content", "column", "words"),
     [
         ("a.csv", "id,body\n1,x\n", None, "name it with --column"),
+        ("a.csv", "id;body\n1;x\n", None, "name it with --column"),
         ("a.csv", "id,body\n1,x\n", "text", "there is no column 'text'"),
         ("a.jsonl", '{"id": 1, "body": "x"}', None, "name it with --column"),
     ],

@@ -10,11 +10,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from threading import Lock
-from typing import BinaryIO, cast
+from typing import BinaryIO
 
 from semscale.datasets.base import Notes, takes
-from semscale.datasets.filesystem import is_missing, location, open_filesystem, plain_reason
+from semscale.datasets.filesystem import is_hidden, is_missing, open_file, open_filesystem, plain_reason
 from semscale.errors import SemscaleError
+from semscale.files import open_regular
 from semscale.redact import shown
 
 LINK = "a link in the archive, not followed"
@@ -22,17 +23,8 @@ SPECIAL = "neither a file nor a folder in the archive"
 
 _KINDS = {b"PK": "zip", b"\x1f\x8b": "gzip", b"BZ": "bzip2", b"\xfd7": "xz", b"\x28\xb5": "zstd", b"7z": "7z"}
 _UNUSUAL = re.compile(r"[\\\x00\udc80-\udcff]|(^|/)\.{0,2}(/|$)")
-_HIDDEN = re.compile(r"(^|/)(\.|__MACOSX/)")
 
 _POSITIONS = 4  # per archive: a worker reads its next chunk while it still reads the last
-
-
-def open_file(path: str) -> BinaryIO:
-    """Open a file on a disk or behind fsspec."""
-    if "://" not in path:
-        return open(location(path), "rb")
-    fs, inner = open_filesystem(path)
-    return cast(BinaryIO, fs.open(inner, "rb"))
 
 
 @contextmanager
@@ -75,11 +67,6 @@ def member_name(raw: str) -> str:
     return "/".join(parts).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace").replace("\0", r"\x00")
 
 
-def is_hidden(name: str) -> bool:
-    """Tell whether a member is a hidden file or what macOS adds to archives."""
-    return _HIDDEN.search(name) is not None
-
-
 def picks(name: str, notes: Notes) -> bool:
     """Tell whether a member is an image; what is neither that nor hidden is noted."""
     return bool(name) and not is_hidden(name) and takes(name, notes)
@@ -89,7 +76,7 @@ def read_range(path: str, offset: int, size: int, least: int | None = None) -> b
     """Return `size` bytes from an offset on; fewer, down to `least`, where the file ends. Raises OSError."""
     if "://" not in path:
         # opened each time: a file kept open would go on reading an archive that was replaced meanwhile
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             file.seek(offset)
             content = file.read(size)
     else:
@@ -115,7 +102,7 @@ def read_gzip_range(path: str, offset: int, size: int) -> bytes:
         if stream is not None:
             streams.remove(stream)
         else:
-            stream = gzip.GzipFile(fileobj=open_file(path)) if "://" in path else gzip.GzipFile(path)
+            stream = gzip.GzipFile(fileobj=open_file(path))
         stream.seek(offset)
         content = stream.read(size)
         streams[:] = [*streams, stream][-_POSITIONS:]
@@ -137,4 +124,4 @@ def _os_errors() -> Iterator[None]:
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise OSError(f"the archive is damaged: {error}") from error
     except Exception as error:
-        raise OSError(plain_reason(error)) from None
+        raise OSError(plain_reason(error)) from error

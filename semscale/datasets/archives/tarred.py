@@ -34,6 +34,7 @@ MAX_READ = 2**20
 """Bytes that are read into memory at a time: extended headers, and the labels of shards."""
 
 _BUFFER = 2**17
+_MOST_KEYS = 100  # of pax headers: a global header's are gone through again for every member
 _MAX_RATIO, _FREE_BYTES = 1000, 100 * 2**20  # of a gzipped tar: whatever follows a member costs unpacking it
 _LONG = 2**30
 _DAMAGE = (tarfile.TarError, gzip.BadGzipFile, zlib.error, ValueError, OverflowError, RecursionError, MemoryError)
@@ -103,9 +104,11 @@ class TarListing:
 
     def __iter__(self) -> Iterator[tuple[str, tarfile.TarInfo]]:
         with tarfile.open(fileobj=self._stream, mode="r:", errors="surrogateescape") as tar:
-            while (info := tar.next()) is not None:
+            while (info := self._stream.headers(tar)) is not None:
                 tar.members.clear()  # type: ignore[attr-defined]  # tarfile would keep every member in memory
                 name = member_name(info.name)
+                if len(info.pax_headers) > _MOST_KEYS:
+                    raise tarfile.ReadError(f"an extended header of {len(info.pax_headers):,} keys")
                 if info.size < 0:
                     raise tarfile.ReadError("a header with a negative size")
                 if self._most_bytes is not None and info.offset_data + info.size > self._most_bytes:
@@ -115,7 +118,7 @@ class TarListing:
                     yield name, info
             # tarfile stops at the end mark, zero blocks and nothing else, and at a damaged header
             self._stream.seek(tar.offset)
-            tail = self._stream.read(MAX_READ)
+            tail = self._stream.data(MAX_READ)
         if len(tail) < tarfile.BLOCKSIZE:
             raise EOFError
         if any(tail):
@@ -124,7 +127,7 @@ class TarListing:
     def read(self, member: tarfile.TarInfo) -> bytes:
         """Return the data of the member that was given last, at most `MAX_READ` bytes."""
         self._stream.seek(member.offset_data)
-        content = self._stream.read(member.size)
+        content = self._stream.data(member.size)
         if len(content) < member.size:
             raise EOFError
         return content
@@ -135,10 +138,22 @@ class _TarStream(io.BufferedReader):
 
     def __init__(self, stream: Any) -> None:
         super().__init__(stream, _BUFFER)
+        self._n_header = 0
+
+    def headers(self, tar: tarfile.TarFile) -> tarfile.TarInfo | None:
+        """Return the next member, before which extended headers may follow each other."""
+        self._n_header = 0
+        return tar.next()
 
     def read(self, size: int | None = -1, /) -> bytes:
-        if size is None or not 0 <= size <= MAX_READ:
-            raise tarfile.ReadError(f"an extended header of {size or 0:,} bytes")
+        size = 2**63 if size is None or size < 0 else size
+        self._n_header += size
+        if self._n_header > MAX_READ:
+            raise tarfile.ReadError(f"an extended header of {size:,} bytes")
+        return super().read(size)
+
+    def data(self, size: int) -> bytes:
+        """Return what is no header."""
         return super().read(size)
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import glob
 import itertools
-import json
 import re
 from collections.abc import Iterator
 from tarfile import TarInfo
@@ -12,12 +10,21 @@ from typing import Any
 
 from braceexpand import braceexpand
 
-from semscale.datasets.archives.members import is_hidden
 from semscale.datasets.archives.tarred import ENDINGS, MAX_READ, TarReader, compression_of, open_tar, refusal
 from semscale.datasets.base import Entry, Notes, Options, Source, is_image
 from semscale.datasets.class_from_path import SPLITS, choose_split
-from semscale.datasets.filesystem import REMOTE_READS, find_files, is_local, shared_folder, stem, without_query
+from semscale.datasets.filesystem import (
+    REMOTE_READS,
+    find_files,
+    is_hidden,
+    is_local,
+    is_pattern,
+    shared_folder,
+    stem,
+    without_query,
+)
 from semscale.errors import SemscaleError
+from semscale.parsing import parse_json
 from semscale.redact import shown
 
 _ENDING = re.compile(r"\.(tar(\.\w+)?|tgz|tbz2|txz)(\?.*)?$")
@@ -39,8 +46,14 @@ def open_source(pattern: str, options: Options) -> Source:
     notes = Notes()
     root, shards = _find_shards(pattern, options.split, notes)
     reader = TarReader(root, REMOTE_READS if "://" in root else 1)
-    name = stem(next(iter(shards.values())) if len(shards) == 1 else root)
-    return Source(name, reader, _list(root, shards, options, notes), notes)
+    return Source(_name(root, shards), reader, _list(root, shards, options, notes), notes)
+
+
+def _name(root: str, shards: dict[str, str]) -> str:
+    """Return a dataset's name: of its only shard or the folders above, where it is more than a number or a split."""
+    parts = [*root.split("/"), *(shards.values() if len(shards) == 1 else ())]
+    names = (stem(part) for part in reversed(parts) if part)
+    return next((name for name in names if not name.isdecimal() and name.casefold() not in SPLITS), "dataset")
 
 
 def _list(root: str, shards: dict[str, str], options: Options, notes: Notes) -> Iterator[Entry]:
@@ -90,7 +103,12 @@ def _entry(sample: _Sample, shard: str, options: Options, notes: Notes) -> Entry
     fitting = [(ending, member) for ending, member in images if wanted in (None, ending)]
     if not fitting:
         if images or sidecars:
-            notes.add("samples have no image", f"{shard}/{key}")
+            without = (
+                "no image of the ending that image: names"
+                if images
+                else "labels and no image next to them in the shard"
+            )
+            notes.add(f"samples have {without}", f"{shard}/{key}")
         return None
     ending, member = min(fitting, key=lambda image: image[0].count("."))  # 1.jpg before 1.mask.png
     file = f"{shard}/{key}.{ending}"
@@ -115,11 +133,14 @@ def _label(sidecars: _Sidecars, wanted: str | None) -> str | None:
             raise ValueError(f"its .{ending} is larger than {MAX_READ // 2**20} MiB")
         try:
             text = content.decode("utf-8-sig")
-            label = _field(json.loads(text), wanted) if ending == "json" else text.strip()
         except UnicodeDecodeError:
             raise ValueError(f"its .{ending} is not UTF-8") from None
-        except (json.JSONDecodeError, RecursionError):
-            raise ValueError("its .json is not JSON") from None
+        if ending == "json":
+            try:
+                document = parse_json(text)
+            except ValueError:
+                raise ValueError("its .json is not JSON") from None
+        label = _field(document, wanted) if ending == "json" else text.strip()
         if label:
             return label
     return None
@@ -159,7 +180,7 @@ def _find_shards(pattern: str, split: str | None, notes: Notes) -> tuple[str, di
 
 
 def _matches(path: str, where: str) -> list[str]:
-    if not is_local(path) and not glob.has_magic(plain := without_query(path)) and plain.endswith(ENDINGS):
+    if not is_local(path) and not is_pattern(path) and without_query(path).endswith(ENDINGS):
         return [path]  # whether it exists shows when it is opened, without a request for each shard now
     files = find_files(path, ENDINGS)
     if not files:

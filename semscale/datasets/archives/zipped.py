@@ -59,8 +59,11 @@ def list_members(path: str, notes: Notes) -> Iterator[Entry]:
     """List the images of a zip in the order of its directory; it raises SemscaleError where that is damaged."""
     with open_archive(path) as file:
         for info in _directory(file, shown(path)):
-            name = member_name(_decoded(info))
+            decoded, sure = _decoded(info)
+            name = member_name(decoded)
             if not info.filename.endswith("/") and picks(name, notes):
+                if not sure:
+                    notes.add("names are in an unknown code page, and are read as cp437", name)
                 reason = _refusal(info)
                 place = f"{info.header_offset}:{info.compress_size}:{info.file_size}:{info.compress_type}:{info.CRC}"
                 yield Entry(name, "" if reason else place, reason=reason)
@@ -94,11 +97,12 @@ def _directory(file: BinaryIO, archive: str) -> list[zipfile.ZipInfo]:
     return members
 
 
-def _decoded(info: zipfile.ZipInfo) -> str:
+def _decoded(info: zipfile.ZipInfo) -> tuple[str, bool]:
+    """Return a member's name, and whether its letters are known."""
     # macOS and many a tool write UTF-8 without the flag; text of another code page is all but never valid UTF-8
     with suppress(UnicodeError):
-        return info.filename if info.flag_bits & _UTF8 else info.filename.encode("cp437").decode("utf-8")
-    return info.filename
+        return info.filename if info.flag_bits & _UTF8 else info.filename.encode("cp437").decode("utf-8"), True
+    return info.filename, False
 
 
 def _refusal(info: zipfile.ZipInfo) -> str | None:

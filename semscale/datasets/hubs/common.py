@@ -8,6 +8,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, TypeVar
 
+from semscale.datasets.filesystem import PassingError
 from semscale.errors import SemscaleError
 
 K = TypeVar("K")
@@ -32,7 +33,7 @@ def import_package(name: str, scheme: str) -> Any:
 
 
 def opened_once(n: int) -> Callable[[Callable[[K], T]], Callable[[K], T]]:
-    """Cache the last n results of a function for readers, and its errors, raised as OSError.
+    """Cache the last n results of a function for readers, and its errors, raised as PassingError.
 
     Readers cannot cache it themselves, being unpickled anew for every chunk of images, none of which is to try again.
     """
@@ -51,7 +52,7 @@ def opened_once(n: int) -> Callable[[Callable[[K], T]], Callable[[K], T]]:
             with lock:
                 result = cached(key)
             if isinstance(result, OSError):
-                raise OSError(str(result))
+                raise PassingError(str(result))  # it says nothing about a single image
             return result
 
         return call

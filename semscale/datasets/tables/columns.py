@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import json
 import re
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -12,6 +11,7 @@ import pyarrow as pa
 
 from semscale.datasets.base import Options
 from semscale.errors import SemscaleError
+from semscale.parsing import parse_json
 from semscale.text import text_key
 
 # what comes first wins; names in one group are equals, and two of them in one table are ambiguous
@@ -101,7 +101,7 @@ def _usual(names: Sequence[str], groups: Sequence[Sequence[str]]) -> list[str]:
 def _features(schema: pa.Schema) -> tuple[list[str], dict[str, tuple[str, ...]]]:
     """Return the image columns that Hugging Face's metadata state, and the class names of the others."""
     try:
-        features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"].items()
+        features = parse_json((schema.metadata or {})[b"huggingface"])["info"]["features"].items()
     except (KeyError, ValueError, TypeError, AttributeError):
         return [], {}
     kinds = [(name, kind, kind.get("_type")) for name, kind in features if isinstance(kind, dict)]

@@ -6,6 +6,8 @@ import hashlib
 import os
 import posixpath
 import re
+import stat
+import unicodedata
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -16,8 +18,10 @@ from semscale.datasets.filesystem import (
     MAX_FILE_BYTES,
     REMOTE_READS,
     TOO_LARGE,
+    is_hidden,
     is_local,
     location,
+    may_pass,
     read_whole,
     without_query,
 )
@@ -98,14 +102,20 @@ def _open_images(table: str, images: str | None) -> ImageLocation:
         raise SemscaleError(what, where=root, expected=expected, hint=hint)
 
     def lookup(path: str) -> Entry | None:
-        return Entry(path) if os.path.isfile(os.path.join(root, path)) else None
+        try:
+            return Entry(path) if stat.S_ISREG(os.stat(os.path.join(root, path)).st_mode) else None
+        except (OSError, ValueError) as error:
+            if not may_pass(error):
+                return None
+            what, hint = "an image of the table cannot be looked up at the moment", "give the same command again"
+            raise SemscaleError(what, where=path, found=str(error), hint=hint) from error
 
     def listing(named: set[str]) -> Iterable[str]:
         if images is not None:
             return (entry.file for entry in open_source(root, Options()).entries)
         folders = sorted({posixpath.dirname(file) for file in named})
         files = (posixpath.join(below, name) for below in folders for name in sorted(os.listdir(f"{root}/{below}")))
-        return (file for file in files if file.lower().endswith(IMAGE_SUFFIXES) and "/." not in f"/{file}")
+        return (file for file in files if file.lower().endswith(IMAGE_SUFFIXES) and not is_hidden(file))
 
     return ImageLocation(root, FolderReader(root), lookup, listing)
 
@@ -164,12 +174,14 @@ class RowResolver:
     def _find(self, path: str) -> Entry | None:
         """Return the image at a path, or at a path plus an image suffix, as the identifiers of Kaggle mean it."""
         path = posixpath.normpath(path.removeprefix(self._images.where + "/"))
-        for suffix in ("", self._suffix, *IMAGE_SUFFIXES):
-            found = self._images.lookup(path + suffix)
-            if found is not None:
-                self._suffix = suffix or self._suffix
-                self._named.add(found.file)
-                return found
+        # what a table has composed, macOS decomposes in the names of files
+        for spelled in dict.fromkeys([path, *(unicodedata.normalize(form, path) for form in ("NFC", "NFD"))]):
+            for suffix in ("", self._suffix, *IMAGE_SUFFIXES):
+                found = self._images.lookup(spelled + suffix)
+                if found is not None:
+                    self._suffix = suffix or self._suffix
+                    self._named.add(found.file)
+                    return found
         return None
 
     def entry(self, number: int, file: str, place: str, label: str | None) -> Entry | None:

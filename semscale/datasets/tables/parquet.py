@@ -9,7 +9,6 @@ unpacked page by page: add about three times the largest page, which has up to 1
 
 from __future__ import annotations
 
-import glob
 import os
 import re
 import threading
@@ -21,6 +20,7 @@ from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from semscale.datasets.base import IMAGE_SUFFIXES, Entry, Notes, Options, Reader, Source
@@ -28,6 +28,7 @@ from semscale.datasets.class_from_path import SPLITS, choose_split
 from semscale.datasets.filesystem import (
     find_files,
     is_local,
+    is_pattern,
     location,
     open_filesystem,
     plain_reason,
@@ -39,12 +40,16 @@ from semscale.datasets.tables.columns import Layout, find_layout
 from semscale.datasets.tables.images import RowResolver, clean_path, image_bytes
 from semscale.datasets.tables.records import class_name, plain_text
 from semscale.errors import SemscaleError
+from semscale.files import open_regular
 from semscale.redact import shown
 
 _BATCH = 65_536
 _READ_BYTES = 16 * 2**20
 _READ_ROWS = 1_024
 _KEPT = 4  # batches
+_DECODED_BYTES = 256 * 2**20  # of a batch, where a file lets one value stand in many rows
+_MAX_RATIO, _FREE_BYTES = 1000, 100 * 2**20
+_MOST_CHARACTERS = 4096
 
 
 class _Row(NamedTuple):
@@ -77,7 +82,8 @@ class _Files:
                 what, expected = "the files of a dataset have different columns", f"those of {self.below[0]}"
                 raise SemscaleError(what, where=self._shown(file), expected=expected)
             for group in range(parquet.num_row_groups):
-                batches = parquet.iter_batches(_BATCH, row_groups=[group], columns=columns, use_threads=False)
+                rows = min(_BATCH, _rows_at_once(f"{self.root}/{file}", parquet, group, columns))
+                batches = parquet.iter_batches(rows, row_groups=[group], columns=columns, use_threads=False)
                 number = -1
                 for number, values in enumerate(row for batch in batches for row in batch.to_pylist()):
                     image, where = values.get(layout.image), f"{file}: row {done + number}"
@@ -86,6 +92,9 @@ class _Files:
                     if layout.names and label == "-1":  # how Hugging Face says that an image has no class
                         label = None
                     path = plain_text("" if path is None else str(path), where)
+                    if (length := max(len(path), len(label or ""))) > _MOST_CHARACTERS:
+                        what, expected = "a path or class of the table is too long", f"at most {_MOST_CHARACTERS:,}"
+                        raise SemscaleError(what, where=where, found=f"{length:,} characters", expected=expected)
                     yield _Row(f"{group}:{number}", path, label, bool(layout.path) and image is None)
                 done += number + 1
 
@@ -118,7 +127,7 @@ def open_source(path: str, options: Options) -> Source:
     layout = files.layout
     resolver = RowResolver(f"{root}/{files.below[0]}", options.images, notes, "row", labelled=layout.label is not None)
     reader = RowGroupReader(root, layout.image, resolver.reader) if layout.inline else resolver.reader
-    name = stem(re.split(r"[*?\[]", path, maxsplit=1)[0].rpartition("/")[0] if glob.has_magic(path) else path)
+    name = stem(re.split(r"[*?\[]", path, maxsplit=1)[0].rpartition("/")[0] if is_pattern(path) else path)
     return Source(name, reader, _entries(files, resolver), notes, layout.names)
 
 
@@ -148,8 +157,12 @@ def _entries(files: _Files, resolver: RowResolver) -> Iterator[Entry]:
 
 def _has_unique_paths(files: _Files) -> bool:
     """Tell whether each row has a path and none comes twice; if so, images are named by their paths."""
-    paths = [clean_path(row.path) for file in files.below for row in files.rows(file)]
-    return all(paths) and len(set(paths)) == len(paths)
+    seen = set[str]()
+    for path in (clean_path(row.path) for file in files.below for row in files.rows(file)):
+        if not path or path in seen:
+            return False
+        seen.add(path)
+    return True
 
 
 def _choose_files(files: Sequence[str], split: str | None, notes: Notes, where: str) -> tuple[str, ...]:
@@ -227,6 +240,7 @@ class _RowGroup:
         with _open_parquet(self._path, pre_buffer=False, buffer_size=2**20) as file:
             details, number = file.metadata.row_group(self._group), 0
             rows = max(1, min(_READ_ROWS, _READ_BYTES * max(1, details.num_rows) // max(1, details.total_byte_size)))
+            rows = min(rows, _rows_at_once(self._path, file, self._group, [self._column]))
             for batch in file.iter_batches(rows, row_groups=[self._group], columns=[self._column], use_threads=False):
                 yield number, batch.column(0)
                 number += len(batch)
@@ -238,10 +252,33 @@ def _row_group(path: str, version: tuple[int, int] | None, group: int, column: s
     return _RowGroup(path, group, column)
 
 
+def _rows_at_once(path: str, file: pq.ParquetFile, group: int, columns: Sequence[str]) -> int:
+    """Return how many rows of a row group may be decoded at once, however often it has one value. Raises OSError."""
+    largest, details = 1, file.metadata.row_group(group)
+    for chunk in map(details.column, range(details.num_columns)):
+        name = chunk.path_in_schema
+        if not any(name == column or name.startswith(f"{column}.") for column in columns):
+            continue
+        if chunk.total_uncompressed_size > max(_FREE_BYTES, _MAX_RATIO * chunk.total_compressed_size):
+            raise OSError(f"the column {name} decompresses to absurd size")
+        if any("DELTA" in encoding for encoding in chunk.encodings):  # each value repeats the beginning of the last
+            largest = max(largest, chunk.total_uncompressed_size)
+        elif chunk.physical_type == "BYTE_ARRAY" and chunk.has_dictionary_page:
+            with _open_parquet(path, metadata=file.metadata, read_dictionary=[name]) as coded:
+                first = next(coded.iter_batches(1, row_groups=[group], columns=[name], use_threads=False), None)
+            values = pa.nulls(0) if first is None else first.column(0)
+            while pa.types.is_struct(values.type):
+                values = values.field(0)
+            if pa.types.is_dictionary(values.type):
+                largest = max(largest, pc.max(pc.binary_length(values.dictionary)).as_py() or 0)
+    return max(1, _DECODED_BYTES // largest)
+
+
 def _open_parquet(path: str, **options: Any) -> pq.ParquetFile:
     """Open a local or remote file; only its footer is read."""
     fs, inner = open_filesystem(path)
     if is_local(path):
+        open_regular(inner).close()  # Arrow would wait for the writer of a FIFO
         return pq.ParquetFile(inner, **options)
     # what Parquet asks for is exact, and reading ahead would fetch images for a column of labels
     return pq.ParquetFile(fs.open(inner, "rb", cache_type="none"), **options)

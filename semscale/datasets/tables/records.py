@@ -7,15 +7,16 @@ where a quote is left open, and counts rows instead of lines.
 from __future__ import annotations
 
 import csv
-import json
 import math
 import re
 from collections.abc import Iterator
 from io import BufferedReader, TextIOWrapper
+from itertools import islice
 from typing import Any, NamedTuple
 
-from semscale.datasets.filesystem import is_missing, open_filesystem, plain_reason
+from semscale.datasets.filesystem import is_missing, open_file, plain_reason
 from semscale.errors import SemscaleError
+from semscale.parsing import parse_json
 from semscale.redact import shown
 
 MAX_LINE = 2**20
@@ -37,10 +38,10 @@ class Record(NamedTuple):
 
 def read_lines(path: str) -> Iterator[Record]:
     """Yield the lines of a UTF-8 file without their ends; bytes that are not UTF-8 become surrogates."""
-    fs, inner = open_filesystem(path)
     try:
         # buffered, because fsspec's own readline seeks, which a server without ranges does not allow
-        raw = BufferedReader(fs.open(inner, "rb"), 2**20)
+        opened: Any = open_file(path)
+        raw = BufferedReader(opened, 2**20)
         with TextIOWrapper(raw, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
             number = 0
             while line := file.readline(MAX_LINE):
@@ -54,6 +55,16 @@ def read_lines(path: str) -> Iterator[Record]:
         if is_missing(error):
             raise SemscaleError("the file does not exist", where=shown(path)) from error
         raise SemscaleError("the file cannot be read", where=shown(path), found=plain_reason(error)) from error
+
+
+def find_separator(path: str) -> str:
+    """Return what separates the columns of a CSV file: a comma, or what cuts all its first rows into as many cells."""
+    for mark in ",;\t":
+        rows = list(islice(read_delimited(path, mark), 20))
+        even = len(rows) > 1 and not any(row.fault for row in rows)
+        if rows and len(rows[0].value) > 1 and (mark == "," or even):
+            return mark
+    return ","
 
 
 def read_delimited(path: str, delimiter: str, *, skip_spaces: bool = False) -> Iterator[Record]:
@@ -90,8 +101,8 @@ def read_json_lines(path: str) -> Iterator[Record]:
         value, fault = "", record.fault
         if fault is None and record.value.strip():
             try:
-                value = json.loads(record.value)
-            except (ValueError, RecursionError) as error:
+                value = parse_json(record.value)
+            except ValueError as error:
                 fault = f"no JSON: {error}"[:200]
         yield Record(record.line, value, fault)
 

@@ -1,7 +1,8 @@
-"""YAML with positions: plain values, and the line of every key and list item."""
+"""Documents from outside: YAML with the line of every key and list item, and JSON, neither nested too deeply."""
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -41,12 +42,32 @@ _Loader.yaml_implicit_resolvers = {
 }
 
 
+class _TextLoader(_Loader):
+    """The same, to which `yes`, `no` and 007 are texts, too; only nothing, `~` and `null` are no text."""
+
+
+_TextLoader.yaml_implicit_resolvers = {
+    letter: [(tag, pattern) for tag, pattern in pairs if tag == f"{_TAG}null"]
+    for letter, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
+def parse_json(text: str | bytes, **how: Any) -> Any:
+    """Return the value of a JSON text, as `json.loads` does; ValueError also where it is nested too deeply."""
+    try:
+        return json.loads(text, **how)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
 def _refused(what: str, part: Any) -> yaml.MarkedYAMLError:
     return yaml.MarkedYAMLError(problem=what, problem_mark=part.start_mark)
 
 
-def read_yaml(text: str, where: str = "") -> PositionedYaml:
+def read_yaml(text: str, where: str = "", what: str = "the text", *, plain: bool = True) -> PositionedYaml:
     """Read a YAML text; raises SemscaleError if it is not YAML, has aliases or unknown tags, or is nested too deeply.
+
+    Without `plain` values all scalars but null are texts as they are written.
 
     >>> content = read_yaml("a: 1\\nb:\\n  - x\\na: 2\\n")
     >>> content.value, content.lines["b", 0], content.faults
@@ -54,7 +75,7 @@ def read_yaml(text: str, where: str = "") -> PositionedYaml:
     """
     content, line = PositionedYaml(), None
     try:
-        loader = _Loader(text)
+        loader = (_Loader if plain else _TextLoader)(text)
         node = loader.get_single_node()
         if node is not None:
             _visit(node, (), content)
@@ -71,7 +92,7 @@ def read_yaml(text: str, where: str = "") -> PositionedYaml:
     except (yaml.YAMLError, ValueError, OverflowError, LookupError) as error:
         found = str(error) or type(error).__name__
     place, found = f"{where}, line {line}" if line else where, " ".join(str(found).split())
-    raise SemscaleError("the study file is not valid YAML", where=place, found=found)
+    raise SemscaleError(f"{what} is not valid YAML", where=place, found=found)
 
 
 def _visit(node: yaml.Node, here: Location, content: PositionedYaml) -> None:

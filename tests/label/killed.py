@@ -1,0 +1,42 @@
+"""A labelling in a process of its own that says every step and waits to be told to go on, so that it can be killed.
+
+Arguments: the input, the folder of the results, the store, items per window.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from semscale.encoding.folder import Folder
+from semscale.label.listing import Request
+from semscale.label.run import label
+
+CATEGORIES = ("circle", "star", "heart", "cross", "a ring", "nothing at all")
+
+
+class Waiting:
+    """Reports a line for every step, and goes on when it has read one."""
+
+    @contextmanager
+    def stage(
+        self, title: str, total: int | None = None, unit: str = ""
+    ) -> Iterator[Callable[[int, int | None], None]]:
+        del total, unit
+
+        def advance(done: int, total: int | None) -> None:
+            print(f"{title}: {done}", flush=True)
+            sys.stdin.readline()
+
+        yield advance
+
+    def note(self, text: str) -> None:
+        print(f"note: {text}", flush=True)
+
+
+if __name__ == "__main__":
+    given, out, store, window = sys.argv[1:]
+    request = Request(given, CATEGORIES, "semscale-mini", encoder="local")
+    label(request, Path(out), Waiting(), Folder.of(store), stats=True, window=int(window))
