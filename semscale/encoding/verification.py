@@ -7,14 +7,14 @@ and by its answers: a fixed image and a fixed text are compared with the first o
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import tenacity
 from docarray import Document
+from pydantic import BaseModel, Field
 
 from semscale.access import Access, is_address, read_access
 from semscale.encoding.client import EncodeClient, ServerUnavailableError
@@ -29,8 +29,27 @@ from semscale.encoding.folder import Folder
 from semscale.encoding.segment import Float32
 from semscale.encoding.servers import Servers
 from semscale.errors import SemscaleError
+from semscale.parsing import parse_json
 
 _DEADLINE = 60.0
+
+_Side = Annotated[int, Field(strict=True, ge=1, le=2048)]
+
+
+class _Preprocess(BaseModel):
+    size: _Side | tuple[_Side, _Side]
+    interpolation: str
+
+
+class _Info(BaseModel):
+    """What a server says of itself, as far as it is used here; how much memory pictures take follows from it."""
+
+    name: str
+    device: str
+    dtype: str
+    logit_scale: float = Field(100.0, gt=0, allow_inf_nan=False)
+    minibatch_size: int = Field(32, ge=1, le=2**20)
+    preprocess: _Preprocess | None = None
 
 
 def check_server(url: str, timeout: float = 10.0, access: Access | None = None) -> tuple[Mapping[str, Any] | None, int]:
@@ -144,11 +163,10 @@ async def _info(client: EncodeClient) -> Mapping[str, Any] | None:
     if not text:
         return None
     try:
-        info = json.loads(text)
-    except (TypeError, ValueError, RecursionError):
-        info = None
-    if not isinstance(info, dict) or "name" not in info:
-        raise SemscaleError("the server says of itself what cannot be read", where=client.url)
+        info: Mapping[str, Any] = parse_json(text)
+        _Info.model_validate(info)
+    except (TypeError, ValueError) as error:
+        raise SemscaleError("the server says of itself what cannot be read", where=client.url) from error
     return info
 
 

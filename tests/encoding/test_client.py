@@ -164,7 +164,12 @@ def test_an_answer_that_cannot_be_read_is_told_in_one_sentence() -> None:
 
         return make
 
-    for make in (renamed, without_reasons, info("[" * 100_000), info("[]"), info("{}")):
+    told = {"name": "m", "device": "cpu", "dtype": "fp32", "preprocess": {"size": 224, "interpolation": "bicubic"}}
+    huge = {"size": [10**6, 10**6], "interpolation": "bicubic", "resize_mode": "squash"}
+    odd = [json.dumps(told | more) for more in ({"preprocess": huge}, {"preprocess": []}, {"minibatch_size": None})]
+    with answering(info(json.dumps(told))) as url:
+        assert check_server(url, access=Access()) == (told, 4)
+    for make in (renamed, without_reasons, info("[" * 100_000), info("[]"), info("{}"), *map(info, odd)):
         with answering(make) as url, pytest.raises(SemscaleError, match="what cannot be read"):
             check_server(url, access=Access())
 
