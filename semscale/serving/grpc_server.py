@@ -22,6 +22,7 @@ from prometheus_client import CollectorRegistry, Counter, Summary, start_http_se
 
 from semscale.access import read_token, same_token
 from semscale.documents import CHANNEL_OPTIONS, check_documents
+from semscale.errors import SemscaleError
 from semscale.serving.config import ServeConfig
 from semscale.serving.process import say
 
@@ -67,7 +68,14 @@ def serve_metrics(config: ServeConfig, registry: CollectorRegistry) -> None:
     token = read_token(config.token_file)
     host = config.metrics_host(token is not None)
     assert config.metrics_port is not None
-    server, _ = start_http_server(config.metrics_port, host, registry, certfile=config.tls_cert, keyfile=config.tls_key)
+    try:
+        server, _ = start_http_server(
+            config.metrics_port, host, registry, certfile=config.tls_cert, keyfile=config.tls_key
+        )
+    except (OSError, OverflowError) as error:
+        where, found = f"{host}:{config.metrics_port}", getattr(error, "strerror", None) or str(error)
+        what, hint = "the page of metrics cannot be served there", "choose another --metrics-port"
+        raise SemscaleError(what, where=where, found=found, hint=hint) from error
     page: Any = server.get_app()
 
     def guarded(environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
