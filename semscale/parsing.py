@@ -15,6 +15,7 @@ Fault = tuple[Location, str]
 """Where in a study, and what is wrong there, as one sentence without a full stop."""
 
 _TAG = "tag:yaml.org,2002:"
+_MOST_DIGITS = 1000  # to YAML 1:1:1... is a number, too, which takes time by the square of its length
 
 
 @dataclass
@@ -99,6 +100,8 @@ def _visit(node: yaml.Node, here: Location, content: PositionedYaml) -> None:
     """Check a node, and note the lines of what is in it."""
     if isinstance(node, yaml.ScalarNode) and any("\ud800" <= letter <= "\udfff" for letter in node.value):
         raise _refused("half a character (a lone surrogate)", node)
+    if node.tag in (f"{_TAG}int", f"{_TAG}float") and len(node.value) > _MOST_DIGITS:
+        raise _refused(f"a number of {len(node.value):,} characters", node)
     for number, entry in enumerate(node.value if isinstance(node, yaml.CollectionNode) else ()):
         key, child = entry if isinstance(node, yaml.MappingNode) else (None, entry)
         place: Location = (*here, number)
