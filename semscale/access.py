@@ -16,6 +16,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from semscale.errors import SemscaleError
+from semscale.files import open_regular, read_regular
 
 TOKEN_VARIABLE = "SEMSCALE_SERVER_TOKEN"
 CA_VARIABLE = "SEMSCALE_SERVER_CA"
@@ -93,18 +94,23 @@ def read_token(file: str | Path | None = None) -> str | None:
         given = os.environ.get(TOKEN_VARIABLE)
         return None if given is None else _checked(given, TOKEN_VARIABLE)
     path = Path(file).expanduser()
+    return _checked(read_private(path, "the token file").decode("latin-1"), str(path))
+
+
+def read_private(path: Path, what: str) -> bytes:
+    """Return the content of a small file; SemscaleError where it cannot be read, or is open to others."""
     try:
-        with path.open("rb") as opened:
+        with open_regular(path) as opened:
             # of the file that is read, which the name need not mean any more a moment later
             mode = os.fstat(opened.fileno()).st_mode
             content = opened.read(65536)
     except OSError as error:
-        raise SemscaleError("the token file cannot be read", where=str(path), found=error.strerror) from error
+        raise SemscaleError(f"{what} cannot be read", where=str(path), found=error.strerror) from error
     for can, bits in _OPEN_TO_OTHERS.items():
         if mode & bits and not (can == "read" and path.is_relative_to(_MOUNTED_SECRETS)):
             found, hint = stat.filemode(mode), f"chmod 600 {path}"
-            raise SemscaleError(f"others can {can} the token file", where=str(path), found=found, hint=hint)
-    return _checked(content.decode("latin-1"), str(path))
+            raise SemscaleError(f"others can {can} {what}", where=str(path), found=found, hint=hint)
+    return content
 
 
 def same_token(given: str, token: str) -> bool:
@@ -135,7 +141,7 @@ def _checked(text: str, where: str) -> str:
 
 def _read_authority(path: Path) -> bytes:
     try:
-        content = path.read_bytes()
+        content = read_regular(path)
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=content.decode("ascii"))
     except (ssl.SSLError, ValueError) as error:  # an SSLError is an OSError, too
         expected = "one or more certificates in PEM"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,14 @@ def test_what_is_no_token_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyP
         with pytest.raises(SemscaleError, match=what) as caught:
             read_token()
         assert caught.value.where == "SEMSCALE_SERVER_TOKEN"
+
+
+def test_a_pipe_is_no_file_of_a_token_or_an_authority(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe", 0o600)
+    for read in (lambda path: read_access(token_file=path), lambda path: read_access(ca_file=path)):
+        with pytest.raises(SemscaleError, match="cannot be read") as caught:
+            read(tmp_path / "pipe")
+        assert caught.value.found == "not a regular file"
 
 
 def test_missing_files_are_named(tmp_path: Path) -> None:

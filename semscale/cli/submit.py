@@ -19,6 +19,7 @@ from semscale.cli.group import main
 from semscale.cli.options import FILE, read_options
 from semscale.environment import shadowing
 from semscale.errors import SemscaleError
+from semscale.files import read_regular
 from semscale.parsing import read_yaml
 from semscale.redact import printable, redact, without
 from semscale.text import counted
@@ -130,7 +131,7 @@ def read_environment(file: Path | None, working_dir: Path) -> dict[str, Any]:
     if file is None and not path.is_file():
         return dict(DEFAULT_ENVIRONMENT)
     try:
-        environment = read_yaml(path.read_text(encoding="utf-8-sig"), str(path)).value
+        environment = read_yaml(read_regular(path).decode("utf-8-sig"), str(path)).value
         if isinstance(environment, dict) and isinstance(environment.get("excludes", []), list):
             return environment
         found = f"a {type(environment).__name__}"

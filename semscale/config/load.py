@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from semscale.config.messages import faults_of, quoted, raise_faults
 from semscale.config.study import StudyConfig, contradictions
 from semscale.errors import SemscaleError
+from semscale.files import open_regular
 from semscale.parsing import Fault, Location, PositionedYaml, read_yaml
 
 MAX_FILE_BYTES = 2 * 2**20
@@ -65,7 +66,7 @@ def _validated(
 def _read(path: Path) -> PositionedYaml:
     where, what = str(path), "the study file cannot be read"
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             text = file.read(MAX_FILE_BYTES + 1)
         if len(text) > MAX_FILE_BYTES:
             what, found = "the study file is too large", f"more than {MAX_FILE_BYTES // 2**20} MiB"

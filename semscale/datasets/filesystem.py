@@ -33,8 +33,8 @@ PAUSES_S = (0.1, 0.5, 2.0, 6.0)
 _PASSING = {
     errno.EAGAIN, errno.EBUSY, errno.ECONNABORTED, errno.ECONNREFUSED, errno.ECONNRESET, errno.EHOSTDOWN,
     errno.EHOSTUNREACH, errno.EINTR, errno.EIO, errno.EMFILE, errno.ENETDOWN, errno.ENETRESET, errno.ENETUNREACH,
-    errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.ENOTCONN, errno.EPIPE, errno.EREMOTEIO, errno.ESHUTDOWN,
-    errno.ESTALE, errno.ETIMEDOUT,
+    errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.ENOTCONN, errno.EPIPE, errno.ESHUTDOWN, errno.ESTALE,
+    errno.ETIMEDOUT,
 }  # fmt: skip
 # of aiohttp and botocore, where they are no OSErrors
 _PASSING_KINDS = {"ClientConnectionError", "ClientPayloadError", "HTTPClientError", "IncompleteReadError"}

@@ -114,7 +114,7 @@ def _parse_directory(name: str) -> ModelSource:
         raise SemscaleError("this is not the directory of an open_clip model", where=str(path), expected=expected)
     try:
         dict(parse_json(read_regular(config))["model_cfg"])
-    except (ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         what, found = "not the configuration of an open_clip model", f"{type(error).__name__}: {error}"
         raise SemscaleError(what, where=str(config), found=found, expected="JSON with model_cfg") from error
     read_shapes(weights_in(path))

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import ssl
 from dataclasses import dataclass
+from pathlib import Path
 
+from semscale.access import read_private
 from semscale.environment import LOOPBACK
 from semscale.errors import SemscaleError
+from semscale.files import open_regular
 
 
 @dataclass(frozen=True)
@@ -64,13 +67,15 @@ class ServeConfig:
 
 
 def check_certificate(certificate: str | None, key: str | None) -> None:
-    """Check that two PEM files are both given or neither, readable, and a certificate chain and its private key."""
+    """Check that two PEM files, if they are given, are a certificate chain and its private key, closed to others."""
     if not certificate and not key:
         return
     if not certificate or not key:
         where = "--tls-key" if certificate else "--tls-cert"
         raise SemscaleError("a certificate and its key go together", where=where, expected="the PEM files of both")
+    read_private(Path(key), "the key file")
     try:
+        open_regular(certificate).close()
         # without the password of an encrypted key the terminal would be asked
         ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(certificate, key, password="")
     except OSError as error:

@@ -162,6 +162,14 @@ def test_a_huge_or_binary_file_is_refused(tmp_path: Path) -> None:
     assert "is not a text" in message
     assert "line 2" in message
     assert "cannot be read" in message_of(tmp_path)
+    os.mkfifo(tmp_path / "pipe")
+    assert "not a regular file" in message_of(tmp_path / "pipe")
+
+
+@pytest.mark.parametrize("text", ["1" + ":1" * 500_000, "0x" + "1" * 10_000, "1" * 10_000])
+def test_a_number_without_end_is_refused(text: str, tmp_path: Path) -> None:
+    message = message_of(write(tmp_path, f"steps: 3\nlimit: {text}\n"))
+    assert f"line 2\n  found:    a number of {len(text):,} characters" in message
 
 
 def test_words_that_yaml_changes_are_not_taken_for_numbers(tmp_path: Path) -> None:

@@ -50,6 +50,7 @@ def make_certificates(folder: Path, name: str = "localhost", address: str | None
     files = Certificates(folder / "ca.pem", folder / "server.pem", folder / "server.key")
     files.authority.write_bytes(authority.sign(root, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
     files.certificate.write_bytes(certificate.sign(root, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
+    files.key.touch(0o600)
     files.key.write_bytes(
         own.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     )

@@ -9,6 +9,7 @@ import ssl
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import pytest
 import ray
 from certificates import Certificates, make_certificates
 from click.testing import CliRunner
+from prometheus_client import CollectorRegistry
 from server_processes import replica_pids
 
 from semscale.access import Access
@@ -27,6 +29,7 @@ from semscale.encoding.servers import Servers
 from semscale.encoding.verification import check_server, identify_encoder
 from semscale.errors import SemscaleError
 from semscale.serving.config import ServeConfig, check_certificate
+from semscale.serving.grpc_server import serve_metrics
 from semscale.serving.launcher import ServerHandle, launch_server
 from semscale.study.progress import Quiet
 from semscale.study.study import sweep
@@ -268,6 +271,19 @@ def test_certificates_that_cannot_be_served_are_refused_before_the_start(tmp_pat
     with pytest.raises(SemscaleError, match="go together") as caught:
         check_certificate(str(one.certificate), None)
     assert caught.value.where == "--tls-key"
+    one.key.chmod(0o644)
+    with pytest.raises(SemscaleError, match="others can read the key file"):
+        check_certificate(str(one.certificate), str(one.key))
+
+
+def test_a_taken_port_of_metrics_is_named() -> None:
+    with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as taken:
+        config = ServeConfig("m", metrics_port=taken.getsockname()[1])
+        with pytest.raises(SemscaleError, match="the page of metrics cannot be served") as caught:
+            serve_metrics(config, CollectorRegistry())
+    assert caught.value.where == f"127.0.0.1:{config.metrics_port}"
+    with pytest.raises(SemscaleError, match="the page of metrics cannot be served"):
+        serve_metrics(replace(config, metrics_port=65_536), CollectorRegistry())
 
 
 @pytest.mark.parametrize(
