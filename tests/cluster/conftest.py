@@ -42,7 +42,7 @@ class Jobs:
 
     def working(self) -> list[str]:
         """Return the command lines of what jobs have running: drivers, servers, and workers that do something."""
-        pattern = re.compile(r"-m semscale|semscale\.serving|ray_jobs/|ray::(?!IDLE)")
+        pattern = re.compile(r"-m semscale|semscale\.serving|ray_jobs/|ray::(?!IDLE|\w+Agent\b)")
         return [line for line in self.nodes.living().values() if pattern.search(line)]
 
     def wait_for(self, job: str, words: str) -> None:
