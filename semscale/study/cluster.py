@@ -7,6 +7,7 @@ import logging
 import os
 import secrets
 import signal
+import threading
 import time
 import uuid
 from collections.abc import Iterator
@@ -92,13 +93,17 @@ def _job_config() -> JobConfig:
 @contextmanager
 def _own_sigterm() -> Iterator[None]:
     """Let Ray leave the handler of SIGTERM alone where there is one already, as in commands."""
-    taken = ray_utils.set_sigterm_handler
-    if callable(signal.getsignal(signal.SIGTERM)):
-        ray_utils.set_sigterm_handler = lambda handler: None
+    own, taken = signal.getsignal(signal.SIGTERM), ray_utils.set_sigterm_handler
+    if not callable(own) or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    ray_utils.set_sigterm_handler = lambda handler: None
     try:
         yield
     finally:
         ray_utils.set_sigterm_handler = taken
+        # below Python's Ray's core has put one of its own, which ends the process after three seconds
+        signal.signal(signal.SIGTERM, own)
 
 
 @contextmanager
