@@ -27,20 +27,19 @@ class Coordinator:
     """Grants the actors' connections leases on endpoints, claims on contents, and reports outages to the driver.
 
     An endpoint has any number of shared leases, or an exclusive one, for documents that may have ended a model process.
-    An actor is known by the slots of its connections, and its process by an incarnation id.
+    An actor is known by the slots of its connections, and its process by an incarnation id. A coordinator, also one
+    that Ray has started again, knows of no server until :meth:`open`, and learns of actors from their calls.
 
     >>> coordinator = Coordinator([])
     >>> [coordinator.begin(0, [0, 1], incarnation) for incarnation in ("first", "first", "second")]
     [1, 1, 2]
     """
 
-    def __init__(
-        self, stored: Sequence[Sequence[bytes] | Keys], urls: Sequence[str] = (), outage_timeout: float = 120.0
-    ) -> None:
+    def __init__(self, stored: Sequence[Sequence[bytes] | Keys], outage_timeout: float = 120.0) -> None:
         self._claims = ContentClaims(stored)
-        self._pool = EndpointPool(urls)
+        self._pool = EndpointPool([])
         self._outage_timeout = outage_timeout
-        self._opened = bool(urls)
+        self._opened = False
         self._demand = asyncio.Event()
         self._attempts: dict[int, list[str]] = {}
         self._incarnations: set[str] = set()
@@ -69,16 +68,19 @@ class Coordinator:
         return self._claims.claim(chunk, keys)
 
     async def wait_for_demand(self) -> None:
-        """Return when an actor has something to send."""
+        """Return when an actor has something to send, and no server is known."""
         await self._demand.wait()
 
     async def open(self, urls: Sequence[str]) -> None:
-        """Set the endpoints of servers that were started."""
-        self._pool = EndpointPool(urls)
+        """Set the endpoints; if there are none, that is an outage."""
+        self._pool.update(urls, time.monotonic())
         self._opened = True
+        self._demand.clear()
 
     async def update(self, urls: Sequence[str]) -> None:
-        """Set the endpoints that service discovery gives; if there are none, that is an outage."""
+        """Set the endpoints that service discovery gives, as :meth:`open` does, and tell the user what changes."""
+        if not self._opened:
+            return
         new, gone = self._pool.update(urls, time.monotonic())
         self._messages += [f"new server {url}" for url in new] + [f"server {url} is gone" for url in gone]
 
@@ -86,7 +88,9 @@ class Coordinator:
         self, slot: int, incarnation: str, exclusive: bool, avoid: str | None = None
     ) -> str | Exception:
         """Return the endpoint that a slot may send to, rather another than `avoid`, or why there will be none."""
-        self._demand.set()
+        if not self._opened:
+            self._demand.set()
+        self._slots.setdefault(slot, incarnation)
         self._waiting += 1
         try:
             while self._slots.get(slot) == incarnation:

@@ -17,7 +17,9 @@ from semscale.encoding.coordinator import Coordinator
 from semscale.encoding.encoder import ChunkReport, Encoder
 from semscale.encoding.encoder_fingerprint import EncoderIdentity, read_probe
 from semscale.encoding.folder import Folder
+from semscale.encoding.key_index import Keys
 from semscale.encoding.servers import Servers
+from semscale.encoding.store import EmbeddingStore
 from semscale.errors import SemscaleError, summarize
 
 _BATCH = 64
@@ -28,6 +30,17 @@ _REQUESTS_PER_CHUNK = 4
 _CPUS_PER_ACTOR = 2
 _MAX_ACTORS_PER_ENDPOINT = 8
 _DISCOVERY_SECONDS = 2.0
+# of the coordinator; one that ends more often does so for a reason
+_MAX_RESTARTS = 5
+
+
+class CoordinatorActor(Coordinator):
+    """The coordinator in a process that may be lost: the claims of the next one are what the store has by then."""
+
+    def __init__(self, folder: Folder, stored: Sequence[Keys], outage_timeout: float) -> None:
+        if ray.get_runtime_context().was_current_actor_reconstructed:
+            stored = [EmbeddingStore(folder / kind).keys() for kind in ("image", "text")]
+        super().__init__(stored, outage_timeout)
 
 
 class DistributedEncoder(Encoder):
@@ -56,10 +69,11 @@ class DistributedEncoder(Encoder):
         # Every actor may wait for the servers at once, and claims must still get through. It stays with the driver:
         # other nodes come and go.
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-        coordinator = ray.remote(num_cpus=0, max_concurrency=10_000)(Coordinator).options(scheduling_strategy=here)
+        how = {"num_cpus": 0, "max_concurrency": 10_000, "max_restarts": _MAX_RESTARTS, "max_task_retries": -1}
+        coordinator = ray.remote(**how)(CoordinatorActor).options(scheduling_strategy=here)
         stored = [stored.keys() for stored in self._stores.values()]
-        self._coordinator = coordinator.remote(stored, self._urls, servers.patience)
-        self._demand = None if self._urls else self._coordinator.wait_for_demand.remote()
+        self._coordinator = coordinator.remote(self._folder, stored, servers.patience)
+        self._demand = self._coordinator.wait_for_demand.remote()
         self._status = self._coordinator.next_status.remote()
         probe = read_probe(self._root, identity.fingerprint)
         settings = ActorSettings(self._folder, identity, probe, batch_size, deadline, servers.access)
@@ -76,7 +90,7 @@ class DistributedEncoder(Encoder):
 
     def close(self) -> None:
         """End the actors at once; what they stored stays."""
-        for task in self._running:  # left over after an error: without this Ray would announce retries
+        for task in [self._status, self._demand, *self._running]:  # without this Ray would announce retries
             ray.cancel(task)
         for actor in [*self._actors, self._coordinator]:
             ray.kill(actor)
@@ -109,42 +123,44 @@ class DistributedEncoder(Encoder):
                 return
             task = self._next_result()
             index, part = self._running.pop(task)
-            yield part, _report_of(task)
+            yield part, _result_of(task)
             free.append(index)
 
     def _next_result(self) -> Any:
         """Return a task that is done; meanwhile start and discover servers, and pass messages on."""
         servers = self._servers
         while True:
-            others = [self._status] if self._demand is None else [self._status, self._demand]
             timeout = _DISCOVERY_SECONDS if servers.can_change else None
-            ready, _ = ray.wait([*others, *self._running], num_returns=1, timeout=timeout)
+            ready, _ = ray.wait([self._status, self._demand, *self._running], num_returns=1, timeout=timeout)
             if servers.can_change and time.monotonic() - self._discovered >= _DISCOVERY_SECONDS:
                 urls, self._discovered = tuple(servers.discover()), time.monotonic()
                 if urls != self._urls:
                     self._urls = urls
-                    ray.get(self._coordinator.update.remote(urls))
+                    _result_of(self._coordinator.update.remote(urls))
             if ready == [self._status]:
-                messages, all_down = ray.get(self._status)
+                messages, all_down = _result_of(self._status)
                 self._status = self._coordinator.next_status.remote()
                 for message in messages:
                     servers.note(message)
                 if all_down:
                     servers.check()
-            elif ready and ready == [self._demand]:
-                self._demand = None
-                ray.get(self._coordinator.open.remote(servers.start()))
+            elif ready == [self._demand]:
+                _result_of(self._demand)
+                self._urls = self._urls or tuple(servers.start())
+                _result_of(self._coordinator.open.remote(self._urls))
+                self._demand = self._coordinator.wait_for_demand.remote()
             elif ready:
                 return ready[0]
 
 
-def _report_of(task: Any) -> ChunkReport:
+def _result_of(task: Any) -> Any:
+    """Return what an actor answers; SemscaleError if it, or the coordinator that it asked, has ended for good."""
     try:
-        report: ChunkReport = ray.get(task)
-    except ray.exceptions.RayTaskError as error:
-        if isinstance(error.cause, SemscaleError):
-            raise error.cause from None
+        return ray.get(task)
+    except (ray.exceptions.RayTaskError, ray.exceptions.RayActorError) as error:
+        cause = getattr(error, "cause", error)
+        if isinstance(cause, SemscaleError):
+            raise cause from None
+        if isinstance(cause, ray.exceptions.RayActorError):
+            raise workers_end(summarize(cause)) from error
         raise
-    except ray.exceptions.RayActorError as error:
-        raise workers_end(summarize(error)) from error
-    return report

@@ -7,25 +7,29 @@ import logging
 import os
 import secrets
 import signal
+import socket
+import sys
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from _thread import interrupt_main
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import ray
 import ray._private.utils as ray_utils
 from ray._private import ray_constants
+from ray._private import worker as ray_worker
 from ray.job_config import JobConfig
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from semscale.config import StudyConfig
 from semscale.encoding.folder import Folder
 from semscale.environment import ROOT
-from semscale.errors import SemscaleError, cannot_write
-from semscale.redact import redact, without
+from semscale.errors import SemscaleError, cannot_write, summarize
+from semscale.redact import printable, redact, without
 from semscale.study.progress import Reporter
 from semscale.study.rundir import RAY_JOB_VARIABLE
 
@@ -36,6 +40,16 @@ _WORKER_ENVIRONMENT = {
     "DO_NOT_TRACK": "true",
 }
 _MOST_WAIT, _PAUSE = 5.0, 0.1
+_WATCH_SECONDS = 0.5
+# Without Ray's processes most calls fail by themselves, and the others never. The head of a cluster may be started
+# again meanwhile; Ray itself ends this process a minute after it was lost.
+_LOST_SECONDS, _LOST_SECONDS_OF_CLUSTER, _HOPELESS_SECONDS = 2.0, 30.0, 50.0
+
+T = TypeVar("T")
+
+
+class LostRayError(SemscaleError):
+    """Ray has ended amid the work."""
 
 
 @contextmanager
@@ -58,6 +72,9 @@ def ray_cluster(address: str | None) -> Iterator[None]:
         where = {"address": "local", "num_cpus": cores, "include_dashboard": False, "_node_ip_address": "127.0.0.1"}
     if not str(address).startswith("ray://"):
         where["job_config"] = _job_config()
+    printed = ray_worker.print_to_stdstream
+    if not address:  # what it has to say of lost processes goes to stdout, the place of results
+        ray_worker.print_to_stdstream = lambda *data, **how: None
     try:
         try:
             with nullcontext() if address else _loopback_alone(), _own_sigterm():
@@ -77,6 +94,7 @@ def ray_cluster(address: str | None) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+        ray_worker.print_to_stdstream = printed
 
 
 def _job_config() -> JobConfig:
@@ -139,6 +157,77 @@ def connect(study: StudyConfig, store: Folder, report: Reporter, stack: ExitStac
         stack.enter_context(ray_cluster(study.ray.address))
         if not store.is_remote:
             _check_shared(store.local)
+
+
+def on_ray(study: StudyConfig, store: Folder, report: Reporter, work: Callable[[], T]) -> T:
+    """Return what `work` gives while Ray is connected; where Ray of its own ends, both begin once more."""
+    cluster = study.ray.address or os.environ.get("RAY_ADDRESS") or ray.is_initialized()
+
+    def attempt() -> T:
+        with ExitStack() as stack:
+            connect(study, store, report, stack)
+            stack.enter_context(_watched(_LOST_SECONDS_OF_CLUSTER if cluster else _LOST_SECONDS))
+            return work()
+
+    with nullcontext() if cluster else suppress(LostRayError):
+        return attempt()
+    report.note("Ray on this machine has ended and is started again; what is done is kept")
+    return attempt()
+
+
+@contextmanager
+def _watched(patience: float) -> Iterator[None]:
+    """Raise LostRayError when this node's raylet or the cluster's GCS has ended, at the latest after `patience`."""
+    hint = "too little memory is the usual reason; give the same command again: what is done is kept"
+    places, over = dict[str, str](), threading.Event()
+    if not ray.util.client.ray.is_connected():  # a client of a cluster has none of its addresses
+        context = ray.get_runtime_context()
+        (here,) = [node for node in ray.nodes() if node["NodeID"] == context.get_node_id()]
+        places = {"GCS": context.gcs_address, "raylet": f"{here['NodeManagerAddress']}:{here['NodeManagerPort']}"}
+        places = {name: place for name, place in places.items() if _listens(place)}
+    # SIGINT itself is ignored in a shell's background jobs
+    in_main = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGUSR2, signal.default_int_handler) if in_main else None
+
+    def lost() -> LostRayError | None:
+        found = [f"no answer from its {name} at {place}" for name, place in places.items() if not _listens(place)]
+        return LostRayError("Ray has ended amid the work", found="; ".join(found), hint=hint) if found else None
+
+    def watch() -> None:
+        well = next_one = time.monotonic()
+        while not over.wait(_WATCH_SECONDS):
+            now = time.monotonic()
+            if (error := lost()) is None:
+                well = next_one = now
+            elif now > well + _HOPELESS_SECONDS:  # a call that no interrupt reaches
+                print(f"Error: {printable(str(error))}", file=sys.stderr, flush=True)
+                os._exit(1)
+            elif now > next_one + patience:
+                interrupt_main(signal.SIGUSR2)
+                next_one = now  # what goes on in spite of it is interrupted again
+
+    if in_main:
+        threading.Thread(target=watch, daemon=True).start()
+    try:
+        yield
+    except (Exception, KeyboardInterrupt) as error:
+        over.set()
+        if gone := lost():
+            raise gone from error
+        if isinstance(error, ray.exceptions.RayError) and not isinstance(error, ray.exceptions.RayTaskError):
+            raise SemscaleError("Ray has lost a part of the work", found=summarize(error), hint=hint) from error
+        raise
+    finally:
+        over.set()
+        if in_main:
+            signal.signal(signal.SIGUSR2, before or signal.SIG_DFL)
+
+
+def _listens(place: str) -> bool:
+    host, _, port = place.rpartition(":")
+    with suppress(OSError), socket.create_connection((host.strip("[]"), int(port)), timeout=_MOST_WAIT):
+        return True
+    return False
 
 
 def _check_shared(store: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -95,16 +94,19 @@ def encode_study(
     study: StudyConfig, out: Path | Folder | None, report: Reporter, arms: Sequence[Arm] | None = None
 ) -> EncodeResult:
     """Encode everything that a study needs and is not in the store, in the run directory of a later sweep."""
-    from semscale.study.cluster import connect  # Ray comes with it
+    from semscale.study.cluster import on_ray  # Ray comes with it
 
     store = embedding_store(study.store)
     arms = make_arms(study, report) if arms is None else arms
-    encoded: list[EncodedModel] = []
-    with RunDirectory(out_of(study, out), study) as directory, ExitStack() as stack:
+    with RunDirectory(out_of(study, out), study) as directory:
         write_ladders(arms, directory, report)
-        if study.encoder == "server":
-            connect(study, store, report, stack)
-        for model in study.models:
-            with open_encoder(study, model, store, report, directory.path / "logs") as encoder:
-                encoded.append(encode_model(arms, encoder, directory, report))
+
+        def work() -> list[EncodedModel]:
+            encoded = []
+            for model in study.models:
+                with open_encoder(study, model, store, report, directory.path / "logs") as encoder:
+                    encoded.append(encode_model(arms, encoder, directory, report))
+            return encoded
+
+        encoded = on_ray(study, store, report, work) if study.encoder == "server" else work()
         return EncodeResult.of(directory, store, encoded)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -18,7 +17,7 @@ from semscale.encoding.store import LostRowsError
 from semscale.errors import SemscaleError
 from semscale.study.arms import Arm, make_arms, write_ladders
 from semscale.study.backends import open_encoder
-from semscale.study.cluster import connect
+from semscale.study.cluster import on_ray
 from semscale.study.conclude import Conclusions, conclude_study
 from semscale.study.encode import EncodedModel, EncodeResult, encode_model
 from semscale.study.evaluate import Evaluated, evaluate_trial
@@ -84,15 +83,18 @@ def sweep(
     # everything that can be wrong with the study shows here, before anything is started
     arms = make_arms(study, report) if arms is None else arms
     check_device(study.scoring.device, study.ray.address)
-    with RunDirectory(out, study) as directory, ExitStack() as stack:
+    with RunDirectory(out, study) as directory:
         # a wrong address shows before Ray starts
         tracking = open_store(uri, study.tracking.experiment, out.local.parent, artifacts)
         context = StudyContext(study, arms, store, directory, report, tracking)
         write_ladders(arms, directory, report)
-        connect(study, store, report, stack)
-        choose_placement(study.scoring.device)  # a cluster without the GPUs that are asked for is refused at once
-        scored, encoded = _encode_and_score(context, stored)
-        trials, conclusions = _try_and_conclude(context, scored, encoded)
+
+        def work() -> tuple[list[EncodedModel], pd.DataFrame, Conclusions]:
+            choose_placement(study.scoring.device)  # a cluster without the GPUs that are asked for is refused at once
+            scored, encoded = _encode_and_score(context, stored)
+            return encoded, *_try_and_conclude(context, scored, encoded)
+
+        encoded, trials, conclusions = on_ray(study, store, report, work)
         ui_command = tracking.ui_command(None if out.is_remote else directory.path)
         found = {"trials": trials, "conclusions": conclusions, "ui_command": ui_command}
         return SweepResult.of(directory, store, encoded, **found)

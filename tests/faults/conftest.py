@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from driven import Driven
 
 from semscale.datasets.base import Dataset
 from semscale.datasets.registry import load_dataset
@@ -107,3 +108,11 @@ def undisturbed(
     with DistributedEncoder(identity, Servers([mini_server]), store, batch_size=16) as encoder:
         assert encoder.encode_images(dataset).sent == len(dataset.samples)
     return EmbeddingStore(store / identity.fingerprint / "image")
+
+
+@pytest.fixture(scope="session")
+def alone(mini_server: str, tmp_path_factory: pytest.TempPathFactory) -> Driven:
+    """A sweep that nothing disturbed."""
+    driven = Driven(tmp_path_factory.mktemp("alone"), mini_server)
+    driven.finish()
+    return driven

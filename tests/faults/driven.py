@@ -93,7 +93,7 @@ class Driven:
                 os.killpg(process.pid, number)
             else:
                 process.send_signal(number)
-            _, errors = process.communicate(timeout=20)
+            _, errors = process.communicate(timeout=60)
         finally:
             process.kill()
         return process.returncode, errors
@@ -102,7 +102,7 @@ class Driven:
         """Complete it and return how many images and texts were sent."""
         process = self.start()
         try:
-            output, errors = process.communicate(timeout=150)
+            output, errors = process.communicate(timeout=280)
         finally:
             process.kill()
         assert process.returncode == 0, errors

@@ -6,6 +6,8 @@ The first argument is a port, the second a JSON object:
 - `log`: file that gets a line for every poisoned request with the number of its pictures
 - `count`: file that gets a line for every request with the number of its pictures
 - `delay`: seconds that a picture takes
+- `nan`: pixel value; the row of such a picture is not finite
+- `times`: how often that happens, each time with a line in the file `log`
 - `answer`: `dimension`, `nan`, `zeros`, `fewer`, `other` (other embeddings) or `renamed` (another model)
 """
 
@@ -48,7 +50,15 @@ class OddEncoder(SemscaleEncoder):
             with Path(HOW["count"]).open("a") as count:
                 count.write(f"{len(pixels)}\n")
         time.sleep(HOW.get("delay", 0) * len(pixels))
-        return self._odd(super()._encode_images(pixels))
+        rows = self._odd(super()._encode_images(pixels))
+        odd = (pixels[:, 0, 0] == HOW.get("nan", -1)).all(axis=1)
+        if odd.any():
+            with Path(HOW["log"]).open("a+") as log:
+                log.write("\n")
+                log.seek(0)
+                if len(log.readlines()) <= HOW["times"]:
+                    rows[odd] = np.nan
+        return rows
 
     def _encode_texts(self, tokens: Any) -> np.ndarray:
         return self._odd(super()._encode_texts(tokens))

@@ -22,6 +22,7 @@ def test_ctrl_c_while_ray_starts_says_in_one_line_how_to_go_on(tmp_path: Path, n
 
 
 @pytest.mark.faults
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_ctrl_c_amid_everything_and_then_to_the_end(tmp_path: Path, number: signal.Signals) -> None:
     driven = Driven(tmp_path)
@@ -32,7 +33,7 @@ def test_ctrl_c_amid_everything_and_then_to_the_end(tmp_path: Path, number: sign
         "trials": lambda: driven.recorded() > 1,
     }
     for moment, ripe in moments.items():
-        status, errors = driven.end_when(ripe, number)  # fails after 20 s
+        status, errors = driven.end_when(ripe, number)  # fails after a minute
         assert status == 128 + number, (moment, errors)
         assert "semscale sweep --resume run" in errors
         assert "Traceback" not in errors

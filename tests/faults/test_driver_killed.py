@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from driven import TRIALS, Driven
 
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(900)]
+
 # without a process guard Ray's own agents take up to half a minute to notice
 ENDS_WITHIN_S = 60
 
@@ -25,14 +27,6 @@ def killed(driven: Driven, ripe: object) -> tuple[int, int]:
     return driven.stored()
 
 
-@pytest.fixture(scope="module")
-def alone(mini_server: str, tmp_path_factory: pytest.TempPathFactory) -> Driven:
-    driven = Driven(tmp_path_factory.mktemp("alone"), mini_server)
-    driven.sent = driven.finish()  # type: ignore[attr-defined]
-    return driven
-
-
-@pytest.mark.faults
 def test_a_driver_killed_amid_encoding_and_again_amid_trials(alone: Driven, mini_server: str, tmp_path: Path) -> None:
     images, texts = alone.stored()
     driven = Driven(tmp_path, mini_server)
@@ -61,7 +55,6 @@ SIGNS = (
 )
 
 
-@pytest.mark.faults
 @pytest.mark.parametrize("seed", range(20))
 def test_a_driver_killed_at_a_random_moment(seed: int, alone: Driven, mini_server: str, tmp_path: Path) -> None:
     """Every fourth one has a server of its own, which must end too, and every fifth one is killed twice."""

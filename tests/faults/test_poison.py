@@ -15,6 +15,7 @@ from semscale.encoding.distributed import DistributedEncoder
 from semscale.encoding.servers import Servers
 from semscale.encoding.store import EmbeddingStore
 from semscale.encoding.verification import identify_encoder
+from semscale.errors import SemscaleError
 
 GREY = 77
 
@@ -46,3 +47,33 @@ def test_poison_is_isolated_and_its_neighbours_are_encoded(
     assert 1 <= sizes.count(1) <= 2, sizes
     # all 16, once more if nobody knows whether they arrived, a part of 4, and twice the image alone
     assert len(sizes) <= 5, sizes
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize(("times", "others"), [(2, 0), (99, 1), (99, 0)])
+def test_a_row_that_is_not_finite(
+    times: int, others: int, odd_server: Any, mini_server: str, ray_session: None, tmp_path: Path
+) -> None:
+    """It is asked for again, of another server if there is one, and then stops the encoding."""
+    log, store = tmp_path / "log", tmp_path / "store"
+    for value in range(GREY - 10, GREY + 10):
+        path = tmp_path / "pictures" / ("dark" if value < GREY else "light") / f"{value}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (64, 64), (value, value, value)).save(path)
+    dataset = load_dataset(f"folder:{tmp_path / 'pictures'}")
+    odd = odd_server(nan=GREY, times=times, log=str(log))
+    odd.wait()
+    urls = [odd.url, mini_server][: 1 + others]
+    identity = identify_encoder(Servers(urls), "semscale-mini", store)
+    with DistributedEncoder(identity, Servers(urls), store, batch_size=32) as encoder:
+        if times > 2 and not others:
+            with pytest.raises(SemscaleError, match="there is no embedding of an image") as caught:
+                encoder.encode_images(dataset)
+            assert str(caught.value.where).endswith(f"light/{GREY}.png")
+            assert "not finite" in str(caught.value.found)
+        else:
+            encoded = encoder.encode_images(dataset)
+            assert (encoded.quarantine, len(encoded.keys)) == ({}, 20)
+    assert len(log.read_text().splitlines()) == (1 if others else 3)
+    with DistributedEncoder(identity, Servers([mini_server]), store) as encoder:  # goes on where it stopped
+        assert len(encoder.encode_images(dataset).keys) == 20
