@@ -1,7 +1,8 @@
 """A whole study against encoding its images and texts once, and against encoding them at every step.
 
-6,097 and then 49,797 images, 12 steps, 2 strategies (quick: 150 images, 3 steps). One server, one Ray and one MLflow
-store are up before the clock starts, for every way. In turn within a round:
+6,097 and then 49,797 images, 12 steps, 2 strategies (quick: 150 images, 3 steps). One server of two replicas, one
+Ray and one MLflow store are up before the clock starts, for every way. clip-client knows one address, and one client
+keeps one replica busy: behind a gateway before two replicas it took as long. In turn within a round:
   encode once   clip-client's own `encode` of all unique images and texts, batch size tuned
   semscale      the whole study: encode, score, trials with their MLflow runs, conclusions, report; a fresh store
   every step    the original tool's way: at every step of every ladder clip-client encodes all images and all texts of
@@ -41,28 +42,31 @@ def measure(quick: bool) -> list[Row]:
     """Return the study's time and speed against both other ways, and the time of one more trial."""
     with tempfile.TemporaryDirectory() as name, ray_cluster(None):
         root = Path(name)
-        with launch_server(MODEL, replicas=1, log_file=root / "server.log") as server:
+        with launch_server(MODEL, replicas=2, log_file=root / "server.log") as server:
             if quick:
-                return [*compare(root / "s", server.url, (30, 45), 3, 1, 1), trial_cost(root, server.url, (1, 3), 2, 1)]
+                return [
+                    *compare(root / "s", server.urls, (30, 45), 3, 1, 1),
+                    trial_cost(root, server.urls, (1, 3), 2, 1),
+                ]
             return [
-                *compare(root / "small", server.url, (None, 2150), 12, 3, None),
-                *compare(root / "large", server.url, (None, 24_000), 12, 2, 1),
-                trial_cost(root, server.url, (2, 27), 12, 3),
+                *compare(root / "small", server.urls, (None, 2150), 12, 3, None),
+                *compare(root / "large", server.urls, (None, 24_000), 12, 2, 1),
+                trial_cost(root, server.urls, (2, 27), 12, 3),
             ]
 
 
 def compare(
-    root: Path, url: str, sizes: tuple[int | None, int], steps: int, rounds: int, most: int | None
+    root: Path, urls: Sequence[str], sizes: tuple[int | None, int], steps: int, rounds: int, most: int | None
 ) -> list[Row]:
     """Measure all ways on digits and shapes of these sizes; `most` limits the steps that are timed the old way."""
     write_images(root, *sizes)
     # a first small study makes the tracking store, which is a cost of the first study ever
-    sweep(study_of(root, url, 2, root / "warm", limit=200), root / "runs" / "warm", Quiet())
-    plain = PlainClient(url, make_arms(study_of(root, url, steps, root / "none")))
+    sweep(study_of(root, urls, 2, root / "warm", limit=200), root / "runs" / "warm", Quiet())
+    plain = PlainClient(urls[0], make_arms(study_of(root, urls, steps, root / "none")))
     once, ours, every = [], [], []
     for number in range(rounds):
         once.append(seconds_of(plain.encode_once))
-        study = study_of(root, url, steps, root / f"store-{number}")
+        study = study_of(root, urls, steps, root / f"store-{number}")
         ours.append(seconds_of(partial(sweep, study, root / "runs" / f"round-{number}", Quiet())))
         every.append(seconds_of(partial(plain.encode_every_step, most)) * steps / (most or steps))
     return [
@@ -71,7 +75,7 @@ def compare(
     ]
 
 
-def trial_cost(root: Path, url: str, orders: tuple[int, int], steps: int, rounds: int) -> Row:
+def trial_cost(root: Path, urls: Sequence[str], orders: tuple[int, int], steps: int, rounds: int) -> Row:
     """Return the milliseconds of one more trial, MLflow run included: many orders against few, all of it encoded."""
     per_trial = []
     for number in range(rounds + 1):  # the first one encodes
@@ -85,7 +89,7 @@ def trial_cost(root: Path, url: str, orders: tuple[int, int], steps: int, rounds
                     "controls": [],
                     "orders": list(range(count)),
                     "steps": steps,
-                    "server": {"urls": [url]},
+                    "server": {"urls": list(urls)},
                     "store": str(root / "store-of-trials"),
                 }
             )
@@ -121,7 +125,7 @@ def write_images(root: Path, digits: int | None, shapes: int) -> None:
                 path.write_bytes(drawn.reader.read(entry.file))
 
 
-def study_of(root: Path, url: str, steps: int, store: Path, limit: int | None = None) -> StudyConfig:
+def study_of(root: Path, urls: Sequence[str], steps: int, store: Path, limit: int | None = None) -> StudyConfig:
     """Return the study: two datasets, two strategies, no controls."""
     return study_from(
         {
@@ -134,7 +138,7 @@ def study_of(root: Path, url: str, steps: int, store: Path, limit: int | None = 
             "controls": [],
             "steps": steps,
             "limit": limit,
-            "server": {"urls": [url]},
+            "server": {"urls": list(urls)},
             "store": str(store),
         }
     )
