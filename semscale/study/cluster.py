@@ -8,7 +8,9 @@ import os
 import secrets
 import signal
 import socket
+import stat
 import sys
+import tempfile
 import threading
 import time
 import uuid
@@ -70,6 +72,7 @@ def ray_cluster(address: str | None) -> Iterator[None]:
         # at least two, so that encoding and its ledger never wait for each other
         cores = max(2, os.cpu_count() or 2)
         where = {"address": "local", "num_cpus": cores, "include_dashboard": False, "_node_ip_address": "127.0.0.1"}
+        where["_temp_dir"] = str(_private_folder() / "ray")
     if not str(address).startswith("ray://"):
         where["job_config"] = _job_config()
     printed = ray_worker.print_to_stdstream
@@ -78,9 +81,7 @@ def ray_cluster(address: str | None) -> Iterator[None]:
     try:
         try:
             with nullcontext() if address else _loopback_alone(), _own_sigterm():
-                session = ray.init(**where, log_to_driver=False, logging_level=logging.ERROR, namespace="semscale")
-            if not address:
-                os.chmod(session.address_info["session_dir"], 0o700)
+                ray.init(**where, log_to_driver=False, logging_level=logging.ERROR, namespace="semscale")
         except Exception as error:  # Ray raises a bare one when it does not start in time
             found = without(str(error) or type(error).__name__, address or "")
             if not address:
@@ -140,6 +141,17 @@ def _loopback_alone() -> Iterator[None]:
         yield
     finally:
         ray_constants.ENABLE_RAY_CLUSTER = clusters
+
+
+def _private_folder() -> Path:
+    """Return a folder of this user alone: what is in it Ray opens to all, again with every worker that it starts."""
+    folder = Path(tempfile.gettempdir()) / f"ray-{os.getuid()}"
+    with suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    found = folder.lstat()
+    if stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o077:
+        return folder
+    return Path(tempfile.mkdtemp(prefix="ray-"))
 
 
 def _worker_environment() -> dict[str, dict[str, str]] | None:

@@ -103,8 +103,11 @@ def test_endpoints_are_those_of_living_nodes_with_a_server(ray_session: None, tm
     namespace["write"](file, urls)
     assert file.read_text() == f"{urls[0]}\n"
     assert Addresses([f"file:{file}"]).now() == tuple(urls), "what the study reads again while it runs"
+    # the session's Ray is on the loopback alone, as on macOS; elsewhere a client takes it for the machine's address
+    code = "import runpy, sys; from ray._private import ray_constants as c; c.ENABLE_RAY_CLUSTER = False"
+    code += "; sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
     done = subprocess.run(
-        [sys.executable, str(script), str(file), "--once"],
+        [sys.executable, "-c", code, str(script), str(file), "--once"],
         capture_output=True, text=True, timeout=120, check=False,
         env=os.environ | {"RAY_ADDRESS": ray.get_runtime_context().gcs_address},
     )  # fmt: skip

@@ -29,7 +29,8 @@ def settings(mini_server: str, tmp_path: Path) -> ActorSettings:
 
 @pytest.fixture
 def coordinator(mini_server: str, ray_session: None) -> Iterator[Any]:
-    actor = ray.remote(num_cpus=0, max_concurrency=100)(Coordinator).remote([], [mini_server])
+    actor = ray.remote(num_cpus=0, max_concurrency=100)(Coordinator).remote([])
+    ray.get(actor.open.remote([mini_server]))
     yield actor
     ray.kill(actor)
 
