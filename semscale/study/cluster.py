@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 
 import ray
 import ray._private.utils as ray_utils
+from ray._common.utils import get_default_system_temp_dir
 from ray._private import ray_constants
 from ray._private import worker as ray_worker
 from ray.job_config import JobConfig
@@ -72,7 +73,6 @@ def ray_cluster(address: str | None) -> Iterator[None]:
         # at least two, so that encoding and its ledger never wait for each other
         cores = max(2, os.cpu_count() or 2)
         where = {"address": "local", "num_cpus": cores, "include_dashboard": False, "_node_ip_address": "127.0.0.1"}
-        where["_temp_dir"] = str(_private_folder() / "ray")
     if not str(address).startswith("ray://"):
         where["job_config"] = _job_config()
     printed = ray_worker.print_to_stdstream
@@ -80,6 +80,8 @@ def ray_cluster(address: str | None) -> Iterator[None]:
         ray_worker.print_to_stdstream = lambda *data, **how: None
     try:
         try:
+            if not address:
+                where["_temp_dir"] = str(_private_folder() / "ray")
             with nullcontext() if address else _loopback_alone(), _own_sigterm():
                 ray.init(**where, log_to_driver=False, logging_level=logging.ERROR, namespace="semscale")
         except Exception as error:  # Ray raises a bare one when it does not start in time
@@ -145,13 +147,14 @@ def _loopback_alone() -> Iterator[None]:
 
 def _private_folder() -> Path:
     """Return a folder of this user alone: what is in it Ray opens to all, again with every worker that it starts."""
-    folder = Path(tempfile.gettempdir()) / f"ray-{os.getuid()}"
+    parent = Path(get_default_system_temp_dir())  # Ray's own choice: its sockets allow no long path
+    folder = parent / f"ray-{os.getuid()}"
     with suppress(FileExistsError):
-        folder.mkdir(mode=0o700)
+        folder.mkdir(mode=0o700, parents=True)
     found = folder.lstat()
     if stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o077:
         return folder
-    return Path(tempfile.mkdtemp(prefix="ray-"))
+    return Path(tempfile.mkdtemp(prefix="ray-", dir=parent))
 
 
 def _worker_environment() -> dict[str, dict[str, str]] | None:

@@ -8,6 +8,8 @@ import psutil
 import pytest
 import ray
 
+from semscale.study.cluster import _private_folder
+
 
 @pytest.mark.usefixtures("ray_session")
 def test_ray_is_reached_by_this_user_alone() -> None:
@@ -27,3 +29,14 @@ def test_ray_is_reached_by_this_user_alone() -> None:
     # of what is in it Ray opens some to all, again with every worker
     assert Path(node.get_session_dir_path()).parents[1].stat().st_mode & 0o077 == 0
     assert (Path.home() / ".ray" / "auth_token").stat().st_mode & 0o077 == 0
+
+
+def test_the_folder_of_ray_is_one_that_nobody_else_has_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path / "scratch"))
+    folder = _private_folder()
+    assert folder.parent == tmp_path / "scratch"
+    assert folder == _private_folder()
+    folder.chmod(0o755)
+    another = _private_folder()
+    assert another != folder
+    assert (another.parent, another.stat().st_mode & 0o077) == (folder.parent, 0)
