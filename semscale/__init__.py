@@ -19,24 +19,36 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from semscale.api.conclude import compare, conclude, plot, steps, trials
-    from semscale.api.encoder import Encoder
-    from semscale.api.score import ladder, score, texts
+    from semscale.api.conclusions import compare, conclude, plot, steps, trials
+    from semscale.api.embeddings import Encoder
+    from semscale.api.predictions import ladder, score, texts
     from semscale.api.sweep import sweep
-    from semscale.datasets.registry import load_dataset
-    from semscale.errors import SemscaleError
+    from semscale.common.errors import (
+        CategoryError,
+        ClusterError,
+        ConfigError,
+        DatasetError,
+        ModelError,
+        SemscaleError,
+        ServerError,
+        StoreError,
+        TrackingError,
+    )
+    from semscale.datasets.loader_registry import load_dataset
 
 __version__ = "0.1.0"
 
 __all__ = [
-    "Encoder", "SemscaleError", "__version__", "compare", "conclude", "ladder", "load_dataset", "plot", "score",
-    "steps", "sweep", "texts", "trials",
+    "CategoryError", "ClusterError", "ConfigError", "DatasetError", "Encoder", "ModelError", "SemscaleError",
+    "ServerError", "StoreError", "TrackingError", "__version__", "compare", "conclude", "ladder", "load_dataset",
+    "plot", "score", "steps", "sweep", "texts", "trials",
 ]  # fmt: skip
 
 _MODULES = {
-    "Encoder": "api.encoder", "SemscaleError": "errors", "load_dataset": "datasets.registry", "sweep": "api.sweep",
-    **dict.fromkeys(("ladder", "score", "texts"), "api.score"),
-    **dict.fromkeys(("compare", "conclude", "plot", "steps", "trials"), "api.conclude"),
+    "Encoder": "api.embeddings", "load_dataset": "datasets.loader_registry", "sweep": "api.sweep",
+    **dict.fromkeys((name for name in __all__ if name.endswith("Error")), "common.errors"),
+    **dict.fromkeys(("ladder", "score", "texts"), "api.predictions"),
+    **dict.fromkeys(("compare", "conclude", "plot", "steps", "trials"), "api.conclusions"),
 }  # fmt: skip
 
 

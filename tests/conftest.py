@@ -130,7 +130,7 @@ def ray_session() -> Iterator[None]:
     """A local Ray that sweeps of this session share."""
     import ray
 
-    from semscale.study.cluster import ray_cluster
+    from semscale.cluster.connection import ray_cluster
 
     with ray_cluster(None):
         yield

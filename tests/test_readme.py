@@ -18,11 +18,11 @@ from click.testing import CliRunner
 from PIL import Image
 
 import semscale
-from semscale.categories import registry
+from semscale.categories import strategy_registry
 from semscale.cli import main
 from semscale.config import study_from
 from semscale.datasets.base import Options
-from semscale.datasets.build import build
+from semscale.datasets.dataset_builder import build
 
 ROOT = Path(__file__).parent.parent
 COLUMNS = ("dataset", "strategy", "images", "baseline", "peak", "@", "scale", "change", "p", "critical", "trend")
@@ -95,7 +95,7 @@ def python_blocks() -> list[tuple[str, str]]:
 @pytest.mark.parametrize(("code", "shown"), python_blocks())
 def test_python_prints_what_is_shown(code: str, shown: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(registry, "_strategies", dict(registry._strategies))  # examples add some
+    monkeypatch.setattr(strategy_registry, "_strategies", dict(strategy_registry._strategies))  # examples add some
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
         exec(compile(code, "README.md", "exec"), {})
@@ -110,9 +110,9 @@ def example(text: str) -> dict[str, Any]:
 
 
 def test_the_strategy_of_the_example_makes_texts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry, "_strategies", dict(registry._strategies))
+    monkeypatch.setattr(strategy_registry, "_strategies", dict(strategy_registry._strategies))
     example('@strategy("polite")')
-    assert [made.text for made in registry.find_strategy("polite")("cat", "animal")] == ["cat", "cat, please"]
+    assert [made.text for made in strategy_registry.find_strategy("polite")("cat", "animal")] == ["cat", "cat, please"]
 
 
 def test_the_loader_of_the_example_reads_a_list(tmp_path: Path) -> None:

@@ -1,10 +1,10 @@
 """Statistics of curves: intervals, paired comparisons, critical scales, controls, several datasets."""
 
-from semscale.analysis.across import RandomEffects, random_effects, summarise_datasets
 from semscale.analysis.contrasts import MARGIN, Trend
 from semscale.analysis.control import Comparison, addition_effects, compare_with_control
 from semscale.analysis.curve import CurveSummary, conclude
 from semscale.analysis.intervals import change_interval, holm, mcnemar_p, wilson_interval
+from semscale.analysis.meta_analysis import RandomEffects, random_effects, summarise_datasets
 
 __all__ = [
     "MARGIN", "Comparison", "CurveSummary", "RandomEffects", "Trend", "addition_effects", "change_interval",

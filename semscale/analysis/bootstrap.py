@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from semscale.analysis.patterns import Bool, Float64, Int64, Patterns, count_patterns
+from semscale.analysis.answer_patterns import Bool, Float64, Int64, Patterns, count_patterns
 
 REPLICATES = 2000
 """Default number of replicates."""

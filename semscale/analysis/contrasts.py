@@ -9,8 +9,8 @@ from typing import Literal
 import numpy as np
 from scipy.special import ndtri
 
+from semscale.analysis.answer_patterns import Bool, Float64, Patterns
 from semscale.analysis.intervals import adjusted_change
-from semscale.analysis.patterns import Bool, Float64, Patterns
 
 MARGIN = 0.005
 """Default margin, half a point: smaller changes are of no interest."""
@@ -67,7 +67,7 @@ def contrasts(patterns: Patterns, curves: Float64) -> Contrasts:
         curves: float64[B, S], replicates of :func:`semscale.analysis.bootstrap.resample`.
 
     >>> from semscale.analysis.bootstrap import resample
-    >>> from semscale.analysis.patterns import count_patterns
+    >>> from semscale.analysis.answer_patterns import count_patterns
     >>> patterns = count_patterns(np.arange(1000)[:, None] < np.array([600, 640, 641]))
     >>> found = contrasts(patterns, resample(patterns))
     >>> [[round(float(side[0, 1]), 3), round(float(side[1, 2]), 3)] for side in found.band()]
@@ -126,7 +126,7 @@ def critical_scale(
       curves, where resampled critical scales would be biased upwards.
 
     >>> from semscale.analysis.bootstrap import resample
-    >>> from semscale.analysis.patterns import count_patterns
+    >>> from semscale.analysis.answer_patterns import count_patterns
     >>> patterns = count_patterns(np.arange(2000)[:, None] < np.array([1200, 1260, 1280, 1281]))
     >>> critical_scale([1, 2, 4, 8], contrasts(patterns, resample(patterns)))
     CriticalScale(scale=4, low=2, high=4)

@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 from scipy.special import ndtr, ndtri
 
+from semscale.analysis.answer_patterns import Bool
 from semscale.analysis.bootstrap import REPLICATES, resample_pair
 from semscale.analysis.intervals import adjusted_change, holm, mcnemar_p
-from semscale.analysis.patterns import Bool
 
 
 @dataclass(frozen=True)

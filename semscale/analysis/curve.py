@@ -10,12 +10,12 @@ import numpy as np
 import pandas as pd
 from scipy.special import ndtr, ndtri
 
+from semscale.analysis.answer_patterns import Bool, Float64, Patterns, count_patterns
 from semscale.analysis.bootstrap import REPLICATES, resample
 from semscale.analysis.contrasts import MARGIN, Contrasts, Trend, contrasts, critical_scale, name_trend
+from semscale.analysis.curve_models import fit_shapes
 from semscale.analysis.intervals import wilson_interval
-from semscale.analysis.patterns import Bool, Float64, Patterns, count_patterns
 from semscale.analysis.peak import find_peak
-from semscale.analysis.shape import fit_shapes
 from semscale.analysis.step_tests import cochran_q, compare_steps
 
 
@@ -34,7 +34,7 @@ class CurveSummary:
             interval.
         critical_scale: see :func:`semscale.analysis.contrasts.critical_scale`; None where no step but the last
             qualifies.
-        best_form, asymptote: see :class:`semscale.analysis.shape.Shapes`.
+        best_form, asymptote: see :class:`semscale.analysis.curve_models.Shapes`.
         cochran_p: p of Cochran's Q, whether anything changes over the steps.
         trend: see :func:`semscale.analysis.contrasts.name_trend`.
         ever_right: share of images right at one step at least (in any order): no choice among the steps

@@ -8,8 +8,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from semscale.analysis.answer_patterns import Bool
 from semscale.analysis.intervals import change_interval
-from semscale.analysis.patterns import Bool
 
 Float32 = NDArray[np.float32]
 Int32 = NDArray[np.int32]

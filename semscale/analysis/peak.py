@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from semscale.analysis.answer_patterns import Float64, Patterns
 from semscale.analysis.bootstrap import REPLICATES
-from semscale.analysis.patterns import Float64, Patterns
 
 SPLITS = 200
 """Halvings of the images for the corrected change."""
@@ -44,7 +44,7 @@ def find_peak(patterns: Patterns, curves: Float64, permutations: int = REPLICATE
     `curves` are the float64[B, S] of :func:`semscale.analysis.bootstrap.resample`.
 
     >>> from semscale.analysis.bootstrap import resample
-    >>> from semscale.analysis.patterns import count_patterns
+    >>> from semscale.analysis.answer_patterns import count_patterns
     >>> noise = count_patterns(np.random.default_rng(1).random((500, 12)) < 0.7)
     >>> peak = find_peak(noise, resample(noise))
     >>> round(peak.change, 3), round(peak.null_mean, 3), peak.p > 0.2

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import chdtrc, ndtr
 
+from semscale.analysis.answer_patterns import Patterns
 from semscale.analysis.contrasts import Contrasts
 from semscale.analysis.intervals import holm, mcnemar_p
-from semscale.analysis.patterns import Patterns
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ def cochran_q(patterns: Patterns) -> CochranQ:
     ever changes, Q is 0 and p is 1. With several orders every image counts once, by its sum over orders:
     Friedman's form of the same statistic, the squares of that sum in the place of R_i.
 
-    >>> from semscale.analysis.patterns import count_patterns
+    >>> from semscale.analysis.answer_patterns import count_patterns
     >>> answers = np.array([[1, 1, 0], [1, 0, 0], [1, 1, 0], [1, 1, 1], [0, 1, 0], [1, 0, 0]], bool)
     >>> test = cochran_q(count_patterns(answers))
     >>> round(test.q, 4), test.degrees, round(test.p, 4)

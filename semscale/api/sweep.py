@@ -6,15 +6,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from semscale.common.environment import reach_loopback
+from semscale.common.progress import Quiet, open_console, reporter
 from semscale.config import load_study
-from semscale.encoding.folder import Folder
-from semscale.environment import reach_loopback
+from semscale.store.mirrored_directory import MirroredDirectory
 from semscale.study.arms import make_arms
-from semscale.study.names import unknown_names
-from semscale.study.progress import Quiet, open_console, reporter
+from semscale.study.reference_check import unknown_names
 
 if TYPE_CHECKING:
-    from semscale.study.study import SweepResult
+    from semscale.study.pipeline import SweepResult
 
 
 def sweep(
@@ -33,8 +33,8 @@ def sweep(
         keys: keys of the study file, such as ``datasets=["digits"]``, ``steps=4``, ``encoder="local"``; they take the
             place of what the file says.
 
-    Returns the run, a :class:`semscale.study.study.SweepResult`: ``trials``, ``curves`` and ``conclusions`` are tables,
-    ``directory`` has the files. Raises SemscaleError for anything that the user can fix.
+    Returns the run, a :class:`semscale.study.pipeline.SweepResult`: ``trials``, ``curves`` and ``conclusions`` are
+    tables, ``directory`` has the files. Raises SemscaleError for anything that the user can fix.
     """
     reach_loopback()
     changes = {**study, **keys} if isinstance(study, Mapping) else keys
@@ -44,6 +44,6 @@ def sweep(
     config = load_study(path, {(key,): (key, value) for key, value in changes.items()}, check=unknown_names)
     report = reporter(open_console()) if progress else Quiet()
     arms = make_arms(config, report)  # a study that cannot be is refused before the engines are imported
-    from semscale.study.study import sweep as run
+    from semscale.study.pipeline import sweep as run
 
-    return run(config, None if out is None else Folder.of(out), report, arms)
+    return run(config, None if out is None else MirroredDirectory.of(out), report, arms)

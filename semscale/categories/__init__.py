@@ -1,8 +1,8 @@
 """Strategies make equivalent texts for each class; ladders are nested sets of them."""
 
-from semscale.categories.build import LadderSpec, build_ladder, build_ladders
 from semscale.categories.ladder import FlatLadder, Ladder, LadderStep
-from semscale.categories.registry import (
+from semscale.categories.ladder_builder import LadderSpec, build_ladder, build_ladders
+from semscale.categories.strategy_registry import (
     Category,
     Strategy,
     StrategyContext,

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from itertools import compress, zip_longest
 from typing import Literal
 
-from semscale.categories.registry import (
+from semscale.categories.strategy_registry import (
     MAPPING,
     Category,
     Positions,
@@ -18,8 +18,8 @@ from semscale.categories.registry import (
     find_strategy,
     read_option,
 )
-from semscale.errors import SemscaleError
-from semscale.text import counted, text_key
+from semscale.common.errors import CategoryError
+from semscale.common.text import counted, text_key
 
 Shared = Literal["refuse", "drop"]
 Slots = dict[str, list[Category | None]]
@@ -51,11 +51,11 @@ def arrangements(
     repeated and shared texts. So it has as many categories as that strategy in every class at every step.
 
     Raises:
-        SemscaleError: an unknown strategy or option, no order or one twice, an option that does not fit.
+        CategoryError: an unknown strategy or option, no order or one twice, an option that does not fit.
     """
     check_orders(orders)
     if shared not in ("refuse", "drop"):
-        raise SemscaleError("unknown policy for shared texts", where=where, found=repr(shared), expected="refuse, drop")
+        raise CategoryError("unknown policy for shared texts", where=where, found=repr(shared), expected="refuse, drop")
     entry = find_strategy(strategy)
     check_options(entry, context.options)
     source, source_options = _controlled(entry, context.options) if entry.control else (entry, context.options)
@@ -85,7 +85,7 @@ def _controlled(entry: Strategy, options: Mapping[str, object]) -> tuple[Strateg
     where = f"strategy {entry.name}"
     source = find_strategy(read_option(options, "of", str, where, "templates"))
     if source.control is not None:
-        raise SemscaleError("a control cannot control a control", where=where, found=source.name)
+        raise CategoryError("a control cannot control a control", where=where, found=source.name)
     source_options = read_option(options, "of_options", MAPPING, where, {})
     check_options(source, source_options)
     return source, source_options
@@ -117,7 +117,7 @@ def positions(count: int, order: int) -> list[int]:
     ([0, 1, 2, 3, 4], [0, 4, 2, 3, 1])
     """
     if order < 0:
-        raise SemscaleError(
+        raise CategoryError(
             "an order is a number from 0 on", found=str(order), expected="0 for the strategy's own order"
         )
     others = list(range(1, count))
@@ -129,10 +129,10 @@ def positions(count: int, order: int) -> list[int]:
 def check_orders(orders: Sequence[int]) -> None:
     """Refuse an empty list of orders, and an order that stands there twice."""
     if not orders:
-        raise SemscaleError("at least one order is needed", expected="0 for the strategy's own order")
+        raise CategoryError("at least one order is needed", expected="0 for the strategy's own order")
     for order in orders:
         if list(orders).count(order) > 1:
-            raise SemscaleError("an order stands there twice", found=str(order), expected="different orders")
+            raise CategoryError("an order stands there twice", found=str(order), expected="different orders")
 
 
 def arrange(lists: Mapping[str, Positions], order: int, aligned: bool) -> Slots:

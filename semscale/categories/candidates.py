@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from semscale.categories.arrangement import arrangements
-from semscale.categories.checks import check_classes, check_texts
 from semscale.categories.ladder import Ladder, LadderStep
-from semscale.categories.registry import Category, StrategyContext
-from semscale.text import text_key
+from semscale.categories.strategy_registry import Category, StrategyContext
+from semscale.categories.text_checks import check_classes, check_texts
+from semscale.common.text import text_key
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def candidate_pool(dataset: str, classes: Sequence[str], domain: str, strategies
         strategies: names of registered strategies.
 
     Raises:
-        SemscaleError: as :func:`semscale.categories.build.build_ladder`, also for a text that one strategy has under
+        CategoryError: as :func:`~.ladder_builder.build_ladder`, also for a text that one strategy has under
             one class and another strategy under another.
 
     >>> pool = candidate_pool("pets", ["cat", "dog"], "pet", ["templates", "templates-fixed"])

@@ -6,9 +6,9 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
-from semscale.categories.registry import MAPPING, StrategyContext, read_option
-from semscale.errors import SemscaleError
-from semscale.text import text_key
+from semscale.categories.strategy_registry import MAPPING, StrategyContext, read_option
+from semscale.common.errors import CategoryError, SemscaleError
+from semscale.common.text import text_key
 
 SENSE_OPTIONS = ("senses", "hypernym", "ambiguous")
 """What all strategies from WordNet take, see :func:`choose_senses`."""
@@ -31,7 +31,7 @@ def choose_senses(context: StrategyContext, wordnet: Any, where: str) -> dict[st
         where: the strategy, for messages.
 
     Raises:
-        SemscaleError: for ambiguous classes, unknown synsets, and senses of classes that there are not.
+        CategoryError: for ambiguous classes, unknown synsets, and senses of classes that there are not.
     """
     given = _given(context, wordnet, where)
     hypernym = context.options.get("hypernym")
@@ -104,7 +104,7 @@ def _given(context: StrategyContext, wordnet: Any, where: str) -> dict[str, Syns
         if text_key(name) not in names:
             what = "the option 'senses' names a class that there is not"
             expected = f"one of {', '.join(context.classes[:12])}"
-            raise SemscaleError(what, where=where, found=repr(name), expected=expected)
+            raise CategoryError(what, where=where, found=repr(name), expected=expected)
         own = names[text_key(name)]
         given[own] = _synset(wordnet, synset, where, own)
     return given
@@ -119,14 +119,14 @@ def _synset(wordnet: Any, name: object, where: str, class_name: str | None = Non
         known = [_shown(sense) for sense in _nouns(wordnet, class_name)] if class_name else []
         where = where if class_name is None else f"{where}, class {class_name}"
         expected = "; ".join(known) or "a synset name such as crane.n.05"
-        raise SemscaleError("WordNet has no such synset", where=where, found=repr(name), expected=expected) from error
+        raise CategoryError("WordNet has no such synset", where=where, found=repr(name), expected=expected) from error
 
 
 def _ambiguous(classes: Mapping[str, list[Synset]], context: StrategyContext, where: str) -> SemscaleError:
     lines = [f"{name}: {'; '.join(map(_shown, senses))}" for name, senses in classes.items()]
     example = ", ".join(f"{name}: {senses[0].name()}" for name, senses in classes.items())
     one = len(classes) == 1
-    return SemscaleError(
+    return CategoryError(
         f"{'a class has' if one else f'{len(classes)} classes have'} several senses in WordNet, "
         f"and neither a hypernym nor the domain {context.domain!r} decides between them",
         where=where,

@@ -10,7 +10,7 @@ import click
 from semscale.cli.group import main
 from semscale.cli.options import DATASET, FILE, MODEL, SchemaCommand, completer, dataset_entry, key_values
 from semscale.cli.output import Result, json_option
-from semscale.text import counted
+from semscale.common.text import counted
 
 
 @main.command(cls=SchemaCommand, keys=DATASET)
@@ -31,11 +31,11 @@ def ladder(dataset: str, strategy: str, order: int, options: tuple[str, ...], ou
     semscale ladder digits --strategy templates --steps 4
     semscale ladder folder:photos --domain flower --out flowers.json
     """
-    from semscale.categories.build import LadderSpec, build_ladder
+    from semscale.categories.ladder_builder import LadderSpec, build_ladder
     from semscale.cli.show import show_ladder
-    from semscale.datasets.registry import load_dataset
-    from semscale.redact import shown
-    from semscale.study.progress import open_console, reporter
+    from semscale.common.progress import open_console, reporter
+    from semscale.common.redact import shown
+    from semscale.datasets.loader_registry import load_dataset
 
     console = open_console()
     # in a pipe there is nobody who waits
@@ -73,10 +73,10 @@ def optimize(dataset: str, out: Path | None, **options: Any) -> Result:
     semscale optimize folder:photos --domain flower --model ViT-B-32::laion2b_s34b_b79k
     """
     from semscale.cli.show import show_optimized
+    from semscale.common.progress import open_console, reporter
     from semscale.config import study_from
     from semscale.study.optimize import STRATEGIES
     from semscale.study.optimize import optimize as run
-    from semscale.study.progress import open_console, reporter
 
     tree = {name: options[name] for name in ("limit", "store")}
     tree |= {"datasets": [{"spec": dataset, **dataset_entry(options)}], "models": [options["model"]]}

@@ -13,9 +13,9 @@ import click
 from semscale.cli.group import main
 from semscale.cli.options import DATASET, FILE, SchemaCommand, completer, dataset_entry, option_name
 from semscale.cli.output import Result, json_option
-from semscale.errors import SemscaleError
-from semscale.redact import redact
-from semscale.text import counted
+from semscale.common.errors import SemscaleError
+from semscale.common.redact import redact
+from semscale.common.text import counted
 
 if TYPE_CHECKING:
     from semscale.categories.ladder import Ladder
@@ -60,7 +60,7 @@ def list_datasets() -> Result:
     semscale datasets list
     """
     from semscale.datasets.bundled import BUNDLED
-    from semscale.datasets.registry import load_dataset, schemes
+    from semscale.datasets.loader_registry import load_dataset, schemes
 
     rows = [
         {"name": found.name, "images": len(found.samples), "classes": len(found.classes), "domain": found.domain}
@@ -97,10 +97,10 @@ def check(spec: str, sheet: Path | None, quarantine: Path | None, **options: Any
     semscale datasets check study.yaml
     """
     from semscale.cli.show_check import show_check
-    from semscale.datasets.check import Examination, examine
+    from semscale.common.progress import open_console, reporter
     from semscale.datasets.contact_sheet import draw_sheet, save_sheet
-    from semscale.datasets.registry import load_dataset
-    from semscale.study.progress import open_console, reporter
+    from semscale.datasets.dataset_check import Examination, examine
+    from semscale.datasets.loader_registry import load_dataset
 
     for file in (sheet, quarantine):
         if file is not None:
@@ -157,7 +157,7 @@ def check(spec: str, sheet: Path | None, quarantine: Path | None, **options: Any
 def _datasets_of(spec: str, options: dict[str, Any]) -> tuple[StudyConfig, list[dict[str, Any]], StrategyConfig]:
     """Return the study, what `load_dataset` takes for each of its datasets, and whose texts stand on the sheet."""
     from semscale.config import StrategyConfig, StudyConfig, load_study
-    from semscale.datasets.registry import schemes
+    from semscale.datasets.loader_registry import schemes
 
     entry = dataset_entry(options)
     is_study = spec.endswith((".yaml", ".yml")) and spec.partition(":")[0] not in schemes()
@@ -177,7 +177,7 @@ def _datasets_of(spec: str, options: dict[str, Any]) -> tuple[StudyConfig, list[
 
 
 def _ladder(dataset: Dataset, study: StudyConfig, strategy: StrategyConfig, steps: int | None) -> Ladder:
-    from semscale.categories.build import LadderSpec, build_ladder
+    from semscale.categories.ladder_builder import LadderSpec, build_ladder
 
     how = strategy.model_dump(exclude={"name", "strategy"})
     how |= {"steps": steps or study.steps, "scales": study.scales, "label": strategy.label}

@@ -15,9 +15,9 @@ from typing import Any
 import click
 
 import semscale
-from semscale.environment import print_every_character, reach_loopback, shadowing
-from semscale.errors import SemscaleError
-from semscale.redact import printable, shown
+from semscale.common.environment import print_every_character, reach_loopback, shadowing
+from semscale.common.errors import SemscaleError
+from semscale.common.redact import printable, shown
 
 _INTERRUPTED = 128 + signal.SIGINT
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}

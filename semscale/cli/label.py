@@ -44,11 +44,11 @@ def label(
     semscale label reviews.csv --column review --categories-file topics.txt --server grpc://gpu1:51000
     """
     from semscale.cli.show import show_labelled
-    from semscale.encoding.folder import embedding_store
+    from semscale.common.progress import open_console, reporter
+    from semscale.label.labelling import label as run
     from semscale.label.listing import Request
-    from semscale.label.run import label as run
-    from semscale.label.texts import read_categories, split_categories
-    from semscale.study.progress import open_console, reporter
+    from semscale.label.text_input import read_categories, split_categories
+    from semscale.store.mirrored_directory import embedding_store
 
     if categories is not None and categories_file is None:
         names, notes = split_categories(categories)

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.shell_completion import CompletionItem
 
-from semscale.errors import SemscaleError
-from semscale.parsing import read_yaml
+from semscale.common.errors import ConfigError, SemscaleError
+from semscale.common.parsing import read_yaml
 
 if TYPE_CHECKING:
     from semscale.config import StudyConfig
@@ -104,9 +104,9 @@ FILE = click.Path(dir_okay=False, path_type=Path)
 
 
 def _names(kind: str) -> Iterable[str]:
-    from semscale.categories.registry import control_names, strategy_names
+    from semscale.categories.strategy_registry import control_names, strategy_names
     from semscale.datasets.bundled import BUNDLED
-    from semscale.datasets.registry import schemes
+    from semscale.datasets.loader_registry import schemes
     from semscale.scoring import AGGREGATIONS
 
     names: dict[str, Iterable[str]] = {
@@ -152,13 +152,13 @@ def read_options(path: Path | None, options: dict[str, Any], *, elsewhere: bool 
         elsewhere: it is for other machines, so that absolute paths need not exist on this one.
     """
     from semscale.config import load_study
-    from semscale.study.names import unknown_names
+    from semscale.study.reference_check import unknown_names
 
     entry = dataset_entry(options)
     if entry and not options["dataset"]:
         expected = "--dataset SPEC; in a study file they stand beside spec:"
         what = "options of a dataset need the dataset on the command line"
-        raise SemscaleError(what, where=", ".join(map(option_name, entry)), expected=expected)
+        raise ConfigError(what, where=", ".join(map(option_name, entry)), expected=expected)
     changes: dict[tuple[str | int, ...], tuple[str, Any]] = {}
     for option, key in _KEYS.items():
         value = options[_parameter(option)]
@@ -180,5 +180,5 @@ def key_values(pairs: Sequence[str]) -> dict[str, Any]:
     except SemscaleError:
         values = {"": None}
     if "" in values or not all("=" in pair for pair in pairs):
-        raise SemscaleError("an option of a strategy is KEY=VALUE", where="--option", found=", ".join(pairs))
+        raise ConfigError("an option of a strategy is KEY=VALUE", where="--option", found=", ".join(pairs))
     return values

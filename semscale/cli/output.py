@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from semscale.redact import printable
+from semscale.common.redact import printable
 
 if TYPE_CHECKING:
     from rich.console import Console

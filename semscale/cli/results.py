@@ -11,7 +11,7 @@ import click
 from semscale.cli.group import main
 from semscale.cli.options import FILE, completer, newest_runs
 from semscale.cli.output import Result, json_option
-from semscale.errors import SemscaleError
+from semscale.common.errors import SemscaleError
 
 _ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
@@ -38,8 +38,8 @@ def compare(runs: tuple[str, ...]) -> Result:
     if len(runs) < 2:
         raise click.UsageError("give two run directories or more")
     from semscale.cli.show_runs import show_compared
-    from semscale.runs.compare import compare as run
-    from semscale.study.progress import open_console, reporter
+    from semscale.common.progress import open_console, reporter
+    from semscale.runs.comparison import compare as run
 
     with reporter(open_console(stderr=True)).stage("reading runs", unit="curves") as advance:
         found = run(runs, advance)
@@ -63,9 +63,9 @@ def replay(paths: tuple[Path, ...], out: Path | None) -> Result:
     semscale replay semscale-runs/quickstart --format json
     """
     from semscale.cli.show_runs import show_replay, write_tables
-    from semscale.runs.published import replay as run
-    from semscale.runs.sources import find_sources
-    from semscale.study.progress import open_console, reporter
+    from semscale.common.progress import open_console, reporter
+    from semscale.runs.published_folders import find_sources
+    from semscale.runs.replay import replay as run
 
     if out is not None and out.suffix.lower() not in (".csv", ".parquet"):
         raise SemscaleError("cannot tell the format of the table", where=str(out), expected="a .csv or .parquet file")
@@ -93,7 +93,7 @@ def ui(run: str | None, port: int, tracking_uri: str | None) -> None:
     semscale ui
     semscale ui semscale-runs/quickstart-1bfe32d8 --port 5001
     """
-    from semscale.redact import redact
+    from semscale.common.redact import redact
 
     run = run or next(iter(newest_runs()), None)
     if run is None:
@@ -102,7 +102,7 @@ def ui(run: str | None, port: int, tracking_uri: str | None) -> None:
     if uri.startswith(("http://", "https://")):
         click.echo(f"{run}: {redact(uri)}")
         return
-    from semscale.files import database_file
+    from semscale.common.files import database_file
 
     file = database_file(uri)
     if file and not file.is_file():
@@ -118,15 +118,15 @@ def ui(run: str | None, port: int, tracking_uri: str | None) -> None:
 def _tracking_uri(run: str) -> str:
     """Return the address of the MLflow store that a run was tracked in."""
     from semscale.config import load_study
-    from semscale.encoding.folder import Folder
-    from semscale.study.rundir import study_file
+    from semscale.store.mirrored_directory import MirroredDirectory
+    from semscale.study.run_directory import study_file
 
-    uri, folder = load_study(study_file(run)).tracking.uri, Folder.of(run)
+    uri, folder = load_study(study_file(run)).tracking.uri, MirroredDirectory.of(run)
     where, hint = f"{folder}/study.yaml", "give the whole address with --tracking-uri"
     if uri is None and folder.is_remote:
         raise SemscaleError("the study file names no MLflow server", where=where, hint=hint)
     if uri is None:
-        from semscale.files import sqlite_uri
+        from semscale.common.files import sqlite_uri
 
         return sqlite_uri(folder.local.parent / "mlflow.db")
     if not uri.startswith("http") and ("://***@" in uri or uri.endswith("?***")):

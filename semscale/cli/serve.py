@@ -45,8 +45,8 @@ def serve(**options: Any) -> None:
     semscale serve --replicas 2 --port 51000
     semscale serve --model ViT-B-32::laion2b_s34b_b79k --gpus all --per-gpu 2
     """
-    from semscale.serving.config import ServeConfig
     from semscale.serving.replicas import serve as run
+    from semscale.serving.server_config import ServeConfig
 
     run(ServeConfig(**options))
 
@@ -65,9 +65,9 @@ def health(url: str, timeout: float, token_file: str | None) -> Result:
     \b
     semscale health grpc://127.0.0.1:51000 --timeout 5
     """
-    from semscale.access import read_access
+    from semscale.common.access import read_access
+    from semscale.common.redact import redact
     from semscale.encoding.verification import check_server
-    from semscale.redact import redact
 
     _, dimension = check_server(url, timeout, read_access(token_file))
     document = {"url": redact(url), "dimension": dimension}
@@ -85,8 +85,8 @@ def doctor(server: tuple[str, ...], store: str | None) -> Result:
     \b
     semscale doctor --server grpc://gpu1:51000
     """
-    from semscale.doctor import examine
-    from semscale.study.progress import open_console
+    from semscale.cli.doctor import examine
+    from semscale.common.progress import open_console
 
     findings = examine(server, store)
     passes = all(finding.ok or not finding.required for finding in findings)

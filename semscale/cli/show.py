@@ -11,15 +11,15 @@ from rich.console import Console
 
 from semscale.categories.ladder import Ladder
 from semscale.cli.output import make_table, number, say
-from semscale.report.answers import CURVE
-from semscale.text import counted
+from semscale.common.text import counted
+from semscale.report.headlines import CURVE
 
 if TYPE_CHECKING:  # they import Ray and MLflow, which ladders do not need
-    from semscale.encoding.folder import Folder
-    from semscale.label.run import Labelled
-    from semscale.study.encode import EncodeResult
+    from semscale.label.labelling import Labelled
+    from semscale.store.mirrored_directory import MirroredDirectory
+    from semscale.study.encoding_stage import EncodeResult
     from semscale.study.optimize import Optimized
-    from semscale.study.study import SweepResult
+    from semscale.study.pipeline import SweepResult
 
 _MOST_ROWS = 24
 _MOST_CATEGORIES = 12
@@ -93,7 +93,7 @@ def _counts(result: EncodeResult) -> dict[str, int]:
     return {name: getattr(result, name) for name in ("images_sent", "texts_sent", "quarantined")}
 
 
-def _absolute(folder: Folder) -> str:
+def _absolute(folder: MirroredDirectory) -> str:
     return str(folder) if folder.is_remote else str(folder.local)
 
 

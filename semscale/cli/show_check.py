@@ -9,9 +9,9 @@ from rich.table import Table
 from rich.text import Text
 
 from semscale.cli.output import make_table
-from semscale.datasets.check import LONG_RATIO, SMALL_SIDE, Examination, same_picture
-from semscale.redact import printable
-from semscale.text import counted
+from semscale.common.redact import printable
+from semscale.common.text import counted
+from semscale.datasets.dataset_check import LONG_RATIO, SMALL_SIDE, Examination, same_picture
 
 _MOST_CLASSES = 40
 _MOST_NAMED = 10

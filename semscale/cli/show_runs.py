@@ -10,9 +10,9 @@ from rich.console import Console
 
 from semscale.cli.output import interval, make_table, number, say
 from semscale.cli.show import critical
-from semscale.errors import SemscaleError
-from semscale.runs.compare import POINTS, Compared, Row
-from semscale.runs.published import Replay
+from semscale.common.errors import SemscaleError
+from semscale.runs.comparison import POINTS, Compared, Row
+from semscale.runs.replay import Replay
 
 _INTEGERS = ("critical_scale", "critical_low", "critical_high", "peak_n_categories")
 

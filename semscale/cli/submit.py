@@ -17,12 +17,12 @@ import click
 
 from semscale.cli.group import main
 from semscale.cli.options import FILE, read_options
-from semscale.environment import shadowing
-from semscale.errors import SemscaleError
-from semscale.files import read_regular
-from semscale.parsing import read_yaml
-from semscale.redact import printable, redact, without
-from semscale.text import counted
+from semscale.common.environment import shadowing
+from semscale.common.errors import ClusterError, SemscaleError
+from semscale.common.files import read_regular
+from semscale.common.parsing import read_yaml
+from semscale.common.redact import printable, redact, without
+from semscale.common.text import counted
 
 if TYPE_CHECKING:
     from ray.job_submission import JobDetails, JobSubmissionClient
@@ -67,7 +67,7 @@ def submit(study: Path, options: tuple[str, ...], address: str, stage: str, work
     """
     if not (working_dir.is_dir() and study.resolve().is_relative_to(working_dir.resolve())):
         what, expected = "the study is not in the folder that is uploaded", f"a file in {working_dir.resolve()}"
-        raise SemscaleError(what, where=str(study), expected=expected, hint="name its folder with --working-dir")
+        raise ClusterError(what, where=str(study), expected=expected, hint="name its folder with --working-dir")
     inside = study.resolve().relative_to(working_dir.resolve())
     with contextlib.chdir(working_dir):  # as the job will see it
         config = _check(inside, stage, options)
@@ -109,7 +109,7 @@ def _check(study: Path, stage: str, options: tuple[str, ...]) -> StudyConfig:
     if public:
         what = "a job's command line is no place for passwords: the dashboard shows it"
         hint = "write it into the study file, or set it in the environment of the cluster's nodes"
-        raise SemscaleError(what, found=", ".join(public), hint=hint)
+        raise ClusterError(what, found=", ".join(public), hint=hint)
     given = main.commands[stage].make_context(f"submit {study} --", [str(study), *options]).params
     if given.get("resume") is not None:
         raise click.UsageError("a job is resumed by submitting the same study again, without --resume")
@@ -118,10 +118,10 @@ def _check(study: Path, stage: str, options: tuple[str, ...]) -> StudyConfig:
         if folder and not folder.startswith(("/", "~")) and "://" not in folder:
             what = "a relative folder would be lost with the job's copy of the working directory"
             expected = "an absolute path that the head has, or all nodes for the store"
-            raise SemscaleError(what, where=where, found=folder, expected=expected)
+            raise ClusterError(what, where=where, found=folder, expected=expected)
     if config.ray.address is not None:
         what, found = "a job runs on the cluster that it is submitted to", redact(config.ray.address)
-        raise SemscaleError(what, where="ray: address", found=found, hint="leave it out")
+        raise ClusterError(what, where="ray: address", found=found, hint="leave it out")
     return config
 
 
@@ -138,7 +138,7 @@ def read_environment(file: Path | None, working_dir: Path) -> dict[str, Any]:
     except (OSError, ValueError, SemscaleError) as error:
         found = " ".join(str(error).split())[:200]
     expected = "a mapping with keys such as env_vars, excludes (a list), pip"
-    raise SemscaleError("cannot read the runtime environment", where=str(path), found=found, expected=expected)
+    raise ClusterError("cannot read the runtime environment", where=str(path), found=found, expected=expected)
 
 
 def _files_to_upload(folder: Path, excludes: list[str]) -> dict[Path, int]:
@@ -173,7 +173,7 @@ def _check_upload(folder: Path, sizes: Mapping[Path, int]) -> str:
             "ray_jobs/runtime_env.yaml or by .gitignore; images belong where all nodes reach them"
         )
         where, expected = str(folder.absolute()), f"at most {_MOST_MEGABYTES} MB"
-        raise SemscaleError("the folder is too large for a job", where=where, found=what, expected=expected, hint=hint)
+        raise ClusterError("the folder is too large for a job", where=where, found=what, expected=expected, hint=hint)
     for file in shadowing(folder / path for path in sizes if len(path.parts) == 1):
         click.echo(f"warning: the job imports {file.name} in place of the module of that name: rename it", err=True)
     return what
@@ -221,9 +221,9 @@ def _explained(address: str, what: str, hint: str | None = None) -> Iterator[Non
         what, found = "the Ray cluster refuses the token", "another token than the cluster's"
         hint = "set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH"
         found = "no token" if "required" in str(error) else found
-        raise SemscaleError(what, where=redact(address), found=found, hint=hint) from error
+        raise ClusterError(what, where=redact(address), found=found, hint=hint) from error
     except (RuntimeError, ValueError, OSError, KeyError, ClientError) as error:  # requests' exceptions are OSErrors
         text = without(str(error) or type(error).__name__, address)
         cause = re.search(r"\[Errno -?\d+\] ([^'\"\])]+)", text)  # requests wraps it three times
         found = cause[1] if cause else text[:300]
-        raise SemscaleError(what, where=redact(address), found=found, hint=hint) from error
+        raise ClusterError(what, where=redact(address), found=found, hint=hint) from error

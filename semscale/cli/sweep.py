@@ -11,7 +11,7 @@ import click
 from semscale.cli.group import main
 from semscale.cli.options import STUDY, SchemaCommand, completer, read_options
 from semscale.cli.output import Result, json_option
-from semscale.errors import SemscaleError
+from semscale.common.errors import SemscaleError
 
 if TYPE_CHECKING:
     from semscale.config import StudyConfig
@@ -59,7 +59,7 @@ def sweep(study: Path | None, resume: str | None, **options: Any) -> Result:
     semscale sweep --resume semscale-runs/quickstart-1bfe32d8
     """
     if resume is not None:
-        from semscale.study.rundir import study_file
+        from semscale.study.run_directory import study_file
 
         if study is not None or options["out"] is not None:
             raise click.UsageError("--resume goes with neither STUDY.yaml nor --out: the run directory says both")
@@ -104,8 +104,8 @@ def report(run: str) -> Result:
     \b
     semscale report semscale-runs/quickstart-1bfe32d8
     """
-    from semscale.study.progress import open_console, reporter
-    from semscale.study.results import regenerate_report
+    from semscale.common.progress import open_console, reporter
+    from semscale.study.result_tables import regenerate_report
 
     with reporter(open_console(stderr=True)).stage("writing the report"):
         written = regenerate_report(run)
@@ -114,22 +114,22 @@ def report(run: str) -> Result:
 
 
 def _run(stage: str, study: StudyConfig, options: dict[str, Any]) -> Result:
+    from semscale.common.progress import open_console, reporter
     from semscale.study.arms import make_arms
-    from semscale.study.progress import open_console, reporter
 
     console = open_console()
     progress = reporter(console, quiet=options["quiet"])
     arms = make_arms(study, progress)  # a study that cannot be is refused before the engines are imported
     from semscale.cli.show import filled_document, result_document, show_filled, show_result
-    from semscale.study.rundir import out_of
+    from semscale.study.run_directory import out_of
 
     folder = out_of(study, options["out"], options["runs"])
     if stage == "encode":
-        from semscale.study.encode import encode_study
+        from semscale.study.encoding_stage import encode_study
 
         filled = encode_study(study, folder, progress, arms)
         return Result(lambda: filled_document(filled), lambda: show_filled(console, filled))
-    from semscale.study.study import sweep as run
+    from semscale.study.pipeline import sweep as run
 
     try:
         result = run(study, folder, progress, arms, stored=stage == "score")

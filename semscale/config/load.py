@@ -8,11 +8,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from semscale.common.errors import ConfigError
+from semscale.common.files import open_regular
+from semscale.common.parsing import Fault, Location, PositionedYaml, read_yaml
 from semscale.config.messages import faults_of, quoted, raise_faults
-from semscale.config.study import StudyConfig, contradictions
-from semscale.errors import SemscaleError
-from semscale.files import open_regular
-from semscale.parsing import Fault, Location, PositionedYaml, read_yaml
+from semscale.config.schema import StudyConfig, contradictions
 
 MAX_FILE_BYTES = 2 * 2**20
 """Size of the largest study file, which takes seconds to read."""
@@ -70,16 +70,16 @@ def _read(path: Path) -> PositionedYaml:
             text = file.read(MAX_FILE_BYTES + 1)
         if len(text) > MAX_FILE_BYTES:
             what, found = "the study file is too large", f"more than {MAX_FILE_BYTES // 2**20} MiB"
-            raise SemscaleError(what, where=where, found=found, hint="put class names into a file: classes: names.yaml")
+            raise ConfigError(what, where=where, found=found, hint="put class names into a file: classes: names.yaml")
         content = read_yaml(text.decode("utf-8-sig"), where, "the study file")
     except UnicodeDecodeError as error:
         line, found = text.count(b"\n", 0, error.start) + 1, f"the byte 0x{text[error.start]:02x}"
         what, where = "the study file is not a text", f"{path}, line {line}"
-        raise SemscaleError(what, where=where, found=found, expected="UTF-8") from error
+        raise ConfigError(what, where=where, found=found, expected="UTF-8") from error
     except (OSError, ValueError) as error:
-        raise SemscaleError(what, where=where, found=getattr(error, "strerror", None) or str(error)) from error
+        raise ConfigError(what, where=where, found=getattr(error, "strerror", None) or str(error)) from error
     content.value = {} if content.value is None else content.value
     if not isinstance(content.value, dict):
         what, expected = "a study file is a mapping of keys", "such as datasets: [digits]"
-        raise SemscaleError(what, where=where, found=quoted(content.value), expected=expected)
+        raise ConfigError(what, where=where, found=quoted(content.value), expected=expected)
     return content

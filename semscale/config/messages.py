@@ -8,10 +8,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from semscale.config.study import DatasetConfig, StrategyConfig, StudyConfig
-from semscale.errors import SemscaleError
-from semscale.parsing import Fault, Location
-from semscale.redact import shown
+from semscale.common.errors import ConfigError
+from semscale.common.parsing import Fault, Location
+from semscale.common.redact import shown
+from semscale.config.schema import DatasetConfig, StrategyConfig, StudyConfig
 
 _MOST_FAULTS = 50
 _LONGEST = 80
@@ -53,7 +53,7 @@ def raise_faults(faults: Iterable[Fault], positions: Mapping[Location, int | str
     if lines:
         count = "a mistake" if len(lines) == 1 else f"{len(lines)} mistakes"
         more = [f"  - and {len(lines) - _MOST_FAULTS} more"] if len(lines) > _MOST_FAULTS else []
-        raise SemscaleError("\n".join([f"the study has {count}:", *lines[:_MOST_FAULTS], *more]), where=where)
+        raise ConfigError("\n".join([f"the study has {count}:", *lines[:_MOST_FAULTS], *more]), where=where)
 
 
 def nearest(name: str, known: Sequence[str]) -> str:

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
+from semscale.common.text import counted
 from semscale.datasets.samples import SampleTable
-from semscale.text import counted
 
 _SHOWN = 5
 
@@ -125,7 +125,7 @@ def takes(name: str, notes: Notes) -> bool:
 
 @dataclass(frozen=True)
 class Options:
-    """What a study file may say about a dataset besides its spec; see `semscale.datasets.registry.load_dataset`."""
+    """What a study file may say about a dataset besides its spec; see :func:`~.loader_registry.load_dataset`."""
 
     split: str | None = None
     image: str | None = None

@@ -7,7 +7,7 @@ from contextlib import suppress
 from semscale.datasets.base import Entry, Notes, Options, Source
 from semscale.datasets.class_from_path import choose_split
 from semscale.synthetic import digits, shapes
-from semscale.synthetic.images import SPLITS, class_of, encode_png, render
+from semscale.synthetic.numbered_images import SPLITS, class_of, encode_png, render
 
 BUNDLED = ("digits", "shapes")
 """Specs of the bundled datasets: 1,797 handwritten digits in two halves, and procedural shapes of 12 classes."""

@@ -6,8 +6,8 @@ import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+from semscale.common.errors import DatasetError
 from semscale.datasets.base import Notes
-from semscale.errors import SemscaleError
 
 LabelOf = Callable[[str], str | None]
 
@@ -35,7 +35,7 @@ def choose_split(
     if wanted == "all" or (wanted is None and not available):
         return None
     if not available:
-        raise SemscaleError("the dataset has no splits", where=where, found=f"split: {wanted}", expected=expected)
+        raise DatasetError("the dataset has no splits", where=where, found=f"split: {wanted}", expected=expected)
     usual = (
         available if isinstance(available, Mapping) else {name: SPLITS.get(name.casefold(), name) for name in available}
     )
@@ -43,7 +43,7 @@ def choose_split(
         for name in available:
             if wanted == name or wanted.casefold() in (name.casefold(), usual[name]):
                 return name
-        raise SemscaleError("the dataset has no such split", where=where, found=wanted, expected=", ".join(available))
+        raise DatasetError("the dataset has no such split", where=where, found=wanted, expected=", ".join(available))
     chosen = next((name for key in ("test", "val") for name in available if usual[name] == key), next(iter(available)))
     if len(available) > 1:
         notes.say(f"of the splits {', '.join(available)} only {chosen!r} is read; split: chooses another")
@@ -88,12 +88,12 @@ def compile_rule(class_from: str) -> LabelOf:
     if not whole and "{class}" not in class_from:
         what = "a rule for the class must say where the class stands"
         expected = "{class} in a template such as {class}_{number}.jpg, or (?P<class>...) in an expression"
-        raise SemscaleError(what, where="class_from", found=class_from, expected=expected)
+        raise DatasetError(what, where="class_from", found=class_from, expected=expected)
     try:
         compiled = re.compile(class_from if whole else _template(class_from), re.IGNORECASE)
     except re.error as error:
         what, found = "the rule for the class is not a regular expression", f"{class_from}: {error}"
-        raise SemscaleError(what, where="class_from", found=found) from error
+        raise DatasetError(what, where="class_from", found=found) from error
     slashes = class_from.count("/")
 
     def label_of(path: str) -> str | None:
@@ -149,7 +149,7 @@ def folder_labels(
         others = sorted(tops - set(splits))
         found = f"{', '.join(sorted(splits))} beside {', '.join(others[:5])}{', ...' if len(others) > 5 else ''}"
         hint = f"choose one, such as split: {min(splits)}, or say by class_from: where the class stands"
-        raise SemscaleError("some folders are splits, and would be classes", where=where, found=found, hint=hint)
+        raise DatasetError("some folders are splits, and would be classes", where=where, found=found, hint=hint)
     expected = "folders such as train, val and test above the folders of the classes"
     chosen = choose_split(
         {top: splits.get(top, top) for top in sorted({*splits, *tops & {split}})}, split, notes, where, expected

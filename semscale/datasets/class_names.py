@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
+from semscale.common.errors import DatasetError
+from semscale.common.files import read_regular
+from semscale.common.parsing import parse_json, read_yaml
+from semscale.common.text import counted, text_key
 from semscale.datasets.base import Notes
 from semscale.datasets.samples import Int32
-from semscale.errors import SemscaleError
-from semscale.files import read_regular
-from semscale.parsing import parse_json, read_yaml
-from semscale.text import counted, text_key
 
 ClassMap = Mapping[str, str | None]
 
@@ -58,7 +58,7 @@ def name_classes(
                 chosen = wanted[key]
                 return None if chosen is None else normalise(chosen)
         if not name:
-            raise SemscaleError("a class has an empty name", where=repr(label), hint="name it under classes:")
+            raise DatasetError("a class has an empty name", where=repr(label), hint="name it under classes:")
         return name
 
     names = [name_of(label) for label in labels]
@@ -127,10 +127,10 @@ def _read_file(path: Path) -> ClassMap | Sequence[str]:
                 key, fault = read.faults[0]
                 raise ValueError(f"{'.'.join(map(str, key))} {fault}")
     except (OSError, ValueError) as error:
-        raise SemscaleError("the file with class names cannot be read", where=where, found=str(error)) from error
+        raise DatasetError("the file with class names cannot be read", where=where, found=str(error)) from error
     names = [name for name in content.values() if name is not None] if isinstance(content, dict) else content
     if isinstance(names, list) and all(isinstance(name, str) for name in names):
         return content  # type: ignore[no-any-return]
     what, found = "the file with class names has the wrong form", type(content).__name__
     expected = "a mapping of labels to names, or a list of names for the labels 0, 1, 2, ..."
-    raise SemscaleError(what, where=where, found=found, expected=expected)
+    raise DatasetError(what, where=where, found=found, expected=expected)

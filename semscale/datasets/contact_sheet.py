@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
+from semscale.common.errors import DatasetError
+from semscale.common.text import counted
 from semscale.datasets.base import Dataset, Reader
 from semscale.datasets.image_decoding import BadImageError, decode
 from semscale.datasets.samples import Int64, stratified_subset
-from semscale.errors import SemscaleError
-from semscale.text import counted
 
 MOST_CLASSES = 60
 """Rows on a sheet; a sheet of a thousand classes is no longer looked at."""
@@ -70,7 +70,7 @@ def save_sheet(sheet: Image.Image, path: Path) -> None:
     try:
         sheet.save(path, "PNG")
     except OSError as error:
-        raise SemscaleError("the contact sheet cannot be written", where=str(path), found=str(error)) from error
+        raise DatasetError("the contact sheet cannot be written", where=str(path), found=str(error)) from error
 
 
 def wrap(text: str, width: int, font: ImageFont.FreeTypeFont) -> list[str]:

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 from urllib.parse import unquote
 
-from semscale.datasets.base import Entry, Notes, Options, Source, takes
-from semscale.datasets.filesystem import (
+from semscale.common.errors import DatasetError, SemscaleError
+from semscale.common.files import read_regular
+from semscale.common.filesystem import (
     MAX_FILE_BYTES,
     REMOTE_READS,
     is_hidden,
@@ -20,9 +21,8 @@ from semscale.datasets.filesystem import (
     read_whole,
     stem,
 )
-from semscale.errors import SemscaleError
-from semscale.files import read_regular
-from semscale.redact import shown
+from semscale.common.redact import shown
+from semscale.datasets.base import Entry, Notes, Options, Source, takes
 
 
 class FolderReader(NamedTuple):
@@ -58,7 +58,7 @@ def _list_local(root: str, notes: Notes) -> Iterator[Entry]:
     def unreadable(error: OSError) -> None:
         if may_pass(error):  # without these images every table would be another one
             what, hint = "the dataset's folder cannot be listed at the moment", "give the same command again"
-            raise SemscaleError(what, where=str(error.filename), found=error.strerror, hint=hint) from error
+            raise DatasetError(what, where=str(error.filename), found=error.strerror, hint=hint) from error
         notes.add("folders cannot be read", f"{os.path.relpath(error.filename, root)} ({error.strerror})")
 
     for folder, below, names in os.walk(root, onerror=unreadable, followlinks=True):
@@ -98,10 +98,10 @@ def _list_remote(fs: Any, root: str, path: str, notes: Notes) -> Iterator[Entry]
         if not found and is_missing(error):
             raise _missing(path) from error
         reason = plain_reason(error)
-        raise SemscaleError("the dataset's folder cannot be listed", where=shown(path), found=reason) from error
+        raise DatasetError("the dataset's folder cannot be listed", where=shown(path), found=reason) from error
     if not found:
         raise _missing(path)
 
 
 def _missing(path: str) -> SemscaleError:
-    return SemscaleError("the dataset's folder does not exist", where=shown(path), expected="a folder per class")
+    return DatasetError("the dataset's folder does not exist", where=shown(path), expected="a folder per class")

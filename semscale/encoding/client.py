@@ -24,14 +24,14 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from jina.excepts import BadServerFlow
 from jina.serve.networking.utils import get_grpc_channel
 
-from semscale.access import Access
-from semscale.documents import CHANNEL_OPTIONS, check_documents
+from semscale.common.access import Access
+from semscale.common.environment import reach_loopback
+from semscale.common.errors import SemscaleError, ServerError, summarize
+from semscale.common.text import check_text, counted
+from semscale.common.wire_documents import CHANNEL_OPTIONS, check_documents
 from semscale.encoding.image_pipeline import Picture, to_ppm
-from semscale.encoding.segment import Float32, l2_normalize
 from semscale.encoding.throughput import BatchSizer
-from semscale.environment import reach_loopback
-from semscale.errors import SemscaleError, summarize
-from semscale.text import check_text, counted
+from semscale.store.segment import Float32, l2_normalize
 
 # A gateway spins at full load when a small prefetch holds requests back; `BatchSizer` bounds what is in flight.
 _PREFETCH = 1000
@@ -289,7 +289,7 @@ class EncodeClient:
         return row
 
     def _misfit(self, what: str) -> SemscaleError:
-        return SemscaleError(f"the server answers {what}", where=self.url)
+        return ServerError(f"the server answers {what}", where=self.url)
 
 
 def _failed(response: Any) -> bool:

@@ -8,9 +8,10 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from semscale.common.errors import SemscaleError, ServerError
+from semscale.encoding.content_claims import ContentClaims
 from semscale.encoding.endpoint_pool import EndpointPool
-from semscale.encoding.key_index import ContentClaims, Keys
-from semscale.errors import SemscaleError
+from semscale.store.key_index import Keys
 
 _POLL_SECONDS = 0.1
 # A short outage needs no message; a long one a message now and then.
@@ -99,7 +100,7 @@ class Coordinator:
                 await asyncio.sleep(_POLL_SECONDS)
         finally:
             self._waiting -= 1
-        return SemscaleError("this actor was started again")  # its process is gone and gets no answer
+        return ServerError("this actor was started again")  # its process is gone and gets no answer
 
     async def report_healthy(self, url: str) -> None:
         """Record that an endpoint answers and is the right encoder."""
@@ -160,10 +161,10 @@ class Coordinator:
         if self._pool.exhausted:
             where, found = ", ".join(self._pool.ejected), "; ".join(self._pool.ejected.values())
             what, hint = "no clip-server is left that runs the right encoder", f"put the right server there {again}"
-            return SemscaleError(what, where=where, found=found, hint=hint)
+            return ServerError(what, where=where, found=found, hint=hint)
         outage = self._pool.outage_seconds(now)
         if outage is None or outage < self._outage_timeout:
             return None
         where, hint = ", ".join(self._pool.urls), f"bring the servers back {again}"
         found = f"no answer for {outage:.0f} s: {self._pool.faults() or 'there is no server'}"
-        return SemscaleError("no clip-server answers any more", where=where or None, found=found, hint=hint)
+        return ServerError("no clip-server answers any more", where=where or None, found=found, hint=hint)

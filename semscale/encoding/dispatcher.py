@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from semscale.common.errors import SemscaleError, ServerError
 from semscale.encoding.client import EncodeClient, Encoded, ServerUnavailableError
 from semscale.encoding.verification import in_one_line, verify_endpoint
-from semscale.errors import SemscaleError
 
 if TYPE_CHECKING:
-    from semscale.encoding.actor import ActorSettings
+    from semscale.encoding.encoder_actor import ActorSettings
 
 _MAX_ATTEMPTS = 2
 # More than so many documents of one chunk are not poison: the model is broken, or the machine.
@@ -105,7 +105,7 @@ class RequestDispatcher:
                 if losses > _MAX_LOSSES or given_up > _MAX_GIVEN_UP:
                     what = "the model process ends again and again"
                     hint = "its log says why; give the same command again: what is encoded is kept"
-                    raise SemscaleError(what, where=url, found=str(error), hint=hint) from error
+                    raise ServerError(what, where=url, found=str(error), hint=hint) from error
                 continue
             await coordinator.release_lease.remote(*self._lease, url)
             result.sent += encoded.sent

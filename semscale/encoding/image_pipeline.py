@@ -11,9 +11,11 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from semscale.common.errors import ServerError
+from semscale.common.filesystem import read_again
 from semscale.datasets.base import Reader
-from semscale.datasets.filesystem import read_again
 from semscale.datasets.image_decoding import BadImageError, decode
+from semscale.store.encoder_fingerprint import EncoderIdentity
 
 # Resizing the shorter side to the model's size makes a very long image enormous: 1 x 50,000 pixels would need 7.5 GB.
 _MAX_RESIZED_PIXELS = 32_000_000
@@ -30,6 +32,13 @@ def can_prepare(spec: Mapping[str, Any] | None) -> bool:
     height, width = _target(spec)
     resize_mode = spec.get("resize_mode") or "shortest"
     return resize_mode == "squash" or (resize_mode == "shortest" and height == width)
+
+
+def check_draft(identity: EncoderIdentity, where: str) -> None:
+    """Raise ServerError for draft decoding where the preprocessing of the model is not known."""
+    if identity.draft and not can_prepare(identity.preprocess):
+        hint = "leave encoding.draft away, or use `semscale serve`"
+        raise ServerError("draft decoding needs a model whose preprocessing is known", where=where, hint=hint)
 
 
 def draft_side(spec: Mapping[str, Any]) -> int:

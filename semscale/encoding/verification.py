@@ -16,20 +16,21 @@ import tenacity
 from docarray import Document
 from pydantic import BaseModel, Field
 
-from semscale.access import Access, is_address, read_access
+from semscale.common.access import Access, is_address, read_access
+from semscale.common.errors import SemscaleError, ServerError
+from semscale.common.parsing import parse_json
 from semscale.encoding.client import EncodeClient, ServerUnavailableError
-from semscale.encoding.encoder_fingerprint import (
+from semscale.encoding.image_pipeline import check_draft
+from semscale.encoding.server_discovery import Servers
+from semscale.store.encoder_fingerprint import (
     PROBE_TEXT,
     EncoderIdentity,
     check_cosine,
     check_probe,
     probe_image,
 )
-from semscale.encoding.folder import Folder
-from semscale.encoding.segment import Float32
-from semscale.encoding.servers import Servers
-from semscale.errors import SemscaleError
-from semscale.parsing import parse_json
+from semscale.store.mirrored_directory import MirroredDirectory
+from semscale.store.segment import Float32
 
 _DEADLINE = 60.0
 
@@ -58,7 +59,7 @@ def check_server(url: str, timeout: float = 10.0, access: Access | None = None) 
     Without `access` the environment's is taken. (gRPC's own health service says SERVING also while the model hangs.)
     """
     if not is_address(url):
-        raise SemscaleError("not the address of a clip-server", found=url, expected="grpc://host:port")
+        raise ServerError("not the address of a clip-server", found=url, expected="grpc://host:port")
     client = EncodeClient(url, deadline=timeout, access=read_access() if access is None else access)
 
     async def ask() -> tuple[Mapping[str, Any] | None, int]:
@@ -69,10 +70,12 @@ def check_server(url: str, timeout: float = 10.0, access: Access | None = None) 
         return _retry(tenacity.stop_after_attempt(1 if timeout < 1 else 3))(lambda: asyncio.run(ask()))
     except ServerUnavailableError as error:
         hint = "is it running there? `semscale serve --port PORT` starts one"
-        raise SemscaleError("the clip-server does not answer", where=url, found=str(error), hint=hint) from error
+        raise ServerError("the clip-server does not answer", where=url, found=str(error), hint=hint) from error
 
 
-def identify_encoder(servers: Servers, model: str, store: Path | Folder, draft: bool = False) -> EncoderIdentity:
+def identify_encoder(
+    servers: Servers, model: str, store: Path | MirroredDirectory, draft: bool = False
+) -> EncoderIdentity:
     """Return the encoder that the endpoints run: that of the first one that can be used.
 
     Endpoints that do not answer are tried again until the servers' patience ends; SemscaleError if none is of use.
@@ -87,7 +90,7 @@ def identify_encoder(servers: Servers, model: str, store: Path | Folder, draft: 
                 info, probe = asyncio.run(_describe(EncodeClient(url, deadline=_DEADLINE, access=servers.access)))
                 _check_model(url, info, model)
                 identity = EncoderIdentity.of(model, info, probe.shape[1], draft)
-                identity.check_draft(url)
+                check_draft(identity, url)
                 check_probe(url, identity, probe, store)
                 return identity
             except SemscaleError as error:
@@ -103,7 +106,7 @@ def identify_encoder(servers: Servers, model: str, store: Path | Folder, draft: 
             raise next(iter(refused.values())) from error
         hint = "start one with `semscale serve`, or name no server, and the sweep starts its own"
         where = ", ".join(servers.urls)
-        raise SemscaleError("no clip-server answers", where=where, found=str(error), hint=hint) from error
+        raise ServerError("no clip-server answers", where=where, found=str(error), hint=hint) from error
 
 
 async def verify_endpoint(
@@ -122,7 +125,7 @@ async def verify_endpoint(
     found = EncoderIdentity.of(identity.model, info, dimension, identity.draft)
     if found.fingerprint != identity.fingerprint:
         what, expected = "it is another encoder", identity.fingerprint
-        raise SemscaleError(what, where=client.url, found=found.fingerprint, expected=expected)
+        raise ServerError(what, where=client.url, found=found.fingerprint, expected=expected)
     if probe is not None and known is not None:
         check_cosine(client.url, identity, probe, known)
 
@@ -145,7 +148,7 @@ async def _encode(client: EncodeClient, content: bytes | str) -> Float32:
             break
         await asyncio.sleep(pause)
     if answer.reasons[0] is not None:
-        raise SemscaleError("the clip-server cannot encode", where=client.url, found=answer.reasons[0])
+        raise ServerError("the clip-server cannot encode", where=client.url, found=answer.reasons[0])
     return answer.embeddings
 
 
@@ -166,7 +169,7 @@ async def _info(client: EncodeClient) -> Mapping[str, Any] | None:
         info: Mapping[str, Any] = parse_json(text)
         _Info.model_validate(info)
     except (TypeError, ValueError) as error:
-        raise SemscaleError("the server says of itself what cannot be read", where=client.url) from error
+        raise ServerError("the server says of itself what cannot be read", where=client.url) from error
     return info
 
 
@@ -174,4 +177,4 @@ def _check_model(url: str, info: Mapping[str, Any] | None, model: str) -> None:
     if info is not None and info["name"] != model:
         name = str(info["name"])
         hint = f"sweep with --model {name}, or start the server with --model {model}"
-        raise SemscaleError("the endpoint runs another model", where=url, found=name, expected=model, hint=hint)
+        raise ServerError("the endpoint runs another model", where=url, found=name, expected=model, hint=hint)

@@ -11,14 +11,14 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from semscale.common.errors import SemscaleError
+from semscale.common.filesystem import location, stem, without_query
 from semscale.datasets.archives import is_archive
 from semscale.datasets.base import Entry, Notes, Options, Reader, as_text
-from semscale.datasets.build import dataset_name
 from semscale.datasets.bundled import BUNDLED
-from semscale.datasets.filesystem import location, stem, without_query
-from semscale.datasets.registry import open_source, schemes
-from semscale.errors import SemscaleError
-from semscale.label.texts import TEXT_SUFFIXES, read_texts
+from semscale.datasets.dataset_builder import dataset_name
+from semscale.datasets.loader_registry import open_source, schemes
+from semscale.label.text_input import TEXT_SUFFIXES, read_texts
 
 Kind = Literal["image", "text"]
 

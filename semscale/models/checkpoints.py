@@ -17,7 +17,7 @@ import torch
 from open_clip.factory import _find_checkpoint_in_dir
 from safetensors import SafetensorError, safe_open
 
-from semscale.errors import SemscaleError
+from semscale.common.errors import ModelError
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
 _CONTAINERS = ("state_dict", "model_state_dict", "model")  # keys under which training scripts keep the tensors
@@ -43,7 +43,7 @@ def weights_in(directory: Path) -> Path:
         found = _find_checkpoint_in_dir(directory)
     if not found:
         expected = "open_clip_model.safetensors (or another .safetensors, .bin or .pth file)"
-        raise SemscaleError("no weights in the model directory", where=str(directory), expected=expected)
+        raise ModelError("no weights in the model directory", where=str(directory), expected=expected)
     return Path(found)
 
 
@@ -51,9 +51,9 @@ def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
     """Read the names and shapes of the tensors in a weights file, without executing code and without the data."""
     if path.suffix not in SUFFIXES:
         expected = ", ".join(SUFFIXES)
-        raise SemscaleError("unknown kind of weights file", where=str(path), found=path.suffix, expected=expected)
+        raise ModelError("unknown kind of weights file", where=str(path), found=path.suffix, expected=expected)
     if not path.is_file():  # a pipe would be waited for
-        raise SemscaleError("the weights are not a file", where=str(path))
+        raise ModelError("the weights are not a file", where=str(path))
     check_digest(path)
     if path.suffix == ".safetensors":
         content, shapes = {}, _safetensors_shapes(path)
@@ -66,7 +66,7 @@ def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
             f"them, at the top or under {', '.join(_CONTAINERS)}",
         )
         found = ", ".join(map(repr, content))[:300] if isinstance(content, dict) else type(content).__name__
-        raise SemscaleError(what, where=str(path), found=found or None, expected=expected)
+        raise ModelError(what, where=str(path), found=found or None, expected=expected)
     return {name.removeprefix("module."): shape for name, shape in shapes.items()}
 
 
@@ -80,11 +80,11 @@ def check_digest(path: Path) -> None:
         with path.open("rb") as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()
     except (OSError, ValueError, IndexError) as error:
-        raise SemscaleError("the checksum cannot be read", where=str(beside), found=type(error).__name__) from error
+        raise ModelError("the checksum cannot be read", where=str(beside), found=type(error).__name__) from error
     if found != expected:
         what = "the weights file is not the one that its checksum belongs to"
         expected, hint = f"{expected[:80]}, from {beside.name}", "get the file again; it was damaged, or exchanged"
-        raise SemscaleError(what, where=str(path), found=found, expected=expected, hint=hint)
+        raise ModelError(what, where=str(path), found=found, expected=expected, hint=hint)
 
 
 def check_same_shapes(path: Path, model: torch.nn.Module) -> None:
@@ -94,7 +94,7 @@ def check_same_shapes(path: Path, model: torch.nn.Module) -> None:
         if name in own and own[name] != shape and sorted((own[name], shape)) != [(), (1,)]:
             what = "the weights belong to another image size or context length than the architecture's"
             found, expected = f"{name} {list(shape)}", f"{name} {list(own[name])}"
-            raise SemscaleError(what, where=str(path), found=found, expected=expected)
+            raise ModelError(what, where=str(path), found=found, expected=expected)
 
 
 def _safetensors_shapes(path: Path) -> dict[str, tuple[int, ...]]:
@@ -102,7 +102,7 @@ def _safetensors_shapes(path: Path) -> dict[str, tuple[int, ...]]:
         with safe_open(str(path), framework="pt") as file:
             return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
-        raise SemscaleError("not a readable safetensors file", where=str(path), found=str(error)) from error
+        raise ModelError("not a readable safetensors file", where=str(path), found=str(error)) from error
 
 
 @contextlib.contextmanager
@@ -137,7 +137,7 @@ def _unpickle(path: Path, device: str) -> Any:
         # torch's own text goes on to recommend loading without the check
         found = f"a reference to {match.group(1)}" if match else "instructions that no list of tensors needs"
         what = "refused: this weights file holds more than tensors, and loading it could run code"
-        raise SemscaleError(what, where=str(path), found=found, hint=_HINT) from error
+        raise ModelError(what, where=str(path), found=found, hint=_HINT) from error
     except Exception as error:  # a damaged file makes the unpickler stumble in any way
         reason = " ".join(str(error).split())[:200]
-        raise SemscaleError("not a readable weights file", where=str(path), found=reason) from error
+        raise ModelError("not a readable weights file", where=str(path), found=reason) from error

@@ -22,9 +22,9 @@ from huggingface_hub import constants
 from open_clip.pretrained import download_pretrained_from_hf, get_pretrained_cfg
 from open_clip.transform import PreprocessCfg
 
-from semscale.errors import SemscaleError, summarize
+from semscale.common.errors import ModelError, SemscaleError, summarize
+from semscale.models.bundled_model import Preprocess, load_mini
 from semscale.models.checkpoints import check_same_shapes, plain_weights, quiet_libraries, weights_in
-from semscale.models.mini import Preprocess, load_mini
 from semscale.models.model_name import PREPROCESS, ModelSource, parse_name, published
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -62,12 +62,12 @@ def load_model(
         trust_remote_code: let the tokenizer's Python code run that a directory or a hub's download brings with it.
 
     Raises:
-        SemscaleError: an unknown name, device or dtype, or a model that does not fit, holds code or cannot be fetched.
+        ModelError: an unknown name, device or dtype, or a model that does not fit, holds code or cannot be fetched.
     """
     target = pick_device(device)
     dtype = dtype or ("fp16" if target.type == "cuda" else "fp32")
     if dtype not in DTYPES:
-        raise SemscaleError("unknown dtype", where="--dtype", found=dtype, expected=", ".join(DTYPES))
+        raise ModelError("unknown dtype", where="--dtype", found=dtype, expected=", ".join(DTYPES))
     source = parse_name(name)
     model, preprocess, tokenizer = load_mini() if source.kind == "mini" else build_source(source, trust_remote_code)
     model.eval().requires_grad_(False)
@@ -94,7 +94,7 @@ def load_model(
     except torch.OutOfMemoryError as error:
         what, where = "the model does not fit into the memory of the GPU", f"{target} ({info['device_name']})"
         hint = "fewer replicas, --dtype fp16, or a smaller model"
-        raise SemscaleError(what, where=where, found=summarize(error), hint=hint) from error
+        raise ModelError(what, where=where, found=summarize(error), hint=hint) from error
     return LoadedModel(model, preprocess, tokenizer, info)
 
 
@@ -123,17 +123,17 @@ def pick_device(device: str) -> torch.device:
     """
     kind, _, number = device.partition(":")
     if kind not in ("cpu", "cuda") or (number and not number.isdigit()):
-        raise SemscaleError("unknown device", where="--device", found=device, expected="cpu, cuda or cuda:N")
+        raise ModelError("unknown device", where="--device", found=device, expected="cpu, cuda or cuda:N")
     if kind == "cpu":
         return torch.device("cpu")
     if not torch.cuda.is_available():
         what, found = "this machine has no CUDA device that torch can use", f"torch {torch.__version__}"
         found += f" (CUDA {torch.version.cuda}), no GPU or driver" if torch.version.cuda else ", a build without CUDA"
         hint = "use --device cpu, or mend the NVIDIA driver (check with `nvidia-smi`)"
-        raise SemscaleError(what, where="--device", found=found, hint=hint)
+        raise ModelError(what, where="--device", found=found, hint=hint)
     last, index = torch.cuda.device_count() - 1, int(number or 0)
     if index > last:
-        raise SemscaleError("no such CUDA device", where="--device", found=device, expected=f"cuda:0 to cuda:{last}")
+        raise ModelError("no such CUDA device", where="--device", found=device, expected=f"cuda:0 to cuda:{last}")
     return torch.device("cuda", index)
 
 
@@ -227,7 +227,7 @@ def _setting(place: str, file: str) -> str:
 def _untrusted(source: ModelSource, found: str) -> SemscaleError:
     what = "refused: the model brings Python code, which would run with your rights"
     hint = "if you trust that code: --trust-remote-code of sweep and serve, or trust_remote_code: true under server:"
-    return SemscaleError(what, where=source.name, found=found, hint=hint)
+    return ModelError(what, where=source.name, found=found, hint=hint)
 
 
 def _open_clip_arguments(source: ModelSource) -> tuple[str, dict[str, Any]]:
@@ -285,12 +285,12 @@ def _failure(source: ModelSource, error: Exception) -> SemscaleError:
         return _untrusted(source, found)
     if isinstance(cause, ImportError):
         hint = "pip install transformers sentencepiece"
-        return SemscaleError("the model needs another package", where=source.name, found=found, hint=hint)
+        return ModelError("the model needs another package", where=source.name, found=found, hint=hint)
     if source.kind in ("tag", "hf-hub"):
         what = "the weights cannot be fetched from the model hub"
         hint = "check name and network; without one, copy the weights and use ARCH::/path/to/weights.safetensors"
-        return SemscaleError(what, where=source.name, found=found, hint=hint)
+        return ModelError(what, where=source.name, found=found, hint=hint)
     what, hint = "the model cannot be built with these weights", "name the architecture that they were trained with"
     if "state_dict" in str(error):
         what = "the weights do not belong to this architecture"
-    return SemscaleError(what, where=source.location, found=found, hint=hint)
+    return ModelError(what, where=source.location, found=found, hint=hint)

@@ -6,7 +6,7 @@ import hashlib
 import json
 from pathlib import Path
 
-from semscale.text import package_version
+from semscale.common.text import package_version
 
 _SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
 # what turns files into a model, and so into an identity

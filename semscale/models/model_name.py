@@ -11,10 +11,10 @@ from open_clip import list_models, list_pretrained_tags_by_model
 from open_clip.pretrained import get_pretrained_cfg
 from open_clip.transform import PreprocessCfg
 
-from semscale.errors import SemscaleError
-from semscale.files import read_regular
+from semscale.common.errors import ModelError
+from semscale.common.files import read_regular
+from semscale.common.parsing import parse_json
 from semscale.models.checkpoints import SUFFIXES, read_shapes, weights_in
-from semscale.parsing import parse_json
 
 _GRAMMAR = (
     "semscale-mini, ARCH::TAG (such as ViT-B-32::laion2b_s34b_b79k), hf-hub:ORG/NAME, "
@@ -49,31 +49,31 @@ def parse_name(name: str) -> ModelSource:
     if name.startswith("hf-hub:"):
         location = name.removeprefix("hf-hub:")
         if location.count("/") != 1 or not all(location.split("/")):
-            raise SemscaleError("not a hub name", where="--model", found=name, expected="hf-hub:ORG/NAME")
+            raise ModelError("not a hub name", where="--model", found=name, expected="hf-hub:ORG/NAME")
         return ModelSource("hf-hub", name, name, location)
     if name.startswith("local-dir:") or Path(name).is_dir():
         return _parse_directory(name)
     if not name.strip():
-        raise SemscaleError("no model name given", where="--model", expected=_GRAMMAR)
+        raise ModelError("no model name given", where="--model", expected=_GRAMMAR)
     architecture, _, location = name.partition("::")
     architecture = _known_architecture(architecture, name)
     tags = list_pretrained_tags_by_model(architecture)
     if not location:
         what, hint = "a model name needs its weights, too", f"or {architecture}::/path/to/weights.safetensors"
         expected = f"{architecture}::TAG with one of: {', '.join(tags)}"
-        raise SemscaleError(what, where="--model", found=name, expected=expected, hint=hint)
+        raise ModelError(what, where="--model", found=name, expected=expected, hint=hint)
     if location in tags:
         return ModelSource("tag", name, architecture, location)
     if "/" in location or Path(location).suffix in SUFFIXES or Path(location).exists():
         path = Path(location).expanduser()
         if not path.is_file():
-            raise SemscaleError("no such weights file", where="--model", found=location, expected="an existing file")
+            raise ModelError("no such weights file", where="--model", found=location, expected="an existing file")
         read_shapes(path)
         architecture, note = _settle(architecture, location)
         return ModelSource("file", name, architecture, str(path.resolve()), note)
     nearest_first = ", ".join(difflib.get_close_matches(location, tags, n=len(tags) or 1, cutoff=0.0))
     what, expected = f"unknown pretrained tag for {architecture}", nearest_first or "a path to a weights file"
-    raise SemscaleError(what, where="--model", found=location, expected=expected)
+    raise ModelError(what, where="--model", found=location, expected=expected)
 
 
 def published(architecture: str, key: str) -> dict[Any, list[str]]:
@@ -111,12 +111,12 @@ def _parse_directory(name: str) -> ModelSource:
     config = path / "open_clip_config.json"
     if not config.is_file():
         expected = "open_clip_config.json beside open_clip_model.safetensors"
-        raise SemscaleError("this is not the directory of an open_clip model", where=str(path), expected=expected)
+        raise ModelError("this is not the directory of an open_clip model", where=str(path), expected=expected)
     try:
         dict(parse_json(read_regular(config))["model_cfg"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         what, found = "not the configuration of an open_clip model", f"{type(error).__name__}: {error}"
-        raise SemscaleError(what, where=str(config), found=found, expected="JSON with model_cfg") from error
+        raise ModelError(what, where=str(config), found=found, expected="JSON with model_cfg") from error
     read_shapes(weights_in(path))
     resolved = path.resolve()
     return ModelSource("local-dir", name, resolved.name, str(resolved))
@@ -128,7 +128,7 @@ def _known_architecture(architecture: str, name: str) -> str:
         return cleaned
     if "::" not in name and ("/" in name or Path(name).suffix in SUFFIXES):
         what = "a weights file needs its architecture, and a model directory must exist"
-        raise SemscaleError(what, where="--model", found=name, expected=_GRAMMAR)
+        raise ModelError(what, where="--model", found=name, expected=_GRAMMAR)
     expected = ", ".join(difflib.get_close_matches(cleaned, list_models(), n=5, cutoff=0.5)) or _GRAMMAR
     hint = "`python -c 'import open_clip; print(open_clip.list_models())'` lists all of them"
-    raise SemscaleError("unknown model architecture", where="--model", found=architecture, expected=expected, hint=hint)
+    raise ModelError("unknown model architecture", where="--model", found=architecture, expected=expected, hint=hint)

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from semscale.report.answers import rows_of
+from semscale.report.headlines import rows_of
 
 _PICTURES = 8
 _WINNERS = 10

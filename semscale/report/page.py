@@ -15,10 +15,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 import semscale
-from semscale.files import atomic_write
-from semscale.report.answers import CURVE, answer
+from semscale.common.files import atomic_write
 from semscale.report.charts import change_panels, curve_chart, map_chart, series_colors
 from semscale.report.evidence import Evidence, RunTables, changed_curves
+from semscale.report.headlines import CURVE, answer
 
 _MOST_TRIALS = 600
 _MOST_QUARANTINED = 50

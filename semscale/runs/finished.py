@@ -12,14 +12,14 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from semscale.categories.files import read_ladder
 from semscale.categories.ladder import Ladder
+from semscale.categories.ladder_files import read_ladder
+from semscale.common.errors import SemscaleError
+from semscale.common.text import slug
 from semscale.config import StudyConfig
-from semscale.encoding.folder import Folder
-from semscale.errors import SemscaleError
-from semscale.report.answers import CURVE, rows_of
-from semscale.study.rundir import finished_run, read_environment, read_table
-from semscale.text import slug
+from semscale.report.headlines import CURVE, rows_of
+from semscale.store.mirrored_directory import MirroredDirectory
+from semscale.study.run_directory import finished_run, read_environment, read_table
 
 Bool = npt.NDArray[np.bool_]
 Owners = Mapping[str, int]
@@ -42,7 +42,7 @@ class FinishedRun:
     """Results of a study: its letter in a comparison, directory, study as resolved, environment.json and tables."""
 
     letter: str
-    folder: Folder
+    folder: MirroredDirectory
     study: StudyConfig
     environment: dict[str, Any]
     trials: pd.DataFrame

@@ -30,7 +30,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from semscale.errors import SemscaleError
+from semscale.common.errors import SemscaleError
 from semscale.scoring.accumulators import Accumulators, RequiredStatistics
 from semscale.scoring.plan import Float32, Float64, LadderPlan
 

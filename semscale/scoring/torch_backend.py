@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from semscale.errors import SemscaleError
+from semscale.common.errors import SemscaleError
 from semscale.scoring.accumulators import RequiredStatistics
 from semscale.scoring.aggregations import (
     AGGREGATIONS,

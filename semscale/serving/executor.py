@@ -36,10 +36,10 @@ from jina import monitor, requests
 from numpy.typing import NDArray
 from PIL import Image
 
-from semscale.models.encoder import BatchEncoder, PixelReader
+from semscale.common.text import MAX_TEXT_CHARACTERS, counted
 from semscale.models.loading import load_model
-from semscale.serving.config import ServeConfig
-from semscale.text import MAX_TEXT_CHARACTERS, counted
+from semscale.models.model_encoder import BatchEncoder, PixelReader
+from semscale.serving.server_config import ServeConfig
 
 INFO_TAG = "semscale_info"
 # docarray matches a path with a regular expression, which a long one keeps busy for ever

@@ -20,11 +20,11 @@ from jina.proto import jina_pb2, jina_pb2_grpc
 from jina.types.request.data import DataRequest
 from prometheus_client import CollectorRegistry, Counter, Summary, start_http_server
 
-from semscale.access import read_token, same_token
-from semscale.documents import CHANNEL_OPTIONS, check_documents
-from semscale.errors import SemscaleError
-from semscale.serving.config import ServeConfig
-from semscale.serving.process import say
+from semscale.common.access import read_token, same_token
+from semscale.common.errors import ServerError
+from semscale.common.wire_documents import CHANNEL_OPTIONS, check_documents
+from semscale.serving.server_config import ServeConfig
+from semscale.serving.server_process import say
 
 # requests of one stream that are read ahead: while one is computed, the next is decoded
 _READ_AHEAD = 4
@@ -75,7 +75,7 @@ def serve_metrics(config: ServeConfig, registry: CollectorRegistry) -> None:
     except (OSError, OverflowError) as error:
         where, found = f"{host}:{config.metrics_port}", getattr(error, "strerror", None) or str(error)
         what, hint = "the page of metrics cannot be served there", "choose another --metrics-port"
-        raise SemscaleError(what, where=where, found=found, hint=hint) from error
+        raise ServerError(what, where=where, found=found, hint=hint) from error
     page: Any = server.get_app()
 
     def guarded(environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:

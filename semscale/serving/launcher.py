@@ -7,10 +7,10 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
-from semscale.errors import SemscaleError, cannot_write
-from semscale.serving.config import ServeConfig
-from semscale.serving.process import say
+from semscale.common.errors import SemscaleError, ServerError, cannot_write
 from semscale.serving.replicas import Supervisor
+from semscale.serving.server_config import ServeConfig
+from semscale.serving.server_process import say
 
 _READY_SECONDS = 300.0
 
@@ -44,7 +44,7 @@ class ServerHandle:
         except TimeoutError as error:
             found = f"not ready after {_READY_SECONDS:g} seconds"
             hint = f"its log: {self.log_file}"
-            raise SemscaleError("the clip-server does not start", found=found, hint=hint) from error
+            raise ServerError("the clip-server does not start", found=found, hint=hint) from error
 
     def stop(self) -> None:
         """End the servers, after some seconds by force; it is safe to call it twice."""
@@ -76,7 +76,7 @@ def launch_server(model: str, *, log_file: Path, **options: Any) -> ServerHandle
 
     They have their own sessions, so Ctrl-C in the terminal reaches the caller, who stops them in good order; they end
     by themselves when this process is gone, however that happens. `options` are further fields of
-    :class:`semscale.serving.config.ServeConfig`; ports are free ones unless given.
+    :class:`semscale.serving.server_config.ServeConfig`; ports are free ones unless given.
     """
     try:  # here, since whoever waits would not hear of it from the thread
         log_file.parent.mkdir(parents=True, exist_ok=True)

@@ -16,11 +16,11 @@ from functools import partial
 from multiprocessing.connection import wait
 from typing import IO, Any, Literal
 
-from semscale.access import TOKEN_VARIABLE, read_token
-from semscale.environment import python
-from semscale.errors import SemscaleError
-from semscale.serving.config import ServeConfig, check_certificate
-from semscale.serving.process import VISIBLE, receive, say, start_process
+from semscale.common.access import TOKEN_VARIABLE, read_token
+from semscale.common.environment import python
+from semscale.common.errors import SemscaleError, ServerError
+from semscale.serving.server_config import ServeConfig, check_certificate
+from semscale.serving.server_process import VISIBLE, receive, say, start_process
 
 COMMAND = python("-m", "semscale.serving.server")
 # An image that brings the model down is found in a few requests, each of which costs a process; servers that end more
@@ -64,7 +64,7 @@ class Replica:
             times = f"{len(self._ends)} times within {WINDOW:g} seconds"
         if times:
             hint = "the lines above say why; a replica that is killed may need more memory"
-            raise SemscaleError(
+            raise ServerError(
                 f"replica {self.number} ended {times}; the server stops", found=f"at last {how}", hint=hint
             )
         self.start()
@@ -148,7 +148,7 @@ class Supervisor:
                 # A signal may reach all processes at once: the replicas may end before this one has heard of it.
                 elif not self._stop.wait(_TICK):
                     if not ready:
-                        raise SemscaleError("a process of the server ended while it was starting")
+                        raise ServerError("a process of the server ended while it was starting")
                     self._say(f"replica {replica.number} ended {replica.restart()}; starting it again")
             if not ready and all(replica.ready for replica in self.replicas):
                 ready = True
@@ -178,7 +178,7 @@ class Supervisor:
         except (OSError, OverflowError) as error:
             where, found = f"{host}:{port}", getattr(error, "strerror", None) or str(error)
             hint = "choose another --port, or 0 for any free one"
-            raise SemscaleError("the server cannot listen there", where=where, found=found, hint=hint) from error
+            raise ServerError("the server cannot listen there", where=where, found=found, hint=hint) from error
         return port
 
 
@@ -217,13 +217,13 @@ def choose_gpus(wanted: str, visible: Sequence[str]) -> list[str]:
     """
     if not visible:
         hint = "leave it away for a server on the CPU, or mend the NVIDIA driver (check with `nvidia-smi`)"
-        raise SemscaleError("this machine has no GPU that torch can use", where="--gpus", found=wanted, hint=hint)
+        raise ServerError("this machine has no GPU that torch can use", where="--gpus", found=wanted, hint=hint)
     by_name = {str(number): name for number, name in enumerate(visible)}
     by_name |= {name: name for name in visible if not name.isdigit()}
     names = [name.strip() for name in wanted.split(",")] if wanted != "all" else list(map(str, range(len(visible))))
     if unknown := [name for name in names if name not in by_name]:
         found, expected = unknown[0] or "an empty name", f"all, or some of {', '.join(by_name)}"
-        raise SemscaleError("there is no such GPU", where="--gpus", found=found, expected=expected)
+        raise ServerError("there is no such GPU", where="--gpus", found=found, expected=expected)
     return [by_name[name] for name in names]
 
 

@@ -14,10 +14,10 @@ import warnings
 from multiprocessing.connection import Connection
 from typing import Any
 
-from semscale.environment import print_every_character
-from semscale.errors import SemscaleError
-from semscale.serving.config import ServeConfig
-from semscale.serving.process import VISIBLE, prepare_environment, read_settings, say
+from semscale.common.environment import print_every_character
+from semscale.common.errors import SemscaleError, ServerError
+from semscale.serving.server_config import ServeConfig
+from semscale.serving.server_process import VISIBLE, prepare_environment, read_settings, say
 
 # seconds that requests have to come to an end when the server stops
 _GRACE = 3.0
@@ -41,7 +41,7 @@ async def run_server(config: ServeConfig, number: int, events: Connection, execu
     try:
         server = await start_server(RequestHandler(executor, metrics), config)
     except RuntimeError as error:
-        raise SemscaleError("the server cannot listen there", where=config.address(), found=str(error)) from error
+        raise ServerError("the server cannot listen there", where=config.address(), found=str(error)) from error
     info = executor.encoder.info
     gpu = f", GPU {os.environ[VISIBLE]}" if os.environ.get(VISIBLE) and info["device"] != "cpu" else ""
     say(

@@ -6,15 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from semscale.categories.build import LadderSpec, build_ladders
 from semscale.categories.ladder import Ladder
+from semscale.categories.ladder_builder import LadderSpec, build_ladders
+from semscale.common.errors import SemscaleError
+from semscale.common.progress import Quiet, Reporter
+from semscale.common.text import slug
 from semscale.config import DatasetConfig, StrategyConfig, StudyConfig
 from semscale.datasets.base import Dataset
-from semscale.datasets.registry import load_dataset
-from semscale.errors import SemscaleError
-from semscale.study.progress import Quiet, Reporter
-from semscale.study.rundir import RunDirectory
-from semscale.text import slug
+from semscale.datasets.loader_registry import load_dataset
+from semscale.study.run_directory import RunDirectory
 
 Ladders = tuple[Ladder, ...]
 

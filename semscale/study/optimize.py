@@ -13,15 +13,15 @@ from semscale.analysis.greedy import CandidateTexts, Round, halve, select_candid
 from semscale.analysis.intervals import change_interval, wilson_interval
 from semscale.categories.candidates import Candidate, candidate_ladder, candidate_pool
 from semscale.categories.ladder import Ladder
+from semscale.common.errors import SemscaleError
+from semscale.common.progress import Reporter
+from semscale.common.redact import shown
 from semscale.config import StudyConfig
 from semscale.datasets.base import Dataset
-from semscale.encoding.folder import embedding_store
-from semscale.errors import SemscaleError
-from semscale.redact import shown
+from semscale.encoding.backends import open_encoder
 from semscale.scoring.nearest import nearest_categories
+from semscale.store.mirrored_directory import embedding_store
 from semscale.study.arms import load_images
-from semscale.study.backends import open_encoder
-from semscale.study.progress import Reporter
 
 Float32 = npt.NDArray[np.float32]
 

@@ -14,13 +14,13 @@ import ray
 from scipy.linalg import eigh
 from threadpoolctl import threadpool_limits
 
+from semscale.common.progress import Reporter
 from semscale.datasets.base import Reader
 from semscale.datasets.image_decoding import BadImageError, decode
-from semscale.report.answers import CURVE
-from semscale.study.encode import EncodedModel
-from semscale.study.progress import Reporter
-from semscale.study.rundir import concatenate, with_key
-from semscale.study.score import ScoredLadder
+from semscale.report.headlines import CURVE
+from semscale.study.encoding_stage import EncodedModel
+from semscale.study.run_directory import concatenate, with_key
+from semscale.study.scoring_stage import ScoredLadder
 
 Float64 = npt.NDArray[np.float64]
 

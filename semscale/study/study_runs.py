@@ -12,21 +12,23 @@ import numpy as np
 import pandas as pd
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 
+from semscale.common.progress import Reporter
+from semscale.common.redact import shown
+from semscale.common.text import slug
 from semscale.config import StudyConfig
-from semscale.encoding.folder import Folder
-from semscale.redact import shown
-from semscale.report.answers import Answer, answer, rows_of
 from semscale.report.figures import CurveLine, confusion_png, curves_png
+from semscale.report.headlines import Answer, answer, rows_of
+from semscale.store.mirrored_directory import MirroredDirectory
 from semscale.study.arms import Arm
-from semscale.study.conclude import Conclusions
-from semscale.study.encode import EncodedArm, EncodedModel
-from semscale.study.evaluate import Evaluated
-from semscale.study.progress import Reporter
-from semscale.study.rundir import RunDirectory
-from semscale.study.score import CurveKey, ScoredLadder, curve_path_parts
-from semscale.text import slug
+from semscale.study.conclusion_stage import Conclusions
+from semscale.study.encoding_stage import EncodedArm, EncodedModel
+from semscale.study.run_directory import RunDirectory
+from semscale.study.scoring_stage import CurveKey, ScoredLadder, curve_path_parts
+from semscale.study.trial_evaluation import Evaluated
 from semscale.tracking.descriptions import describe_study
-from semscale.tracking.records import (
+from semscale.tracking.idempotent_runs import DatasetUsed, RunContent, delete_doubles, find_runs, is_finished
+from semscale.tracking.retry import RetryPolicy
+from semscale.tracking.run_contents import (
     CurveRecord,
     TrialRecord,
     finish_curve_run,
@@ -34,9 +36,7 @@ from semscale.tracking.records import (
     start_curve_run,
     start_study_run,
 )
-from semscale.tracking.retry import RetryPolicy
-from semscale.tracking.runs import DatasetUsed, RunContent, delete_doubles, find_runs, is_finished
-from semscale.tracking.store import TrackingStore
+from semscale.tracking.tracking_store import TrackingStore
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class StudyContext:
 
     study: StudyConfig
     arms: Sequence[Arm]
-    store: Folder
+    store: MirroredDirectory
     directory: RunDirectory
     report: Reporter
     tracking: TrackingStore

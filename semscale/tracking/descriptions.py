@@ -11,9 +11,9 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from semscale.analysis.intervals import change_interval, mcnemar_p
-from semscale.errors import summarize
-from semscale.report.answers import Answer
-from semscale.tracking.runs import filter_of
+from semscale.common.errors import summarize
+from semscale.report.headlines import Answer
+from semscale.tracking.idempotent_runs import filter_of
 
 P = ParamSpec("P")
 

@@ -12,10 +12,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from typing import Any
 
-from semscale.tracking.records import TrialRecord, record_trial
+from semscale.tracking.idempotent_runs import delete_doubles
 from semscale.tracking.retry import Note, RetryPolicy
-from semscale.tracking.runs import delete_doubles
-from semscale.tracking.store import TrackingStore
+from semscale.tracking.run_contents import TrialRecord, record_trial
+from semscale.tracking.tracking_store import TrackingStore
 
 # with a server several requests are under way at a time; a file has one writer
 _THREADS = 4

@@ -12,8 +12,8 @@ import requests
 import tenacity
 from mlflow.exceptions import MlflowException
 
-from semscale.errors import SemscaleError
-from semscale.redact import redact, without
+from semscale.common.errors import TrackingError
+from semscale.common.redact import redact, without
 
 T = TypeVar("T")
 Note = Callable[[str], None]
@@ -58,7 +58,7 @@ class RetryPolicy:
             return self._retrying(work, *args, **kwargs)
         except (MlflowException, requests.RequestException, OSError) as error:
             waited = time.monotonic() - start
-            raise SemscaleError(
+            raise TrackingError(
                 "MLflow does not take the results",
                 where=redact(self._uri),
                 found=self._words(error) + (f", for {waited:.0f} s" if waited >= 1 else ""),

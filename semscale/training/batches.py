@@ -11,9 +11,9 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from semscale.models.mini import IMAGE_SIZE
+from semscale.models.bundled_model import IMAGE_SIZE
 from semscale.synthetic import digits
-from semscale.synthetic.images import render
+from semscale.synthetic.numbered_images import render
 from semscale.synthetic.scene import Truth
 from semscale.training.captions import CLASSES, Offer, offer_names, truth_table, write_caption
 

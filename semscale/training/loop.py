@@ -20,7 +20,7 @@ from torch.nn.functional import cross_entropy, log_softmax
 from torch.optim.lr_scheduler import LambdaLR
 
 from semscale.datasets.bundled import BUNDLED
-from semscale.models.mini import build_mini, mini_transforms
+from semscale.models.bundled_model import build_mini, mini_transforms
 from semscale.training.batches import Batch, Batcher, draw_pool, normalise
 from semscale.training.captions import Offer, offer_names, offer_usual_names
 

@@ -25,8 +25,8 @@ from PIL import Image
 
 from semscale.datasets.base import Dataset
 from semscale.datasets.bundled import BUNDLED
-from semscale.datasets.registry import load_dataset
-from semscale.models.mini import load_mini, mini_transforms, read_used_tokens, save_compact
+from semscale.datasets.loader_registry import load_dataset
+from semscale.models.bundled_model import load_mini, mini_transforms, read_used_tokens, save_compact
 from semscale.training.loop import Progress, Recipe, learn_both_towers, learn_usage
 
 FORMS = (

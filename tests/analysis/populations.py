@@ -7,7 +7,7 @@ from functools import cache
 
 import numpy as np
 
-from semscale.analysis.patterns import Patterns, count_patterns
+from semscale.analysis.answer_patterns import Patterns, count_patterns
 
 SIZE = 100_000
 

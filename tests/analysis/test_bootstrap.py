@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from semscale.analysis.answer_patterns import count_patterns
 from semscale.analysis.bootstrap import resample, resample_pair
-from semscale.analysis.patterns import count_patterns
 
 
 def answers(shape: tuple[int, ...], seed: int = 0) -> np.ndarray:

@@ -8,7 +8,7 @@ from populations import population
 from scipy.stats import binomtest
 
 from semscale.analysis import addition_effects, change_interval, compare_with_control, holm
-from semscale.analysis.patterns import Patterns
+from semscale.analysis.answer_patterns import Patterns
 
 
 def answers(accuracies: list[float], n: int = 1000, seed: int = 0) -> np.ndarray:

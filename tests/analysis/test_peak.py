@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from populations import CURVES, samples
 
+from semscale.analysis.answer_patterns import count_patterns
 from semscale.analysis.bootstrap import resample
-from semscale.analysis.patterns import count_patterns
 from semscale.analysis.peak import find_peak, permuted_peaks
 
 

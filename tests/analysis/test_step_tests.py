@@ -9,9 +9,9 @@ import pytest
 from scipy.stats import binomtest, friedmanchisquare, norm
 
 from semscale.analysis import change_interval, holm
+from semscale.analysis.answer_patterns import count_patterns
 from semscale.analysis.bootstrap import resample
 from semscale.analysis.contrasts import contrasts
-from semscale.analysis.patterns import count_patterns
 from semscale.analysis.step_tests import cochran_q, compare_steps
 
 RNG = np.random.default_rng(5)

@@ -25,17 +25,17 @@ from clip_client import Client
 from docarray import Document, DocumentArray
 from numpy.typing import NDArray
 
+from semscale.cluster.connection import ray_cluster
 from semscale.datasets.base import Dataset
 from semscale.datasets.bundled import bundled_source
-from semscale.datasets.registry import load_dataset
+from semscale.datasets.loader_registry import load_dataset
 from semscale.encoding.client import EncodeClient
-from semscale.encoding.distributed import DistributedEncoder
-from semscale.encoding.servers import Servers
+from semscale.encoding.distributed_encoder import DistributedEncoder
+from semscale.encoding.server_discovery import Servers
 from semscale.encoding.verification import identify_encoder
-from semscale.models.encoder import BatchEncoder
 from semscale.models.loading import LoadedModel, load_model
+from semscale.models.model_encoder import BatchEncoder
 from semscale.serving.launcher import launch_server
-from semscale.study.cluster import ray_cluster
 
 from .harness import Row, interleave, ratios, row, seconds_of
 

@@ -27,7 +27,7 @@ from PIL import Image
 
 from semscale.datasets.base import Dataset
 from semscale.datasets.image_decoding import decode
-from semscale.datasets.registry import load_dataset
+from semscale.datasets.loader_registry import load_dataset
 
 from .harness import Row, interleave, ratios, row
 
@@ -144,7 +144,7 @@ def read(dataset: Dataset) -> None:
 
 _LIST = """
 import resource, sys, time
-from semscale.datasets.registry import load_dataset
+from semscale.datasets.loader_registry import load_dataset
 load_dataset(sys.argv[1])
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 start = time.perf_counter()

@@ -24,13 +24,13 @@ from clip_client import Client
 from docarray import Document, DocumentArray
 from numpy.typing import NDArray
 
+from semscale.cluster.connection import ray_cluster
+from semscale.common.progress import Quiet, Stage
 from semscale.config import StudyConfig, study_from
 from semscale.datasets.bundled import bundled_source
 from semscale.serving.launcher import launch_server
 from semscale.study.arms import Arm, make_arms
-from semscale.study.cluster import ray_cluster
-from semscale.study.progress import Quiet, Stage
-from semscale.study.study import sweep
+from semscale.study.pipeline import sweep
 
 from .harness import Row, ratios, row, seconds_of
 

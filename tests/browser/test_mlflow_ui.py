@@ -14,10 +14,10 @@ import pytest
 from mlflow import MlflowClient
 from playwright.sync_api import ConsoleMessage, Page, expect, sync_playwright
 
+from semscale.common.progress import Quiet
 from semscale.config import study_from
-from semscale.report.answers import answer
-from semscale.study.progress import Quiet
-from semscale.study.study import SweepResult, sweep
+from semscale.report.headlines import answer
+from semscale.study.pipeline import SweepResult, sweep
 from semscale.tracking.descriptions import CURVES_OF_A_DATASET, CURVES_THAT_GAIN, TRIALS_OF_A_STRATEGY
 
 pytestmark = pytest.mark.browser

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from semscale.categories.build import LadderSpec, build_ladder
 from semscale.categories.candidates import candidate_ladder, candidate_pool
-from semscale.categories.files import read_ladder
-from semscale.errors import SemscaleError
+from semscale.categories.ladder_builder import LadderSpec, build_ladder
+from semscale.categories.ladder_files import read_ladder
+from semscale.common.errors import SemscaleError
 
 CLASSES = ["dog", "sheep", "cross"]
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from semscale.categories import Ladder, LadderSpec, build_ladder, control_names, find_strategy
-from semscale.categories.files import parse_ladder, read_ladder
-from semscale.errors import SemscaleError
+from semscale.categories.ladder_files import parse_ladder, read_ladder
+from semscale.common.errors import SemscaleError
 from semscale.scoring import AGGREGATIONS, LadderInputs, ScoreOptions, score_ladder
 
 CLASSES = ["wolf", "sheep", "cross", "fire_truck", "random"]  # sheep is its own plural

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from semscale.categories import LadderSpec, build_ladder, find_strategy
-from semscale.errors import SemscaleError
+from semscale.common.errors import SemscaleError
 
 
 def write(folder: Path, content: object) -> str:

@@ -6,9 +6,9 @@ from itertools import pairwise
 
 import pytest
 
-from semscale.categories import Category, Ladder, LadderSpec, build_ladder, registry, strategy
+from semscale.categories import Category, Ladder, LadderSpec, build_ladder, strategy, strategy_registry
 from semscale.categories.arrangement import positions
-from semscale.errors import SemscaleError
+from semscale.common.errors import SemscaleError
 
 
 def build(classes: list[str], strategy: str = "templates", order: int = 0, **options: object) -> Ladder:
@@ -17,8 +17,8 @@ def build(classes: list[str], strategy: str = "templates", order: int = 0, **opt
 
 @pytest.fixture
 def own_strategies(monkeypatch: pytest.MonkeyPatch) -> None:
-    registry.strategy_names()  # discover before the copy is made
-    monkeypatch.setattr(registry, "_strategies", dict(registry._strategies))
+    strategy_registry.strategy_names()  # discover before the copy is made
+    monkeypatch.setattr(strategy_registry, "_strategies", dict(strategy_registry._strategies))
 
 
 def test_every_step_adds_one_template_to_every_class_and_keeps_the_rest() -> None:

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from semscale.categories.build import LadderSpec, build_ladder
-from semscale.categories.files import parse_ladder, read_ladder
-from semscale.errors import SemscaleError
+from semscale.categories.ladder_builder import LadderSpec, build_ladder
+from semscale.categories.ladder_files import parse_ladder, read_ladder
+from semscale.common.errors import SemscaleError
 
 FILE: dict[str, Any] = {
     "dataset": "pets",

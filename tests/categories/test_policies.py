@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from semscale.categories import Ladder, LadderSpec, build_ladder, build_ladders
-from semscale.categories.build import CLIP_TOKENS, estimate_tokens
-from semscale.categories.files import parse_ladder
-from semscale.errors import SemscaleError
+from semscale.categories.ladder_builder import CLIP_TOKENS, estimate_tokens
+from semscale.categories.ladder_files import parse_ladder
+from semscale.common.errors import SemscaleError
 
 
 @pytest.fixture

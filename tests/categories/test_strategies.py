@@ -13,14 +13,14 @@ from semscale.categories import (
     context_strategy,
     control_names,
     find_strategy,
-    registry,
     strategies,
     strategy,
     strategy_description,
     strategy_names,
+    strategy_registry,
 )
 from semscale.categories.plurals import plural
-from semscale.errors import SemscaleError
+from semscale.common.errors import SemscaleError
 
 
 def texts(name: str, class_name: str, domain: str) -> list[str]:
@@ -121,10 +121,10 @@ def test_a_name_is_registered_once() -> None:
 
 def test_a_strategy_may_know_all_classes_and_leave_places_empty(monkeypatch: pytest.MonkeyPatch) -> None:
     strategy_names()  # discover before the copy is made
-    monkeypatch.setattr(registry, "_strategies", dict(registry._strategies))
+    monkeypatch.setattr(strategy_registry, "_strategies", dict(strategy_registry._strategies))
 
     @context_strategy("ranked", options=("word",))
-    def ranked(context: registry.StrategyContext) -> dict[str, list[Category | None]]:
+    def ranked(context: strategy_registry.StrategyContext) -> dict[str, list[Category | None]]:
         word = context.options.get("word", "number")
         return {
             name: [
@@ -144,15 +144,15 @@ def test_a_strategy_may_know_all_classes_and_leave_places_empty(monkeypatch: pyt
 
 def test_a_new_file_in_the_package_is_a_new_strategy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "shouted.py").write_text(
-        "from semscale.categories.registry import Category, strategy\n"
+        "from semscale.categories.strategy_registry import Category, strategy\n"
         "@strategy('shouted')\n"
         "def shouted(class_name, domain):\n"
         "    return [Category(class_name, '{c}'), Category(class_name + '!', '{c}!')]\n"
     )
     monkeypatch.setattr(strategies, "__path__", [*strategies.__path__, str(tmp_path)])
-    monkeypatch.setattr(registry, "_strategies", dict(registry._strategies))
-    registry._discover.cache_clear()
+    monkeypatch.setattr(strategy_registry, "_strategies", dict(strategy_registry._strategies))
+    strategy_registry._discover.cache_clear()
     try:
         assert texts("shouted", "ant", "pest") == ["ant", "ant!"]
     finally:
-        registry._discover.cache_clear()
+        strategy_registry._discover.cache_clear()

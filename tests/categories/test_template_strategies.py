@@ -7,7 +7,7 @@ import pytest
 from semscale.categories import LadderSpec, build_ladder, find_strategy
 from semscale.categories.plurals import plural
 from semscale.categories.strategies.templates import check_template
-from semscale.errors import SemscaleError
+from semscale.common.errors import SemscaleError
 
 # One or two classes of each published ladder of this family, letter for letter.
 PUBLISHED = [

@@ -9,13 +9,13 @@ from pathlib import Path
 import nltk
 import pytest
 
-from semscale.categories import Ladder, LadderSpec, build_ladder, wordnet
-from semscale.errors import SemscaleError
+from semscale.categories import Ladder, LadderSpec, build_ladder, wordnet_data
+from semscale.common.errors import SemscaleError
 
 CATS = {"senses": {"cat": "cat.n.01"}}
 
-if wordnet.find_wordnet() is None:
-    pytest.skip(f"needs WordNet: {wordnet.HOW_TO_GET}", allow_module_level=True)
+if wordnet_data.find_wordnet() is None:
+    pytest.skip(f"needs WordNet: {wordnet_data.HOW_TO_GET}", allow_module_level=True)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -119,9 +119,9 @@ def test_hypernyms_end_where_they_tell_nothing_apart() -> None:
 
 
 def test_other_languages_need_their_data(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(wordnet, "_download", lambda name: False)  # a test does not go to the network
-    monkeypatch.setattr(wordnet, "_readers", {})
-    monkeypatch.setattr(wordnet, "_LANGUAGES", ("omw-test",))
+    monkeypatch.setattr(wordnet_data, "_download", lambda name: False)  # a test does not go to the network
+    monkeypatch.setattr(wordnet_data, "_readers", {})
+    monkeypatch.setattr(wordnet_data, "_LANGUAGES", ("omw-test",))
     with pytest.raises(SemscaleError, match="Open Multilingual WordNet") as caught:
         build(["dog", "zebra"], "wordnet-languages")
     assert "omw-1.4" in str(caught.value.hint)
@@ -141,18 +141,18 @@ def test_other_languages_need_their_data(monkeypatch: pytest.MonkeyPatch, tmp_pa
     assert unknown.value.expected == "deu, fra"
 
 
-@pytest.mark.skipif(not (wordnet.SYSTEM_WORDNET / "data.noun").exists(), reason="needs Debian's wordnet-base")
+@pytest.mark.skipif(not (wordnet_data.SYSTEM_WORDNET / "data.noun").exists(), reason="needs Debian's wordnet-base")
 def test_system_files_are_copied_once_to_where_nltk_reads_them(
     own_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(nltk.data, "path", [])
-    wordnet.open_wordnet()
+    wordnet_data.open_wordnet()
     folder = own_cache / "corpora" / "wordnet"
     before = (folder / "data.noun").stat()
     assert (folder / "lexnames").read_text().count("\n") == 45
     assert nltk.data.path == [str(own_cache)]
     monkeypatch.setattr(nltk.data, "path", [])
-    wordnet.open_wordnet()
+    wordnet_data.open_wordnet()
     assert (folder / "data.noun").stat().st_mtime_ns == before.st_mtime_ns
     assert list(folder.parent.iterdir()) == [folder], "no half copies are left"
 
@@ -161,29 +161,29 @@ def test_nltks_own_data_come_first(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     zipped = tmp_path / "corpora" / "wordnet.zip"
     zipped.parent.mkdir()
     with zipfile.ZipFile(zipped, "w") as archive:
-        archive.writestr("wordnet/lexnames", wordnet.lexnames())
+        archive.writestr("wordnet/lexnames", wordnet_data.lexnames())
     monkeypatch.setattr(nltk.data, "path", [str(tmp_path)])
-    assert wordnet.find_wordnet() == zipped / "wordnet"
-    assert "wordnet.zip" in str(wordnet._corpus(["wordnet"]))
+    assert wordnet_data.find_wordnet() == zipped / "wordnet"
+    assert "wordnet.zip" in str(wordnet_data._corpus(["wordnet"]))
 
 
 def test_without_wordnet_one_error_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
     monkeypatch.setattr(nltk.data, "path", [str(tmp_path)])
-    monkeypatch.setattr(wordnet, "SYSTEM_WORDNET", tmp_path / "none")
-    monkeypatch.setattr(wordnet, "_download", lambda name: bool(asked.append(name)))
+    monkeypatch.setattr(wordnet_data, "SYSTEM_WORDNET", tmp_path / "none")
+    monkeypatch.setattr(wordnet_data, "_download", lambda name: bool(asked.append(name)))
     with pytest.raises(SemscaleError, match="not on this machine") as caught:
         build(["dog", "zebra"])
     assert asked == ["wordnet"]
-    assert caught.value.hint == wordnet.HOW_TO_GET
-    assert wordnet.find_wordnet() is None
+    assert caught.value.hint == wordnet_data.HOW_TO_GET
+    assert wordnet_data.find_wordnet() is None
 
 
-@pytest.mark.skipif(not (wordnet.SYSTEM_WORDNET / "data.noun").exists(), reason="needs Debian's wordnet-base")
+@pytest.mark.skipif(not (wordnet_data.SYSTEM_WORDNET / "data.noun").exists(), reason="needs Debian's wordnet-base")
 def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "semscale").write_text("a file where the folder should be")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(nltk.data, "path", [])
     with pytest.raises(SemscaleError, match="cannot be copied") as caught:
-        wordnet.open_wordnet()
+        wordnet_data.open_wordnet()
     assert "XDG_CACHE_HOME" in str(caught.value.hint)

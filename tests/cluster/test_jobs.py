@@ -16,10 +16,10 @@ from conftest import Jobs
 from ray_nodes import ROOT
 from result_files import results_of
 
+from semscale.common.progress import Quiet
 from semscale.config import load_study
-from semscale.encoding.segment import read_keys
-from semscale.study.progress import Quiet
-from semscale.study.study import sweep
+from semscale.store.segment import read_keys
+from semscale.study.pipeline import sweep
 
 pytestmark = pytest.mark.cluster
 

@@ -13,9 +13,9 @@ from conftest import Jobs
 from ray_nodes import ROOT, Nodes, Place, machines
 from result_files import results_of
 
+from semscale.common.progress import Quiet
 from semscale.config import load_study
-from semscale.study.progress import Quiet
-from semscale.study.study import sweep
+from semscale.study.pipeline import sweep
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(580)]
 

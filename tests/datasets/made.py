@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
+from semscale.common.errors import SemscaleError
 from semscale.datasets.base import Dataset
-from semscale.datasets.registry import load_dataset
-from semscale.errors import SemscaleError
+from semscale.datasets.loader_registry import load_dataset
 
 
 def put(root: Path, files: Mapping[str, bytes]) -> Path:

@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 from made import tarred_up, zipped
 
+from semscale.common.errors import SemscaleError
 from semscale.datasets.archives import is_archive, open_source
 from semscale.datasets.base import Entry, Options, Reader
-from semscale.datasets.registry import load_dataset
-from semscale.errors import SemscaleError
+from semscale.datasets.loader_registry import load_dataset
 
 
 def entries_of(path: Path | str) -> list[Entry]:

@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 from semscale.datasets.bundled import BUNDLED, bundled_source
-from semscale.datasets.registry import load_dataset
+from semscale.datasets.loader_registry import load_dataset
 from semscale.synthetic import digits, shapes
-from semscale.synthetic.images import SPLITS, encode_png, render
+from semscale.synthetic.numbered_images import SPLITS, encode_png, render
 from semscale.synthetic.scene import COLOURS
 
 

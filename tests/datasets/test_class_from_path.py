@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from semscale.common.errors import SemscaleError
 from semscale.datasets.base import Notes
 from semscale.datasets.class_from_path import OTHER_SPLIT, choose_split, compile_rule, folder_labels, rule_labels
-from semscale.errors import SemscaleError
 
 
 @pytest.mark.parametrize(

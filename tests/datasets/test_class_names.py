@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from semscale.common.errors import SemscaleError
 from semscale.datasets.base import Notes
 from semscale.datasets.class_names import name_classes, normalise, read_class_map
-from semscale.errors import SemscaleError
 
 
 @pytest.mark.parametrize(

@@ -10,11 +10,11 @@ import pytest
 from made import Held
 from PIL import Image, ImageFont
 
+from semscale.common.errors import SemscaleError
 from semscale.datasets.base import Dataset
 from semscale.datasets.contact_sheet import MOST_CLASSES, draw_sheet, save_sheet, wrap
-from semscale.datasets.registry import load_dataset
+from semscale.datasets.loader_registry import load_dataset
 from semscale.datasets.samples import Sample, SampleTable
-from semscale.errors import SemscaleError
 
 RED, BLUE = (250, 10, 20), (10, 20, 250)
 

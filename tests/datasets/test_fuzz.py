@@ -21,9 +21,9 @@ from hypothesis import strategies as st
 from made import put, tarred_up, zipped
 from PIL import Image
 
+from semscale.common.errors import SemscaleError
 from semscale.datasets.image_decoding import BadImageError, decode
-from semscale.datasets.registry import load_dataset
-from semscale.errors import SemscaleError
+from semscale.datasets.loader_registry import load_dataset
 
 Mutation = tuple[str, float, int, bytes]
 

@@ -13,15 +13,15 @@ import pyarrow.parquet as pq
 import pytest
 from made import put, refusal, tarred_up
 
-from semscale.categories.files import read_ladder
+from semscale.categories.ladder_files import read_ladder
+from semscale.common.errors import SemscaleError
 from semscale.datasets.class_names import read_class_map
-from semscale.datasets.registry import load_dataset
+from semscale.datasets.loader_registry import load_dataset
 from semscale.datasets.tables import parquet
-from semscale.errors import SemscaleError
-from semscale.label.texts import read_categories
+from semscale.label.text_input import read_categories
 from semscale.models.model_name import parse_name
-from semscale.runs.published import read_predictions
-from semscale.runs.sources import read_published_ladder
+from semscale.runs.published_folders import read_published_ladder
+from semscale.runs.replay import read_predictions
 
 DEEP = "[" * 100_000
 

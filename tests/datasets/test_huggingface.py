@@ -18,8 +18,8 @@ import pytest
 from made import put
 from PIL import Image
 
-from semscale.datasets.registry import load_dataset
-from semscale.errors import SemscaleError
+from semscale.common.errors import SemscaleError
+from semscale.datasets.loader_registry import load_dataset
 
 hub: Any = pytest.importorskip("datasets")
 
@@ -182,7 +182,9 @@ def refusing() -> Iterator[str]:
 
 def asked_of(endpoint: str, *names: str) -> str:
     """What a process says that has this hub; the address is read when the package is imported."""
-    code = "from semscale.datasets.registry import load_dataset\nfrom semscale.errors import SemscaleError\n"
+    code = (
+        "from semscale.datasets.loader_registry import load_dataset\nfrom semscale.common.errors import SemscaleError\n"
+    )
     code += f"for name in {names}:\n    try:\n        load_dataset(f'hf:{{name}}')\n"
     code += "    except SemscaleError as error:\n        print(error)"
     environment = os.environ | {"HF_ENDPOINT": endpoint, "HF_TOKEN": "hf_hidden"}

@@ -16,7 +16,7 @@ import pytest
 from made import put, tarred_up, zipped
 
 from semscale.datasets.base import Dataset
-from semscale.datasets.registry import load_dataset
+from semscale.datasets.loader_registry import load_dataset
 
 N = 200
 Contents = dict[str, bytes]

@@ -15,7 +15,7 @@ import pytest
 from made import listed, refusal
 
 from semscale.datasets.base import Dataset
-from semscale.datasets.registry import load_dataset
+from semscale.datasets.loader_registry import load_dataset
 from semscale.datasets.tables import parquet
 
 IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])

@@ -22,9 +22,9 @@ import pytest
 from made import put, served, tarred_up, zipped
 from PIL import Image
 
-from semscale.datasets.filesystem import open_filesystem
-from semscale.datasets.registry import load_dataset
-from semscale.errors import SemscaleError
+from semscale.common.errors import SemscaleError
+from semscale.common.filesystem import open_filesystem
+from semscale.datasets.loader_registry import load_dataset
 
 _READ_ALL = "import pickle, sys; asked = pickle.load(sys.stdin.buffer); "
 _READ_ALL += "pickle.dump([[reader.read(place) for place in places] for reader, places in asked], sys.stdout.buffer)"

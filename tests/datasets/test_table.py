@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from made import listed, put, refusal, served, zipped
 
-from semscale.datasets.registry import load_dataset
+from semscale.datasets.loader_registry import load_dataset
 
 HERE = {"a.jpg": b"A", "b.jpg": b"B", "c.jpg": b"C"}
 

@@ -15,9 +15,9 @@ import pytest
 from made import put, served
 from PIL import Image
 
+from semscale.common.errors import SemscaleError
 from semscale.datasets.hubs.torchvision import SETS
-from semscale.datasets.registry import load_dataset
-from semscale.errors import SemscaleError
+from semscale.datasets.loader_registry import load_dataset
 
 tv = pytest.importorskip("torchvision.datasets")
 

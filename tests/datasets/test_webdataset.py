@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from made import listed, tarred_up
 
-from semscale.datasets.registry import load_dataset
-from semscale.errors import SemscaleError
+from semscale.common.errors import SemscaleError
+from semscale.datasets.loader_registry import load_dataset
 
 Sample = dict[str, bytes | str]
 

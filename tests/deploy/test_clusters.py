@@ -20,7 +20,7 @@ from ray.autoscaler._private.util import prepare_config, validate_config
 from ray.autoscaler.sdk import get_docker_host_mount_location
 
 from semscale.cli import main
-from semscale.encoding.servers import Addresses
+from semscale.encoding.server_discovery import Addresses
 
 CLOUDS = ("aws", "gcp")
 

@@ -162,7 +162,7 @@ def test_figures_follow_from_the_formulas_beside_them() -> None:
 def test_the_row_of_a_segment_has_the_size_that_the_estimate_takes(tmp_path: Path) -> None:
     import numpy as np
 
-    from semscale.encoding.segment import write_segment
+    from semscale.store.segment import write_segment
 
     keys = [n.to_bytes(32, "big") for n in range(256)]
     path = write_segment(tmp_path, keys, np.zeros((256, 512), dtype=np.float32))

@@ -22,9 +22,9 @@ from clip_server.model import clip
 from jina import Flow
 from opentelemetry.trace import NoOpTracer
 
-from semscale.models.mini import load_mini
-from semscale.serving.config import ServeConfig
+from semscale.models.bundled_model import load_mini
 from semscale.serving.grpc_server import RequestHandler, start_server
+from semscale.serving.server_config import ServeConfig
 
 
 class _Towers:

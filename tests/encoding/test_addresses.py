@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from semscale.datasets.registry import load_dataset
-from semscale.encoding import distributed
-from semscale.encoding.distributed import DistributedEncoder
+from semscale.common.errors import SemscaleError
+from semscale.datasets.loader_registry import load_dataset
+from semscale.encoding import distributed_encoder
+from semscale.encoding.distributed_encoder import DistributedEncoder
 from semscale.encoding.endpoint_pool import EndpointPool
-from semscale.encoding.servers import Addresses, Servers
+from semscale.encoding.server_discovery import Addresses, Servers
 from semscale.encoding.verification import identify_encoder
-from semscale.errors import SemscaleError
 from semscale.serving.launcher import launch_server
 
 HOSTS = {"many": ["10.0.0.2", "10.0.0.1"], "one": ["10.0.0.9"]}
@@ -106,7 +106,7 @@ def test_the_endpoint_with_the_least_load_is_picked() -> None:
 def test_servers_come_and_go_amid_the_work(
     mini_server: str, ray_session: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(distributed, "_DISCOVERY_SECONDS", 0.0)
+    monkeypatch.setattr(distributed_encoder, "_DISCOVERY_SECONDS", 0.0)
     dataset, notes = load_dataset("shapes"), []
     file = tmp_path / "servers.txt"
     file.write_text(mini_server)

@@ -15,15 +15,15 @@ import pytest
 from docarray import DocumentArray
 from server_processes import answering, pickle_that_makes
 
-from semscale.access import Access
+from semscale.common.access import Access
+from semscale.common.errors import SemscaleError
 from semscale.datasets.image_decoding import decode
-from semscale.datasets.registry import load_dataset
+from semscale.datasets.loader_registry import load_dataset
 from semscale.encoding.client import EncodeClient, Encoded, ServerUnavailableError
-from semscale.encoding.encoder_fingerprint import EncoderIdentity
 from semscale.encoding.image_pipeline import Picture, prepare, to_ppm
-from semscale.encoding.servers import Servers
+from semscale.encoding.server_discovery import Servers
 from semscale.encoding.verification import check_server, identify_encoder
-from semscale.errors import SemscaleError
+from semscale.store.encoder_fingerprint import EncoderIdentity
 
 
 @pytest.fixture

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from semscale.access import Access
+from semscale.common.access import Access
+from semscale.common.errors import SemscaleError
 from semscale.encoding import dispatcher
-from semscale.encoding.actor import ActorSettings
 from semscale.encoding.client import Encoded, ServerUnavailableError
-from semscale.encoding.encoder_fingerprint import EncoderIdentity
-from semscale.encoding.folder import Folder
-from semscale.errors import SemscaleError
+from semscale.encoding.encoder_actor import ActorSettings
+from semscale.store.encoder_fingerprint import EncoderIdentity
+from semscale.store.mirrored_directory import MirroredDirectory
 
 
 class Server:
@@ -63,7 +63,9 @@ def send(contents: list[str], leases: list[bool]) -> Encoded:
     coordinator = SimpleNamespace(
         acquire_lease=SimpleNamespace(remote=acquire), release_lease=done, report_healthy=done
     )
-    settings = ActorSettings(Folder("/nowhere"), EncoderIdentity("m", "m-0", 2, None), None, 16, 60.0, Access())
+    settings = ActorSettings(
+        MirroredDirectory("/nowhere"), EncoderIdentity("m", "m-0", 2, None), None, 16, 60.0, Access()
+    )
     return asyncio.run(dispatcher.RequestDispatcher(0, "first", settings).send(coordinator, contents))
 
 

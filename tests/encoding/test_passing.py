@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from semscale.datasets import filesystem
+from semscale.common import filesystem
+from semscale.common.errors import SemscaleError
 from semscale.datasets.folder import FolderReader
 from semscale.encoding.image_pipeline import read_all
-from semscale.errors import SemscaleError
 
 
 class Failing(SimpleHTTPRequestHandler):

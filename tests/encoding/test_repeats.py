@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 import ray
 
-from semscale.access import Access
-from semscale.encoding.actor import ActorSettings, EncoderActor
+from semscale.common.access import Access
+from semscale.common.errors import SemscaleError
 from semscale.encoding.coordinator import Coordinator
-from semscale.encoding.segment import read_keys
-from semscale.encoding.servers import Servers
+from semscale.encoding.encoder_actor import ActorSettings, EncoderActor
+from semscale.encoding.server_discovery import Servers
 from semscale.encoding.verification import identify_encoder
-from semscale.errors import SemscaleError
+from semscale.store.segment import read_keys
 
 TEXTS = ["a cat", "a dog", "a bird"]
 

@@ -19,14 +19,14 @@ from clip_client import Client
 from clip_server.model import clip
 from docarray import Document, DocumentArray
 
-from semscale.datasets.registry import load_dataset
+from semscale.common.errors import SemscaleError
+from semscale.datasets.loader_registry import load_dataset
 from semscale.encoding.client import EncodeClient
-from semscale.encoding.distributed import DistributedEncoder
+from semscale.encoding.distributed_encoder import DistributedEncoder
 from semscale.encoding.image_pipeline import to_ppm
-from semscale.encoding.servers import Servers
+from semscale.encoding.server_discovery import Servers
 from semscale.encoding.verification import identify_encoder
-from semscale.errors import SemscaleError
-from semscale.models.mini import load_mini
+from semscale.models.bundled_model import load_mini
 
 
 @pytest.fixture(scope="module", params=[[], pytest.param(["flow"], marks=pytest.mark.faults)], ids=["one", "flow"])

@@ -17,13 +17,13 @@ from typing import Any
 import pytest
 from driven import Driven
 
+from semscale.common.errors import SemscaleError
 from semscale.datasets.base import Dataset
-from semscale.datasets.registry import load_dataset
-from semscale.encoding.distributed import DistributedEncoder
-from semscale.encoding.servers import Servers
-from semscale.encoding.store import EmbeddingStore
+from semscale.datasets.loader_registry import load_dataset
+from semscale.encoding.distributed_encoder import DistributedEncoder
+from semscale.encoding.server_discovery import Servers
 from semscale.encoding.verification import check_server, identify_encoder
-from semscale.errors import SemscaleError
+from semscale.store.embedding_store import EmbeddingStore
 
 
 def free_port() -> int:

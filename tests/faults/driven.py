@@ -19,7 +19,7 @@ from typing import Any
 import pandas as pd
 from mlflow import MlflowClient
 
-from semscale.encoding.segment import read_keys
+from semscale.store.segment import read_keys
 
 TRIALS = 2 * 2 * 3
 RUNS = {"study": 1, "curve": 4, "trial": TRIALS}

@@ -29,10 +29,10 @@ from jina import requests
 
 from semscale.models.loading import load_model
 from semscale.serving import executor
-from semscale.serving.config import ServeConfig
 from semscale.serving.executor import SemscaleEncoder
 from semscale.serving.grpc_server import RequestHandler, start_server
-from semscale.serving.process import watch_parent
+from semscale.serving.server_config import ServeConfig
+from semscale.serving.server_process import watch_parent
 
 PORT = int(sys.argv[1])
 HOW: dict[str, Any] = json.loads(sys.argv[2]) if len(sys.argv) > 2 else {}

@@ -19,7 +19,7 @@ from typing import Any
 import psutil
 from mlflow_server import MlflowServer
 
-from semscale.study.progress import Quiet
+from semscale.common.progress import Quiet
 
 STOPPED_S = 20.0
 AWAY_S = 5.0

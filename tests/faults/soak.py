@@ -35,11 +35,11 @@ import psutil
 import yaml
 from mlflow import MlflowClient
 
+from semscale.cluster.connection import ray_cluster
+from semscale.common.errors import SemscaleError
+from semscale.common.progress import Reporter
 from semscale.config import study_from
-from semscale.errors import SemscaleError
-from semscale.study.cluster import ray_cluster
-from semscale.study.progress import Reporter
-from semscale.study.study import SweepResult, sweep
+from semscale.study.pipeline import SweepResult, sweep
 
 sys.path.insert(0, str(Path(__file__).parent))
 from driven import marked, stored_rows

@@ -9,7 +9,7 @@ import pytest
 from driven import TRIALS, Driven
 
 from semscale.config import load_study
-from semscale.study.rundir import RunDirectory
+from semscale.study.run_directory import RunDirectory
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
+from semscale.common.errors import SemscaleError
+from semscale.common.progress import Quiet
 from semscale.config import study_from
-from semscale.errors import SemscaleError
-from semscale.study.progress import Quiet
-from semscale.study.study import sweep
-from semscale.tracking.store import open_store
+from semscale.study.pipeline import sweep
+from semscale.tracking.tracking_store import open_store
 
 
 @pytest.fixture

@@ -12,13 +12,13 @@ import pandas as pd
 from mlflow import MlflowClient
 from rich.console import Console
 
-from semscale.categories.build import LadderSpec, build_ladder
+from semscale.categories.ladder_builder import LadderSpec, build_ladder
 from semscale.cli.show import show_ladder, show_result
+from semscale.common.errors import SemscaleError
+from semscale.common.progress import Bars, Lines, Quiet
 from semscale.config import study_from
-from semscale.datasets.registry import load_dataset
-from semscale.errors import SemscaleError
-from semscale.study.progress import Bars, Lines, Quiet
-from semscale.study.study import sweep
+from semscale.datasets.loader_registry import load_dataset
+from semscale.study.pipeline import sweep
 
 SCRIPT = "<script>alert(1)</script>"
 CLASSES = {

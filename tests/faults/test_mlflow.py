@@ -14,15 +14,15 @@ import pandas as pd
 import pytest
 from mlflow import MlflowClient
 
+from semscale.common.errors import SemscaleError
+from semscale.common.progress import Quiet
 from semscale.config import study_from
-from semscale.errors import SemscaleError
-from semscale.study.progress import Quiet
-from semscale.study.study import sweep
+from semscale.study.pipeline import sweep
+from semscale.tracking.idempotent_runs import DatasetUsed, RunContent, find_runs, is_finished
 from semscale.tracking.recorder import Recorder
-from semscale.tracking.records import TrialRecord, finish_study_run, start_study_run
 from semscale.tracking.retry import RetryPolicy
-from semscale.tracking.runs import DatasetUsed, RunContent, find_runs, is_finished
-from semscale.tracking.store import TrackingStore, open_store
+from semscale.tracking.run_contents import TrialRecord, finish_study_run, start_study_run
+from semscale.tracking.tracking_store import TrackingStore, open_store
 
 
 def _module(name: str) -> Any:

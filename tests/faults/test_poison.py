@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from semscale.datasets.registry import load_dataset
-from semscale.encoding.distributed import DistributedEncoder
-from semscale.encoding.servers import Servers
-from semscale.encoding.store import EmbeddingStore
+from semscale.common.errors import SemscaleError
+from semscale.datasets.loader_registry import load_dataset
+from semscale.encoding.distributed_encoder import DistributedEncoder
+from semscale.encoding.server_discovery import Servers
 from semscale.encoding.verification import identify_encoder
-from semscale.errors import SemscaleError
+from semscale.store.embedding_store import EmbeddingStore
 
 GREY = 77
 

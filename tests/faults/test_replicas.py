@@ -16,11 +16,11 @@ import pyarrow.parquet as pq
 import pytest
 from server_processes import replica_pids
 
+from semscale.common.progress import Quiet, Stage
 from semscale.config import StudyConfig, study_from
 from semscale.encoding.client import EncodeClient, ServerUnavailableError
 from semscale.serving.launcher import ServerHandle, launch_server
-from semscale.study.progress import Quiet, Stage
-from semscale.study.study import SweepResult, sweep
+from semscale.study.pipeline import SweepResult, sweep
 
 LONG = 60.0
 pytestmark = pytest.mark.faults

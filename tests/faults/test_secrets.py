@@ -23,11 +23,11 @@ import matplotlib
 import pytest
 import yaml
 
+from semscale.common.errors import SemscaleError
+from semscale.common.redact import redact, shown
 from semscale.config import study_from
-from semscale.datasets.registry import load_dataset
-from semscale.errors import SemscaleError
-from semscale.redact import redact, shown
-from semscale.tracking.store import open_store
+from semscale.datasets.loader_registry import load_dataset
+from semscale.tracking.tracking_store import open_store
 
 TRACKING, DATASET, SIGNATURE = "trackingpw5417", "datasetpw6628", "signature7739"
 IN_ENVIRONMENT = {

@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from semscale.common.errors import SemscaleError
 from semscale.datasets.base import Dataset
-from semscale.encoding.distributed import DistributedEncoder
-from semscale.encoding.encoder import EncodedImages
-from semscale.encoding.encoder_fingerprint import EncoderIdentity
-from semscale.encoding.servers import Servers
-from semscale.encoding.store import EmbeddingStore
+from semscale.encoding.distributed_encoder import DistributedEncoder
+from semscale.encoding.server_discovery import Servers
+from semscale.encoding.store_backed_encoder import EncodedImages
 from semscale.encoding.verification import identify_encoder
-from semscale.errors import SemscaleError
+from semscale.store.embedding_store import EmbeddingStore
+from semscale.store.encoder_fingerprint import EncoderIdentity
 
 
 @pytest.fixture

@@ -14,13 +14,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from semscale.common.errors import SemscaleError
+from semscale.common.progress import Lines, Quiet
+from semscale.common.text import counted
 from semscale.config import StudyConfig, study_from
-from semscale.encoding.segment import LEFTOVER_S, read_keys, write_segment
-from semscale.encoding.store import EmbeddingStore, LostRowsError
-from semscale.errors import SemscaleError
-from semscale.study.progress import Lines, Quiet
-from semscale.study.study import SweepResult, sweep
-from semscale.text import counted
+from semscale.store.embedding_store import EmbeddingStore, LostRowsError
+from semscale.store.segment import LEFTOVER_S, read_keys, write_segment
+from semscale.study.pipeline import SweepResult, sweep
 
 LIMIT, STEPS = 60, 2
 

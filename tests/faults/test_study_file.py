@@ -14,9 +14,9 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from semscale.common.errors import SemscaleError
 from semscale.config import StudyConfig, load_study, study_from
-from semscale.errors import SemscaleError
-from semscale.study.names import unknown_names
+from semscale.study.reference_check import unknown_names
 
 MANY = """\
 dataset: [digits]
@@ -108,7 +108,7 @@ def test_a_command_with_mistakes_starts_nothing(tmp_path: Path) -> None:
     assert "  - --model: models.0: unknown model 'semscale_mini'" in said
     assert "line 1: strategies.0.strategy: unknown strategy 'templats'" in said
     assert "line 3: steps: contradicts scales" in said
-    assert "semscale.study.names" in imported
+    assert "semscale.study.reference_check" in imported
     assert not imported & {"ray", "mlflow", "jina", "torch", "open_clip"}
     assert [path.name for path in tmp_path.iterdir()] == ["study.yaml"]
 

@@ -15,9 +15,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from semscale.errors import SemscaleError
+from semscale.common.errors import SemscaleError
+from semscale.models.bundled_model import WEIGHTS, load_mini
 from semscale.models.loading import load_model
-from semscale.models.mini import WEIGHTS, load_mini
 
 
 class Attack:

@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 from mlflow import MlflowClient
 
-from semscale.encoding.segment import read_keys
-from semscale.encoding.store import EmbeddingStore
+from semscale.store.embedding_store import EmbeddingStore
+from semscale.store.segment import read_keys
 
 
 def run(mode: str, folder: Path, url: str) -> list[str]:

@@ -19,17 +19,16 @@ import ray
 from ray.cluster_utils import Cluster
 from rich.console import Console
 
+from semscale.common.progress import Lines
 from semscale.config import StudyConfig, study_from
-from semscale.encoding.encoder import EncodedImages
-from semscale.encoding.key_index import content_digest
-from semscale.encoding.segment import write_segment
-from semscale.encoding.store import EmbeddingStore
-from semscale.study import grid
-from semscale.study import study as sweep
+from semscale.encoding.store_backed_encoder import EncodedImages
+from semscale.store.embedding_store import EmbeddingStore
+from semscale.store.key_index import content_digest
+from semscale.store.segment import write_segment
+from semscale.study import pipeline, trial_grid
 from semscale.study.arms import make_arms
-from semscale.study.encode import EncodedArm
-from semscale.study.progress import Lines
-from semscale.study.score import ScoredLadder, choose_placement, score_arm
+from semscale.study.encoding_stage import EncodedArm
+from semscale.study.scoring_stage import ScoredLadder, choose_placement, score_arm
 
 MODE, FOLDER, URL = sys.argv[1], Path(sys.argv[2]), sys.argv[3]
 
@@ -104,10 +103,10 @@ def study(**more: Any) -> StudyConfig:
 
 def strike_at_results() -> None:
     """Lose the node when its workers have answered and nobody has fetched the answers, which are no small ones."""
-    take, struck = grid._OnResult.on_trial_result, threading.Event()
+    take, struck = trial_grid._OnResult.on_trial_result, threading.Event()
 
     def slowly(
-        self: grid._OnResult, iteration: int, trials: Any, trial: Any, result: dict[str, Any], **info: Any
+        self: trial_grid._OnResult, iteration: int, trials: Any, trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
         take(self, iteration, trials, trial, result, **info)
         if not struck.is_set():
@@ -116,13 +115,13 @@ def strike_at_results() -> None:
             lose_node()
             print("STRUCK", MODE, flush=True)
 
-    fit = grid._fit
+    fit = trial_grid._fit
 
     def counted(*arguments: Any) -> Any:
         print("EXPERIMENT", flush=True)
         return fit(*arguments)
 
-    grid._OnResult.on_trial_result, grid._fit = slowly, counted  # type: ignore[method-assign]
+    trial_grid._OnResult.on_trial_result, trial_grid._fit = slowly, counted  # type: ignore[method-assign]
 
 
 def lose_node() -> None:
@@ -176,7 +175,7 @@ def main() -> None:
         striking.join()
         print("EQUAL", len(undisturbed), flush=True)
     else:
-        print("SENT", sweep.sweep(study(), FOLDER / "run", Saboteur()).images_sent, flush=True)
+        print("SENT", pipeline.sweep(study(), FOLDER / "run", Saboteur()).images_sent, flush=True)
 
 
 if __name__ == "__main__":
@@ -187,7 +186,7 @@ if __name__ == "__main__":
     second = cluster.add_node(num_cpus=2, object_store_memory=400_000_000)
     ray.init(address=cluster.address, log_to_driver=False, namespace="semscale")
     # of such a small study the trials would be one worker's work
-    grid._IMAGES_PER_WORKER = 1000
+    trial_grid._IMAGES_PER_WORKER = 1000
     if MODE == "result":
         strike_at_results()
     main()

@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from semscale.encoding.folder import Folder
+from semscale.label.labelling import label
 from semscale.label.listing import Request
-from semscale.label.run import label
+from semscale.store.mirrored_directory import MirroredDirectory
 
 CATEGORIES = ("circle", "star", "heart", "cross", "a ring", "nothing at all")
 
@@ -39,4 +39,4 @@ class Waiting:
 if __name__ == "__main__":
     given, out, store, window = sys.argv[1:]
     request = Request(given, CATEGORIES, "semscale-mini", encoder="local")
-    label(request, Path(out), Waiting(), Folder.of(store), stats=True, window=int(window))
+    label(request, Path(out), Waiting(), MirroredDirectory.of(store), stats=True, window=int(window))

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from semscale.errors import SemscaleError
-from semscale.label.texts import read_categories, split_categories
+from semscale.common.errors import SemscaleError
+from semscale.label.text_input import read_categories, split_categories
 
 
 def test_spaces_go_quotes_protect_commas_and_a_repeated_category_counts_once() -> None:

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from killed import CATEGORIES
 
-from semscale.datasets.registry import load_dataset
-from semscale.encoding.folder import Folder
+from semscale.common.progress import Quiet
+from semscale.datasets.loader_registry import load_dataset
+from semscale.label.labelling import Labelled, label
 from semscale.label.listing import Request
-from semscale.label.run import Labelled, label
-from semscale.study.progress import Quiet
+from semscale.store.mirrored_directory import MirroredDirectory
 
 WINDOW = 20
 FILES = {"quarantine.csv", "results.csv", "stats.csv"}
@@ -56,7 +56,7 @@ def kill_at(items: int, given: Path, out: Path, store: Path) -> None:
 
 def finish(given: Path, out: Path, store: Path) -> Labelled:
     request = Request(str(given), CATEGORIES, "semscale-mini", encoder="local")
-    return label(request, out, Quiet(), Folder.of(store), stats=True, window=WINDOW)
+    return label(request, out, Quiet(), MirroredDirectory.of(store), stats=True, window=WINDOW)
 
 
 def contents(out: Path) -> dict[str, bytes]:

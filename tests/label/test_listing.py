@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from semscale.datasets.registry import load_dataset
-from semscale.errors import SemscaleError
+from semscale.common.errors import SemscaleError
+from semscale.datasets.loader_registry import load_dataset
 from semscale.label.listing import Request, open_listing
 
 

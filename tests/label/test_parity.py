@@ -16,12 +16,12 @@ import torch
 from click.testing import CliRunner
 
 from semscale.cli import main
+from semscale.common.errors import SemscaleError
+from semscale.common.progress import Quiet, Reporter, Stage
 from semscale.datasets.image_decoding import decode
-from semscale.datasets.registry import load_dataset
-from semscale.errors import SemscaleError
+from semscale.datasets.loader_registry import load_dataset
+from semscale.label.labelling import Labelled, label
 from semscale.label.listing import Request
-from semscale.label.run import Labelled, label
-from semscale.study.progress import Quiet, Reporter, Stage
 
 CATEGORIES = ("circle", "Star", "a heart, in any colour", "zero", "cross", "triangle", "xylophone", "ring")
 
@@ -62,7 +62,7 @@ def original(embeddings: np.ndarray, categories: Sequence[str]) -> tuple[list[st
 
 
 def in_process_texts(texts: Sequence[str]) -> np.ndarray:
-    from semscale.models.mini import load_mini
+    from semscale.models.bundled_model import load_mini
 
     model, _, tokenizer = load_mini()
     with torch.inference_mode():
@@ -71,7 +71,7 @@ def in_process_texts(texts: Sequence[str]) -> np.ndarray:
 
 
 def in_process_images(folder: Path, names: Sequence[str]) -> np.ndarray:
-    from semscale.models.mini import load_mini
+    from semscale.models.bundled_model import load_mini
 
     model, preprocess, _ = load_mini()
     pictures = torch.stack([preprocess(decode((folder / name).read_bytes())) for name in names])

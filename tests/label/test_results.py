@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from semscale.errors import SemscaleError
-from semscale.label.run import RESULTS, result_files
+from semscale.common.errors import SemscaleError
+from semscale.label.labelling import RESULTS, result_files
 
 
 def contents(out: Path) -> dict[str, bytes]:

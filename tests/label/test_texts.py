@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from semscale.errors import SemscaleError
-from semscale.label.texts import read_texts
+from semscale.common.errors import SemscaleError
+from semscale.label.text_input import read_texts
 
 
 def rows(folder: Path, name: str, content: str | bytes, column: str | None = None) -> list[tuple[int, str, str | None]]:

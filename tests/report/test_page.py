@@ -14,9 +14,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from semscale.report.answers import answer
 from semscale.report.evidence import CategorySet, Evidence, RunTables
 from semscale.report.figures import CurveLine, confusion_png, curves_png
+from semscale.report.headlines import answer
 from semscale.report.page import write_report
 
 NASTY = "<script>alert('x')</script>--><b>"

@@ -12,10 +12,10 @@ import pytest
 from folders import CLASSES, PREDICTED, STEPS, TRUE, write
 
 from semscale.analysis import conclude, wilson_interval
-from semscale.categories.build import LadderSpec, build_ladder
-from semscale.errors import SemscaleError
-from semscale.runs.published import replay
-from semscale.runs.sources import find_sources
+from semscale.categories.ladder_builder import LadderSpec, build_ladder
+from semscale.common.errors import SemscaleError
+from semscale.runs.published_folders import find_sources
+from semscale.runs.replay import replay
 
 
 def test_steps_of_a_ladder_that_is_not_nested(tmp_path: Path) -> None:

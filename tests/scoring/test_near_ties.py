@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from kernel_reference import Case, unit
 from numpy.typing import NDArray
 
-from semscale.errors import SemscaleError
+from semscale.common.errors import SemscaleError
 from semscale.scoring import (
     AGGREGATIONS,
     LadderInputs,

@@ -7,9 +7,9 @@ import shutil
 import numpy as np
 import pytest
 
-from semscale.encoding.encoder_fingerprint import fingerprint_of
-from semscale.models.encoder import BatchEncoder
 from semscale.models.loading import load_model
+from semscale.models.model_encoder import BatchEncoder
+from semscale.store.encoder_fingerprint import fingerprint_of
 
 
 @pytest.mark.benchmark

@@ -11,9 +11,9 @@ import pytest
 import torch
 from docarray import Document, DocumentArray
 
-from semscale.serving.config import ServeConfig
+from semscale.common.text import MAX_TEXT_CHARACTERS
 from semscale.serving.executor import RejectedDocumentsError, SemscaleEncoder
-from semscale.text import MAX_TEXT_CHARACTERS
+from semscale.serving.server_config import ServeConfig
 
 MakeImage = Callable[..., bytes]
 

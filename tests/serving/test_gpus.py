@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from semscale.errors import SemscaleError
-from semscale.serving.config import ServeConfig
+from semscale.common.errors import SemscaleError
 from semscale.serving.launcher import launch_server
-from semscale.serving.process import VISIBLE
 from semscale.serving.replicas import Supervisor, choose_gpus, visible_gpus
+from semscale.serving.server_config import ServeConfig
+from semscale.serving.server_process import VISIBLE
 
 
 def test_the_environment_says_which_gpus_there_are(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,18 +21,18 @@ from click.testing import CliRunner
 from prometheus_client import CollectorRegistry
 from server_processes import replica_pids
 
-from semscale.access import Access
 from semscale.cli import main
+from semscale.common.access import Access
+from semscale.common.errors import SemscaleError
+from semscale.common.progress import Quiet
 from semscale.config import StudyConfig, study_from
 from semscale.encoding.client import EncodeClient, ServerUnavailableError, _connect
-from semscale.encoding.servers import Servers
+from semscale.encoding.server_discovery import Servers
 from semscale.encoding.verification import check_server, identify_encoder
-from semscale.errors import SemscaleError
-from semscale.serving.config import ServeConfig, check_certificate
 from semscale.serving.grpc_server import serve_metrics
 from semscale.serving.launcher import ServerHandle, launch_server
-from semscale.study.progress import Quiet
-from semscale.study.study import sweep
+from semscale.serving.server_config import ServeConfig, check_certificate
+from semscale.study.pipeline import sweep
 
 TOKEN = "tok-5f1d0c7e9a"
 METHODS = [

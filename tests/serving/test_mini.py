@@ -10,23 +10,23 @@ import pytest
 import torch
 from PIL import Image
 
+from semscale.common.errors import SemscaleError
 from semscale.datasets.bundled import BUNDLED
-from semscale.datasets.registry import load_dataset
-from semscale.errors import SemscaleError
-from semscale.models import mini
-from semscale.models.mini import load_compact, read_record, save_compact
+from semscale.datasets.loader_registry import load_dataset
+from semscale.models import bundled_model
+from semscale.models.bundled_model import load_compact, read_record, save_compact
 from semscale.training.loop import Recipe
 from semscale.training.mini import ladder_accuracy
 
 
 @pytest.fixture(scope="module")
-def loaded() -> tuple[torch.nn.Module, mini.Preprocess, open_clip.SimpleTokenizer]:
-    return mini.load_mini()
+def loaded() -> tuple[torch.nn.Module, bundled_model.Preprocess, open_clip.SimpleTokenizer]:
+    return bundled_model.load_mini()
 
 
 def test_weights_are_small_and_say_how_they_came_about() -> None:
-    assert mini.WEIGHTS.stat().st_size < 4_000_000
-    record = read_record(mini.WEIGHTS)
+    assert bundled_model.WEIGHTS.stat().st_size < 4_000_000
+    record = read_record(bundled_model.WEIGHTS)
     assert record["recipe"] == asdict(Recipe())
     assert set(record["test_accuracy_percent"]) == set(BUNDLED)
 
@@ -37,7 +37,7 @@ def test_model_is_a_float32_vision_transformer_in_eval_mode(loaded: tuple) -> No
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
     assert type(model.visual.trunk).__name__ == "VisionTransformer"
     assert not any(tensor.isnan().any() for tensor in model.state_dict().values())
-    assert preprocess(Image.new("RGB", (90, 70))).shape == (3, mini.IMAGE_SIZE, mini.IMAGE_SIZE)
+    assert preprocess(Image.new("RGB", (90, 70))).shape == (3, bundled_model.IMAGE_SIZE, bundled_model.IMAGE_SIZE)
     assert tokenizer(["seven", "large crosses"]).shape == (2, 77)
 
 
@@ -47,28 +47,28 @@ def test_class_names_alone_leave_room_to_move(loaded: tuple, name: str) -> None:
     assert 85 <= alone[0] <= 97
     assert together[0] == alone[0]
     assert max(together) - min(together) >= 1
-    recorded = read_record(mini.WEIGHTS)["test_accuracy_percent"][name]["ladder"]
+    recorded = read_record(bundled_model.WEIGHTS)["test_accuracy_percent"][name]["ladder"]
     assert np.allclose(together, recorded, atol=0.3)  # another processor may turn a near tie or two
 
 
 def test_open_clip_knows_the_architecture_and_its_preprocessing(loaded: tuple) -> None:
     model, preprocess, tokenizer = loaded
-    assert mini.NAME in open_clip.list_models()
-    untrained, _, same = open_clip.create_model_and_transforms(mini.NAME)
+    assert bundled_model.NAME in open_clip.list_models()
+    untrained, _, same = open_clip.create_model_and_transforms(bundled_model.NAME)
     assert {k: v.shape for k, v in untrained.state_dict().items()} == {
         k: v.shape for k, v in model.state_dict().items()
     }
     dataset = load_dataset("shapes")
     image = Image.open(io.BytesIO(dataset.reader.read(dataset.samples[0].file)))
     assert torch.equal(preprocess(image), same(image))
-    assert torch.equal(tokenizer(["a ring"]), open_clip.get_tokenizer(mini.NAME)(["a ring"]))
+    assert torch.equal(tokenizer(["a ring"]), open_clip.get_tokenizer(bundled_model.NAME)(["a ring"]))
 
 
 def test_untrained_model_is_the_one_that_open_clip_builds() -> None:
     torch.manual_seed(3)
-    ours = mini.build_mini()
+    ours = bundled_model.build_mini()
     torch.manual_seed(3)
-    theirs = open_clip.create_model(mini.NAME).state_dict()
+    theirs = open_clip.create_model(bundled_model.NAME).state_dict()
     assert all(torch.equal(tensor, theirs[name]) for name, tensor in ours.state_dict().items())
 
 
@@ -85,18 +85,18 @@ def test_unknown_words_are_faint_but_told_apart(loaded: tuple) -> None:
 
 def test_missing_weights_say_how_to_get_them(tmp_path: Path) -> None:
     with pytest.raises(SemscaleError, match=r"semscale\.training\.mini"):
-        mini.load_mini(weights=tmp_path / "gone.safetensors")
+        bundled_model.load_mini(weights=tmp_path / "gone.safetensors")
 
 
 def test_damaged_weights_are_refused(tmp_path: Path) -> None:
     cut = tmp_path / "cut.safetensors"
-    cut.write_bytes(mini.WEIGHTS.read_bytes()[:5000])
+    cut.write_bytes(bundled_model.WEIGHTS.read_bytes()[:5000])
     with pytest.raises(SemscaleError, match="cannot be read"):
-        mini.load_mini(weights=cut)
+        bundled_model.load_mini(weights=cut)
     pickled = tmp_path / "pickled.safetensors"
     torch.save({"logit_scale": torch.zeros(())}, pickled)
     with pytest.raises(SemscaleError, match="cannot be read"):
-        mini.load_mini(weights=pickled)
+        bundled_model.load_mini(weights=pickled)
 
 
 def test_compact_file_keeps_used_rows_and_refills_the_others(tmp_path: Path) -> None:

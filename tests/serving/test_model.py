@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from semscale.errors import SemscaleError
+from semscale.common.errors import SemscaleError
 from semscale.models.loading import agreed_preprocess, hash_weights, load_model, needs_quick_gelu
 from semscale.models.model_name import parse_name
 

@@ -10,7 +10,7 @@ import torch
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 
-from semscale.models.encoder import PixelReader
+from semscale.models.model_encoder import PixelReader
 
 CASES = [
     ((40, 30), "RGB", "PNG"),

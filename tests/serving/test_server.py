@@ -26,10 +26,10 @@ from jina.types.request.data import DataRequest
 from PIL import Image
 from server_processes import pickle_that_makes, replica_pids
 
-from semscale.access import Access
+from semscale.common.access import Access
+from semscale.common.errors import SemscaleError
 from semscale.encoding.verification import check_server
-from semscale.errors import SemscaleError
-from semscale.models.mini import load_mini
+from semscale.models.bundled_model import load_mini
 from semscale.serving.grpc_server import RequestHandler
 from semscale.serving.launcher import ServerHandle
 

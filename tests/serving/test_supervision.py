@@ -14,13 +14,13 @@ import psutil
 import pytest
 from server_processes import replica_pids
 
-from semscale.errors import SemscaleError
+from semscale.common.errors import SemscaleError
 from semscale.serving import replicas
 from semscale.serving.launcher import ServerHandle, launch_server
 
 STAND_IN = """
 import os, signal, sys
-from semscale.serving.process import read_settings
+from semscale.serving.server_process import read_settings
 settings, events = read_settings(sys.argv[1])
 signal.signal(signal.SIGINT, signal.SIG_IGN)
 {line}
@@ -32,7 +32,7 @@ while True:
 PROGRAM = """
 import sys, pathlib
 from semscale.serving import replicas
-from semscale.serving.config import ServeConfig
+from semscale.serving.server_config import ServeConfig
 from semscale.serving.launcher import launch_server
 replicas.COMMAND = [sys.executable, "-c", {stand_in!r}]
 if {launch}:
@@ -94,7 +94,9 @@ def test_a_replica_that_ends_while_the_server_starts_ends_the_start(log: Path, m
 
 
 def test_a_start_that_fails_says_why_in_the_models_words(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    line = "from semscale.errors import SemscaleError; events.send(SemscaleError('no such weights')); sys.exit(1)"
+    line = (
+        "from semscale.common.errors import SemscaleError; events.send(SemscaleError('no such weights')); sys.exit(1)"
+    )
     monkeypatch.setattr(replicas, "COMMAND", stand_in(line))
     with pytest.raises(SemscaleError, match="no such weights"):
         launch_server("m", replicas=2, log_file=log, metrics_port=9090)

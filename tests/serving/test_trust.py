@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from semscale.cli import main
-from semscale.errors import SemscaleError
+from semscale.common.errors import SemscaleError
 from semscale.models.loading import load_model
 
 AUTO_MAP = json.dumps({"auto_map": {"AutoTokenizer": ["evil.Tokenizer", None]}})

@@ -9,12 +9,12 @@ import pandas as pd
 import pytest
 from mlflow import MlflowClient
 
+from semscale.common.errors import SemscaleError
+from semscale.common.progress import Quiet
 from semscale.config import StudyConfig, study_from
-from semscale.encoding.encoder_fingerprint import cache_fingerprint, cached_fingerprint, fingerprint_of
-from semscale.errors import SemscaleError
 from semscale.models.model_fingerprint import model_origin
-from semscale.study.progress import Quiet
-from semscale.study.study import SweepResult, sweep
+from semscale.store.encoder_fingerprint import cache_fingerprint, cached_fingerprint, fingerprint_of
+from semscale.study.pipeline import SweepResult, sweep
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 

@@ -13,12 +13,12 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
+from semscale.common.errors import SemscaleError
+from semscale.common.progress import reporter
 from semscale.config import StudyConfig
-from semscale.encoding.folder import Folder
-from semscale.errors import SemscaleError
-from semscale.study.progress import reporter
-from semscale.study.rundir import study_file
-from semscale.study.study import sweep
+from semscale.store.mirrored_directory import MirroredDirectory
+from semscale.study.pipeline import sweep
+from semscale.study.run_directory import study_file
 
 STUDY = """
 name: far
@@ -64,7 +64,7 @@ def test_another_machine_goes_on_with_a_study_in_an_object_store(s3: Any, tmp_pa
 def test_the_database_cannot_lie_in_an_object_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     with pytest.raises(SemscaleError, match="MLflow's database cannot lie in an object store"):
-        sweep(StudyConfig(), Folder.of("s3://far/runs/two"), reporter(Console(), quiet=True))
+        sweep(StudyConfig(), MirroredDirectory.of("s3://far/runs/two"), reporter(Console(), quiet=True))
     assert not list(tmp_path.iterdir())
 
 

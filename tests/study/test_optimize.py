@@ -15,17 +15,17 @@ from click.testing import CliRunner
 from rich.console import Console
 
 from semscale.analysis.greedy import halve
-from semscale.categories import registry
+from semscale.categories import strategy_registry
 from semscale.categories.candidates import candidate_pool
-from semscale.categories.files import read_ladder
-from semscale.categories.registry import Category, Strategy, StrategyContext
+from semscale.categories.ladder_files import read_ladder
+from semscale.categories.strategy_registry import Category, Strategy, StrategyContext
 from semscale.cli import main
 from semscale.cli.show import show_optimized
+from semscale.common.errors import SemscaleError
+from semscale.common.progress import Quiet
 from semscale.config import study_from
-from semscale.datasets.registry import load_dataset
-from semscale.errors import SemscaleError
+from semscale.datasets.loader_registry import load_dataset
 from semscale.study.optimize import EmbeddedDataset, Optimized, choose, optimize
-from semscale.study.progress import Quiet
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 
@@ -63,9 +63,9 @@ def _true_words() -> Iterator[None]:
             for name, word in ((name, ALIASES.get(name, f"the {name}")) for name in context.classes)
         }
 
-    registry.strategy_names()  # or these would not be looked for any more
+    strategy_registry.strategy_names()  # or these would not be looked for any more
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(registry._strategies, "true-words", Strategy("true-words", "", lists=lists))
+        patch.setitem(strategy_registry._strategies, "true-words", Strategy("true-words", "", lists=lists))
         yield
 
 

@@ -11,11 +11,11 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
+from semscale.common.errors import SemscaleError
+from semscale.common.progress import Lines, Quiet
 from semscale.config import study_from
-from semscale.datasets.registry import load_dataset
-from semscale.errors import SemscaleError
-from semscale.study.progress import Lines, Quiet
-from semscale.study.study import SweepResult, sweep
+from semscale.datasets.loader_registry import load_dataset
+from semscale.study.pipeline import SweepResult, sweep
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 

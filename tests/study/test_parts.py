@@ -12,12 +12,12 @@ import pytest
 from click.testing import CliRunner, Result
 
 from semscale.cli import main
+from semscale.common.errors import SemscaleError
+from semscale.common.progress import Quiet
 from semscale.config import StudyConfig, study_from
-from semscale.errors import SemscaleError
-from semscale.study.encode import EncodeResult, encode_study
-from semscale.study.progress import Quiet
-from semscale.study.results import regenerate_report
-from semscale.study.study import SweepResult, out_of, sweep
+from semscale.study.encoding_stage import EncodeResult, encode_study
+from semscale.study.pipeline import SweepResult, out_of, sweep
+from semscale.study.result_tables import regenerate_report
 
 Studies = Callable[..., StudyConfig]
 

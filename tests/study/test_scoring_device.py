@@ -9,13 +9,13 @@ import pandas as pd
 import pytest
 import torch
 
+from semscale.common.errors import SemscaleError
+from semscale.common.progress import Quiet
 from semscale.config import StudyConfig, study_from
-from semscale.datasets.registry import load_dataset
-from semscale.errors import SemscaleError
+from semscale.datasets.loader_registry import load_dataset
 from semscale.scoring import BLOCK
-from semscale.study.progress import Quiet
-from semscale.study.score import ScoringPlacement, check_device, choose_placement
-from semscale.study.study import SweepResult, sweep
+from semscale.study.pipeline import SweepResult, sweep
+from semscale.study.scoring_stage import ScoringPlacement, check_device, choose_placement
 
 no_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 

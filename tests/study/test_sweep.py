@@ -25,17 +25,17 @@ from scipy.stats import binomtest
 
 from semscale.analysis.curve import conclude
 from semscale.analysis.intervals import change_interval, wilson_interval
-from semscale.categories.files import read_ladder
+from semscale.categories.ladder_files import read_ladder
 from semscale.cli import main
 from semscale.cli.show import show_result
+from semscale.common.errors import SemscaleError
+from semscale.common.progress import Quiet
 from semscale.config import StudyConfig, load_study, study_from
-from semscale.errors import SemscaleError
-from semscale.runs.compare import compare
-from semscale.runs.published import replay
+from semscale.runs.comparison import compare
+from semscale.runs.replay import replay
 from semscale.study.arms import make_arms
-from semscale.study.progress import Quiet
-from semscale.study.results import regenerate_report
-from semscale.study.study import SweepResult, sweep
+from semscale.study.pipeline import SweepResult, sweep
+from semscale.study.result_tables import regenerate_report
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 

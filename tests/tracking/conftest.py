@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from semscale.tracking.store import TrackingStore, open_store
+from semscale.tracking.tracking_store import TrackingStore, open_store
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from semscale.report.answers import Answer, answer
+from semscale.report.headlines import Answer, answer
 from semscale.tracking.descriptions import describe_curve, describe_study, describe_trial, plain
 
 PLACE = {"dataset": "pets", "model": "m", "strategy": "word_net", "aggregation": "max"}

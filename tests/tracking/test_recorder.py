@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from semscale.errors import SemscaleError
+from semscale.common.errors import SemscaleError
+from semscale.tracking.idempotent_runs import find_or_create_run, find_runs, is_finished
 from semscale.tracking.recorder import Recorder
-from semscale.tracking.records import TrialRecord
-from semscale.tracking.runs import find_or_create_run, find_runs, is_finished
-from semscale.tracking.store import TrackingStore
+from semscale.tracking.run_contents import TrialRecord
+from semscale.tracking.tracking_store import TrackingStore
 
 NUMBERS = ("accuracy", "ci_low", "ci_high", "top5", "macro_f1", "balanced_accuracy", "calibration_error")
 COUNTS = ("n_correct", "n_categories", "n_images", "n_classes")

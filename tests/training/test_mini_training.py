@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 
 from semscale.datasets.bundled import BUNDLED
-from semscale.datasets.registry import load_dataset
-from semscale.models.mini import (
+from semscale.datasets.loader_registry import load_dataset
+from semscale.models.bundled_model import (
     build_mini,
     load_compact,
     load_mini,
@@ -18,7 +18,7 @@ from semscale.models.mini import (
     read_used_tokens,
     save_compact,
 )
-from semscale.synthetic.images import render
+from semscale.synthetic.numbered_images import render
 from semscale.synthetic.scene import Truth
 from semscale.training import mini
 from semscale.training.batches import Batcher, draw_pool, normalise, shrink, take

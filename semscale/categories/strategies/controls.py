@@ -8,8 +8,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 
-from semscale.categories.registry import Category, Positions, StrategyContext, control
-from semscale.text import text_key
+from semscale.categories.strategy_registry import Category, Positions, StrategyContext, control
+from semscale.common.text import text_key
 
 
 @control("duplicates", repeats=True)

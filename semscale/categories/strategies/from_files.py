@@ -9,11 +9,11 @@ from typing import Annotated
 
 from pydantic import StringConstraints, TypeAdapter, ValidationError
 
-from semscale.categories.files import read_json, read_ladder
 from semscale.categories.ladder import Ladder
-from semscale.categories.registry import Category, StrategyContext, context_strategy, read_option
-from semscale.errors import SemscaleError
-from semscale.text import text_key
+from semscale.categories.ladder_files import read_json, read_ladder
+from semscale.categories.strategy_registry import Category, StrategyContext, context_strategy, read_option
+from semscale.common.errors import CategoryError
+from semscale.common.text import text_key
 
 _Text = Annotated[str, StringConstraints(pattern=r"\S")]
 
@@ -32,7 +32,7 @@ def descriptors(context: StrategyContext) -> Mapping[str, list[Category]]:
     for name in context.classes:
         if text_key(name) not in texts:
             found = ", ".join(list(texts)[:8]) or "no class"
-            raise SemscaleError("the descriptors file lacks a class", where=str(path), found=found, expected=name)
+            raise CategoryError("the descriptors file lacks a class", where=str(path), found=found, expected=name)
         own = [Category(_joined(name, text), f"{path.name}: {text}") for text in texts[text_key(name)]]
         made[name] = [Category(name, "{c}"), *own]
     return made
@@ -45,7 +45,7 @@ def _read_descriptors(path: Path) -> dict[str, list[str]]:
         detail = error.errors()[0]
         what = f"the descriptors file does not fit its format: {detail['msg']}"
         where, expected = ": ".join([str(path), *map(str, detail["loc"])]), '{"class": ["text", ...], ...}'
-        raise SemscaleError(what, where=where, found=repr(detail["input"])[:80], expected=expected) from None
+        raise CategoryError(what, where=where, found=repr(detail["input"])[:80], expected=expected) from None
     return {text_key(name): texts for name, texts in content.items()}
 
 
@@ -70,7 +70,7 @@ def file(context: StrategyContext) -> Mapping[str, list[Category | None]]:
         odd = sorted(set(theirs) ^ set(ours))
         what = "the classes of the ladder file are not those of the dataset"
         found = ", ".join(repr(theirs.get(key) or ours[key]) for key in odd[:8])
-        raise SemscaleError(what, where=str(path), found=found, expected="the same classes in both")
+        raise CategoryError(what, where=str(path), found=found, expected="the same classes in both")
     return {ours[key]: _positions(ladder, name, path.name) for key, name in theirs.items()}
 
 

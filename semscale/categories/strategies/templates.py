@@ -6,8 +6,15 @@ import string
 from collections.abc import Iterator, Mapping, Sequence
 
 from semscale.categories.plurals import plural
-from semscale.categories.registry import TEXTS, Category, StrategyContext, context_strategy, read_option, strategy
-from semscale.errors import SemscaleError
+from semscale.categories.strategy_registry import (
+    TEXTS,
+    Category,
+    StrategyContext,
+    context_strategy,
+    read_option,
+    strategy,
+)
+from semscale.common.errors import CategoryError
 
 FIELDS = ("c", "C", "cs", "domain")
 """{c} is the class name, {C} the same with a capital, {cs} its plural; doubled braces stand for themselves."""
@@ -18,15 +25,15 @@ def check_template(template: str, where: str) -> None:
     try:
         parts = [part for part in string.Formatter().parse(template) if part[1] is not None]
     except ValueError as error:
-        raise SemscaleError("the template cannot be read", where=where, found=repr(template), hint=str(error)) from None
+        raise CategoryError("the template cannot be read", where=where, found=repr(template), hint=str(error)) from None
     known = ", ".join(f"{{{field}}}" for field in FIELDS)
     for _, field, spec, conversion in parts:
         if field not in FIELDS or spec or conversion:
             found = f"{{{field}{f'!{conversion}' if conversion else ''}{f':{spec}' if spec else ''}}} in {template!r}"
-            raise SemscaleError("unknown field in a template", where=where, found=found, expected=known)
+            raise CategoryError("unknown field in a template", where=where, found=found, expected=known)
     if not {"c", "C", "cs"} & {field for _, field, _, _ in parts}:
         what = "a template does not name the class, so it would be the same text for all of them"
-        raise SemscaleError(what, where=where, found=repr(template), expected="{c}, {C} or {cs} in it")
+        raise CategoryError(what, where=where, found=repr(template), expected="{c}, {C} or {cs} in it")
 
 
 def fill_templates(class_name: str, domain: str, templates: Sequence[str], where: str) -> Iterator[Category]:
@@ -44,7 +51,7 @@ def fill_templates(class_name: str, domain: str, templates: Sequence[str], where
         check_template(template, where)
         if "{domain}" in template and not domain.strip():
             what, found = "a template needs the word for what all classes are", f"domain {domain!r} for {template!r}"
-            raise SemscaleError(what, where=where, found=found, hint="give the dataset a domain")
+            raise CategoryError(what, where=where, found=found, hint="give the dataset a domain")
         values = {"c": class_name, "C": class_name[:1].upper() + class_name[1:], "domain": domain.strip()}
         if "{cs}" in template:
             values["cs"] = plural(class_name)

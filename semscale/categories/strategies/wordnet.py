@@ -11,11 +11,11 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from semscale.categories.registry import Category, Positions, StrategyContext, context_strategy, read_option
 from semscale.categories.senses import SENSE_OPTIONS, Synset, ancestors, choose_senses, descendants
-from semscale.categories.wordnet import open_languages, open_wordnet
-from semscale.errors import SemscaleError
-from semscale.text import text_key
+from semscale.categories.strategy_registry import Category, Positions, StrategyContext, context_strategy, read_option
+from semscale.categories.wordnet_data import open_languages, open_wordnet
+from semscale.common.errors import CategoryError
+from semscale.common.text import text_key
 
 
 @context_strategy("wordnet", options=SENSE_OPTIONS, aligned=False)
@@ -63,7 +63,7 @@ def wordnet_languages(context: StrategyContext) -> Mapping[str, Positions]:
     languages = read_option(context.options, "languages", list[str], _WHERE, known)
     for language in languages:
         if language not in known:
-            raise SemscaleError(
+            raise CategoryError(
                 "no data of this language", where=_WHERE, found=repr(language), expected=", ".join(known) or "none"
             )
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from semscale.common.filesystem import REMOTE_READS, location, stem, without_query
 from semscale.datasets.archives import tarred, zipped
 from semscale.datasets.archives.members import archive_kind
 from semscale.datasets.base import Notes, Options, Reader, Source
-from semscale.datasets.filesystem import REMOTE_READS, location, stem, without_query
 
 
 def is_archive(path: str) -> bool:

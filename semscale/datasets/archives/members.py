@@ -12,11 +12,11 @@ from functools import lru_cache
 from threading import Lock
 from typing import BinaryIO
 
+from semscale.common.errors import DatasetError, SemscaleError
+from semscale.common.files import open_regular
+from semscale.common.filesystem import is_hidden, is_missing, open_file, open_filesystem, plain_reason
+from semscale.common.redact import shown
 from semscale.datasets.base import Notes, takes
-from semscale.datasets.filesystem import is_hidden, is_missing, open_file, open_filesystem, plain_reason
-from semscale.errors import SemscaleError
-from semscale.files import open_regular
-from semscale.redact import shown
 
 LINK = "a link in the archive, not followed"
 SPECIAL = "neither a file nor a folder in the archive"
@@ -39,13 +39,13 @@ def open_archive(path: str) -> Iterator[BinaryIO]:
         if "://" not in path and not isinstance(error, OSError):
             raise
         if is_missing(error):
-            raise SemscaleError("the archive does not exist", where=shown(path), expected="a file") from error
+            raise DatasetError("the archive does not exist", where=shown(path), expected="a file") from error
         found, hint = plain_reason(error), None
         if isinstance(error, IsADirectoryError):
             hint = "folder:PATH reads folders"
         elif "range requests" in found:
             hint = "download the archive first"
-        raise SemscaleError("the archive cannot be read", where=shown(path), found=found, hint=hint) from error
+        raise DatasetError("the archive cannot be read", where=shown(path), found=found, hint=hint) from error
 
 
 def archive_kind(path: str) -> str:
@@ -56,7 +56,7 @@ def archive_kind(path: str) -> str:
 
 def damaged(archive: str, found: str) -> SemscaleError:
     """Return the error for an archive that is cut off, or not what its own directory or headers say."""
-    return SemscaleError("the archive is damaged", where=archive, found=found, hint="copy or download it again")
+    return DatasetError("the archive is damaged", where=archive, found=found, hint="copy or download it again")
 
 
 def member_name(raw: str) -> str:

@@ -11,6 +11,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
+from semscale.common.errors import DatasetError
+from semscale.common.filesystem import MAX_FILE_BYTES, TOO_LARGE
+from semscale.common.redact import shown
 from semscale.datasets.archives.members import (
     LINK,
     SPECIAL,
@@ -23,9 +26,6 @@ from semscale.datasets.archives.members import (
     read_range,
 )
 from semscale.datasets.base import Entry, Notes
-from semscale.datasets.filesystem import MAX_FILE_BYTES, TOO_LARGE
-from semscale.errors import SemscaleError
-from semscale.redact import shown
 
 ENDINGS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 """What a tar's name ends in; the last four are found too, and refused when they are opened."""
@@ -71,7 +71,7 @@ def compression_of(path: str) -> str:
     kind = archive_kind(path)
     if kind not in ("", "gzip"):
         what, hint = "this is not a tar archive", "recompress it as .tar.gz, or make it a plain .tar"
-        raise SemscaleError(what, where=shown(path), found=kind, expected="a .tar or .tar.gz", hint=hint)
+        raise DatasetError(what, where=shown(path), found=kind, expected="a .tar or .tar.gz", hint=hint)
     return kind
 
 

@@ -10,10 +10,8 @@ from typing import Any
 
 from braceexpand import braceexpand
 
-from semscale.datasets.archives.tarred import ENDINGS, MAX_READ, TarReader, compression_of, open_tar, refusal
-from semscale.datasets.base import Entry, Notes, Options, Source, is_image
-from semscale.datasets.class_from_path import SPLITS, choose_split
-from semscale.datasets.filesystem import (
+from semscale.common.errors import DatasetError
+from semscale.common.filesystem import (
     REMOTE_READS,
     find_files,
     is_hidden,
@@ -23,9 +21,11 @@ from semscale.datasets.filesystem import (
     stem,
     without_query,
 )
-from semscale.errors import SemscaleError
-from semscale.parsing import parse_json
-from semscale.redact import shown
+from semscale.common.parsing import parse_json
+from semscale.common.redact import shown
+from semscale.datasets.archives.tarred import ENDINGS, MAX_READ, TarReader, compression_of, open_tar, refusal
+from semscale.datasets.base import Entry, Notes, Options, Source, is_image
+from semscale.datasets.class_from_path import SPLITS, choose_split
 
 _ENDING = re.compile(r"\.(tar(\.\w+)?|tgz|tbz2|txz)(\?.*)?$")
 _SIDECARS = ("cls", "txt", "json")
@@ -168,7 +168,7 @@ def _find_shards(pattern: str, split: str | None, notes: Notes) -> tuple[str, di
     try:  # one more pair of braces splits at the commas between paths, and only there
         expanded = [path for path in braceexpand(f"{{{pattern},}}", escape=False) if path]
     except ValueError:
-        raise SemscaleError("a brace of the pattern has no other half", found=where, expected="{000..099}") from None
+        raise DatasetError("a brace of the pattern has no other half", found=where, expected="{000..099}") from None
     paths = sorted({match for path in expanded for match in _matches(path, where)})
     paths = _of_split(paths, split, notes, where)
     root = shared_folder(paths)
@@ -185,7 +185,7 @@ def _matches(path: str, where: str) -> list[str]:
     files = find_files(path, ENDINGS)
     if not files:
         what, expected = "a shard of the dataset is missing", "a file for each name that the pattern stands for"
-        raise SemscaleError(what, where=where, found=f"no {shown(path)}", expected=expected)
+        raise DatasetError(what, where=where, found=f"no {shown(path)}", expected=expected)
     return files
 
 

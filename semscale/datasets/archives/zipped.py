@@ -12,11 +12,11 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import BinaryIO, NamedTuple
 
+from semscale.common.errors import DatasetError
+from semscale.common.filesystem import MAX_FILE_BYTES, TOO_LARGE
+from semscale.common.redact import shown
 from semscale.datasets.archives.members import LINK, SPECIAL, damaged, member_name, open_archive, picks, read_range
 from semscale.datasets.base import Entry, Notes
-from semscale.datasets.filesystem import MAX_FILE_BYTES, TOO_LARGE
-from semscale.errors import SemscaleError
-from semscale.redact import shown
 
 _LOCAL_HEADER = 30  # bytes, without the name
 _SLACK = 512  # what a local header's name and extra fields take, all but always
@@ -80,7 +80,7 @@ def _directory(file: BinaryIO, archive: str) -> list[zipfile.ZipInfo]:
         file.seek(0)
         if file.read(4) == b"PK\x03\x04":
             raise damaged(archive, "cut off: its directory is missing") from error
-        raise SemscaleError("this is not a zip archive", where=archive, found=found) from error
+        raise DatasetError("this is not a zip archive", where=archive, found=found) from error
     members = opened.infolist()
     start = max(0, file.seek(0, io.SEEK_END) - _MAX_COMMENT)
     file.seek(start)

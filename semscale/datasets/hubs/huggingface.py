@@ -20,13 +20,13 @@ from typing import Any, NamedTuple
 
 import pyarrow.compute as pc
 
+from semscale.common.errors import DatasetError, summarize
+from semscale.common.filesystem import read_whole, stem
 from semscale.datasets.base import Entry, Notes, Options, Source
 from semscale.datasets.class_from_path import choose_split
-from semscale.datasets.filesystem import read_whole, stem
-from semscale.datasets.hubs.common import import_package, name_and_split, opened_once
+from semscale.datasets.hubs.collection_names import import_package, name_and_split, opened_once
 from semscale.datasets.tables.columns import Layout, find_layout
-from semscale.datasets.tables.images import image_bytes
-from semscale.errors import SemscaleError, summarize
+from semscale.datasets.tables.row_images import image_bytes
 
 _BATCH = 8192
 _SAVED = ("state.json", "dataset_dict.json")
@@ -69,7 +69,7 @@ def open_source(rest: str, options: Options) -> Source:
     chosen = splits if split is None else {split: splits[split]}
     layout = find_layout(next(iter(chosen.values())).features.arrow_schema, options, where)
     if not layout.inline:
-        raise SemscaleError("the column has no images", where=where, found=f"image: {layout.image}", expected="Image")
+        raise DatasetError("the column has no images", where=where, found=f"image: {layout.image}", expected="Image")
     reader = HuggingFaceReader(address._replace(revision=commit), layout.image)
     return Source(stem(address.path), reader, _entries(chosen, layout), notes, layout.names)
 
@@ -96,7 +96,7 @@ def _address(rest: str, option: str | None) -> tuple[Address, str | None]:
     path, _, config = name.partition("@")
     if not re.fullmatch(r"\w[\w.-]*(/[\w.-]+)?", path):
         what = "no such folder, and no name of a dataset on the hub"
-        raise SemscaleError(what, where="hf:", found=path, expected="NAME or ORG/NAME")
+        raise DatasetError(what, where="hf:", found=path, expected="NAME or ORG/NAME")
     return Address(path, config or None), wanted
 
 
@@ -110,7 +110,7 @@ def _commit_on_hub(address: Address) -> str | None:
     except (RepositoryNotFoundError, RevisionNotFoundError) as error:
         what = "the hub has no such dataset, or does not show it to you"
         hint = "check the name; HF_TOKEN opens private and gated datasets"
-        raise SemscaleError(what, where=f"hf:{address.path}", found=summarize(error), hint=hint) from error
+        raise DatasetError(what, where=f"hf:{address.path}", found=summarize(error), hint=hint) from error
     except Exception:  # no route, no name service, a proxy's page: the packages underneath raise nearly anything
         return None
     return commit
@@ -129,9 +129,9 @@ def _open(address: Address) -> tuple[dict[str, Any], str | None]:
         what, found = "the dataset cannot be loaded", summarize(error)
         if local:
             expected = "a folder of save_to_disk, or one that load_dataset understands"
-            raise SemscaleError(what, where=address.path, found=found, expected=expected) from error
+            raise DatasetError(what, where=address.path, found=found, expected=expected) from error
         hint = "check the network and the name; HF_TOKEN opens private and gated datasets"
-        raise SemscaleError(what, where=f"hf:{address.path}", found=found, hint=hint) from error
+        raise DatasetError(what, where=f"hf:{address.path}", found=found, hint=hint) from error
 
 
 @opened_once(8)
@@ -140,7 +140,7 @@ def _images(key: tuple[Address, str, str]) -> Any:
     address, split, column = key
     splits, _ = _open(address)
     if split not in splits or column not in splits[split].column_names:
-        raise SemscaleError("the dataset on this machine is another one", found=f"no column {column} in split {split}")
+        raise DatasetError("the dataset on this machine is another one", found=f"no column {column} in split {split}")
     images = splits[split].select_columns([column])
     decode_off = _library().Image(decode=False)
     return images.cast_column(column, decode_off) if hasattr(images.features[column], "decode") else images

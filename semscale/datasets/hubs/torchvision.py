@@ -22,12 +22,12 @@ import numpy as np
 from filelock import FileLock
 from platformdirs import user_cache_path
 
+from semscale.common.errors import DatasetError, summarize
 from semscale.datasets.base import Entry, Notes, Options, Source
 from semscale.datasets.class_from_path import choose_split
 from semscale.datasets.folder import FolderReader
-from semscale.datasets.hubs.common import import_package, name_and_split, opened_once
-from semscale.errors import SemscaleError, summarize
-from semscale.synthetic.images import encode_png
+from semscale.datasets.hubs.collection_names import import_package, name_and_split, opened_once
+from semscale.synthetic.numbered_images import encode_png
 
 _Splits = Mapping[str, Mapping[str, Any]]
 
@@ -133,7 +133,7 @@ def _find_set(given: str) -> str:
     near = [known[other] for other in difflib.get_close_matches(given.casefold(), known, n=3)]
     what, expected = "torchvision has no such set for image classification", f"one of {', '.join(SETS)}"
     hint = f"did you mean {' or '.join(near)}?" if near else None
-    raise SemscaleError(what, where=f"torchvision:{given}", expected=expected, hint=hint)
+    raise DatasetError(what, where=f"torchvision:{given}", expected=expected, hint=hint)
 
 
 def _open(part: Part) -> Any:
@@ -156,7 +156,7 @@ def _open(part: Part) -> Any:
         where = f"torchvision:{part.name} in {part.root}"
         hint = "put its files there, or name their folder under images:"
         found = " ".join(str(error).split())[:300]  # torchvision names each mirror on a line
-        raise SemscaleError(what, where=where, found=found, hint=hint) from error
+        raise DatasetError(what, where=where, found=found, hint=hint) from error
 
 
 _open_once = opened_once(2)(_open)

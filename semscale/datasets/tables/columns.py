@@ -9,10 +9,10 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
+from semscale.common.errors import DatasetError, SemscaleError
+from semscale.common.parsing import parse_json
+from semscale.common.text import text_key
 from semscale.datasets.base import Options
-from semscale.errors import SemscaleError
-from semscale.parsing import parse_json
-from semscale.text import text_key
 
 # what comes first wins; names in one group are equals, and two of them in one table are ambiguous
 _IMAGE_NAMES = (
@@ -90,7 +90,7 @@ def _pick(names: Sequence[str], wanted: str | None, option: str, where: str) -> 
         problem = f"the table has no column {wanted!r}"
         hint = f"did you mean {option}: {near[0]}?" if near else f"set {option}: to one of these"
     expected = f"a column with a name such as {', '.join(usual[0][:3])}"
-    raise SemscaleError(problem, where=where, found=f"columns {listed}", expected=expected, hint=hint)
+    raise DatasetError(problem, where=where, found=f"columns {listed}", expected=expected, hint=hint)
 
 
 def _usual(names: Sequence[str], groups: Sequence[Sequence[str]]) -> list[str]:
@@ -133,4 +133,4 @@ def _wrong_type(option: str, field: pa.Field, expected: str, where: str) -> Sems
     what, holds = ("image", "images") if option == "image" else ("class", "classes")
     what = f"the {what} column is of a type that holds no {holds}"
     found, hint = f"{field.name}: {field.type}", f"set {option}: to the right column"
-    return SemscaleError(what, where=where, found=found, expected=expected, hint=hint)
+    return DatasetError(what, where=where, found=found, expected=expected, hint=hint)

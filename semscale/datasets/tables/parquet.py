@@ -23,9 +23,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from semscale.datasets.base import IMAGE_SUFFIXES, Entry, Notes, Options, Reader, Source
-from semscale.datasets.class_from_path import SPLITS, choose_split
-from semscale.datasets.filesystem import (
+from semscale.common.errors import DatasetError, SemscaleError
+from semscale.common.files import open_regular
+from semscale.common.filesystem import (
     find_files,
     is_local,
     is_pattern,
@@ -36,12 +36,12 @@ from semscale.datasets.filesystem import (
     stem,
     without_query,
 )
+from semscale.common.redact import shown
+from semscale.datasets.base import IMAGE_SUFFIXES, Entry, Notes, Options, Reader, Source
+from semscale.datasets.class_from_path import SPLITS, choose_split
 from semscale.datasets.tables.columns import Layout, find_layout
-from semscale.datasets.tables.images import RowResolver, clean_path, image_bytes
-from semscale.datasets.tables.records import class_name, plain_text
-from semscale.errors import SemscaleError
-from semscale.files import open_regular
-from semscale.redact import shown
+from semscale.datasets.tables.row_images import RowResolver, clean_path, image_bytes
+from semscale.datasets.tables.text_records import class_name, plain_text
 
 _BATCH = 65_536
 _READ_BYTES = 16 * 2**20
@@ -80,7 +80,7 @@ class _Files:
         with self._open(file) as parquet:
             if find_layout(parquet.schema_arrow, self.options, self._shown(file)) != layout:
                 what, expected = "the files of a dataset have different columns", f"those of {self.below[0]}"
-                raise SemscaleError(what, where=self._shown(file), expected=expected)
+                raise DatasetError(what, where=self._shown(file), expected=expected)
             for group in range(parquet.num_row_groups):
                 rows = min(_BATCH, _rows_at_once(f"{self.root}/{file}", parquet, group, columns))
                 batches = parquet.iter_batches(rows, row_groups=[group], columns=columns, use_threads=False)
@@ -94,7 +94,7 @@ class _Files:
                     path = plain_text("" if path is None else str(path), where)
                     if (length := max(len(path), len(label or ""))) > _MOST_CHARACTERS:
                         what, expected = "a path or class of the table is too long", f"at most {_MOST_CHARACTERS:,}"
-                        raise SemscaleError(what, where=where, found=f"{length:,} characters", expected=expected)
+                        raise DatasetError(what, where=where, found=f"{length:,} characters", expected=expected)
                     yield _Row(f"{group}:{number}", path, label, bool(layout.path) and image is None)
                 done += number + 1
 
@@ -107,7 +107,7 @@ class _Files:
             raise
         except Exception as error:  # a damaged file, and what the packages behind fsspec raise
             what, hint = "the Parquet file cannot be read", "fetch or write it anew; it is cut off or damaged"
-            raise SemscaleError(what, where=self._shown(file), found=plain_reason(error), hint=hint) from error
+            raise DatasetError(what, where=self._shown(file), found=plain_reason(error), hint=hint) from error
 
     def _shown(self, file: str) -> str:
         return shown(without_query(f"{self.root}/{file}"))
@@ -119,7 +119,7 @@ def open_source(path: str, options: Options) -> Source:
     found = find_files(path, (".parquet",))
     if not found:
         expected = "a .parquet file, a folder with some, or a glob"
-        raise SemscaleError("there is no Parquet file", where=where, expected=expected)
+        raise DatasetError("there is no Parquet file", where=where, expected=expected)
     is_folder = all(file.startswith(f"{path}/") for file in found)
     root = path if is_folder else shared_folder(found).rstrip("/")
     below = [file.removeprefix(f"{root}/") for file in found]

@@ -1,0 +1,154 @@
+"""Category sets of a dataset, and the predictions of every step as a table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from semscale.api.embeddings import Encoder, Images
+from semscale.categories.arrangement import Shared
+from semscale.categories.ladder import Ladder
+from semscale.categories.ladder_builder import LadderSpec, Scales, Short, build_ladder
+from semscale.common.errors import SemscaleError
+from semscale.datasets.base import Dataset
+from semscale.scoring.kernel import LadderInputs, ScoreOptions, score_aggregations
+
+
+def ladder(  # noqa: PLR0913 -- keywords are what people look up
+    dataset: Dataset | Sequence[str],
+    strategy: str = "templates",
+    *,
+    steps: int = 12,
+    scales: Scales = "linear",
+    order: int = 0,
+    domain: str | None = None,
+    short: Short = "stop",
+    shared: Shared = "refuse",
+    label: str | None = None,
+    **options: object,
+) -> Ladder:
+    """Return the nested category sets of a dataset: the class names, then more texts per class at every step.
+
+    Args:
+        dataset: from :func:`semscale.load_dataset`, or class names.
+        strategy: makes the equivalents of a class name: ``templates``, ``wordnet-synonyms``, ``descriptors``, ...
+        steps: how many category sets.
+        scales: ``linear`` (1, 2, 3, ...), ``exponential`` (1, 2, 4, ...), or a list that begins with 1.
+        order: 0 for the strategy's own order, k > 0 for a seeded permutation of the equivalents.
+        domain: the word for what all classes are; the dataset's own unless given.
+        short: ``stop`` ends the ladder where a class runs out of equivalents, ``stay`` goes on with the others.
+        shared: a text that two classes have is an error, or with ``drop`` taken from both.
+        label: what tables call the strategy; two arms of one strategy need two labels.
+        options: the strategy's own, such as ``path=`` for ``descriptors``, ``of=`` for a control.
+
+    Raises:
+        SemscaleError: an unknown strategy or option, too few texts, a text under two classes.
+
+    >>> ladder(["cat", "dog"], "templates", steps=3).steps[2].categories["dog"]
+    ('dog', 'dogs', 'Large dog')
+    """
+    if isinstance(dataset, Dataset):
+        name, classes, domain = dataset.name, tuple(dataset.classes), domain or dataset.domain
+    else:
+        name, classes, domain = "classes", tuple(dataset), domain or "object"
+    spec = LadderSpec(name, classes, domain, strategy, steps, scales, options, short, shared, label)
+    return build_ladder(spec, order=order)
+
+
+def texts(ladder: Ladder) -> pd.DataFrame:
+    """Return the categories of a ladder, a row each in the order in which they are added: ``class``, ``scale`` (the
+    step at which it comes), ``category``.
+
+    >>> texts(ladder(["cat", "dog"], "templates", steps=2)).values.tolist()
+    [['cat', 1, 'cat'], ['dog', 1, 'dog'], ['cat', 2, 'cats'], ['dog', 2, 'dogs']]
+    """
+    flat = ladder.flatten()
+    starts = [0, *flat.step_ends.tolist()]
+    rows = [
+        (ladder.classes[flat.class_index[i]], scale, flat.texts[i])
+        for scale, start, end in zip(flat.scales, starts, starts[1:], strict=False)
+        for i in range(start, end)
+    ]
+    return pd.DataFrame(rows, columns=["class", "scale", "category"])
+
+
+def score(
+    dataset: Dataset,
+    ladders: Ladder | Sequence[Ladder],
+    encoder: Encoder | str = "semscale-mini",
+    *,
+    aggregation: str | Sequence[str] = "max",
+) -> pd.DataFrame:
+    """Label every image of a dataset at every step of its ladders.
+
+    Args:
+        dataset: the images.
+        ladders: one or several of this dataset's classes: strategies, controls, orders.
+        encoder: an :class:`semscale.Encoder`, or a model's name for one in this process.
+        aggregation: how the categories of a class become one class score: ``max``, ``mean-embedding``,
+            ``mean-similarity``, ``logsumexp``, ``top-3-mean``; or several.
+
+    Returns:
+        A row per ladder, aggregation, step and image; tables can be put together with ``pandas.concat``:
+
+        - ``dataset``, ``model``, ``strategy``, ``order``, ``aggregation``: which ladder;
+        - ``scale``, ``n_categories``: the step; categories per class, and all that were offered;
+        - ``image``, ``file``, ``true_class``: the image; its number in the dataset, and its file;
+        - ``category``, ``predicted_class``: the text that won, and its class;
+        - ``correct``; ``rank`` of the true class, 0 for the first;
+        - ``margin``: score of the true class less the best other one, in cosine.
+
+    Raises:
+        SemscaleError: the ladder is of other classes, the aggregation is unknown, or what the encoder says.
+
+    >>> import semscale
+    >>> digits = semscale.load_dataset("digits", per_class=2)
+    >>> predictions = score(digits, semscale.ladder(digits, "templates", steps=3))
+    >>> predictions[["scale", "true_class", "category", "correct"]].head(2).values.tolist()
+    [[1, 'eight', 'eight', True], [1, 'seven', 'seven', True]]
+    """
+    several = [ladders] if isinstance(ladders, Ladder) else list(ladders)
+    names = [aggregation] if isinstance(aggregation, str) else list(aggregation)
+    for one in several:
+        if one.classes != tuple(dataset.classes):
+            found, expected = (", ".join(classes[:5]) for classes in (one.classes, dataset.classes))
+            where, what = f"{one.dataset} x {one.strategy}", "the ladder is of other classes than the dataset"
+            raise SemscaleError(what, where=where, found=found, expected=expected)
+    if not several or not names:
+        raise SemscaleError("there is nothing to score", where="score", expected="a ladder and an aggregation")
+    encoder = Encoder(encoder) if isinstance(encoder, str) else encoder
+    images = encoder.images(dataset)
+    tables = [table for one in several for table in _tables(dataset, images, one, encoder, names)]
+    keys = ["dataset", "model", "strategy", "aggregation", "file", "true_class", "category", "predicted_class"]
+    return pd.concat(tables, ignore_index=True).astype(dict.fromkeys(keys, "category"))
+
+
+def _tables(
+    dataset: Dataset, images: Images, ladder: Ladder, encoder: Encoder, aggregations: Sequence[str]
+) -> Iterator[pd.DataFrame]:
+    flat = ladder.flatten()
+    categories, classes = (np.array(names, dtype=object) for names in (flat.texts, dataset.classes))
+    embeddings = encoder.texts(flat.texts)
+    inputs = LadderInputs(images.embeddings, embeddings, flat.class_index, flat.step_ends, images.class_index)
+    scores = score_aggregations(inputs, aggregations, ScoreOptions(logit_scale=encoder.logit_scale))
+    for aggregation, found in scores.items():
+        for k, step in enumerate(ladder.steps):
+            columns: dict[str, Any] = {
+                "dataset": dataset.name,
+                "model": encoder.model,
+                "strategy": ladder.strategy,
+                "order": ladder.order,
+                "aggregation": aggregation,
+                "scale": flat.scales[k],
+                "n_categories": step.n_categories,
+                **{str(name): column for name, column in images.table.items()},
+                "category": categories[found.predicted_category[:, k]],
+                "predicted_class": classes[found.predicted_class[:, k]],
+                "correct": found.true_rank[:, k] == 0,
+                "rank": found.true_rank[:, k],
+                "margin": found.margin[:, k],
+            }
+            yield pd.DataFrame(columns)

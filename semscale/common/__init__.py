@@ -1,0 +1,1 @@
+"""Shared helpers: errors, credentials, redaction, texts, file systems, atomic files, progress."""

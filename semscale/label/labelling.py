@@ -1,0 +1,211 @@
+"""Labelling from beginning to end: items are encoded and written window by window."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from semscale.common.errors import SemscaleError, cannot_write
+from semscale.common.files import atomic_write, take_lock
+from semscale.common.progress import Reporter
+from semscale.config import study_from
+from semscale.datasets.base import Dataset
+from semscale.datasets.samples import Sample, SampleTable
+from semscale.encoding.backends import open_encoder
+from semscale.encoding.store_backed_encoder import StoreBackedEncoder, TooManyBadImagesError
+from semscale.label.listing import Item, Kind, Listing, Request
+from semscale.scoring.category_statistics import CategoryStatistics, RunningStatistics
+from semscale.scoring.nearest import nearest_categories
+from semscale.store.mirrored_directory import MirroredDirectory
+from semscale.store.segment import Float32
+
+RESULTS, QUARANTINE, STATISTICS = "results.csv", "quarantine.csv", "stats.csv"
+
+Append = Callable[[str, Iterable[Sequence[object]]], None]
+
+WINDOW = 2048
+"""Items that are encoded at once; nothing in the files depends on it."""
+
+_ANY = "image"  # the class of images that are only encoded
+
+_HEADERS: dict[Kind, dict[str, tuple[str, ...]]] = {
+    "image": {RESULTS: ("file", "label"), QUARANTINE: ("file", "reason")},
+    "text": {RESULTS: ("text", "label"), QUARANTINE: ("line", "reason")},
+}
+_COLUMNS = ("category", "fraction", "average_dot_product", "variance", "second_best_category")
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Result of a labelling; `sent` counts what was not in the store, and `statistics` has the rows of `stats.csv`."""
+
+    folder: Path
+    kind: Kind
+    n_labelled: int
+    n_bad: int
+    sent: int
+    statistics: pd.DataFrame
+    wrote_statistics: bool
+
+    def to_json(self) -> dict[str, Any]:
+        """Return everything as plain values; the files are None where there is none."""
+        return {
+            "kind": self.kind,
+            "labelled": self.n_labelled,
+            "unusable": self.n_bad,
+            "sent": self.sent,
+            "results": str(self.folder / RESULTS),
+            "statistics": str(self.folder / STATISTICS) if self.wrote_statistics else None,
+            "quarantine": str(self.folder / QUARANTINE) if self.n_bad else None,
+            "categories": self.statistics.to_dict("records"),
+        }
+
+
+def label(
+    request: Request,
+    out: Path | None,
+    report: Reporter,
+    store: MirroredDirectory,
+    *,
+    stats: bool = False,
+    window: int = WINDOW,
+) -> Labelled:
+    """Label every item with the category whose embedding has the highest cosine with its own.
+
+    The results get their names when all are written. The same call after an interruption starts from the first item and
+    sends nothing that is in the store.
+    """
+    study = study_from(  # mistakes in the options come before the listing, which may take long
+        {
+            "models": [request.model],
+            "encoder": request.encoder,
+            "server": {"urls": list(request.servers)},
+            "encoding": {"actors": request.actors},
+        }
+    )
+    listing = request.open()
+    folder = out or request.default_out(listing)
+    with ExitStack() as stack:
+        encoder = stack.enter_context(open_encoder(study, request.model, store, report))
+        with report.stage("encoding categories", len(request.categories), "texts") as advance:
+            encoder.encode_texts(request.categories, advance)
+        texts = encoder.text_embeddings(request.categories)
+        headers = _HEADERS[listing.kind] | ({STATISTICS: _COLUMNS} if stats else {})
+        append = stack.enter_context(result_files(folder, headers))
+        statistics = RunningStatistics(texts)
+        done = n_bad = sent = 0
+        last: list[tuple[str, str]] = []
+        with report.stage(f"labelling {listing.title}", unit=f"{listing.kind}s") as advance:
+
+            def progress(count: int, _: int) -> None:
+                advance(done + count, None)
+
+            while items := list(islice(listing.items, window)):
+                found = _embed(encoder, listing, items, progress)
+                winners = nearest_categories(found.rows, texts)[:, 0]
+                statistics.add(found.rows, winners)
+                names = [request.categories[winner] for winner in winners.tolist()]
+                append(RESULTS, [(item.name, name) for item, name in zip(found.items, names, strict=True)])
+                last = [(item.location, reason) for item, reason in found.rejected]
+                append(QUARANTINE, last)
+                done, n_bad, sent = done + len(items), n_bad + len(last), sent + found.sent
+                advance(done, None)
+        table = statistics_table(request.categories, statistics.result())
+        if stats:
+            append(STATISTICS, table.astype(object).where(table.notna(), None).values.tolist())
+    for line in listing.notes.lines():
+        report.note(f"{listing.title}: {line}")
+    if not len(statistics):
+        what, reasons = f"not one of {done} {listing.kind}s could be labelled", "; ".join(map(": ".join, last[:3]))
+        raise SemscaleError(what, where=str(folder / QUARANTINE), found=reasons)
+    return Labelled(folder, listing.kind, len(statistics), n_bad, sent, table, stats)
+
+
+class _Embedded(NamedTuple):
+    """Items of a window that have a row, their rows (float32[n, d], unit length), and the others with their reasons."""
+
+    items: list[Item]
+    rows: Float32
+    rejected: list[tuple[Item, str]]
+    sent: int
+
+
+def _embed(
+    encoder: StoreBackedEncoder, listing: Listing, window: Sequence[Item], progress: Callable[[int, int], None]
+) -> _Embedded:
+    """Encode what is not in the store and return the rows of a window."""
+    usable = [item for item in window if item.reason is None]
+    reasons, rows, sent = dict[str, str](), np.empty((0, encoder.identity.dimension), np.float32), 0
+    if usable and listing.reader is None:
+        sent = encoder.encode_texts([item.name for item in usable], progress, reasons)
+        texts = [item.name for item in usable if item.name not in reasons]
+        rows = encoder.text_embeddings(texts) if texts else rows
+    elif usable and listing.reader is not None:
+        samples = [Sample(item.name, _ANY, item.place) for item in usable]
+        dataset = Dataset(listing.title, _ANY, (_ANY,), SampleTable.of((_ANY,), samples), listing.reader)
+        try:
+            encoded = encoder.encode_images(dataset, progress)
+        except TooManyBadImagesError as error:  # not one of this window can be used; the next ones may
+            reasons.update(error.quarantine)
+        else:
+            reasons.update(encoded.quarantine)
+            rows, sent = encoder.image_embeddings(encoded.keys), encoded.sent
+    found = [(item, item.reason or reasons.get(item.name)) for item in window]
+    good = [item for item, reason in found if reason is None]
+    return _Embedded(good, rows, [(item, reason) for item, reason in found if reason is not None], sent)
+
+
+def statistics_table(categories: Sequence[str], found: CategoryStatistics) -> pd.DataFrame:
+    """Return the statistics as the original tool's columns; what a category without items lacks is blank."""
+    second = [categories[i] if i >= 0 else None for i in found.second_best.tolist()]
+    columns = (list(categories), found.fraction, found.average_dot_product, found.variance, second)
+    return pd.DataFrame(dict(zip(_COLUMNS, columns, strict=True)))
+
+
+@contextmanager
+def result_files(folder: Path, headers: Mapping[str, Sequence[str]]) -> Iterator[Append]:
+    """Yield the function that adds rows to a CSV file; at the end the files replace older ones, the first one last.
+
+    Texts are written as they are, also with a leading sign that spreadsheets take for that of a formula, so that the
+    files can be joined with the input.
+    """
+    with ExitStack() as stack:
+        with _writable(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(folder, os.O_RDONLY)
+            stack.callback(os.close, descriptor)
+            if not take_lock(descriptor):
+                hint = "wait for it, or use another --out"
+                raise SemscaleError("another process is labelling into this folder", where=str(folder), hint=hint)
+            paths = {name: stack.enter_context(atomic_write(folder / name)) for name in headers}
+            files = {
+                name: stack.enter_context(path.open("w", encoding="utf-8", newline="")) for name, path in paths.items()
+            }
+
+        def append(name: str, rows: Iterable[Sequence[object]]) -> None:
+            with _writable(folder):
+                csv.writer(files[name], lineterminator="\n").writerows(rows)
+
+        for name, header in headers.items():
+            append(name, [header])
+        yield append
+        with _writable(folder):
+            stack.close()
+
+
+@contextmanager
+def _writable(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        hint = "free some space, or choose another --out; what is encoded is kept"
+        raise cannot_write("the results", folder, error, hint=hint) from error

@@ -1,0 +1,1 @@
+"""Content-addressed embedding store: immutable segments, key index, encoder fingerprints, mirrored directories."""

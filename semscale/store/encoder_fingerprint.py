@@ -1,0 +1,185 @@
+"""Fingerprint of an encoder, the embeddings of a fixed picture and text that prove it, and a cache from model files."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from semscale.common.errors import SemscaleError, StoreError, cannot_write, summarize
+from semscale.common.files import atomic_write
+from semscale.common.parsing import parse_json
+from semscale.store.mirrored_directory import MirroredDirectory
+from semscale.store.segment import Float32
+
+Probe = npt.NDArray[np.float32]
+
+PROBE_TEXT = "a photo of a cat"
+# float16 against float32 of the same weights stays above 0.9999; other weights fall far below
+_PROBE_COSINE = 0.999
+# what decides an embedding; the device does not, beyond the tolerance of the probe
+_IDENTITY_KEYS = ("architecture", "weights_sha256", "embedding_dim", "dtype", "preprocess", "context_length")
+
+
+@dataclass(frozen=True)
+class EncoderIdentity:
+    """The encoder behind one or several endpoints."""
+
+    model: str  # the name under which the user knows it
+    fingerprint: str  # names the store's folder; the same for every endpoint that gives the same embeddings
+    dimension: int
+    info: Mapping[str, Any] | None  # what the server says of itself at /info; None for a stock clip-server
+    packed: bool = False  # every endpoint takes packed requests
+    draft: bool = False  # large JPEGs are decoded at reduced size, which changes embeddings a little
+
+    @classmethod
+    def of(cls, model: str, info: Mapping[str, Any] | None, dimension: int, draft: bool = False) -> Self:
+        """Return the identity of an encoder that is described by its server, or for a stock server by its name."""
+        packed = bool(info and info.get("packed"))
+        return cls(model, fingerprint_of(model, info, dimension, draft), dimension, info, packed, draft)
+
+    @property
+    def logit_scale(self) -> float:
+        """What the model multiplies cosines with; CLIP's usual 100 where the server does not tell."""
+        return float(self.info.get("logit_scale", 100.0)) if self.info else 100.0
+
+    @property
+    def preprocess(self) -> Mapping[str, Any] | None:
+        """open_clip's preprocessing configuration, where the server told it."""
+        return self.info.get("preprocess") if self.info else None
+
+    @property
+    def minibatch(self) -> int:
+        """How many rows the server computes at once, as far as it tells."""
+        return int(self.info.get("minibatch_size", 32)) if self.info else 32
+
+
+def fingerprint_of(model: str, info: Mapping[str, Any] | None, dimension: int, draft: bool = False) -> str:
+    """Return the fingerprint of an encoder: of what its server says, or of its name where that says nothing.
+
+    >>> fingerprint_of("some clip", None, 512)
+    'some-clip-282aa210315a1985'
+    """
+    identity: dict[str, Any] = {"model": model, "embedding_dim": dimension, "server": "stock"}
+    if info is not None:
+        identity = {key: info.get(key) for key in _IDENTITY_KEYS}
+    if info is not None and info.get("compiled"):
+        identity["compiled"] = True
+    if draft:
+        identity["draft"] = True
+    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
+    return f"{re.sub(r'[^A-Za-z0-9.-]+', '-', model).strip('-')[-60:]}-{digest}"
+
+
+def _read_record(folder: MirroredDirectory) -> tuple[Mapping[str, Any] | None, Probe] | None:
+    """Return what was written down of an encoder at first: its server's info, and its probe's rows; None if nothing."""
+    folder.pull("encoder.json")
+    path = folder.local / "encoder.json"
+    if not path.exists():
+        return None
+    try:
+        record = parse_json(path.read_bytes())
+        probe = np.array(record["probe"], dtype=np.float32)
+        if probe.ndim != 2:
+            raise ValueError("the probe has no rows")
+        return record["info"], probe
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        what, found = "the record of the encoder cannot be read", summarize(error)
+        hint = "remove this file if the rows beside it are this model's; the next handshake writes it again"
+        raise StoreError(what, where=str(path), found=found, hint=hint) from error
+
+
+def _known_record(store: Path | MirroredDirectory, fingerprint: str) -> tuple[Mapping[str, Any] | None, Probe] | None:
+    with contextlib.suppress(SemscaleError):
+        return _read_record(MirroredDirectory.of(store) / fingerprint)
+    return None
+
+
+def read_probe(store: Path | MirroredDirectory, fingerprint: str) -> Probe | None:
+    """Return the probe's embeddings, image and text, float32 [2, dimension], that an encoder gave first."""
+    record = _known_record(store, fingerprint)
+    return record[1] if record else None
+
+
+def stored_identity(
+    store: Path | MirroredDirectory, fingerprint: str, model: str, draft: bool = False
+) -> EncoderIdentity | None:
+    """Return the encoder of a folder of the store, unless its record leaves a doubt that it is this model's."""
+    if (record := _known_record(store, fingerprint)) is None:
+        return None
+    info, probe = record
+    identity = EncoderIdentity.of(model, info, probe.shape[1], draft)
+    fits = info is None or (info.get("name"), info.get("embedding_dim")) == (model, identity.dimension)
+    return identity if fits and identity.fingerprint == fingerprint else None
+
+
+def cache_fingerprint(store: Path | MirroredDirectory, identity: EncoderIdentity, origin: str) -> None:
+    """Note in the encoder's own folder the digest of the model files that it comes of."""
+    folder, name = MirroredDirectory.of(store) / identity.fingerprint, f"origin-{origin}"
+    with contextlib.suppress(OSError, SemscaleError):  # a store that cannot be written says so with the first rows
+        (folder.local / name).touch()
+        folder.push(name)
+
+
+def cached_fingerprint(
+    store: Path | MirroredDirectory, model: str, origin: str, draft: bool = False
+) -> EncoderIdentity | None:
+    """Return the encoder that a server gave on these files before; None unless that is beyond doubt."""
+    notes = MirroredDirectory.of(store).find(f"*/origin-{origin}")
+    return stored_identity(store, notes[0].partition("/")[0], model, draft) if len(notes) == 1 else None
+
+
+def evict_fingerprint(store: Path | MirroredDirectory, origin: str) -> None:
+    """Remove what was noted of a model's files."""
+    folder = MirroredDirectory.of(store)
+    for note in folder.find(f"*/origin-{origin}"):
+        with contextlib.suppress(OSError, SemscaleError):
+            folder.remove(note)
+
+
+def check_probe(where: str, identity: EncoderIdentity, probe: Float32, store: Path | MirroredDirectory) -> None:
+    """Compare a probe's embeddings with the first ones of this encoder, or keep them if there were none."""
+    folder = MirroredDirectory.of(store) / identity.fingerprint
+    if known := _read_record(folder):
+        check_cosine(where, identity, probe, known[1])
+        return
+    path = folder.local / "encoder.json"
+    record = {"model": identity.model, "info": identity.info, "draft": identity.draft, "probe": probe.tolist()}
+    try:
+        with atomic_write(path) as partial:
+            partial.write_text(json.dumps(record), encoding="utf-8")
+    except OSError as error:
+        hint = "free some space, or use --store DIR"
+        raise cannot_write("the embedding store", folder.local, error, hint=hint) from error
+    folder.push(path.name)
+
+
+def check_cosine(where: str, identity: EncoderIdentity, probe: Float32, known: Float32) -> None:
+    """Raise SemscaleError when a probe's embeddings are not those that are known."""
+    cosine = float((known * probe).sum(axis=1).min()) if known.shape == probe.shape else 0.0
+    if cosine < _PROBE_COSINE:
+        what = "the endpoint gives other embeddings than those in the store"
+        found = f"cosine {cosine:.4f} between its probe and that of {identity.fingerprint}"
+        hint = "give the right --model name, or remove the store's folder if it is out of date"
+        raise StoreError(what, where=where, found=found, expected=f"at least {_PROBE_COSINE}", hint=hint)
+
+
+def probe_image() -> bytes:
+    """Return the probe's picture, a PNG file."""
+    # smooth gradients and one edge: unlike a flat picture, every model sees something in it
+    ramp = np.linspace(0, 255, 64, dtype=np.float64)
+    pixels = np.stack([np.tile(ramp, (64, 1)), np.tile(ramp[:, None], (1, 64)), np.full((64, 64), 64.0)], axis=-1)
+    pixels[16:40, 20:52] = (230, 90, 20)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels.astype(np.uint8)).save(buffer, format="PNG")
+    return buffer.getvalue()

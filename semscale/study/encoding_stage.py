@@ -1,0 +1,117 @@
+"""Stage 1, encode: every image and every text of a study, brought into the embedding store model by model."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import pandas as pd
+
+from semscale.common.progress import Reporter
+from semscale.common.text import counted
+from semscale.config import StudyConfig
+from semscale.datasets.dataset_check import duplicate_notes
+from semscale.encoding.backends import open_encoder
+from semscale.encoding.store_backed_encoder import EncodedImages, StoreBackedEncoder, TooManyBadImagesError
+from semscale.store.encoder_fingerprint import EncoderIdentity
+from semscale.store.mirrored_directory import MirroredDirectory, embedding_store
+from semscale.study.arms import Arm, make_arms, write_ladders
+from semscale.study.run_directory import RunDirectory, out_of
+
+
+@dataclass(frozen=True)
+class EncodedArm:
+    """An arm whose embeddings are in the store, and the encoder that reads them."""
+
+    arm: Arm
+    images: EncodedImages
+    encoder: StoreBackedEncoder
+
+
+@dataclass(frozen=True)
+class EncodedModel:
+    """Everything of a study as one model sees it."""
+
+    identity: EncoderIdentity
+    arms: list[EncodedArm]  # in the study's order
+    images_sent: int  # on this occasion
+    texts_sent: int
+    work: pd.DataFrame  # a row per endpoint, node and actor that encoded them
+
+
+def encode_model(
+    arms: Sequence[Arm], encoder: StoreBackedEncoder, directory: RunDirectory, report: Reporter
+) -> EncodedModel:
+    """Encode what is not in the store yet; images that cannot be used go to the quarantine of the run directory."""
+    encoded = []
+    for arm in arms:
+        dataset, name = arm.dataset, arm.dataset.name
+        n_images = len(dataset.samples) + len(dataset.rejected)
+        most_bad = math.floor(directory.study.max_bad_fraction * n_images)
+        try:
+            with report.stage(f"encoding {name}", len(dataset.samples), "images") as advance:
+                images = encoder.encode_images(dataset, advance, most_bad)
+        except TooManyBadImagesError as error:
+            directory.quarantine(name, error.quarantine)
+            raise
+        directory.quarantine(name, images.quarantine)
+        if images.quarantine:
+            report.note(f"{name}: {counted(len(images.quarantine), 'images')} cannot be used, see quarantine.csv")
+        for line in duplicate_notes(dataset.samples.pick(images.positions), images.keys):
+            report.note(f"{name}: {line}")
+        encoded.append(EncodedArm(arm, images, encoder))
+    # texts of all arms in one stream: the strategies share most of them
+    texts = list(dict.fromkeys(text for arm in arms for ladder in arm.ladders for text in ladder.flatten().texts))
+    with report.stage("encoding categories", len(texts), "texts") as advance:
+        texts_sent = encoder.encode_texts(texts, advance)
+    images_sent = sum(arm.images.sent for arm in encoded)
+    return EncodedModel(encoder.identity, encoded, images_sent, texts_sent, encoder.work.table())
+
+
+@dataclass(frozen=True)
+class EncodeResult:
+    """Result of encoding a study ahead of a sweep; counts and work are those of this run."""
+
+    folder: MirroredDirectory  # the run directory, with the ladders and the quarantine
+    store: MirroredDirectory
+    images_sent: int  # to the servers; 0 when all were in the store
+    texts_sent: int
+    quarantined: int  # images that could not be used
+    work: pd.DataFrame  # a row per endpoint, node and actor that encoded something
+
+    @classmethod
+    def of(
+        cls, directory: RunDirectory, store: MirroredDirectory, encoded: Sequence[EncodedModel], **more: Any
+    ) -> Self:
+        """Return the result of all models, and keep who encoded what beside the logs if there was anything."""
+        work = pd.concat([one.work.assign(model=one.identity.model) for one in encoded], ignore_index=True)
+        if len(work):  # another run's file stays as it is when everything is in the store
+            directory.write("logs/encoding.csv", work.to_csv(index=False).encode())
+        images, texts = sum(one.images_sent for one in encoded), sum(one.texts_sent for one in encoded)
+        return cls(directory.folder, store, images, texts, directory.n_quarantined, work, **more)
+
+
+def encode_study(
+    study: StudyConfig, out: Path | MirroredDirectory | None, report: Reporter, arms: Sequence[Arm] | None = None
+) -> EncodeResult:
+    """Encode everything that a study needs and is not in the store, in the run directory of a later sweep."""
+    from semscale.cluster.watch import on_ray  # Ray comes with it
+
+    store = embedding_store(study.store)
+    arms = make_arms(study, report) if arms is None else arms
+    with RunDirectory(out_of(study, out), study) as directory:
+        write_ladders(arms, directory, report)
+
+        def work() -> list[EncodedModel]:
+            encoded = []
+            for model in study.models:
+                with open_encoder(study, model, store, report, directory.path / "logs") as encoder:
+                    encoded.append(encode_model(arms, encoder, directory, report))
+            return encoded
+
+        on_server = study.encoder == "server"
+        encoded = on_ray(study.ray.address, store.shared_path, report, work) if on_server else work()
+        return EncodeResult.of(directory, store, encoded)

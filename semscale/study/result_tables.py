@@ -1,0 +1,119 @@
+"""Tables and report of a finished study: written by the sweep, and read back for the report alone."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+import semscale
+from semscale.categories.ladder import Ladder
+from semscale.categories.ladder_files import read_ladder
+from semscale.common.errors import cannot_write
+from semscale.common.progress import Reporter
+from semscale.common.redact import redact
+from semscale.common.text import counted, package_version
+from semscale.config import StudyConfig
+from semscale.report.evidence import CategorySet, Evidence, RunTables
+from semscale.report.page import write_report
+from semscale.store.mirrored_directory import MirroredDirectory
+from semscale.study.conclusion_stage import Conclusions
+from semscale.study.encoding_stage import EncodedModel
+from semscale.study.report_data import collect_report_data
+from semscale.study.run_directory import RunDirectory, finished_run, read_environment, read_table
+from semscale.study.scoring_stage import ScoredLadder
+
+_EVIDENCE = {name: name for name in ("flips", "thumbnails", "winners", "confusions")} | {"points": "map"}
+# a report is no place for the texts of a thousand classes
+_MOST_CLASSES = 25
+_PACKAGES = ("numpy", "pandas", "scipy", "ray", "mlflow", "clip-client", "jina", "pillow", "pyarrow")
+_OF_ENCODER = ("architecture", "weights_sha256", "embedding_dim", "dtype", "device", "logit_scale", "versions")
+_NEEDED = ("trials", "curves", "steps")
+# a study may have nothing for these
+_OPTIONAL = ("controls", "across")
+
+
+def write_results(
+    directory: RunDirectory,
+    trials: pd.DataFrame,
+    found: Conclusions,
+    scored: Sequence[ScoredLadder],
+    encoded: Sequence[EncodedModel],
+    report: Reporter,
+) -> list[str]:
+    """Write the tables and the report; return the names of the files that MLflow keeps as well."""
+    tables = {"trials.parquet": trials, **found.tables()}
+    for name, table in (tables | collect_report_data(scored, encoded, found.curves, report)).items():
+        directory.write_table(name, table)
+    directory.write("environment.json", json.dumps(_environment_of(encoded), indent=1).encode())
+    files = ["study.yaml", *tables, "quarantine.csv", "environment.json"]
+    with report.optional(f"report.html (`semscale report {directory.folder}` writes it)"):
+        _write_page(directory.folder, directory.study)
+        files.append("report.html")
+    return files
+
+
+def regenerate_report(where: str) -> MirroredDirectory:
+    """Write ``report.html`` of a finished run directory, also in an object store, again; return where it is."""
+    folder, study = finished_run(where, _NEEDED)
+    for pattern in ("*.parquet", "quarantine.csv", "ladders/*.json"):
+        folder.pull(pattern)
+    try:
+        written = _write_page(folder, study)
+    except OSError as error:
+        hint = "free some space, or see to the folder's rights"
+        raise cannot_write("the report", folder.local, error, hint=hint) from error
+    folder.push(written.name)
+    return folder / written.name
+
+
+def _write_page(run: MirroredDirectory, study: StudyConfig) -> Path:
+    """Write the report from the files of a run directory; a study may have nothing for some."""
+    tables = RunTables(*(read_table(run, f"{table}.parquet") for table in (*_NEEDED, *_OPTIONAL)))
+    ladders = [read_ladder(path) for path in (run.local / "ladders").glob(f"*__{study.orders[0]}.json")]
+    evidence = Evidence(
+        **{name: read_table(run, f"{file}.parquet") for name, file in _EVIDENCE.items()},
+        quarantine=read_table(run, "quarantine.csv"),
+        categories=[_category_set(one) for one in sorted(ladders, key=lambda one: (one.dataset, one.strategy))],
+        environment=_surroundings(run, study),
+    )
+    return write_report(run.local, study.name, tables, evidence)
+
+
+def _category_set(ladder: Ladder) -> CategorySet:
+    texts = ladder.steps[-1].categories
+    shown = {name: list(texts[name]) for name in ladder.classes[:_MOST_CLASSES]}
+    return CategorySet(ladder.dataset, ladder.strategy, ladder.scales, shown, len(ladder.classes), ladder.notes)
+
+
+def _surroundings(run: MirroredDirectory, study: StudyConfig) -> dict[str, Any]:
+    """Return environment.json, with what the study file says of servers and seeds."""
+    server = study.server
+    own = f"{counted(server.replicas, 'replicas')} on {server.device}, started by the sweep"
+    seeds = {config.name or config.spec: config.seed for config in study.datasets if config.limit or config.per_class}
+    return read_environment(run) | {
+        "servers": [redact(url) for url in server.urls] or [own],
+        "orders": list(study.orders),
+        "margin": study.margin,
+        "seeds": {redact(str(name)): seed for name, seed in seeds.items()},
+    }
+
+
+def _environment_of(encoded: Sequence[EncodedModel]) -> dict[str, Any]:
+    """Return environment.json: nothing in it tells one run of the study from another, or names a machine."""
+    models = {}
+    for model in encoded:
+        info = model.identity.info or {}
+        known = {name: info[name] for name in _OF_ENCODER if info.get(name) is not None}
+        models[model.identity.model] = {"encoder": model.identity.fingerprint, **known}
+    return {
+        "semscale": semscale.__version__,
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "packages": {name: version for name in _PACKAGES if (version := package_version(name))},
+        "models": models,
+    }

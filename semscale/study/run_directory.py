@@ -1,0 +1,199 @@
+"""The run directory: tables and files that others can read, each written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from semscale.common.environment import RAY_JOB_VARIABLE
+from semscale.common.errors import SemscaleError, cannot_write, summarize
+from semscale.common.files import atomic_write, open_regular, take_lock
+from semscale.config import StudyConfig, load_study
+from semscale.report.headlines import CURVE
+from semscale.store.mirrored_directory import MirroredDirectory
+
+# what identifies a scored ladder, and with `scale` a trial
+LADDER_KEY = ("dataset", "model", "strategy", "order", "aggregation")
+
+_MOST_CHARACTERS = 20_000
+
+
+def with_key(table: pd.DataFrame, curve: tuple[str, ...], **more: object) -> pd.DataFrame:
+    """Return the rows of a curve with the columns that identify it, and more constant ones, in front."""
+    columns: dict[str, Any] = {**dict(zip(CURVE, curve, strict=True)), **more}
+    return table.assign(**columns)[[*columns, *table.columns]]
+
+
+def concatenate(tables: Iterable[pd.DataFrame]) -> pd.DataFrame:
+    """Return the rows of all tables; an empty one where there are none."""
+    filled = [table for table in tables if len(table)]
+    return pd.concat(filled, ignore_index=True) if filled else pd.DataFrame()
+
+
+def out_of(
+    study: StudyConfig, out: str | Path | MirroredDirectory | None = None, runs: str | None = None
+) -> MirroredDirectory:
+    """Return the run directory `out`, or the one below `runs` that every run of the same study gets.
+
+    The default of `runs` is ``SEMSCALE_RUNS``, or ``semscale-runs`` in the working directory, of a Ray job in the home
+    directory, since a job's working directory is deleted with the job.
+    """
+    if out is not None:
+        return MirroredDirectory.of(out)
+    parent = Path.home() if RAY_JOB_VARIABLE in os.environ else Path()
+    runs = runs or os.environ.get("SEMSCALE_RUNS") or str(parent / "semscale-runs")
+    return MirroredDirectory.of(runs) / f"{study.name}-{study.digest()}"
+
+
+class RunDirectory(AbstractContextManager["RunDirectory"]):
+    """The files of a study's results, in `folder` and on this machine in `path`; a lock keeps other processes out."""
+
+    def __init__(self, where: Path | MirroredDirectory, study: StudyConfig) -> None:
+        self.folder = MirroredDirectory.of(where)
+        self.path, self.study, self.n_quarantined = self.folder.local, study, 0
+        self._quarantine: list[tuple[str, str, str]] = []
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._lock = (self.path / ".lock").open("ab")
+            try:
+                self._claim()
+            except BaseException:
+                self._lock.close()
+                raise
+        except OSError as error:
+            raise self.unwritable(error) from error
+
+    def __exit__(self, *error: object) -> None:
+        self._lock.close()
+
+    def _claim(self) -> None:
+        """Lock the folder, check that it is this study's, and remove what a killed process left."""
+        if not take_lock(self._lock):
+            hint = "wait until it is done and give the same command again, or choose another --out"
+            raise SemscaleError("another sweep is writing into this run directory", where=str(self.folder), hint=hint)
+        mark = f"study {self.study.digest()}"
+        self.folder.pull("study.yaml")
+        marker = self.path / "study.yaml"
+        found = marker.read_text(encoding="utf-8").partition("\n")[0] if marker.exists() else mark
+        if mark not in found:
+            what, hint = "the run directory belongs to another study", "choose another --out, or remove the directory"
+            found = found.removeprefix("# ").partition(":")[0]
+            raise SemscaleError(what, where=str(self.folder), found=found, expected=mark, hint=hint)
+        for partial in self.path.rglob("*.partial"):
+            partial.unlink(missing_ok=True)
+        for folder in self.path.glob(".tune-*"):
+            shutil.rmtree(folder, ignore_errors=True)
+        heading = f"# {mark}: a resolved study file; `semscale sweep study.yaml` repeats it\n"
+        self.write("study.yaml", (heading + self.study.to_yaml()).encode())
+
+    def unwritable(self, error: OSError) -> SemscaleError:
+        """Return the error for a file of the run directory that cannot be written."""
+        hint = "free some space, or choose another --out; the same command goes on with what is stored"
+        return cannot_write("the run directory", self.path, error, hint=hint)
+
+    def write(self, name: str, content: bytes) -> None:
+        """Write a file of the run directory; a reader sees the old or the new one, never half of it."""
+        try:
+            with atomic_write(self.path / name) as partial:
+                partial.write_bytes(content)
+        except OSError as error:
+            raise self.unwritable(error) from error
+        self.folder.push(name)
+
+    def written(self, name: str) -> bytes:
+        """Return a file that another part has written whole into :attr:`path`, and keep it where the others are."""
+        self.folder.push(name)
+        return (self.path / name).read_bytes()
+
+    def write_table(self, name: str, table: pd.DataFrame) -> None:
+        """Write a table as Parquet."""
+        self.write(name, table.to_parquet(index=False))
+
+    def quarantine(self, dataset: str, reasons: Mapping[str, str]) -> None:
+        """Write down images that are out of all arms, file -> reason; a file counts once whatever its reasons are."""
+        self._quarantine += [(dataset, file, reason) for file, reason in reasons.items()]
+        self.n_quarantined = len({row[:2] for row in self._quarantine})
+        table = pd.DataFrame(self._quarantine, columns=["dataset", "file", "reason"]).drop_duplicates()
+        self.write("quarantine.csv", table.to_csv(index=False).encode())
+
+
+def study_file(run: str) -> Path:
+    """Return the study file of a run directory, copied here from an object store; SemscaleError if there is none."""
+    folder = MirroredDirectory.of(run)
+    folder.pull("study.yaml")
+    file = folder.local / "study.yaml"
+    if not file.is_file():
+        found = "no study.yaml in it" if folder.is_remote or folder.local.is_dir() else "no such folder"
+        expected = "the directory that a sweep printed as its results"
+        raise SemscaleError("not a run directory", where=str(folder), found=found, expected=expected)
+    return file
+
+
+def finished_run(where: str, tables: Iterable[str]) -> tuple[MirroredDirectory, StudyConfig]:
+    """Return the folder and the study of a run directory with these tables; what is in an object store is copied."""
+    marker, folder = study_file(where), MirroredDirectory.of(where)
+    files = [f"{name}.parquet" for name in tables]
+    for name in (*files, "environment.json"):
+        folder.pull_again(name)  # a copy may be of before the last sweep
+    if missing := [name for name in files if not (folder.local / name).is_file()]:
+        resume = f"semscale sweep --resume {where}"
+        raise SemscaleError("the run is not finished", where=str(folder), found=f"no {', '.join(missing)}", hint=resume)
+    return folder, load_study(marker)
+
+
+def read_parquet(path: Path) -> pd.DataFrame:
+    """Return a table; OSError or ValueError if it is none, or has texts that would fill the memory.
+
+    A long text needs a few bytes in a file, also where it stands in millions of rows.
+    """
+    open_regular(path).close()
+    with pq.ParquetFile(path) as file:
+        schema = file.schema_arrow
+    texts = [field.name for field in schema if pa.types.is_string(field.type) or pa.types.is_large_string(field.type)]
+    with pq.ParquetFile(path, read_dictionary=texts) as file:
+        table = file.read()
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        for chunk in column.chunks if name in texts else ():
+            if (length := pc.max(pc.binary_length(chunk.dictionary)).as_py() or 0) > _MOST_CHARACTERS:
+                raise ValueError(f"a text of {length:,} bytes in the column {name}")
+    read: pd.DataFrame = table.cast(schema).to_pandas()
+    return read
+
+
+def read_table(folder: MirroredDirectory, name: str, columns: Sequence[str] = ()) -> pd.DataFrame:
+    """Read a table of a run, which must have these columns; an empty one where there is no such file."""
+    path = folder.local / name
+    table = pd.DataFrame()
+    if path.is_file():
+        try:
+            csv = path.suffix == ".csv"
+            table = pd.read_csv(path, dtype=str, keep_default_na=False) if csv else read_parquet(path)
+        except (pa.ArrowException, OSError, ValueError) as error:
+            raise _unreadable("cannot be read", folder, name, summarize(error)) from error
+    if missing := [column for column in columns if column not in table]:
+        raise _unreadable("is of another format", folder, name, f"no column {', '.join(missing)}")
+    return table
+
+
+def read_environment(folder: MirroredDirectory) -> dict[str, Any]:
+    """Read environment.json of a run; empty where there is none."""
+    path = folder.local / "environment.json"
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
+    except (OSError, ValueError, TypeError) as error:
+        raise _unreadable("cannot be read", folder, path.name, summarize(error)) from error
+
+
+def _unreadable(what: str, folder: MirroredDirectory, name: str, found: str) -> SemscaleError:
+    hint = f"remove it and give: semscale sweep --resume {folder}"
+    return SemscaleError(f"a table of the run {what}", where=f"{folder}/{name}", found=found, hint=hint)

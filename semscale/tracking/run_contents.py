@@ -1,0 +1,168 @@
+"""Contents of the runs: a study its settings, a curve its accuracy by scale, a trial all about one step.
+
+Tags to filter by:
+
+- ``kind``: ``study``, ``curve`` or ``trial``; ``study``: the name of the run directory; all runs have both
+- ``dataset``, ``model``, ``strategy``, ``aggregation``: of curves and trials
+- ``order``, ``scale``: of trials; a number is compared by the metrics ``scale`` and ``n_categories``
+- ``role``: ``strategy`` or ``control``; ``verdict``: ``up``, ``down`` or ``none``, what is sure; ``trend``: of curves
+
+Whether a run is complete is MLflow's own ``attributes.status``: ``FINISHED``, or ``RUNNING`` until then.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+from mlflow.utils.mlflow_tags import MLFLOW_LOGGED_ARTIFACTS, MLFLOW_RUN_NOTE
+
+from semscale.report.headlines import CURVE, Answer
+from semscale.tracking.descriptions import describe_curve, describe_trial
+from semscale.tracking.idempotent_runs import (
+    DatasetUsed,
+    RunContent,
+    complete_run,
+    create_run,
+    find_or_create_run,
+    is_finished,
+    log_datasets,
+)
+from semscale.tracking.tracking_store import TrackingStore
+
+Row = Mapping[Any, Any]
+
+_TRIAL_METRICS = (
+    "accuracy", "ci_low", "ci_high", "top5", "macro_f1", "balanced_accuracy", "calibration_error", "mean_margin",
+    "ceiling", "n_correct",
+)  # fmt: skip
+_TRIAL_PARAMS = (*CURVE, "order", "scale", "n_categories", "n_images", "n_classes")
+_STEP_METRICS = ("ci_low", "ci_high", "band_low", "band_high", "change", "change_low", "change_high")
+_CURVE_METRICS = (
+    "baseline", "peak", "peak_scale", "peak_change", "peak_change_corrected", "peak_p", "final", "final_change",
+    "critical_scale", "critical_low", "critical_high", "ceiling", "asymptote", "cochran_p",
+)  # fmt: skip
+_CURVE_PARAMS = (*CURVE, "n_images", "n_classes", "n_orders", "role", "best_form", "trend")
+# with this tag the UI shows the file as a table to page through; MLflow's log_table would double it when repeated
+_TABLES = json.dumps([{"path": "categories.json", "type": "table"}])
+# more classes than this have their accuracy in class_accuracy.csv only: the UI would drown in charts
+_MOST_CLASS_METRICS = 100
+
+
+def start_study_run(client: Any, store: TrackingStore, key: str, name: str) -> Any:
+    """Make or find the run that all curves of a study hang under."""
+    tags = {"kind": "study", "study": name}
+    return find_or_create_run(client, store.experiment_id, key, name=name, tags=tags)
+
+
+def finish_study_run(client: Any, run: Any, content: RunContent, datasets: Sequence[DatasetUsed] = ()) -> None:
+    """Fill the study's run with its settings, its totals, its note and the files of the run directory."""
+    run = client.get_run(run.info.run_id)  # as it is now: an attempt that failed may have written to it
+    log_datasets(client, run, datasets)
+    complete_run(client, run, content)
+
+
+def start_curve_run(
+    client: Any, study: Any, key: str, title: str, curve: Row, dataset: DatasetUsed | None = None
+) -> Any:
+    """Make or find the run of a curve, under its study's run; the trials need it as their parent.
+
+    It has the dataset as its input, so that trials, several of which are recorded at a time, find it in MLflow.
+    """
+    tags = {"kind": "curve", "study": str(study.data.tags["study"]), **{name: str(curve[name]) for name in CURVE}}
+    parent = study.info.run_id
+    run = find_or_create_run(client, study.info.experiment_id, key, name=title, tags=tags, parent=parent)
+    log_datasets(client, run, [dataset] if dataset else [])
+    return run
+
+
+@dataclass(frozen=True)
+class CurveRecord:
+    """Everything that the run of a curve holds: its row of curves.parquet, its trials, its steps by rising scale.
+
+    `pictures` draws the figures, by file name; it is called only for a run that is not finished.
+    """
+
+    row: Row
+    trials: pd.DataFrame
+    steps: pd.DataFrame
+    answer: Answer
+    pictures: Callable[[], Mapping[str, bytes]] = field(default=dict)
+
+
+def finish_curve_run(client: Any, run: Any, record: CurveRecord) -> None:
+    """Fill the run of a curve: every trial's metrics with step = scale, so that the UI draws the curve."""
+    run = client.get_run(run.info.run_id)  # as it is now: an attempt that failed may have written to it
+    if is_finished(run):
+        return
+    curve, trials, steps = record.row, record.trials, record.steps
+    means = trials.groupby("scale")[list(_TRIAL_METRICS)].mean().reset_index()
+    metrics = {
+        (name, int(row["scale"])): float(row[name])
+        for table, names in ((means, _TRIAL_METRICS), (steps, _STEP_METRICS))
+        for row in table.to_dict("records")
+        for name in names
+    }
+    # at the last scale, so that the summary stands at the end of the UI's charts
+    last = int(steps["scale"].max())
+    metrics |= {(name, last): float(curve[name]) for name in _CURVE_METRICS if not pd.isna(curve[name])}
+    files = {
+        "trials.csv": trials.to_csv(index=False).encode(),
+        "steps.csv": steps.to_csv(index=False).encode(),
+        **record.pictures(),
+    }
+    tags = {"role": str(curve["role"]), "verdict": record.answer.verdict, "trend": str(curve["trend"])}
+    tags[MLFLOW_RUN_NOTE] = describe_curve(curve, steps, record.answer, str(run.data.tags["study"]))
+    complete_run(client, run, RunContent({name: curve[name] for name in _CURVE_PARAMS}, metrics, files, tags))
+
+
+@dataclass(frozen=True)
+class TrialRecord:
+    """Everything that the run of a trial holds: its key, its curve's run id, its name, its row of trials.parquet.
+
+    Accuracy by class name is nan for a class without images; the dataset is known to MLflow from its curve.
+    """
+
+    key: str
+    parent: str
+    name: str
+    row: Row
+    class_accuracy: Mapping[str, float]
+    files: Mapping[str, bytes]
+    dataset: DatasetUsed | None = None
+
+    def tags(self, study_name: str) -> dict[str, str]:
+        """Return the tags of its run."""
+        places = {name: str(self.row[name]) for name in (*CURVE, "order", "scale")}
+        extra = {MLFLOW_RUN_NOTE: describe_trial(self.row), MLFLOW_LOGGED_ARTIFACTS: _TABLES}
+        return {"kind": "trial", "study": study_name, **places, **extra}
+
+
+def record_trial(
+    client: Any, store: TrackingStore, study_name: str, trial: TrialRecord, run: Any = None, *, may_exist: bool = True
+) -> str:
+    """Record one trial and return its run's id, in its run if that is known; what is recorded already stays."""
+    if run is None:
+        make = find_or_create_run if may_exist else create_run
+        tags = trial.tags(study_name)
+        run = make(client, store.experiment_id, trial.key, name=trial.name, tags=tags, parent=trial.parent)
+    if not is_finished(run):
+        log_datasets(client, run, [trial.dataset] if trial.dataset else [])
+        row, scale = trial.row, int(trial.row["scale"])
+        # as numbers too: a filter compares only metrics by size
+        metrics = {(name, scale): float(row[name]) for name in (*_TRIAL_METRICS, "scale", "n_categories")}
+        metrics |= _class_metrics(trial.class_accuracy, scale)
+        complete_run(client, run, RunContent({name: row[name] for name in _TRIAL_PARAMS}, metrics, trial.files))
+    return str(run.info.run_id)
+
+
+def _class_metrics(class_accuracy: Mapping[str, float], step: int) -> dict[tuple[str, int], float]:
+    if len(class_accuracy) > _MOST_CLASS_METRICS:
+        return {}
+    # nan: no images of it in this cut
+    found = {name: float(accuracy) for name, accuracy in class_accuracy.items() if not math.isnan(accuracy)}
+    return {(f"class_accuracy/{name}", step): accuracy for name, accuracy in found.items()}
