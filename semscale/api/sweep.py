@@ -11,7 +11,7 @@ from semscale.common.progress import Quiet, open_console, reporter
 from semscale.config import load_study
 from semscale.store.mirrored_directory import MirroredDirectory
 from semscale.study.arms import make_arms
-from semscale.study.reference_check import unknown_names
+from semscale.study.reference_check import check_references
 
 if TYPE_CHECKING:
     from semscale.study.pipeline import SweepResult
@@ -41,7 +41,7 @@ def sweep(
     path = None if isinstance(study, Mapping) else study
     if path is None and "datasets" in changes:
         changes = {"name": "study", **changes}  # no longer the quickstart
-    config = load_study(path, {(key,): (key, value) for key, value in changes.items()}, check=unknown_names)
+    config = load_study(path, {(key,): (key, value) for key, value in changes.items()}, check=check_references)
     report = reporter(open_console()) if progress else Quiet()
     arms = make_arms(config, report)  # a study that cannot be is refused before the engines are imported
     from semscale.study.pipeline import sweep as run

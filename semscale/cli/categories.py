@@ -75,13 +75,13 @@ def optimize(dataset: str, out: Path | None, **options: Any) -> Result:
     from semscale.cli.show import show_optimized
     from semscale.common.progress import open_console, reporter
     from semscale.config import study_from
-    from semscale.study.optimize import STRATEGIES
+    from semscale.study.optimize import DEFAULT_STRATEGIES
     from semscale.study.optimize import optimize as run
 
     tree = {name: options[name] for name in ("limit", "store")}
     tree |= {"datasets": [{"spec": dataset, **dataset_entry(options)}], "models": [options["model"]]}
     tree |= {"encoder": options["encoder"] or "server", "server": {"urls": options["server"]}}
-    result = run(study_from(tree), options["strategy"] or STRATEGIES, reporter(open_console()), options["seed"])
+    result = run(study_from(tree), options["strategy"] or DEFAULT_STRATEGIES, reporter(open_console()), options["seed"])
     if out is not None:
         result.ladder.save(out)
     return Result(result.to_json, lambda: show_optimized(open_console(least=100), result, out))

@@ -152,7 +152,7 @@ def read_options(path: Path | None, options: dict[str, Any], *, elsewhere: bool 
         elsewhere: it is for other machines, so that absolute paths need not exist on this one.
     """
     from semscale.config import load_study
-    from semscale.study.reference_check import unknown_names
+    from semscale.study.reference_check import check_references
 
     entry = dataset_entry(options)
     if entry and not options["dataset"]:
@@ -170,7 +170,7 @@ def read_options(path: Path | None, options: dict[str, Any], *, elsewhere: bool 
             changes["name",] = ("--dataset", "study")  # no longer the quickstart
     if options["no_controls"]:
         changes["controls",] = ("--no-controls", [])
-    return load_study(path, changes, check=partial(unknown_names, elsewhere=elsewhere))
+    return load_study(path, changes, check=partial(check_references, elsewhere=elsewhere))
 
 
 def key_values(pairs: Sequence[str]) -> dict[str, Any]:

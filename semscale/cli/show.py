@@ -18,7 +18,7 @@ if TYPE_CHECKING:  # they import Ray and MLflow, which ladders do not need
     from semscale.label.labelling import Labelled
     from semscale.store.mirrored_directory import MirroredDirectory
     from semscale.study.encoding_stage import EncodeResult
-    from semscale.study.optimize import Optimized
+    from semscale.study.optimize import OptimizedCategories
     from semscale.study.pipeline import SweepResult
 
 _MOST_ROWS = 24
@@ -110,7 +110,7 @@ def show_ladder(console: Console, ladder: Ladder) -> None:
     say(console, *(f"note: {note}" for note in ladder.notes)) if ladder.notes else None
 
 
-def show_optimized(console: Console, result: Optimized, out: Path | None = None) -> None:
+def show_optimized(console: Console, result: OptimizedCategories, out: Path | None = None) -> None:
     """Print a line per round of the search, what the held-out half says, and the file of the ladder, if any."""
     n, rows = result.n_choosing, []
     for row, (candidate, found) in enumerate(zip(result.tried, result.rounds, strict=True), start=1):

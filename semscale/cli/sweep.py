@@ -121,9 +121,9 @@ def _run(stage: str, study: StudyConfig, options: dict[str, Any]) -> Result:
     progress = reporter(console, quiet=options["quiet"])
     arms = make_arms(study, progress)  # a study that cannot be is refused before the engines are imported
     from semscale.cli.show import filled_document, result_document, show_filled, show_result
-    from semscale.study.run_directory import out_of
+    from semscale.study.run_directory import run_directory_for
 
-    folder = out_of(study, options["out"], options["runs"])
+    folder = run_directory_for(study, options["out"], options["runs"])
     if stage == "encode":
         from semscale.study.encoding_stage import encode_study
 

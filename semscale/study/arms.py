@@ -36,7 +36,7 @@ def make_arms(study: StudyConfig, report: Reporter | None = None) -> list[Arm]:
     arms: list[Arm] = []
     with (report or Quiet()).stage("listing", len(study.datasets), "datasets") as advance:
         for config in study.datasets:
-            dataset = load_images(study, config)
+            dataset = load_study_dataset(study, config)
             if any(arm.dataset.name == dataset.name for arm in arms):
                 hint = "give one of them another name: in the study file"
                 raise SemscaleError("two datasets of the study have the same name", found=dataset.name, hint=hint)
@@ -45,7 +45,7 @@ def make_arms(study: StudyConfig, report: Reporter | None = None) -> list[Arm]:
     return arms
 
 
-def load_images(study: StudyConfig, config: DatasetConfig) -> Dataset:
+def load_study_dataset(study: StudyConfig, config: DatasetConfig) -> Dataset:
     """List a dataset of a study."""
     how = config.model_dump(exclude={"spec"})
     how["limit"] = min((limit for limit in (config.limit, study.limit) if limit is not None), default=None)

@@ -19,7 +19,7 @@ from semscale.encoding.store_backed_encoder import EncodedImages, StoreBackedEnc
 from semscale.store.encoder_fingerprint import EncoderIdentity
 from semscale.store.mirrored_directory import MirroredDirectory, embedding_store
 from semscale.study.arms import Arm, make_arms, write_ladders
-from semscale.study.run_directory import RunDirectory, out_of
+from semscale.study.run_directory import RunDirectory, run_directory_for
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def encode_study(
 
     store = embedding_store(study.store)
     arms = make_arms(study, report) if arms is None else arms
-    with RunDirectory(out_of(study, out), study) as directory:
+    with RunDirectory(run_directory_for(study, out), study) as directory:
         write_ladders(arms, directory, report)
 
         def work() -> list[EncodedModel]:

@@ -21,16 +21,16 @@ from semscale.datasets.base import Dataset
 from semscale.encoding.backends import open_encoder
 from semscale.scoring.nearest import nearest_categories
 from semscale.store.mirrored_directory import embedding_store
-from semscale.study.arms import load_images
+from semscale.study.arms import load_study_dataset
 
 Float32 = npt.NDArray[np.float32]
 
-STRATEGIES = ("templates-fixed", "image-picture", "prompts")
+DEFAULT_STRATEGIES = ("templates-fixed", "image-picture", "prompts")
 """Strategies whose texts are tried by default: those that fit any class and need no data."""
 
 
 @dataclass(frozen=True)
-class Optimized:
+class OptimizedCategories:
     """A chosen category set: a ladder of the class names and then a step for each chosen position, and its gain.
 
     Of `n_positions` positions of the strategies' lists, `tried` has the best of each round on the choosing half. Images
@@ -85,14 +85,14 @@ class Optimized:
         return plain | {"rounds": rounds, "held_out": counts | self.held_out(), "ladder": self.ladder.to_json()}
 
 
-def optimize(study: StudyConfig, strategies: Sequence[str], report: Reporter, seed: int = 0) -> Optimized:
+def optimize(study: StudyConfig, strategies: Sequence[str], report: Reporter, seed: int = 0) -> OptimizedCategories:
     """Choose a category set for the dataset and model of a study on one half of the images, measured on the other.
 
     The seed is that of the halves, which are drawn class by class; the class of an image is that of the nearest text.
     """
     (config,), (model,) = study.datasets, study.models
     with report.stage(f"listing {shown(config.spec)}"):
-        dataset = load_images(study, config)
+        dataset = load_study_dataset(study, config)
     for line in dataset.notes:
         report.note(f"{dataset.name}: {line}")
     strategies = tuple(dict.fromkeys(strategies))
@@ -107,7 +107,7 @@ def optimize(study: StudyConfig, strategies: Sequence[str], report: Reporter, se
         texts = dict(zip(everything, encoder.text_embeddings(everything), strict=True))
         embedded = EmbeddedDataset(dataset, encoded.positions, encoder.image_embeddings(encoded.keys), texts)
     with report.stage("choosing"):
-        return choose(embedded, pool, model, strategies, seed)
+        return choose_categories(embedded, pool, model, strategies, seed)
 
 
 @dataclass(frozen=True)
@@ -120,9 +120,9 @@ class EmbeddedDataset:
     texts: Mapping[str, Float32]
 
 
-def choose(
+def choose_categories(
     embedded: EmbeddedDataset, pool: Sequence[Candidate], model: str, strategies: tuple[str, ...], seed: int
-) -> Optimized:
+) -> OptimizedCategories:
     """Search the pool on one half of the images, and score the chosen ladder on the other."""
     dataset, images, texts = embedded.dataset, embedded.images, embedded.texts
     true_class = dataset.samples.class_index[embedded.positions]
@@ -140,7 +140,7 @@ def choose(
     predicted = flat.class_index[nearest_categories(images[held_out], rows, flat.step_ends)]
     right = predicted == true_class[held_out][:, None]
     first, last = right[:, 0], right[:, -1]
-    return Optimized(
+    return OptimizedCategories(
         dataset=dataset.name,
         model=model,
         strategies=strategies,

@@ -23,7 +23,7 @@ from semscale.study.arms import Arm, make_arms, write_ladders
 from semscale.study.conclusion_stage import Conclusions, conclude_study
 from semscale.study.encoding_stage import EncodedModel, EncodeResult, encode_model
 from semscale.study.result_tables import write_results
-from semscale.study.run_directory import RunDirectory, out_of
+from semscale.study.run_directory import RunDirectory, run_directory_for
 from semscale.study.scoring_stage import (
     LadderKey,
     ScoredLadder,
@@ -33,7 +33,7 @@ from semscale.study.scoring_stage import (
     score_arm,
 )
 from semscale.study.study_runs import StudyContext, StudyRuns
-from semscale.study.trial_evaluation import Evaluated, evaluate_trial
+from semscale.study.trial_evaluation import EvaluatedTrial, evaluate_trial
 from semscale.tracking.recorder import Recorder
 from semscale.tracking.tracking_store import open_store
 
@@ -70,10 +70,10 @@ def sweep(
 ) -> SweepResult:
     """Run a study from images to conclusions; the same call after an interruption completes it.
 
-    The run directory is by default that of :func:`out_of`, and the arms are made here. With `stored` everything must be
-    in the store already, and no server is asked or started.
+    The default of `out` is :func:`run_directory_for`; `arms` are built unless they are passed. With `stored` all
+    embeddings must be in the store already, and no server is contacted or started.
     """
-    out = out_of(study, out)
+    out = run_directory_for(study, out)
     uri, artifacts = study.tracking.uri, study.tracking.artifacts
     if out.is_remote and uri is None:
         expected = "an MLflow server for the runs when the results go there"
@@ -152,7 +152,7 @@ def _run_trials(context: StudyContext, ladders: Sequence[ScoredLadder], runs: St
         def advance() -> None:
             stage(next(done), len(trials))
 
-        def take(evaluated: Evaluated) -> None:
+        def take(evaluated: EvaluatedTrial) -> None:
             trial = evaluated.ladder, evaluated.k
             if trial in rows:
                 return  # repeated after its worker was lost

@@ -24,7 +24,7 @@ Entry = Mapping[str, Any]
 Missing = Callable[[object, Callable[[str], bool]], bool]
 
 
-def unknown_names(study: Mapping[str, Any], *, elsewhere: bool = False) -> Iterator[Fault]:
+def check_references(study: Mapping[str, Any], *, elsewhere: bool = False) -> Iterator[Fault]:
     """Find datasets, models, strategies and controls that do not exist, in a tree that may be wrong in other ways.
 
     Nothing is listed, downloaded or loaded. Absolute paths of a study for machines elsewhere are not looked up.

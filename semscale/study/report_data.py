@@ -59,7 +59,7 @@ def collect_report_data(
         "winners": lambda: concatenate(_winners(ladder, k) for ladder, k in shown),
         "confusions": lambda: concatenate(_confusions(ladder, k) for ladder, k in shown),
         "map": lambda: concatenate(_map_of(ladder) for ladder in by_model.values()),
-        "thumbnails": lambda: thumbnails_of(tables["flips"], encoded),
+        "thumbnails": lambda: make_thumbnails(tables["flips"], encoded),
     }
     for name, make in makers.items():
         with report.optional(f"{name} of the report"):
@@ -132,7 +132,7 @@ def _confusions(ladder: ScoredLadder, k: int) -> pd.DataFrame:
     return with_key(table, ladder.curve, scale=ladder.flat.scales[k])
 
 
-def thumbnails_of(flips: pd.DataFrame, encoded: Sequence[EncodedModel]) -> pd.DataFrame:
+def make_thumbnails(flips: pd.DataFrame, encoded: Sequence[EncodedModel]) -> pd.DataFrame:
     """Return thumbnails.parquet, the first images of every curve first: each has some when the limit is reached."""
     if not len(flips):
         return pd.DataFrame()

@@ -40,7 +40,7 @@ def concatenate(tables: Iterable[pd.DataFrame]) -> pd.DataFrame:
     return pd.concat(filled, ignore_index=True) if filled else pd.DataFrame()
 
 
-def out_of(
+def run_directory_for(
     study: StudyConfig, out: str | Path | MirroredDirectory | None = None, runs: str | None = None
 ) -> MirroredDirectory:
     """Return the run directory `out`, or the one below `runs` that every run of the same study gets.

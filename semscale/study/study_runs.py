@@ -24,9 +24,9 @@ from semscale.study.conclusion_stage import Conclusions
 from semscale.study.encoding_stage import EncodedArm, EncodedModel
 from semscale.study.run_directory import RunDirectory
 from semscale.study.scoring_stage import CurveKey, ScoredLadder, curve_path_parts
-from semscale.study.trial_evaluation import Evaluated
+from semscale.study.trial_evaluation import EvaluatedTrial
 from semscale.tracking.descriptions import describe_study
-from semscale.tracking.idempotent_runs import DatasetUsed, RunContent, delete_doubles, find_runs, is_finished
+from semscale.tracking.idempotent_runs import DatasetUsed, RunContent, delete_duplicate_runs, find_runs, is_finished
 from semscale.tracking.retry import RetryPolicy
 from semscale.tracking.run_contents import (
     CurveRecord,
@@ -102,7 +102,7 @@ class StudyRuns:
         run = self.known.get(self.trial_key(scored, k))
         return str(run.info.run_id) if run is not None and is_finished(run) else None
 
-    def record(self, scored: ScoredLadder, trial: Evaluated) -> TrialRecord:
+    def record(self, scored: ScoredLadder, trial: EvaluatedTrial) -> TrialRecord:
         """Return what is to be recorded of an evaluated trial."""
         curve, key = self.curves[scored.curve], self.trial_key(scored, trial.k)
         order = f" / o={scored.ladder.order}" if scored.ladder.order else ""
@@ -140,7 +140,7 @@ class StudyRuns:
             curves = {curve.key: curve.run_id for curve in self.curves.values()}
             where = self._client, self.tracking.experiment_id
             for kind, kept in (("curve", curves), ("study", {self._key: self._run.info.run_id})):
-                self._retry.call(delete_doubles, *where, kept, kind=kind, study=self.name)
+                self._retry.call(delete_duplicate_runs, *where, kept, kind=kind, study=self.name)
 
     def _draw(self, what: str, draw: Callable[[], dict[str, bytes]]) -> dict[str, bytes]:
         with self._report.optional(what):

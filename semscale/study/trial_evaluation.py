@@ -21,7 +21,7 @@ _METRICS = ("top5", "macro_f1", "balanced_accuracy", "calibration_error", "mean_
 
 
 @dataclass(frozen=True)
-class Evaluated:
+class EvaluatedTrial:
     """An evaluated trial: step `k` of a ladder, with its row of trials.parquet but for the MLflow run id.
 
     Accuracy by class and artifacts by name are empty where no files were requested.
@@ -34,7 +34,7 @@ class Evaluated:
     files: dict[str, bytes] = field(default_factory=dict)
 
 
-def evaluate_trial(scored: ScoredLadder, k: int, with_files: bool) -> Evaluated:
+def evaluate_trial(scored: ScoredLadder, k: int, with_files: bool) -> EvaluatedTrial:
     """Evaluate step k, with the files of its run if they are needed."""
     classes, scores = scored.ladder.classes, scored.scores
     rank, margin, confidence = scores.true_rank[:, k], scores.margin[:, k], scores.confidence[:, k]
@@ -42,7 +42,7 @@ def evaluate_trial(scored: ScoredLadder, k: int, with_files: bool) -> Evaluated:
     metrics = trial_metrics(predicted, scored.true_class, rank, margin, len(classes), confidence)
     row = _row(scored, k, metrics)
     if not with_files:
-        return Evaluated(k, scored.key, row)
+        return EvaluatedTrial(k, scored.key, row)
     accuracy = dict(zip(classes, metrics.per_class_accuracy.tolist(), strict=True))
     columns = {"class": classes, "n_images": metrics.per_class_images, "accuracy": metrics.per_class_accuracy}
     files = {
@@ -50,7 +50,7 @@ def evaluate_trial(scored: ScoredLadder, k: int, with_files: bool) -> Evaluated:
         "category_statistics.csv": _statistics(scored, k).to_csv(index=False).encode(),
         "class_accuracy.csv": pd.DataFrame(columns).to_csv(index=False).encode(),
     }
-    return Evaluated(k, scored.key, row, accuracy, files)
+    return EvaluatedTrial(k, scored.key, row, accuracy, files)
 
 
 def _row(scored: ScoredLadder, k: int, metrics: TrialMetrics) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from semscale.common.errors import SemscaleError
 from semscale.common.redact import shown
 from semscale.study.run_directory import LADDER_KEY
 from semscale.study.scoring_stage import LadderKey, ScoredLadder
-from semscale.study.trial_evaluation import Evaluated, evaluate_trial
+from semscale.study.trial_evaluation import EvaluatedTrial, evaluate_trial
 
 TrialKey = tuple[LadderKey, int]
 
@@ -44,7 +44,7 @@ class_cache.ENV_VARS_TO_PROPAGATE.difference_update(
 class_cache.DEFAULT_ENV_VARS.clear()
 
 
-class UncopiedResult(deque[Evaluated | SemscaleError]):
+class UncopiedResult(deque[EvaluatedTrial | SemscaleError]):
     """Carries an evaluated trial past Tune, which would copy and print everything in a result that it keeps.
 
     Of a trial that has failed for good it carries the error.
@@ -66,7 +66,7 @@ class StepTrial(tune.Trainable):
 
     def step(self) -> dict[str, Any]:
         """Evaluate the trial; all of it is Tune's result."""
-        outcome: Evaluated | SemscaleError
+        outcome: EvaluatedTrial | SemscaleError
         try:
             outcome = self._evaluate(self._config["trial"])
         except _PASSING:
@@ -75,7 +75,7 @@ class StepTrial(tune.Trainable):
             outcome = _failure(self._config["trial"], error)
         return {"trial": UncopiedResult([outcome]), tune.result.DONE: True}
 
-    def _evaluate(self, trial: Mapping[str, Any]) -> Evaluated:
+    def _evaluate(self, trial: Mapping[str, Any]) -> EvaluatedTrial:
         key: LadderKey = tuple(trial[name] for name in LADDER_KEY)
         if self._last is None or self._last.key != key:  # unpacking it takes as long as evaluating a step
             self._last = ray.get(self._ladders[key])
@@ -86,7 +86,7 @@ class StepTrial(tune.Trainable):
 class _OnResult(tune.Callback):
     """Hands over every evaluated trial when Tune has its result."""
 
-    def __init__(self, take: Callable[[Evaluated], None]) -> None:
+    def __init__(self, take: Callable[[EvaluatedTrial], None]) -> None:
         self.take = take
         self.completed: set[TrialKey] = set()
         self.error: SemscaleError | None = None
@@ -112,7 +112,7 @@ def run_grid(
     ladders: Sequence[ScoredLadder],
     with_files: Mapping[TrialKey, bool],
     folder: Path,
-    take: Callable[[Evaluated], None],
+    take: Callable[[EvaluatedTrial], None],
 ) -> None:
     """Evaluate the trials, with files where they are needed, and call `take` with each, in any order."""
     images = sum(len(scored.true_class) * len(scored.flat.scales) for scored in ladders)

@@ -13,7 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from semscale.analysis.intervals import change_interval, mcnemar_p
 from semscale.common.errors import summarize
 from semscale.report.headlines import Answer
-from semscale.tracking.idempotent_runs import filter_of
+from semscale.tracking.idempotent_runs import tag_filter
 
 P = ParamSpec("P")
 
@@ -47,7 +47,7 @@ def _left_out_where_it_fails(describe: Callable[P, str]) -> Callable[P, str]:
         try:
             return describe(*args, **kwargs)
         except Exception as error:
-            return f"Description left out: {plain(summarize(error))}"
+            return f"Description left out: {escape_markdown(summarize(error))}"
 
     return described
 
@@ -77,14 +77,14 @@ def describe_curve(curve: Mapping[str, Any], steps: pd.DataFrame, found: Answer,
         answer=sentence(found),
         critical="none" if pd.isna(curve["critical_scale"]) else int(curve["critical_scale"]),
         steps=steps.head(_MOST_STEPS).to_dict("records"),
-        filter=filter_of(kind="trial", study=study, **place),
+        filter=tag_filter(kind="trial", study=study, **place),
     )
 
 
 @_left_out_where_it_fails
 def describe_study(found: Sequence[Answer], study: str, n_trials: int, n_curves: int) -> str:
     """Return the note of a study: an answer for every curve that is no control, as far as MLflow has room."""
-    rest = {"n_trials": n_trials, "n_curves": n_curves, "filter": filter_of(kind="curve", study=study)}
+    rest = {"n_trials": n_trials, "n_curves": n_curves, "filter": tag_filter(kind="curve", study=study)}
     answers: list[str] = []
     room = _LONGEST - len(_render("study.md", answers=(), **rest))
     for number, one in enumerate(found):
@@ -98,13 +98,13 @@ def describe_study(found: Sequence[Answer], study: str, n_trials: int, n_curves:
 
 def sentence(found: Answer) -> str:
     """Return an answer with the name of its curve in bold."""
-    return f"**{plain(found.head)}**: {found.change} {plain(found.rest)}."
+    return f"**{escape_markdown(found.head)}**: {found.change} {escape_markdown(found.rest)}."
 
 
-def plain(text: object) -> str:
+def escape_markdown(text: object) -> str:
     r"""Return a text from data so that Markdown takes it as it is, on one line.
 
-    >>> plain("a_b | <script>")
+    >>> escape_markdown("a_b | <script>")
     'a\\_b \\| &lt;script&gt;'
     """
     line = " ".join(str(text).split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
@@ -117,9 +117,12 @@ def _render(template: str, **values: Any) -> str:
 
 @lru_cache
 def _templates() -> Environment:
-    # Markdown, not HTML: names from data pass `plain`, and a filter is one line, which cannot end its block of code
+    # Markdown, not HTML: names from data are escaped, and a filter is one line, which cannot end its code block
     loader = PackageLoader("semscale.tracking", ".")
     environment = Environment(loader=loader, undefined=StrictUndefined, trim_blocks=True)
-    one_line = {"one_line": lambda text: " ".join(text.split())}
-    environment.filters |= {"plain": plain, "points": lambda share: f"{100 * float(share):.2f}", **one_line}
+    environment.filters |= {
+        "escape_markdown": escape_markdown,
+        "one_line": lambda text: " ".join(text.split()),
+        "points": lambda share: f"{100 * float(share):.2f}",
+    }
     return environment

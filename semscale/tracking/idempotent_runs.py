@@ -52,10 +52,10 @@ class DatasetUsed:
     n_classes: int
 
 
-def filter_of(**tags: str) -> str:
+def tag_filter(**tags: str) -> str:
     """Return the filter for runs with these tags.
 
-    >>> filter_of(kind="curve", dataset="Ann's")
+    >>> tag_filter(kind="curve", dataset="Ann's")
     'tags.kind = \\'curve\\' and tags.dataset = "Ann\\'s"'
     """
     # a filter has two kinds of quotes and no way to escape one
@@ -71,7 +71,7 @@ def find_or_create_run(
     A key holds the digest of the results that the run records, so that an interrupted or repeated sweep finds its own
     runs and another result never ends up in an old run.
     """
-    found = client.search_runs([experiment_id], filter_of(**{KEY: key}), max_results=1)
+    found = client.search_runs([experiment_id], tag_filter(**{KEY: key}), max_results=1)
     return found[0] if found else create_run(client, experiment_id, key, name=name, tags=tags, parent=parent)
 
 
@@ -90,7 +90,7 @@ def find_runs(client: Any, experiment_id: str, **tags: str) -> dict[str, Any]:
     return {run.data.tags[KEY]: run for run in _runs(client, experiment_id, tags)}
 
 
-def delete_doubles(client: Any, experiment_id: str, kept: Mapping[str, str], **tags: str) -> None:
+def delete_duplicate_runs(client: Any, experiment_id: str, kept: Mapping[str, str], **tags: str) -> None:
     """Delete the runs with these tags that have a key of those kept (key -> run id) and another id.
 
     They come of requests to make a run that seemed to be lost, and were carried out later.
@@ -103,7 +103,7 @@ def delete_doubles(client: Any, experiment_id: str, kept: Mapping[str, str], **t
 def _runs(client: Any, experiment_id: str, tags: Mapping[str, str]) -> list[Any]:
     runs, token = [], None
     while token != "":
-        page = client.search_runs([experiment_id], filter_of(**tags), max_results=_RUNS_PER_PAGE, page_token=token)
+        page = client.search_runs([experiment_id], tag_filter(**tags), max_results=_RUNS_PER_PAGE, page_token=token)
         runs += [run for run in page if KEY in run.data.tags]
         token = page.token or ""
     return runs

@@ -12,7 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from typing import Any
 
-from semscale.tracking.idempotent_runs import delete_doubles
+from semscale.tracking.idempotent_runs import delete_duplicate_runs
 from semscale.tracking.retry import Note, RetryPolicy
 from semscale.tracking.run_contents import TrialRecord, record_trial
 from semscale.tracking.tracking_store import TrackingStore
@@ -69,7 +69,7 @@ class Recorder(AbstractContextManager["Recorder"]):
         found = {key: future.result() for key, future in self._done.items()}
         if self._retry.repeated:
             where = self._store.client(), self._store.experiment_id
-            self._retry.call(delete_doubles, *where, found, kind="trial", study=self._study_name)
+            self._retry.call(delete_duplicate_runs, *where, found, kind="trial", study=self._study_name)
         return found
 
     def _record(self, trial: TrialRecord) -> str:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from semscale.common.errors import SemscaleError
 from semscale.config import StudyConfig, load_study, study_from
-from semscale.study.reference_check import unknown_names
+from semscale.study.reference_check import check_references
 
 MANY = """\
 dataset: [digits]
@@ -78,7 +78,7 @@ def write(folder: Path, content: str | bytes) -> Path:
 
 def message_of(path: Path) -> str:
     with pytest.raises(SemscaleError) as caught:
-        load_study(path, check=unknown_names)
+        load_study(path, check=check_references)
     return str(caught.value)
 
 
@@ -116,11 +116,11 @@ def test_a_command_with_mistakes_starts_nothing(tmp_path: Path) -> None:
 def test_an_option_replaces_what_the_file_says_and_is_named(tmp_path: Path) -> None:
     path = write(tmp_path, "datasets: [digitz]\nsteps: x\nserver: {replicas: 3}\n")
     options: dict[Any, Any] = {("datasets",): ("--dataset", [{"spec": "digits"}]), ("steps",): ("--steps", 3)}
-    study = load_study(path, options, check=unknown_names)
+    study = load_study(path, options, check=check_references)
     assert [entry.spec for entry in study.datasets] == ["digits"]
     assert (study.steps, study.server.replicas) == (3, 3)
     with pytest.raises(SemscaleError) as caught:
-        load_study(path, {**options, ("server", "urls"): ("--server", ["here"])}, check=unknown_names)
+        load_study(path, {**options, ("server", "urls"): ("--server", ["here"])}, check=check_references)
     assert "  - --server: server.urls: 'here' is not of the form" in str(caught.value)
 
 
@@ -227,7 +227,7 @@ def changed(draw: Any) -> str:
 def a_study_or_one_message(folder: Path, text: str) -> None:
     path = write(folder, text.encode("utf-8", "surrogatepass"))
     try:
-        study = load_study(path, check=unknown_names)
+        study = load_study(path, check=check_references)
     except SemscaleError as error:
         message = str(error)
         message.encode()

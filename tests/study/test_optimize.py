@@ -25,7 +25,7 @@ from semscale.common.errors import SemscaleError
 from semscale.common.progress import Quiet
 from semscale.config import study_from
 from semscale.datasets.loader_registry import load_dataset
-from semscale.study.optimize import EmbeddedDataset, Optimized, choose, optimize
+from semscale.study.optimize import EmbeddedDataset, OptimizedCategories, choose_categories, optimize
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 
@@ -69,18 +69,18 @@ def _true_words() -> Iterator[None]:
         yield
 
 
-def recommended(photos: Path, store: Path, url: str, seed: int = 0) -> Optimized:
+def recommended(photos: Path, store: Path, url: str, seed: int = 0) -> OptimizedCategories:
     entry = {"spec": f"folder:{photos}", "domain": "shape"}
     study = study_from({"datasets": [entry], "server": {"urls": [url]}, "store": str(store)})
     return optimize(study, ["true-words"], Quiet(), seed)
 
 
 @pytest.fixture(scope="module")
-def found(_true_words: None, photos: Path, store: Path, mini_server: str) -> Optimized:
+def found(_true_words: None, photos: Path, store: Path, mini_server: str) -> OptimizedCategories:
     return recommended(photos, store, mini_server)
 
 
-def test_the_words_that_help_are_chosen_and_the_other_half_says_how_much(found: Optimized) -> None:
+def test_the_words_that_help_are_chosen_and_the_other_half_says_how_much(found: OptimizedCategories) -> None:
     assert (found.chosen[0].number, found.chosen[0].label) == (2, "circle, star, ...")
     assert found.n_choosing + found.n_held_out == LIMIT
     assert abs(found.n_choosing - found.n_held_out) <= 1
@@ -101,8 +101,9 @@ def test_the_held_out_half_has_no_part_in_the_choice() -> None:
     true_class = np.array([dataset.classes.index(sample.true_class) for sample in dataset.samples], np.int32)
     _, held_out = halve(true_class, seed=5)
 
-    def found_in(images: npt.NDArray[np.float32]) -> Optimized:
-        return choose(EmbeddedDataset(dataset, np.arange(200), images, vectors), pool, "none", ("templates",), seed=5)
+    def found_in(images: npt.NDArray[np.float32]) -> OptimizedCategories:
+        embedded = EmbeddedDataset(dataset, np.arange(200), images, vectors)
+        return choose_categories(embedded, pool, "none", ("templates",), seed=5)
 
     # near the names, so that something changes when the held-out half becomes noise
     images = np.stack([vectors[sample.true_class] for sample in dataset.samples])
@@ -137,7 +138,7 @@ def test_command_writes_a_ladder_and_prints_json(mini_server: str, store: Path, 
 
 
 def test_another_seed_halves_the_images_otherwise(
-    photos: Path, store: Path, mini_server: str, found: Optimized
+    photos: Path, store: Path, mini_server: str, found: OptimizedCategories
 ) -> None:
     assert recommended(photos, store, mini_server) == found
     other = recommended(photos, store, mini_server, seed=7)
@@ -151,7 +152,7 @@ def test_bad_images_are_in_neither_half(photos: Path, store: Path, mini_server: 
     assert (result.unusable, result.n_choosing + result.n_held_out) == (1, LIMIT - 1)
 
 
-def test_table_says_what_was_taken_and_what_it_gains(found: Optimized) -> None:
+def test_table_says_what_was_taken_and_what_it_gains(found: OptimizedCategories) -> None:
     console = Console(record=True, width=100)
     show_optimized(console, found)
     text = console.export_text()

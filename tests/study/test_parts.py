@@ -16,7 +16,7 @@ from semscale.common.errors import SemscaleError
 from semscale.common.progress import Quiet
 from semscale.config import StudyConfig, study_from
 from semscale.study.encoding_stage import EncodeResult, encode_study
-from semscale.study.pipeline import SweepResult, out_of, sweep
+from semscale.study.pipeline import SweepResult, run_directory_for, sweep
 from semscale.study.result_tables import regenerate_report
 
 Studies = Callable[..., StudyConfig]
@@ -112,11 +112,11 @@ def test_runs_lie_where_they_outlive_a_job(monkeypatch: pytest.MonkeyPatch, tmp_
     name = f"one-{study.digest()}"
     monkeypatch.delenv("SEMSCALE_RUNS", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert out_of(study).local == Path.cwd() / "semscale-runs" / name
-    assert str(out_of(study)) == f"semscale-runs/{name}"
+    assert run_directory_for(study).local == Path.cwd() / "semscale-runs" / name
+    assert str(run_directory_for(study)) == f"semscale-runs/{name}"
     # as Ray sets it in a job, whose working directory is a copy that goes with it
     monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
-    assert out_of(study).local == tmp_path / "semscale-runs" / name
+    assert run_directory_for(study).local == tmp_path / "semscale-runs" / name
     monkeypatch.setenv("SEMSCALE_RUNS", "~/shared")
-    assert out_of(study).local == tmp_path / "shared" / name
-    assert out_of(study, runs=str(tmp_path / "given")).local == tmp_path / "given" / name
+    assert run_directory_for(study).local == tmp_path / "shared" / name
+    assert run_directory_for(study, runs=str(tmp_path / "given")).local == tmp_path / "given" / name

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from semscale.report.headlines import Answer, answer
-from semscale.tracking.descriptions import describe_curve, describe_study, describe_trial, plain
+from semscale.tracking.descriptions import describe_curve, describe_study, describe_trial, escape_markdown
 
 PLACE = {"dataset": "pets", "model": "m", "strategy": "word_net", "aggregation": "max"}
 TRIAL: dict[str, Any] = {
@@ -59,5 +59,5 @@ def test_a_study_with_many_curves_fits_into_a_tag() -> None:
 
 
 def test_names_are_no_markdown_and_no_html() -> None:
-    assert plain("[a](b) *c*\n<script>`") == "\\[a\\](b) \\*c\\* &lt;script&gt;\\`"
+    assert escape_markdown("[a](b) *c*\n<script>`") == "\\[a\\](b) \\*c\\* &lt;script&gt;\\`"
     assert "<img" not in describe_trial({**TRIAL, "dataset": "<img src=x>"})
