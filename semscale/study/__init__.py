@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 
-# before Ray is imported: no usage reports; Tune neither writes its own logs, nor takes Ctrl-C away from us, nor puts
-# its tables between our progress bars
+# set before Ray is imported: no usage reports; Tune writes no logs of its own, leaves Ctrl-C to the sweep, and prints
+# no tables between the progress bars
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
 os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")

@@ -1,4 +1,4 @@
-"""Arms of a study: its datasets with all ladders, controls included, built before anything is encoded."""
+"""Arms of a study: each dataset with all its ladders, controls included, built before anything is encoded."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ Ladders = tuple[Ladder, ...]
 
 @dataclass(frozen=True)
 class Arm:
-    """One dataset with the ladders of all strategies, then of all controls, one for each order.
+    """A dataset with the ladders of all strategies, then of all controls, one per order.
 
-    `controls` has by (strategy, control) the name under which that control's ladders stand.
+    `controls` maps (strategy, control) to the name of that control's ladders.
     """
 
     dataset: Dataset
@@ -32,7 +32,7 @@ class Arm:
 
 
 def make_arms(study: StudyConfig, report: Reporter | None = None) -> list[Arm]:
-    """Load the datasets and build the ladders of a study."""
+    """Load the datasets of a study and build their ladders."""
     arms: list[Arm] = []
     with (report or Quiet()).stage("listing", len(study.datasets), "datasets") as advance:
         for config in study.datasets:
@@ -46,10 +46,10 @@ def make_arms(study: StudyConfig, report: Reporter | None = None) -> list[Arm]:
 
 
 def load_study_dataset(study: StudyConfig, config: DatasetConfig) -> Dataset:
-    """List a dataset of a study."""
-    how = config.model_dump(exclude={"spec"})
-    how["limit"] = min((limit for limit in (config.limit, study.limit) if limit is not None), default=None)
-    return load_dataset(config.spec, **how)
+    """Return a dataset of a study, listed and cut to the smaller limit."""
+    options = config.model_dump(exclude={"spec"})
+    options["limit"] = min((limit for limit in (config.limit, study.limit) if limit is not None), default=None)
+    return load_dataset(config.spec, **options)
 
 
 def _make_arm(study: StudyConfig, dataset: Dataset) -> Arm:
@@ -68,21 +68,21 @@ def _make_arm(study: StudyConfig, dataset: Dataset) -> Arm:
         )
         return build_ladders(spec, orders=study.orders)
 
-    made = {entry.label: build(entry, entry.strategy, entry.options, entry.label) for entry in study.strategies}
+    built = {entry.label: build(entry, entry.strategy, entry.options, entry.label) for entry in study.strategies}
     controls: dict[tuple[str, str], str] = {}
     for control in study.controls:
         for entry in study.strategies:
-            label = control if control not in made else f"{control}-of-{entry.label}"
-            if label in made:
+            label = control if control not in built else f"{control}-of-{entry.label}"
+            if label in built:
                 what = "a strategy has the name of another one's control"
                 raise SemscaleError(what, where=f"strategy {label}", hint="give it another name: in the study file")
             ladders = build(entry, control, {"of": entry.strategy, "of_options": entry.options}, label)
-            # strategies with the same counts have the same control, which is then run once
-            same = next((name for name in controls.values() if _steps(made[name]) == _steps(ladders)), None)
-            if same is None:
-                made[label] = ladders
-            controls[entry.label, control] = same or label
-    return Arm(dataset, tuple(ladder for ladders in made.values() for ladder in ladders), controls)
+            # strategies with equal counts have equal controls, which are run once
+            equal = next((name for name in controls.values() if _steps(built[name]) == _steps(ladders)), None)
+            if equal is None:
+                built[label] = ladders
+            controls[entry.label, control] = equal or label
+    return Arm(dataset, tuple(ladder for ladders in built.values() for ladder in ladders), controls)
 
 
 def _steps(ladders: Ladders) -> list[Any]:
@@ -90,7 +90,7 @@ def _steps(ladders: Ladders) -> list[Any]:
 
 
 def write_ladders(arms: Sequence[Arm], directory: RunDirectory, report: Reporter) -> None:
-    """Write the ladders of a study into its run directory, and show the notes on its datasets and ladders."""
+    """Write the ladders of a study to its run directory and report the notes on its datasets and ladders."""
     for arm in arms:
         for ladder in arm.ladders:
             name = slug(ladder.dataset, ladder.strategy, ladder.order)

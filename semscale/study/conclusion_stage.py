@@ -1,4 +1,4 @@
-"""Stage 4: what the trials of each curve say together, against its controls, and over datasets."""
+"""Stage 4, conclude: statistics of each curve, comparisons with its controls, and summaries over datasets."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ class Conclusions:
             row without a scale is the mean over all steps after the first.
         across: across.parquet, a row per model, strategy, aggregation and scale: the mean change over datasets.
         additions: additions.parquet, a row per curve and added category: its effect over the orders.
-        aggregations: aggregations.parquet, a row per curve of another than the study's first aggregation and scale:
-            the paired difference to the first; the row without a scale is the mean over all steps after the first.
+        aggregations: aggregations.parquet, a row per scale and curve of any aggregation but the study's first: the
+            paired difference to the first; the row without a scale is the mean over all steps after the first.
     """
 
     curves: pd.DataFrame
@@ -45,22 +45,22 @@ class Conclusions:
     aggregations: pd.DataFrame
 
     def tables(self) -> dict[str, pd.DataFrame]:
-        """Return the tables by file name; those that this study has nothing for are left out."""
+        """Return the tables that are not empty by file name."""
         return {f"{name}.parquet": table for name, table in vars(self).items() if len(table)}
 
 
 def conclude_study(
     ladders: Sequence[ScoredLadder], arms: Sequence[Arm], margin: float, curve_runs: Mapping[CurveKey, str]
 ) -> Conclusions:
-    """Draw the conclusions of a study.
+    """Return the conclusions of a study.
 
-    `margin` is the gain, as a fraction, below which none counts; `curve_runs` has the MLflow run id by curve.
+    `margin` is the smallest gain that counts, as a fraction; `curve_runs` maps curves to MLflow run ids.
     """
     orders: dict[CurveKey, list[ScoredLadder]] = {}
     for scored in ladders:
         orders.setdefault(scored.curve, []).append(scored)
-    correct = {curve: np.stack([scored.right for scored in mine]) for curve, mine in orders.items()}
-    summaries = {curve: conclude(mine[0].flat.scales, correct[curve], margin=margin) for curve, mine in orders.items()}
+    correct = {curve: np.stack([scored.right for scored in orders[curve]]) for curve in orders}
+    summaries = {curve: conclude(orders[curve][0].flat.scales, correct[curve], margin=margin) for curve in orders}
     rows = [_curve_row(orders[curve], arms, summary, curve_runs[curve]) for curve, summary in summaries.items()]
     steps = concatenate(with_key(summary.steps, curve) for curve, summary in summaries.items())
     return Conclusions(
@@ -73,15 +73,17 @@ def conclude_study(
     )
 
 
-def _curve_row(mine: Sequence[ScoredLadder], arms: Sequence[Arm], summary: CurveSummary, run_id: str) -> dict[str, Any]:
-    first = mine[0]
+def _curve_row(
+    ladders: Sequence[ScoredLadder], arms: Sequence[Arm], summary: CurveSummary, run_id: str
+) -> dict[str, Any]:
+    first = ladders[0]
     controls = {(arm.dataset.name, label) for arm in arms for label in arm.controls.values()}
     return {
         **dict(zip(CURVE, first.curve, strict=True)),
         "n_images": summary.n_images,
         "n_classes": len(first.ladder.classes),
         **summary.columns(),
-        "ceiling": float(np.mean([scored.scores.ceiling[:, -1].mean() for scored in mine])),
+        "ceiling": float(np.mean([scored.scores.ceiling[:, -1].mean() for scored in ladders])),
         "role": "control" if (first.ladder.dataset, first.ladder.strategy) in controls else "strategy",
         "mlflow_run_id": run_id,
     }
@@ -102,24 +104,26 @@ def _against_first_aggregation(orders: Orders, correct: Correct) -> Iterator[pd.
             yield from _paired(orders, correct, curve, (*curve[:3], base), against=base)
 
 
-def _paired(orders: Orders, correct: Correct, curve: CurveKey, other: CurveKey, **named: str) -> Iterator[pd.DataFrame]:
+def _paired(
+    orders: Orders, correct: Correct, curve: CurveKey, other: CurveKey, **column: str
+) -> Iterator[pd.DataFrame]:
     scales = orders[curve][0].flat.scales
     if len(scales) > 1:
-        yield with_key(compare_with_control(scales, correct[curve], correct[other]).table(), curve, **named)
+        yield with_key(compare_with_control(scales, correct[curve], correct[other]).table(), curve, **column)
 
 
 def _over_datasets(steps: pd.DataFrame) -> Iterator[pd.DataFrame]:
-    for key, mine in steps.groupby(list(CURVE[1:]), sort=False):
-        if mine["dataset"].nunique() > 1 and mine["scale"].nunique() > 1:
-            table = summarise_datasets(mine)
+    for key, group in steps.groupby(list(CURVE[1:]), sort=False):
+        if group["dataset"].nunique() > 1 and group["scale"].nunique() > 1:
+            table = summarise_datasets(group)
             yield table.assign(**dict(zip(CURVE[1:], map(str, key), strict=True)))[[*CURVE[1:], *table.columns]]
 
 
 def _additions(orders: Orders, correct: Correct) -> Iterator[pd.DataFrame]:
-    for curve, mine in orders.items():
-        # which step a category came at is only told apart from the category itself by several orders, step by step
-        if len(mine) < 2 or any(np.diff([0, *scored.flat.scales]).max() > 1 for scored in mine):
+    for curve, ladders in orders.items():
+        # the effect of a category and that of its step are separable only over several orders with steps of one
+        if len(ladders) < 2 or any(np.diff([0, *scored.flat.scales]).max() > 1 for scored in ladders):
             continue
-        added = [list(scored.ladder.provenance.get(scored.ladder.classes[0], ())) for scored in mine]
-        if all(len(names) == len(scored.flat.scales) for names, scored in zip(added, mine, strict=True)):
+        added = [list(scored.ladder.provenance.get(scored.ladder.classes[0], ())) for scored in ladders]
+        if all(len(names) == len(scored.flat.scales) for names, scored in zip(added, ladders, strict=True)):
             yield addition_effects(correct[curve], added).assign(**dict(zip(CURVE, curve, strict=True)))

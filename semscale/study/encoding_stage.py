@@ -1,4 +1,4 @@
-"""Stage 1, encode: every image and every text of a study, brought into the embedding store model by model."""
+"""Stage 1, encode: embeddings of all images and texts of a study, written to the embedding store model by model."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ class EncodedArm:
 
 @dataclass(frozen=True)
 class EncodedModel:
-    """Everything of a study as one model sees it."""
+    """All arms of a study encoded with one model."""
 
     identity: EncoderIdentity
     arms: list[EncodedArm]  # in the study's order
-    images_sent: int  # on this occasion
+    images_sent: int  # in this run
     texts_sent: int
     work: pd.DataFrame  # a row per endpoint, node and actor that encoded them
 
@@ -45,7 +45,7 @@ class EncodedModel:
 def encode_model(
     arms: Sequence[Arm], encoder: StoreBackedEncoder, directory: RunDirectory, report: Reporter
 ) -> EncodedModel:
-    """Encode what is not in the store yet; images that cannot be used go to the quarantine of the run directory."""
+    """Encode what the store lacks with one model, and write unusable images to the quarantine of the run directory."""
     encoded = []
     for arm in arms:
         dataset, name = arm.dataset, arm.dataset.name
@@ -63,7 +63,7 @@ def encode_model(
         for line in duplicate_notes(dataset.samples.pick(images.positions), images.keys):
             report.note(f"{name}: {line}")
         encoded.append(EncodedArm(arm, images, encoder))
-    # texts of all arms in one stream: the strategies share most of them
+    # one stream for the texts of all arms: strategies share most of them
     texts = list(dict.fromkeys(text for arm in arms for ladder in arm.ladders for text in ladder.flatten().texts))
     with report.stage("encoding categories", len(texts), "texts") as advance:
         texts_sent = encoder.encode_texts(texts, advance)
@@ -73,32 +73,32 @@ def encode_model(
 
 @dataclass(frozen=True)
 class EncodeResult:
-    """Result of encoding a study ahead of a sweep; counts and work are those of this run."""
+    """Result of encoding a study; counts and work are those of this run."""
 
     folder: MirroredDirectory  # the run directory, with the ladders and the quarantine
     store: MirroredDirectory
-    images_sent: int  # to the servers; 0 when all were in the store
+    images_sent: int  # 0 if the store had all
     texts_sent: int
-    quarantined: int  # images that could not be used
+    quarantined: int  # unusable images
     work: pd.DataFrame  # a row per endpoint, node and actor that encoded something
 
     @classmethod
     def of(
         cls, directory: RunDirectory, store: MirroredDirectory, encoded: Sequence[EncodedModel], **more: Any
     ) -> Self:
-        """Return the result of all models, and keep who encoded what beside the logs if there was anything."""
-        work = pd.concat([one.work.assign(model=one.identity.model) for one in encoded], ignore_index=True)
-        if len(work):  # another run's file stays as it is when everything is in the store
+        """Return the result over all models, and write logs/encoding.csv if anything was encoded."""
+        work = pd.concat([model.work.assign(model=model.identity.model) for model in encoded], ignore_index=True)
+        if len(work):  # otherwise the file of an earlier run stays
             directory.write("logs/encoding.csv", work.to_csv(index=False).encode())
-        images, texts = sum(one.images_sent for one in encoded), sum(one.texts_sent for one in encoded)
+        images, texts = sum(model.images_sent for model in encoded), sum(model.texts_sent for model in encoded)
         return cls(directory.folder, store, images, texts, directory.n_quarantined, work, **more)
 
 
 def encode_study(
     study: StudyConfig, out: Path | MirroredDirectory | None, report: Reporter, arms: Sequence[Arm] | None = None
 ) -> EncodeResult:
-    """Encode everything that a study needs and is not in the store, in the run directory of a later sweep."""
-    from semscale.cluster.watch import on_ray  # Ray comes with it
+    """Encode what a study needs and the store lacks; the run directory is that of a later sweep."""
+    from semscale.cluster.watch import on_ray  # imports Ray
 
     store = embedding_store(study.store)
     arms = make_arms(study, report) if arms is None else arms

@@ -1,4 +1,4 @@
-"""Greedy choice of category texts on one half of a dataset's images, measured on the other half."""
+"""Greedy forward selection of category texts on one half of a dataset's images, evaluated on the other half."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ from semscale.study.arms import load_study_dataset
 Float32 = npt.NDArray[np.float32]
 
 DEFAULT_STRATEGIES = ("templates-fixed", "image-picture", "prompts")
-"""Strategies whose texts are tried by default: those that fit any class and need no data."""
+"""Strategies whose texts are candidates by default: they fit any class and need no data."""
 
 
 @dataclass(frozen=True)
 class OptimizedCategories:
-    """A chosen category set: a ladder of the class names and then a step for each chosen position, and its gain.
+    """A selected category set and its held-out gain: a ladder of the class names, then a step per chosen position.
 
-    Of `n_positions` positions of the strategies' lists, `tried` has the best of each round on the choosing half. Images
-    of the held-out half are counted: those right with the class names (`before`) and with the whole set (`after`), and
-    those that the set makes right (`gained`) and wrong (`lost`). Unusable images are in neither half.
+    Of `n_positions` positions of the strategies' lists, `tried` has the best of each round on the choosing half. The
+    counts are images of the held-out half: right with the class names (`before`), right with the whole set (`after`),
+    made right (`gained`) and made wrong (`lost`) by the set. Unusable images are in neither half.
     """
 
     dataset: str
@@ -56,8 +56,8 @@ class OptimizedCategories:
 
     @property
     def chosen(self) -> tuple[Candidate, ...]:
-        """The candidates of the set, in the order in which they were found."""
-        return tuple(position for position, found in zip(self.tried, self.rounds, strict=True) if found.taken)
+        """The candidates of the set, in the order of their rounds."""
+        return tuple(candidate for candidate, round_ in zip(self.tried, self.rounds, strict=True) if round_.taken)
 
     def held_out(self) -> dict[str, float]:
         """Return accuracies in percent with Wilson's 95 % intervals and the gain in points with its paired one."""
@@ -66,7 +66,7 @@ class OptimizedCategories:
         for name, correct in (("before", self.before), ("after", self.after)):
             low, high = wilson_interval(correct, n)
             values |= {name: correct / n, f"{name}_low": float(low), f"{name}_high": float(high)}
-        # without a chosen position both sets are one, and its gain over itself is 0 whatever the images
+        # without a chosen position both sets are equal, and the gain is exactly 0
         ends = map(float, change_interval(self.gained, self.lost, n)) if self.chosen else (0.0, 0.0)
         values |= dict(zip(("gain_low", "gain_high"), ends, strict=True), gain=(self.after - self.before) / n)
         return {name: 100 * value for name, value in values.items()}
@@ -74,21 +74,21 @@ class OptimizedCategories:
     def to_json(self) -> dict[str, Any]:
         """Return everything as plain values; accuracies in percent, gains in points."""
         rounds = [
-            {"strategy": position.strategy, "position": position.number, "template": position.label}
-            | {"accuracy": 100 * found.correct / self.n_choosing, "gain_low": 100 * found.low}
-            | {name: getattr(found, name) for name in ("n_candidates", "gained", "lost", "taken")}
-            for position, found in zip(self.tried, self.rounds, strict=True)
+            {"strategy": candidate.strategy, "position": candidate.number, "template": candidate.label}
+            | {"accuracy": 100 * round_.correct / self.n_choosing, "gain_low": 100 * round_.low}
+            | {name: getattr(round_, name) for name in ("n_candidates", "gained", "lost", "taken")}
+            for candidate, round_ in zip(self.tried, self.rounds, strict=True)
         ]
         counts = {"n_images": self.n_held_out, "gained": self.gained, "lost": self.lost}
         names = ("dataset", "model", "strategies", "seed", "n_positions", "n_choosing", "unusable")
-        plain = {name: getattr(self, name) for name in names} | {"strategies": list(self.strategies)}
-        return plain | {"rounds": rounds, "held_out": counts | self.held_out(), "ladder": self.ladder.to_json()}
+        document = {name: getattr(self, name) for name in names} | {"strategies": list(self.strategies)}
+        return document | {"rounds": rounds, "held_out": counts | self.held_out(), "ladder": self.ladder.to_json()}
 
 
 def optimize(study: StudyConfig, strategies: Sequence[str], report: Reporter, seed: int = 0) -> OptimizedCategories:
-    """Choose a category set for the dataset and model of a study on one half of the images, measured on the other.
+    """Select a category set for the dataset and model of a study on half of the images, and evaluate it on the others.
 
-    The seed is that of the halves, which are drawn class by class; the class of an image is that of the nearest text.
+    The halves are drawn within classes with this seed; an image is labelled with the class of the nearest text.
     """
     (config,), (model,) = study.datasets, study.models
     with report.stage(f"listing {shown(config.spec)}"):
@@ -97,14 +97,14 @@ def optimize(study: StudyConfig, strategies: Sequence[str], report: Reporter, se
         report.note(f"{dataset.name}: {line}")
     strategies = tuple(dict.fromkeys(strategies))
     pool = candidate_pool(dataset.name, dataset.classes, dataset.domain, strategies)
-    offered = [made.text for position in pool for made in position.categories.values() if made is not None]
-    everything = list(dict.fromkeys([*dataset.classes, *offered]))
+    offered = [one.text for candidate in pool for one in candidate.categories.values() if one is not None]
+    all_texts = list(dict.fromkeys([*dataset.classes, *offered]))
     with open_encoder(study, model, embedding_store(study.store), report) as encoder:
         with report.stage(f"encoding {dataset.name}", len(dataset.samples), "images") as advance:
             encoded = encoder.encode_images(dataset, advance)
-        with report.stage("encoding categories", len(everything), "texts") as advance:
-            encoder.encode_texts(everything, advance)
-        texts = dict(zip(everything, encoder.text_embeddings(everything), strict=True))
+        with report.stage("encoding categories", len(all_texts), "texts") as advance:
+            encoder.encode_texts(all_texts, advance)
+        texts = dict(zip(all_texts, encoder.text_embeddings(all_texts), strict=True))
         embedded = EmbeddedDataset(dataset, encoded.positions, encoder.image_embeddings(encoded.keys), texts)
     with report.stage("choosing"):
         return choose_categories(embedded, pool, model, strategies, seed)
@@ -112,7 +112,7 @@ def optimize(study: StudyConfig, strategies: Sequence[str], report: Reporter, se
 
 @dataclass(frozen=True)
 class EmbeddedDataset:
-    """A dataset with unit rows: of its usable images, float32[n, d] at `positions`, and of texts, float32[d] each."""
+    """A dataset with unit embeddings of its usable images, float32[n, d] at `positions`, and of texts, float32[d]."""
 
     dataset: Dataset
     positions: npt.NDArray[np.int64]
@@ -123,7 +123,7 @@ class EmbeddedDataset:
 def choose_categories(
     embedded: EmbeddedDataset, pool: Sequence[Candidate], model: str, strategies: tuple[str, ...], seed: int
 ) -> OptimizedCategories:
-    """Search the pool on one half of the images, and score the chosen ladder on the other."""
+    """Select from the pool on one half of the images, and evaluate the chosen ladder on the other."""
     dataset, images, texts = embedded.dataset, embedded.images, embedded.texts
     true_class = dataset.samples.class_index[embedded.positions]
     choosing, held_out = halve(true_class, seed)
@@ -132,7 +132,7 @@ def choose_categories(
     names = np.stack([texts[name] for name in dataset.classes])
     candidates = _candidate_texts(images[choosing], dataset.classes, pool, texts)
     rounds = select_candidates(candidates, images[choosing] @ names.T, true_class[choosing])
-    chosen = [pool[found.candidate] for found in rounds if found.taken]
+    chosen = [pool[round_.candidate] for round_ in rounds if round_.taken]
     note = f"chosen on {len(choosing)} of {len(true_class)} images with {model}, seed {seed}"
     ladder = candidate_ladder(dataset.name, dataset.classes, chosen, "optimized", [note])
     flat = ladder.flatten()
@@ -149,7 +149,7 @@ def choose_categories(
         n_choosing=len(choosing),
         n_held_out=len(held_out),
         rounds=tuple(rounds),
-        tried=tuple(pool[found.candidate] for found in rounds),
+        tried=tuple(pool[round_.candidate] for round_ in rounds),
         ladder=ladder,
         before=int(first.sum()),
         after=int(last.sum()),
@@ -162,9 +162,9 @@ def choose_categories(
 def _candidate_texts(
     images: Float32, classes: Sequence[str], pool: Sequence[Candidate], texts: Mapping[str, Float32]
 ) -> CandidateTexts:
-    nothing = np.zeros(images.shape[1], dtype=np.float32)
-    made = [[position.categories[name] for name in classes] for position in pool]
-    rows = np.array([[nothing if one is None else texts[one.text] for one in row] for row in made], np.float32)
-    offered = np.array([[one is not None for one in row] for row in made], dtype=np.bool_)
+    missing = np.zeros(images.shape[1], dtype=np.float32)
+    categories = [[candidate.categories[name] for name in classes] for candidate in pool]
+    rows = np.array([[texts[one.text] if one else missing for one in row] for row in categories], np.float32)
+    offered = np.array([[one is not None for one in row] for row in categories], dtype=np.bool_)
     shape = (len(pool), len(classes))
     return CandidateTexts(images, rows.reshape(*shape, images.shape[1]), offered.reshape(shape))

@@ -1,4 +1,4 @@
-"""The study pipeline: encode, score, run the trials, conclude; in files and in MLflow."""
+"""The study pipeline: encode, score, run the trials, conclude; results in files and in MLflow."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ from semscale.study.trial_evaluation import EvaluatedTrial, evaluate_trial
 from semscale.tracking.recorder import Recorder
 from semscale.tracking.tracking_store import open_store
 
-# a disk that damages what was just written is no place for a store
-_MOST_ATTEMPTS = 3
+# a disk that still damages what was just written cannot hold a store
+_MAX_ATTEMPTS = 3
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class SweepResult(EncodeResult):
 
     trials: pd.DataFrame  # a row per trial
     conclusions: Conclusions  # all tables of stage 4
-    ui_command: str  # the line that opens the runs in MLflow
+    ui_command: str  # opens the runs in MLflow
 
     @property
     def curves(self) -> pd.DataFrame:
@@ -77,31 +77,31 @@ def sweep(
     uri, artifacts = study.tracking.uri, study.tracking.artifacts
     if out.is_remote and uri is None:
         expected = "an MLflow server for the runs when the results go there"
-        what, hint = "MLflow's database cannot lie in an object store", "give --tracking-uri URI, or a local --out"
+        what, hint = "MLflow's database cannot be in an object store", "give --tracking-uri URI, or a local --out"
         raise SemscaleError(what, where=str(out), expected=expected, hint=hint)
     store = embedding_store(study.store)
-    # everything that can be wrong with the study shows here, before anything is started
+    # fails on any fault of the study before anything starts
     arms = make_arms(study, report) if arms is None else arms
     check_device(study.scoring.device, study.ray.address)
     with RunDirectory(out, study) as directory:
-        # a wrong address shows before Ray starts
+        # fails on a wrong address before Ray starts
         tracking = open_store(uri, study.tracking.experiment, out.local.parent, artifacts)
         context = StudyContext(study, arms, store, directory, report, tracking)
         write_ladders(arms, directory, report)
 
         def work() -> tuple[list[EncodedModel], pd.DataFrame, Conclusions]:
-            choose_placement(study.scoring.device)  # a cluster without the GPUs that are asked for is refused at once
+            choose_placement(study.scoring.device)  # fails if the cluster lacks the requested GPUs
             scored, encoded = _encode_and_score(context, stored)
-            return encoded, *_try_and_conclude(context, scored, encoded)
+            return encoded, *_run_trials_and_conclude(context, scored, encoded)
 
         encoded, trials, conclusions = on_ray(study.ray.address, store.shared_path, report, work)
         ui_command = tracking.ui_command(None if out.is_remote else directory.path)
-        found = {"trials": trials, "conclusions": conclusions, "ui_command": ui_command}
-        return SweepResult.of(directory, store, encoded, **found)
+        results = {"trials": trials, "conclusions": conclusions, "ui_command": ui_command}
+        return SweepResult.of(directory, store, encoded, **results)
 
 
 def _encode_and_score(context: StudyContext, stored: bool) -> tuple[list[ScoredLadder], list[EncodedModel]]:
-    """Encode and score model by model, again where stored rows turn out to be damaged; returns all attempts."""
+    """Encode and score model by model, repeated if stored rows are damaged; returns all attempts at encoding."""
     study, report, logs = context.study, context.report, context.directory.path / "logs"
     scored: list[ScoredLadder] = []
     attempts: list[EncodedModel] = []
@@ -113,7 +113,7 @@ def _encode_and_score(context: StudyContext, stored: bool) -> tuple[list[ScoredL
                 scored += _score_model(context, model, attempts[-1])
                 break
             except LostRowsError as error:
-                if failures == _MOST_ATTEMPTS:
+                if failures == _MAX_ATTEMPTS:
                     raise
                 report.note(f"{counted(error.n, 'rows of the store are')} damaged, set aside and encoded again")
     return scored, attempts
@@ -138,7 +138,7 @@ def _score_model(context: StudyContext, model: str, encoded: EncodedModel) -> li
 
 
 def _run_trials(context: StudyContext, ladders: Sequence[ScoredLadder], runs: StudyRuns) -> pd.DataFrame:
-    """Run the trials and return trials.parquet: one row per trial, by curve and rising scale.
+    """Run the trials and return trials.parquet: a row per trial, by curve and rising scale.
 
     They are a Ray Tune grid (:mod:`semscale.study.trial_grid`), unless an earlier sweep has recorded all of them.
     """
@@ -152,7 +152,7 @@ def _run_trials(context: StudyContext, ladders: Sequence[ScoredLadder], runs: St
         def advance() -> None:
             stage(next(done), len(trials))
 
-        def take(evaluated: EvaluatedTrial) -> None:
+        def on_result(evaluated: EvaluatedTrial) -> None:
             trial = evaluated.ladder, evaluated.k
             if trial in rows:
                 return  # repeated after its worker was lost
@@ -160,30 +160,30 @@ def _run_trials(context: StudyContext, ladders: Sequence[ScoredLadder], runs: St
             if trial in recorded:
                 advance()
             else:
-                recorder.put(runs.record(by_key[evaluated.ladder], evaluated))
+                recorder.put(runs.trial_record(by_key[evaluated.ladder], evaluated))
 
-        with Recorder(runs.tracking, runs.name, runs.known, advance, context.report.note) as recorder:
+        with Recorder(runs.tracking, runs.name, runs.earlier_trials, advance, context.report.note) as recorder:
             if len(recorded) == len(trials):
-                # nothing to record: workers would take longer to start than all of it takes here
+                # without files all trials take less time here than workers take to start
                 for key, k in trials:
-                    take(evaluate_trial(by_key[key], k, with_files=False))
+                    on_result(evaluate_trial(by_key[key], k, with_files=False))
             else:
                 from semscale.study.trial_grid import run_grid  # imports Ray Tune
 
                 with_files = {trial: trial not in recorded for trial in trials}
-                run_grid(ladders, with_files, context.directory.path, take)
+                run_grid(ladders, with_files, context.directory.path, on_result)
         run_ids = recorder.run_ids()
     for (key, k), row in rows.items():
         row["mlflow_run_id"] = recorded.get((key, k)) or run_ids[runs.trial_key(by_key[key], k)]
     return pd.DataFrame([rows[trial] for trial in trials])
 
 
-def _try_and_conclude(
+def _run_trials_and_conclude(
     context: StudyContext, scored: Sequence[ScoredLadder], encoded: Sequence[EncodedModel]
 ) -> tuple[pd.DataFrame, Conclusions]:
-    """Run the trials and draw the conclusions; returns trials.parquet and the tables of stage 4."""
+    """Run the trials and conclude; returns trials.parquet and the tables of stage 4."""
     study, directory, report = context.study, context.directory, context.report
-    # everything that workers write under exists before the first worker starts
+    # the parent runs of the trials exist before the first worker starts
     runs = StudyRuns(context, scored, encoded)
     trials = _run_trials(context, scored, runs)
     with report.stage("concluding", len(runs.curves), "curves") as advance:
@@ -192,6 +192,6 @@ def _try_and_conclude(
         runs.finish_curves(trials, conclusions, advance)
     with report.stage("writing tables and report"):
         artifacts = write_results(directory, trials, conclusions, scored, encoded, report)
-        files = {file: directory.written(file) for file in artifacts}
+        files = {file: directory.push(file) for file in artifacts}
         runs.finish(trials, conclusions, directory.n_quarantined, files)
     return trials, conclusions

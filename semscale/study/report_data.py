@@ -1,4 +1,4 @@
-"""Tables of the report beside the numbers: flipped images with thumbnails, winning categories, confusions, a map."""
+"""Tables of the report: flipped images with thumbnails, winning categories, confusions, and a map of embeddings."""
 
 from __future__ import annotations
 
@@ -24,26 +24,27 @@ from semscale.study.scoring_stage import ScoredLadder
 
 Float64 = npt.NDArray[np.float64]
 
-# per curve; the tables are for looking at, the predictions files hold everything
-_MOST_FLIPS = 200
-_MOST_WINNERS = 1000
-_MOST_CONFUSIONS = 2000
+# rows per curve; the predictions files have all images
+_MAX_FLIPS = 200
+_MAX_WINNERS = 1000
+_MAX_CONFUSIONS = 2000
+# up to this many classes the correct predictions are counted as well
 _COMPLETE_CLASSES = 40
-# pictures of a curve's gained and of its lost images, and of all curves
+# thumbnails: per curve and direction, in all, their bytes; pixels, JPEG quality, threads
 _PER_DIRECTION = 8
-_MOST_PICTURES = 320
-_MOST_BYTES = 1_000_000
-_SIDE, _QUALITY, _READS = 72, 72, 8
-# of the map
-_MOST_IMAGES, _MOST_TEXTS = 400, 200
+_MAX_THUMBNAILS = 320
+_MAX_BYTES = 1_000_000
+_SIDE, _QUALITY, _THREADS = 72, 72, 8
+# points of the map
+_MAX_IMAGES, _MAX_TEXTS = 400, 200
 
 
 def collect_report_data(
     scored: Sequence[ScoredLadder], encoded: Sequence[EncodedModel], curves: pd.DataFrame, report: Reporter
 ) -> dict[str, pd.DataFrame]:
-    """Return the tables that are not empty by file name; controls are in none, and what fails is left out.
+    """Return the tables that are not empty by file name, without controls; a table that fails is left out with a note.
 
-    They compare scale 1 with the curve's peak, or with the last step where scale 1 is the peak, in the first order.
+    They compare scale 1 with the curve's peak, or with the last step if scale 1 is the peak, in the first order.
     """
     peaks = curves[curves["role"] != "control"].set_index(list(CURVE))["peak_scale"].to_dict()
     first: dict[tuple[str, ...], ScoredLadder] = {}
@@ -52,12 +53,12 @@ def collect_report_data(
         if ladder.curve in peaks:
             first.setdefault(ladder.curve, ladder)
             by_model.setdefault(ladder.curve[:2], ladder)
-    shown = [(ladder, _step(ladder.flat.scales, int(peaks[curve]))) for curve, ladder in first.items()]
+    compared = [(ladder, _step(ladder.flat.scales, int(peaks[curve]))) for curve, ladder in first.items()]
     tables = {"flips": pd.DataFrame()}
     makers: dict[str, Callable[[], pd.DataFrame]] = {
-        "flips": lambda: concatenate(_flips(ladder, k) for ladder, k in shown),
-        "winners": lambda: concatenate(_winners(ladder, k) for ladder, k in shown),
-        "confusions": lambda: concatenate(_confusions(ladder, k) for ladder, k in shown),
+        "flips": lambda: concatenate(_flips(ladder, k) for ladder, k in compared),
+        "winners": lambda: concatenate(_winners(ladder, k) for ladder, k in compared),
+        "confusions": lambda: concatenate(_confusions(ladder, k) for ladder, k in compared),
         "map": lambda: concatenate(_map_of(ladder) for ladder in by_model.values()),
         "thumbnails": lambda: make_thumbnails(tables["flips"], encoded),
     }
@@ -77,10 +78,10 @@ def _flips(ladder: ScoredLadder, k: int) -> pd.DataFrame:
     classes = np.array(ladder.ladder.classes, dtype=object)
     before, after = ladder.right[:, 0], ladder.right[:, k]
     margin = ladder.scores.margin[:, k]
-    parts = []
-    for direction, flipped, sure in (("gained", after & ~before, -margin), ("lost", before & ~after, margin)):
+    tables = []
+    for direction, flipped, uncertainty in (("gained", after & ~before, -margin), ("lost", before & ~after, margin)):
         rows = np.flatnonzero(flipped)
-        kept = rows[np.argsort(sure[rows], kind="stable")][:_MOST_FLIPS]
+        kept = rows[np.argsort(uncertainty[rows], kind="stable")][:_MAX_FLIPS]
         columns = {
             "direction": direction,
             "n": len(rows),
@@ -90,9 +91,9 @@ def _flips(ladder: ScoredLadder, k: int) -> pd.DataFrame:
             "before": texts[ladder.scores.predicted_category[kept, 0]],
             "after": texts[ladder.scores.predicted_category[kept, k]],
         }
-        parts.append(pd.DataFrame(columns))
-    found = concatenate(parts)
-    return with_key(found, ladder.curve, scale=ladder.flat.scales[k]) if len(found) else found
+        tables.append(pd.DataFrame(columns))
+    table = concatenate(tables)
+    return with_key(table, ladder.curve, scale=ladder.flat.scales[k]) if len(table) else table
 
 
 def _winners(ladder: ScoredLadder, k: int) -> pd.DataFrame:
@@ -112,19 +113,19 @@ def _winners(ladder: ScoredLadder, k: int) -> pd.DataFrame:
         "lost": count(winner[before & ~after]),
     }
     table = pd.DataFrame(columns).query("images > 0").sort_values("images", ascending=False, kind="stable")
-    return with_key(table.head(_MOST_WINNERS).reset_index(drop=True), ladder.curve, scale=ladder.flat.scales[k])
+    return with_key(table.head(_MAX_WINNERS).reset_index(drop=True), ladder.curve, scale=ladder.flat.scales[k])
 
 
 def _confusions(ladder: ScoredLadder, k: int) -> pd.DataFrame:
     n = len(ladder.ladder.classes)
     pairs = [ladder.true_class.astype(np.int64) * n + ladder.scores.predicted_class[:, step] for step in (0, k)]
-    found, inverse = np.unique(np.concatenate(pairs), return_inverse=True)
-    before, after = (np.bincount(half, minlength=len(found)) for half in np.split(inverse, 2))
-    true, predicted = np.divmod(found, n)
-    kept = np.arange(len(found))
+    distinct, inverse = np.unique(np.concatenate(pairs), return_inverse=True)
+    before, after = (np.bincount(half, minlength=len(distinct)) for half in np.split(inverse, 2))
+    true, predicted = np.divmod(distinct, n)
+    kept = np.arange(len(distinct))
     if n > _COMPLETE_CLASSES:
         wrong = np.flatnonzero(true != predicted)
-        most = np.argsort(-np.maximum(before, after)[wrong], kind="stable")[:_MOST_CONFUSIONS]
+        most = np.argsort(-np.maximum(before, after)[wrong], kind="stable")[:_MAX_CONFUSIONS]
         kept = np.sort(wrong[most])
     classes = np.array(ladder.ladder.classes, dtype=object)
     columns = {"true_class": classes[true], "predicted_class": classes[predicted], "before": before, "after": after}
@@ -133,28 +134,29 @@ def _confusions(ladder: ScoredLadder, k: int) -> pd.DataFrame:
 
 
 def make_thumbnails(flips: pd.DataFrame, encoded: Sequence[EncodedModel]) -> pd.DataFrame:
-    """Return thumbnails.parquet, the first images of every curve first: each has some when the limit is reached."""
+    """Return thumbnails.parquet; the limits are shared evenly among the curves."""
     if not len(flips):
         return pd.DataFrame()
-    wanted = flips.assign(rank=flips.groupby([*CURVE, "direction"], sort=False).cumcount())
-    wanted = wanted[wanted["rank"] < _PER_DIRECTION].sort_values("rank", kind="stable")
-    wanted = wanted.drop_duplicates(["dataset", "file"]).head(_MOST_PICTURES)
+    # by rank, so that each curve has some when the limit is reached
+    chosen = flips.assign(rank=flips.groupby([*CURVE, "direction"], sort=False).cumcount())
+    chosen = chosen[chosen["rank"] < _PER_DIRECTION].sort_values("rank", kind="stable")
+    chosen = chosen.drop_duplicates(["dataset", "file"]).head(_MAX_THUMBNAILS)
     arms = {arm.arm.dataset.name: arm for model in encoded for arm in model.arms}
 
-    def picture(row: Mapping[Any, Any]) -> Any:
+    def draw(row: Mapping[Any, Any]) -> bytes | None:
         arm = arms[row["dataset"]]
         (place,) = arm.arm.dataset.samples.pick(arm.images.positions[[row["row"]]]).places()
         return thumbnail(arm.arm.dataset.reader, place)
 
-    with ThreadPoolExecutor(_READS) as pool:
-        table = wanted[["dataset", "file"]].assign(picture=list(pool.map(picture, wanted.to_dict("records"))))
+    with ThreadPoolExecutor(_THREADS) as pool:
+        table = chosen[["dataset", "file"]].assign(picture=list(pool.map(draw, chosen.to_dict("records"))))
     table = table[table["picture"].notna()]
-    within = table["picture"].map(len).cumsum() <= _MOST_BYTES
+    within = table["picture"].map(len).cumsum() <= _MAX_BYTES
     return table[within].reset_index(drop=True)
 
 
 def thumbnail(reader: Reader, place: str) -> bytes | None:
-    """Return a JPEG of an image, or None when it can no longer be read."""
+    """Return a small JPEG of an image, or None if it can no longer be read."""
     try:
         picture = decode(reader.read(place), draft=_SIDE)
     except (OSError, BadImageError):
@@ -169,38 +171,38 @@ def thumbnail(reader: Reader, place: str) -> bytes | None:
 def principal_axes(images: Float64, texts: Float64) -> tuple[Float64, Float64, float]:
     """Project images and texts onto their first two principal components.
 
-    Each kind, float64[n, d] and float64[m, d], is centred by itself: the first component would be the gap between
-    them. Returns [n, 2] and [m, 2], the largest coordinate of an axis positive, and their share of the variance.
+    Images, float64[n, d], and texts, float64[m, d], are centred separately: the first component would otherwise be the
+    modality gap. Returns [n, 2] and [m, 2], the largest coordinate of each axis positive, and the explained variance.
 
     >>> images, texts, share = principal_axes(np.diag([4.0, 2.0, 1.0]), np.zeros((2, 3)))
-    >>> images.shape, texts.tolist(), round(share, 6)  # three points lie in a plane
+    >>> images.shape, texts.tolist(), round(share, 6)  # three points are in a plane
     ((3, 2), [[0.0, 0.0], [0.0, 0.0]], 1.0)
     """
     both = np.concatenate([images - images.mean(axis=0), texts - texts.mean(axis=0)])
-    # the same threads everywhere, so that the same rows give the same map
+    # one thread, so that equal rows give an equal map on every machine
     with threadpool_limits(1):
         n = len(both)
         values, vectors = eigh(both @ both.T, subset_by_index=[n - 2, n - 1])
     values = np.maximum(values[::-1], 0.0)
-    found = vectors[:, ::-1] * np.sqrt(values)
-    found *= np.where(found[np.abs(found).argmax(axis=0), [0, 1]] < 0, -1.0, 1.0)
+    points = vectors[:, ::-1] * np.sqrt(values)
+    points *= np.where(points[np.abs(points).argmax(axis=0), [0, 1]] < 0, -1.0, 1.0)
     total = float((both**2).sum())
-    return found[: len(images)], found[len(images) :], float(values.sum()) / total if total else 0.0
+    return points[: len(images)], points[len(images) :], float(values.sum()) / total if total else 0.0
 
 
 def _map_of(ladder: ScoredLadder) -> pd.DataFrame:
-    """Return map.parquet of a dataset and model: a row per image and category text of a sample."""
-    n, m = len(ladder.files), min(_MOST_TEXTS, len(ladder.flat.texts))
-    # evenly through the images sorted by class: every class has its share, and the choice is always the same
+    """Return map.parquet of a dataset and model: a row per sampled image and category text."""
+    n, m = len(ladder.files), min(_MAX_TEXTS, len(ladder.flat.texts))
+    # evenly spaced over the images sorted by class: a deterministic sample with a share of every class
     by_class = np.argsort(ladder.true_class, kind="stable")
-    rows = np.sort(by_class[np.unique(np.linspace(0, n - 1, min(n, _MOST_IMAGES)).astype(int))])
+    rows = np.sort(by_class[np.unique(np.linspace(0, n - 1, min(n, _MAX_IMAGES)).astype(int))])
     images = np.asarray(ray.get(ladder.images)[rows], dtype=float)
     texts = np.asarray(ray.get(ladder.texts)[:m], dtype=float)
     if min(len(images) + len(texts), images.shape[1]) < 3:
         return pd.DataFrame()
-    of_images, of_texts, share = principal_axes(images, texts)
+    image_points, text_points, share = principal_axes(images, texts)
     classes = np.array(ladder.ladder.classes, dtype=object)
-    points = np.concatenate([of_images, of_texts])
+    points = np.concatenate([image_points, text_points])
     return pd.DataFrame(
         {
             **{name: ladder.columns[name] for name in ("dataset", "model", "strategy")},

@@ -1,4 +1,4 @@
-"""Tables and report of a finished study: written by the sweep, and read back for the report alone."""
+"""Tables and report of a finished study: written by the sweep, read again to regenerate the report."""
 
 from __future__ import annotations
 
@@ -28,28 +28,28 @@ from semscale.study.run_directory import RunDirectory, finished_run, read_enviro
 from semscale.study.scoring_stage import ScoredLadder
 
 _EVIDENCE = {name: name for name in ("flips", "thumbnails", "winners", "confusions")} | {"points": "map"}
-# a report is no place for the texts of a thousand classes
-_MOST_CLASSES = 25
+# classes whose texts are in the report
+_MAX_CLASSES = 25
 _PACKAGES = ("numpy", "pandas", "scipy", "ray", "mlflow", "clip-client", "jina", "pillow", "pyarrow")
-_OF_ENCODER = ("architecture", "weights_sha256", "embedding_dim", "dtype", "device", "logit_scale", "versions")
-_NEEDED = ("trials", "curves", "steps")
-# a study may have nothing for these
+_ENCODER_INFO = ("architecture", "weights_sha256", "embedding_dim", "dtype", "device", "logit_scale", "versions")
+_REQUIRED = ("trials", "curves", "steps")
+# empty in some studies
 _OPTIONAL = ("controls", "across")
 
 
 def write_results(
     directory: RunDirectory,
     trials: pd.DataFrame,
-    found: Conclusions,
+    conclusions: Conclusions,
     scored: Sequence[ScoredLadder],
     encoded: Sequence[EncodedModel],
     report: Reporter,
 ) -> list[str]:
-    """Write the tables and the report; return the names of the files that MLflow keeps as well."""
-    tables = {"trials.parquet": trials, **found.tables()}
-    for name, table in (tables | collect_report_data(scored, encoded, found.curves, report)).items():
+    """Write the tables and the report; return the names of the files to log as artifacts of the study run."""
+    tables = {"trials.parquet": trials, **conclusions.tables()}
+    for name, table in (tables | collect_report_data(scored, encoded, conclusions.curves, report)).items():
         directory.write_table(name, table)
-    directory.write("environment.json", json.dumps(_environment_of(encoded), indent=1).encode())
+    directory.write("environment.json", json.dumps(_environment(encoded), indent=1).encode())
     files = ["study.yaml", *tables, "quarantine.csv", "environment.json"]
     with report.optional(f"report.html (`semscale report {directory.folder}` writes it)"):
         _write_page(directory.folder, directory.study)
@@ -57,59 +57,59 @@ def write_results(
     return files
 
 
-def regenerate_report(where: str) -> MirroredDirectory:
-    """Write ``report.html`` of a finished run directory, also in an object store, again; return where it is."""
-    folder, study = finished_run(where, _NEEDED)
+def regenerate_report(run: str) -> MirroredDirectory:
+    """Rewrite ``report.html`` of a finished run directory, local or in an object store; return its location."""
+    folder, study = finished_run(run, _REQUIRED)
     for pattern in ("*.parquet", "quarantine.csv", "ladders/*.json"):
         folder.pull(pattern)
     try:
         written = _write_page(folder, study)
     except OSError as error:
-        hint = "free some space, or see to the folder's rights"
+        hint = "free some space, or check the folder's permissions"
         raise cannot_write("the report", folder.local, error, hint=hint) from error
     folder.push(written.name)
     return folder / written.name
 
 
 def _write_page(run: MirroredDirectory, study: StudyConfig) -> Path:
-    """Write the report from the files of a run directory; a study may have nothing for some."""
-    tables = RunTables(*(read_table(run, f"{table}.parquet") for table in (*_NEEDED, *_OPTIONAL)))
+    """Write the report from the files of a run directory."""
+    tables = RunTables(*(read_table(run, f"{table}.parquet") for table in (*_REQUIRED, *_OPTIONAL)))
     ladders = [read_ladder(path) for path in (run.local / "ladders").glob(f"*__{study.orders[0]}.json")]
     evidence = Evidence(
         **{name: read_table(run, f"{file}.parquet") for name, file in _EVIDENCE.items()},
         quarantine=read_table(run, "quarantine.csv"),
         categories=[_category_set(one) for one in sorted(ladders, key=lambda one: (one.dataset, one.strategy))],
-        environment=_surroundings(run, study),
+        environment=_report_environment(run, study),
     )
     return write_report(run.local, study.name, tables, evidence)
 
 
 def _category_set(ladder: Ladder) -> CategorySet:
     texts = ladder.steps[-1].categories
-    shown = {name: list(texts[name]) for name in ladder.classes[:_MOST_CLASSES]}
+    shown = {name: list(texts[name]) for name in ladder.classes[:_MAX_CLASSES]}
     return CategorySet(ladder.dataset, ladder.strategy, ladder.scales, shown, len(ladder.classes), ladder.notes)
 
 
-def _surroundings(run: MirroredDirectory, study: StudyConfig) -> dict[str, Any]:
-    """Return environment.json, with what the study file says of servers and seeds."""
+def _report_environment(run: MirroredDirectory, study: StudyConfig) -> dict[str, Any]:
+    """Return environment.json with the servers, orders, margin and seeds of the study file."""
     server = study.server
-    own = f"{counted(server.replicas, 'replicas')} on {server.device}, started by the sweep"
+    started = f"{counted(server.replicas, 'replicas')} on {server.device}, started by the sweep"
     seeds = {config.name or config.spec: config.seed for config in study.datasets if config.limit or config.per_class}
     return read_environment(run) | {
-        "servers": [redact(url) for url in server.urls] or [own],
+        "servers": [redact(url) for url in server.urls] or [started],
         "orders": list(study.orders),
         "margin": study.margin,
         "seeds": {redact(str(name)): seed for name, seed in seeds.items()},
     }
 
 
-def _environment_of(encoded: Sequence[EncodedModel]) -> dict[str, Any]:
-    """Return environment.json: nothing in it tells one run of the study from another, or names a machine."""
+def _environment(encoded: Sequence[EncodedModel]) -> dict[str, Any]:
+    """Return environment.json: equal for repeated runs of a study, without names of machines."""
     models = {}
     for model in encoded:
         info = model.identity.info or {}
-        known = {name: info[name] for name in _OF_ENCODER if info.get(name) is not None}
-        models[model.identity.model] = {"encoder": model.identity.fingerprint, **known}
+        details = {name: info[name] for name in _ENCODER_INFO if info.get(name) is not None}
+        models[model.identity.model] = {"encoder": model.identity.fingerprint, **details}
     return {
         "semscale": semscale.__version__,
         "python": platform.python_version(),

@@ -1,4 +1,4 @@
-"""The run directory: tables and files that others can read, each written whole or not at all."""
+"""Run directory: the tables and files of a study's results, each written atomically."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ from semscale.config import StudyConfig, load_study
 from semscale.report.headlines import CURVE
 from semscale.store.mirrored_directory import MirroredDirectory
 
-# what identifies a scored ladder, and with `scale` a trial
+# key columns of a scored ladder; with `scale`, of a trial
 LADDER_KEY = ("dataset", "model", "strategy", "order", "aggregation")
 
-_MOST_CHARACTERS = 20_000
+_MAX_TEXT_BYTES = 20_000
 
 
 def with_key(table: pd.DataFrame, curve: tuple[str, ...], **more: object) -> pd.DataFrame:
-    """Return the rows of a curve with the columns that identify it, and more constant ones, in front."""
+    """Return rows of a curve with its key columns, and further constant columns, in front."""
     columns: dict[str, Any] = {**dict(zip(CURVE, curve, strict=True)), **more}
     return table.assign(**columns)[[*columns, *table.columns]]
 
 
 def concatenate(tables: Iterable[pd.DataFrame]) -> pd.DataFrame:
-    """Return the rows of all tables; an empty one where there are none."""
+    """Return the rows of all tables; an empty table if there are none."""
     filled = [table for table in tables if len(table)]
     return pd.concat(filled, ignore_index=True) if filled else pd.DataFrame()
 
@@ -43,9 +43,9 @@ def concatenate(tables: Iterable[pd.DataFrame]) -> pd.DataFrame:
 def run_directory_for(
     study: StudyConfig, out: str | Path | MirroredDirectory | None = None, runs: str | None = None
 ) -> MirroredDirectory:
-    """Return the run directory `out`, or the one below `runs` that every run of the same study gets.
+    """Return the run directory `out`; by default a folder below `runs` that depends on the study alone.
 
-    The default of `runs` is ``SEMSCALE_RUNS``, or ``semscale-runs`` in the working directory, of a Ray job in the home
+    The default of `runs` is ``SEMSCALE_RUNS``, or ``semscale-runs`` in the working directory; for a Ray job in the home
     directory, since a job's working directory is deleted with the job.
     """
     if out is not None:
@@ -56,17 +56,17 @@ def run_directory_for(
 
 
 class RunDirectory(AbstractContextManager["RunDirectory"]):
-    """The files of a study's results, in `folder` and on this machine in `path`; a lock keeps other processes out."""
+    """Files of a study's results, in `folder` and on this machine in `path`, locked against other processes."""
 
-    def __init__(self, where: Path | MirroredDirectory, study: StudyConfig) -> None:
-        self.folder = MirroredDirectory.of(where)
+    def __init__(self, folder: Path | MirroredDirectory, study: StudyConfig) -> None:
+        self.folder = MirroredDirectory.of(folder)
         self.path, self.study, self.n_quarantined = self.folder.local, study, 0
         self._quarantine: list[tuple[str, str, str]] = []
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock = (self.path / ".lock").open("ab")
             try:
-                self._claim()
+                self._take_over()
             except BaseException:
                 self._lock.close()
                 raise
@@ -76,10 +76,10 @@ class RunDirectory(AbstractContextManager["RunDirectory"]):
     def __exit__(self, *error: object) -> None:
         self._lock.close()
 
-    def _claim(self) -> None:
-        """Lock the folder, check that it is this study's, and remove what a killed process left."""
+    def _take_over(self) -> None:
+        """Lock the folder, check that it belongs to this study, and remove the leftovers of killed processes."""
         if not take_lock(self._lock):
-            hint = "wait until it is done and give the same command again, or choose another --out"
+            hint = "wait until it is done and run the same command again, or choose another --out"
             raise SemscaleError("another sweep is writing into this run directory", where=str(self.folder), hint=hint)
         mark = f"study {self.study.digest()}"
         self.folder.pull("study.yaml")
@@ -98,11 +98,11 @@ class RunDirectory(AbstractContextManager["RunDirectory"]):
 
     def unwritable(self, error: OSError) -> SemscaleError:
         """Return the error for a file of the run directory that cannot be written."""
-        hint = "free some space, or choose another --out; the same command goes on with what is stored"
+        hint = "free some space, or choose another --out; the same command continues from what is stored"
         return cannot_write("the run directory", self.path, error, hint=hint)
 
     def write(self, name: str, content: bytes) -> None:
-        """Write a file of the run directory; a reader sees the old or the new one, never half of it."""
+        """Write a file of the run directory atomically, and push it to an object store."""
         try:
             with atomic_write(self.path / name) as partial:
                 partial.write_bytes(content)
@@ -110,8 +110,8 @@ class RunDirectory(AbstractContextManager["RunDirectory"]):
             raise self.unwritable(error) from error
         self.folder.push(name)
 
-    def written(self, name: str) -> bytes:
-        """Return a file that another part has written whole into :attr:`path`, and keep it where the others are."""
+    def push(self, name: str) -> bytes:
+        """Push a file that exists in :attr:`path` to an object store, and return its content."""
         self.folder.push(name)
         return (self.path / name).read_bytes()
 
@@ -120,7 +120,7 @@ class RunDirectory(AbstractContextManager["RunDirectory"]):
         self.write(name, table.to_parquet(index=False))
 
     def quarantine(self, dataset: str, reasons: Mapping[str, str]) -> None:
-        """Write down images that are out of all arms, file -> reason; a file counts once whatever its reasons are."""
+        """Record unusable images, file -> reason; a file with several reasons counts once."""
         self._quarantine += [(dataset, file, reason) for file, reason in reasons.items()]
         self.n_quarantined = len({row[:2] for row in self._quarantine})
         table = pd.DataFrame(self._quarantine, columns=["dataset", "file", "reason"]).drop_duplicates()
@@ -128,7 +128,7 @@ class RunDirectory(AbstractContextManager["RunDirectory"]):
 
 
 def study_file(run: str) -> Path:
-    """Return the study file of a run directory, copied here from an object store; SemscaleError if there is none."""
+    """Return the local study file of a run directory, which may be in an object store; SemscaleError if none exists."""
     folder = MirroredDirectory.of(run)
     folder.pull("study.yaml")
     file = folder.local / "study.yaml"
@@ -139,22 +139,22 @@ def study_file(run: str) -> Path:
     return file
 
 
-def finished_run(where: str, tables: Iterable[str]) -> tuple[MirroredDirectory, StudyConfig]:
-    """Return the folder and the study of a run directory with these tables; what is in an object store is copied."""
-    marker, folder = study_file(where), MirroredDirectory.of(where)
+def finished_run(run: str, tables: Iterable[str]) -> tuple[MirroredDirectory, StudyConfig]:
+    """Return the folder and the study of a run directory that has these tables; remote files are copied."""
+    marker, folder = study_file(run), MirroredDirectory.of(run)
     files = [f"{name}.parquet" for name in tables]
     for name in (*files, "environment.json"):
-        folder.pull_again(name)  # a copy may be of before the last sweep
+        folder.pull_again(name)  # an earlier copy may be stale
     if missing := [name for name in files if not (folder.local / name).is_file()]:
-        resume = f"semscale sweep --resume {where}"
+        resume = f"semscale sweep --resume {run}"
         raise SemscaleError("the run is not finished", where=str(folder), found=f"no {', '.join(missing)}", hint=resume)
     return folder, load_study(marker)
 
 
 def read_parquet(path: Path) -> pd.DataFrame:
-    """Return a table; OSError or ValueError if it is none, or has texts that would fill the memory.
+    """Return a table; OSError or ValueError if it cannot be read, or if it has texts that would fill the memory.
 
-    A long text needs a few bytes in a file, also where it stands in millions of rows.
+    A file stores a text that is repeated in millions of rows only once.
     """
     open_regular(path).close()
     with pq.ParquetFile(path) as file:
@@ -164,14 +164,14 @@ def read_parquet(path: Path) -> pd.DataFrame:
         table = file.read()
     for name, column in zip(table.column_names, table.columns, strict=True):
         for chunk in column.chunks if name in texts else ():
-            if (length := pc.max(pc.binary_length(chunk.dictionary)).as_py() or 0) > _MOST_CHARACTERS:
+            if (length := pc.max(pc.binary_length(chunk.dictionary)).as_py() or 0) > _MAX_TEXT_BYTES:
                 raise ValueError(f"a text of {length:,} bytes in the column {name}")
     read: pd.DataFrame = table.cast(schema).to_pandas()
     return read
 
 
 def read_table(folder: MirroredDirectory, name: str, columns: Sequence[str] = ()) -> pd.DataFrame:
-    """Read a table of a run, which must have these columns; an empty one where there is no such file."""
+    """Return a table of a run, checked for these columns; an empty table if the file does not exist."""
     path = folder.local / name
     table = pd.DataFrame()
     if path.is_file():
@@ -181,12 +181,12 @@ def read_table(folder: MirroredDirectory, name: str, columns: Sequence[str] = ()
         except (pa.ArrowException, OSError, ValueError) as error:
             raise _unreadable("cannot be read", folder, name, summarize(error)) from error
     if missing := [column for column in columns if column not in table]:
-        raise _unreadable("is of another format", folder, name, f"no column {', '.join(missing)}")
+        raise _unreadable("has another format", folder, name, f"no column {', '.join(missing)}")
     return table
 
 
 def read_environment(folder: MirroredDirectory) -> dict[str, Any]:
-    """Read environment.json of a run; empty where there is none."""
+    """Return environment.json of a run; empty if it does not exist."""
     path = folder.local / "environment.json"
     try:
         return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
@@ -195,5 +195,5 @@ def read_environment(folder: MirroredDirectory) -> dict[str, Any]:
 
 
 def _unreadable(what: str, folder: MirroredDirectory, name: str, found: str) -> SemscaleError:
-    hint = f"remove it and give: semscale sweep --resume {folder}"
+    hint = f"remove it and run: semscale sweep --resume {folder}"
     return SemscaleError(f"a table of the run {what}", where=f"{folder}/{name}", found=found, hint=hint)

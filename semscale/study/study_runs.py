@@ -1,4 +1,4 @@
-"""The MLflow runs of a study and its curves: made before the first trial, filled after the conclusions."""
+"""MLflow runs of a study and its curves: started before the first trial, completed after the conclusions."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ from semscale.tracking.tracking_store import TrackingStore
 
 @dataclass(frozen=True)
 class StudyContext:
-    """A study under way: its datasets with their ladders, the embedding store, where results go, and the progress."""
+    """Context of a running study: its arms, the embedding store, the destinations of results, and the progress."""
 
     study: StudyConfig
     arms: Sequence[Arm]
@@ -53,7 +53,7 @@ class StudyContext:
 
 @dataclass(frozen=True)
 class CurveRun:
-    """The MLflow run of a curve, its id, its key, its title and its ladder of the first order."""
+    """The MLflow run of a curve, with its id, key, title and ladder of the first order."""
 
     run: Any
     run_id: str
@@ -63,7 +63,7 @@ class CurveRun:
 
 
 class StudyRuns:
-    """The runs of a study and its curves, made or found; `known` has by key the trials of an earlier sweep."""
+    """Runs of a study and its curves, found or created; `earlier_trials` maps keys to trial runs of earlier sweeps."""
 
     def __init__(self, context: StudyContext, scored: Sequence[ScoredLadder], encoded: Sequence[EncodedModel]) -> None:
         self._study, self._encoded = context.study, encoded
@@ -82,7 +82,7 @@ class StudyRuns:
             if ladder.curve not in self.curves:
                 self.curves[ladder.curve] = self._start_curve(ladder)
         where = self._client, self.tracking.experiment_id
-        self.known: Mapping[str, Any] = self._retry.call(find_runs, *where, kind="trial", study=self.name)
+        self.earlier_trials: Mapping[str, Any] = self._retry.call(find_runs, *where, kind="trial", study=self.name)
 
     def _start_curve(self, ladder: ScoredLadder) -> CurveRun:
         key = f"{self._key}/{slug(*curve_path_parts(self._study, ladder.curve))}"
@@ -94,42 +94,47 @@ class StudyRuns:
         return CurveRun(run, str(run.info.run_id), key, title, ladder)
 
     def trial_key(self, scored: ScoredLadder, k: int) -> str:
-        """Return the key under which MLflow has the trial of step k."""
+        """Return the MLflow key of the trial of step k."""
         return f"{self.curves[scored.curve].key}/o={scored.ladder.order}/s={scored.flat.scales[k]}"
 
     def recorded(self, scored: ScoredLadder, k: int) -> str | None:
-        """Return the run id of step k's trial if an earlier sweep has completed it."""
-        run = self.known.get(self.trial_key(scored, k))
+        """Return the run id of step k's trial if an earlier sweep completed it."""
+        run = self.earlier_trials.get(self.trial_key(scored, k))
         return str(run.info.run_id) if run is not None and is_finished(run) else None
 
-    def record(self, scored: ScoredLadder, trial: EvaluatedTrial) -> TrialRecord:
-        """Return what is to be recorded of an evaluated trial."""
+    def trial_record(self, scored: ScoredLadder, trial: EvaluatedTrial) -> TrialRecord:
+        """Return the content of an evaluated trial's run."""
         curve, key = self.curves[scored.curve], self.trial_key(scored, trial.k)
         order = f" / o={scored.ladder.order}" if scored.ladder.order else ""
         name = f"{curve.title}{order} / s={trial.row['scale']:02d}"  # names sort by order and scale
         dataset = self._datasets.get((scored.ladder.dataset, scored.model))
         return TrialRecord(key, curve.run_id, name, trial.row, trial.class_accuracy, trial.files, dataset)
 
-    def finish_curves(self, trials: pd.DataFrame, found: Conclusions, advance: Callable[[int, int], None]) -> None:
-        """Fill the runs of the curves from trials.parquet and the conclusions; `advance` is told (done, total)."""
-        for done, (row, curve) in enumerate(zip(found.curves.to_dict("records"), self.curves.values(), strict=True), 1):
-            tables = rows_of(trials, row), rows_of(found.steps, row)
+    def finish_curves(
+        self, trials: pd.DataFrame, conclusions: Conclusions, advance: Callable[[int, int], None]
+    ) -> None:
+        """Complete the runs of the curves from trials.parquet and the conclusions; call `advance` with (done, total)."""
+        rows = conclusions.curves.to_dict("records")
+        for done, (row, curve) in enumerate(zip(rows, self.curves.values(), strict=True), 1):
+            tables = rows_of(trials, row), rows_of(conclusions.steps, row)
             draw = partial(_curve_pictures, curve, row, tables[1])
             pictures = partial(self._draw, f"pictures of {curve.title}", draw)
-            record = CurveRecord(row, *tables, _answer(row, found), pictures)
+            record = CurveRecord(row, *tables, _answer(row, conclusions), pictures)
             self._retry.call(finish_curve_run, self._client, curve.run, record)
             advance(done, len(self.curves))
 
-    def finish(self, trials: pd.DataFrame, found: Conclusions, quarantined: int, files: Mapping[str, bytes]) -> None:
-        """Fill the run of the study, and delete what a fault of MLflow has doubled."""
-        rows = found.curves.to_dict("records")
-        answers = [_answer(row, found) for row in rows if row["role"] != "control"]
-        # what a finished run has, and nothing else would come out, need not be drawn again
-        drawn = not is_finished(self._run)
-        pictures = self._draw("pictures of the study", partial(_study_pictures, found)) if drawn else {}
+    def finish(
+        self, trials: pd.DataFrame, conclusions: Conclusions, quarantined: int, files: Mapping[str, bytes]
+    ) -> None:
+        """Complete the run of the study, and delete runs that a fault of MLflow has duplicated."""
+        rows = conclusions.curves.to_dict("records")
+        answers = [_answer(row, conclusions) for row in rows if row["role"] != "control"]
+        # a finished run has equal pictures already
+        draw = partial(_study_pictures, conclusions)
+        pictures = {} if is_finished(self._run) else self._draw("pictures of the study", draw)
         totals = {"trials": len(trials), "curves": len(rows), "quarantined": quarantined}
         content = RunContent(
-            params=_params(self._study, found.curves, self._encoded),
+            params=_params(self._study, conclusions.curves, self._encoded),
             metrics={(name, 0): value for name, value in totals.items()},
             files={**files, **pictures},
             tags={MLFLOW_RUN_NOTE: describe_study(answers, self.name, len(trials), len(rows))},
@@ -142,44 +147,44 @@ class StudyRuns:
             for kind, kept in (("curve", curves), ("study", {self._key: self._run.info.run_id})):
                 self._retry.call(delete_duplicate_runs, *where, kept, kind=kind, study=self.name)
 
-    def _draw(self, what: str, draw: Callable[[], dict[str, bytes]]) -> dict[str, bytes]:
-        with self._report.optional(what):
+    def _draw(self, title: str, draw: Callable[[], dict[str, bytes]]) -> dict[str, bytes]:
+        with self._report.optional(title):
             return draw()
         return {}
 
 
 def _study_key(name: str, study: StudyConfig, scored: Sequence[ScoredLadder]) -> str:
-    """Name the study run by its directory, its settings and its predictions: other results get other runs."""
+    """Return the key of the study run: its name, settings and predictions, so that other results get other runs."""
     predictions = hashlib.sha256("".join(ladder.digest() for ladder in scored).encode()).hexdigest()[:12]
     return f"{name}/{study.digest()}/{predictions}"
 
 
-def _answer(row: Mapping[Any, Any], found: Conclusions) -> Answer:
-    return answer(row, found.steps, found.controls, several=found.curves["model"].nunique() > 1)
+def _answer(row: Mapping[Any, Any], conclusions: Conclusions) -> Answer:
+    return answer(row, conclusions.steps, conclusions.controls, several=conclusions.curves["model"].nunique() > 1)
 
 
 def _curve_pictures(curve: CurveRun, row: Mapping[Any, Any], steps: pd.DataFrame) -> dict[str, bytes]:
-    """Return the curve, and the first order's confusion matrices at scale 1, at the peak and at the last."""
+    """Return figures of the curve and of the first order's confusions at scale 1, the peak and the last scale."""
     scored, peak_scale = curve.ladder, int(row["peak_scale"])
     line = CurveLine.of(str(row["strategy"]), steps)
-    found = {"curve.png": curves_png([line], f"{row['dataset']}, {row['model']}")}
+    pictures = {"curve.png": curves_png([line], f"{row['dataset']}, {row['model']}")}
     for k, scale in enumerate(scored.flat.scales):
         if k == 0 or scale in (peak_scale, scored.flat.scales[-1]):
             title = f"{curve.title} / s={scale:02d}: {100 * scored.right[:, k].mean():.1f} %"
             answers = scored.true_class, scored.scores.predicted_class[:, k]
-            found[f"confusion-{scale:02d}.png"] = confusion_png(*answers, scored.ladder.classes, title)
-    return found
+            pictures[f"confusion-{scale:02d}.png"] = confusion_png(*answers, scored.ladder.classes, title)
+    return pictures
 
 
-def _study_pictures(found: Conclusions) -> dict[str, bytes]:
-    """Return the curves of each dataset, model and aggregation in a picture, controls in grey."""
+def _study_pictures(conclusions: Conclusions) -> dict[str, bytes]:
+    """Return a figure per dataset, model and aggregation with all curves, controls in grey."""
     columns = ["dataset", "model", "aggregation"]
-    several = [name for name in columns if name == "dataset" or found.curves[name].nunique() > 1]
+    several = [name for name in columns if name == "dataset" or conclusions.curves[name].nunique() > 1]
     pictures = {}
-    for _, curves in found.curves.groupby(columns, sort=False):
+    for _, curves in conclusions.curves.groupby(columns, sort=False):
         lines = []
         for row in curves.to_dict("records"):
-            steps, control = rows_of(found.steps, row), row["role"] == "control"
+            steps, control = rows_of(conclusions.steps, row), row["role"] == "control"
             lines.append(CurveLine.of(row["strategy"], steps, control=control))
         title = [str(curves[name].iloc[0]) for name in several]
         pictures[f"curves-{slug(*title)}.png"] = curves_png(lines, ", ".join(title))

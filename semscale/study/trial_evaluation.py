@@ -22,9 +22,9 @@ _METRICS = ("top5", "macro_f1", "balanced_accuracy", "calibration_error", "mean_
 
 @dataclass(frozen=True)
 class EvaluatedTrial:
-    """An evaluated trial: step `k` of a ladder, with its row of trials.parquet but for the MLflow run id.
+    """Result of a trial, step `k` of a ladder: its row of trials.parquet without the MLflow run id.
 
-    Accuracy by class and artifacts by name are empty where no files were requested.
+    `class_accuracy` by class name and `files` by artifact name are empty unless files were requested.
     """
 
     k: int
@@ -35,7 +35,7 @@ class EvaluatedTrial:
 
 
 def evaluate_trial(scored: ScoredLadder, k: int, with_files: bool) -> EvaluatedTrial:
-    """Evaluate step k, with the files of its run if they are needed."""
+    """Return the result of step k, with the artifacts of its run if requested."""
     classes, scores = scored.ladder.classes, scored.scores
     rank, margin, confidence = scores.true_rank[:, k], scores.margin[:, k], scores.confidence[:, k]
     predicted = scores.predicted_class[:, k]
@@ -90,20 +90,20 @@ def _statistics(scored: ScoredLadder, k: int) -> pd.DataFrame:
 
 
 def _category_table(scored: ScoredLadder, k: int) -> bytes:
-    """Return the categories of step k in the form of MLflow's tables: ``{"columns": [...], "data": [[...], ...]}``.
+    """Return the categories of step k as an MLflow table: ``{"columns": [...], "data": [[...], ...]}``.
 
-    A row per category, by class and in the order in which they were added: the class, the text, the scale at which it
-    came, the images that it won, and how many of those are of its class. A repetition (control `duplicates`) wins none.
+    A row per category, by class and order of addition: class, text, scale of addition, images it won, and how many of
+    those are of its class. A repeated text (control `duplicates`) wins none.
     """
     steps, end = scored.ladder.steps[: k + 1], int(scored.flat.step_ends[k])
     winner = scored.scores.predicted_category[:, k]
     won = np.bincount(winner, minlength=end).tolist()
     right = np.bincount(winner[scored.right[:, k]], minlength=end).tolist()
-    left = {text: (won[i], right[i]) for i, text in enumerate(scored.flat.texts[:end])}
+    counts = {text: (won[i], right[i]) for i, text in enumerate(scored.flat.texts[:end])}
     rows = []
     for name in scored.ladder.classes:
         ends = [len(step.categories[name]) for step in steps]
         for number, text in enumerate(steps[-1].categories[name]):
             scale = steps[bisect_right(ends, number)].scale
-            rows.append((name, text, scale, *left.pop(text, (0, 0))))
+            rows.append((name, text, scale, *counts.pop(text, (0, 0))))
     return json.dumps({"columns": _CATEGORY_COLUMNS, "data": rows}, ensure_ascii=False, separators=(",", ":")).encode()

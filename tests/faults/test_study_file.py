@@ -54,7 +54,7 @@ EXPECTED = {
         "strategies.1.options.template: the strategy does not take this option",
         "the file 'nope.json' does not exist",
     ],
-    9: ["'templates' is a strategy and no control", "unknown control 'swaped'; did you mean 'swapped'?"],
+    9: ["'templates' is a strategy, not a control", "unknown control 'swaped'; did you mean 'swapped'?"],
     10: ["scales: Input should be 'linear' or 'exponential' (found a list); or: Input should be a valid integer"],
     12: ["steps: stands here twice, first in line 11", "steps: contradicts scales, a list of 2"],
     13: ["orders: at least one is needed, or the grid of trials is empty"],

@@ -63,7 +63,7 @@ def test_another_machine_goes_on_with_a_study_in_an_object_store(s3: Any, tmp_pa
 
 def test_the_database_cannot_lie_in_an_object_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    with pytest.raises(SemscaleError, match="MLflow's database cannot lie in an object store"):
+    with pytest.raises(SemscaleError, match="MLflow's database cannot be in an object store"):
         sweep(StudyConfig(), MirroredDirectory.of("s3://far/runs/two"), reporter(Console(), quiet=True))
     assert not list(tmp_path.iterdir())
 

@@ -91,7 +91,7 @@ def test_a_cluster_without_gpus() -> None:
     assert "auto" in str(caught.value.hint)
     assert choose_placement("auto") == choose_placement("cpu")
     assert choose_placement("cpu").device is None
-    assert choose_placement("cuda:0") == ScoringPlacement("cuda:0", 1, here=True)
+    assert choose_placement("cuda:0") == ScoringPlacement("cuda:0", 1, in_process=True)
 
 
 def test_the_device_is_no_part_of_what_a_study_is() -> None:

@@ -12,7 +12,7 @@ from threadpoolctl import threadpool_info
 
 from semscale.scoring import LadderInputs, ScoreOptions, join_scores, score_aggregations
 from semscale.scoring.kernel import BLOCK, block_ranges, thread_count
-from semscale.study.scoring_stage import _LadderWork, _score_remotely
+from semscale.study.scoring_stage import _score_remotely, _SharedInputs
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 
@@ -40,7 +40,7 @@ def test_tasks_over_ranges_join_to_the_scores_of_one_pass() -> None:
     owners, ends = np.tile(np.arange(20, dtype=np.int32), 3), np.array([20, 40, 60])
     true = rng.integers(0, 20, len(images)).astype(np.int32)
     options = ScoreOptions(confidence=True, ceiling=True)
-    held = ray.put(images), ray.put(texts), _LadderWork(owners, ends, true, ("max",), options)
+    held = ray.put(images), ray.put(texts), _SharedInputs(owners, ends, true, ("max",), options)
     tasks = [_score_remotely.remote(*held, start, stop, None) for start, stop in block_ranges(len(images), 3)]
     joined = join_scores([part.scores["max"] for part in ray.get(tasks)])
     inputs = LadderInputs(images, texts, owners, ends, true)
