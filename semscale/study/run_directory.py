@@ -71,7 +71,7 @@ class RunDirectory(AbstractContextManager["RunDirectory"]):
                 self._lock.close()
                 raise
         except OSError as error:
-            raise self.unwritable(error) from error
+            raise self._write_error(error) from error
 
     def __exit__(self, *error: object) -> None:
         self._lock.close()
@@ -96,7 +96,7 @@ class RunDirectory(AbstractContextManager["RunDirectory"]):
         heading = f"# {mark}: a resolved study file; `semscale sweep study.yaml` repeats it\n"
         self.write("study.yaml", (heading + self.study.to_yaml()).encode())
 
-    def unwritable(self, error: OSError) -> SemscaleError:
+    def _write_error(self, error: OSError) -> SemscaleError:
         """Return the error for a file of the run directory that cannot be written."""
         hint = "free some space, or choose another --out; the same command continues from what is stored"
         return cannot_write("the run directory", self.path, error, hint=hint)
@@ -107,7 +107,7 @@ class RunDirectory(AbstractContextManager["RunDirectory"]):
             with atomic_write(self.path / name) as partial:
                 partial.write_bytes(content)
         except OSError as error:
-            raise self.unwritable(error) from error
+            raise self._write_error(error) from error
         self.folder.push(name)
 
     def push(self, name: str) -> bytes:

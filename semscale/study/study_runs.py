@@ -113,7 +113,7 @@ class StudyRuns:
     def finish_curves(
         self, trials: pd.DataFrame, conclusions: Conclusions, advance: Callable[[int, int], None]
     ) -> None:
-        """Complete the runs of the curves from trials.parquet and the conclusions; call `advance` with (done, total)."""
+        """Complete the runs of the curves from trials.parquet and the conclusions; `advance` gets (done, total)."""
         rows = conclusions.curves.to_dict("records")
         for done, (row, curve) in enumerate(zip(rows, self.curves.values(), strict=True), 1):
             tables = rows_of(trials, row), rows_of(conclusions.steps, row)

@@ -1,10 +1,10 @@
-"""MLflow: experiment > study run > curve runs > trial runs, each recorded once however often a sweep is repeated."""
+"""MLflow tracking: experiment > study run > curve runs > trial runs, each recorded once, also by repeated sweeps."""
 
 import os
 
-# before MLflow is imported: it reports usage unless told not to
+# set before MLflow is imported: no usage reports
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("DO_NOT_TRACK", "true")
-# its own retries are silent, and double a run whose answer was lost; those of semscale.tracking.retry do not
+# its own retries are silent and duplicate a run whose response was lost; semscale.tracking.retry replaces them
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")

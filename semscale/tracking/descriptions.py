@@ -1,4 +1,4 @@
-"""Notes of experiments and runs in Markdown: the numbers, and where to look next."""
+"""Descriptions of experiments and runs in Markdown: headline numbers, artifacts and filters."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from semscale.tracking.idempotent_runs import tag_filter
 
 P = ParamSpec("P")
 
-# MLflow cuts a tag after 8,000 characters
-_LONGEST = 7500
-_MOST_STEPS = 40
+# MLflow truncates a tag after 8,000 characters
+_MAX_LENGTH = 7500
+_MAX_STEPS = 40
 
 CURVES_OF_A_DATASET = "tags.kind = 'curve' and tags.dataset = 'digits'"
 TRIALS_OF_A_STRATEGY = "tags.kind = 'trial' and tags.strategy = 'templates' and metrics.scale >= 4"
@@ -27,20 +27,20 @@ CURVES_THAT_GAIN = "tags.kind = 'curve' and tags.role = 'strategy' and tags.verd
 
 EXPERIMENT_NOTE = f"""\
 Accuracy of CLIP labelling against **scale**, the number of equivalent categories per class. \
-A study run holds its curves, a curve run its trials. Filters for the search field of the runs:
+A study run contains its curves, a curve run its trials. Filters for the search field of the runs:
 
 - the curves of one dataset: `{CURVES_OF_A_DATASET}`
 - the trials of one strategy from scale 4 on: `{TRIALS_OF_A_STRATEGY}`
 - the curves that gain: `{CURVES_THAT_GAIN}`
 
 Sorted by *Run Name* they are a plain list. To draw accuracy over scale, select curve runs, press *Compare*, and \
-choose the metric accuracy below; step is the scale. `attributes.status = 'FINISHED'` leaves out what a sweep has not \
-completed.
+choose the metric accuracy below; step is the scale. `attributes.status = 'FINISHED'` excludes incomplete \
+runs.
 """
 
 
-def _left_out_where_it_fails(describe: Callable[P, str]) -> Callable[P, str]:
-    """Let a note that cannot be made say so, since the run is recorded all the same."""
+def _never_fails(describe: Callable[P, str]) -> Callable[P, str]:
+    """Replace a description that fails by its error: the run is recorded anyway."""
 
     @wraps(describe)
     def described(*args: P.args, **kwargs: P.kwargs) -> str:
@@ -52,9 +52,9 @@ def _left_out_where_it_fails(describe: Callable[P, str]) -> Callable[P, str]:
     return described
 
 
-@_left_out_where_it_fails
+@_never_fails
 def describe_trial(row: Mapping[str, Any]) -> str:
-    """Return the note of a row of trials.parquet.
+    """Return the description of a row of trials.parquet.
 
     >>> row = {"dataset": "pets", "strategy": "wordnet", "model": "m_1", "aggregation": "max", "order": 0, "scale": 4,
     ...        "n_categories": 148, "n_images": 1000, "n_classes": 37, "n_correct": 917, "accuracy": 0.917,
@@ -67,42 +67,42 @@ def describe_trial(row: Mapping[str, Any]) -> str:
     return _render("trial.md", row=row, change=change, low=low, high=high, p=p)
 
 
-@_left_out_where_it_fails
-def describe_curve(curve: Mapping[str, Any], steps: pd.DataFrame, found: Answer, study: str) -> str:
-    """Return the note of a row of curves.parquet with its rows of steps.parquet, in a study of this name."""
-    place = {name: str(curve[name]) for name in ("dataset", "strategy")}
+@_never_fails
+def describe_curve(curve: Mapping[str, Any], steps: pd.DataFrame, answer: Answer, study: str) -> str:
+    """Return the description of a row of curves.parquet with its rows of steps.parquet, in a study of this name."""
+    tags = {name: str(curve[name]) for name in ("dataset", "strategy")}
     return _render(
         "curve.md",
         row=curve,
-        answer=sentence(found),
+        answer=sentence(answer),
         critical="none" if pd.isna(curve["critical_scale"]) else int(curve["critical_scale"]),
-        steps=steps.head(_MOST_STEPS).to_dict("records"),
-        filter=tag_filter(kind="trial", study=study, **place),
+        steps=steps.head(_MAX_STEPS).to_dict("records"),
+        filter=tag_filter(kind="trial", study=study, **tags),
     )
 
 
-@_left_out_where_it_fails
-def describe_study(found: Sequence[Answer], study: str, n_trials: int, n_curves: int) -> str:
-    """Return the note of a study: an answer for every curve that is no control, as far as MLflow has room."""
-    rest = {"n_trials": n_trials, "n_curves": n_curves, "filter": tag_filter(kind="curve", study=study)}
-    answers: list[str] = []
-    room = _LONGEST - len(_render("study.md", answers=(), **rest))
-    for number, one in enumerate(found):
-        room -= len(sentence(one)) + 3
+@_never_fails
+def describe_study(answers: Sequence[Answer], study: str, n_trials: int, n_curves: int) -> str:
+    """Return the description of a study with as many of the curves' answers as fit in a tag."""
+    values = {"n_trials": n_trials, "n_curves": n_curves, "filter": tag_filter(kind="curve", study=study)}
+    lines: list[str] = []
+    room = _MAX_LENGTH - len(_render("study.md", answers=(), **values))
+    for number, answer in enumerate(answers):
+        room -= len(sentence(answer)) + 3
         if room < 0:
-            answers.append(f"and {len(found) - number} more in `report.html`")
+            lines.append(f"and {len(answers) - number} more in `report.html`")
             break
-        answers.append(sentence(one))
-    return _render("study.md", answers=answers, **rest)
+        lines.append(sentence(answer))
+    return _render("study.md", answers=lines, **values)
 
 
-def sentence(found: Answer) -> str:
-    """Return an answer with the name of its curve in bold."""
-    return f"**{escape_markdown(found.head)}**: {found.change} {escape_markdown(found.rest)}."
+def sentence(answer: Answer) -> str:
+    """Return an answer in Markdown with the name of its curve in bold."""
+    return f"**{escape_markdown(answer.head)}**: {answer.change} {escape_markdown(answer.rest)}."
 
 
 def escape_markdown(text: object) -> str:
-    r"""Return a text from data so that Markdown takes it as it is, on one line.
+    r"""Return a text on one line with the characters of Markdown and HTML escaped.
 
     >>> escape_markdown("a_b | <script>")
     'a\\_b \\| &lt;script&gt;'

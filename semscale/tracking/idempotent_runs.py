@@ -1,4 +1,4 @@
-"""Idempotent MLflow runs: found again by a deterministic key instead of made twice, completed instead of doubled."""
+"""Idempotent MLflow runs: found by a deterministic key and completed instead of created twice."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from mlflow.utils.validation import MAX_ENTITY_KEY_LENGTH, path_not_unique
 
 from semscale.common.text import short_digest
 
-# of MLflow
+# limits of MLflow
 _METRICS_PER_CALL, _RUNS_PER_PAGE = 1000, 1000
-_LONGEST_NAME, _LONGEST_DIGEST, _LONGEST_RUN_NAME = 500, 36, 250
-# of a label in a metric's name: longer ones have no room in the UI
-_LONGEST_LABEL = 100
+_MAX_DATASET_NAME, _MAX_DIGEST, _MAX_RUN_NAME = 500, 36, 250
+# of a label in a metric's name, for the UI
+_MAX_LABEL = 100
 KEY = "semscale_key"
 
 
 @dataclass(frozen=True)
 class RunContent:
-    """What a run holds: parameters (written as strings), values by metric and step, files by path, tags."""
+    """Content of a run: parameters (stored as strings), values by metric and step, artifacts by path, tags."""
 
     params: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[tuple[str, int], float] = field(default_factory=dict)
@@ -39,9 +39,9 @@ class RunContent:
 
 @dataclass(frozen=True)
 class DatasetUsed:
-    """The images that a run labels; the digest changes with any image, file name or class, the source has no password.
+    """Dataset input of a run: the labelled images; the digest changes with any image, file name or class.
 
-    `source_type` is `bundled`, `folder`, `zip`, `hf`, ...
+    `source_type` is `bundled`, `folder`, `zip`, `hf`, ...; `source` contains no password.
     """
 
     name: str
@@ -58,7 +58,7 @@ def tag_filter(**tags: str) -> str:
     >>> tag_filter(kind="curve", dataset="Ann's")
     'tags.kind = \\'curve\\' and tags.dataset = "Ann\\'s"'
     """
-    # a filter has two kinds of quotes and no way to escape one
+    # filters have two kinds of quotes and no escapes
     quoted = {name: f'"{value}"' if "'" in value else f"'{value}'" for name, value in tags.items()}
     return " and ".join(f"tags.{name} = {value}" for name, value in quoted.items())
 
@@ -66,34 +66,34 @@ def tag_filter(**tags: str) -> str:
 def find_or_create_run(
     client: Any, experiment_id: str, key: str, *, name: str, tags: Mapping[str, str], parent: str | None = None
 ) -> Any:
-    """Return the run with this key, made with a name and tags under a parent's run id if there is none.
+    """Return the run with this key, created with name, tags and the parent's run id if none exists.
 
-    A key holds the digest of the results that the run records, so that an interrupted or repeated sweep finds its own
-    runs and another result never ends up in an old run.
+    A key contains a digest of the recorded results: an interrupted or repeated sweep finds its runs, and other results
+    never end up in an old run.
     """
-    found = client.search_runs([experiment_id], tag_filter(**{KEY: key}), max_results=1)
-    return found[0] if found else create_run(client, experiment_id, key, name=name, tags=tags, parent=parent)
+    runs = client.search_runs([experiment_id], tag_filter(**{KEY: key}), max_results=1)
+    return runs[0] if runs else create_run(client, experiment_id, key, name=name, tags=tags, parent=parent)
 
 
 def create_run(
     client: Any, experiment_id: str, key: str, *, name: str, tags: Mapping[str, str], parent: str | None = None
 ) -> Any:
-    """Make a run with this key, for a caller who knows that there is none; see :func:`find_or_create_run`."""
-    under = {} if parent is None else {MLFLOW_PARENT_RUN_ID: parent}
-    if len(name) > _LONGEST_RUN_NAME:  # a database refuses it; its end tells the trials apart
+    """Create a run with this key, which must not exist; see :func:`find_or_create_run`."""
+    parent_tag = {} if parent is None else {MLFLOW_PARENT_RUN_ID: parent}
+    if len(name) > _MAX_RUN_NAME:  # rejected by databases; the end distinguishes trials
         name = f"{name[:150]}…{name[-50:]}"
-    return client.create_run(experiment_id, run_name=name, tags={KEY: key, **tags, **under})
+    return client.create_run(experiment_id, run_name=name, tags={KEY: key, **tags, **parent_tag})
 
 
 def find_runs(client: Any, experiment_id: str, **tags: str) -> dict[str, Any]:
-    """Return key -> run of the runs with these tags, completed or not."""
+    """Return key -> run for the runs with these tags, finished or not."""
     return {run.data.tags[KEY]: run for run in _runs(client, experiment_id, tags)}
 
 
 def delete_duplicate_runs(client: Any, experiment_id: str, kept: Mapping[str, str], **tags: str) -> None:
-    """Delete the runs with these tags that have a key of those kept (key -> run id) and another id.
+    """Delete the runs with these tags whose key is in `kept` (key -> run id) under another id.
 
-    They come of requests to make a run that seemed to be lost, and were carried out later.
+    They come from requests to create a run that seemed lost and were executed later.
     """
     for run in _runs(client, experiment_id, tags):
         if kept.get(run.data.tags[KEY], run.info.run_id) != run.info.run_id:
@@ -110,14 +110,14 @@ def _runs(client: Any, experiment_id: str, tags: Mapping[str, str]) -> list[Any]
 
 
 def is_finished(run: Any) -> bool:
-    """Tell whether the run was completed before."""
+    """Return whether the run is complete."""
     return bool(run.info.status == "FINISHED")
 
 
 def complete_run(client: Any, run: Any, content: RunContent) -> None:
-    """Fill a run and finish it; what an interrupted attempt already wrote is not written again."""
+    """Log the content of a run and finish it; metrics that an interrupted attempt logged are not repeated."""
     run_id = run.info.run_id
-    # a run that was only just made has no metrics, and then this asks nothing
+    # no request for a new run, which has no metrics
     written = {(name, point.step) for name in run.data.metrics for point in client.get_metric_history(run_id, name)}
     now = int(time.time() * 1000)
     points = {(metric_name(name), step): float(value) for (name, step), value in content.metrics.items()}
@@ -132,13 +132,13 @@ def complete_run(client: Any, run: Any, content: RunContent) -> None:
             target = Path(folder) / path
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(bytes_)
-        # the run says where its artifacts are; the client would ask for the whole run again
+        # without the client, which would request the run again
         get_artifact_repository(run.info.artifact_uri, tracking_uri=client.tracking_uri).log_artifacts(folder)
     client.set_terminated(run_id, "FINISHED")
 
 
 def metric_name(name: str) -> str:
-    """Return the name as MLflow takes it: with underscores for what it refuses, and a digest where anything changed.
+    """Return a valid metric name: underscores replace characters that MLflow rejects, and a changed name has a digest.
 
     >>> metric_name("class_accuracy/crème brûlée (hot)"), metric_name("class_accuracy/..")
     ('class_accuracy/cr_me br_l_e _hot_-aa310eae', 'class_accuracy/..-f141f929')
@@ -147,32 +147,32 @@ def metric_name(name: str) -> str:
     # a metric is a file in some stores
     if safe == name and not path_not_unique(name) and len(name) <= MAX_ENTITY_KEY_LENGTH:
         return name
-    group, slash, rest = safe.partition("/")
-    return f"{group}{slash}{rest.replace('/', '_')[:_LONGEST_LABEL]}-{short_digest(name)}"
+    group, slash, label = safe.partition("/")
+    return f"{group}{slash}{label.replace('/', '_')[:_MAX_LABEL]}-{short_digest(name)}"
 
 
 def log_datasets(client: Any, run: Any, datasets: Sequence[DatasetUsed]) -> None:
-    """Make the datasets inputs of a run; what it has already is not written again."""
-    known = {(one.dataset.name, one.dataset.digest) for one in (run.inputs.dataset_inputs if run.inputs else ())}
+    """Log datasets as inputs of a run; those that it has are not repeated."""
+    existing = {(one.dataset.name, one.dataset.digest) for one in (run.inputs.dataset_inputs if run.inputs else ())}
     inputs = [_dataset_input(used) for used in datasets]
-    missing = [one for one in inputs if (one.dataset.name, one.dataset.digest) not in known]
+    missing = [one for one in inputs if (one.dataset.name, one.dataset.digest) not in existing]
     if not missing:
         return
     try:
         client.log_inputs(run.info.run_id, missing)
     except MlflowException as error:
-        # two that write a new dataset at the same moment: the slower one is refused, and finds it there the next time
+        # of two concurrent writers of a new dataset one is rejected; its next attempt finds the dataset
         if error.error_code != "BAD_REQUEST":
             raise
         client.log_inputs(run.info.run_id, missing)
 
 
 def _dataset_input(used: DatasetUsed) -> DatasetInput:
-    # the UI shows the profile, and of sources only those that it knows
+    # the UI shows the profile, and only sources of types that it knows
     profile = {"images": used.n_images, "classes": used.n_classes, "source": used.source}
     dataset = Dataset(
-        name=used.name[:_LONGEST_NAME],
-        digest=used.digest[:_LONGEST_DIGEST],
+        name=used.name[:_MAX_DATASET_NAME],
+        digest=used.digest[:_MAX_DIGEST],
         source_type=used.source_type,
         source=json.dumps({"spec": used.source}, ensure_ascii=False),
         profile=json.dumps(profile, ensure_ascii=False),

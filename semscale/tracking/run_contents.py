@@ -1,13 +1,6 @@
-"""Contents of the runs: a study its settings, a curve its accuracy by scale, a trial all about one step.
+"""Contents of the runs: settings of a study, accuracy by scale of a curve, results of one step of a trial.
 
-Tags to filter by:
-
-- ``kind``: ``study``, ``curve`` or ``trial``; ``study``: the name of the run directory; all runs have both
-- ``dataset``, ``model``, ``strategy``, ``aggregation``: of curves and trials
-- ``order``, ``scale``: of trials; a number is compared by the metrics ``scale`` and ``n_categories``
-- ``role``: ``strategy`` or ``control``; ``verdict``: ``up``, ``down`` or ``none``, what is sure; ``trend``: of curves
-
-Whether a run is complete is MLflow's own ``attributes.status``: ``FINISHED``, or ``RUNNING`` until then.
+The tags, parameters, metrics and artifacts are listed in README.md of this package.
 """
 
 from __future__ import annotations
@@ -47,21 +40,21 @@ _CURVE_METRICS = (
     "critical_scale", "critical_low", "critical_high", "ceiling", "asymptote", "cochran_p",
 )  # fmt: skip
 _CURVE_PARAMS = (*CURVE, "n_images", "n_classes", "n_orders", "role", "best_form", "trend")
-# with this tag the UI shows the file as a table to page through; MLflow's log_table would double it when repeated
+# the UI shows the file as a table; MLflow's log_table would append to it when repeated
 _TABLES = json.dumps([{"path": "categories.json", "type": "table"}])
-# more classes than this have their accuracy in class_accuracy.csv only: the UI would drown in charts
-_MOST_CLASS_METRICS = 100
+# with more classes their accuracy is in class_accuracy.csv only, for the UI draws a chart per metric
+_MAX_CLASS_METRICS = 100
 
 
 def start_study_run(client: Any, store: TrackingStore, key: str, name: str) -> Any:
-    """Make or find the run that all curves of a study hang under."""
+    """Return the run of a study, the parent of its curve runs, found or created."""
     tags = {"kind": "study", "study": name}
     return find_or_create_run(client, store.experiment_id, key, name=name, tags=tags)
 
 
 def finish_study_run(client: Any, run: Any, content: RunContent, datasets: Sequence[DatasetUsed] = ()) -> None:
-    """Fill the study's run with its settings, its totals, its note and the files of the run directory."""
-    run = client.get_run(run.info.run_id)  # as it is now: an attempt that failed may have written to it
+    """Complete the run of a study with its datasets, settings, totals, note and the files of the run directory."""
+    run = client.get_run(run.info.run_id)  # a failed attempt may have written to it
     log_datasets(client, run, datasets)
     complete_run(client, run, content)
 
@@ -69,9 +62,9 @@ def finish_study_run(client: Any, run: Any, content: RunContent, datasets: Seque
 def start_curve_run(
     client: Any, study: Any, key: str, title: str, curve: Row, dataset: DatasetUsed | None = None
 ) -> Any:
-    """Make or find the run of a curve, under its study's run; the trials need it as their parent.
+    """Return the run of a curve under its study's run, the parent of its trial runs, found or created.
 
-    It has the dataset as its input, so that trials, several of which are recorded at a time, find it in MLflow.
+    The dataset is logged here first, so that concurrently recorded trials find it in MLflow.
     """
     tags = {"kind": "curve", "study": str(study.data.tags["study"]), **{name: str(curve[name]) for name in CURVE}}
     parent = study.info.run_id
@@ -82,9 +75,9 @@ def start_curve_run(
 
 @dataclass(frozen=True)
 class CurveRecord:
-    """Everything that the run of a curve holds: its row of curves.parquet, its trials, its steps by rising scale.
+    """Content of a curve's run: its row of curves.parquet, its trials, its steps by rising scale.
 
-    `pictures` draws the figures, by file name; it is called only for a run that is not finished.
+    `pictures` returns the figures by file name; it is called only if the run is not finished.
     """
 
     row: Row
@@ -95,8 +88,8 @@ class CurveRecord:
 
 
 def finish_curve_run(client: Any, run: Any, record: CurveRecord) -> None:
-    """Fill the run of a curve: every trial's metrics with step = scale, so that the UI draws the curve."""
-    run = client.get_run(run.info.run_id)  # as it is now: an attempt that failed may have written to it
+    """Complete the run of a curve: the trials' metrics, averaged over orders, with step = scale."""
+    run = client.get_run(run.info.run_id)  # a failed attempt may have written to it
     if is_finished(run):
         return
     curve, trials, steps = record.row, record.trials, record.steps
@@ -107,7 +100,7 @@ def finish_curve_run(client: Any, run: Any, record: CurveRecord) -> None:
         for row in table.to_dict("records")
         for name in names
     }
-    # at the last scale, so that the summary stands at the end of the UI's charts
+    # the summary is logged at the last scale, the end of the UI's charts
     last = int(steps["scale"].max())
     metrics |= {(name, last): float(curve[name]) for name in _CURVE_METRICS if not pd.isna(curve[name])}
     files = {
@@ -122,9 +115,9 @@ def finish_curve_run(client: Any, run: Any, record: CurveRecord) -> None:
 
 @dataclass(frozen=True)
 class TrialRecord:
-    """Everything that the run of a trial holds: its key, its curve's run id, its name, its row of trials.parquet.
+    """Content of a trial's run: its key, its curve's run id, its name, its row of trials.parquet.
 
-    Accuracy by class name is nan for a class without images; the dataset is known to MLflow from its curve.
+    `class_accuracy` by class name is nan without images; the dataset is in MLflow already, logged with the curve.
     """
 
     key: str
@@ -136,24 +129,24 @@ class TrialRecord:
     dataset: DatasetUsed | None = None
 
     def tags(self, study_name: str) -> dict[str, str]:
-        """Return the tags of its run."""
-        places = {name: str(self.row[name]) for name in (*CURVE, "order", "scale")}
-        extra = {MLFLOW_RUN_NOTE: describe_trial(self.row), MLFLOW_LOGGED_ARTIFACTS: _TABLES}
-        return {"kind": "trial", "study": study_name, **places, **extra}
+        """Return the tags of the run."""
+        columns = {name: str(self.row[name]) for name in (*CURVE, "order", "scale")}
+        ui_tags = {MLFLOW_RUN_NOTE: describe_trial(self.row), MLFLOW_LOGGED_ARTIFACTS: _TABLES}
+        return {"kind": "trial", "study": study_name, **columns, **ui_tags}
 
 
 def record_trial(
     client: Any, store: TrackingStore, study_name: str, trial: TrialRecord, run: Any = None, *, may_exist: bool = True
 ) -> str:
-    """Record one trial and return its run's id, in its run if that is known; what is recorded already stays."""
+    """Record a trial, in `run` if it is known, and return its run id; a finished run is left unchanged."""
     if run is None:
-        make = find_or_create_run if may_exist else create_run
+        get_run = find_or_create_run if may_exist else create_run
         tags = trial.tags(study_name)
-        run = make(client, store.experiment_id, trial.key, name=trial.name, tags=tags, parent=trial.parent)
+        run = get_run(client, store.experiment_id, trial.key, name=trial.name, tags=tags, parent=trial.parent)
     if not is_finished(run):
         log_datasets(client, run, [trial.dataset] if trial.dataset else [])
         row, scale = trial.row, int(trial.row["scale"])
-        # as numbers too: a filter compares only metrics by size
+        # also as metrics: filters compare only metrics as numbers
         metrics = {(name, scale): float(row[name]) for name in (*_TRIAL_METRICS, "scale", "n_categories")}
         metrics |= _class_metrics(trial.class_accuracy, scale)
         complete_run(client, run, RunContent({name: row[name] for name in _TRIAL_PARAMS}, metrics, trial.files))
@@ -161,8 +154,7 @@ def record_trial(
 
 
 def _class_metrics(class_accuracy: Mapping[str, float], step: int) -> dict[tuple[str, int], float]:
-    if len(class_accuracy) > _MOST_CLASS_METRICS:
+    if len(class_accuracy) > _MAX_CLASS_METRICS:
         return {}
-    # nan: no images of it in this cut
-    found = {name: float(accuracy) for name, accuracy in class_accuracy.items() if not math.isnan(accuracy)}
-    return {(f"class_accuracy/{name}", step): accuracy for name, accuracy in found.items()}
+    known = {name: float(accuracy) for name, accuracy in class_accuracy.items() if not math.isnan(accuracy)}
+    return {(f"class_accuracy/{name}", step): accuracy for name, accuracy in known.items()}

@@ -1,4 +1,4 @@
-"""MLflow tracking store: a tracking server, or an sqlite file beside the run directories."""
+"""MLflow tracking store: a tracking server, a database, or an sqlite file beside the run directories."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ from semscale.common.redact import redact, shown, without
 from semscale.tracking.descriptions import EXPERIMENT_NOTE
 from semscale.tracking.retry import is_transient
 
-_MOST_WORDS = 300
+_MAX_REASON = 300
 
 
 @dataclass(frozen=True)
 class TrackingStore:
-    """A store with the experiment in it; its URI may hold a password, so it is never printed as it is."""
+    """A store and its experiment; the URI may contain a password and is printed only redacted."""
 
     uri: str
     experiment_id: str
@@ -42,41 +42,41 @@ class TrackingStore:
 
     @property
     def is_file(self) -> bool:
-        """Whether it is a database file, which has one writer at a time."""
+        """Whether the store is an sqlite file, which has one writer at a time."""
         return self.uri.startswith("sqlite")
 
     def client(self) -> Any:
-        """Return a client for this store; every process makes its own."""
-        # MLflow would print the address of every finished run as it was given, with the password in it
+        """Return a client for this store; one per process and thread."""
+        # MLflow would print the address of every finished run, including the password
         os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
         return MlflowClient(tracking_uri=self.uri)
 
     def ui_command(self, run: Path | None) -> str:
-        """Return the line that opens the runs in a browser; `run` is None for a run in an object store."""
+        """Return the command that opens the runs in a browser; `run` is None for a run in an object store."""
         if self.uri.startswith(("http://", "https://")):
             return f"open {redact(self.uri)} in a browser"
         if run is not None:
-            return f"semscale ui {shlex.quote(str(_from_here(run)))}"
+            return f"semscale ui {shlex.quote(str(_relative(run)))}"
         file = database_file(self.uri)
-        uri = sqlite_uri(_from_here(file)) if file else redact(self.uri)
+        uri = sqlite_uri(_relative(file)) if file else redact(self.uri)
         return f"mlflow ui --backend-store-uri {shlex.quote(uri)}"
 
 
-def _from_here(path: Path) -> Path:
+def _relative(path: Path) -> Path:
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def open_store(uri: str | None, experiment: str, folder: Path, artifacts: str | None = None) -> TrackingStore:
-    """Make or find the store and the experiment, before any worker starts.
+    """Return the store with the experiment, both created if missing.
 
-    Without a URI it is ``mlflow.db`` with ``mlartifacts`` in the folder; `artifacts` is where the experiment's files
-    go instead. Write-ahead logging, which the file keeps, lets workers write side by side two to three times faster.
+    The default is ``mlflow.db`` with ``mlartifacts`` in the folder; `artifacts` is another artifact location. The file
+    has write-ahead logging, which makes concurrent writes two to three times faster.
 
     Raises:
-        TrackingError: the store cannot be opened, or the experiment keeps its files elsewhere.
+        TrackingError: the store cannot be opened, or the experiment has another artifact location.
     """
-    asked, in_folder = artifacts, uri is None
-    # table creation is no news, and errors are ours to tell
+    requested, in_folder = artifacts, uri is None
+    # messages about new tables; errors are raised
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     if uri is None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -87,33 +87,33 @@ def open_store(uri: str | None, experiment: str, folder: Path, artifacts: str | 
         if database:
             _make_database(database)
         if re.split("[:+]", uri)[0] in DATABASE_ENGINES:
-            # MLflow itself would try for minutes, without a word
+            # MLflow itself would retry silently for minutes
             engine = create_sqlalchemy_engine(uri)
             sqlalchemy.inspect(engine)
             engine.dispose()
-        made = _experiment(MlflowClient(tracking_uri=uri), experiment, artifacts)
-        _check_experiment(made, redact(uri), asked)
+        opened = _experiment(MlflowClient(tracking_uri=uri), experiment, artifacts)
+        _check_experiment(opened, redact(uri), requested)
     except SemscaleError:
         raise
-    except Exception as error:  # SQLAlchemy, database drivers that are missing, URLs: each raises its own kind
-        words = without(str(error) or type(error).__name__, uri)[:_MOST_WORDS]
+    except Exception as error:  # SQLAlchemy, missing drivers and invalid URLs raise different kinds
+        reason = without(str(error) or type(error).__name__, uri)[:_MAX_REASON]
         hint = "move it away, or name another store with --tracking-uri"
         if not in_folder:
-            named = "--tracking-uri, or tracking: uri in the study file"
-            hint = f"check {named}; without it the runs go to mlflow.db beside the run directory"
+            option = "--tracking-uri, or tracking: uri in the study file"
+            hint = f"check {option}; without it the runs go to mlflow.db beside the run directory"
         if isinstance(error, MlflowException) and error.get_http_status_code() in (401, 403):
             hint = "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD (or MLFLOW_TRACKING_TOKEN)"
-        raise TrackingError("MLflow's store cannot be opened", where=redact(uri), found=words, hint=hint) from error
+        raise TrackingError("MLflow's store cannot be opened", where=redact(uri), found=reason, hint=hint) from error
     if database:
         with closing(sqlite3.connect(database)) as connection:
             connection.execute("PRAGMA journal_mode=WAL")
-    return TrackingStore(uri, str(made.experiment_id), experiment)
+    return TrackingStore(uri, str(opened.experiment_id), experiment)
 
 
 def _make_database(path: Path) -> None:
-    """Make an empty MLflow database, or nothing: MLflow's dozens of migrations cannot be resumed once cut off.
+    """Create an empty MLflow database atomically: MLflow's migrations cannot be resumed after an interruption.
 
-    Of several processes that come at once, one makes it and the others wait.
+    Of several processes one creates it and the others wait.
     """
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder")
@@ -135,7 +135,7 @@ def _make_database(path: Path) -> None:
 
 
 @tenacity.retry(
-    # the answer was lost, or another sweep made it meanwhile: then it is there now
+    # the response was lost, or another sweep created it: the next attempt finds it
     retry=tenacity.retry_if_exception(
         lambda error: is_transient(error) or getattr(error, "error_code", "") == "RESOURCE_ALREADY_EXISTS"
     ),
@@ -144,20 +144,20 @@ def _make_database(path: Path) -> None:
     reraise=True,
 )
 def _experiment(client: Any, name: str, artifacts: str | None) -> Any:
-    found = client.get_experiment_by_name(name)
-    if found is None:
-        # without its kind the UI takes the experiment for one of prompts and traces
+    experiment = client.get_experiment_by_name(name)
+    if experiment is None:
+        # without this kind the UI shows prompts and traces
         tags = {"mlflow.experimentKind": "custom_model_development", MLFLOW_RUN_NOTE: EXPERIMENT_NOTE}
-        found = client.get_experiment(client.create_experiment(name, artifact_location=artifacts, tags=tags))
-    return found
+        experiment = client.get_experiment(client.create_experiment(name, artifact_location=artifacts, tags=tags))
+    return experiment
 
 
-def _check_experiment(found: Any, where: str, artifacts: str | None) -> None:
-    if found.lifecycle_stage == "deleted":
+def _check_experiment(experiment: Any, where: str, artifacts: str | None) -> None:
+    if experiment.lifecycle_stage == "deleted":
         hint = "restore it in MLflow, or choose another name under tracking.experiment"
-        raise TrackingError("the MLflow experiment is deleted", where=where, found=found.name, hint=hint)
-    if artifacts is not None and found.artifact_location.rstrip("/") != artifacts.rstrip("/"):
-        what, hint = "the MLflow experiment keeps its files elsewhere", "an experiment keeps its place for ever; "
-        hint += "choose another name under tracking.experiment"
-        place, expected = shown(found.artifact_location), shown(artifacts)
-        raise TrackingError(what, where=found.name, found=place, expected=expected, hint=hint)
+        raise TrackingError("the MLflow experiment is deleted", where=where, found=experiment.name, hint=hint)
+    if artifacts is not None and experiment.artifact_location.rstrip("/") != artifacts.rstrip("/"):
+        what = "the MLflow experiment has another artifact location"
+        hint = "it cannot be changed; choose another name under tracking.experiment"
+        location, expected = shown(experiment.artifact_location), shown(artifacts)
+        raise TrackingError(what, where=experiment.name, found=location, expected=expected, hint=hint)

@@ -320,7 +320,7 @@ def test_a_wrong_password_is_said_at_once_and_not_shown(
     lines: list[str] = []
     with Recorder(TrackingStore(guarded.url, "1", "guarded"), "study", {}, lambda: None, lines.append) as recorder:
         recorder.put(trial(1))
-    with pytest.raises(SemscaleError, match="MLflow does not take the results") as later:
+    with pytest.raises(SemscaleError, match="MLflow cannot record the results") as later:
         recorder.run_ids()
     assert not lines
     assert "wrong-password-2" not in f"{caught.value} {later.value}"

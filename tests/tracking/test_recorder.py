@@ -85,7 +85,7 @@ def test_a_locked_database_is_waited_for(store: TrackingStore, folder: Path) -> 
 def failure_of(recorder: Recorder) -> SemscaleError:
     with recorder:
         recorder.put(trial(1))
-    with pytest.raises(SemscaleError, match="MLflow does not take the results") as caught:
+    with pytest.raises(SemscaleError, match="MLflow cannot record the results") as caught:
         recorder.run_ids()
     return caught.value
 
@@ -100,6 +100,6 @@ def test_a_store_that_refuses_is_said_at_once(store: TrackingStore) -> None:
 def test_a_store_that_stays_away_is_given_up(store: TrackingStore) -> None:
     gone = replace(store, uri="http://ann:secret@127.0.0.1:9")
     lines: list[str] = []
-    error = failure_of(Recorder(gone, "study", {}, lambda: None, lines.append, patience=0.2))
+    error = failure_of(Recorder(gone, "study", {}, lambda: None, lines.append, timeout=0.2))
     assert error.where == "http://***@127.0.0.1:9"
     assert "secret" not in str(error) + "".join(lines)
