@@ -1,4 +1,4 @@
-"""The same sweep again, with a server of its own: nothing is started for what is done."""
+"""Repeated sweep with its own server: nothing is started for finished work."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ STEPS = 3
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("again")
 
 
 @pytest.fixture(scope="module")
-def study(place: Path) -> StudyConfig:
+def study(folder: Path) -> StudyConfig:
     tree = {"datasets": ["digits"], "strategies": ["templates"], "controls": [], "steps": STEPS, "limit": 40}
-    return study_from(tree | {"store": str(place / "store"), "server": {"replicas": 1}})
+    return study_from(tree | {"store": str(folder / "store"), "server": {"replicas": 1}})
 
 
 @pytest.fixture(scope="module")
-def first(study: StudyConfig, place: Path) -> SweepResult:
-    return sweep(study, place / "runs" / "first", Quiet())
+def first(study: StudyConfig, folder: Path) -> SweepResult:
+    return sweep(study, folder / "runs" / "first", Quiet())
 
 
 @pytest.fixture(scope="module")
-def client(place: Path) -> MlflowClient:
-    return MlflowClient(tracking_uri=f"sqlite:///{place / 'runs' / 'mlflow.db'}")
+def client(folder: Path) -> MlflowClient:
+    return MlflowClient(tracking_uri=f"sqlite:///{folder / 'runs' / 'mlflow.db'}")
 
 
 def trial_runs(client: MlflowClient) -> set[str]:
@@ -53,21 +53,21 @@ def test_a_study_that_is_done_starts_no_server_and_gives_the_same(
     log = first.directory / "logs" / "clip-server.log"
     assert "ready at" in log.read_text()
     log.unlink()
-    again = sweep(study, first.directory, Quiet())
+    repeated = sweep(study, first.directory, Quiet())
     assert not log.exists()
-    assert (again.images_sent, again.texts_sent) == (0, 0)
-    pd.testing.assert_frame_equal(again.trials, first.trials)
-    pd.testing.assert_frame_equal(again.curves, first.curves)
+    assert (repeated.images_sent, repeated.texts_sent) == (0, 0)
+    pd.testing.assert_frame_equal(repeated.trials, first.trials)
+    pd.testing.assert_frame_equal(repeated.curves, first.curves)
     assert trial_runs(client) == set(first.trials["mlflow_run_id"])
 
 
 @pytest.mark.faults
 def test_a_wrong_note_about_the_model_is_refused_by_its_server_and_then_gone(
-    first: SweepResult, study: StudyConfig, place: Path, tmp_path: Path
+    first: SweepResult, study: StudyConfig, folder: Path, tmp_path: Path
 ) -> None:
     origin = model_origin("semscale-mini", "cpu", None)
     assert origin is not None
-    true = cached_fingerprint(place / "store", "semscale-mini", origin)
+    true = cached_fingerprint(folder / "store", "semscale-mini", origin)
     assert true is not None
     assert true.info is not None
     # the folder of other weights, with a note that the bundled files gave them
@@ -75,7 +75,7 @@ def test_a_wrong_note_about_the_model_is_refused_by_its_server_and_then_gone(
     store = tmp_path / "store"
     folder = store / fingerprint_of("semscale-mini", info, true.dimension)
     folder.mkdir(parents=True)
-    record = json.loads((place / "store" / true.fingerprint / "encoder.json").read_text()) | {"info": info}
+    record = json.loads((folder / "store" / true.fingerprint / "encoder.json").read_text()) | {"info": info}
     (folder / "encoder.json").write_text(json.dumps(record))
     false = type(true)(true.model, folder.name, true.dimension, info)
     cache_fingerprint(store, false, origin)

@@ -1,4 +1,4 @@
-"""Names from data: others give other files, keys and runs, and none is refused; what adorns a study cannot end it."""
+"""Unusual names from data give distinct files, keys and runs; failing figures do not end a study."""
 
 from __future__ import annotations
 
@@ -31,20 +31,20 @@ STRATEGIES = {"照片": "templates", "图画": "templates-fixed"}
 
 @pytest.fixture(scope="module")
 def study(mini_server: str, tmp_path_factory: pytest.TempPathFactory) -> StudyConfig:
-    """Four classes with four images each, in a place that is no plain path."""
-    place = tmp_path_factory.mktemp("odd") / "what? 100%41"
+    """Four classes with four images each, in a folder with special characters."""
+    root = tmp_path_factory.mktemp("odd") / "what? 100%41"
     shapes = load_dataset("shapes", per_class=4)
     for number, sample in enumerate(one for one in shapes.samples if one.true_class in CLASSES):
-        target = place / "花" / sample.true_class / f"{number}.png"
+        target = root / "花" / sample.true_class / f"{number}.png"
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(shapes.reader.read(sample.place))
     tree = {
-        "datasets": [{"spec": f"folder:{place / '花'}", "classes": CLASSES, "domain": "shape"}],
+        "datasets": [{"spec": f"folder:{root / '花'}", "classes": CLASSES, "domain": "shape"}],
         "strategies": [{"strategy": strategy, "name": name} for name, strategy in STRATEGIES.items()],
         "controls": [],
         "steps": 2,
         "server": {"urls": [mini_server]},
-        "store": str(place / "store"),
+        "store": str(root / "store"),
     }
     return study_from(tree)
 
@@ -58,11 +58,11 @@ def test_strategies_in_chinese_have_their_own_files_and_runs(result: SweepResult
     assert {path.stem for path in (result.directory / "ladders").iterdir()} == {f"花__{name}__0" for name in STRATEGIES}
     run = read_run(str(result.directory), "A")
     for curve in run.curves.to_dict("records"):
-        found = read_answers(run, curve)
-        assert found.ladder.strategy == curve["strategy"]
-    place = result.directory.parent
-    assert [path.name for path in place.parent.parent.iterdir()] == [place.parent.name]  # no other database beside
-    client = MlflowClient(tracking_uri=sqlite_uri(place / "mlflow.db"))
+        answers = read_answers(run, curve)
+        assert answers.ladder.strategy == curve["strategy"]
+    root = result.directory.parent
+    assert [path.name for path in root.parent.parent.iterdir()] == [root.parent.name]  # no other database beside
+    client = MlflowClient(tracking_uri=sqlite_uri(root / "mlflow.db"))
     runs = client.search_runs([client.get_experiment_by_name("semscale").experiment_id])
     assert Counter(run.data.tags["kind"] for run in runs) == {"study": 1, "curve": 2, "trial": 4}
     for trial in (run for run in runs if run.data.tags["kind"] == "trial"):
@@ -76,16 +76,16 @@ def test_a_study_of_powers_of_two_has_its_map(result: SweepResult) -> None:
     assert 0 < points["variance"].iloc[0] < 1
 
 
-def test_equal_images_and_texts_lie_in_one_point() -> None:
+def test_equal_images_and_texts_are_one_point() -> None:
     one = np.linspace(0, 1, 64)
     images, texts, share = report_data.principal_axes(np.tile(one, (4, 1)), np.tile(one, (4, 1)))
     assert (np.abs([*images, *texts]).max(), share) == (0, 0)
 
 
-def test_what_adorns_a_study_does_not_end_it(
+def test_failing_figures_do_not_end_a_study(
     study: StudyConfig, result: SweepResult, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(*given: Any, **more: Any) -> Any:
+    def fail(*arguments: Any, **more: Any) -> Any:
         raise ValueError("cannot be drawn")
 
     notes: list[str] = []

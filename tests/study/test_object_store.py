@@ -1,4 +1,4 @@
-"""A study whose store, results and artifacts lie in a real object store, and a second machine that goes on with it."""
+"""A study with store, results and artifacts in an object store, resumed by a second machine."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ def semscale(folder: Path, machine: str, *arguments: str) -> str:
 
 
 @pytest.mark.cluster
-def test_another_machine_goes_on_with_a_study_in_an_object_store(s3: Any, tmp_path: Path, mini_server: str) -> None:
+def test_another_machine_resumes_a_study_in_an_object_store(s3: Any, tmp_path: Path, mini_server: str) -> None:
     s3.mkdir("far")
     (tmp_path / "study.yaml").write_text(STUDY)
-    said = semscale(tmp_path, "first", "study.yaml", "--out", OUT, "--server", mini_server)
-    assert f"results  {OUT}\n" in said and f"report   {OUT}/report.html" in said  # noqa: PT018
-    assert "sent to the server: 48 images" in said
+    output = semscale(tmp_path, "first", "study.yaml", "--out", OUT, "--server", mini_server)
+    assert f"results  {OUT}\n" in output and f"report   {OUT}/report.html" in output  # noqa: PT018
+    assert "sent to the server: 48 images" in output
     names = {path.removeprefix("far/runs/one/") for path in s3.find("far/runs/one")}
     assert {"study.yaml", "trials.parquet", "curves.parquet", "report.html", "quarantine.csv"} <= names
     assert "predictions/shapes__semscale-mini__templates-fixed__0.parquet" in names
@@ -54,14 +54,14 @@ def test_another_machine_goes_on_with_a_study_in_an_object_store(s3: Any, tmp_pa
     assert any(path.endswith("confusion-02.png") for path in s3.find("far/artifacts"))
     trials = s3.cat("far/runs/one/trials.parquet")
 
-    said = semscale(tmp_path, "second", "--resume", OUT, "--server", mini_server)
-    assert "sent to the server: 0 images, 0 texts" in said
+    output = semscale(tmp_path, "second", "--resume", OUT, "--server", mini_server)
+    assert "sent to the server: 0 images, 0 texts" in output
     pd.testing.assert_frame_equal(
         pd.read_parquet(BytesIO(s3.cat("far/runs/one/trials.parquet"))), pd.read_parquet(BytesIO(trials))
     )
 
 
-def test_the_database_cannot_lie_in_an_object_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_database_cannot_be_in_an_object_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     with pytest.raises(SemscaleError, match="MLflow's database cannot be in an object store"):
         sweep(StudyConfig(), MirroredDirectory.of("s3://far/runs/two"), reporter(Console(), quiet=True))

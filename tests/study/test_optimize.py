@@ -1,4 +1,4 @@
-"""The recommendation against a real clip-server and a real Ray."""
+"""Greedy selection with a real clip-server and a real Ray."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_the_held_out_half_has_no_part_in_the_choice() -> None:
     rng = np.random.default_rng(0)
     dataset = load_dataset("digits", limit=200)
     pool = candidate_pool(dataset.name, dataset.classes, dataset.domain, ["templates"])
-    texts = [*dataset.classes, *(made.text for place in pool for made in place.categories.values() if made)]
+    texts = [*dataset.classes, *(made.text for candidate in pool for made in candidate.categories.values() if made)]
     vectors = dict(zip(texts, rng.standard_normal((len(texts), 8)).astype(np.float32), strict=True))
     true_class = np.array([dataset.classes.index(sample.true_class) for sample in dataset.samples], np.int32)
     _, held_out = halve(true_class, seed=5)

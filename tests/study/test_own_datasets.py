@@ -1,4 +1,4 @@
-"""Datasets as people have them, through the whole sweep: archives by a rule, bad images, copies, splits."""
+"""User datasets through the whole sweep: archives with a class rule, bad images, copies, splits."""
 
 from __future__ import annotations
 
@@ -70,6 +70,6 @@ def test_few_bad_images_are_out_of_all_arms_many_stop_the_sweep_and_copies_are_s
     assert listed["reason"].notna().all()
     assert result.quarantined == 4
     assert set(result.trials["n_images"]) == {N - 3 + 2}
-    said = console.export_text()
-    assert "exact copies of other images" in said
-    assert f"shapes/{circle} (circle) = shapes/circle_90001.png (circle) = shapes/star_90002.png (star)" in said
+    output = console.export_text()
+    assert "exact copies of other images" in output
+    assert f"shapes/{circle} (circle) = shapes/circle_90001.png (circle) = shapes/star_90002.png (star)" in output

@@ -1,4 +1,4 @@
-"""Parts of a study by themselves: the store filled ahead, a study from the store alone, the report again."""
+"""Stages of a study run separately: encoding ahead, a study from the store alone, the regenerated report."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ def make_study(url: str, store: Path, **changes: Any) -> StudyConfig:
 
 @pytest.fixture(scope="module")
 def parts(mini_server: str, ray_session: None, tmp_path_factory: pytest.TempPathFactory) -> Parts:
-    place = tmp_path_factory.mktemp("parts")
-    study = make_study(mini_server, place / "store")
-    run = place / "runs" / "parts"
+    folder = tmp_path_factory.mktemp("parts")
+    study = make_study(mini_server, folder / "store")
+    run = folder / "runs" / "parts"
     filled = encode_study(study, run, Quiet())
-    # nobody listens there
-    nowhere = make_study("grpc://127.0.0.1:1", place / "store")
+    # no server listens on this port
+    nowhere = make_study("grpc://127.0.0.1:1", folder / "store")
     return Parts(study, run, filled, sweep(nowhere, run, Quiet(), stored=True))
 
 
@@ -92,22 +92,22 @@ def test_report_is_the_same_again(parts: Parts) -> None:
     assert regenerate_report(str(parts.run)).local.read_bytes() == first
 
 
-def test_report_of_what_is_no_finished_run_says_so(parts: Parts, tmp_path: Path) -> None:
-    def again(run: Path) -> Result:
+def test_report_of_an_unfinished_run_is_refused(parts: Parts, tmp_path: Path) -> None:
+    def report(run: Path) -> Result:
         return CliRunner().invoke(main, ["report", str(run)])
 
-    assert "no such folder" in again(tmp_path / "nowhere").stderr
-    assert "no study.yaml in it" in again(tmp_path).stderr
+    assert "no such folder" in report(tmp_path / "nowhere").stderr
+    assert "no study.yaml in it" in report(tmp_path).stderr
     (tmp_path / "study.yaml").write_text((parts.run / "study.yaml").read_text())
-    unfinished = again(tmp_path)
+    unfinished = report(tmp_path)
     assert "no trials.parquet, curves.parquet, steps.parquet" in unfinished.stderr
     assert "semscale sweep --resume" in unfinished.stderr
     for path in parts.run.glob("*.parquet"):
         (tmp_path / path.name).write_bytes(path.read_bytes()[:100])
-    assert "a table of the run cannot be read" in again(tmp_path).stderr
+    assert "a table of the run cannot be read" in report(tmp_path).stderr
 
 
-def test_runs_lie_where_they_outlive_a_job(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_runs_outlive_a_job(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     study = study_from({"name": "one"})
     name = f"one-{study.digest()}"
     monkeypatch.delenv("SEMSCALE_RUNS", raising=False)

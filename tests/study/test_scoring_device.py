@@ -1,4 +1,4 @@
-"""Where a study is scored changes no result; a GPU that is not there is said before it is needed."""
+"""Scoring devices: results do not depend on them, and a missing GPU is an error before anything starts."""
 
 from __future__ import annotations
 
@@ -35,15 +35,15 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     dataset = load_dataset("digits", per_class=4)
     owners = dataset.samples.class_index.tolist()
     for number, (sample, owner) in enumerate(zip(dataset.samples, owners, strict=True)):
-        place = folder / dataset.classes[owner]
-        place.mkdir(exist_ok=True)
+        class_folder = folder / dataset.classes[owner]
+        class_folder.mkdir(exist_ok=True)
         content = dataset.reader.read(sample.file)
         for copy in range(BLOCK // len(dataset.samples) + 2):
-            (place / f"{number}-{copy}.png").write_bytes(content)
+            (class_folder / f"{number}-{copy}.png").write_bytes(content)
     return folder
 
 
-def carried_out(url: str, folder: Path, device: str, place: Path) -> tuple[SweepResult, list[str]]:
+def run_study(url: str, folder: Path, device: str, out: Path) -> tuple[SweepResult, list[str]]:
     tree: dict[str, Any] = {
         "datasets": [f"folder:{folder}"],
         "strategies": ["templates-fixed"],
@@ -51,17 +51,17 @@ def carried_out(url: str, folder: Path, device: str, place: Path) -> tuple[Sweep
         "aggregation": ["max", "mean-embedding"],
         "steps": 2,
         "server": {"urls": [url]},
-        "store": str(place / "store"),
+        "store": str(out / "store"),
         "scoring": {"device": device},
     }
     report = Notes()
-    return sweep(study_from(tree), place / device.replace(":", "-"), report), report.notes
+    return sweep(study_from(tree), out / device.replace(":", "-"), report), report.notes
 
 
 @pytest.mark.usefixtures("ray_session")
 def test_a_study_scored_with_torch_finds_the_same(mini_server: str, pictures: Path, tmp_path: Path) -> None:
-    plain, quiet = carried_out(mini_server, pictures, "cpu", tmp_path)
-    other, notes = carried_out(mini_server, pictures, "torch:cpu", tmp_path)
+    plain, quiet = run_study(mini_server, pictures, "cpu", tmp_path)
+    other, notes = run_study(mini_server, pictures, "torch:cpu", tmp_path)
     assert (plain.trials["n_images"] > BLOCK).all()
     assert [note for note in notes if note.startswith("scoring on torch:cpu")]
     assert not [note for note in quiet if note.startswith("scoring on")]
@@ -94,7 +94,7 @@ def test_a_cluster_without_gpus() -> None:
     assert choose_placement("cuda:0") == ScoringPlacement("cuda:0", 1, in_process=True)
 
 
-def test_the_device_is_no_part_of_what_a_study_is() -> None:
+def test_the_device_is_no_part_of_the_digest() -> None:
     assert study_from({"scoring": {"device": "auto"}}).digest() == StudyConfig().digest()
     with pytest.raises(SemscaleError, match="should match pattern"):
         study_from({"scoring": {"device": "cuda:"}})

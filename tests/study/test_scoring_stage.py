@@ -1,4 +1,4 @@
-"""Scoring tasks read embeddings where they are, and keep to the CPU that they have."""
+"""Scoring tasks read embeddings without a copy and use one thread."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ pytestmark = pytest.mark.usefixtures("ray_session")
 def _look_at(array: NDArray[Any]) -> dict[str, Any]:
     np.ones((200, 200)) @ np.ones((200, 200))
     blas = [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
-    return {"own": array.flags.owndata, "writable": array.flags.writeable, "strips": thread_count(), "blas": blas}
+    return {"owned": array.flags.owndata, "writable": array.flags.writeable, "strips": thread_count(), "blas": blas}
 
 
 def test_a_task_sees_the_embeddings_without_a_copy_and_uses_one_thread() -> None:
-    found = ray.get(_look_at.remote(ray.put(np.ones((1000, 512), np.float32))))
-    assert found["own"] is False
-    assert found["writable"] is False
-    assert found["strips"] == 1
-    assert set(found["blas"]) == {1}
+    seen = ray.get(_look_at.remote(ray.put(np.ones((1000, 512), np.float32))))
+    assert seen["owned"] is False
+    assert seen["writable"] is False
+    assert seen["strips"] == 1
+    assert set(seen["blas"]) == {1}
 
 
 def test_tasks_over_ranges_join_to_the_scores_of_one_pass() -> None:

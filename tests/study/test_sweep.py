@@ -1,4 +1,4 @@
-"""The main job against a real clip-server, a real Ray and a real MLflow store; and finished studies compared."""
+"""End-to-end sweeps with a real clip-server, Ray and MLflow store, and comparison of the finished studies."""
 
 from __future__ import annotations
 
@@ -51,51 +51,51 @@ def make_study(url: str, store: Path, **changes: Any) -> StudyConfig:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("sweep")
 
 
 @pytest.fixture(scope="module")
-def study(mini_server: str, place: Path) -> StudyConfig:
-    return make_study(mini_server, place / "store")
+def study(mini_server: str, folder: Path) -> StudyConfig:
+    return make_study(mini_server, folder / "store")
 
 
 @pytest.fixture(scope="module")
-def first(study: StudyConfig, place: Path) -> SweepResult:
-    return sweep(study, place / "runs" / "first", Quiet())
+def first(study: StudyConfig, folder: Path) -> SweepResult:
+    return sweep(study, folder / "runs" / "first", Quiet())
 
 
 @pytest.fixture(scope="module")
-def second(study: StudyConfig, place: Path, first: SweepResult) -> SweepResult:
-    return sweep(study, place / "runs" / "first", Quiet())
+def second(study: StudyConfig, folder: Path, first: SweepResult) -> SweepResult:
+    return sweep(study, folder / "runs" / "first", Quiet())
 
 
 @pytest.fixture(scope="module")
-def client(place: Path) -> MlflowClient:
-    return MlflowClient(tracking_uri=f"sqlite:///{place / 'runs' / 'mlflow.db'}")
+def client(folder: Path) -> MlflowClient:
+    return MlflowClient(tracking_uri=f"sqlite:///{folder / 'runs' / 'mlflow.db'}")
 
 
 @pytest.fixture(scope="module")
-def several(mini_server: str, place: Path, first: SweepResult) -> SweepResult:
+def several(mini_server: str, folder: Path, first: SweepResult) -> SweepResult:
     """The first study under several aggregations."""
-    return sweep(make_study(mini_server, place / "store", aggregation=NAMES), place / "runs" / "several", Quiet())
+    return sweep(make_study(mini_server, folder / "store", aggregation=NAMES), folder / "runs" / "several", Quiet())
 
 
 @dataclasses.dataclass(frozen=True)
 class Printed:
-    """A sweep by the command: its run directory, its JSON document and what it said of its progress."""
+    """A sweep by the command: its run directory, its JSON document and its progress lines."""
 
     run: Path
     document: dict[str, Any]
-    said: str
+    progress: str
 
 
 @pytest.fixture(scope="module")
-def alone(mini_server: str, place: Path) -> Printed:
+def alone(mini_server: str, folder: Path) -> Printed:
     """The first study under the second aggregation, encoded anew by one actor in other batches."""
     how = {"aggregation": NAMES[1], "encoding": {"actors": 1, "batch_size": 24}}
-    file, run = place / "alone.yaml", place / "runs" / "alone"
-    file.write_text(make_study(mini_server, place / "other-store", **how).to_yaml())
+    file, run = folder / "alone.yaml", folder / "runs" / "alone"
+    file.write_text(make_study(mini_server, folder / "other-store", **how).to_yaml())
     done = CliRunner().invoke(main, ["sweep", str(file), "--out", str(run), "--json"])
     assert done.exit_code == 0, done.stderr
     return Printed(run, json.loads(done.stdout), done.stderr)
@@ -277,9 +277,9 @@ def test_report_shows_images_and_surroundings_and_is_the_same_again(second: Swee
     assert regenerate_report(str(second.directory)).local.read_bytes() == page
 
 
-def test_run_directory_of_another_study_is_refused(mini_server: str, place: Path, first: SweepResult) -> None:
+def test_run_directory_of_another_study_is_refused(mini_server: str, folder: Path, first: SweepResult) -> None:
     with pytest.raises(SemscaleError, match="belongs to another study"):
-        sweep(make_study(mini_server, place / "store", steps=2), first.directory, Quiet())
+        sweep(make_study(mini_server, folder / "store", steps=2), first.directory, Quiet())
 
 
 def test_wrong_model_name_is_refused_by_the_handshake(mini_server: str, tmp_path: Path) -> None:
@@ -333,17 +333,17 @@ def test_json_is_all_of_stdout_and_plain_progress_names_every_stage(alone: Print
         f"concluding: done, {CURVES} curves",
         "writing tables and report: done",
     ):
-        assert word in alone.said
+        assert word in alone.progress
 
 
-def test_files_own_templates_and_orders_make_curves(mini_server: str, place: Path, first: SweepResult) -> None:
+def test_files_own_templates_and_orders_make_curves(mini_server: str, folder: Path, first: SweepResult) -> None:
     file = first.directory / "ladders" / "digits__templates__0.json"
     strategies = [
         {"strategy": "file", "name": "templates", "options": {"path": str(file)}},
         {"strategy": "custom", "options": {"templates": ["a photo of a {c}", "the {domain} {c}"]}},
     ]
     tree = {"datasets": ["digits"], "strategies": strategies, "controls": ["swapped"], "orders": [0, 1, 2]}
-    result = sweep(make_study(mini_server, place / "store", **tree), place / "runs" / "orders", Quiet())
+    result = sweep(make_study(mini_server, folder / "store", **tree), folder / "runs" / "orders", Quiet())
     assert len(result.trials) == 4 * 3 * STEPS
     assert result.images_sent == 0  # another study of the same images
     assert set(result.curves["strategy"]) == {"templates", "custom", "swapped", "swapped-of-custom"}
@@ -433,13 +433,13 @@ def test_the_table_names_them(several: SweepResult, first: SweepResult) -> None:
 @pytest.mark.faults
 def test_runs_go_to_a_tracking_server_and_are_found_there_again(
     mini_server: str,
-    place: Path,
+    folder: Path,
     tmp_path: Path,
     mlflow_process: Callable[[str, str, Path], AbstractContextManager[str]],
 ) -> None:
     with mlflow_process("server", f"sqlite:///{tmp_path / 'server.db'}", tmp_path) as address:
         tree = {"datasets": ["digits"], "controls": [], "steps": 2}
-        study = make_study(mini_server, place / "store", **tree, tracking={"uri": address, "experiment": "shared"})
+        study = make_study(mini_server, folder / "store", **tree, tracking={"uri": address, "experiment": "shared"})
         for _ in range(2):
             result = sweep(study, tmp_path / "run", Quiet())
         client = MlflowClient(tracking_uri=address)
@@ -463,9 +463,9 @@ CURVE = {"dataset": "digits", "model": "semscale-mini", "strategy": "templates",
 
 
 @pytest.fixture(scope="module")
-def fewer(first: SweepResult, alone: Printed, place: Path) -> Path:
+def fewer(first: SweepResult, alone: Printed, folder: Path) -> Path:
     """A run cut to its first 30 digits and two steps of one curve, with tables as a study makes them."""
-    run = Path(shutil.copytree(first.directory, place / "fewer"))
+    run = Path(shutil.copytree(first.directory, folder / "fewer"))
     predictions = run / "predictions" / "digits__semscale-mini__templates__0.parquet"
     table = pd.read_parquet(predictions).iloc[:30, :4]
     table.assign(file=["other.png", *table["file"][1:]]).to_parquet(predictions)
@@ -532,7 +532,7 @@ def test_compare_of_other_images_says_so_and_pairs_nothing(first: SweepResult, a
     found = compared(first.directory, fewer, alone.run)
     rows = [row for row in found["comparisons"] if row["other_run"] == "B"]
     assert [(row["at"], row["paired"], row["p"], row["p_holm"]) for row in rows] == [
-        (place, False, None, None) for place in ("scale 1", "last common scale", "peak")
+        (scale, False, None, None) for scale in ("scale 1", "last common scale", "peak")
     ]
     assert (rows[1]["scale"], rows[1]["other_scale"]) == (2, 2)
     sides = []
@@ -573,23 +573,23 @@ def test_compare_prints_tables(first: SweepResult, alone: Printed, fewer: Path) 
     assert re.search(r"digits: not the same images in A \(60\) and B \(30\); \d+ are in both", done.stdout)
 
 
-def test_only_what_is_missing_is_sent_and_recorded_again(alone: Printed, place: Path, client: MlflowClient) -> None:
+def test_only_what_is_missing_is_sent_and_recorded_again(alone: Printed, folder: Path, client: MlflowClient) -> None:
     before = pd.read_parquet(alone.run / "trials.parquet")
     client.delete_run(before["mlflow_run_id"][1])
-    next((place / "other-store").glob("*/image/*.parquet")).unlink()
-    again = sweep(load_study(place / "alone.yaml"), alone.run, Quiet())
-    assert (again.images_sent > 0, again.texts_sent) == (True, 0)
-    other = again.trials["mlflow_run_id"] != before["mlflow_run_id"]
+    next((folder / "other-store").glob("*/image/*.parquet")).unlink()
+    repeated = sweep(load_study(folder / "alone.yaml"), alone.run, Quiet())
+    assert (repeated.images_sent > 0, repeated.texts_sent) == (True, 0)
+    other = repeated.trials["mlflow_run_id"] != before["mlflow_run_id"]
     assert other[other].index.tolist() == [1]
-    assert set(again.trials["mlflow_run_id"]) == {
+    assert set(repeated.trials["mlflow_run_id"]) == {
         run.info.run_id for run in runs_of(client, study="alone") if run.data.tags["kind"] == "trial"
     }
-    numbers = [trials.drop(columns="mlflow_run_id") for trials in (before, again.trials)]
+    numbers = [trials.drop(columns="mlflow_run_id") for trials in (before, repeated.trials)]
     pd.testing.assert_frame_equal(*numbers)
 
 
 @pytest.mark.parametrize(
-    ("harm", "said"),
+    ("harm", "message"),
     [
         (lambda run: (run / "curves.parquet").unlink(), "the run is not finished"),
         (lambda run: (run / "study.yaml").unlink(), "not a run directory"),
@@ -601,13 +601,13 @@ def test_only_what_is_missing_is_sent_and_recorded_again(alone: Printed, place: 
     ],
 )
 def test_compare_refuses_what_is_no_whole_run(
-    first: SweepResult, alone: Printed, tmp_path: Path, harm: Callable[[Path], object], said: str
+    first: SweepResult, alone: Printed, tmp_path: Path, harm: Callable[[Path], object], message: str
 ) -> None:
     run = shutil.copytree(first.directory, tmp_path / "run")
     harm(run)
     done = CliRunner().invoke(main, ["compare", str(alone.run), str(run), "--json"])
     assert (done.exit_code, done.stdout) == (1, "")
-    assert said in done.stderr
+    assert message in done.stderr
     assert "Traceback" not in done.stderr
 
 
@@ -618,12 +618,12 @@ def test_compare_reads_runs_from_an_object_store(
     here = compared(first.directory, alone.run)
     s3.mkdir("beside")
     s3.put(f"{first.directory}/", "beside/run/", recursive=True)
-    places = ["s3://beside/run", str(alone.run)]
-    done = CliRunner().invoke(main, ["compare", *places, "--json"])
+    locations = ["s3://beside/run", str(alone.run)]
+    done = CliRunner().invoke(main, ["compare", *locations, "--json"])
     assert done.exit_code == 0, done.stderr
     assert json.loads(done.stdout)["comparisons"] == here["comparisons"]
-    s3.pipe_file("beside/run/steps.parquet", b"PAR1")  # what is there counts, not the copy that is here now
-    done = CliRunner().invoke(main, ["compare", *places])
+    s3.pipe_file("beside/run/steps.parquet", b"PAR1")  # read instead of the local copy
+    done = CliRunner().invoke(main, ["compare", *locations])
     assert "s3://beside/run/steps.parquet" in done.stderr
     assert "a table of the run cannot be read" in done.stderr
 

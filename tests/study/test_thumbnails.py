@@ -1,4 +1,4 @@
-"""Thumbnails are small, and no reason to stop."""
+"""Thumbnails: small JPEGs of any image mode, none for unreadable images."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_every_kind_of_picture_becomes_a_small_jpeg() -> None:
     assert sizes == {"wide": (72, 24), "grey": (20, 40), "palette": (72, 72), "alpha": (72, 72)}
 
 
-def test_what_cannot_be_read_any_more_has_none() -> None:
+def test_an_unreadable_image_has_none() -> None:
     shelf = Shelf(broken=b"not a picture")
     assert thumbnail(shelf, "broken") is None
     assert thumbnail(shelf, "gone") is None

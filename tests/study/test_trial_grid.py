@@ -1,4 +1,4 @@
-"""Trials that fail: one message, and nothing is tried again that would fail again."""
+"""Failing trials: one message, and no retry of permanent errors."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from semscale.study.trial_grid import run_grid
 @pytest.mark.usefixtures("ray_session")
 def test_a_trial_that_fails_for_good_is_one_message(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     ladder = build_ladder(LadderSpec("pets", ["cat", "dog"], "animal", "templates", steps=3))
-    scores: Any = None  # of which no metric can be had
+    scores: Any = None  # no metric can be computed
     true_class = np.zeros(1, dtype=np.int32)
     scored = ScoredLadder("m", "max", ladder, ladder.flatten(), ["a.png"], true_class, scores, None, None)
     with pytest.raises(SemscaleError) as caught:

@@ -1,4 +1,4 @@
-"""One database for all tests of MLflow, since making one takes seconds; each test has an experiment of its own."""
+"""Fixtures: one MLflow database for all tests, since creating it takes seconds; an experiment per test."""
 
 from __future__ import annotations
 

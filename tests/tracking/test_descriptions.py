@@ -1,4 +1,4 @@
-"""Descriptions of runs: the numbers of the tables, names that Markdown takes as they are, and never too long."""
+"""Descriptions of runs: the numbers of the tables, escaped names, and a limited length."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs in a real sqlite store: made once, completed after an interruption, never doubled."""
+"""Runs in a real sqlite store: created once, completed after an interruption, never duplicated."""
 
 from __future__ import annotations
 
@@ -37,36 +37,36 @@ def test_store_is_kept_beside_the_runs_with_write_ahead_log(store: TrackingStore
 
 
 @pytest.mark.parametrize(("name", "uri"), [("what? 100%41", None), ("plain", "sqlite:///{}/mlflow.db?timeout=60")])
-def test_the_database_is_where_it_is_said_to_be(
+def test_the_database_is_at_its_address(
     name: str, uri: str | None, store: TrackingStore, folder: Path, tmp_path: Path
 ) -> None:
-    place = tmp_path / name
-    place.mkdir()
+    target = tmp_path / name
+    target.mkdir()
     with closing(sqlite3.connect(folder / "mlflow.db")) as connection:
-        connection.execute("VACUUM INTO ?", [str(place / "mlflow.db")])
-    opened = open_store(uri and uri.format(place), "another", place)
+        connection.execute("VACUUM INTO ?", [str(target / "mlflow.db")])
+    opened = open_store(uri and uri.format(target), "another", target)
     run = find_or_create_run(opened.client(), opened.experiment_id, "k", name="n", tags={})
     complete_run(opened.client(), run, RunContent(files={} if uri else {"a.txt": b"text"}))
-    with closing(sqlite3.connect(place / "mlflow.db")) as connection:
+    with closing(sqlite3.connect(target / "mlflow.db")) as connection:
         assert connection.execute("SELECT status FROM runs WHERE run_uuid = ?", [run.info.run_id]).fetchone() == (
             "FINISHED",
         )
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     assert [entry.name for entry in tmp_path.iterdir()] == [name]
-    assert not [entry.name for entry in place.iterdir() if "?" in entry.name]
-    assert uri or len(list(place.glob("mlartifacts/**/a.txt"))) == 1
+    assert not [entry.name for entry in target.iterdir() if "?" in entry.name]
+    assert uri or len(list(target.glob("mlartifacts/**/a.txt"))) == 1
 
 
 def test_a_key_finds_its_run_again(store: TrackingStore) -> None:
     client = store.client()
     run = find_or_create_run(client, store.experiment_id, "a/b", name="first", tags={"kind": "trial"})
-    again = find_or_create_run(client, store.experiment_id, "a/b", name="other", tags={})
+    repeated = find_or_create_run(client, store.experiment_id, "a/b", name="other", tags={})
     other = find_or_create_run(client, store.experiment_id, "a/c", name="first", tags={}, parent=run.info.run_id)
-    assert again.info.run_id == run.info.run_id
+    assert repeated.info.run_id == run.info.run_id
     assert other.data.tags["mlflow.parentRunId"] == run.info.run_id
 
 
-def test_an_interrupted_run_is_completed_and_nothing_is_doubled(store: TrackingStore, tmp_path: Path) -> None:
+def test_an_interrupted_run_is_completed_without_duplicates(store: TrackingStore, tmp_path: Path) -> None:
     client = store.client()
     run = find_or_create_run(client, store.experiment_id, "k", name="n", tags={})
     client.log_metric(run.info.run_id, "accuracy", 0.5, step=1)  # what an interrupted attempt left
@@ -98,8 +98,8 @@ def test_runs_are_found_by_their_tags_page_by_page(store: TrackingStore, monkeyp
     assert {key: run.info.run_id for key, run in found.items() if is_finished(run)} == expected
     assert set(found) - set(expected) == {"Ann's/open"}
     assert found["Ann's/open"].info.run_id == unfinished.info.run_id
-    again = find_or_create_run(client, store.experiment_id, "Ann's/3", name="n", tags=tags)
-    assert again.info.run_id == expected["Ann's/3"]
+    repeated = find_or_create_run(client, store.experiment_id, "Ann's/3", name="n", tags=tags)
+    assert repeated.info.run_id == expected["Ann's/3"]
 
 
 def test_more_points_than_one_call_takes(store: TrackingStore) -> None:
@@ -152,7 +152,7 @@ def test_a_store_that_cannot_be_opened_is_a_user_error_without_password(tmp_path
 
 
 @pytest.mark.parametrize("uri", [None, "sqlite:///mlflow.db"])
-def test_a_database_that_is_a_folder_is_said_at_once(
+def test_a_database_that_is_a_folder_fails_immediately(
     uri: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -163,8 +163,8 @@ def test_a_database_that_is_a_folder_is_said_at_once(
     assert ("move it away" in str(caught.value.hint)) == (uri is None)
 
 
-def test_a_database_that_refuses_is_said_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # MLflow would ask again and again, for minutes
+def test_a_database_that_refuses_fails_immediately(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # MLflow would retry for minutes
     monkeypatch.setattr("mlflow.store.db.utils.create_sqlalchemy_engine_with_retry", pytest.fail)
     with pytest.raises(SemscaleError, match="MLflow's store cannot be opened") as caught:
         open_store("postgresql+psycopg2://127.0.0.1:1/mlflow", "semscale", tmp_path)

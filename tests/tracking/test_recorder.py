@@ -1,4 +1,4 @@
-"""Recording beside the work, into a real store: every trial once, whatever happened before or happens meanwhile."""
+"""Background recorder with a real store: each trial once, also after interruptions and faults."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def trial(number: int) -> TrialRecord:
 @pytest.fixture
 def recorder(store: TrackingStore) -> Callable[..., Recorder]:
     def make(note: Callable[[str], None] = print, **options: Any) -> Recorder:
-        known = find_runs(store.client(), store.experiment_id, kind="trial", study="study")
-        return Recorder(store, "study", known, lambda: None, note, **options)
+        existing = find_runs(store.client(), store.experiment_id, kind="trial", study="study")
+        return Recorder(store, "study", existing, lambda: None, note, **options)
 
     return make
 
@@ -90,7 +90,7 @@ def failure_of(recorder: Recorder) -> SemscaleError:
     return caught.value
 
 
-def test_a_store_that_refuses_is_said_at_once(store: TrackingStore) -> None:
+def test_a_store_that_refuses_fails_immediately(store: TrackingStore) -> None:
     lines: list[str] = []
     error = failure_of(Recorder(replace(store, experiment_id="77"), "study", {}, lambda: None, lines.append))
     assert "77" in str(error)
