@@ -73,17 +73,15 @@ def conclude_study(
     )
 
 
-def _curve_row(
-    ladders: Sequence[ScoredLadder], arms: Sequence[Arm], summary: CurveSummary, run_id: str
-) -> dict[str, Any]:
-    first = ladders[0]
+def _curve_row(orders: list[ScoredLadder], arms: Sequence[Arm], summary: CurveSummary, run_id: str) -> dict[str, Any]:
+    first = orders[0]
     controls = {(arm.dataset.name, label) for arm in arms for label in arm.controls.values()}
     return {
         **dict(zip(CURVE, first.curve, strict=True)),
         "n_images": summary.n_images,
         "n_classes": len(first.ladder.classes),
         **summary.columns(),
-        "ceiling": float(np.mean([scored.scores.ceiling[:, -1].mean() for scored in ladders])),
+        "ceiling": float(np.mean([scored.scores.ceiling[:, -1].mean() for scored in orders])),
         "role": "control" if (first.ladder.dataset, first.ladder.strategy) in controls else "strategy",
         "mlflow_run_id": run_id,
     }
@@ -104,12 +102,10 @@ def _against_first_aggregation(orders: Orders, correct: Correct) -> Iterator[pd.
             yield from _paired(orders, correct, curve, (*curve[:3], base), against=base)
 
 
-def _paired(
-    orders: Orders, correct: Correct, curve: CurveKey, other: CurveKey, **column: str
-) -> Iterator[pd.DataFrame]:
+def _paired(orders: Orders, correct: Correct, curve: CurveKey, other: CurveKey, **label: str) -> Iterator[pd.DataFrame]:
     scales = orders[curve][0].flat.scales
     if len(scales) > 1:
-        yield with_key(compare_with_control(scales, correct[curve], correct[other]).table(), curve, **column)
+        yield with_key(compare_with_control(scales, correct[curve], correct[other]).table(), curve, **label)
 
 
 def _over_datasets(steps: pd.DataFrame) -> Iterator[pd.DataFrame]:

@@ -120,9 +120,6 @@ def _templates() -> Environment:
     # Markdown, not HTML: names from data are escaped, and a filter is one line, which cannot end its code block
     loader = PackageLoader("semscale.tracking", ".")
     environment = Environment(loader=loader, undefined=StrictUndefined, trim_blocks=True)
-    environment.filters |= {
-        "escape_markdown": escape_markdown,
-        "one_line": lambda text: " ".join(text.split()),
-        "points": lambda share: f"{100 * float(share):.2f}",
-    }
+    environment.filters |= {"escape_markdown": escape_markdown, "one_line": lambda text: " ".join(text.split())}
+    environment.filters["points"] = lambda share: f"{100 * float(share):.2f}"
     return environment
