@@ -143,7 +143,7 @@ def make_thumbnails(flips: pd.DataFrame, encoded: Sequence[EncodedModel]) -> pd.
     chosen = chosen.drop_duplicates(["dataset", "file"]).head(_MAX_THUMBNAILS)
     arms = {arm.arm.dataset.name: arm for model in encoded for arm in model.arms}
 
-    def draw(row: Mapping[Any, Any]) -> bytes | None:
+    def draw(row: Mapping[Any, Any]) -> Any:
         arm = arms[row["dataset"]]
         (place,) = arm.arm.dataset.samples.pick(arm.images.positions[[row["row"]]]).places()
         return thumbnail(arm.arm.dataset.reader, place)
