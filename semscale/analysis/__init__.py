@@ -1,4 +1,4 @@
-"""Statistics of curves: intervals, paired comparisons, critical scales, controls, several datasets."""
+"""Statistics of accuracy curves: intervals, paired comparisons, critical scales, controls, meta-analysis."""
 
 from semscale.analysis.contrasts import MARGIN, Trend
 from semscale.analysis.control import Comparison, addition_effects, compare_with_control

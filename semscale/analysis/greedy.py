@@ -1,4 +1,4 @@
-"""Greedy choice of categories, with the interval of the gain as stopping rule."""
+"""Greedy forward selection of categories, with the interval of the gain as stopping rule."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ Int32 = NDArray[np.int32]
 Index = NDArray[np.intp]
 
 RISK = 0.05
-"""Of a round that takes a candidate although none helps."""
+"""Default probability that a round takes a candidate when none improves accuracy."""
 
 
 class Similarities(Protocol):
-    """What P candidates say of n images: item p is float32[n, C], the similarity to each class's text of candidate p.
+    """Similarities of n images to P candidates: item p is float32[n, C], to each class's text of candidate p.
 
-    -inf stands where a class has no text in the candidate. float32[P, n, C] is one, :class:`CandidateTexts` another.
+    The similarity is -inf where a class has no text in the candidate. float32[P, n, C] is one implementation,
+    :class:`CandidateTexts` another.
     """
 
     def __len__(self) -> int: ...
@@ -32,9 +33,9 @@ class Similarities(Protocol):
 
 @dataclass(frozen=True)
 class CandidateTexts:
-    """The similarities of images, float32[n, d], to texts, float32[P, C, d], multiplied when an item is read.
+    """Similarities of images, float32[n, d], to texts, float32[P, C, d], multiplied when an item is read.
 
-    `offered`, bool[P, C], tells whether the class has a text in the candidate.
+    `offered`, bool[P, C], is whether the class has a text in the candidate.
     """
 
     images: Float32
@@ -51,11 +52,11 @@ class CandidateTexts:
 
 
 @dataclass(frozen=True)
-class Round:
-    """The best of `n_candidates` in one round of the search; with it these images are correct.
+class SelectionRound:
+    """The best of `n_candidates` in one round of the search, and the number of images that are correct with it.
 
     `low` is the lower end of the one-sided interval of its gain, as a share of the images; the search ends with the
-    first candidate that is not taken because the interval does not lie above 0.
+    first candidate that is not taken because that is not above 0.
     """
 
     candidate: int
@@ -67,17 +68,19 @@ class Round:
     taken: bool
 
 
-def select_candidates(candidates: Similarities, start: Float32, true_class: Int32, risk: float = RISK) -> list[Round]:
-    """Add candidates to the start one by one, each time the one with most images right, as long as the gain is sure.
+def select_candidates(
+    candidates: Similarities, start: Float32, true_class: Int32, risk: float = RISK
+) -> list[SelectionRound]:
+    """Add candidates to the start one by one, each time the most accurate one, as long as its gain is significant.
 
     An image gets the class of the nearest of all texts taken so far (the aggregation `max`), so a candidate costs one
-    `np.maximum` and one `argmax` over float32[n, C]. Of candidates with as many images right the earlier one is tried,
-    of equal similarities the earlier class wins.
+    `np.maximum` and one `argmax` over float32[n, C]. Of equally accurate candidates the earlier one is tried, of equal
+    similarities the earlier class wins.
 
     A candidate is taken when the one-sided interval of its gain (:func:`semscale.analysis.intervals.change_interval`)
     excludes 0. As it is the best of m candidates, the interval has confidence 1 - risk / m (Bonferroni): when no
-    candidate helps, a round takes one in at most `risk` of all searches. The gain on these images is still the largest
-    of many and so flattered; other images must measure it.
+    candidate improves accuracy, a round takes one with probability `risk` at most. The gain on these images is the
+    largest of many and so biased upwards; measure it on other images.
 
     Memory beyond the inputs: three times `n * C * 4` bytes, and an item of `candidates`.
 
@@ -88,60 +91,60 @@ def select_candidates(candidates: Similarities, start: Float32, true_class: Int3
         risk: between 0 and 1.
 
     Returns:
-        A round for each candidate taken, and a last one for the best candidate that was not, unless nothing was left.
+        A round for each candidate taken, and a last one for the best candidate that was not, unless none was left.
 
     Raises:
-        ValueError: there is no image, the risk is out of range or an item has another shape.
+        ValueError: no image, a risk out of range, or an item of another shape.
 
     >>> start = np.tile(np.float32([0.5, 0.4]), (40, 1))
     >>> true = np.repeat([0, 1], [20, 20]).astype(np.int32)
     >>> useless, useful = np.zeros_like(start), np.eye(2, dtype=np.float32)[true]
-    >>> [(found.candidate, found.correct, found.taken) for found in select_candidates([useless, useful], start, true)]
+    >>> [(each.candidate, each.correct, each.taken) for each in select_candidates([useless, useful], start, true)]
     [(1, 40, True), (0, 40, False)]
     """
     if not len(true_class) or not 0 < risk < 1:
         raise ValueError(f"expected images and a risk between 0 and 1, but got {len(true_class)} and {risk}")
     best = np.array(start, dtype=np.float32)
-    offered = np.empty_like(best)
-    right: Bool = best.argmax(axis=1) == true_class
-    left = list(range(len(candidates)))
-    rounds: list[Round] = []
-    while left and (not rounds or rounds[-1].taken):
-        top, top_right = -1, right
-        for candidate in left:
+    workspace = np.empty_like(best)
+    correct: Bool = best.argmax(axis=1) == true_class
+    remaining = list(range(len(candidates)))
+    rounds: list[SelectionRound] = []
+    while remaining and (not rounds or rounds[-1].taken):
+        top, top_correct = -1, correct
+        for candidate in remaining:
             similarity = candidates[candidate]
             if similarity.shape != best.shape:
                 raise ValueError(
                     f"expected candidate {candidate} to be {list(best.shape)}, got {list(similarity.shape)}"
                 )
-            now: Bool = np.maximum(best, similarity, out=offered).argmax(axis=1) == true_class
-            if top < 0 or now.sum() > top_right.sum():
-                top, top_right = candidate, now
-        gained, lost = int((top_right & ~right).sum()), int((right & ~top_right).sum())
-        low = float(change_interval(gained, lost, len(right), 1 - 2 * risk / len(left))[0])
-        rounds.append(Round(top, len(left), int(top_right.sum()), gained, lost, low, low > 0))
+            with_candidate: Bool = np.maximum(best, similarity, out=workspace).argmax(axis=1) == true_class
+            if top < 0 or with_candidate.sum() > top_correct.sum():
+                top, top_correct = candidate, with_candidate
+        gained, lost = int((top_correct & ~correct).sum()), int((correct & ~top_correct).sum())
+        low = float(change_interval(gained, lost, len(correct), 1 - 2 * risk / len(remaining))[0])
+        rounds.append(SelectionRound(top, len(remaining), int(top_correct.sum()), gained, lost, low, low > 0))
         np.maximum(best, candidates[top], out=best)
-        right = top_right
-        left.remove(top)
+        correct = top_correct
+        remaining.remove(top)
     return rounds
 
 
-def halve(true_class: Int32, seed: int = 0) -> tuple[Index, Index]:
-    """Split images into two halves at random, each class by itself; the odd images of classes go to either in turn.
+def stratified_halves(true_class: Int32, seed: int = 0) -> tuple[Index, Index]:
+    """Return the sorted indices of two random halves of int32[n], stratified by class.
 
-    Returns the ascending indices of both halves of int32[n].
+    The odd images of classes go to the two halves in turn.
 
-    >>> [half.tolist() for half in halve(np.array([0, 0, 1, 1, 1, 1], np.int32))]
+    >>> [half.tolist() for half in stratified_halves(np.array([0, 0, 1, 1, 1, 1], np.int32))]
     [[1, 3, 5], [0, 2, 4]]
     """
     rng = np.random.default_rng(seed)
     halves: tuple[list[Index], list[Index]] = ([], [])
     larger = 0
-    for name in np.unique(true_class):
-        mine = rng.permutation(np.flatnonzero(true_class == name))
-        middle = len(mine) // 2
-        halves[larger].append(mine[middle:])
-        halves[1 - larger].append(mine[:middle])
-        larger = (larger + len(mine)) % 2
-    none = np.empty(0, dtype=np.intp)
-    return np.sort(np.concatenate([none, *halves[0]])), np.sort(np.concatenate([none, *halves[1]]))
+    for label in np.unique(true_class):
+        members = rng.permutation(np.flatnonzero(true_class == label))
+        middle = len(members) // 2
+        halves[larger].append(members[middle:])
+        halves[1 - larger].append(members[:middle])
+        larger = (larger + len(members)) % 2
+    empty = np.empty(0, dtype=np.intp)
+    return np.sort(np.concatenate([empty, *halves[0]])), np.sort(np.concatenate([empty, *halves[1]]))

@@ -1,4 +1,4 @@
-"""Intervals and tests of proportions: of one sample, of paired and of independent samples."""
+"""Confidence intervals and tests of proportions: of one sample, of paired and of independent samples."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from scipy.special import bdtr, ndtri
 
 Float64 = NDArray[np.float64]
 Proportion = tuple[float, float, float]
-"""A proportion with the ends of its interval: (proportion, low, high)."""
+"""(proportion, low, high): a proportion with the ends of its interval."""
 
 
 def wilson_interval(correct: ArrayLike, n: ArrayLike, confidence: float = 0.95) -> tuple[Float64, Float64]:
@@ -35,16 +35,16 @@ def wilson_interval(correct: ArrayLike, n: ArrayLike, confidence: float = 0.95) 
     z = NormalDist().inv_cdf(0.5 + confidence / 2)
     p = k / size
     middle = p + z**2 / (2 * size)
-    reach = z * np.sqrt(p * (1 - p) / size + z**2 / (4 * size**2))
+    half_width = z * np.sqrt(p * (1 - p) / size + z**2 / (4 * size**2))
     scale = 1 + z**2 / size
-    # at the ends the bound is exact; the formula misses it by a rounding error
-    low = np.where(k == 0, 0.0, (middle - reach) / scale)
-    high = np.where(k == size, 1.0, (middle + reach) / scale)
+    # at counts of 0 and n the bound is exact, where the formula has a rounding error
+    low = np.where(k == 0, 0.0, (middle - half_width) / scale)
+    high = np.where(k == size, 1.0, (middle + half_width) / scale)
     return low, high
 
 
 def mcnemar_p(gained: ArrayLike, lost: ArrayLike) -> Float64:
-    """Return the two-sided p of McNemar's exact test for counts of gained and lost images, element by element.
+    """Return the two-sided p-value of McNemar's exact test for counts of gained and lost images, element by element.
 
     Q. McNemar, Psychometrika 12 (1947), 153-157, with the binomial distribution instead of its approximation.
 
@@ -79,8 +79,8 @@ def change_interval(
     if (size < 1).any() or (g < 0).any() or (k < 0).any() or (g + k > size).any():
         raise ValueError("expected gained and lost images among n, with n of at least 1")
     centre, error = adjusted_change(g - k, g + k, size)
-    reach = float(ndtri(0.5 + confidence / 2)) * error
-    return centre - reach, centre + reach
+    half_width = float(ndtri(0.5 + confidence / 2)) * error
+    return centre - half_width, centre + half_width
 
 
 def adjusted_change(net: Float64, discordant: Float64, n: Float64 | int) -> tuple[Float64, Float64]:
@@ -96,13 +96,13 @@ def adjusted_change(net: Float64, discordant: Float64, n: Float64 | int) -> tupl
 
 
 def difference_interval(first: Proportion, second: Proportion) -> tuple[float, float]:
-    """Return the interval of the second of two independent proportions less the first, from their Wilson intervals.
+    """Return the interval of the second of two independent proportions minus the first, from their Wilson intervals.
 
     R. G. Newcombe, "Interval estimation for the difference between independent proportions", Statistics in Medicine 17
     (1998), 873-890, method 10: d - sqrt((p2 - l2)^2 + (u1 - p1)^2) and d + sqrt((u2 - p2)^2 + (p1 - l1)^2). Images
-    that are in both samples make it too wide rather than too narrow.
+    in both samples make it too wide rather than too narrow.
 
-    Newcombe's first example, 56 of 70 less 48 of 80:
+    Newcombe's first example, 56 of 70 minus 48 of 80:
 
     >>> sides = [(k / n, *map(float, wilson_interval(k, n))) for k, n in ((48, 80), (56, 70))]
     >>> [round(end, 4) for end in difference_interval(*sides)]
@@ -115,7 +115,7 @@ def difference_interval(first: Proportion, second: Proportion) -> tuple[float, f
 
 
 def holm(p: ArrayLike) -> Float64:
-    """Return the p of several tests adjusted for their number, in the given order.
+    """Return the p-values of several tests adjusted for their number, in the given sequence.
 
     S. Holm, "A simple sequentially rejective multiple test procedure", Scandinavian Journal of Statistics 6 (1979),
     65-70: the i-th smallest of m is multiplied by m - i + 1, and none is smaller than one before it.

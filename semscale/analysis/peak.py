@@ -1,4 +1,4 @@
-"""The peak of a curve: its permutation null, and an estimate of its change without the bias of the search."""
+"""Peak of a curve: its permutation test, and an estimate of its change without selection bias."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from semscale.analysis.answer_patterns import Float64, Patterns
+from semscale.analysis.answer_patterns import CorrectnessPatterns, Float64
 from semscale.analysis.bootstrap import REPLICATES
 
 SPLITS = 200
-"""Halvings of the images for the corrected change."""
+"""Random splits of the images for the corrected change."""
 
 
 @dataclass(frozen=True)
@@ -18,8 +18,8 @@ class Peak:
     """The first step that reaches the highest accuracy, and its change from the first step.
 
     The change is never negative, and biased upwards; `corrected` is the mean over splits in which one half of the
-    images chooses the step and the other half measures it: not biased by the search, may be negative. `null_mean` is
-    what the search alone gives; `p` the probability of a change at least this large, see :func:`find_peak`.
+    images selects the step and the other half measures it: without selection bias, may be negative. `null_mean` is the
+    mean change under the permutation null; `p` the probability of a change at least this large, see :func:`find_peak`.
     """
 
     step: int
@@ -29,17 +29,17 @@ class Peak:
     p: float
 
 
-def find_peak(patterns: Patterns, curves: Float64, permutations: int = REPLICATES, seed: int = 0) -> Peak:
-    """Return the peak with the p of its change.
+def find_peak(patterns: CorrectnessPatterns, curves: Float64, permutations: int = REPLICATES, seed: int = 0) -> Peak:
+    """Return the peak with the p-value of its change.
 
-    A maximum over steps is large by chance alone, so it is compared with maxima of curves that do not change.
-    There are two such nulls, and `p` is the larger of their two p:
+    A maximum over steps is large by chance alone, so it is compared with maxima of constant curves, under two null
+    distributions; `p` is the larger of the two p-values:
 
-    - the answers of every image permuted over its steps (:func:`permuted_peaks`), exact when steps are
+    - the predictions of every image permuted over its steps (:func:`permuted_peaks`), exact when steps are
       exchangeable;
-    - the replicates of the curve about its own accuracies. Steps of a nested ladder are not quite
-      exchangeable: neighbours share most of their categories, so far steps differ more from the first one
-      than permuted answers do, and the permutation alone would say too often that something rises.
+    - the replicates of the curve, centred. Steps of a nested ladder are not quite exchangeable: neighbours share most
+      of their categories, so distant steps differ more from the first one than permuted predictions do, and the
+      permutation alone would reject too often.
 
     `curves` are the float64[B, S] of :func:`semscale.analysis.bootstrap.resample`.
 
@@ -56,32 +56,33 @@ def find_peak(patterns: Patterns, curves: Float64, permutations: int = REPLICATE
     step = int(accuracy.argmax())
     change = float(changes[step])
     permuted = permuted_peaks(patterns, permutations, rng)
-    p = max(_p(permuted, change), _p((curves - curves[:, :1] - changes).max(axis=1), change))
+    centred = (curves - curves[:, :1] - changes).max(axis=1)
+    p = max(_p_value(permuted, change), _p_value(centred, change))
     return Peak(step, change, split_peak(patterns, rng), float(permuted.mean()), p)
 
 
-def permuted_peaks(patterns: Patterns, permutations: int, rng: np.random.Generator) -> Float64:
+def permuted_peaks(patterns: CorrectnessPatterns, permutations: int, rng: np.random.Generator) -> Float64:
     """Return changes from the first step to the peak, float64[permutations], after permuting steps within images.
 
-    For one order the draw is exact and costs the same for any number of images: step by step, an image with r
-    right answers left for the k steps left is right with probability r / k, so all images with the same r
-    need one binomial draw. With several orders the sums over orders are permuted; the means over images are
-    drawn from the normal distribution with the permutation's exact covariance, v (I - 1/S) S / (S - 1) with v
-    the mean variance within images over n.
+    For one order the draw is exact and costs the same for any number of images: step by step, an image with r correct
+    predictions remaining for the k remaining steps is correct with probability r / k, so all images with the same r
+    need one binomial draw. With several orders the sums over orders are permuted; the means over images are drawn from
+    the normal distribution with the permutation's exact covariance, v (I - 1/S) S / (S - 1) with v the mean variance
+    within images over n.
     """
     steps, n = patterns.n_steps, patterns.n_images
     if patterns.n_orders == 1:
-        waiting = np.bincount(patterns.rows[:, 0].sum(axis=1), weights=patterns.counts, minlength=steps + 1)
-        left = np.tile(waiting.astype(np.int64), (permutations, 1))
-        right = np.empty((permutations, steps))
-        rights_left = np.arange(steps + 1)
+        # images[b, r]: how many of permutation b have r correct predictions remaining
+        totals = np.bincount(patterns.rows[:, 0].sum(axis=1), weights=patterns.counts, minlength=steps + 1)
+        images = np.tile(totals.astype(np.int64), (permutations, 1))
+        correct = np.empty((permutations, steps))
+        remaining = np.arange(steps + 1)
         for step in range(steps):
-            chance = np.minimum(rights_left / (steps - step), 1.0)
-            used = rng.binomial(left, chance)
-            right[:, step] = used.sum(axis=1)
-            left -= used
-            left[:, :-1] += used[:, 1:]
-        curves = right / n
+            drawn = rng.binomial(images, np.minimum(remaining / (steps - step), 1.0))
+            correct[:, step] = drawn.sum(axis=1)
+            images -= drawn
+            images[:, :-1] += drawn[:, 1:]
+        curves = correct / n
     else:
         sums = patterns.rows.mean(axis=1)
         v = float(patterns.counts @ sums.var(axis=1)) / n**2
@@ -90,21 +91,21 @@ def permuted_peaks(patterns: Patterns, permutations: int, rng: np.random.Generat
     return np.asarray((curves - curves[:, :1]).max(axis=1), np.float64)
 
 
-def split_peak(patterns: Patterns, rng: np.random.Generator, splits: int = SPLITS) -> float:
-    """Return the mean change at a peak chosen on one half of the images, split by a coin, and measured on the other."""
+def split_peak(patterns: CorrectnessPatterns, rng: np.random.Generator, splits: int = SPLITS) -> float:
+    """Return the mean change at a peak selected on a random half of the images and measured on the other half."""
     counts = patterns.counts
     rows = patterns.rows.mean(axis=1)
     first = rng.binomial(counts, 0.5, size=(splits, len(counts)))
-    kept = (first.sum(axis=1) > 0) & (first.sum(axis=1) < patterns.n_images)
-    first = first[kept]
+    first = first[(first.sum(axis=1) > 0) & (first.sum(axis=1) < patterns.n_images)]
     if not len(first):
         return 0.0
-    chosen = (first @ rows).argmax(axis=1)
+    selected = (first @ rows).argmax(axis=1)
     second = counts - first
     measured = second @ (rows - rows[:, :1])
-    return float((measured[np.arange(len(first)), chosen] / second.sum(axis=1)).mean())
+    return float((measured[np.arange(len(first)), selected] / second.sum(axis=1)).mean())
 
 
-def _p(null: Float64, value: float) -> float:
-    # with the observed curve among the null's: R. A. Fisher's exact form, never 0; equal up to rounding counts
+def _p_value(null: Float64, value: float) -> float:
+    # The observed curve counts as one of the null's (R. A. Fisher's exact form), so p is never 0; equal up to rounding
+    # counts as equal.
     return float((1 + (null >= value - 1e-12).sum()) / (1 + len(null)))

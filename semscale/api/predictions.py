@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 
 from semscale.api.embeddings import Encoder, Images
-from semscale.categories.arrangement import Shared
+from semscale.categories.arrangement import CollisionPolicy
 from semscale.categories.ladder import Ladder
-from semscale.categories.ladder_builder import LadderSpec, Scales, Short, build_ladder
+from semscale.categories.ladder_builder import ExhaustionPolicy, LadderSpec, Scales, build_ladder
 from semscale.common.errors import SemscaleError
 from semscale.datasets.base import Dataset
 from semscale.scoring.kernel import LadderInputs, ScoreOptions, score_aggregations
@@ -25,8 +25,8 @@ def ladder(  # noqa: PLR0913 -- keywords are what people look up
     scales: Scales = "linear",
     order: int = 0,
     domain: str | None = None,
-    short: Short = "stop",
-    shared: Shared = "refuse",
+    short: ExhaustionPolicy = "stop",
+    shared: CollisionPolicy = "refuse",
     label: str | None = None,
     **options: object,
 ) -> Ladder:

@@ -1,4 +1,4 @@
-"""Strategies make equivalent texts for each class; ladders are nested sets of them."""
+"""Categories (label texts, prompts): strategies that make them for each class, and ladders of nested sets of them."""
 
 from semscale.categories.ladder import FlatLadder, Ladder, LadderStep
 from semscale.categories.ladder_builder import LadderSpec, build_ladder, build_ladders

@@ -1,4 +1,4 @@
-"""Arrangement of a strategy's categories: permuted by order, without repetitions, aligned across classes."""
+"""Arrangement of a strategy's categories: permuted by order, deduplicated, aligned across classes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from typing import Literal
 from semscale.categories.strategy_registry import (
     MAPPING,
     Category,
-    Positions,
+    CategoryList,
+    CategoryLists,
     Strategy,
     StrategyContext,
     check_options,
@@ -21,67 +22,67 @@ from semscale.categories.strategy_registry import (
 from semscale.common.errors import CategoryError
 from semscale.common.text import counted, text_key
 
-Shared = Literal["refuse", "drop"]
-Slots = dict[str, list[Category | None]]
+CollisionPolicy = Literal["refuse", "drop"]
+"""On collision, a text of two or more classes: refuse the ladder, or drop the text from all of them."""
 
 
 @dataclass(frozen=True)
 class Arrangement:
-    """The categories of every class in the order in which the steps add them.
+    """The categories of every class in the sequence in which the steps add them.
 
     Attributes:
         order: the order that permuted them.
-        slots: for each class its categories, None where it has nothing in a position.
-        repeats: whether a class may be offered the same text again.
+        lists: the categories of each class by position, None where the class has none.
+        repeats: whether a class may have the same text again.
         notes: what was left out.
     """
 
     order: int
-    slots: Mapping[str, Positions]
+    lists: CategoryLists
     repeats: bool
     notes: tuple[str, ...]
 
 
 def arrangements(
-    context: StrategyContext, strategy: str, orders: Sequence[int], shared: Shared, where: str
+    context: StrategyContext, strategy: str, orders: Sequence[int], shared: CollisionPolicy, where: str
 ) -> Iterator[Arrangement]:
     """Yield the arrangement of each order; the strategy makes its lists once.
 
     A control is made from the lists of the strategy that it controls, after these are permuted and cleared of
-    repeated and shared texts. So it has as many categories as that strategy in every class at every step.
+    repeated and shared texts. So it has as many categories as that strategy in every class at every step. `shared` is
+    the policy on collision, `where` names the ladder in messages.
 
     Raises:
-        CategoryError: an unknown strategy or option, no order or one twice, an option that does not fit.
+        CategoryError: unknown strategy, option or policy, invalid option, or no order or a repeated one.
     """
     check_orders(orders)
     if shared not in ("refuse", "drop"):
         raise CategoryError("unknown policy for shared texts", where=where, found=repr(shared), expected="refuse, drop")
     entry = find_strategy(strategy)
     check_options(entry, context.options)
-    source, source_options = _controlled(entry, context.options) if entry.control else (entry, context.options)
+    source, source_options = _controlled_strategy(entry, context.options) if entry.control else (entry, context.options)
     assert source.lists is not None  # only a control has none, and none controls a control
-    made = source.lists(replace(context, options=source_options))
-    lists: Mapping[str, Positions] = {name: made[name] for name in context.classes}
+    by_class = source.lists(replace(context, options=source_options))
+    lists: CategoryLists = {name: by_class[name] for name in context.classes}
     notes = []
     if repeated := count_repeats(lists):
         counts = [f"{name} {count}" for name, count in repeated.items()]
-        notes.append(f"texts left out because their class has them already: {shorten(counts)}")
+        notes.append(f"texts left out because their class has them already: {abbreviate(counts)}")
     if shared == "drop":
         lists, dropped = drop_shared(lists)
         if dropped:
-            notes.append(f"texts of several classes, dropped from all: {shorten(dropped)}")
+            notes.append(f"texts of several classes, dropped from all: {abbreviate(dropped)}")
     for order in orders:
-        slots: Mapping[str, Positions] = arrange(lists, order, source.aligned)
-        more: list[str] = []
+        arranged: CategoryLists = arrange(lists, order, source.aligned)
+        lost = 0
         if entry.control is not None:
-            exchanged = entry.control(slots, replace(context, seed=order))
-            if lost := _count(slots) - _count(exchanged):
-                more.append(f"{counted(lost, 'positions stay')} empty, because no other class has a category there")
-            slots = exchanged
-        yield Arrangement(order, slots, entry.repeats, (*notes, *more))
+            exchanged = entry.control(arranged, replace(context, seed=order))
+            lost, arranged = _count(arranged) - _count(exchanged), exchanged
+        note = f"{counted(lost, 'positions stay')} empty, because no other class has a category there"
+        yield Arrangement(order, arranged, entry.repeats, (*notes, note) if lost else tuple(notes))
 
 
-def _controlled(entry: Strategy, options: Mapping[str, object]) -> tuple[Strategy, Mapping[str, object]]:
+def _controlled_strategy(entry: Strategy, options: Mapping[str, object]) -> tuple[Strategy, Mapping[str, object]]:
     where = f"strategy {entry.name}"
     source = find_strategy(read_option(options, "of", str, where, "templates"))
     if source.control is not None:
@@ -91,35 +92,33 @@ def _controlled(entry: Strategy, options: Mapping[str, object]) -> tuple[Strateg
     return source, source_options
 
 
-def _count(slots: Mapping[str, Positions]) -> int:
-    return sum(slot is not None for row in slots.values() for slot in row)
+def _count(lists: CategoryLists) -> int:
+    return sum(category is not None for categories in lists.values() for category in categories)
 
 
-def shorten(names: Sequence[str], most: int = 5) -> str:
-    """Return the names joined, with the number of those beyond `most`.
+def abbreviate(names: Sequence[str], limit: int = 5) -> str:
+    """Return up to `limit` names joined, and the number of the others.
 
-    >>> shorten(["a", "b", "c"], most=2)
+    >>> abbreviate(["a", "b", "c"], limit=2)
     'a, b and 1 more'
     """
-    shown = ", ".join(names[:most])
-    return f"{shown} and {len(names) - most} more" if len(names) > most else shown
+    first = ", ".join(names[:limit])
+    return f"{first} and {len(names) - limit} more" if len(names) > limit else first
 
 
-def positions(count: int, order: int) -> list[int]:
-    """Return the order in which the positions of a list are offered; position 0, the class name, comes first.
+def permutation(count: int, order: int) -> list[int]:
+    """Return the permutation of the positions of a list; position 0, the class name, is always first.
 
-    Order 0 is the strategy's own. Order k > 0 sorts the other positions by the SHA-256 of "k:position". Every class
-    uses the same permutation, so that a step adds the same template to all of them and steps stay comparable.
-    A hash rather than a random generator: it is the same in every version of every library, and a longer list
-    only slips its new positions in between.
+    Order 0 is the strategy's order. Order k > 0 sorts the other positions by the SHA-256 of "k:position". Every class
+    uses the same permutation, so that a step adds the same template to all of them and steps are comparable. A hash
+    instead of a random generator: it is the same in every version of every library, and a longer list keeps the
+    relative sequence of the old positions.
 
-    >>> positions(5, 0), positions(5, 1)
+    >>> permutation(5, 0), permutation(5, 1)
     ([0, 1, 2, 3, 4], [0, 4, 2, 3, 1])
     """
     if order < 0:
-        raise CategoryError(
-            "an order is a number from 0 on", found=str(order), expected="0 for the strategy's own order"
-        )
+        raise CategoryError("an order is negative", found=str(order), expected="0 for the strategy's order, or more")
     others = list(range(1, count))
     if order > 0:
         others.sort(key=lambda position: hashlib.sha256(f"{order}:{position}".encode()).digest())
@@ -127,61 +126,63 @@ def positions(count: int, order: int) -> list[int]:
 
 
 def check_orders(orders: Sequence[int]) -> None:
-    """Refuse an empty list of orders, and an order that stands there twice."""
+    """Refuse an empty list of orders and repeated orders."""
     if not orders:
-        raise CategoryError("at least one order is needed", expected="0 for the strategy's own order")
+        raise CategoryError("at least one order is needed", expected="0 for the strategy's order")
     for order in orders:
         if list(orders).count(order) > 1:
-            raise CategoryError("an order stands there twice", found=str(order), expected="different orders")
+            raise CategoryError("an order is given twice", found=str(order), expected="different orders")
 
 
-def arrange(lists: Mapping[str, Positions], order: int, aligned: bool) -> Slots:
-    """Permute the lists and empty the positions of texts that the class has already; all classes alike.
+def arrange(lists: CategoryLists, order: int, aligned: bool) -> dict[str, list[Category | None]]:
+    """Return the permuted lists, with None instead of texts that the class has already.
 
-    A position that is empty in every class goes. Where `aligned` is False, the categories of a class close up.
+    Positions that are empty in every class are removed, and if not `aligned` all empty positions.
 
     >>> lists = {"sheep": [Category("sheep", ""), Category("sheep", ""), Category("ram", "")]}
-    >>> [slot and slot.text for slot in arrange(lists, 0, aligned=True)["sheep"]]
+    >>> [category and category.text for category in arrange(lists, 0, aligned=True)["sheep"]]
     ['sheep', 'ram']
     """
-    longest = max(map(len, lists.values()))
-    row = positions(longest, order)
-    slots = {name: _distinct([made[p] for p in row if p < len(made)]) for name, made in lists.items()}
+    sequence = permutation(max(map(len, lists.values())), order)
+    permuted = {
+        name: _without_repeats([categories[position] for position in sequence if position < len(categories)])
+        for name, categories in lists.items()
+    }
     if not aligned:
-        return {name: [slot for slot in made if slot is not None] for name, made in slots.items()}
-    used = [any(slot is not None for slot in position) for position in zip_longest(*slots.values())]
-    return {name: list(compress(made, used)) for name, made in slots.items()}
+        return {name: [category for category in row if category is not None] for name, row in permuted.items()}
+    used = [any(category is not None for category in column) for column in zip_longest(*permuted.values())]
+    return {name: list(compress(row, used)) for name, row in permuted.items()}
 
 
-def _distinct(made: Positions) -> list[Category | None]:
+def _without_repeats(categories: CategoryList) -> list[Category | None]:
     seen: set[str] = set()
-    slots: list[Category | None] = []
-    for category in made:
+    distinct: list[Category | None] = []
+    for category in categories:
         key = text_key(category.text) if category is not None else ""
-        # An empty text is no repetition: it stays, to be refused by the check of the texts.
-        slots.append(None if key and key in seen else category)
+        # An empty text is no repetition: it is kept, for the check of the texts to refuse.
+        distinct.append(None if key and key in seen else category)
         seen.add(key)
-    return slots
+    return distinct
 
 
-def count_repeats(lists: Mapping[str, Positions]) -> dict[str, int]:
-    """Return how many texts of each class are repetitions, for the classes that have any.
+def count_repeats(lists: CategoryLists) -> dict[str, int]:
+    """Return the number of repeated texts of each class, for the classes that have any.
 
     >>> count_repeats({"sheep": [Category("sheep", ""), Category("Sheep", "")], "ox": [Category("ox", "")]})
     {'sheep': 1}
     """
     counts = {}
-    for name, made in lists.items():
-        keys = [text_key(category.text) for category in made if category is not None]
+    for name, categories in lists.items():
+        keys = [text_key(category.text) for category in categories if category is not None]
         counts[name] = len(keys) - len(set(keys))
     return {name: count for name, count in counts.items() if count}
 
 
-def drop_shared(lists: Mapping[str, Positions]) -> tuple[dict[str, Positions], list[str]]:
-    """Take every text that stands under two or more classes out of all of them; a class name stays with its class.
+def drop_shared(lists: CategoryLists) -> tuple[dict[str, CategoryList], list[str]]:
+    """Drop every text of two or more classes from all of them; a class keeps its name.
 
     Returns:
-        The lists with None in the positions that became empty, and the texts that were taken out.
+        The lists with None instead of dropped texts, and these texts.
 
     >>> cat, lion = Category("cat", ""), Category("lion", "")
     >>> lists, dropped = drop_shared({"cat": [cat, Category("feline", "")], "lion": [lion, Category("Feline", "")]})
@@ -189,21 +190,22 @@ def drop_shared(lists: Mapping[str, Positions]) -> tuple[dict[str, Positions], l
     ([Category(text='lion', provenance=''), None], ['feline'])
     """
     owners: dict[str, set[str]] = {}
-    for name, made in lists.items():
-        for category in made:
-            if category is not None:
-                owners.setdefault(text_key(category.text), set()).add(name)
-    first = {text_key(made[0].text): name for name, made in lists.items() if made and made[0] is not None}
+    for name, categories in lists.items():
+        for category in filter(None, categories):
+            owners.setdefault(text_key(category.text), set()).add(name)
+    named = {text_key(first.text): name for name, categories in lists.items() for first in categories[:1] if first}
     dropped: dict[str, str] = {}
 
     def kept(name: str, category: Category | None) -> Category | None:
         if category is None:
             return None
         key = text_key(category.text)
-        if not key or len(owners[key]) == 1 or first.get(key) == name:
+        if not key or len(owners[key]) == 1 or named.get(key) == name:
             return category
         dropped.setdefault(key, category.text)
         return None
 
-    left: dict[str, Positions] = {name: [kept(name, item) for item in made] for name, made in lists.items()}
-    return left, list(dropped.values())
+    remaining: dict[str, CategoryList] = {
+        name: [kept(name, category) for category in categories] for name, categories in lists.items()
+    }
+    return remaining, list(dropped.values())

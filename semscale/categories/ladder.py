@@ -1,4 +1,4 @@
-"""Ladder: the nested sequence of category sets of one dataset, strategy and order."""
+"""Ladder: nested sequence of category sets of one dataset, strategy and order."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class LadderStep:
     """One category set of a ladder.
 
     Attributes:
-        scale: the categories per class at this step (a class that ran out of distinct texts has fewer).
-        n_categories: all categories offered at this step, repetitions included.
-        categories: the texts of each class, in the order in which they were added.
+        scale: the number of categories per class at this step (a class without so many distinct texts has fewer).
+        n_categories: the number of all categories at this step, repetitions included.
+        categories: the texts of each class, in the sequence in which they were added.
     """
 
     scale: int
@@ -28,22 +28,21 @@ class LadderStep:
 
     @property
     def short_classes(self) -> tuple[str, ...]:
-        """The classes with fewer categories than the scale, which `max` puts at a small disadvantage."""
+        """The classes with fewer categories than the scale, which have a small disadvantage under `max`."""
         return tuple(name for name, texts in self.categories.items() if len(texts) < self.scale)
 
 
 @dataclass(frozen=True)
 class FlatLadder:
-    """A ladder as the kernel takes it: every text once, in the order in which the steps add them.
+    """A ladder as input of the kernel: every text once, in the sequence in which the steps add them.
 
-    A text that a class is offered again is the same question to the model, so it is asked once: a repetition counts in
-    `LadderStep.n_categories` and adds nothing here. That is why the control `duplicates` moves no prediction, to the
-    last bit, whatever the scales and the matrix product: all its steps are the texts of its first.
+    A repeated text of a class has the same embedding: it counts in `LadderStep.n_categories` and adds nothing here.
+    Therefore the control `duplicates` changes no bit of any prediction: all its steps are the texts of its first.
 
     Attributes:
-        texts: m texts, all different; by step joined, then by class, then by order within the class.
+        texts: m distinct texts; sorted by the step that adds them, then by class, then by position in the class.
         class_index: int32[m], the index of each text's class in the ladder's classes.
-        step_ends: int64[S]; step k offers `texts[:step_ends[k]]`.
+        step_ends: int64[S]; step k has `texts[:step_ends[k]]`.
         scales: the scale of each of the S steps.
     """
 
@@ -55,18 +54,18 @@ class FlatLadder:
 
 @dataclass(frozen=True)
 class Ladder:
-    """The nested category sets of one dataset x strategy x order: a step keeps all texts of the step before.
+    """The nested category sets of one dataset x strategy x order: a step keeps all texts of the previous step.
 
     Attributes:
         dataset: name of the dataset.
         strategy: name of the strategy that made the texts.
-        order: 0 for the strategy's own order, k > 0 for a seeded permutation of the equivalents.
-        classes: the class names, in the dataset's order.
-        steps: the category sets, from the class names alone upwards.
-        provenance: for each class, where each text of the last step comes from; empty when unknown.
-        repeats: whether a class may be offered the same text again, as in the control `duplicates`.
-        notes: what a reader should know of these categories: texts left out, classes with fewer than the others,
-            texts that CLIP may cut off.
+        order: 0 for the strategy's order, k > 0 for a seeded permutation of the equivalents.
+        classes: the class names, as the dataset sorts them.
+        steps: the category sets, starting with the class names alone.
+        provenance: for each class, the origin of each text of the last step; empty when unknown.
+        repeats: whether a class may have the same text again, as in the control `duplicates`.
+        notes: remarks on these categories: texts left out, classes with fewer than the others, texts that CLIP may
+            truncate.
     """
 
     dataset: str
@@ -85,13 +84,13 @@ class Ladder:
 
     @property
     def digest(self) -> str:
-        """SHA-256 over all but provenance and notes, in hexadecimal: the identity of a ladder's content."""
+        """SHA-256 of all content but provenance and notes, in hexadecimal."""
         content = {key: value for key, value in self.to_json().items() if key not in ("provenance", "notes")}
         packed = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
         return hashlib.sha256(packed.encode()).hexdigest()
 
     def flatten(self) -> FlatLadder:
-        """Return the texts in the order in which the steps add them, with their classes."""
+        """Return the distinct texts in the sequence in which the steps add them, with their classes."""
         texts: list[str] = []
         owners: list[int] = []
         ends: list[int] = []
@@ -135,7 +134,7 @@ class Ladder:
         return (json.dumps(self.to_json(), ensure_ascii=False, indent=1) + "\n").encode()
 
     def save(self, path: str | Path) -> None:
-        """Write the ladder to a JSON file, making its folder when needed."""
+        """Write the ladder to a JSON file; its folder is created if missing."""
         target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(self.to_bytes())

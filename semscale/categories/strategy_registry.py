@@ -1,8 +1,8 @@
-"""Registry of strategies, each one decorated function in a module of `strategies/`, and readers of their options.
+"""Registry of strategies, decorated functions in the modules of `strategies/`, and validation of their options.
 
-To add one, put a decorated function there, in a module of its own or beside its like. There are three kinds:
-:func:`strategy` for lists that need the class name and the domain only, :func:`context_strategy` for lists that need
-the other classes or options, and :func:`control` for arms that are made from another strategy's lists.
+To add one, write a decorated function there. There are three kinds: :func:`strategy` for lists that need the class name
+and the domain only, :func:`context_strategy` for lists that need the other classes or options, and :func:`control` for
+arms that are made from another strategy's lists.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from semscale.common.errors import CategoryError
 
 @dataclass(frozen=True, slots=True)
 class Category:
-    """One text offered to the model for a class.
+    """One text that stands for a class.
 
     Attributes:
-        text: what the model reads.
-        provenance: where the text comes from, such as the template that made it.
+        text: the model's input.
+        provenance: origin of the text, such as its template.
     """
 
     text: str
@@ -35,13 +35,13 @@ class Category:
 
 @dataclass(frozen=True)
 class StrategyContext:
-    """All that a strategy may know.
+    """Inputs of a strategy.
 
     Attributes:
-        classes: the class names, in the dataset's order.
-        domain: the word for what all classes are.
-        options: the strategy's own options, by name.
-        seed: for controls, the order of the ladder; everything drawn is drawn from it.
+        classes: the class names, as the dataset sorts them.
+        domain: the common noun of all classes, such as "animal".
+        options: the strategy's options, by name.
+        seed: for controls, the order of the ladder, which seeds all random draws.
     """
 
     classes: tuple[str, ...]
@@ -50,15 +50,18 @@ class StrategyContext:
     seed: int = 0
 
 
-Positions = Sequence[Category | None]
-"""A class's ordered categories, the class name first; None where the class has nothing in this position."""
+CategoryList = Sequence[Category | None]
+"""A class's categories by position, the class name first; None where the class has no category."""
+
+CategoryLists = Mapping[str, CategoryList]
+"""The categories of each class."""
 
 ClassStrategy = Callable[[str, str], Sequence[Category]]
-ContextStrategy = Callable[[StrategyContext], Mapping[str, Positions]]
-Control = Callable[[Mapping[str, Positions], StrategyContext], Mapping[str, Positions]]
+ContextStrategy = Callable[[StrategyContext], CategoryLists]
+Control = Callable[[CategoryLists, StrategyContext], CategoryLists]
 
 MAPPING, TEXTS = dict[str, object], Annotated[list[str], Field(min_length=1)]
-"""Kinds of options that several strategies take, see :func:`read_option`."""
+"""Types of options of several strategies, see :func:`read_option`."""
 
 _CONTROL_OPTIONS = ("of", "of_options")
 
@@ -68,14 +71,14 @@ class Strategy:
     """A registered strategy.
 
     Attributes:
-        name: how the study file calls it.
+        name: its name in the study file.
         description: one line.
-        options: the names of the options that it takes.
-        lists: (context) -> the ordered categories of each class; None for a control.
-        control: (positions of the controlled strategy, context) -> positions with the same count per class; else None.
-        aligned: whether a position means the same in every class (a template), so that an empty one stays empty; else
-            the categories of a class close up.
-        repeats: whether a class may be offered the same text again.
+        options: the names of its options.
+        lists: (context) -> the categories of each class; None for a control.
+        control: (lists of the controlled strategy, context) -> lists with as many categories in each class; else None.
+        aligned: whether a position means the same in every class (a template), so that an empty one is kept; else empty
+            positions are removed.
+        repeats: whether a class may have the same text again.
     """
 
     name: str
@@ -90,23 +93,23 @@ class Strategy:
         """Return the categories of one class alone.
 
         Raises:
-            CategoryError: for options that it does not take, and for a control, which needs all classes.
+            CategoryError: for unknown options, and for a control, which needs all classes.
         """
         if self.lists is None:
             raise CategoryError("a control is made from the lists of all classes", found=self.name)
         check_options(self, options)
-        made = self.lists(StrategyContext((class_name,), domain, options))
-        return [category for category in made[class_name] if category is not None]
+        lists = self.lists(StrategyContext((class_name,), domain, options))
+        return [category for category in lists[class_name] if category is not None]
 
 
 _strategies: dict[str, Strategy] = {}
 
 
 def strategy(name: str) -> Callable[[ClassStrategy], ClassStrategy]:
-    """Register (class name, domain) -> categories; the first line of the function's docstring describes it."""
+    """Register (class name, domain) -> categories; its description is the first line of the function's docstring."""
 
     def register(function: ClassStrategy) -> ClassStrategy:
-        def lists(context: StrategyContext) -> Mapping[str, Positions]:
+        def lists(context: StrategyContext) -> CategoryLists:
             return {name: function(name, context.domain) for name in context.classes}
 
         _add(Strategy(name, _first_line(function.__doc__), lists=lists))
@@ -128,9 +131,9 @@ def context_strategy(
 
 
 def control(name: str, *, repeats: bool = False) -> Callable[[Control], Control]:
-    """Register a control: an arm that offers as many categories per class as another strategy, with another meaning.
+    """Register a control: an arm with as many categories per class as another strategy, but another meaning.
 
-    Every control takes the options `of` (the strategy that it controls, `templates` unless given) and `of_options`.
+    Every control has the options `of` (the strategy that it controls, default `templates`) and `of_options`.
     """
 
     def register(function: Control) -> Control:
@@ -185,7 +188,7 @@ def find_strategy(name: str) -> Strategy:
     """Return the strategy with this name.
 
     Raises:
-        CategoryError: for an unknown name, with the nearest known names.
+        CategoryError: unknown name; the error suggests similar ones.
 
     >>> [category.text for category in find_strategy("templates")("dog", "animal")][:3]
     ['dog', 'dogs', 'Large dog']
@@ -193,8 +196,8 @@ def find_strategy(name: str) -> Strategy:
     names = strategy_names()
     if name in _strategies:
         return _strategies[name]
-    near = difflib.get_close_matches(name, names, n=3, cutoff=0.4)
-    hint = f"did you mean {' or '.join(near)}?" if near else None
+    similar = difflib.get_close_matches(name, names, n=3, cutoff=0.4)
+    hint = f"did you mean {' or '.join(similar)}?" if similar else None
     raise CategoryError("unknown strategy", found=repr(name), expected=f"one of {', '.join(names)}", hint=hint)
 
 
@@ -202,22 +205,22 @@ def check_options(entry: Strategy, options: Mapping[str, object]) -> None:
     """Refuse options that the strategy does not take.
 
     Raises:
-        CategoryError: naming the option, the nearest one and all that there are.
+        CategoryError: naming the option, a similar one and all existing ones.
     """
     for name in options:
         if name not in entry.options:
-            near = difflib.get_close_matches(name, entry.options, n=1)
+            similar = difflib.get_close_matches(name, entry.options, n=1)
             what = "the strategy does not take this option"
             expected = f"one of {', '.join(entry.options)}" if entry.options else "no options"
-            hint = f"did you mean {near[0]}?" if near else None
+            hint = f"did you mean {similar[0]}?" if similar else None
             raise CategoryError(what, where=f"strategy {entry.name}", found=repr(name), expected=expected, hint=hint)
 
 
 def read_option(options: Mapping[str, object], name: str, kind: Any, where: str, default: object = None) -> Any:
-    """Return an option, validated as pydantic validates `kind`; without a default it is required.
+    """Return an option, validated by pydantic as type `kind`; without a default it is required.
 
     Raises:
-        CategoryError: it is missing or does not fit.
+        CategoryError: the option is missing or invalid.
 
     >>> read_option({"templates": ["a {c}"]}, "templates", list[str], "demo")
     ['a {c}']
@@ -230,4 +233,4 @@ def read_option(options: Mapping[str, object], name: str, kind: Any, where: str,
         return TypeAdapter(kind, config=ConfigDict(coerce_numbers_to_str=kind is MAPPING)).validate_python(value)
     except ValidationError as error:
         reason = error.errors()[0]["msg"]
-        raise CategoryError(f"the option {name!r} does not fit: {reason}", where=where, found=repr(value)) from None
+        raise CategoryError(f"the option {name!r} is invalid: {reason}", where=where, found=repr(value)) from None

@@ -1,4 +1,4 @@
-"""Checks of class names and category texts before anything is encoded."""
+"""Checks of class names and category texts, before anything is encoded."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from semscale.common.text import text_key
 
 
 def check_classes(classes: Sequence[str], where: str) -> None:
-    """Refuse fewer than two classes, blank names and names that are the same after `text_key`.
+    """Refuse fewer than two classes, blank names and names that are equal after `text_key`.
 
     Raises:
-        CategoryError: naming the classes concerned and `where` they stand.
+        CategoryError: naming the classes.
     """
     if len(classes) < 2:
-        what = "a ladder needs at least two classes to tell apart"
+        what = "a ladder needs at least two classes"
         found = f"{len(classes)}: {', '.join(map(repr, classes)) or 'none'}"
         raise CategoryError(what, where=where, found=found, expected="two or more class names")
     seen: dict[str, str] = {}
@@ -31,12 +31,12 @@ def check_classes(classes: Sequence[str], where: str) -> None:
 
 
 def check_texts(categories: Mapping[str, Iterable[str]], where: str, *, repeats: bool = False) -> None:
-    """Refuse empty texts, a text twice in a class, and a text under two classes, all after `text_key`.
+    """Refuse empty texts, repeated texts of a class, and texts of two classes, compared after `text_key`.
 
     Args:
         categories: the texts of each class.
-        where: what the texts belong to, for the message.
-        repeats: whether a class may hold the same text again, as the control `duplicates` does.
+        where: names the ladder in the message.
+        repeats: whether a class may have the same text again, as in the control `duplicates`.
 
     Raises:
         CategoryError: naming the text and the class or classes.
@@ -44,11 +44,11 @@ def check_texts(categories: Mapping[str, Iterable[str]], where: str, *, repeats:
     >>> check_texts({"dog": ["dog", "dogs"], "hound": ["hound", "Dogs"]}, "demo")
     Traceback (most recent call last):
     ...
-    semscale.common.errors.SemscaleError: a category stands under two classes, so it cannot tell them apart
+    semscale.common.errors.CategoryError: a category belongs to two classes, so it does not distinguish them
       where:    demo
-      found:    'Dogs' under 'dog' and 'hound'
-      expected: every category under exactly one class
-      to do:    rename one of the classes or take the text out of one of them
+      found:    'Dogs' of 'dog' and 'hound'
+      expected: every category to belong to one class
+      to do:    rename one of the classes or remove the text from one of them
     """
     owner: dict[str, str] = {}
     for name, texts in categories.items():
@@ -58,9 +58,9 @@ def check_texts(categories: Mapping[str, Iterable[str]], where: str, *, repeats:
                 raise CategoryError("a category is empty", where=where, found=f"{text!r} in class {name!r}")
             other = owner.setdefault(key, name)
             if other != name:
-                what = "a category stands under two classes, so it cannot tell them apart"
-                found, expected = f"{text!r} under {other!r} and {name!r}", "every category under exactly one class"
-                hint = "rename one of the classes or take the text out of one of them"
+                what = "a category belongs to two classes, so it does not distinguish them"
+                found, expected = f"{text!r} of {other!r} and {name!r}", "every category to belong to one class"
+                hint = "rename one of the classes or remove the text from one of them"
                 raise CategoryError(what, where=where, found=found, expected=expected, hint=hint)
         if not repeats:
             _check_repeats(name, texts, where)

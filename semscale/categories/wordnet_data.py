@@ -1,4 +1,4 @@
-"""Access to WordNet: NLTK's data first, then the files of the operating system's package, then a download."""
+"""Access to WordNet: NLTK's data, the files of the operating system's package, or a download."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from platformdirs import user_cache_path
 from semscale.common.errors import CategoryError
 
 SYSTEM_WORDNET = Path("/usr/share/wordnet")
-HOW_TO_GET = (
+INSTALL_HINT = (
     "python -m nltk.downloader wordnet, or the system's packages (Debian: apt install wordnet-base wordnet-sense-index)"
 )
-_HOW_TO_GET_LANGUAGES = "python -m nltk.downloader omw-1.4"
+_LANGUAGES_INSTALL_HINT = "python -m nltk.downloader omw-1.4"
 _readers: dict[tuple[str, str], Any] = {}
-# The names under which NLTK has had the Open Multilingual WordNet.
+# The names of the Open Multilingual WordNet in versions of NLTK.
 _LANGUAGES = ("omw-1.4", "omw-2.0", "omw")
 _SYSTEM_FILES = (
     *("cntlist.rev", "index.sense"),
@@ -49,61 +49,68 @@ _LEXNAMES = (
 
 
 def find_wordnet() -> Path | None:
-    """Return where WordNet is: in NLTK's data, or in the system's files (Debian's ``wordnet-base``), else None."""
+    """Return the folder of WordNet, in NLTK's data or the system's (Debian's ``wordnet-base``); None if missing."""
     if (corpus := _corpus(["wordnet"])) is not None:
         return Path(str(corpus))
     return SYSTEM_WORDNET if (SYSTEM_WORDNET / "data.noun").exists() else None
 
 
 def open_wordnet() -> Any:
-    """Return NLTK's reader of WordNet 3.0, with other languages where their data are there; opened once per process.
+    """Return NLTK's reader of WordNet 3.0, with other languages if their data exist; opened once per process.
 
-    Looked for in this order: NLTK's data folders; the system's files, which NLTK only reads from a folder of its own,
-    so they are copied (33 MB) to the cache folder once; a download by NLTK.
+    The data are searched in NLTK's data folders; then in the system's files, which are copied once (33 MB) to a folder
+    in the cache, since NLTK does not read them elsewhere; then they are downloaded by NLTK.
+
+    Raises:
+        CategoryError: WordNet is missing and cannot be downloaded or copied.
     """
-    place = _corpus(["wordnet"])
-    if place is None and all((SYSTEM_WORDNET / name).exists() for name in _SYSTEM_FILES):
+    corpus = _corpus(["wordnet"])
+    if corpus is None and all((SYSTEM_WORDNET / name).exists() for name in _SYSTEM_FILES):
         _add_data_folder(_copy_system_files(user_cache_path("semscale") / "nltk_data"))
-        place = _corpus(["wordnet"])
-    if place is None and _download("wordnet"):
-        place = _corpus(["wordnet"])
-    if place is None:
+        corpus = _corpus(["wordnet"])
+    if corpus is None and _download("wordnet"):
+        corpus = _corpus(["wordnet"])
+    if corpus is None:
         what = "WordNet is not on this machine and could not be downloaded"
         expected = f"NLTK's corpus `wordnet`, or the files of WordNet 3.0 in {SYSTEM_WORDNET}"
-        raise CategoryError(what, expected=expected, hint=HOW_TO_GET)
-    return _reader(place, _corpus(_LANGUAGES))
+        raise CategoryError(what, expected=expected, hint=INSTALL_HINT)
+    return _reader(corpus, _corpus(_LANGUAGES))
 
 
 def open_languages() -> Any:
-    """Return NLTK's reader of WordNet together with the lemma names of other languages."""
+    """Return NLTK's reader of WordNet with the lemma names of other languages.
+
+    Raises:
+        CategoryError: WordNet or the Open Multilingual WordNet is missing and cannot be downloaded.
+    """
     if _corpus(_LANGUAGES) is None and not (_download(_LANGUAGES[0]) and _corpus(_LANGUAGES)):
         what = "the Open Multilingual WordNet is not on this machine and could not be downloaded"
-        raise CategoryError(what, expected=f"NLTK's corpus {' or '.join(_LANGUAGES)}", hint=_HOW_TO_GET_LANGUAGES)
+        raise CategoryError(what, expected=f"NLTK's corpus {' or '.join(_LANGUAGES)}", hint=_LANGUAGES_INSTALL_HINT)
     return open_wordnet()
 
 
 def _corpus(names: Sequence[str]) -> Any:
-    """Return NLTK's pointer to the first of these corpora that is there, unpacked or zipped."""
+    """Return NLTK's pointer to the first of these corpora that exists, unpacked or zipped."""
     import nltk
 
     for name in names:
-        for place in (f"corpora/{name}", f"corpora/{name}.zip/{name}/"):
+        for path in (f"corpora/{name}", f"corpora/{name}.zip/{name}/"):
             with contextlib.suppress(LookupError):
-                return nltk.data.find(place)
+                return nltk.data.find(path)
     return None
 
 
-def _reader(place: Any, languages: Any) -> Any:
+def _reader(corpus: Any, languages: Any) -> Any:
     from nltk.corpus.reader.api import CorpusReader
     from nltk.corpus.reader.wordnet import WordNetCorpusReader
 
-    # opening takes seconds; pointers into zip files do not compare, their paths do
-    key = str(place), str(languages)
+    # opening takes seconds; pointers into zip files have no equality, their paths have
+    key = str(corpus), str(languages)
     if key not in _readers:
         others = CorpusReader(languages, r".*/wn-data-.*\.tab", encoding="utf8") if languages is not None else None
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that other languages are missing; only their strategy needs them
-            _readers[key] = WordNetCorpusReader(place, others)
+            warnings.simplefilter("ignore")  # about missing languages, which only one strategy needs
+            _readers[key] = WordNetCorpusReader(corpus, others)
     return _readers[key]
 
 
@@ -121,18 +128,18 @@ def _copy_system_files(folder: Path) -> Path:
         return folder
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        # a folder that appears whole: two processes may do this at once, and either may be killed
+        # renamed when complete: processes may do this concurrently, and may be killed
         partial = Path(tempfile.mkdtemp(prefix=".wordnet-", dir=target.parent))
         try:
             for name in _SYSTEM_FILES:
                 shutil.copyfile(SYSTEM_WORDNET / name, partial / name)
             (partial / "lexnames").write_text(lexnames(), encoding="ascii")
-            with contextlib.suppress(OSError):  # the other process was faster
+            with contextlib.suppress(OSError):  # another process was faster
                 partial.rename(target)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
     except OSError as error:
-        what = "the system's WordNet cannot be copied to where NLTK reads it"
+        what = "the system's WordNet cannot be copied to NLTK's data folder"
         hint = "set XDG_CACHE_HOME to a writable folder"
         raise CategoryError(what, where=str(target), found=error.strerror or str(error), hint=hint) from error
     return folder
@@ -152,7 +159,7 @@ def _download(name: str) -> bool:
     import nltk
 
     try:
-        # NLTK prints its failures; ours is one error that says what to do
+        # NLTK would print its failures; open_wordnet raises an error that says what to do
         return bool(nltk.download(name, quiet=True, print_error_to=io.StringIO()))
     except (OSError, ValueError):
         return False

@@ -52,11 +52,11 @@ def _packages(title: str, names: Sequence[str], mend: str, *, required: bool) ->
 
 
 def _wordnet() -> Finding:
-    from semscale.categories.wordnet_data import HOW_TO_GET, find_wordnet
+    from semscale.categories.wordnet_data import INSTALL_HINT, find_wordnet
 
     folder = find_wordnet()
     detail = folder or "not found (only strategies from WordNet need it)"
-    return Finding("wordnet", folder is not None, str(detail), HOW_TO_GET, required=False)
+    return Finding("wordnet", folder is not None, str(detail), INSTALL_HINT, required=False)
 
 
 def _device() -> Finding:

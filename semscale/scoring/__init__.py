@@ -1,4 +1,4 @@
-"""The fused ladder kernel, its aggregations, and the metrics of a trial."""
+"""Scoring: the fused ladder kernel, its aggregations, and the metrics of a trial."""
 
 from semscale.scoring.aggregations import AGGREGATIONS, LOGIT_SCALE
 from semscale.scoring.category_statistics import CategoryStatistics, RunningStatistics, category_statistics

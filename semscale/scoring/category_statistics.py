@@ -1,4 +1,4 @@
-"""Statistics per category: the columns of the file that the founding study's labelling tool wrote."""
+"""Statistics per category: the columns of the output file of the founding study's labelling tool."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _CHUNK = 4096
 
 @dataclass(frozen=True)
 class CategoryStatistics:
-    """One entry for each of the m categories offered at a step.
+    """Statistics of the m categories of a step.
 
-    A category that labels no image has fraction 0, nan for the mean and the variance, and no second best.
+    A category that labels no image has fraction 0, nan as mean and variance, and no second best.
 
     Attributes:
-        fraction: float64[m], the share of all images labelled with this category.
+        fraction: float64[m], the share of all images that are labelled with the category.
         average_dot_product: float64[m], the mean cosine between these images and the category.
         variance: float64[m], the population variance of that cosine.
         second_best: int32[m], the other category with the highest mean cosine over these images, or -1.
@@ -32,22 +32,22 @@ class CategoryStatistics:
 
 
 def category_statistics(images: Float32, texts: Float32, predicted_category: Int32) -> CategoryStatistics:
-    """Return the statistics of every category at one step.
+    """Return the statistics of every category of a step.
 
-    The mean cosine of a text over a group of images is the cosine with the group's mean embedding, so sums
-    per category suffice: neither the images x texts matrix nor a sorted copy of the images is made.
+    The mean cosine of a text over a group of images is its dot product with the mean embedding of the group, so sums
+    per category suffice: neither the similarity matrix nor a sorted copy of the images is allocated.
 
     Args:
         images: float32[n, d], unit rows, at least one.
-        texts: float32[m, d], unit rows, the texts offered at the step.
-        predicted_category: int32[n], index of the text that labels each image.
+        texts: float32[m, d], unit rows, the texts of the step.
+        predicted_category: int32[n], index of the predicted text of each image.
 
     Raises:
-        ValueError: when there is no image or an index is out of range.
+        ValueError: no image, or an index out of range.
 
     >>> texts = np.array([[1, 0], [0, 1], [0.6, 0.8]], dtype=np.float32)
-    >>> found = category_statistics(texts[[0, 2]], texts, np.array([0, 0], np.int32))
-    >>> found.fraction.tolist(), found.average_dot_product.round(3).tolist(), found.second_best.tolist()
+    >>> stats = category_statistics(texts[[0, 2]], texts, np.array([0, 0], np.int32))
+    >>> stats.fraction.tolist(), stats.average_dot_product.round(3).tolist(), stats.second_best.tolist()
     ([1.0, 0.0, 0.0], [0.8, nan, nan], [2, -1, -1])
     """
     if not len(images) or len(images) != len(predicted_category):
@@ -59,14 +59,14 @@ def category_statistics(images: Float32, texts: Float32, predicted_category: Int
     with np.errstate(invalid="ignore"):
         average = np.bincount(predicted_category, cosines, len(texts)) / counts
         squares = (cosines - average[predicted_category]) ** 2
-        spread = np.bincount(predicted_category, squares, len(texts)) / counts
-    return CategoryStatistics(counts / len(images), average, spread, second_best(sums, counts, texts))
+        variance = np.bincount(predicted_category, squares, len(texts)) / counts
+    return CategoryStatistics(counts / len(images), average, variance, second_best(sums, counts, texts))
 
 
 def _sums_and_cosines(
     images: Float32, texts: Float32, predicted: Int32
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the sum of each category's images, float64[m, d], and each image's winning cosine."""
+    """Return the sum of each category's images, float64[m, d], and the cosine of each image with its category."""
     sums = np.zeros(texts.shape, dtype=np.float64)
     cosines = np.empty(len(images), dtype=np.float64)
     order = np.argsort(predicted, kind="stable")
@@ -81,15 +81,15 @@ def _sums_and_cosines(
 
 
 def second_best(sums: NDArray[np.float64], counts: NDArray[np.int64], texts: Float32) -> Int32:
-    """Return for each category the other one with the highest mean cosine over the items that it won.
+    """Return for each category the other one with the highest mean cosine over the category's items.
 
     Args:
-        sums: float64[m, d], the sum of the unit rows of the items that each category won.
-        counts: int64[m], how many items that is.
+        sums: float64[m, d], the sum of the unit rows of each category's items.
+        counts: int64[m], the number of these items.
         texts: float32[m, d], unit rows of the categories.
 
     Returns:
-        int32[m]; -1 for a category that won nothing, and where there is no other.
+        int32[m]; -1 for a category without items, and if there is no other category.
     """
     second = np.full(len(texts), -1, dtype=np.int32)
     winners = np.flatnonzero(counts)
@@ -105,10 +105,10 @@ def second_best(sums: NDArray[np.float64], counts: NDArray[np.int64], texts: Flo
 
 
 class RunningStatistics:
-    """What :func:`category_statistics` gives for all items, of which only sums are kept.
+    """Streaming :func:`category_statistics` of items, images or texts, which are not stored.
 
-    Mean and variance are Welford's (Technometrics 4 (1962) 419), and every sum runs over the items one by one: cut
-    into whatever pieces, the same items in the same order give the same bits. Memory: 8 m (d + 3) bytes.
+    Mean and variance are Welford's (Technometrics 4 (1962) 419), and every sum runs over single items, so the result is
+    bitwise independent of the batches. Memory: 8 m (d + 3) bytes.
 
     Args:
         texts: float32[m, d], unit rows of the categories.
@@ -117,8 +117,8 @@ class RunningStatistics:
     >>> running = RunningStatistics(texts)
     >>> for row in (0, 2):
     ...     running.add(texts[[row]], np.array([0], np.int32))
-    >>> found = running.result()
-    >>> found.fraction.tolist(), found.average_dot_product.round(3).tolist(), found.second_best.tolist()
+    >>> stats = running.result()
+    >>> stats.fraction.tolist(), stats.average_dot_product.round(3).tolist(), stats.second_best.tolist()
     ([1.0, 0.0, 0.0], [0.8, nan, nan], [2, -1, -1])
     """
 
@@ -132,21 +132,21 @@ class RunningStatistics:
     def __len__(self) -> int:
         return int(self._counts.sum())
 
-    def add(self, items: Float32, winners: Int32) -> None:
-        """Take notice of items, float32[n, d] unit rows, and of the category that each won, int32[n]."""
+    def add(self, items: Float32, predicted: Int32) -> None:
+        """Add items, float32[n, d] unit rows, with their predicted categories, int32[n]."""
         rows = items.astype(np.float64)
-        cosines = (rows * self._texts[winners].astype(np.float64)).sum(axis=1)
-        for row, winner, cosine in zip(rows, winners.tolist(), cosines.tolist(), strict=True):
-            self._counts[winner] += 1
-            self._sums[winner] += row
-            gap = cosine - self._means[winner]
-            self._means[winner] += gap / self._counts[winner]
-            self._squares[winner] += gap * (cosine - self._means[winner])
+        cosines = (rows * self._texts[predicted].astype(np.float64)).sum(axis=1)
+        for row, category, cosine in zip(rows, predicted.tolist(), cosines.tolist(), strict=True):
+            self._counts[category] += 1
+            self._sums[category] += row
+            deviation = cosine - self._means[category]
+            self._means[category] += deviation / self._counts[category]
+            self._squares[category] += deviation * (cosine - self._means[category])
 
     def result(self) -> CategoryStatistics:
-        """Return the statistics of the items so far; without any, all fractions are 0."""
-        won = self._counts > 0
+        """Return the statistics of all items so far; without items, all fractions are 0."""
+        used = self._counts > 0
         fraction = self._counts / max(1, len(self))
-        average = np.where(won, self._means, np.nan)
-        variance = np.where(won, self._squares / np.maximum(self._counts, 1), np.nan)
+        average = np.where(used, self._means, np.nan)
+        variance = np.where(used, self._squares / np.maximum(self._counts, 1), np.nan)
         return CategoryStatistics(fraction, average, variance, second_best(self._sums, self._counts, self._texts))

@@ -1,4 +1,4 @@
-"""The fused ladder kernel: all steps of a ladder in one pass over blocks of images, in bounded memory."""
+"""Fused ladder kernel: scores all steps of a ladder in one pass over blocks of images, in bounded memory."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from semscale.scoring.aggregations import AGGREGATIONS, LOGIT_SCALE, aggregation_named
-from semscale.scoring.decisions import Answers, Decider
+from semscale.scoring.aggregations import AGGREGATIONS, LOGIT_SCALE, make_aggregation
+from semscale.scoring.decisions import Decider, PredictionArrays
 from semscale.scoring.plan import Float32, Int32, LadderPlan, plan_ladder
 from semscale.scoring.tiles import BlockScorer
 
@@ -23,10 +23,10 @@ S = TypeVar("S")
 T = TypeVar("T", bound=np.generic)
 
 BLOCK = 2048
-"""Images per block unless asked otherwise."""
+"""Default number of images per block."""
 
-MOST_PRODUCTS = 128 << 20
-"""Bytes that the products of all threads may take together."""
+MAX_PRODUCT_BYTES = 128 << 20
+"""Memory limit of the matrix products of all threads together."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class LadderInputs:
         images: float32[n, d], unit rows.
         texts: float32[m, d], unit rows, in the order of :class:`semscale.categories.ladder.FlatLadder`.
         class_index: int32[m], the class of each text; every class has a text in the first step.
-        step_ends: int64[S]; step k offers `texts[:step_ends[k]]`.
+        step_ends: int64[S]; step k has `texts[:step_ends[k]]`.
         true_class: int32[n].
     """
 
@@ -48,10 +48,10 @@ class LadderInputs:
     true_class: Int32
 
     def plan(self) -> LadderPlan:
-        """Return the plan of the ladder, after a check of all arrays.
+        """Validate all arrays and return the plan of the ladder.
 
         Raises:
-            ValueError: when shapes, types or ranges do not fit, or a text embedding is not finite.
+            ValueError: wrong shapes, types or ranges, or a text embedding that is not finite.
         """
         plan = plan_ladder(self.class_index, self.step_ends)
         for name, rows in (("images", self.images), ("texts", self.texts)):
@@ -73,7 +73,7 @@ class LadderInputs:
         """Return embeddings and true classes of images `first` to `last - 1`.
 
         Raises:
-            ValueError: when an embedding is not finite.
+            ValueError: an embedding is not finite.
         """
         images = np.ascontiguousarray(self.images[first:last])
         check_finite(images, f"images {first} to {last - 1}")
@@ -82,16 +82,16 @@ class LadderInputs:
 
 @dataclass(frozen=True)
 class ScoreOptions:
-    """What is computed besides predictions, ranks and margins.
+    """Options of scoring: outputs besides predictions, ranks and margins, and parameters.
 
     Attributes:
-        confidence: whether confidences are.
-        ceiling: whether the ceiling is, the same for every aggregation.
+        confidence: whether to compute confidences.
+        ceiling: whether to compute the ceiling (oracle accuracy), which is the same for every aggregation.
         logit_scale: the model's factor before the softmax, for `confidence` and for the aggregation `logsumexp`.
-        block: images per block; the size moves margins and confidences by no more than the rounding of float32.
+        block: images per block; it changes margins and confidences by no more than the rounding of float32.
 
     Raises:
-        ValueError: when the logit scale is not positive.
+        ValueError: the logit scale is not positive.
     """
 
     confidence: bool = False
@@ -100,7 +100,7 @@ class ScoreOptions:
     block: int = BLOCK
 
     def __post_init__(self) -> None:
-        """Check the logit scale."""
+        """Validate the logit scale."""
         if not 0 < self.logit_scale < np.inf:
             raise ValueError(f"expected a positive logit scale, but got {self.logit_scale}")
 
@@ -113,13 +113,13 @@ class LadderScores:
         predicted_category: int32[n, S], index of a text; for aggregations other than `max` the category of
             the predicted class that is nearest to the image.
         predicted_class: int32[n, S].
-        true_rank: int32[n, S], how many classes come before the true one. The predicted class is first, so 0
-            means right; of equal scores the earlier class comes first.
-        margin: float32[n, S], the score of the true class less the best score of another class, in cosine.
+        true_rank: int32[n, S], the number of classes before the true one. The predicted class is first, so 0 means
+            correct; of equal scores the earlier class is first.
+        margin: float32[n, S], the score of the true class minus the best score of another class, in cosine.
         confidence: float32[n, S], the probability of the predicted class in the softmax over `logit_scale` times the
             class scores; shape [n, 0] unless requested, like the ceiling.
-        ceiling: bool[n, S], the oracle accuracy: whether some choice among the offered categories would label the image
-            right under `max`.
+        ceiling: bool[n, S], the oracle: whether some choice among the step's categories would label the image correctly
+            under `max`; its mean is the oracle accuracy.
     """
 
     predicted_category: Int32
@@ -151,69 +151,68 @@ def score_aggregations(
     start: int = 0,
     stop: int | None = None,
 ) -> dict[str, LadderScores]:
-    """Score every step of a ladder by several aggregations at once; step k multiplies only the texts that step k adds.
+    """Score every step of a ladder by several aggregations; step k multiplies only the texts that step k adds.
 
-    Predictions, ranks and the ceiling are those of the float64 scores (:mod:`semscale.scoring.decisions`), whatever the
-    machine, the size of blocks, the number of threads (:func:`thread_count`) and the other aggregations.
+    Predictions, ranks and the ceiling are those of the float64 scores (:mod:`semscale.scoring.decisions`), independent
+    of machine, size of blocks, number of threads (:func:`thread_count`) and other aggregations.
 
-    Memory beyond inputs and outputs is about `4 * block * (texts of the widest step + a * classes)` bytes and a few
-    megabytes for each thread; there are no more threads than fit into 128 MB of products. `a` is 1 for `max`,
+    Memory besides inputs and outputs is about `4 * block * (texts of the widest step + a * classes)` bytes and a few
+    megabytes per thread; there are no more threads than fit into 128 MB of products. `a` is 1 for `max`,
     `mean-embedding` and `mean-similarity`, 2 for `logsumexp`, k for `top-k-mean`, 5 for all of `AGGREGATIONS`
     together, and 1 more for the ceiling.
 
     Args:
         inputs: embeddings of images and texts.
         aggregations: some of `AGGREGATIONS`.
-        options: what is computed besides predictions, ranks and margins.
+        options: outputs and parameters.
         start, stop: score only these images, a range of :func:`block_ranges`: `start` is a multiple of the block, and
-            so is `stop` unless it is the number of images. The pieces joined equal the whole bit for bit.
+            so is `stop` unless it is the number of images. Joined ranges are bitwise equal to the whole.
 
     Raises:
-        SemscaleError: for an unknown aggregation.
-        ValueError: when shapes, types or ranges do not fit, the range cuts through a block, or an embedding is not
-            finite.
+        SemscaleError: unknown aggregation.
+        ValueError: wrong shapes, types or ranges, a range that cuts a block, or an embedding that is not finite.
 
     >>> images = np.eye(2, dtype=np.float32)
     >>> texts = np.array([[0.8, 0.6], [0.6, 0.8], [0.0, 1.0], [0.8, 0.6]], dtype=np.float32)
     >>> owners, ends, true = np.array([0, 1, 0, 1], np.int32), np.array([2, 4]), np.array([0, 1], np.int32)
     >>> scores = score_aggregations(LadderInputs(images, texts, owners, ends, true), ("max", "mean-similarity"))
-    >>> {name: found.predicted_class[:, -1].tolist() for name, found in scores.items()}
+    >>> {name: each.predicted_class[:, -1].tolist() for name, each in scores.items()}
     {'max': [0, 0], 'mean-similarity': [1, 0]}
     """
     options = options or ScoreOptions()
     stop = len(inputs.images) if stop is None else stop
     check_range(start, stop, len(inputs.images), options.block)
     plan = inputs.plan()
-    rules = {name: aggregation_named(name, plan, inputs.texts, options.logit_scale) for name in aggregations}
-    n, n_steps, rows = stop - start, len(plan.steps), min(options.block, stop - start)
-    answers = {name: Answers.empty(n, n_steps, options.confidence) for name in rules}
+    by_name = {name: make_aggregation(name, plan, inputs.texts, options.logit_scale) for name in aggregations}
+    n, n_steps, block_rows = stop - start, len(plan.steps), min(options.block, stop - start)
+    arrays = {name: PredictionArrays.empty(n, n_steps, options.confidence) for name in by_name}
     oracle = np.empty((n, n_steps if options.ceiling else 0), dtype=np.bool_)
     decider = Decider(plan, inputs.texts, inputs.images[start:stop])
 
     def score(scorer: BlockScorer, first: int) -> None:
         last = min(first + options.block, stop)
-        written = slice(first - start, last - start)
-        parts = {name: out.part(written) for name, out in answers.items()}
-        scorer.score(*inputs.block(first, last), parts, oracle[written])
+        rows = slice(first - start, last - start)
+        outs = {name: out.view(rows) for name, out in arrays.items()}
+        scorer.score(*inputs.block(first, last), outs, oracle[rows])
 
-    share_blocks(
+    run_blocks(
         range(start, stop, options.block),
-        lambda: BlockScorer(decider, rules, rows, options.logit_scale, options.ceiling),
+        lambda: BlockScorer(decider, by_name, block_rows, options.logit_scale, options.ceiling),
         score,
-        most=max(1, MOST_PRODUCTS // (4 * rows * plan.widest + 1)),
+        max_threads=max(1, MAX_PRODUCT_BYTES // (4 * block_rows * plan.widest + 1)),
     )
-    return ladder_scores(inputs.images[start:stop], answers, oracle, decider)
+    return ladder_scores(inputs.images[start:stop], arrays, oracle, decider)
 
 
 def ladder_scores(
-    images: Float32, answers: Mapping[str, Answers], oracle: NDArray[np.bool_], decider: Decider
+    images: Float32, arrays: Mapping[str, PredictionArrays], oracle: NDArray[np.bool_], decider: Decider
 ) -> dict[str, LadderScores]:
-    """Return the scores with the predicted categories, and a column for every step of the ladder."""
-    if not answers:
+    """Return the scores of each aggregation, with predicted categories, and a column for every step of the ladder."""
+    if not arrays:
         return {}
     plan = decider.plan
-    predicted = np.concatenate([out.predicted_class for out in answers.values()], axis=1)
-    categories = np.split(decider.nearest_categories(images, predicted), len(answers), axis=1)
+    predicted = np.concatenate([out.predicted_class for out in arrays.values()], axis=1)
+    categories = np.split(decider.nearest_categories(images, predicted), len(arrays), axis=1)
 
     def of_steps(column: NDArray[T]) -> NDArray[T]:
         return column[:, plan.step_of] if 0 < column.shape[1] < len(plan.step_of) else column
@@ -227,12 +226,12 @@ def ladder_scores(
             of_steps(out.confidence),
             of_steps(oracle),
         )
-        for (name, out), category in zip(answers.items(), categories, strict=True)
+        for (name, out), category in zip(arrays.items(), categories, strict=True)
     }
 
 
 def block_ranges(n: int, parts: int, block: int = BLOCK) -> list[tuple[int, int]]:
-    """Split n images into at most `parts` ranges of whole blocks, as even as blocks allow.
+    """Return at most `parts` ranges of whole blocks of n images, as equal as possible.
 
     >>> block_ranges(10, parts=2, block=4)
     [(0, 8), (8, 10)]
@@ -244,28 +243,28 @@ def block_ranges(n: int, parts: int, block: int = BLOCK) -> list[tuple[int, int]
 
 
 def join_scores(pieces: Sequence[LadderScores]) -> LadderScores:
-    """Join the scores of consecutive ranges of images."""
+    """Concatenate the scores of consecutive ranges of images."""
     return LadderScores(*(np.concatenate([getattr(piece, f.name) for piece in pieces]) for f in fields(LadderScores)))
 
 
 def check_range(start: int, stop: int, n: int, block: int) -> None:
-    """Refuse a range of images that is none of whole blocks."""
+    """Raise ValueError for a range of images that does not consist of whole blocks."""
     if block < 1 or not 0 <= start <= stop <= n or start % block or (stop % block and stop < n):
         raise ValueError(f"expected a range of whole blocks of {block} in {n} images, but got {start}:{stop}")
 
 
 def check_finite(rows: Float32, name: str) -> None:
-    """Refuse embeddings that are not finite."""
-    # A sum is finite only if every term is, and costs a thousandth of the product.
+    """Raise ValueError for embeddings that are not finite."""
+    # a sum is finite only if every term is, and costs a thousandth of the product
     if not np.isfinite(rows.sum()):
         raise ValueError(f"expected finite embeddings, but got nan or infinity in {name}")
 
 
 def thread_count() -> int:
-    """Return how many threads work on blocks: as many as the matrix product may use.
+    """Return the number of threads for blocks: that of the matrix product.
 
-    `OPENBLAS_NUM_THREADS`, `MKL_NUM_THREADS` and `OMP_NUM_THREADS` bound the product, so they bound the blocks too (Ray
-    sets the last to the CPUs of a task); without them it is the CPUs that this process may run on.
+    `OPENBLAS_NUM_THREADS`, `MKL_NUM_THREADS` and `OMP_NUM_THREADS` limit the product, so they limit the blocks too (Ray
+    sets the last to the CPUs of a task); the default is the number of CPUs of this process.
     """
     for name in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"):
         if (value := os.environ.get(name, "")).isdecimal() and int(value):
@@ -273,31 +272,33 @@ def thread_count() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def share_blocks(firsts: range, make: Callable[[], S], work: Callable[[S, int], None], most: int) -> None:
-    """Do the work of every block, in as many threads as there are (:func:`thread_count`), blocks and room for.
+def run_blocks(
+    firsts: range, make_workspace: Callable[[], S], process: Callable[[S, int], None], max_threads: int
+) -> None:
+    """Process blocks in threads, at most :func:`thread_count`, `max_threads`, and one per block.
 
-    Within a block the threads of the matrix library wait for each other after every product, and keep the cores from
-    the others while they do; with a block per thread nobody waits.
+    The threads of a BLAS library synchronise after every product and occupy the cores while they wait; with a block per
+    thread none waits.
 
     Args:
         firsts: the first image of every block.
-        make: makes the working memory of a thread.
-        work: is called with that memory and the first image of a block.
-        most: the largest number of threads that there is room for.
+        make_workspace: makes the workspace of a thread.
+        process: called with the thread's workspace and the first image of a block.
+        max_threads: the number of workspaces that fit into memory.
     """
-    threads = min(thread_count(), len(firsts), most)
+    threads = min(thread_count(), len(firsts), max_threads)
     if threads <= 1:
-        memory = make()
+        workspace = make_workspace()
         for first in firsts:
-            work(memory, first)
+            process(workspace, first)
         return
-    own = threading.local()
+    local = threading.local()
 
-    def one(first: int) -> None:
-        if not hasattr(own, "memory"):
-            own.memory = make()
-        work(own.memory, first)
+    def process_block(first: int) -> None:
+        if not hasattr(local, "workspace"):
+            local.workspace = make_workspace()
+        process(local.workspace, first)
 
     with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(threads) as pool:
-        for _ in pool.map(one, firsts):
+        for _ in pool.map(process_block, firsts):
             pass

@@ -1,4 +1,4 @@
-"""Nearest categories alone: the predictions of `max` at every step of a ladder, without ranks and margins."""
+"""Nearest-category search: the predictions of `max` at every step of a ladder, without ranks and margins."""
 
 from __future__ import annotations
 
@@ -8,32 +8,32 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semscale.scoring.aggregations import cosine_bound
-from semscale.scoring.decisions import count_marks, exact_cosines, largest_norm, prefix_argmax
-from semscale.scoring.kernel import BLOCK, MOST_PRODUCTS, check_finite, share_blocks
+from semscale.scoring.decisions import count_true, exact_cosines, largest_norm, prefix_argmax
+from semscale.scoring.kernel import BLOCK, MAX_PRODUCT_BYTES, check_finite, run_blocks
 from semscale.scoring.plan import Float32, Int32
 
 Int64 = NDArray[np.int64]
 
 
 def nearest_categories(images: Float32, texts: Float32, step_ends: Int64 | None = None, block: int = BLOCK) -> Int32:
-    """Return for each image and step the text with the highest cosine in float64; of equal ones the earlier.
+    """Return for each image and step the text with the highest cosine in float64, of equal ones the earlier.
 
     These are the predictions of :func:`semscale.scoring.score_ladder` under `max`, which also ranks the classes. The
-    float32 product proposes; among texts closer than its error bound (:mod:`semscale.scoring.aggregations`) the float64
-    dot products decide.
+    float32 product proposes; the float64 dot products decide between texts closer than its error bound
+    (:mod:`semscale.scoring.aggregations`).
 
     Args:
         images: float32[n, d], unit rows.
         texts: float32[m, d], unit rows, at least one.
-        step_ends: int64[S], rising from 1 or more to m; step k offers `texts[:step_ends[k]]`. One step with all texts
-            unless given.
+        step_ends: int64[S], increasing from 1 or more to m; step k has `texts[:step_ends[k]]`. Default: one step with
+            all texts.
         block: images per block.
 
     Returns:
         int32[n, S], indices of texts.
 
     Raises:
-        ValueError: when an embedding is not finite.
+        ValueError: an embedding is not finite.
 
     >>> texts = np.array([[1, 0], [0, 1], [0, 1]], dtype=np.float32)
     >>> nearest_categories(np.array([[0.6, 0.8], [0.8, 0.6]], dtype=np.float32), texts, np.array([1, 3])).tolist()
@@ -52,11 +52,11 @@ def nearest_categories(images: Float32, texts: Float32, step_ends: Int64 | None 
         if len(near[0]):
             _decide(images[part], texts, ends, near, nearest[part])
 
-    share_blocks(
+    run_blocks(
         range(0, len(images), block),
         lambda: np.empty(size, dtype=np.float32),
         label,
-        most=max(1, MOST_PRODUCTS // (4 * size + 1)),
+        max_threads=max(1, MAX_PRODUCT_BYTES // (4 * size + 1)),
     )
     return nearest
 
@@ -64,8 +64,8 @@ def nearest_categories(images: Float32, texts: Float32, step_ends: Int64 | None 
 def _propose(
     images: Float32, texts: Float32, ends: Int64, gap: np.float32, product: Float32, nearest: Int32
 ) -> tuple[Int64, Int64]:
-    """Fill the nearest texts of a block by float32; return images with a near tie, and new texts that take part."""
-    every = np.arange(len(images))
+    """Write the nearest texts of a block in float32; return the pairs of image and text that are in a near tie."""
+    all_rows = np.arange(len(images))
     best, text = np.full(len(images), -np.inf, dtype=np.float32), np.zeros(len(images), dtype=np.int32)
     near: list[tuple[Int64, Int64]] = []
     for k, (start, end) in enumerate(pairwise([0, *ends.tolist()])):
@@ -73,23 +73,23 @@ def _propose(
             cosines = product[: len(images) * (end - start)].reshape(len(images), end - start)
             np.matmul(images, texts[start:end].T, out=cosines)
             columns = cosines.argmax(axis=1)
-            values = cosines[every, columns]
+            values = cosines[all_rows, columns]
             rows = np.flatnonzero(values >= best - gap)
             close = cosines[rows] >= (np.maximum(values, best) - gap)[rows, None]
-            tied = (count_marks(close) > 1) | (values[rows] <= best[rows] + gap)
+            tied = (count_true(close) > 1) | (values[rows] <= best[rows] + gap)
             row, column = np.nonzero(close[tied])
             near.append((rows[tied][row], column + start))
-            nearer = values > best
-            best[nearer], text[nearer] = values[nearer], columns[nearer] + start
+            better = values > best
+            best[better], text[better] = values[better], columns[better] + start
         nearest[:, k] = text
     rows, columns = (np.concatenate(parts) for parts in zip(*near, strict=True))
     return rows, columns
 
 
 def _decide(images: Float32, texts: Float32, ends: Int64, near: tuple[Int64, Int64], nearest: Int32) -> None:
-    """Correct the nearest texts of the images that have a near tie, by the float64 dot products of what was near.
+    """Correct the nearest texts of the images with a near tie, by the float64 dot products of the close texts.
 
-    The nearest text of a step in float64 is the nearest in float32, or was near to that when it came.
+    The nearest text of a step in float64 is the nearest in float32, or was close to the nearest when it was added.
     """
     tied = np.unique(near[0])
     proposed = np.repeat(tied, len(ends)), nearest[tied].ravel()

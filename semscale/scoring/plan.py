@@ -1,4 +1,4 @@
-"""Ladders prepared for the kernel: steps of new texts, layers with one text per class, texts by class."""
+"""Plan of a ladder for the kernel: steps of new texts, layers with one text per class, texts by class."""
 
 from __future__ import annotations
 
@@ -18,9 +18,8 @@ class Layer:
     """New texts of one step, at most one for each class.
 
     Attributes:
-        columns: where the texts are among the new texts of the step.
-        classes: the classes of these texts, in the same order. Both are slices wherever the positions allow
-            it, so that numpy works on views instead of copies.
+        columns: indices among the new texts of the step.
+        classes: the classes of these texts. Both are slices where possible, so that numpy uses views instead of copies.
     """
 
     columns: Index
@@ -29,7 +28,7 @@ class Layer:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """The texts `start:stop` that one step adds, as layers."""
+    """The texts `start:stop` that one step adds, in layers."""
 
     start: int
     stop: int
@@ -45,9 +44,9 @@ class LadderPlan:
         n_classes: number of classes.
         steps: the texts that each step adds; steps that add nothing are left out.
         step_of: int64[S], for each step of the ladder its index in `steps`.
-        class_counts: int64[len(steps), n_classes], texts of each class at each step.
-        by_class: int64[m], the texts ordered by class, in the ladder's order within a class.
-        class_starts: int64[n_classes], where each class begins in `by_class`.
+        class_counts: int64[len(steps), n_classes], the number of texts of each class at each step.
+        by_class: int64[m], the texts sorted by class, and within a class as in the ladder.
+        class_starts: int64[n_classes], the start of each class in `by_class`.
     """
 
     class_index: Int32
@@ -60,7 +59,7 @@ class LadderPlan:
 
     @property
     def widest(self) -> int:
-        """The largest number of texts that one step adds."""
+        """Return the largest number of texts that one step adds."""
         return max(step.stop - step.start for step in self.steps)
 
 
@@ -69,10 +68,10 @@ def plan_ladder(class_index: Int32, step_ends: NDArray[np.int64]) -> LadderPlan:
 
     Args:
         class_index: int[m], the class of each text; every class 0, 1, ... must have a text in the first step.
-        step_ends: int[S], rising; step k offers the texts before `step_ends[k]`, the last step offers all.
+        step_ends: int[S], increasing; step k has the texts before `step_ends[k]`, the last step all.
 
     Raises:
-        ValueError: when the arrays do not describe such a ladder.
+        ValueError: the arrays do not describe such a ladder.
 
     >>> plan = plan_ladder(np.array([0, 1, 0, 1, 1], np.int32), np.array([2, 5, 5]))
     >>> [[layer.columns for layer in step.layers] for step in plan.steps], plan.step_of.tolist()
@@ -98,19 +97,19 @@ def plan_ladder(class_index: Int32, step_ends: NDArray[np.int64]) -> LadderPlan:
 
 
 def _layers(owners: Int32) -> tuple[Layer, ...]:
-    # The texts of a class, in their order, go to layers 0, 1, 2, ... of the step.
-    order = np.argsort(owners, kind="stable")
-    ordered = owners[order]
+    # the texts of a class are in layers 0, 1, 2, ... of the step
+    by_class = np.argsort(owners, kind="stable")
+    ordered = owners[by_class]
     occurrence = np.empty(owners.size, dtype=np.intp)
-    occurrence[order] = np.arange(owners.size) - np.searchsorted(ordered, ordered)
+    occurrence[by_class] = np.arange(owners.size) - np.searchsorted(ordered, ordered)
     by_layer = [np.flatnonzero(occurrence == depth) for depth in range(int(occurrence.max()) + 1)]
     return tuple(Layer(_as_slice(columns), _as_slice(owners[columns].astype(np.intp))) for columns in by_layer)
 
 
-def _as_slice(positions: NDArray[np.intp]) -> Index:
-    if positions.size == 1:
-        return slice(int(positions[0]), int(positions[0]) + 1, 1)
-    gap = int(positions[1] - positions[0])
-    if gap > 0 and (np.diff(positions) == gap).all():
-        return slice(int(positions[0]), int(positions[-1]) + 1, gap)
-    return positions
+def _as_slice(indices: NDArray[np.intp]) -> Index:
+    if indices.size == 1:
+        return slice(int(indices[0]), int(indices[0]) + 1, 1)
+    stride = int(indices[1] - indices[0])
+    if stride > 0 and (np.diff(indices) == stride).all():
+        return slice(int(indices[0]), int(indices[-1]) + 1, stride)
+    return indices

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from semscale.analysis.greedy import CandidateTexts, Round, halve, select_candidates
+from semscale.analysis.greedy import CandidateTexts, SelectionRound, select_candidates, stratified_halves
 from semscale.analysis.intervals import change_interval, wilson_interval
 from semscale.categories.candidates import Candidate, candidate_ladder, candidate_pool
 from semscale.categories.ladder import Ladder
@@ -45,7 +45,7 @@ class OptimizedCategories:
     n_positions: int
     n_choosing: int
     n_held_out: int
-    rounds: tuple[Round, ...]
+    rounds: tuple[SelectionRound, ...]
     tried: tuple[Candidate, ...]
     ladder: Ladder
     before: int
@@ -74,7 +74,7 @@ class OptimizedCategories:
     def to_json(self) -> dict[str, Any]:
         """Return everything as plain values; accuracies in percent, gains in points."""
         rounds = [
-            {"strategy": candidate.strategy, "position": candidate.number, "template": candidate.label}
+            {"strategy": candidate.strategy, "position": candidate.index, "template": candidate.label}
             | {"accuracy": 100 * round_.correct / self.n_choosing, "gain_low": 100 * round_.low}
             | {name: getattr(round_, name) for name in ("n_candidates", "gained", "lost", "taken")}
             for candidate, round_ in zip(self.tried, self.rounds, strict=True)
@@ -126,7 +126,7 @@ def choose_categories(
     """Select from the pool on one half of the images, and evaluate the chosen ladder on the other."""
     dataset, images, texts = embedded.dataset, embedded.images, embedded.texts
     true_class = dataset.samples.class_index[embedded.positions]
-    choosing, held_out = halve(true_class, seed)
+    choosing, held_out = stratified_halves(true_class, seed)
     if not len(choosing) or not len(held_out):
         raise SemscaleError("a single image cannot be halved", where=f"dataset {dataset.name}", expected="two or more")
     names = np.stack([texts[name] for name in dataset.classes])

@@ -7,7 +7,7 @@ from functools import cache
 
 import numpy as np
 
-from semscale.analysis.answer_patterns import Patterns, count_patterns
+from semscale.analysis.answer_patterns import CorrectnessPatterns, count_patterns
 
 SIZE = 100_000
 
@@ -19,12 +19,11 @@ CURVES: dict[str, tuple[float, ...]] = {
 
 
 @cache
-def population(accuracies: tuple[float, ...], seed: int = 0) -> Patterns:
+def population(accuracies: tuple[float, ...], seed: int = 0) -> CorrectnessPatterns:
     """Return a population whose accuracies are exactly these.
 
-    An image has a difficulty that it keeps at all steps, and a part that changes slowly from step to step, as
-    nested sets of categories share most of their texts: 4 % of the answers change between neighbours, 10 %
-    from end to end.
+    An image has a constant difficulty and a part that changes slowly from step to step, as nested sets of categories
+    share most of their texts: 4 % of the predictions change between neighbours, 10 % from the first to the last step.
     """
     rng = np.random.default_rng(seed)
     drift = np.empty((SIZE, len(accuracies)))
@@ -36,11 +35,11 @@ def population(accuracies: tuple[float, ...], seed: int = 0) -> Patterns:
     return count_patterns(rank < np.round(np.array(accuracies) * SIZE))
 
 
-def samples(accuracies: tuple[float, ...], n: int, count: int, seed: int = 0) -> Iterator[Patterns]:
+def samples(accuracies: tuple[float, ...], n: int, count: int, seed: int = 0) -> Iterator[CorrectnessPatterns]:
     """Yield `count` samples of n images, drawn with replacement."""
     source = population(accuracies)
     for draw in np.random.default_rng(seed).multinomial(n, source.counts / SIZE, size=count):
-        yield Patterns(source.rows[draw > 0], draw[draw > 0])
+        yield CorrectnessPatterns(source.rows[draw > 0], draw[draw > 0])
 
 
 def true_critical_scale(accuracies: tuple[float, ...], margin: float) -> int:

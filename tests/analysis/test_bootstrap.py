@@ -1,4 +1,4 @@
-"""Distinct rows of answers, and the bootstrap of a curve against the errors that theory gives."""
+"""Correctness patterns, and the bootstrap of a curve against the errors that theory gives."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from semscale.analysis.answer_patterns import count_patterns
 from semscale.analysis.bootstrap import resample, resample_pair
 
 
-def answers(shape: tuple[int, ...], seed: int = 0) -> np.ndarray:
+def predictions(shape: tuple[int, ...], seed: int = 0) -> np.ndarray:
     rng = np.random.default_rng(seed)
     return rng.standard_normal(shape[-2])[:, None] + 0.5 * rng.standard_normal(shape) < 0.6
 
 
 @pytest.mark.parametrize("steps", [2, 9])  # few distinct rows and many are drawn in different ways
 def test_replicates_have_the_covariance_of_the_mean_of_whole_rows(steps: int) -> None:
-    correct = answers((400, steps))
+    correct = predictions((400, steps))
     curves = resample(count_patterns(correct), 20_000)
     assert curves.mean(axis=0) == pytest.approx(correct.mean(axis=0), abs=5e-4)
     expected = np.cov(correct, rowvar=False, bias=True) / 400
@@ -24,14 +24,14 @@ def test_replicates_have_the_covariance_of_the_mean_of_whole_rows(steps: int) ->
 
 
 def test_same_seed_same_numbers_and_duplicates_do_not_move() -> None:
-    patterns = count_patterns(np.repeat(answers((100, 1)), 3, axis=1))
+    patterns = count_patterns(np.repeat(predictions((100, 1)), 3, axis=1))
     curves = resample(patterns, 50, seed=3)
     assert (curves == resample(patterns, 50, seed=3)).all()
     assert (curves != resample(patterns, 50, seed=4)).any()
     assert (curves == curves[:, :1]).all()
 
 
-def test_many_replicates_in_blocks_are_replicates_too() -> None:
+def test_replicates_in_several_blocks_have_the_same_spread() -> None:
     patterns = count_patterns(np.random.default_rng(0).random((3000, 40)) < 0.5)  # several blocks
     curves = resample(patterns, 2000)
     assert curves.std(axis=0) == pytest.approx(np.full(40, 0.5 / np.sqrt(3000)), rel=0.1)
@@ -50,18 +50,18 @@ def test_orders_add_their_spread() -> None:
 
 
 def test_two_arms_share_their_images() -> None:
-    correct = answers((2, 300, 3))
+    correct = predictions((2, 300, 3))
     first, second = resample_pair(correct, correct[:1], 200)
     assert first.shape == second.shape == (200, 3)
-    same, again = resample_pair(correct[0], correct[0], 200)
-    assert (same == again).all()
+    first, second = resample_pair(correct[0], correct[0], 200)
+    assert (first == second).all()
     with pytest.raises(ValueError, match="same images"):
         resample_pair(correct, correct[:, 1:])
 
 
 def test_one_replicate_is_refused() -> None:
     with pytest.raises(ValueError, match="two replicates"):
-        resample(count_patterns(answers((10, 2))), 1)
+        resample(count_patterns(predictions((10, 2))), 1)
 
 
 @pytest.mark.parametrize("shape", [(300, 3), (300, 12), (2, 300, 5), (4, 200, 16), (3, 50, 30), (1, 1)])
@@ -74,7 +74,7 @@ def test_patterns_are_the_unique_rows_with_their_counts(shape: tuple[int, ...]) 
     assert patterns.rows.reshape(len(counts), -1).tolist() == expected.tolist()
     assert patterns.counts.tolist() == counts.tolist()
     assert (patterns.n_orders, patterns.n_images, patterns.n_steps) == rows.shape
-    assert patterns.right().tolist() == rows.sum(axis=1).tolist()
+    assert patterns.correct_counts().tolist() == rows.sum(axis=1).tolist()
     assert patterns.accuracy() == pytest.approx(rows.mean(axis=(0, 1)), abs=1e-15)
 
 

@@ -8,16 +8,16 @@ from populations import population
 from scipy.stats import binomtest
 
 from semscale.analysis import addition_effects, change_interval, compare_with_control, holm
-from semscale.analysis.answer_patterns import Patterns
+from semscale.analysis.answer_patterns import CorrectnessPatterns
 
 
-def answers(accuracies: list[float], n: int = 1000, seed: int = 0) -> np.ndarray:
+def predictions(accuracies: list[float], n: int = 1000, seed: int = 0) -> np.ndarray:
     right = np.arange(n)[:, None] < np.round(n * np.array(accuracies))
     return right ^ (np.random.default_rng(seed).random(right.shape) < 0.02)
 
 
 def test_steps_are_paired_comparisons() -> None:
-    arm, control = answers([0.6, 0.66, 0.7], seed=1), answers([0.6, 0.62, 0.63], seed=2)
+    arm, control = predictions([0.6, 0.66, 0.7], seed=1), predictions([0.6, 0.62, 0.63], seed=2)
     table = compare_with_control([1, 2, 3], arm, control).steps
     low, high = change_interval(table["gained"], table["lost"], 1000)
     for step in range(3):
@@ -32,7 +32,7 @@ def test_steps_are_paired_comparisons() -> None:
 
 
 def test_the_mean_leaves_the_class_names_out() -> None:
-    arm, control = answers([0.6, 0.66, 0.7]), answers([0.6, 0.62, 0.64])
+    arm, control = predictions([0.6, 0.66, 0.7]), predictions([0.6, 0.62, 0.64])
     found = compare_with_control([1, 2, 3], arm, control)
     assert found.difference == pytest.approx((arm - control.astype(float))[:, 1:].mean())
     assert found.low < found.difference < found.high
@@ -40,7 +40,7 @@ def test_the_mean_leaves_the_class_names_out() -> None:
 
 
 def test_an_arm_against_itself_differs_in_nothing() -> None:
-    arm = answers([0.6, 0.66, 0.7])
+    arm = predictions([0.6, 0.66, 0.7])
     found = compare_with_control([1, 2, 3], arm, arm)
     assert (found.difference, found.p) == (0, 1)
     assert (found.steps["difference"] == 0).all()
@@ -48,8 +48,8 @@ def test_an_arm_against_itself_differs_in_nothing() -> None:
 
 
 def test_several_orders_of_the_control() -> None:
-    arm = answers([0.6, 0.7])
-    controls = np.stack([answers([0.6, final], seed=seed) for seed, final in enumerate((0.58, 0.62, 0.66))])
+    arm = predictions([0.6, 0.7])
+    controls = np.stack([predictions([0.6, final], seed=seed) for seed, final in enumerate((0.58, 0.62, 0.66))])
     found = compare_with_control([1, 2], arm, controls)
     assert found.steps["gained"].isna().all()
     assert found.difference == pytest.approx(arm[:, 1].mean() - controls[:, :, 1].mean())
@@ -58,7 +58,7 @@ def test_several_orders_of_the_control() -> None:
 
 
 def test_the_interval_of_the_mean_covers() -> None:
-    source: Patterns = population((0.7, 0.72, 0.73, 0.70, 0.71, 0.71))
+    source: CorrectnessPatterns = population((0.7, 0.72, 0.73, 0.70, 0.71, 0.71))
     rng, held = np.random.default_rng(0), []
     for seed in range(300):
         rows = source.rows[rng.choice(len(source.counts), 500, p=source.counts / source.n_images), 0]
@@ -70,12 +70,12 @@ def test_the_interval_of_the_mean_covers() -> None:
 @pytest.mark.parametrize("shape", [(900, 3), (1000, 2)])
 def test_arms_that_do_not_fit_are_refused(shape: tuple[int, int]) -> None:
     with pytest.raises(ValueError, match="same images"):
-        compare_with_control([1, 2, 3], answers([0.6, 0.6, 0.6]), np.zeros(shape, bool))
+        compare_with_control([1, 2, 3], predictions([0.6, 0.6, 0.6]), np.zeros(shape, bool))
 
 
 def test_an_addition_is_told_from_its_step() -> None:
     # "cs" adds 5 points wherever it comes, "large c" nothing
-    orders = np.stack([answers([0.6, 0.65, 0.65], seed=3), answers([0.6, 0.6, 0.65], seed=4)])
+    orders = np.stack([predictions([0.6, 0.65, 0.65], seed=3), predictions([0.6, 0.6, 0.65], seed=4)])
     table = addition_effects(orders, [["c", "cs", "large c"], ["c", "large c", "cs"]]).set_index("added")
     assert table.index.tolist() == ["cs", "large c"]
     assert (table["n_orders"] == 2).all()

@@ -1,4 +1,4 @@
-"""Coverage by simulation on curves with a known truth: intervals hold as often as they say."""
+"""Coverage by simulation on curves with a known truth: intervals cover at their nominal rate."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from populations import CURVES, samples, true_critical_scale
 
 from semscale.analysis import MARGIN
 from semscale.analysis.bootstrap import resample
-from semscale.analysis.contrasts import contrasts, critical_scale, name_trend
+from semscale.analysis.contrasts import classify_trend, contrasts, critical_scale
 from semscale.analysis.curve import step_table
 
 REPLICATES = 300
@@ -22,7 +22,7 @@ FULL = {500: 2000, 2000: 2000, 5000: 1000, 20_000: 1000}
 
 @dataclass(frozen=True)
 class Covered:
-    """Shares of samples in which an interval held the truth; pooled over steps where steps have their own."""
+    """Shares of samples in which an interval covered the truth; pooled over steps for pointwise intervals."""
 
     accuracy: float
     accuracy_band: float
@@ -49,8 +49,8 @@ def simulate(name: str, n: int, count: int) -> Covered:
     trends: dict[str, int] = {}
     for number, patterns in enumerate(samples(truth, n, count)):
         curves = resample(patterns, REPLICATES, seed=number)
-        found = contrasts(patterns, curves)
-        table = step_table(scales, patterns, curves, found)
+        pairwise = contrasts(patterns, curves)
+        table = step_table(scales, patterns, curves, pairwise)
         changes = true - true[0]
         held["accuracy"].append(inside(table["ci_low"], true, table["ci_high"]).mean())
         held["accuracy_band"].append(inside(table["band_low"], true, table["band_high"]).all())
@@ -58,22 +58,22 @@ def simulate(name: str, n: int, count: int) -> Covered:
         held["change_band"].append(inside(table["change_band_low"], changes, table["change_band_high"]).all())
         low, high = np.quantile(curves - curves[:, :1], [0.025, 0.975], axis=0)
         held["resampled"].append(inside(low, changes, high)[1:].mean())
-        low, high = found.band()
+        low, high = pairwise.band()
         held["pairs_band"].append(inside(low, true[None, :] - true[:, None], high).all())
-        answer = critical_scale(scales, found)
-        held["critical"].append(answer.low <= critical <= answer.high)
-        trend = name_trend(found)
+        estimate = critical_scale(scales, pairwise)
+        held["critical"].append(estimate.low <= critical <= estimate.high)
+        trend = classify_trend(pairwise)
         trends[trend] = trends.get(trend, 0) + 1
     shares = {key: float(np.mean(values)) for key, values in held.items() if key != "trends"}
     return Covered(trends=trends, **shares)
 
 
-PER_STEP = ["accuracy", "change", "resampled"]
-WHOLE_CURVE = ["accuracy_band", "change_band", "pairs_band"]
+POINTWISE = ["accuracy", "change", "resampled"]
+SIMULTANEOUS = ["accuracy_band", "change_band", "pairs_band"]
 
 
-@pytest.mark.parametrize("interval", PER_STEP + WHOLE_CURVE)
-def test_intervals_hold_in_95_of_100_samples(interval: str) -> None:
+@pytest.mark.parametrize("interval", POINTWISE + SIMULTANEOUS)
+def test_intervals_cover_in_95_of_100_samples(interval: str) -> None:
     runs = [(getattr(simulate(name, n, count), interval), count) for name in CURVES for n, count in QUICK.items()]
     shares, weights = zip(*runs, strict=True)
     assert 0.93 <= np.average(shares, weights=weights) <= 0.97
@@ -86,14 +86,14 @@ def test_the_critical_scale_is_inside_its_interval(name: str, n: int) -> None:
 
 
 @pytest.mark.parametrize("n", QUICK)
-def test_a_flat_curve_is_called_flat(n: int) -> None:
+def test_a_flat_curve_is_classified_as_flat(n: int) -> None:
     assert simulate("flat", n, QUICK[n]).trends["flat"] > 0.95 * QUICK[n]
 
 
 @pytest.mark.parametrize(
     ("name", "trend"), [("plus two, then plateau", "rise-plateau"), ("rise, then fall", "rise-decline")]
 )
-def test_with_many_images_a_curve_gets_its_name(name: str, trend: str) -> None:
+def test_with_many_images_a_curve_gets_its_trend(name: str, trend: str) -> None:
     assert simulate(name, 20_000, QUICK[20_000]).trends[trend] > 0.9 * QUICK[20_000]
 
 
@@ -103,7 +103,7 @@ def test_with_many_images_a_curve_gets_its_name(name: str, trend: str) -> None:
 @pytest.mark.parametrize("name", CURVES)
 def test_coverage_at_full_size(name: str, n: int) -> None:
     covered = simulate(name, n, FULL[n])
-    for interval in PER_STEP + WHOLE_CURVE:
+    for interval in POINTWISE + SIMULTANEOUS:
         assert 0.93 <= getattr(covered, interval) <= 0.97, interval
     assert covered.critical >= 0.93
     if name == "flat":

@@ -1,4 +1,4 @@
-"""Conclusions on curves whose truth is known."""
+"""Conclusions of curves whose truth is known."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from semscale.analysis import change_interval, conclude, holm, mcnemar_p, wilson
 
 
 def curve(accuracies: list[float], n: int = 10_000, churn: float = 0.0, seed: int = 0) -> NDArray[np.bool_]:
-    """Return images that are right up to the given shares; with churn, single answers also flip at random."""
+    """Return correctness with exactly these accuracies; with churn, single predictions also flip at random."""
     correct = np.arange(n)[:, None] < np.round(np.array(accuracies) * n)[None, :]
     flips = np.random.default_rng(seed).random(correct.shape) < churn
     return correct ^ flips
@@ -38,12 +38,12 @@ def test_trends_of_clear_curves(accuracies: list[float], trend: str) -> None:
     assert conclude(range(1, len(accuracies) + 1), curve(accuracies)).trend == trend
 
 
-def test_a_flat_curve_with_noise_is_called_flat() -> None:
-    called = [
+def test_a_flat_curve_with_noise_is_classified_as_flat() -> None:
+    trends = [
         conclude(range(1, 13), curve([0.7] * 12, n=2000, churn=0.05, seed=seed), replicates=200).trend
         for seed in range(40)
     ]
-    assert called.count("flat") >= 38
+    assert trends.count("flat") >= 38
 
 
 def test_few_images_give_no_trend() -> None:
@@ -98,7 +98,7 @@ def test_shapes_that_do_not_fit_are_refused(correct: NDArray[np.bool_]) -> None:
         conclude([1, 2], correct)
 
 
-def test_the_table_of_steps_repeats_the_tests_of_the_room() -> None:
+def test_the_table_of_steps_has_the_intervals_and_tests_of_single_steps() -> None:
     correct = curve([0.6, 0.62, 0.64, 0.64], n=800, churn=0.03)
     steps = conclude([1, 2, 4, 8], correct).steps
     assert steps["mcnemar_p_holm"][1:].tolist() == pytest.approx(holm(steps["mcnemar_p"][1:]).tolist())
@@ -116,7 +116,7 @@ def test_duplicates_move_nothing() -> None:
     assert (summary.peak_change, summary.final_change, summary.peak_change_corrected) == (0, 0, 0)
     assert (summary.peak_p, summary.cochran_p, summary.trend) == (1.0, 1.0, "flat")
     assert (summary.critical_scale, summary.critical_low, summary.critical_high) == (1, 1, 1)
-    assert summary.ever_right == summary.baseline
+    assert summary.ever_correct == summary.baseline
 
 
 def test_the_critical_interval_is_about_the_critical_scale() -> None:
@@ -136,7 +136,7 @@ def test_orders_make_one_curve() -> None:
     assert summary.final == pytest.approx(orders[:, :, 2].mean())
     assert summary.steps["n_correct"].tolist() == orders.sum(axis=(0, 1)).tolist()
     assert summary.baseline_ci_low < summary.baseline < summary.baseline_ci_high
-    assert summary.ever_right == orders.any(axis=(0, 2)).mean()
+    assert summary.ever_correct == orders.any(axis=(0, 2)).mean()
     assert summary.trend == "rise"
     assert summary.peak_p < 0.01
 
@@ -144,8 +144,8 @@ def test_orders_make_one_curve() -> None:
 def test_orders_that_disagree_widen_the_interval() -> None:
     same = np.stack([curve([0.6, 0.7], n=2000)] * 4)
     apart = np.stack([curve([0.6, final], n=2000) for final in (0.6, 0.65, 0.75, 0.8)])
-    found = [conclude([1, 2], correct) for correct in (same, apart)]
-    widths = [one.final_change_high - one.final_change_low for one in found]
+    summaries = [conclude([1, 2], correct) for correct in (same, apart)]
+    widths = [summary.final_change_high - summary.final_change_low for summary in summaries]
     assert widths[1] > 3 * widths[0]
 
 

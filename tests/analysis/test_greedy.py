@@ -1,11 +1,11 @@
-"""The greedy search against brute force, and its promises by simulation."""
+"""Greedy forward selection against brute force, and its error rates by simulation."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from semscale.analysis.greedy import CandidateTexts, halve, select_candidates
+from semscale.analysis.greedy import CandidateTexts, select_candidates, stratified_halves
 from semscale.analysis.intervals import change_interval
 
 CLASSES = 4
@@ -61,12 +61,12 @@ def test_nothing_is_chosen_where_nothing_helps() -> None:
     assert np.mean(chosen) <= 0.05
 
 
-def test_the_place_that_helps_is_found_and_the_other_half_covers_its_gain() -> None:
+def test_the_helpful_candidate_is_found_and_the_other_half_covers_its_gain() -> None:
     rng = np.random.default_rng(2)
     truth, covered, found = 0.06 * 0.75, 0, 0
     for _ in range(200):
         candidates, start, true = draw(rng, 2000, candidates=6, helpful=3)
-        choosing, held_out = halve(true, seed=int(rng.integers(1000)))
+        choosing, held_out = stratified_halves(true, seed=int(rng.integers(1000)))
         rounds = select_candidates(candidates[:, choosing], start[choosing], true[choosing])
         taken = [one.candidate for one in rounds if one.taken]
         if taken != [3]:
@@ -80,8 +80,8 @@ def test_the_place_that_helps_is_found_and_the_other_half_covers_its_gain() -> N
     assert 0.91 <= covered / found <= 0.99
 
 
-def test_the_choosing_half_flatters_what_it_chose() -> None:
-    # why there is another half: the best of equal candidates seems to gain
+def test_the_gain_on_the_selecting_half_is_biased_upwards() -> None:
+    # the reason for the other half: the best of equal candidates seems to gain
     rng = np.random.default_rng(3)
     gains = [
         (best.gained - best.lost) / 500 for best in (select_candidates(*draw(rng, 500, 10))[0] for _ in range(100))
@@ -89,7 +89,7 @@ def test_the_choosing_half_flatters_what_it_chose() -> None:
     assert np.mean(gains) > 0.01
 
 
-def test_ties_go_to_the_earlier_place_and_repetitions_are_never_taken() -> None:
+def test_ties_go_to_the_earlier_candidate_and_repetitions_are_never_taken() -> None:
     start = np.tile(np.float32([0.5, 0.4]), (60, 1))
     true = np.repeat([0, 1], 30).astype(np.int32)
     useful = np.eye(2, dtype=np.float32)[true]
@@ -100,7 +100,7 @@ def test_ties_go_to_the_earlier_place_and_repetitions_are_never_taken() -> None:
     assert select_candidates(np.empty((0, 60, 2), np.float32), start, true) == []
 
 
-def test_place_texts_are_the_products_and_leave_out_what_is_not_offered() -> None:
+def test_candidate_texts_are_the_products_and_leave_out_what_is_not_offered() -> None:
     rng = np.random.default_rng(4)
     images, texts = rng.random((7, 5), dtype=np.float32), rng.random((3, CLASSES, 5), dtype=np.float32)
     offered = rng.random((3, CLASSES)) < 0.7
@@ -126,9 +126,9 @@ def test_what_does_not_fit_is_refused() -> None:
 @pytest.mark.parametrize("seed", [0, 1])
 def test_halves_are_stratified_disjoint_and_seeded(seed: int) -> None:
     true = np.repeat(np.arange(5), [10, 7, 1, 3, 2]).astype(np.int32)
-    one, other = halve(true, seed)
+    one, other = stratified_halves(true, seed)
     assert sorted([*one, *other]) == list(range(23))
     assert abs(len(one) - len(other)) == 1
     assert (np.abs(np.bincount(true[one], minlength=5) - np.bincount(true[other], minlength=5)) <= 1).all()
-    np.testing.assert_array_equal(one, halve(true, seed)[0])
-    assert not np.array_equal(one, halve(true, seed + 2)[0])
+    np.testing.assert_array_equal(one, stratified_halves(true, seed)[0])
+    assert not np.array_equal(one, stratified_halves(true, seed + 2)[0])

@@ -42,7 +42,7 @@ def test_a_flat_curve_has_a_small_p_no_more_often_than_it_should() -> None:
     assert np.mean(low) <= 0.07
 
 
-def test_the_search_flatters_the_peak_and_the_halves_do_not() -> None:
+def test_the_change_at_the_peak_is_biased_upwards_and_the_corrected_one_is_not() -> None:
     peaks = [
         find_peak(patterns, resample(patterns, 50, seed), 50, seed)
         for seed, patterns in enumerate(samples(CURVES["flat"], 1000, 200))

@@ -26,7 +26,7 @@ def test_cochran_is_friedman_with_its_correction_for_ties() -> None:
     assert test.p == pytest.approx(expected.pvalue, rel=1e-9)
 
 
-def test_cochran_with_nothing_to_tell() -> None:
+def test_cochran_of_a_constant_curve() -> None:
     same = cochran_q(count_patterns(np.repeat(CORRECT[:, :1], 3, axis=1)))
     assert (same.q, same.p) == (0.0, 1.0)
     assert cochran_q(count_patterns(CORRECT[:, :1])).p == 1.0
@@ -53,18 +53,18 @@ def test_steps_against_another_one(against: Literal["first", "previous"]) -> Non
 
 def test_orders_are_tested_with_their_error() -> None:
     patterns = count_patterns(ORDERS)
-    found = contrasts(patterns, resample(patterns, 500))
-    tests = compare_steps(patterns, found)
+    pairwise = contrasts(patterns, resample(patterns, 500))
+    tests = compare_steps(patterns, pairwise)
     assert tests["gained"].tolist() == (ORDERS & ~ORDERS[:, :, :1]).sum(axis=(0, 1)).tolist()
-    z = np.abs(found.change[0, 1:]) / found.error[0, 1:]
+    z = np.abs(pairwise.change[0, 1:]) / pairwise.error[0, 1:]
     assert tests["mcnemar_p"][1:] == pytest.approx(2 * norm.sf(z), rel=1e-9)
 
 
 def test_contrasts_are_bonett_and_price_for_every_pair() -> None:
     patterns = count_patterns(CORRECT)
-    found = contrasts(patterns, resample(patterns, 500))
-    low, high = found.pointwise()
-    band_low, band_high = found.band()
+    pairwise = contrasts(patterns, resample(patterns, 500))
+    low, high = pairwise.pointwise()
+    band_low, band_high = pairwise.band()
     for i in range(4):
         for j in range(4):
             if i == j:
@@ -73,7 +73,7 @@ def test_contrasts_are_bonett_and_price_for_every_pair() -> None:
             gained, lost = (CORRECT[:, j] & ~CORRECT[:, i]).sum(), (CORRECT[:, i] & ~CORRECT[:, j]).sum()
             assert (low[i, j], high[i, j]) == pytest.approx(change_interval(gained, lost, 600), abs=1e-12)
             assert band_low[i, j] < low[i, j] < high[i, j] < band_high[i, j]
-    first_low, first_high = found.band_from_first()
+    first_low, first_high = pairwise.band_from_first()
     assert (first_low[1:] > band_low[0, 1:]).all()
     assert (first_high[1:] < band_high[0, 1:]).all()
 

@@ -1,4 +1,4 @@
-"""Positions of several strategies, and ladders of a choice of them."""
+"""Candidates of several strategies, and ladders of selected ones."""
 
 from __future__ import annotations
 
@@ -14,38 +14,38 @@ from semscale.common.errors import SemscaleError
 CLASSES = ["dog", "sheep", "cross"]
 
 
-def test_all_places_of_one_strategy_make_its_own_ladder() -> None:
+def test_all_candidates_of_one_strategy_make_its_ladder() -> None:
     pool = candidate_pool("pets", CLASSES, "thing", ["templates-fixed"])
-    mine = candidate_ladder("pets", CLASSES, pool, "all")
-    theirs = build_ladder(LadderSpec("pets", CLASSES, "thing", "templates-fixed"))
-    assert [step.categories for step in mine.steps] == [step.categories for step in theirs.steps]
-    assert mine.steps[1].categories["sheep"] == ("sheep",), "its plural is no other text"
+    ladder = candidate_ladder("pets", CLASSES, pool, "all")
+    expected = build_ladder(LadderSpec("pets", CLASSES, "thing", "templates-fixed"))
+    assert [step.categories for step in ladder.steps] == [step.categories for step in expected.steps]
+    assert ladder.steps[1].categories["sheep"] == ("sheep",), "its plural is no other text"
 
 
-def test_a_place_whose_texts_are_all_known_comes_once() -> None:
+def test_a_candidate_whose_texts_are_all_known_is_left_out() -> None:
     pool = candidate_pool("pets", CLASSES, "thing", ["templates", "templates-fixed"])
     assert len(candidate_pool("pets", CLASSES, "thing", ["templates"])) == 11
     # of the other strategy only the six positions with plurals differ, for sheep and cross
-    assert [position.label for position in pool[11:]] == [f"{size}{{plural}}" for size in ("", *(
+    assert [candidate.label for candidate in pool[11:]] == [f"{size}{{plural}}" for size in ("", *(
         "Large ", "Small ", "Medium ", "{domain} ", "Tiny ",
     ))]  # fmt: skip
 
 
-def test_a_chosen_set_round_trips_and_is_a_ladder_for_the_strategy_file(tmp_path: Path) -> None:
+def test_a_selected_set_round_trips_and_is_a_ladder_for_the_strategy_file(tmp_path: Path) -> None:
     pool = candidate_pool("pets", CLASSES, "thing", ["templates", "templates-fixed"])
-    chosen = [pool[0], pool[11], pool[3]]
-    ladder = candidate_ladder("pets", CLASSES, chosen, "optimized", ["a note"])
+    selected = [pool[0], pool[11], pool[3]]
+    ladder = candidate_ladder("pets", CLASSES, selected, "optimized", ["a note"])
     assert ladder.steps[-1].categories["dog"] == ("dog", "dogs", "Small dog")
     assert ladder.steps[-1].categories["cross"] == ("cross", "crosss", "crosses", "Small cross")
     ladder.save(tmp_path / "chosen.json")
     assert read_ladder(tmp_path / "chosen.json") == ladder
-    again = build_ladder(
+    rebuilt = build_ladder(
         LadderSpec("pets", CLASSES, "thing", "file", len(ladder.steps), options={"path": tmp_path / "chosen.json"})
     )
-    assert [step.categories for step in again.steps] == [step.categories for step in ladder.steps]
+    assert [step.categories for step in rebuilt.steps] == [step.categories for step in ladder.steps]
 
 
-def test_no_choice_is_the_class_names() -> None:
+def test_no_candidates_is_the_class_names() -> None:
     ladder = candidate_ladder("pets", CLASSES, [], "optimized")
     assert [step.categories for step in ladder.steps] == [{name: (name,) for name in CLASSES}]
 

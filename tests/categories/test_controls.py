@@ -1,4 +1,4 @@
-"""Controls: as many categories per class as the strategy that they control, at every step and order."""
+"""Controls: as many categories per class as the controlled strategy, at every step and order."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_counts_are_those_of_the_controlled_strategy_in_every_class_at_every_ste
         assert {c: len(texts) for c, texts in step.categories.items()} == {
             c: len(texts) for c, texts in other.categories.items()
         }
-    assert made.steps[0] == real.steps[0], "the class names alone are the same question in all arms"
+    assert made.steps[0] == real.steps[0], "the class names alone are the same in all arms"
     assert parse_ladder(made.to_json(), "ladder") == made
     assert build(name, order, of=of) == made
 
@@ -73,7 +73,7 @@ def test_repetitions_are_refused_in_a_file_that_does_not_declare_them() -> None:
         parse_ladder(content | {"repeats": "yes"}, "file.json")
 
 
-def test_a_file_that_takes_a_repetition_back_is_not_nested() -> None:
+def test_a_file_that_removes_a_repetition_is_not_nested() -> None:
     content = {
         "dataset": "d",
         "classes": ["a", "b"],
@@ -111,14 +111,14 @@ def test_swapped_classes_have_the_equivalents_of_one_other_class() -> None:
     for order in range(3):
         real, made = build("templates", order).steps[-1].categories, build("swapped", order).steps[-1].categories
         owners = {text: name for name, texts in real.items() for text in texts}
-        giver = {name: {owners[text] for text in texts[1:]} for name, texts in made.items()}
-        assert all(len(givers) == 1 for givers in giver.values())
-        assert all(name not in givers for name, givers in giver.items())
-        assert set().union(*giver.values()) == set(CLASSES)
+        donor = {name: {owners[text] for text in texts[1:]} for name, texts in made.items()}
+        assert all(len(donors) == 1 for donors in donor.values())
+        assert all(name not in donors for name, donors in donor.items())
+        assert set().union(*donor.values()) == set(CLASSES)
 
 
-def test_a_place_of_one_class_alone_stays_empty_and_is_noted() -> None:
-    # only "shirt" has a plural of its own; the others' positions are empty
+def test_a_position_with_a_category_of_one_class_only_is_left_empty_and_noted() -> None:
+    # only "shirt" has a different plural; the positions of the others are empty
     classes = ["shorts", "jeans", "shirt"]
     ladder = build_ladder(
         LadderSpec("d", classes, "clothing", "swapped", scales=[1, 2, 3], options={"of": "templates-fixed"})
@@ -128,7 +128,7 @@ def test_a_place_of_one_class_alone_stays_empty_and_is_noted() -> None:
     assert all(len(texts) == 2 for texts in ladder.steps[-1].categories.values())
 
 
-def test_shuffled_deals_from_many_classes() -> None:
+def test_shuffled_mixes_many_classes() -> None:
     real, made = build("templates").steps[-1].categories, build("shuffled").steps[-1].categories
     owners = {text: name for name, texts in real.items() for text in texts}
     assert len({owners[text] for text in made["wolf"][1:]}) > 2
@@ -156,9 +156,9 @@ def test_controls_take_the_options_of_what_they_control() -> None:
     [
         ({"of": "swapped"}, "control a control"),
         ({"of": "nothing"}, "unknown strategy"),
-        ({"of": 3}, "'of' does not fit"),
+        ({"of": 3}, "'of' is invalid"),
         ({"of_options": {"templates": []}}, "does not take this option"),
-        ({"of_options": [1]}, "'of_options' does not fit"),
+        ({"of_options": [1]}, "'of_options' is invalid"),
         ({"off": "templates"}, "does not take this option"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Strategies that read files: descriptors, and any ladder file."""
+"""Strategies from files: descriptors, and ladder files."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def write(folder: Path, content: object) -> str:
     return str(path)
 
 
-def test_descriptors_stand_behind_the_name_unless_they_name_the_class(tmp_path: Path) -> None:
+def test_descriptors_are_appended_to_the_name_unless_they_name_the_class(tmp_path: Path) -> None:
     content = {"Garden_Rose": ["red petals", "a garden rose in bloom"], "hen": ["two hens", "made of henna"], "ox": []}
     made = find_strategy("descriptors")
     path = write(tmp_path, content)
@@ -30,7 +30,7 @@ def test_descriptors_stand_behind_the_name_unless_they_name_the_class(tmp_path: 
     assert made("hen", "", path=path)[2].provenance == "texts.json: made of henna"
 
 
-def test_repeated_descriptors_close_up_and_are_reported(tmp_path: Path) -> None:
+def test_repeated_descriptors_are_removed_and_reported(tmp_path: Path) -> None:
     path = write(tmp_path, {"cat": ["fur", "Fur", "paws"], "dog": ["fur", "tail"]})
     ladder = build_ladder(LadderSpec("d", ["cat", "dog"], "", "descriptors", steps=3, options={"path": path}))
     assert ladder.steps[-1].categories == {
@@ -44,9 +44,9 @@ def test_repeated_descriptors_close_up_and_are_reported(tmp_path: Path) -> None:
     ("content", "message"),
     [
         ({"cat": ["fur"]}, "lacks a class"),
-        ({"cat": ["fur"], "dog": "tail"}, "does not fit its format"),
-        ({"cat": ["fur"], "dog": [" "]}, "does not fit its format"),
-        ([1], "does not fit its format"),
+        ({"cat": ["fur"], "dog": "tail"}, "file is invalid"),
+        ({"cat": ["fur"], "dog": [" "]}, "file is invalid"),
+        ([1], "file is invalid"),
     ],
 )
 def test_descriptors_of_another_form_are_refused(tmp_path: Path, content: object, message: str) -> None:
@@ -60,23 +60,23 @@ def test_a_descriptors_file_that_cannot_be_read_is_named(tmp_path: Path) -> None
     with pytest.raises(SemscaleError, match="cannot read"):
         find_strategy("descriptors")("cat", "", path=tmp_path / "none.json")
     (tmp_path / "bad.json").write_text("{", encoding="utf-8")
-    with pytest.raises(SemscaleError, match="no JSON"):
+    with pytest.raises(SemscaleError, match="not JSON"):
         find_strategy("descriptors")("cat", "", path=str(tmp_path / "bad.json"))
     with pytest.raises(SemscaleError, match="needs the option 'path'"):
         find_strategy("descriptors")("cat", "")
 
 
 @pytest.mark.parametrize("strategy", ["templates", "templates-fixed", "image-picture"])
-def test_a_ladder_file_gives_its_own_sets_again(tmp_path: Path, strategy: str) -> None:
+def test_a_ladder_file_reproduces_its_sets(tmp_path: Path, strategy: str) -> None:
     real = build_ladder(LadderSpec("d", ["sheep", "Wolf"], "animal", strategy, scales=[1, 2, 5, 8]))
     real.save(tmp_path / "ladder.json")
-    again = build_ladder(
+    rebuilt = build_ladder(
         LadderSpec(
             "other", ["wolf", "SHEEP"], "", "file", scales=[1, 2, 5, 8], options={"path": str(tmp_path / "ladder.json")}
         )
     )
-    assert again.classes == ("wolf", "SHEEP")
-    for step, other in zip(again.steps, real.steps, strict=True):
+    assert rebuilt.classes == ("wolf", "SHEEP")
+    for step, other in zip(rebuilt.steps, real.steps, strict=True):
         assert step.categories == {"wolf": other.categories["Wolf"], "SHEEP": other.categories["sheep"]}
 
 

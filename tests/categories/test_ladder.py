@@ -1,4 +1,4 @@
-"""Building ladders: nesting, orders, scales, flattening and what is refused."""
+"""Ladders: nesting, orders, scales, flattening and refusals."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 
 from semscale.categories import Category, Ladder, LadderSpec, build_ladder, strategy, strategy_registry
-from semscale.categories.arrangement import positions
+from semscale.categories.arrangement import permutation
 from semscale.common.errors import SemscaleError
 
 
@@ -32,7 +32,7 @@ def test_every_step_adds_one_template_to_every_class_and_keeps_the_rest() -> Non
     assert ladder.provenance["cross"][:3] == ("{c}", "{c}s", "Large {c}")
 
 
-def test_flattening_goes_by_step_then_class_then_place() -> None:
+def test_flattening_sorts_by_step_then_class_then_position() -> None:
     flat = build(["cat", "dog"], steps=4, scales="exponential").flatten()
     assert flat.texts == [
         *["cat", "dog"],
@@ -56,12 +56,12 @@ def test_flattening_goes_by_step_then_class_then_place() -> None:
     assert flat.scales == [1, 2, 4, 8]
 
 
-def test_exponential_scales_take_what_there_is() -> None:
+def test_exponential_scales_end_at_the_available_categories() -> None:
     assert build(["cat", "dog"], scales="exponential").scales == [1, 2, 4, 8]
     assert build(["cat", "dog"], steps=2, scales="exponential").scales == [1, 2]
 
 
-def test_an_order_permutes_the_equivalents_alike_for_all_classes() -> None:
+def test_an_order_is_the_same_permutation_for_all_classes() -> None:
     published, first, second = (build(["cat", "dog"], order=order) for order in range(3))
     assert first.steps[0] == published.steps[0]
     last = {order: ladder.steps[-1].categories for order, ladder in enumerate((published, first, second))}
@@ -73,12 +73,12 @@ def test_an_order_permutes_the_equivalents_alike_for_all_classes() -> None:
     assert len({published.digest, first.digest, second.digest}) == 3
 
 
-def test_permutations_stay_as_they_were_when_a_strategy_grows() -> None:
-    longer = positions(20, order=3)
-    assert [position for position in longer if position < 12] == positions(12, order=3)
+def test_permutations_are_stable_when_a_strategy_grows() -> None:
+    longer = permutation(20, order=3)
+    assert [position for position in longer if position < 12] == permutation(12, order=3)
 
 
-def test_a_plural_that_is_the_singular_leaves_its_place_empty() -> None:
+def test_a_plural_that_is_the_singular_leaves_its_position_empty() -> None:
     ladder = build(["sheep", "wolf"], strategy="templates-fixed", steps=4)
     assert ladder.steps[3].categories["sheep"] == ("sheep", "Large sheep")
     assert ladder.steps[3].categories["wolf"] == ("wolf", "wolves", "Large wolf", "Large wolves")
@@ -87,7 +87,7 @@ def test_a_plural_that_is_the_singular_leaves_its_place_empty() -> None:
     assert ladder.provenance["sheep"] == ("{c}", "Large {c}")
 
 
-def test_a_place_that_all_classes_leave_empty_is_no_step() -> None:
+def test_a_position_that_all_classes_leave_empty_is_no_step() -> None:
     ladder = build(["shorts", "jeans"], strategy="templates-fixed", steps=6)
     assert [step.n_categories for step in ladder.steps] == [2, 4, 6, 8, 10, 12]
     with pytest.raises(SemscaleError, match="more steps") as caught:
@@ -119,12 +119,12 @@ def test_a_text_under_two_classes_is_refused_with_both_names() -> None:
         (["dog", "cat"], {"strategy": "nothing-of-the-kind"}, "unknown strategy"),
     ],
 )
-def test_what_cannot_be_built_is_refused(classes: list[str], options: dict[str, object], message: str) -> None:
+def test_invalid_specifications_are_refused(classes: list[str], options: dict[str, object], message: str) -> None:
     with pytest.raises(SemscaleError, match=message):
         build(classes, **options)
 
 
-def test_too_many_steps_says_how_many_there_are() -> None:
+def test_the_error_of_too_many_steps_says_how_many_exist() -> None:
     with pytest.raises(SemscaleError) as caught:
         build(["dog", "cat"], steps=20)
     assert caught.value.expected == "at most 12"

@@ -1,4 +1,4 @@
-"""Ladder files: the round trip, and every mistake named with its place."""
+"""Ladder files: the round trip, and the location of every mistake."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FILE: dict[str, Any] = {
 }
 
 
-def test_a_saved_ladder_is_loaded_as_it_was(tmp_path: Path) -> None:
+def test_a_saved_ladder_is_loaded_unchanged(tmp_path: Path) -> None:
     ladder = build_ladder(LadderSpec("pets", ["sheep", "Żubr"], "animal", "templates-fixed"), order=3)
     ladder.save(tmp_path / "new folder" / "ladder.json")
     loaded = read_ladder(tmp_path / "new folder" / "ladder.json")
@@ -73,23 +73,23 @@ def test_a_foreign_file_needs_only_the_keys_of_the_format() -> None:
 
 def broken(path: list[str | int], value: object) -> dict[str, Any]:
     content = copy.deepcopy(FILE)
-    place: Any = content
+    parent: Any = content
     for key in path[:-1]:
-        place = place[key]
+        parent = parent[key]
     if value is KeyError:
-        del place[path[-1]]
+        del parent[path[-1]]
     else:
-        place[path[-1]] = value
+        parent[path[-1]] = value
     return content
 
 
 @pytest.mark.parametrize(
-    ("path", "value", "message", "place"),
+    ("path", "value", "message", "location"),
     [
         (["steps", 1, "categories", "cat"], ["Katze", "chat"], "not nested", "step 2 of 2"),
         (["steps", 1, "n_categories"], 6, "n_categories", "step 2 of 2"),
         (["steps", 0, "n_categories"], "two", "valid integer", "step 1 of 2.n_categories"),
-        (["steps", 1, "scale"], 1, "must rise", "step 2 of 2"),
+        (["steps", 1, "scale"], 1, "must increase", "step 2 of 2"),
         (["steps", 1], FILE["steps"][0], "adds no category", "step 2 of 2"),
         (["steps", 1, "categories", "cat"], ["cat", "DOG"], "two classes", "step 2 of 2"),
         (["steps", 1, "categories", "cat"], ["cat", "_cat"], "same category twice", "step 2 of 2"),
@@ -105,19 +105,21 @@ def broken(path: list[str | int], value: object) -> dict[str, Any]:
         (["provenance"], {"cat": ["a"]}, "provenance", "file.json"),
     ],
 )
-def test_a_mistake_is_named_with_its_place(path: list[str | int], value: object, message: str, place: str) -> None:
+def test_a_mistake_is_named_with_its_location(
+    path: list[str | int], value: object, message: str, location: str
+) -> None:
     with pytest.raises(SemscaleError, match=message) as caught:
         parse_ladder(broken(path, value), "file.json")
     assert caught.value.where is not None
     assert "file.json" in caught.value.where
-    assert place in caught.value.where
+    assert location in caught.value.where
 
 
-def test_files_that_are_no_ladder_are_refused(tmp_path: Path) -> None:
+def test_files_that_are_not_ladders_are_refused(tmp_path: Path) -> None:
     with pytest.raises(SemscaleError, match="cannot read"):
         read_ladder(tmp_path / "missing.json")
     (tmp_path / "bad.json").write_text("{")
-    with pytest.raises(SemscaleError, match="no JSON"):
+    with pytest.raises(SemscaleError, match="not JSON"):
         read_ladder(tmp_path / "bad.json")
     (tmp_path / "list.json").write_text("[]")
     with pytest.raises(SemscaleError, match="valid dictionary"):

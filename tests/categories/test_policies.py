@@ -1,4 +1,4 @@
-"""What a ladder does with lists of scales and orders, short classes, shared, repeated and long texts."""
+"""Policies of ladders: lists of scales and orders, exhausted classes, shared, repeated and long texts."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def custom(classes: list[str], templates: list[str], **options: object) -> Ladde
     return build_ladder(LadderSpec("d", classes, "thing", "custom", options={"templates": templates}, **options))  # type: ignore[arg-type]
 
 
-def test_a_list_of_scales_is_taken_as_it_is() -> None:
+def test_a_list_of_scales_is_not_changed() -> None:
     ladder = build_ladder(LadderSpec("d", ["cat", "dog"], "pet", "templates", scales=[1, 3, 12], steps=1))
     assert ladder.scales == [1, 3, 12]
     assert [step.n_categories for step in ladder.steps] == [2, 6, 24]
@@ -68,7 +68,7 @@ def test_a_class_that_runs_out_stops_the_ladder_or_stays(path: str) -> None:
     with pytest.raises(SemscaleError, match="more steps") as caught:
         build_ladder(LadderSpec("d", ["cat", "dog"], "pet", "descriptors", 6, options=options))
     assert caught.value.expected == "at most 4"
-    assert caught.value.hint == "cat has no more; short: stay goes on without"
+    assert caught.value.hint == "cat has no more; short: stay continues without"
     ladder = build_ladder(LadderSpec("d", ["cat", "dog"], "pet", "descriptors", 6, options=options, short="stay"))
     assert [step.n_categories for step in ladder.steps] == [2, 4, 6, 8, 9, 10]
     assert [step.short_classes for step in ladder.steps] == [(), (), (), (), ("cat",), ("cat",)]
@@ -95,7 +95,7 @@ def test_shared_texts_are_refused_or_dropped_from_both_and_names_stay() -> None:
         custom(classes, ["the {c}"], shared="keep")
 
 
-def test_a_shared_equivalent_goes_from_both() -> None:
+def test_a_shared_equivalent_is_dropped_from_both() -> None:
     ladder = custom(["a", "a b"], ["{c} c", "{c} b c"], steps=3, shared="drop")
     assert ladder.steps[-1].categories == {"a": ("a", "a c"), "a b": ("a b", "a b b c")}
     assert ladder.steps[1].n_categories == 3
@@ -108,7 +108,7 @@ def test_dropping_is_stable_when_the_ladder_grows() -> None:
         assert custom(classes, templates, steps=steps, shared="drop").steps == longer.steps[:steps]
 
 
-def test_long_texts_are_noted_by_estimate_or_by_a_counter_handed_in() -> None:
+def test_long_texts_are_noted_by_estimate_or_by_a_given_counter() -> None:
     long = "{c} " + "and another word " * 20
     assert any("77 tokens" in note for note in custom(["cat", "dog"], [long], steps=2).notes)
     assert not custom(["cat", "dog"], [long], steps=2, count_tokens=lambda text: len(text.split())).notes

@@ -1,4 +1,4 @@
-"""The two template strategies, and how strategies are found."""
+"""The published template strategies, and the registry."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_templates_are_the_published_ones() -> None:
     ]
 
 
-def test_templates_keep_naive_plurals_and_the_class_name_as_it_is() -> None:
+def test_templates_have_naive_plurals_and_the_class_name_unchanged() -> None:
     made = texts("templates", "black Dress_x", "dark matter")
     assert made[1] == "black Dress_xs"
     assert made[8] == "Dark matter black Dress_x"
@@ -83,17 +83,17 @@ def test_real_plurals(name: str, expected: str) -> None:
 @pytest.mark.parametrize(
     "name", ["shorts", "scissors", "sheep", "ants", "daisies", "garden_roses", "geese", "people", "Glasses", "buses"]
 )
-def test_plurals_stay_as_they_are(name: str) -> None:
+def test_plurals_are_unchanged(name: str) -> None:
     assert plural(name) == name
 
 
 @pytest.mark.parametrize("name", ["templates", "templates-fixed"])
 def test_a_blank_domain_is_refused(name: str) -> None:
-    with pytest.raises(SemscaleError, match="what all classes are"):
+    with pytest.raises(SemscaleError, match="needs the domain"):
         find_strategy(name)("ant", "  ")
 
 
-def test_every_strategy_says_what_it_is_and_where_its_texts_come_from() -> None:
+def test_every_strategy_has_a_description_and_its_texts_a_provenance() -> None:
     assert set(strategy_names()) == {
         *("templates", "templates-fixed", "image-picture", "custom", "prompts", "descriptors", "file"),
         *("wordnet", "wordnet-hyponyms", "wordnet-hypernyms", "wordnet-languages"),
@@ -107,7 +107,7 @@ def test_every_strategy_says_what_it_is_and_where_its_texts_come_from() -> None:
     assert made[9].provenance == "{domain} {c}s"
 
 
-def test_an_unknown_strategy_is_answered_with_near_names() -> None:
+def test_the_error_of_an_unknown_strategy_suggests_similar_names() -> None:
     with pytest.raises(SemscaleError) as caught:
         find_strategy("template")
     assert caught.value.hint is not None
@@ -119,7 +119,7 @@ def test_a_name_is_registered_once() -> None:
         strategy("templates")(lambda name, domain: [])
 
 
-def test_a_strategy_may_know_all_classes_and_leave_places_empty(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_context_strategy_has_all_classes_and_may_leave_positions_empty(monkeypatch: pytest.MonkeyPatch) -> None:
     strategy_names()  # discover before the copy is made
     monkeypatch.setattr(strategy_registry, "_strategies", dict(strategy_registry._strategies))
 

@@ -1,4 +1,4 @@
-"""Strategies from templates: the published second family, own lists, and photo prompts."""
+"""Template strategies: the published second family, custom templates, and photo prompts."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_image_picture_is_the_published_family(domain: str, name: str, published
     assert list(dict.fromkeys(texts("image-picture", name, domain))) == published.split("|")
 
 
-def test_image_picture_leaves_the_place_of_a_plural_name_empty() -> None:
+def test_image_picture_leaves_the_position_of_a_plural_name_empty() -> None:
     ladder = build_ladder(LadderSpec("d", ["tulip", "daisies"], "flower", "image-picture", steps=10))
     assert [step.n_categories for step in ladder.steps] == [2, 4, 6, 7, 9, 11, 13, 15, 17, 18]
 
@@ -85,7 +85,7 @@ def test_prompts_are_many_and_all_different() -> None:
     assert build_ladder(LadderSpec("d", ["cat", "dog"], "", "prompts", steps=29)).steps[-1].n_categories == 58
 
 
-def test_own_templates_fill_all_fields() -> None:
+def test_custom_templates_fill_all_fields() -> None:
     made = texts("custom", "fire_truck", " vehicle ", templates=["a {c}: {domain}", "{C}!", "{cs}", "{{{c}}}", "{c}"])
     assert made == ["fire_truck", "a fire_truck: vehicle", "Fire_truck!", "fire_trucks", "{fire_truck}", "fire_truck"]
 
@@ -98,7 +98,7 @@ def test_own_templates_fill_all_fields() -> None:
         ("a {c:>30}", "unknown field"),
         ("a {c.__class__}", "unknown field"),
         ("a {}", "unknown field"),
-        ("a {c", "cannot be read"),
+        ("a {c", "invalid template"),
         ("a photo", "does not name the class"),
         ("a {domain}", "does not name the class"),
         ("", "does not name the class"),
@@ -116,20 +116,20 @@ def test_a_template_with_other_fields_is_refused(template: str, message: str) ->
     ("options", "message"),
     [
         ({}, "needs the option 'templates'"),
-        ({"templates": "a {c}"}, "does not fit"),
-        ({"templates": ["a {c}", 3]}, "does not fit"),
+        ({"templates": "a {c}"}, "is invalid"),
+        ({"templates": ["a {c}", 3]}, "is invalid"),
         ({"templates": []}, "at least 1 item"),
         ({"template": ["a {c}"]}, "does not take this option"),
     ],
 )
-def test_own_templates_must_be_a_list_of_texts(options: dict[str, object], message: str) -> None:
+def test_custom_templates_must_be_a_list_of_texts(options: dict[str, object], message: str) -> None:
     with pytest.raises(SemscaleError, match=message):
         texts("custom", "dog", "animal", **options)
 
 
 def test_a_template_that_needs_the_domain_says_so() -> None:
     assert texts("custom", "dog", " ", templates=["a {c}"]) == ["dog", "a dog"]
-    with pytest.raises(SemscaleError, match="what all classes are"):
+    with pytest.raises(SemscaleError, match="needs the domain"):
         texts("custom", "dog", " ", templates=["a {c}, a {domain}"])
 
 

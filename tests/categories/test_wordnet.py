@@ -1,4 +1,4 @@
-"""Strategies from WordNet: the right sense, never two; and where WordNet comes from."""
+"""WordNet strategies: the right sense, never two; and access to WordNet."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from semscale.common.errors import SemscaleError
 CATS = {"senses": {"cat": "cat.n.01"}}
 
 if wordnet_data.find_wordnet() is None:
-    pytest.skip(f"needs WordNet: {wordnet_data.HOW_TO_GET}", allow_module_level=True)
+    pytest.skip(f"needs WordNet: {wordnet_data.INSTALL_HINT}", allow_module_level=True)
 
 
 @pytest.fixture(autouse=True, scope="module")
-def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         folder = tmp_path_factory.mktemp("cache")
         patch.setenv("XDG_CACHE_HOME", str(folder))
@@ -76,11 +76,11 @@ def test_an_ambiguous_class_is_refused_with_its_senses() -> None:
         ({"senses": {"dog": "dog.n.99"}}, "no such synset"),
         ({"senses": {"dog": "nonsense"}}, "no such synset"),
         ({"senses": {"dog": 3}}, "no such synset"),
-        ({"senses": {"horse": "horse.n.01"}}, "a class that there is not"),
-        ({"senses": ["dog.n.01"]}, "'senses' does not fit"),
+        ({"senses": {"horse": "horse.n.01"}}, "an unknown class"),
+        ({"senses": ["dog.n.01"]}, "'senses' is invalid"),
         ({"hypernym": "food.n.77"}, "no such synset"),
         ({"hypernym": "building.n.01"}, "several senses|a class has"),
-        ({"ambiguous": "guess"}, "'ambiguous' does not fit"),
+        ({"ambiguous": "guess"}, "'ambiguous' is invalid"),
         ({"sense": {}}, "does not take this option"),
     ],
 )
@@ -89,7 +89,7 @@ def test_wrong_choices_of_senses_are_refused(options: dict[str, object], message
         build(["dog", "zebra"], **options)
 
 
-def test_a_wrong_synset_of_a_class_is_answered_with_its_senses() -> None:
+def test_the_error_of_an_unknown_synset_lists_the_senses_of_the_class() -> None:
     with pytest.raises(SemscaleError) as caught:
         build(["dog", "zebra"], senses={"dog": "dog.n.99"})
     assert "frank.n.02" in str(caught.value.expected)
@@ -111,7 +111,7 @@ def test_hyponyms_are_nearest_first_and_shared_words_are_refused() -> None:
     assert "Maltese" in str(caught.value)
 
 
-def test_hypernyms_end_where_they_tell_nothing_apart() -> None:
+def test_hypernyms_of_several_classes_are_left_out() -> None:
     made = build(["cat", "dog", "sparrow"], "wordnet-hypernyms", ambiguous="first", **CATS)
     assert texts(made, "cat") == ("cat", "feline", "felid")
     assert "canine" in texts(made, "dog")
@@ -143,14 +143,14 @@ def test_other_languages_need_their_data(monkeypatch: pytest.MonkeyPatch, tmp_pa
 
 @pytest.mark.skipif(not (wordnet_data.SYSTEM_WORDNET / "data.noun").exists(), reason="needs Debian's wordnet-base")
 def test_system_files_are_copied_once_to_where_nltk_reads_them(
-    own_cache: Path, monkeypatch: pytest.MonkeyPatch
+    cache_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(nltk.data, "path", [])
     wordnet_data.open_wordnet()
-    folder = own_cache / "corpora" / "wordnet"
+    folder = cache_folder / "corpora" / "wordnet"
     before = (folder / "data.noun").stat()
     assert (folder / "lexnames").read_text().count("\n") == 45
-    assert nltk.data.path == [str(own_cache)]
+    assert nltk.data.path == [str(cache_folder)]
     monkeypatch.setattr(nltk.data, "path", [])
     wordnet_data.open_wordnet()
     assert (folder / "data.noun").stat().st_mtime_ns == before.st_mtime_ns
@@ -167,15 +167,15 @@ def test_nltks_own_data_come_first(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert "wordnet.zip" in str(wordnet_data._corpus(["wordnet"]))
 
 
-def test_without_wordnet_one_error_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[str] = []
+def test_without_wordnet_an_error_says_how_to_install_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    downloads: list[str] = []
     monkeypatch.setattr(nltk.data, "path", [str(tmp_path)])
     monkeypatch.setattr(wordnet_data, "SYSTEM_WORDNET", tmp_path / "none")
-    monkeypatch.setattr(wordnet_data, "_download", lambda name: bool(asked.append(name)))
+    monkeypatch.setattr(wordnet_data, "_download", lambda name: bool(downloads.append(name)))
     with pytest.raises(SemscaleError, match="not on this machine") as caught:
         build(["dog", "zebra"])
-    assert asked == ["wordnet"]
-    assert caught.value.hint == wordnet_data.HOW_TO_GET
+    assert downloads == ["wordnet"]
+    assert caught.value.hint == wordnet_data.INSTALL_HINT
     assert wordnet_data.find_wordnet() is None
 
 

@@ -95,7 +95,7 @@ def test_numbers_beyond_measure_are_refused(key: str, tmp_path: Path) -> None:
     path = tmp_path / "x.json"
     path.write_text(json.dumps({"dataset": "d", "classes": ["cat", "dog"], "steps": [step]}))
     for read in (read_ladder, read_published_ladder):
-        with pytest.raises(SemscaleError, match="does not fit its format"):
+        with pytest.raises(SemscaleError, match="ladder file is invalid"):
             read(path)
 
 

@@ -222,7 +222,7 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(SemscaleError, match="no row"):
         replay([folder])
     (folder / "ladder.json").write_text("{")
-    with pytest.raises(SemscaleError, match="no JSON"):
+    with pytest.raises(SemscaleError, match="not JSON"):
         replay([folder])
 
 

@@ -1,4 +1,4 @@
-"""The ladder rule written down image by image, slow and without any of the kernel's devices."""
+"""Reference implementation of the kernel, image by image."""
 
 from __future__ import annotations
 
@@ -23,17 +23,19 @@ def unit(rows: NDArray[Any]) -> NDArray[np.float32]:
     return np.asarray(rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-6), dtype=np.float32)
 
 
-def class_score(similarities: NDArray[Any], mine: NDArray[Any], image: NDArray[Any], rule: str, scale: float) -> float:
+def class_score(
+    similarities: NDArray[Any], texts: NDArray[Any], image: NDArray[Any], aggregation: str, scale: float
+) -> float:
     """Return the score of one class for one image, all numbers in double precision."""
-    if rule == "max":
+    if aggregation == "max":
         return float(similarities.max())
-    if rule == "mean-similarity":
+    if aggregation == "mean-similarity":
         return float(similarities.mean())
-    if rule == "logsumexp":
+    if aggregation == "logsumexp":
         return float(logsumexp(scale * similarities)) / scale
-    if rule.startswith("top-"):
-        return float(np.sort(similarities)[::-1][: int(rule.split("-")[1])].mean())
-    mean = mine.mean(axis=0)
+    if aggregation.startswith("top-"):
+        return float(np.sort(similarities)[::-1][: int(aggregation.split("-")[1])].mean())
+    mean = texts.mean(axis=0)
     norm = float(np.linalg.norm(mean))
     return float(mean @ image) / norm if norm > 1e-9 else 0.0
 
@@ -43,7 +45,7 @@ def class_scores_of(
 ) -> list[float]:
     """Return the score of each class for one image."""
     per_class = [texts[owners == c] for c in range(n_classes)]
-    return [class_score(mine @ image, mine, image, aggregation, scale) for mine in per_class]
+    return [class_score(rows @ image, rows, image, aggregation, scale) for rows in per_class]
 
 
 def reference_scores(
@@ -55,7 +57,7 @@ def reference_scores(
     aggregation: str = "max",
     logit_scale: float = 100.0,
 ) -> LadderScores:
-    """Return what the kernel must return."""
+    """Return the expected output of the kernel."""
     images, texts = images.astype(np.float64), texts.astype(np.float64)
     n_classes = int(class_index.max()) + 1
     shape = (len(images), len(step_ends))
@@ -71,8 +73,8 @@ def reference_scores(
                 predicted[i, k] = owners[category[i, k]]
             else:
                 predicted[i, k] = int(np.argmax(scores))
-                mine = np.flatnonzero(owners == predicted[i, k])
-                category[i, k] = mine[int(np.argmax(nearness[mine]))]
+                members = np.flatnonzero(owners == predicted[i, k])
+                category[i, k] = members[int(np.argmax(nearness[members]))]
             true = int(true_class[i])
             # the predicted class is first; then by score, and of equal scores the earlier class
             order = sorted(range(n_classes), key=lambda c: (c != predicted[i, k], -scores[c], c))

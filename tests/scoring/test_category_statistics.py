@@ -1,4 +1,4 @@
-"""Statistics per category against the whole similarity matrix, and those of items that come window by window."""
+"""Statistics per category against the whole similarity matrix, and in streaming form."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def test_a_tiny_spread_around_a_large_mean_is_not_lost() -> None:
     assert run(items, texts, 999).result().variance[0] == pytest.approx(np.var(cosines), rel=1e-6)
 
 
-def test_nothing_at_all_has_no_mean(texts: Float32) -> None:
+def test_no_items_have_no_mean(texts: Float32) -> None:
     found = RunningStatistics(texts).result()
     assert found.fraction.sum() == 0
     assert np.isnan(found.average_dot_product).all()

@@ -1,4 +1,4 @@
-"""The ceiling against trying every subset of the categories."""
+"""The ceiling (oracle accuracy) against enumeration of all subsets of the categories."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ def ceiling(
     return score_ladder(inputs, options=ScoreOptions(ceiling=True, **options)).ceiling
 
 
-def test_the_ceiling_is_where_some_choice_of_categories_is_right() -> None:
+def test_the_ceiling_is_whether_some_choice_of_categories_is_correct() -> None:
     rng = np.random.default_rng(0)
     owners, ends = np.array([0, 1, 2, 0, 1, 2, 0, 2]), [3, 6, 8]
     similarity, true = rng.random((60, 8)), rng.integers(0, 3, 60)
     found = ceiling(similarity, owners, ends, true)
     assert 0.2 < found[:, 0].mean() < found[:, 2].mean() < 1
 
-    def subsets(places: NDArray[Any]) -> list[tuple[int, ...]]:
-        return list(chain.from_iterable(combinations(places.tolist(), r) for r in range(1, len(places) + 1)))
+    def subsets(indices: NDArray[Any]) -> list[tuple[int, ...]]:
+        return list(chain.from_iterable(combinations(indices.tolist(), r) for r in range(1, len(indices) + 1)))
 
     for step, end in enumerate(ends):
         per_class = [subsets(np.flatnonzero(owners[:end] == c)) for c in range(3)]
         choices = [sorted(chain(*choice)) for choice in product(*per_class)]
         for image in range(60):
-            right = any(owners[choice[int(similarity[image, choice].argmax())]] == true[image] for choice in choices)
-            assert found[image, step] == right
+            correct = any(owners[choice[int(similarity[image, choice].argmax())]] == true[image] for choice in choices)
+            assert found[image, step] == correct
 
 
 def test_a_tie_is_no_win() -> None:

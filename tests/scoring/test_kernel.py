@@ -1,4 +1,4 @@
-"""The fused kernel against the rule written down image by image."""
+"""The fused kernel against the reference implementation."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ EXPONENTIAL = [[1] * 5, [1] * 5, [2] * 5, [4] * 5]
 
 @pytest.mark.parametrize("aggregation", AGGREGATIONS)
 @pytest.mark.parametrize("per_step", [EVEN, UNEVEN, EXPONENTIAL, [[1, 1]]], ids=["even", "uneven", "exp", "one step"])
-def test_the_kernel_does_what_the_rule_says(aggregation: str, per_step: list[list[int]]) -> None:
+def test_the_kernel_agrees_with_the_reference(aggregation: str, per_step: list[list[int]]) -> None:
     case = random_case(1, 203, per_step)
     found = score(case, aggregation=aggregation, block=64)
     expected = reference_scores(**case, aggregation=aggregation)
@@ -70,7 +70,7 @@ def test_the_kernel_does_what_the_rule_says(aggregation: str, per_step: list[lis
 
 @st.composite
 def tied_cases(draw: st.DrawFn) -> Case:
-    """Small whole numbers, so that products are exact in any order and equal scores are common."""
+    """Draw small integers, so that products are exact in any sequence and equal scores are common."""
     n_classes = draw(st.integers(2, 5))
     first = draw(st.lists(st.integers(1, 2), min_size=n_classes, max_size=n_classes))
     later = draw(st.lists(st.lists(st.integers(0, 3), min_size=n_classes, max_size=n_classes), max_size=4))
@@ -160,7 +160,7 @@ def test_logsumexp_neither_overflows_nor_vanishes(cosine: float) -> None:
 
 
 @pytest.mark.parametrize("aggregation", AGGREGATIONS)
-def test_steps_that_add_no_text_move_nothing(aggregation: str) -> None:
+def test_steps_that_add_no_text_change_nothing(aggregation: str) -> None:
     case = random_case(12, 150, [[1] * 6, [0] * 6, [0] * 6])  # the control `duplicates`
     scores = score(case, aggregation=aggregation, confidence=True)
     for name in ("predicted_category", "predicted_class", "true_rank", "margin", "confidence"):
@@ -168,7 +168,7 @@ def test_steps_that_add_no_text_move_nothing(aggregation: str) -> None:
         assert column[:, 1].tobytes() == column[:, 0].tobytes() == column[:, 2].tobytes()
 
 
-def test_without_being_asked_there_is_no_confidence() -> None:
+def test_there_is_no_confidence_unless_requested() -> None:
     scores = score(random_case(13, 9, EVEN))
     assert scores.confidence.shape == (9, 0)
     assert join_scores([scores, scores]).confidence.shape == (18, 0)
@@ -181,7 +181,7 @@ def test_a_logit_scale_that_is_not_positive_is_refused(scale: float) -> None:
 
 
 @pytest.mark.parametrize("name", ["top-0-mean", "top-mean", "top-1000-mean", "mean", "logsumexp "])
-def test_near_names_of_aggregations_are_refused(name: str) -> None:
+def test_similar_names_of_aggregations_are_refused(name: str) -> None:
     with pytest.raises(SemscaleError, match="unknown aggregation"):
         score(random_case(15, 3, [[1, 1]]), aggregation=name)
 
@@ -207,7 +207,7 @@ def test_numbers_of_images_around_a_block(n: int) -> None:
     assert_same(score(case, block=16), reference_scores(**case))
 
 
-def test_texts_offered_again_move_nothing_under_max() -> None:
+def test_repeated_texts_change_nothing_under_max() -> None:
     case = random_case(5, 200, [[1] * 6] * 3)
     case["texts"][6:12] = case["texts"][:6]
     case["texts"][12:] = case["texts"][:6]
@@ -224,7 +224,7 @@ def test_more_than_255_layers_keep_their_winners() -> None:
     assert found.predicted_category.max() > 255
 
 
-def test_inputs_are_left_as_they_are() -> None:
+def test_inputs_are_not_modified() -> None:
     case = random_case(7, 50, UNEVEN)
     for array in case.values():
         array.flags.writeable = False  # as arrays from a shared object store are
@@ -296,7 +296,7 @@ def assert_same_bits(found: LadderScores, expected: LadderScores) -> None:
 
 @pytest.mark.parametrize("per_step", [[[1] * 40] * 6, UNEVEN, EXPONENTIAL], ids=["even", "uneven", "exp"])
 @pytest.mark.parametrize("confidence", [True, False])
-def test_aggregations_together_give_what_each_gives_alone(per_step: list[list[int]], confidence: bool) -> None:
+def test_aggregations_together_equal_each_alone(per_step: list[list[int]], confidence: bool) -> None:
     inputs, options = LadderInputs(**shuffled_case(per_step)), ScoreOptions(block=128, confidence=confidence)
     together = score_aggregations(inputs, ALL, options)
     assert list(together) == list(ALL)
@@ -326,7 +326,7 @@ def test_the_threads_are_those_of_the_product(monkeypatch: pytest.MonkeyPatch) -
     assert thread_count() == 2
 
 
-def test_no_images_and_no_aggregations_are_answered() -> None:
+def test_no_images_and_no_aggregations_have_empty_scores() -> None:
     case = random_case(1, 9, EXPONENTIAL)
     nothing = LadderInputs(**case | {"images": case["images"][:0], "true_class": case["true_class"][:0]})
     found = score_aggregations(nothing, ("max", "logsumexp"), ScoreOptions(ceiling=True))
@@ -334,7 +334,7 @@ def test_no_images_and_no_aggregations_are_answered() -> None:
     assert score_aggregations(LadderInputs(**case), ()) == {}
 
 
-def test_memory_beyond_the_inputs_is_as_stated() -> None:
+def test_memory_besides_the_inputs_is_as_documented() -> None:
     rng = np.random.default_rng(4)
     classes, rows = 500, 1024
     owners, ends = np.tile(np.arange(classes, dtype=np.int32), 4), np.arange(1, 5) * classes

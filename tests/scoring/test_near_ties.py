@@ -1,4 +1,4 @@
-"""Near and exact ties: float64 decides, whatever the block size, the threads and the device."""
+"""Near and exact ties: float64 decides, for every block size, number of threads and device."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from semscale.scoring import (
     nearest_categories,
     score_aggregations,
 )
-from semscale.scoring.aggregations import aggregation_named, cosine_bound
+from semscale.scoring.aggregations import cosine_bound, make_aggregation
 from semscale.scoring.decisions import exact_cosines
 from semscale.scoring.plan import plan_ladder
 from semscale.scoring.torch_backend import DeviceScores, find_device, score_on_device
@@ -88,10 +88,10 @@ def class_score(name: str, cosines: NDArray[Any], texts: NDArray[Any]) -> float:
 
 
 def plain_reference(case: Case) -> dict[str, dict[str, NDArray[Any]]]:
-    """Return what has to be found, image by image in float64."""
+    """Return the expected decisions, image by image in float64."""
     images, texts, owners = case["images"].astype(float), case["texts"].astype(float), case["class_index"]
     classes, shape = int(owners.max()) + 1, (len(images), len(case["step_ends"]))
-    found = {name: {part: np.empty(shape, int) for part in DECIDED} for name in ALL}
+    expected = {name: {part: np.empty(shape, int) for part in DECIDED} for name in ALL}
     for k, end in enumerate(case["step_ends"].tolist()):
         members = [np.flatnonzero(owners[:end] == c) for c in range(classes)]
         for i, true in enumerate(case["true_class"].tolist()):
@@ -100,17 +100,17 @@ def plain_reference(case: Case) -> dict[str, dict[str, NDArray[Any]]]:
             for name in ALL:
                 scores = np.array([class_score(name, cosines[each], texts[each]) for each in members])
                 predicted = owners[cosines.argmax()] if name == "max" else scores.argmax()
-                mine = members[predicted]
+                own_members = members[predicted]
                 order = sorted(range(classes), key=lambda c: (c != predicted, -scores[c], c))
                 row = (
-                    mine[cosines[mine].argmax()],
+                    own_members[cosines[own_members].argmax()],
                     predicted,
                     order.index(true),
                     best[true] > np.delete(worst, true).max(),
                 )
                 for part, value in zip(DECIDED, row, strict=True):
-                    found[name][part][i, k] = value
-    return found
+                    expected[name][part][i, k] = value
+    return expected
 
 
 @pytest.fixture(autouse=True)
@@ -163,15 +163,15 @@ def part_of(scores: LadderScores, images: slice) -> LadderScores:
 
 
 def assert_close(scores: dict[str, LadderScores], first: dict[str, LadderScores], case: Case, where: str) -> None:
-    """Decisions are equal, margins and confidences no further apart than their error bounds."""
+    """Assert that decisions are equal, and margins and confidences within their error bounds."""
     plan = plan_ladder(case["class_index"], case["step_ends"])
     for name, expected in first.items():
         for part in DECIDED:
             np.testing.assert_array_equal(
                 getattr(scores[name], part), getattr(expected, part), f"{where}, {name}, {part}"
             )
-        rule = aggregation_named(name, plan, case["texts"], 100.0)
-        bound = np.array([rule.error_bound(step, 1.01) for step in plan.step_of.tolist()])
+        scorer = make_aggregation(name, plan, case["texts"], 100.0)
+        bound = np.array([scorer.error_bound(step, 1.01) for step in plan.step_of.tolist()])
         with np.errstate(invalid="ignore"):  # of one class alone the margin is infinite
             off = np.nan_to_num(np.abs(scores[name].margin.astype(float) - expected.margin), nan=0.0)
         assert (off <= 4 * bound).all(), name
@@ -203,7 +203,7 @@ def assert_device_agrees(case: Case, device: str, block: int) -> DeviceScores:
     return found
 
 
-def test_ordinary_images_are_rarely_decided_again() -> None:
+def test_ordinary_images_are_rarely_rescored() -> None:
     found = assert_device_agrees(case_of(2, 1500, 30, 4, 256, 3.0), "cpu", block=2048)
     assert 0 < found.rescored < 750
 
@@ -257,7 +257,7 @@ def test_ranges_of_blocks_join_to_the_whole_on_a_device() -> None:
 
 @given(seed=st.integers(0, 2**32 - 1), dim=st.sampled_from([2, 64, 768]), size=st.sampled_from([1e-3, 1.0, 30.0]))
 @settings(max_examples=20, deadline=None)
-def test_no_float32_cosine_is_further_off_than_the_bound(seed: int, dim: int, size: float) -> None:
+def test_errors_of_float32_cosines_are_within_the_bound(seed: int, dim: int, size: float) -> None:
     rng = np.random.default_rng(seed)
     images, texts = (np.float32(size) * unit(rng.standard_normal((40, dim))) for _ in range(2))
     rows, columns = np.divmod(np.arange(1600), 40)
@@ -276,7 +276,7 @@ def test_a_dot_product_has_the_same_bits_wherever_its_rows_are() -> None:
     np.testing.assert_array_equal(together[::37], alone)
 
 
-def test_the_precision_of_products_is_left_as_it_was() -> None:
+def test_the_precision_of_products_is_restored() -> None:
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("medium")
     try:
@@ -286,7 +286,7 @@ def test_the_precision_of_products_is_left_as_it_was() -> None:
         torch.set_float32_matmul_precision(before)
 
 
-def test_what_the_kernel_refuses_is_refused_on_a_device() -> None:
+def test_a_device_refuses_the_same_inputs_as_the_kernel() -> None:
     for name, message in (("images", "images 32 to 63"), ("texts", "in texts")):
         case = case_of(9, 100, 5, 2, 16, 1.0)
         case[name][min(40, len(case[name]) - 1), 0] = np.nan
@@ -297,7 +297,7 @@ def test_what_the_kernel_refuses_is_refused_on_a_device() -> None:
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_a_missing_gpu_is_said() -> None:
+def test_a_missing_gpu_is_an_error() -> None:
     with pytest.raises(SemscaleError, match="no GPU"):
         find_device("cuda")
 

@@ -52,7 +52,7 @@ def test_confidences_add_the_calibration_error() -> None:
     assert trial_metrics(true, true, rank, margin, 2, confidence).calibration_error == pytest.approx(0.5)
 
 
-def slow(confidence: NDArray[Any], right: NDArray[Any], bins: int) -> float:
+def reference(confidence: NDArray[Any], right: NDArray[Any], bins: int) -> float:
     error = 0.0
     for b in range(bins):
         low, high = b / bins, (b + 1) / bins
@@ -67,10 +67,12 @@ def slow(confidence: NDArray[Any], right: NDArray[Any], bins: int) -> float:
     rows=st.lists(st.tuples(st.floats(0, 1, width=32), st.booleans()), min_size=1, max_size=60),
     bins=st.sampled_from([1, 2, 4, 8, 16]),  # edges that floating point holds exactly
 )
-def test_it_is_what_the_definition_says(rows: list[tuple[float, bool]], bins: int) -> None:
+def test_the_calibration_error_is_as_defined(rows: list[tuple[float, bool]], bins: int) -> None:
     confidence = np.array([row[0] for row in rows], np.float32)
     right = np.array([row[1] for row in rows])
-    assert expected_calibration_error(confidence, right, bins) == pytest.approx(slow(confidence, right, bins), abs=1e-9)
+    assert expected_calibration_error(confidence, right, bins) == pytest.approx(
+        reference(confidence, right, bins), abs=1e-9
+    )
 
 
 def test_calibrated_predictions_have_a_small_error_and_bold_ones_a_large_one() -> None:
@@ -85,6 +87,6 @@ def test_calibrated_predictions_have_a_small_error_and_bold_ones_a_large_one() -
     ("confidence", "right", "bins"),
     [([], [], 15), ([0.5], [True, False], 15), ([1.5], [True], 15), ([np.nan], [True], 15), ([0.5], [True], 0)],
 )
-def test_what_does_not_fit_is_refused(confidence: list[float], right: list[bool], bins: int) -> None:
+def test_invalid_inputs_are_refused(confidence: list[float], right: list[bool], bins: int) -> None:
     with pytest.raises(ValueError, match="expected"):
         expected_calibration_error(np.array(confidence, np.float32), np.array(right, dtype=bool), bins)

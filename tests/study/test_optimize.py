@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner
 from rich.console import Console
 
-from semscale.analysis.greedy import halve
+from semscale.analysis.greedy import stratified_halves
 from semscale.categories import strategy_registry
 from semscale.categories.candidates import candidate_pool
 from semscale.categories.ladder_files import read_ladder
@@ -99,7 +99,7 @@ def test_the_held_out_half_has_no_part_in_the_choice() -> None:
     texts = [*dataset.classes, *(made.text for candidate in pool for made in candidate.categories.values() if made)]
     vectors = dict(zip(texts, rng.standard_normal((len(texts), 8)).astype(np.float32), strict=True))
     true_class = np.array([dataset.classes.index(sample.true_class) for sample in dataset.samples], np.int32)
-    _, held_out = halve(true_class, seed=5)
+    _, held_out = stratified_halves(true_class, seed=5)
 
     def found_in(images: npt.NDArray[np.float32]) -> OptimizedCategories:
         embedded = EmbeddedDataset(dataset, np.arange(200), images, vectors)

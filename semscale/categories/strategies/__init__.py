@@ -1,1 +1,1 @@
-"""Strategies; every module of this package is imported when a strategy is looked up by name."""
+"""Strategies. Every module of this package is imported when a strategy is looked up by name."""

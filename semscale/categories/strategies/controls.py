@@ -1,44 +1,45 @@
-"""Controls: as many categories per class as another strategy, with another meaning.
+"""Control strategies: as many categories per class as another strategy, but another meaning.
 
-Random draws are hashes of what they are drawn for: the same in every version of every library, and independent.
+Random numbers are hashes of class, position and order: independent, and the same in every version of every library.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
-from semscale.categories.strategy_registry import Category, Positions, StrategyContext, control
+from semscale.categories.strategy_registry import Category, CategoryList, CategoryLists, StrategyContext, control
 from semscale.common.text import text_key
 
 
 @control("duplicates", repeats=True)
-def duplicates(controlled: Mapping[str, Positions], context: StrategyContext) -> Mapping[str, Positions]:
-    """Control: the class name as often as the controlled strategy has categories; accuracy must not move at all.
+def duplicates(controlled: CategoryLists, context: StrategyContext) -> CategoryLists:
+    """Control: the class name as often as the controlled strategy has categories; accuracy must not change at all.
 
     >>> lists = {"dog": [Category("dog", ""), Category("dogs", ""), None]}
-    >>> made = duplicates(lists, StrategyContext(("dog",), "animal"))["dog"]
-    >>> [category and category.text for category in made]
+    >>> duplicated = duplicates(lists, StrategyContext(("dog",), "animal"))["dog"]
+    >>> [category and category.text for category in duplicated]
     ['dog', 'dog', None]
     """
     return {
         name: [
-            None if slot is None else positions[0] if n == 0 else _again(positions) for n, slot in enumerate(positions)
+            None if category is None else categories[0] if position == 0 else _duplicate(categories[0])
+            for position, category in enumerate(categories)
         ]
-        for name, positions in controlled.items()
+        for name, categories in controlled.items()
     }
 
 
-def _again(positions: Positions) -> Category | None:
-    return positions[0] and Category(positions[0].text, "the first category again")
+def _duplicate(first: Category | None) -> Category | None:
+    return first and Category(first.text, "the first category again")
 
 
 @control("random-words")
-def random_words(controlled: Mapping[str, Positions], context: StrategyContext) -> Mapping[str, Positions]:
+def random_words(controlled: CategoryLists, context: StrategyContext) -> CategoryLists:
     """Control: the class name and two random words, as often as the controlled strategy has categories.
 
-    Drawn by class, position and order, so that another order is another draw and a longer ladder keeps its texts. Words
-    of the class names themselves are left out. (Roth et al. 2023 found random words to do as well as descriptors.)
+    Drawn by class, position and order, so that another order has other words and a longer ladder keeps its texts. Words
+    of the class names are left out. (Roth et al. 2023 found random words to be as accurate as descriptors.)
 
     >>> lists = {"dog": [Category("dog", ""), Category("dogs", "")]}
     >>> [category.text for category in random_words(lists, StrategyContext(("dog",), "animal"))["dog"]]
@@ -46,14 +47,14 @@ def random_words(controlled: Mapping[str, Positions], context: StrategyContext) 
     """
     taken = {word for name in context.classes for word in text_key(name).split()}
     words = [word for word in _WORDS if word not in taken]
-    made: dict[str, Positions] = {}
-    for name, positions in controlled.items():
+    lists: dict[str, CategoryList] = {}
+    for name, categories in controlled.items():
         texts = _random_texts(name, words, context.seed)
-        made[name] = [
-            slot if n == 0 or slot is None else Category(next(texts), "{c}, two random words")
-            for n, slot in enumerate(positions)
+        lists[name] = [
+            category if position == 0 or category is None else Category(next(texts), "{c}, two random words")
+            for position, category in enumerate(categories)
         ]
-    return made
+    return lists
 
 
 def _random_texts(name: str, words: list[str], seed: int) -> Iterator[str]:
@@ -73,10 +74,10 @@ _LENGTH = 8
 
 
 @control("random-characters")
-def random_characters(controlled: Mapping[str, Positions], context: StrategyContext) -> Mapping[str, Positions]:
+def random_characters(controlled: CategoryLists, context: StrategyContext) -> CategoryLists:
     """Control: the class name and eight random letters, as often as the controlled strategy has categories.
 
-    Drawn by class, position and order. Two texts are the same with a chance of 5e-12.
+    Drawn by class, position and order. Two texts are equal with a probability of 5e-12.
 
     >>> lists = {"dog": [Category("dog", ""), Category("dogs", "")]}
     >>> [category.text for category in random_characters(lists, StrategyContext(("dog",), "animal"))["dog"]]
@@ -84,69 +85,72 @@ def random_characters(controlled: Mapping[str, Positions], context: StrategyCont
     """
     return {
         name: [
-            slot if n == 0 or slot is None else Category(f"{name}, {_noise(context.seed, name, n)}", "{c}, noise")
-            for n, slot in enumerate(positions)
+            category if position == 0 or category is None else _with_noise(name, position, context.seed)
+            for position, category in enumerate(categories)
         ]
-        for name, positions in controlled.items()
+        for name, categories in controlled.items()
     }
 
 
-def _noise(seed: int, name: str, position: int) -> str:
-    return "".join(
-        _LETTERS[_randint("random-characters", seed, name, position, letter, below=len(_LETTERS))]
-        for letter in range(_LENGTH)
-    )
+def _with_noise(name: str, position: int, seed: int) -> Category:
+    key = "random-characters", seed, name, position
+    letters = "".join(_LETTERS[_randint(*key, index, below=len(_LETTERS))] for index in range(_LENGTH))
+    return Category(f"{name}, {letters}", "{c}, noise")
 
 
 @control("swapped")
-def swapped(controlled: Mapping[str, Positions], context: StrategyContext) -> Mapping[str, Positions]:
+def swapped(controlled: CategoryLists, context: StrategyContext) -> CategoryLists:
     """Control: every class keeps its name and takes the equivalents of one other class, all classes in a ring.
 
-    The ring is drawn by the order. Position by position a class takes what the next class of the ring has there (the
-    one after that where it has nothing), so every step offers the same texts as the controlled strategy. A position
-    where only one class has a category stays empty.
+    The ring is drawn by the order. At each position a class takes the category of the next class of the ring (that has
+    one), so every step has the same texts as the controlled strategy. A position where only one class has a category is
+    left empty.
 
     >>> lists = {name: [Category(name, ""), Category(f"{name}s", "")] for name in ("cat", "dog", "cow")}
-    >>> made = swapped(lists, StrategyContext(tuple(lists), "animal", seed=0))
-    >>> {name: [category.text for category in positions] for name, positions in made.items()}
+    >>> exchanged = swapped(lists, StrategyContext(tuple(lists), "animal", seed=0))
+    >>> {name: [category.text for category in categories] for name, categories in exchanged.items()}
     {'cat': ['cat', 'cows'], 'dog': ['dog', 'cats'], 'cow': ['cow', 'dogs']}
     """
     ring = _shuffled(list(controlled), "swapped", context.seed)
-    made = {name: list(positions) for name, positions in controlled.items()}
-    for n in range(1, max(map(len, controlled.values()))):
-        there = [name for name in ring if n < len(controlled[name]) and controlled[name][n] is not None]
-        for name, following in zip(there, [*there[1:], *there[:1]], strict=True):
-            made[name][n] = None if name == following else _from(controlled[following][n], following)
-    return made
+    lists = {name: list(categories) for name, categories in controlled.items()}
+    for position in range(1, max(map(len, controlled.values()))):
+        present = _classes_with_category(ring, controlled, position)
+        for name, donor in zip(present, [*present[1:], *present[:1]], strict=True):
+            lists[name][position] = None if name == donor else _donated(controlled[donor][position], donor)
+    return lists
 
 
-def _from(category: Category | None, owner: str) -> Category | None:
-    return category and Category(category.text, f"{category.provenance} of {owner}")
+def _classes_with_category(names: Sequence[str], lists: CategoryLists, position: int) -> list[str]:
+    return [name for name in names if position < len(lists[name]) and lists[name][position] is not None]
+
+
+def _donated(category: Category | None, donor: str) -> Category | None:
+    return category and Category(category.text, f"{category.provenance} of {donor}")
 
 
 @control("shuffled")
-def shuffled(controlled: Mapping[str, Positions], context: StrategyContext) -> Mapping[str, Positions]:
-    """Control: every class keeps its name, and in each position the equivalents of all classes are dealt out anew.
+def shuffled(controlled: CategoryLists, context: StrategyContext) -> CategoryLists:
+    """Control: every class keeps its name, and in each position the equivalents of all classes are permuted.
 
-    The permutation of each position is drawn by the position and the order. Unlike `swapped`, where a class gets all
-    equivalents of one other class, the texts of a class then belong to many, now and then (once in a position, on
-    average) to itself. Every step offers the same texts as the controlled strategy.
+    The permutation of each position is drawn by the position and the order. Unlike in `swapped`, where a class gets all
+    equivalents of one other class, the texts of a class then belong to many, sometimes (once in a position, on average)
+    to itself. Every step has the same texts as the controlled strategy.
 
     >>> lists = {name: [Category(name, ""), Category(f"{name}s", "")] for name in ("cat", "dog", "cow")}
-    >>> made = shuffled(lists, StrategyContext(tuple(lists), "animal", seed=1))
-    >>> {name: [category.text for category in positions] for name, positions in made.items()}
+    >>> exchanged = shuffled(lists, StrategyContext(tuple(lists), "animal", seed=1))
+    >>> {name: [category.text for category in categories] for name, categories in exchanged.items()}
     {'cat': ['cat', 'cows'], 'dog': ['dog', 'dogs'], 'cow': ['cow', 'cats']}
     """
-    made = {name: list(positions) for name, positions in controlled.items()}
-    for n in range(1, max(map(len, controlled.values()))):
-        there = [name for name, positions in controlled.items() if n < len(positions) and positions[n] is not None]
-        for name, owner in zip(there, _shuffled(there, "shuffled", context.seed, n), strict=True):
-            made[name][n] = _from(controlled[owner][n], owner)
-    return made
+    lists = {name: list(categories) for name, categories in controlled.items()}
+    for position in range(1, max(map(len, controlled.values()))):
+        present = _classes_with_category(list(controlled), controlled, position)
+        for name, donor in zip(present, _shuffled(present, "shuffled", context.seed, position), strict=True):
+            lists[name][position] = _donated(controlled[donor][position], donor)
+    return lists
 
 
 def _randint(*key: object, below: int) -> int:
-    """Return a whole number from 0 to `below` - 1: the SHA-256 of the key's parts modulo `below`.
+    """Return a pseudo-random integer from 0 to `below` - 1: the SHA-256 of the key modulo `below`.
 
     >>> _randint("demo", 1, below=10) == _randint("demo", 1, below=10) < 10
     True
@@ -156,9 +160,9 @@ def _randint(*key: object, below: int) -> int:
 
 
 def _shuffled(items: Sequence[str], *key: object) -> list[str]:
-    """Return the items in an order that depends on the key and on each item alone.
+    """Return the items in a pseudo-random sequence, sorted by the SHA-256 of key and item.
 
-    Taking items away leaves the order of the others as it is.
+    Removing items does not change the sequence of the others.
     """
     return sorted(items, key=lambda item: hashlib.sha256("\x1f".join(map(str, (*key, item))).encode()).digest())
 
@@ -179,4 +183,4 @@ wonder yearly
 """
 
 _WORDS = tuple(_WORD_LIST.split())
-"""Words without a picture of their own, most of them for time, place and degree; no numbers, which may be classes."""
+"""Words that depict nothing, most of them of time, place and degree; no numbers, which may be classes."""

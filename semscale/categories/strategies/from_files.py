@@ -1,4 +1,4 @@
-"""Strategies from files: published descriptors, and the categories of any ladder file."""
+"""Strategies from files: descriptors, and the categories of a ladder file."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ _Text = Annotated[str, StringConstraints(pattern=r"\S")]
 def descriptors(context: StrategyContext) -> Mapping[str, list[Category]]:
     """The class name, then its texts in the JSON file `path`: {class: [texts]}.
 
-    A text that names its class ("a hen with red feathers") is taken as it is; any other ("red feathers") is put
-    behind the class name, "hen, red feathers", because alone it would stand for every class that has them (Menon and
-    Vondrick 2022 join name and descriptor too). Classes of the file that the dataset lacks are passed over.
+    A text that names its class ("a hen with red feathers") is not changed; any other ("red feathers") is appended to
+    the class name, "hen, red feathers", because alone it would stand for every class with that feature (Menon and
+    Vondrick 2022 join name and descriptor too). Classes of the file that the dataset lacks are ignored.
     """
     path: Path = read_option(context.options, "path", Path, "strategy descriptors").expanduser()
     texts = _read_descriptors(path)
-    made: dict[str, list[Category]] = {}
+    lists: dict[str, list[Category]] = {}
     for name in context.classes:
         if text_key(name) not in texts:
             found = ", ".join(list(texts)[:8]) or "no class"
             raise CategoryError("the descriptors file lacks a class", where=str(path), found=found, expected=name)
-        own = [Category(_joined(name, text), f"{path.name}: {text}") for text in texts[text_key(name)]]
-        made[name] = [Category(name, "{c}"), *own]
-    return made
+        described = [Category(_with_class_name(name, text), f"{path.name}: {text}") for text in texts[text_key(name)]]
+        lists[name] = [Category(name, "{c}"), *described]
+    return lists
 
 
 def _read_descriptors(path: Path) -> dict[str, list[str]]:
@@ -43,43 +43,43 @@ def _read_descriptors(path: Path) -> dict[str, list[str]]:
         content = TypeAdapter(dict[str, list[_Text]]).validate_python(read_json(path))
     except ValidationError as error:
         detail = error.errors()[0]
-        what = f"the descriptors file does not fit its format: {detail['msg']}"
+        what = f"the descriptors file is invalid: {detail['msg']}"
         where, expected = ": ".join([str(path), *map(str, detail["loc"])]), '{"class": ["text", ...], ...}'
         raise CategoryError(what, where=where, found=repr(detail["input"])[:80], expected=expected) from None
     return {text_key(name): texts for name, texts in content.items()}
 
 
-def _joined(name: str, text: str) -> str:
+def _with_class_name(name: str, text: str) -> str:
     named = re.search(rf"\b{re.escape(text_key(name))}(?:s|es)?\b", text_key(text))
     return text if named else f"{name}, {text}"
 
 
 @context_strategy("file", options=("path",))
 def file(context: StrategyContext) -> Mapping[str, list[Category | None]]:
-    """The texts of the ladder file `path`, in the order in which its steps add them.
+    """The texts of the ladder file `path`, in the sequence in which its steps add them.
 
-    What a step of the file adds to a class takes as many positions as the step's scale rises; positions that a class
-    leaves empty stay so. Thus linear scales give the category sets of the file again at its own scales. The first texts
-    are the file's, even where they are not the class names.
+    A step of the file fills as many positions of a class as its scale increases; those without a text are left empty.
+    Thus linear scales reproduce the category sets of the file at the file's scales. The first texts are the file's,
+    even where they are not the class names.
     """
     path: Path = read_option(context.options, "path", Path, "strategy file").expanduser()
     ladder = read_ladder(path)
-    theirs = {text_key(name): name for name in ladder.classes}
-    ours = {text_key(name): name for name in context.classes}
-    if set(theirs) != set(ours):
-        odd = sorted(set(theirs) ^ set(ours))
+    of_file = {text_key(name): name for name in ladder.classes}
+    of_dataset = {text_key(name): name for name in context.classes}
+    if set(of_file) != set(of_dataset):
+        different = sorted(set(of_file) ^ set(of_dataset))
         what = "the classes of the ladder file are not those of the dataset"
-        found = ", ".join(repr(theirs.get(key) or ours[key]) for key in odd[:8])
+        found = ", ".join(repr(of_file.get(key) or of_dataset[key]) for key in different[:8])
         raise CategoryError(what, where=str(path), found=found, expected="the same classes in both")
-    return {ours[key]: _positions(ladder, name, path.name) for key, name in theirs.items()}
+    return {of_dataset[key]: _category_list(ladder, name, path.name) for key, name in of_file.items()}
 
 
-def _positions(ladder: Ladder, name: str, source: str) -> list[Category | None]:
-    positions: list[Category | None] = []
+def _category_list(ladder: Ladder, name: str, source: str) -> list[Category | None]:
+    categories: list[Category | None] = []
     seen: set[str] = set()
     for step in ladder.steps:
         new = [text for text in dict.fromkeys(step.categories[name]) if text not in seen]
         seen.update(new)
-        positions += [Category(text, source) for text in new]
-        positions += [None] * (step.scale - len(positions))
-    return positions
+        categories += [Category(text, source) for text in new]
+        categories += [None] * (step.scale - len(categories))
+    return categories

@@ -1,4 +1,4 @@
-"""Strategies from templates: the founding study's two families (arXiv 2503.12617), photo prompts, a study's own."""
+"""Template strategies: the founding study's two families (arXiv 2503.12617), photo prompts, and custom templates."""
 
 from __future__ import annotations
 
@@ -17,40 +17,47 @@ from semscale.categories.strategy_registry import (
 from semscale.common.errors import CategoryError
 
 FIELDS = ("c", "C", "cs", "domain")
-"""{c} is the class name, {C} the same with a capital, {cs} its plural; doubled braces stand for themselves."""
+"""{c} is the class name, {C} the same capitalised, {cs} its plural; doubled braces are literal."""
 
 
 def check_template(template: str, where: str) -> None:
-    """Refuse a template with other fields than :data:`FIELDS`, and one that does not name the class."""
+    """Refuse templates with other fields than :data:`FIELDS`, and templates without the class name.
+
+    Raises:
+        CategoryError: naming the template.
+    """
     try:
         parts = [part for part in string.Formatter().parse(template) if part[1] is not None]
     except ValueError as error:
-        raise CategoryError("the template cannot be read", where=where, found=repr(template), hint=str(error)) from None
+        raise CategoryError("invalid template", where=where, found=repr(template), hint=str(error)) from None
     known = ", ".join(f"{{{field}}}" for field in FIELDS)
     for _, field, spec, conversion in parts:
         if field not in FIELDS or spec or conversion:
             found = f"{{{field}{f'!{conversion}' if conversion else ''}{f':{spec}' if spec else ''}}} in {template!r}"
             raise CategoryError("unknown field in a template", where=where, found=found, expected=known)
     if not {"c", "C", "cs"} & {field for _, field, _, _ in parts}:
-        what = "a template does not name the class, so it would be the same text for all of them"
+        what = "a template does not name the class, so all classes would have the same text"
         raise CategoryError(what, where=where, found=repr(template), expected="{c}, {C} or {cs} in it")
 
 
 def fill_templates(class_name: str, domain: str, templates: Sequence[str], where: str) -> Iterator[Category]:
     """Yield the class name, then each template filled in; the provenance is the template.
 
-    The class name stays as it stands in the dataset, underscores included, so that the categories differ from it by
-    the template only.
+    The class name is that of the dataset, underscores included, so that the categories differ from it by the template
+    only.
 
-    >>> made = fill_templates("fire truck", "vehicle", ["{C}, a {domain}", "photo of {cs}"], "demo")
-    >>> [category.text for category in made]
+    >>> categories = fill_templates("fire truck", "vehicle", ["{C}, a {domain}", "photo of {cs}"], "demo")
+    >>> [category.text for category in categories]
     ['fire truck', 'Fire truck, a vehicle', 'photo of fire trucks']
     """
     yield Category(class_name, "{c}")
     for template in templates:
         check_template(template, where)
         if "{domain}" in template and not domain.strip():
-            what, found = "a template needs the word for what all classes are", f"domain {domain!r} for {template!r}"
+            what, found = (
+                "a template needs the domain, the common noun of all classes",
+                f"domain {domain!r} for {template!r}",
+            )
             raise CategoryError(what, where=where, found=found, hint="give the dataset a domain")
         values = {"c": class_name, "C": class_name[:1].upper() + class_name[1:], "domain": domain.strip()}
         if "{cs}" in template:
@@ -59,7 +66,7 @@ def fill_templates(class_name: str, domain: str, templates: Sequence[str], where
 
 
 _PREFIXES = ("", "Large ", "Small ", "Medium ", "{domain} ", "Tiny ")
-"""What stands before the class name, in published order; each comes with the name, then with its plural."""
+"""Prefixes of the class name, in published order; each is followed by the name, then by its plural."""
 
 
 def _published(class_name: str, domain: str, plural_field: str, where: str) -> list[Category]:
@@ -72,7 +79,7 @@ def _published(class_name: str, domain: str, plural_field: str, where: str) -> l
 def templates(class_name: str, domain: str) -> Sequence[Category]:
     """C, Cs, Large C, Large Cs, Small, Medium, domain word, Tiny: as published, with naive plurals.
 
-    The plural is the name plus "s" whatever the name is ("cross" gives "crosss"): so it was published.
+    The plural is always the name plus "s" ("cross" gives "crosss"), as published.
 
     >>> [category.text for category in templates("cross", "shape")][6:10]
     ['Medium cross', 'Medium crosss', 'Shape cross', 'Shape crosss']
@@ -82,19 +89,19 @@ def templates(class_name: str, domain: str) -> Sequence[Category]:
 
 @strategy("templates-fixed")
 def templates_fixed(class_name: str, domain: str) -> Sequence[Category]:
-    """The published templates with real plurals (crosses, mice; shorts and scissors stay).
+    """The published templates with correct plurals (crosses, mice; shorts and scissors are unchanged).
 
-    Where plural and singular are the same text (sheep), the list holds it twice; building a ladder drops the
-    repetition and leaves its position empty, so that a position still means the same template in every class.
+    Where plural and singular are the same text (sheep), the list has it twice; a ladder drops the repetition and leaves
+    its position empty, so that a position still means the same template in every class.
 
     >>> [category.text for category in templates_fixed("wolf", "animal")][:4]
     ['wolf', 'wolves', 'Large wolf', 'Large wolves']
     """
-    made = _published(class_name, domain, "{cs}", "strategy templates-fixed")
-    return [Category(category.text, category.provenance.replace("{cs}", "{plural}")) for category in made]
+    categories = _published(class_name, domain, "{cs}", "strategy templates-fixed")
+    return [Category(category.text, category.provenance.replace("{cs}", "{plural}")) for category in categories]
 
 
-PLAIN = (
+DEFAULT_TEMPLATES = (
     "Image of {c}",
     "Picture of {c}",
     "{cs}",
@@ -105,7 +112,7 @@ PLAIN = (
     "Picture of pretty {cs}",
     "Image of {cs}",
 )
-"""As published for flowers and fruits; the list for every domain without one of its own."""
+"""The published list for flowers and fruits, used for every domain without a list in `BY_DOMAIN`."""
 
 BY_DOMAIN: dict[str, tuple[str, ...]] = {
     "food": (
@@ -147,28 +154,28 @@ BY_DOMAIN: dict[str, tuple[str, ...]] = {
         "Pretty {c}",
     ),
 }
-"""The lists that were published for these domains, in their order and case."""
+"""The published lists for these domains, in their order and case."""
 
-_BY_HAND = {("fries", "{cs}"): "French Fries", ("hovercraft", "{cs}"): "hovercrafts"}
-"""Where a published text is not what its template gives."""
+_IRREGULAR = {("fries", "{cs}"): "French Fries", ("hovercraft", "{cs}"): "hovercrafts"}
+"""Published texts that differ from their template."""
 
 
 @strategy("image-picture")
 def image_picture(class_name: str, domain: str) -> Sequence[Category]:
     """C, Image of C, Picture of C, Cs, Cool C ...: the study's second family, by domain as published.
 
-    Food, sports, vehicles and weather had lists of their own, everything else takes that of flowers and fruits. Plurals
-    are real ones in this family, as published. Not reproduced are the lists of Animal4 and Vehicle7, which its authors
-    wrote by hand for each class ("Tusker Elephant", "Mountain Bike").
+    Food, sports, vehicles and weather have separate lists, all other domains that of flowers and fruits. Plurals are
+    correct in this family, as published. The lists of Animal4 and Vehicle7, which its authors wrote by hand for each
+    class ("Tusker Elephant", "Mountain Bike"), are not reproduced.
 
     >>> [category.text for category in image_picture("bus", "vehicle")][:5]
     ['bus', 'image of bus', 'picture of bus', 'buses', 'cool bus']
     """
     word = domain.strip().casefold()
-    templates = BY_DOMAIN.get(word) or BY_DOMAIN.get(_singular(word)) or PLAIN
+    templates = BY_DOMAIN.get(word) or BY_DOMAIN.get(_singular(word)) or DEFAULT_TEMPLATES
     return [
-        Category(_BY_HAND.get((class_name.casefold(), made.provenance), made.text), made.provenance)
-        for made in fill_templates(class_name, domain, templates, "strategy image-picture")
+        Category(_IRREGULAR.get((class_name.casefold(), category.provenance), category.text), category.provenance)
+        for category in fill_templates(class_name, domain, templates, "strategy image-picture")
     ]
 
 
@@ -206,7 +213,7 @@ PROMPTS = (
     "an unusual {c}",
     "a picture that shows a {c}",
 )
-"""Best known first, then pairs of opposites, so that short ladders are balanced."""
+"""The best known first, then pairs of opposites, so that short ladders are balanced."""
 
 
 @strategy("prompts")
@@ -224,9 +231,9 @@ _CUSTOM_WHERE = "strategy custom, option templates"
 
 @context_strategy("custom", options=("templates",))
 def custom(context: StrategyContext) -> Mapping[str, list[Category]]:
-    """Own templates with {c}, {C}, {cs} and {domain}, in the order of the option `templates`.
+    """Custom templates with {c}, {C}, {cs} and {domain}, in the sequence of the option `templates`.
 
-    The class name itself always comes first; plurals are real ones.
+    The class name is always first; plurals are correct.
 
     >>> options = {"templates": ["a photo of a {c}", "{cs}"]}
     >>> custom(StrategyContext(("dog",), "animal", options))["dog"][2]
