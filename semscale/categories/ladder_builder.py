@@ -60,8 +60,7 @@ class LadderSpec:
         options: the options of the strategy.
         short: the policy on exhaustion, when a class runs out of categories: "stop" ends the ladder there, so that more
             steps are refused; "stay" continues with the other classes and notes the unequal counts.
-        shared: the policy on collision, a text of two classes: "refuse" it, or "drop" it from both (a class keeps its
-            name).
+        shared: the policy on collision, a text of two classes: "refuse" it, or "drop" it from both (but not a name).
         label: the strategy's name in tables; default: its name. Two arms of one strategy need two labels.
         count_tokens: text -> number of tokens, start and end included; texts over CLIP's 77 are noted.
     """
@@ -89,9 +88,8 @@ def build_ladder(spec: LadderSpec, order: int = 0) -> Ladder:
 
     A text that a class has already (after `text_key`: "sheep" as the plural of "sheep") is dropped. Where a position
     means the same in every class, as with templates, it is left empty, so that a step adds the same template to every
-    class; else the empty positions are removed. `LadderStep.short_classes` names the classes that then have fewer
-    categories than the scale, and `n_categories` counts the actual ones. A position that is empty in every class is no
-    step.
+    class; else empty positions are removed. `LadderStep.short_classes` names the classes that then have fewer
+    categories than the scale, `n_categories` counts the actual ones. A position empty in all classes is no step.
 
     Args:
         spec: the specification.
@@ -179,9 +177,8 @@ def _notes(last: LadderStep, count_tokens: Callable[[str], int]) -> list[str]:
         notes.append(f"fewer than {last.scale} categories at the last step: {abbreviate(counts)}")
     long = [text for texts in last.categories.values() for text in texts if count_tokens(text) > CLIP_TOKENS]
     if long:
-        notes.append(
-            f"over CLIP's {CLIP_TOKENS} tokens, so perhaps cut off: {abbreviate([text[:60] for text in long])}"
-        )
+        starts = abbreviate([text[:60] for text in long])
+        notes.append(f"over CLIP's {CLIP_TOKENS} tokens, so perhaps cut off: {starts}")
     return notes
 
 
@@ -197,8 +194,7 @@ def step_scales(steps: int, available: int, scales: Scales, where: str, hint: st
         hint: what to do when there are too few categories.
 
     Raises:
-        CategoryError: fewer than one step, more than are available, unknown scales, or a list that does not increase
-            from 1.
+        CategoryError: no step, more than are available, unknown scales, or a list that does not increase from 1.
 
     >>> step_scales(3, 12, "linear", "demo"), step_scales(12, 12, "exponential", "demo")
     ([1, 2, 3], [1, 2, 4, 8])
@@ -232,6 +228,9 @@ def _checked(scales: Sequence[int], where: str) -> list[int]:
     # the class names alone are the baseline of every other step
     if len(whole) < len(scales) or whole[:1] != [1] or any(b <= a for a, b in pairwise(whole)):
         raise CategoryError(
-            "the scales do not begin with 1 and rise", where=where, found=str(list(scales)), expected="such as 1, 2, 4"
+            "the scales do not start at 1 and increase",
+            where=where,
+            found=str(list(scales)),
+            expected="such as 1, 2, 4",
         )
     return whole

@@ -44,11 +44,7 @@ class LadderFile(BaseModel):
 
 
 def parse_ladder_file(content: object, where: str) -> LadderFile:
-    """Validate the content of a ladder file.
-
-    Raises:
-        CategoryError: naming the first invalid key.
-    """
+    """Validate the content of a ladder file; CategoryError names the first invalid key."""
     try:
         return LadderFile.model_validate(content)
     except ValidationError as error:

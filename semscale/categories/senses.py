@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 from semscale.categories.strategy_registry import MAPPING, StrategyContext, read_option
-from semscale.common.errors import CategoryError, SemscaleError
+from semscale.common.errors import CategoryError
 from semscale.common.text import text_key
 
 SENSE_OPTIONS = ("senses", "hypernym", "ambiguous")
@@ -122,7 +122,7 @@ def _synset(wordnet: Any, name: object, where: str, class_name: str | None = Non
         raise CategoryError("WordNet has no such synset", where=where, found=repr(name), expected=expected) from error
 
 
-def _ambiguity_error(classes: Mapping[str, list[Synset]], context: StrategyContext, where: str) -> SemscaleError:
+def _ambiguity_error(classes: Mapping[str, list[Synset]], context: StrategyContext, where: str) -> CategoryError:
     lines = [f"{name}: {'; '.join(map(_with_gloss, senses))}" for name, senses in classes.items()]
     example = ", ".join(f"{name}: {senses[0].name()}" for name, senses in classes.items())
     single = len(classes) == 1

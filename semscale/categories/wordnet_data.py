@@ -78,11 +78,7 @@ def open_wordnet() -> Any:
 
 
 def open_languages() -> Any:
-    """Return NLTK's reader of WordNet with the lemma names of other languages.
-
-    Raises:
-        CategoryError: WordNet or the Open Multilingual WordNet is missing and cannot be downloaded.
-    """
+    """Return NLTK's reader of WordNet with the lemma names of other languages; CategoryError if it is missing."""
     if _corpus(_LANGUAGES) is None and not (_download(_LANGUAGES[0]) and _corpus(_LANGUAGES)):
         what = "the Open Multilingual WordNet is not on this machine and could not be downloaded"
         raise CategoryError(what, expected=f"NLTK's corpus {' or '.join(_LANGUAGES)}", hint=_LANGUAGES_INSTALL_HINT)

@@ -29,7 +29,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from semscale.common.errors import SemscaleError
+from semscale.common.errors import ConfigError
 from semscale.scoring.accumulators import Accumulators, RequiredStatistics
 from semscale.scoring.plan import Float32, Float64, LadderPlan
 
@@ -221,7 +221,7 @@ def make_aggregation(name: str, plan: LadderPlan, texts: Float32, logit_scale: f
         logit_scale: of `logsumexp`.
 
     Raises:
-        SemscaleError: unknown aggregation.
+        ConfigError: unknown aggregation.
     """
     dim = texts.shape[1]
     if name == "max":
@@ -234,7 +234,7 @@ def make_aggregation(name: str, plan: LadderPlan, texts: Float32, logit_scale: f
         return LogSumExp(plan, dim, logit_scale)
     if match := _TOP_MEAN.fullmatch(name):
         return TopMean(plan, int(match[1]), dim)
-    raise SemscaleError("unknown aggregation", found=repr(name), expected=f"one of {', '.join(AGGREGATIONS)}")
+    raise ConfigError("unknown aggregation", found=repr(name), expected=f"one of {', '.join(AGGREGATIONS)}")
 
 
 def cosine_bound(dim: int, size: float) -> float:

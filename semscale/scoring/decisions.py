@@ -88,7 +88,7 @@ class NearTies:
 
 
 class Decider:
-    """Decides near ties between a ladder's classes and categories.
+    """Decider of near ties between a ladder's classes and categories.
 
     Args:
         plan: the ladder.

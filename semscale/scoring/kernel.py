@@ -169,7 +169,7 @@ def score_aggregations(
             so is `stop` unless it is the number of images. Joined ranges are bitwise equal to the whole.
 
     Raises:
-        SemscaleError: unknown aggregation.
+        ConfigError: unknown aggregation.
         ValueError: wrong shapes, types or ranges, a range that cuts a block, or an embedding that is not finite.
 
     >>> images = np.eye(2, dtype=np.float32)

@@ -31,7 +31,7 @@ def tile_rows(n_classes: int, rows: int) -> int:
 
 
 class BlockScorer:
-    """Scores blocks in one thread: one matrix product per step, evaluated tile by tile.
+    """Scorer of blocks in one thread: one matrix product per step, evaluated tile by tile.
 
     Args:
         decider: the ladder, and the decisions of near ties.

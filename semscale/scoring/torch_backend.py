@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from semscale.common.errors import SemscaleError
+from semscale.common.errors import ConfigError, SemscaleError
 from semscale.scoring.accumulators import RequiredStatistics
 from semscale.scoring.aggregations import (
     AGGREGATIONS,
@@ -57,17 +57,16 @@ def find_device(name: str) -> torch.device:
     """Return a torch device: `cpu`, `cuda`, `cuda:1`, ...
 
     Raises:
-        SemscaleError: the device does not exist.
+        ConfigError: the device does not exist.
     """
     device = torch.device(name)
     if device.type == "cuda":
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if not count:
-            raise SemscaleError(
-                "there is no GPU that torch can use", found=f"device {name}", hint="score on the device cpu"
-            )
+            what, hint = "this machine has no GPU that torch can use", "score on the device cpu"
+            raise ConfigError(what, found=f"device {name}", hint=hint)
         if (device.index or 0) >= count:
-            raise SemscaleError("there is no such GPU", found=f"device {name}", expected=f"cuda:0 to cuda:{count - 1}")
+            raise ConfigError("the GPU does not exist", found=f"device {name}", expected=f"cuda:0 to cuda:{count - 1}")
     return device
 
 
@@ -90,8 +89,8 @@ def score_on_device(
         device: a torch device: `cpu`, `cuda`, `cuda:1`, ...
 
     Raises:
-        SemscaleError: the device does not exist, has too little memory or rounds more than float32; or an unknown
-            aggregation.
+        ConfigError: unknown device or aggregation.
+        SemscaleError: the device has too little memory or rounds more than float32.
         ValueError: as the kernel.
 
     >>> images = np.eye(2, dtype=np.float32)

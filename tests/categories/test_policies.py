@@ -34,8 +34,8 @@ def test_a_list_of_scales_is_not_changed() -> None:
 
 
 @pytest.mark.parametrize("scales", [[], [2, 3], [1, 1], [1, 3, 2], [1, "2"], [1, 2.0], [True, 2], [0, 1]])
-def test_scales_that_do_not_begin_with_1_and_rise_are_refused(scales: list[int]) -> None:
-    with pytest.raises(SemscaleError, match="begin with 1 and rise"):
+def test_scales_that_do_not_start_at_1_and_increase_are_refused(scales: list[int]) -> None:
+    with pytest.raises(SemscaleError, match="start at 1 and increase"):
         build_ladder(LadderSpec("d", ["cat", "dog"], "pet", "templates", scales=scales))
 
 

@@ -21,11 +21,7 @@ FIELDS = ("c", "C", "cs", "domain")
 
 
 def check_template(template: str, where: str) -> None:
-    """Refuse templates with other fields than :data:`FIELDS`, and templates without the class name.
-
-    Raises:
-        CategoryError: naming the template.
-    """
+    """Raise CategoryError for a template with other fields than :data:`FIELDS`, or without the class name."""
     try:
         parts = [part for part in string.Formatter().parse(template) if part[1] is not None]
     except ValueError as error:
@@ -54,10 +50,7 @@ def fill_templates(class_name: str, domain: str, templates: Sequence[str], where
     for template in templates:
         check_template(template, where)
         if "{domain}" in template and not domain.strip():
-            what, found = (
-                "a template needs the domain, the common noun of all classes",
-                f"domain {domain!r} for {template!r}",
-            )
+            what, found = "a template needs the domain of the dataset", f"domain {domain!r} for {template!r}"
             raise CategoryError(what, where=where, found=found, hint="give the dataset a domain")
         values = {"c": class_name, "C": class_name[:1].upper() + class_name[1:], "domain": domain.strip()}
         if "{cs}" in template:
