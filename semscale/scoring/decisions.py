@@ -48,8 +48,9 @@ class PredictionArrays:
 
     def view(self, rows: slice) -> PredictionArrays:
         """Return views of the rows of some images."""
-        arrays = self.predicted_class, self.true_rank, self.margin, self.confidence
-        return PredictionArrays(*(array[rows] for array in arrays))
+        return PredictionArrays(
+            self.predicted_class[rows], self.true_rank[rows], self.margin[rows], self.confidence[rows]
+        )
 
 
 @dataclass
