@@ -21,8 +21,8 @@ import semscale
 from semscale.categories import strategy_registry
 from semscale.cli import main
 from semscale.config import study_from
-from semscale.datasets.base import Options
-from semscale.datasets.dataset_builder import build
+from semscale.datasets.base import DatasetOptions
+from semscale.datasets.dataset_builder import build_dataset
 
 ROOT = Path(__file__).parent.parent
 COLUMNS = ("dataset", "strategy", "images", "baseline", "peak", "@", "scale", "change", "p", "critical", "trend")
@@ -119,9 +119,10 @@ def test_the_loader_of_the_example_reads_a_list(tmp_path: Path) -> None:
     for number, colour in enumerate(("red", "blue")):
         Image.new("RGB", (8, 8), colour).save(tmp_path / f"{number}.png")
     (tmp_path / "list.txt").write_text(f"{tmp_path}/0.png\tred\n{tmp_path}/1.png\tblue\n")
-    dataset = build(example("class ListReader")["open_source"](f"{tmp_path}/list.txt", Options()), Options(), "list")
+    listing = example("class ListReader")["open_listing"](f"{tmp_path}/list.txt", DatasetOptions())
+    dataset = build_dataset(listing, DatasetOptions(), "list")
     assert sorted(sample.true_class for sample in dataset.samples) == ["blue", "red"]
-    assert dataset.reader.read(dataset.samples[0].place) == (tmp_path / "0.png").read_bytes()
+    assert dataset.reader.read(dataset.samples[0].location) == (tmp_path / "0.png").read_bytes()
 
 
 def test_every_block_is_of_a_kind_that_a_test_looks_at() -> None:

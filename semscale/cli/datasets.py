@@ -99,7 +99,7 @@ def check(spec: str, sheet: Path | None, quarantine: Path | None, **options: Any
     from semscale.cli.show_check import show_check
     from semscale.common.progress import open_console, reporter
     from semscale.datasets.contact_sheet import draw_sheet, save_sheet
-    from semscale.datasets.dataset_check import Examination, examine
+    from semscale.datasets.dataset_check import DatasetCheck, check_dataset
     from semscale.datasets.loader_registry import load_dataset
 
     for file in (sheet, quarantine):
@@ -109,14 +109,14 @@ def check(spec: str, sheet: Path | None, quarantine: Path | None, **options: Any
     study, entries, strategy = _datasets_of(spec, options)
     fraction = study.max_bad_fraction if options["max_bad_fraction"] is None else options["max_bad_fraction"]
     report = reporter(open_console(stderr=True))
-    checked: list[tuple[Examination, str, Path | None]] = []
+    checked: list[tuple[DatasetCheck, str, Path | None]] = []
     for entry in entries:
         with report.stage(f"listing {redact(entry['spec'])}"):
             dataset = load_dataset(**entry)
         # made before the images are read: a wrong strategy should not cost that time
         ladder = None if sheet is None else _ladder(dataset, study, strategy, options["steps"])
         with report.stage(f"reading {dataset.name}", len(dataset.samples), "images") as advance:
-            found = examine(dataset, threads=options["threads"], progress=advance)
+            found = check_dataset(dataset, threads=options["threads"], progress=advance)
         path = sheet and (sheet if len(entries) == 1 else sheet.with_name(f"{sheet.stem}-{dataset.name}{sheet.suffix}"))
         checked.append((found, redact(entry["spec"]), path))
         if ladder is not None and path is not None:

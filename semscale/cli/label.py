@@ -43,10 +43,10 @@ def label(
     semscale label photos.zip --categories "cat,dog,bird" --stats
     semscale label reviews.csv --column review --categories-file topics.txt --server grpc://gpu1:51000
     """
-    from semscale.cli.show import show_labelled
+    from semscale.cli.show import show_label_result
     from semscale.common.progress import open_console, reporter
     from semscale.label.labelling import label as run
-    from semscale.label.listing import Request
+    from semscale.label.listing import LabelRequest
     from semscale.label.text_input import read_categories, split_categories
     from semscale.store.mirrored_directory import embedding_store
 
@@ -61,6 +61,6 @@ def label(
         report.note(line)
     store = embedding_store(options["store"])
     model, column, limit = options["model"], options["column"], options["limit"]
-    request = Request(given, names, model, column, limit, options["encoder"] or "server", options["server"])
+    request = LabelRequest(given, names, model, column, limit, options["encoder"] or "server", options["server"])
     result = run(request, out, report, store, stats=stats)
-    return Result(result.to_json, lambda: show_labelled(open_console(least=100), result))
+    return Result(result.to_json, lambda: show_label_result(open_console(least=100), result))

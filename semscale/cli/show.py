@@ -15,7 +15,7 @@ from semscale.common.text import counted
 from semscale.report.headlines import CURVE
 
 if TYPE_CHECKING:  # they import Ray and MLflow, which ladders do not need
-    from semscale.label.labelling import Labelled
+    from semscale.label.labelling import LabelResult
     from semscale.store.mirrored_directory import MirroredDirectory
     from semscale.study.encoding_stage import EncodeResult
     from semscale.study.optimize import OptimizedCategories
@@ -166,7 +166,7 @@ def show_work(console: Console, work: pd.DataFrame) -> None:
     console.print(make_table(titles, shown.itertuples(index=False)))
 
 
-def show_labelled(console: Console, result: Labelled) -> None:
+def show_label_result(console: Console, result: LabelResult) -> None:
     """Print the first lines of a labelling's statistics, counts, and where the files are."""
     rows = (
         (name, number(share, ".4f"), number(average, ".4f"), number(variance, ".2e"), second)

@@ -11,13 +11,13 @@ from rich.text import Text
 from semscale.cli.output import make_table
 from semscale.common.redact import printable
 from semscale.common.text import counted
-from semscale.datasets.dataset_check import LONG_RATIO, SMALL_SIDE, Examination, same_picture
+from semscale.datasets.dataset_check import LONG_RATIO, SMALL_SIDE, DatasetCheck, format_duplicates
 
 _MOST_CLASSES = 40
 _MOST_NAMED = 10
 
 
-def show_check(console: Console, found: Examination, max_bad_fraction: float, *, everything: bool) -> None:
+def show_check(console: Console, found: DatasetCheck, max_bad_fraction: float, *, everything: bool) -> None:
     """Print what reading a dataset found; all classes with `everything`, else the first 40."""
     dataset, passes = found.dataset, found.passes(max_bad_fraction)
     head = f"{dataset.name}: {counted(found.n_images, 'images', ',')} of {len(dataset.classes):,} classes"
@@ -33,7 +33,7 @@ def show_check(console: Console, found: Examination, max_bad_fraction: float, *,
     console.print(Group("", title, *notes, "", _classes(found, everything), "", facts, "", verdict))
 
 
-def _classes(found: Examination, everything: bool) -> Table:
+def _classes(found: DatasetCheck, everything: bool) -> Table:
     usable, bad = found.class_counts()
     first, classes = found.first_samples(), found.dataset.classes
     shown = len(classes) if everything or len(classes) <= _MOST_CLASSES + 1 else _MOST_CLASSES
@@ -50,15 +50,15 @@ def _classes(found: Examination, everything: bool) -> Table:
     return make_table(titles, rows)
 
 
-def _faults(found: Examination) -> Iterator[tuple[str, list[str]]]:
+def _faults(found: DatasetCheck) -> Iterator[tuple[str, list[str]]]:
     samples, same, bad = found.dataset.samples, found.duplicates, found.quarantine
     copies = f"{counted(same.copies, 'exact copies', ',')} of other images"
-    copies += f" ({counted(same.pictures, 'pictures', ',')} more than once); each is counted"
-    alike = [same_picture(samples, group) for group in same.alike[:3]]
+    copies += f" ({counted(same.n_groups, 'pictures', ',')} more than once); each is counted"
+    alike = [format_duplicates(samples, group) for group in same.same_class[:3]]
     yield "duplicates", [copies, *alike] if same.copies else ["none"]
     if same.conflicts:
         what = f"{counted(len(same.conflicts), 'pictures', ',')} under different classes, so that one image is wrong"
-        yield "conflicts", [what, *_first([same_picture(samples, group) for group in same.conflicts])]
+        yield "conflicts", [what, *_first([format_duplicates(samples, group) for group in same.conflicts])]
     if bad:
         without = [name for name, n, k in zip(found.dataset.classes, *found.class_counts(), strict=True) if k and not n]
         if without:
@@ -67,8 +67,8 @@ def _faults(found: Examination) -> Iterator[tuple[str, list[str]]]:
         yield "unusable", [counted(len(bad), "images", ","), *listed]
 
 
-def _picture_facts(found: Examination) -> Iterator[tuple[str, list[str]]]:
-    sizes = found.size_facts()
+def _picture_facts(found: DatasetCheck) -> Iterator[tuple[str, list[str]]]:
+    sizes = found.size_summary()
     if sizes is None:
         return
     small, median, large = (
@@ -84,14 +84,14 @@ def _picture_facts(found: Examination) -> Iterator[tuple[str, list[str]]]:
     for name in ("format", "mode"):
         ordered = sorted(found.counts[name].items(), key=lambda pair: (-pair[1], pair[0]))
         yield f"{name}s", [", ".join(f"{key} {n:,}" for key, n in ordered)]
-    several, turned, transparent = (found.counts[name][True] for name in ("several", "turned", "transparent"))
+    several, turned, transparent = (found.counts[name][True] for name in ("multi_frame", "rotated", "transparent"))
     exif = "images with an EXIF tag that asks for turning: taken as stored, like clip-server, unless --orientation exif"
     besides = _counted(several, "files with several pictures (animation, pages): the first is taken")
     besides += _counted(turned, exif)
     yield "besides", besides + _counted(transparent, "images with transparency: the colours beneath are shown")
 
 
-def _verdict(found: Examination, max_bad_fraction: float) -> str:
+def _verdict(found: DatasetCheck, max_bad_fraction: float) -> str:
     bad, images = len(found.quarantine), counted(found.n_images, "images", ",")
     if not bad:
         return f"all {images} can be used"

@@ -97,12 +97,12 @@ def without_query(path: str) -> str:
 def open_file(path: str) -> BinaryIO:
     """Open a regular file on a disk, or one behind fsspec."""
     if is_local(path):
-        return open_regular(location(path))
+        return open_regular(absolute_path(path))
     fs, inner = open_filesystem(path)
     return cast(BinaryIO, fs.open(inner, "rb"))
 
 
-def location(path: str) -> str:
+def absolute_path(path: str) -> str:
     """Return a path that means the same in every process of this machine; URLs stay."""
     return os.path.abspath(open_filesystem(path)[1]) if is_local(path) else path
 
@@ -110,7 +110,7 @@ def location(path: str) -> str:
 def is_pattern(path: str) -> bool:
     """Tell whether a path is a glob; a folder may be called ``[v2]``."""
     if is_local(path):
-        return glob.has_magic(path) and not os.path.lexists(location(path))
+        return glob.has_magic(path) and not os.path.lexists(absolute_path(path))
     return glob.has_magic(path.partition("?")[0])
 
 
@@ -126,7 +126,7 @@ def find_files(path: str, endings: tuple[str, ...]) -> list[str]:
             if local
             else plain.endswith(endings) and not is_glob and fs.info(inner)["type"] == "file"
         ):
-            return [location(path)]
+            return [absolute_path(path)]
         found = fs.glob(inner) if is_glob else fs.find(inner)
     except Exception as error:  # the packages behind fsspec raise nearly anything
         if is_missing(error):
@@ -174,7 +174,7 @@ class PassingError(OSError):
     """A read that failed for a reason that may pass, and that was tried again already."""
 
 
-def read_again(read: Callable[[str], bytes], place: str) -> bytes:
+def read_again(read: Callable[[str], bytes], location: str) -> bytes:
     """Return what a reader's `read` does, tried again where a failure may pass. Raises OSError for what is certain.
 
     In the end it is a SemscaleError: the image may be a good one, and without it every table would be another one.
@@ -182,7 +182,7 @@ def read_again(read: Callable[[str], bytes], place: str) -> bytes:
     pauses = iter(PAUSES_S)
     while True:
         try:
-            return read(place)
+            return read(location)
         except OSError as error:
             tried = isinstance(error, PassingError)
             if not tried and not may_pass(error):
@@ -190,7 +190,7 @@ def read_again(read: Callable[[str], bytes], place: str) -> bytes:
             if tried or (pause := next(pauses, None)) is None:
                 what, hint = "an image cannot be read at the moment", "give the same command again later"
                 found = error.strerror or str(error)
-                raise SemscaleError(what, where=shown(place), found=found, hint=hint) from error
+                raise SemscaleError(what, where=shown(location), found=found, hint=hint) from error
         time.sleep(pause)
 
 

@@ -1,1 +1,1 @@
-"""Datasets: images with one true class each, read where they lie."""
+"""Datasets: images with one true class each, listed by the driver and read in place by the workers."""

@@ -1,4 +1,4 @@
-"""Datasets: images with one true class each and their reader, and the listing that a loader makes them from."""
+"""Dataset, image reader, and the raw listing that a loader produces before classes are named and subsets taken."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ IMAGE_SUFFIXES = (
     ".avif", ".bmp", ".gif", ".heic", ".heif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png",
     ".pnm", ".ppm", ".tif", ".tiff", ".webp",
 )  # fmt: skip
-"""What counts as an image in a listing; whether it is one shows when it is decoded."""
+"""Endings of image files in a listing; decoding decides whether they are images."""
 
 _ARCHIVE_SUFFIXES = (".7z", ".bz2", ".gz", ".rar", ".tar", ".tbz2", ".tgz", ".txz", ".xz", ".zip", ".zst")
 
 
 class Reader(Protocol):
-    """Fetches the bytes of an image by its place; small and picklable, so that workers do the reading.
+    """Image reader: fetches the bytes of an image by its location; small and picklable, since workers read.
 
-    A reader may have an attribute ``parallel: int``: the number of concurrent reads that pay.
+    A reader may have an attribute ``parallel: int``: the number of concurrent reads that pay off.
     """
 
-    def read(self, place: str) -> bytes:
+    def read(self, location: str) -> bytes:
         """Return the encoded image (PNG, JPEG, ...). Raises OSError when it cannot be read."""
         ...
 
@@ -38,12 +38,12 @@ class Dataset:
 
     Attributes:
         name: short name, used in files, runs and tables.
-        domain: the word for what all classes are ("flower"), used by the domain templates of a ladder.
+        domain: the hypernym of all classes ("flower"), used by the domain templates of a ladder.
         classes: class names in a stable order.
         samples: the images, in a stable order; a sequence of :class:`semscale.datasets.samples.Sample`.
-        reader: fetches the bytes of a sample by its place.
-        rejected: file -> reason of what the listing already found unusable; part of the quarantine.
-        notes: what a user should know about the listing, a line each.
+        reader: fetches the bytes of a sample by its location.
+        rejected: file -> reason, for images that the listing already found unusable; part of the quarantine.
+        notes: warnings about the listing, a line each.
     """
 
     name: str
@@ -55,77 +55,76 @@ class Dataset:
     notes: tuple[str, ...] = ()
 
 
-def as_text(name: str) -> str:
-    """Return a file's name as tables can hold it: bytes that are no UTF-8 are written out."""
+def utf8_name(name: str) -> str:
+    """Return a file name as valid UTF-8: other bytes become escapes such as ``\\xe9``."""
     return name if name.isascii() else name.encode("utf-8", "backslashreplace").decode()
 
 
-class Entry(NamedTuple):
-    """One line of a listing.
+class ListedImage(NamedTuple):
+    """Entry of a listing.
 
     Attributes:
         file: name of the image in every table, unique within the dataset.
-        place: what the reader takes; empty when it is the file itself.
-        label: the class as the source has it; None when only the path can tell.
-        reason: why the image cannot be used; None when nothing speaks against it.
+        location: the reader's address of the image; empty if it is the file name.
+        label: the class as stored in the source; None if the class is derived from the path.
+        reason: why the image cannot be used; None if it can.
     """
 
     file: str
-    place: str = ""
+    location: str = ""
     label: str | None = None
     reason: str | None = None
 
 
-class Notes:
-    """Warnings about a listing: kinds of findings, each with its count and the first few names.
+class ListingWarnings:
+    """Warnings about a listing, each kind with its count and the first few names.
 
-    >>> notes = Notes()
+    >>> warnings = ListingWarnings()
     >>> for i in range(7):
-    ...     notes.add("images without a class", f"{i}.jpg")
-    >>> notes.lines()
+    ...     warnings.add("images without a class", f"{i}.jpg")
+    >>> warnings.lines()
     ['7 images without a class: 0.jpg, 1.jpg, 2.jpg, 3.jpg, 4.jpg, ...']
     """
 
     def __init__(self) -> None:
         self._counts: Counter[str] = Counter()
         self._first: dict[str, list[str]] = {}
-        self._said: list[str] = []
+        self._lines: list[str] = []
 
     def add(self, kind: str, name: str) -> None:
-        """Count a finding of a kind, which reads well after a number: a phrase in the plural."""
+        """Count a name under a kind of warning: a phrase in the plural that follows the count."""
         self._counts[kind] += 1
         first = self._first.setdefault(kind, [])
         if len(first) < _SHOWN:
-            first.append(as_text(name))
+            first.append(utf8_name(name))
 
-    def say(self, line: str) -> None:
-        """Keep a line as it is."""
-        self._said.append(line)
+    def add_line(self, line: str) -> None:
+        """Add a warning without a count."""
+        self._lines.append(line)
 
     def lines(self) -> list[str]:
-        """Return everything, a line each."""
-        named = {kind: [*first, "..."][: self._counts[kind]] for kind, first in self._first.items()}
-        heads = {kind: counted(self._counts[kind], kind) for kind in named}
-        return [*self._said, *(f"{heads[kind]}: {', '.join(names)}" for kind, names in named.items())]
+        """Return all warnings, a line each."""
+        names = {kind: [*first, "..."][: self._counts[kind]] for kind, first in self._first.items()}
+        return [*self._lines, *(f"{counted(self._counts[kind], kind)}: {', '.join(names[kind])}" for kind in names)]
 
 
 def is_image(name: str) -> bool:
-    """Tell whether a name is that of an image."""
+    """Tell whether a file name has an image's ending."""
     return name[name.rfind(".") :].lower() in IMAGE_SUFFIXES
 
 
-def takes(name: str, notes: Notes) -> bool:
-    """Tell whether a file is an image by its name; other files are noted, archives among them, which never nest."""
+def accepts_file(name: str, warnings: ListingWarnings) -> bool:
+    """Tell whether a file is an image by its ending; warn about others, and about nested archives."""
     if is_image(name):
         return True
-    inside = name[name.rfind(".") :].lower() in _ARCHIVE_SUFFIXES
-    notes.add("archives inside are not opened" if inside else "files have no image's ending", name)
+    is_archive = name[name.rfind(".") :].lower() in _ARCHIVE_SUFFIXES
+    warnings.add("archives inside are not opened" if is_archive else "files have no image's ending", name)
     return False
 
 
 @dataclass(frozen=True)
-class Options:
-    """What a study file may say about a dataset besides its spec; see :func:`~.loader_registry.load_dataset`."""
+class DatasetOptions:
+    """Options of a dataset besides its spec; see :func:`~.loader_registry.load_dataset`."""
 
     split: str | None = None
     image: str | None = None
@@ -141,25 +140,25 @@ class Options:
 
 
 @dataclass(frozen=True)
-class Source:
-    """An opened dataset, not yet listed.
+class DatasetListing:
+    """Raw listing of an opened dataset, read lazily.
 
     Attributes:
-        name: short name, from the path.
-        reader: fetches the bytes of an image by its place.
-        entries: the listing, made while it is read; read once.
-        notes: filled while the listing is read.
-        classes: the class names in the source's own order, if it has one; labels are among them, or their numbers.
-        domain: the word for all classes, if the source knows it.
-        by_path: labels are missing, and the folders of the path tell the class.
-        peel: folders that all images share say nothing about the class (the top folder of an archive).
+        name: short name, derived from the path.
+        reader: fetches the bytes of an image by its location.
+        entries: the listed images; an iterator that is consumed once.
+        warnings: filled while the entries are read.
+        classes: the class names in the source's order, if it states them; labels are these names or their indices.
+        domain: the hypernym of all classes, if the source states it.
+        class_from_folder: entries have no labels; the class is a folder of the path.
+        strip_common_prefix: ignore folders that all images share (the top folder of an archive).
     """
 
     name: str
     reader: Reader
-    entries: Iterable[Entry]
-    notes: Notes = field(default_factory=Notes)
+    entries: Iterable[ListedImage]
+    warnings: ListingWarnings = field(default_factory=ListingWarnings)
     classes: tuple[str, ...] | None = None
     domain: str | None = None
-    by_path: bool = False
-    peel: bool = False
+    class_from_folder: bool = False
+    strip_common_prefix: bool = False

@@ -1,4 +1,4 @@
-"""Class from the path: by a rule for file names, or by the folder, with nested splits as ImageFolder users have."""
+"""Class labels from paths: by a rule for file names, or by folder, with split folders above as in ImageFolder."""
 
 from __future__ import annotations
 
@@ -7,76 +7,75 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from semscale.common.errors import DatasetError
-from semscale.datasets.base import Notes
+from semscale.datasets.base import ListingWarnings
 
 LabelOf = Callable[[str], str | None]
 
 OTHER_SPLIT = "\0"
-"""What a rule answers for an image that belongs to a split which is not read."""
+"""Label of an image that belongs to a split which is not read."""
 
 SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val",
           "test": "test", "testing": "test"}  # fmt: skip
-"""Name of a split, as folders and options have it -> the usual one."""
+"""Name of a split in folders and options -> canonical name."""
 
 _SPLIT = re.compile(rf"(?<![a-z])({'|'.join(sorted(SPLITS, key=len, reverse=True))})(?![a-z])")
 
 
 def choose_split(
     available: Sequence[str] | Mapping[str, str],
-    wanted: str | None,
-    notes: Notes,
+    requested: str | None,
+    warnings: ListingWarnings,
     where: str,
     expected: str = "no split",
 ) -> str | None:
-    """Return the split to read: the wanted one, or else test, val, or the first; None for all, or where there is none.
+    """Return the split to read: the requested one, else test, val, or the first; None for all, or if none exists.
 
-    A mapping has their usual names as well. `expected` says how a dataset of this kind would have splits.
+    A mapping has their canonical names as values. `expected` describes the splits of this kind of dataset.
     """
-    if wanted == "all" or (wanted is None and not available):
+    if requested == "all" or (requested is None and not available):
         return None
     if not available:
-        raise DatasetError("the dataset has no splits", where=where, found=f"split: {wanted}", expected=expected)
-    usual = (
-        available if isinstance(available, Mapping) else {name: SPLITS.get(name.casefold(), name) for name in available}
-    )
-    if wanted is not None:
+        raise DatasetError("the dataset has no splits", where=where, found=f"split: {requested}", expected=expected)
+    canonical = {name: SPLITS.get(name.casefold(), name) for name in available}
+    canonical = dict(available) if isinstance(available, Mapping) else canonical
+    if requested is not None:
         for name in available:
-            if wanted == name or wanted.casefold() in (name.casefold(), usual[name]):
+            if requested == name or requested.casefold() in (name.casefold(), canonical[name]):
                 return name
-        raise DatasetError("the dataset has no such split", where=where, found=wanted, expected=", ".join(available))
-    chosen = next((name for key in ("test", "val") for name in available if usual[name] == key), next(iter(available)))
+        raise DatasetError("the dataset has no such split", where=where, found=requested, expected=", ".join(available))
+    preferred = (name for key in ("test", "val") for name in available if canonical[name] == key)
+    chosen = next(preferred, next(iter(available)))
     if len(available) > 1:
-        notes.say(f"of the splits {', '.join(available)} only {chosen!r} is read; split: chooses another")
+        warnings.add_line(f"of the splits {', '.join(available)} only {chosen!r} is read; split: chooses another")
     return chosen
 
 
 def find_splits(names: Iterable[str]) -> dict[str, str]:
-    """Return the folders beside each other that are splits, and their usual names.
+    """Return the sibling folders that are splits, and their canonical names.
 
-    One name alone may be that of a class, such as a train; two that differ in the split only are none.
+    A single name may be a class ("train" among vehicles); names that differ only in the split are splits.
 
     >>> find_splits(["seg_train", "seg_test", "docs"]), find_splits(["train", "car"]), find_splits(["train"])
     ({'seg_train': 'train', 'seg_test': 'test'}, {}, {'train': 'train'})
     """
-    groups: dict[str, dict[str, str]] = {}  # what stands around the word for the split -> folders
+    groups: dict[str, dict[str, str]] = {}  # name with the split replaced by * -> folders
     names = list(names)
     for name in names:
         if match := _SPLIT.search(folded := name.casefold()):
-            around = f"{folded[: match.start()]}*{folded[match.end() :]}"
-            groups.setdefault(around, {})[name] = SPLITS[match[0]]
-    found = [group for group in groups.values() if len(set(group.values())) > 1]
+            pattern = f"{folded[: match.start()]}*{folded[match.end() :]}"
+            groups.setdefault(pattern, {})[name] = SPLITS[match[0]]
+    split_groups = [group for group in groups.values() if len(set(group.values())) > 1]
     if all(name.casefold() in SPLITS for name in names):
-        found += groups.values()
-    return {name: usual for group in found for name, usual in group.items()}
+        split_groups += groups.values()
+    return {name: canonical for group in split_groups for name, canonical in group.items()}
 
 
 def compile_rule(class_from: str) -> LabelOf:
-    """Return the function that finds the class in a path.
+    """Return the function that extracts the class from a path.
 
-    A rule is a template such as ``{class}_{number}.jpg``, in which ``{class}`` and other names stand for any text,
-    ``{number}`` for digits, and ``*`` for anything; it must fit the whole file name, or as many folders as it has
-    slashes. Or it is a regular expression with a group ``(?P<class>...)``, searched in the whole path. Upper and lower
-    case are the same.
+    A rule is a template such as ``{class}_{number}.jpg``, in which ``{class}`` and other names match any text,
+    ``{number}`` digits, and ``*`` anything; it must match the whole file name, and as many folders as it has slashes.
+    Or it is a regular expression with a group ``(?P<class>...)``, searched in the whole path. Case is ignored.
 
     >>> rule = compile_rule("{class}_{number}.jpg")
     >>> rule("flowers/garden_roses_00012.jpg"), rule("notes.txt")
@@ -86,7 +85,7 @@ def compile_rule(class_from: str) -> LabelOf:
     """
     whole = "(?P<class>" in class_from
     if not whole and "{class}" not in class_from:
-        what = "a rule for the class must say where the class stands"
+        what = "the rule for the class does not mark the class"
         expected = "{class} in a template such as {class}_{number}.jpg, or (?P<class>...) in an expression"
         raise DatasetError(what, where="class_from", found=class_from, expected=expected)
     try:
@@ -113,34 +112,35 @@ def _template(text: str) -> str:
         if name in groups:
             return f"(?P={name})"
         groups.add(name)
-        # greedy: in water_lily_12.jpg the last underscore ends the class
+        # greedy: in water_lily_12.jpg the class ends at the last underscore
         return f"(?P<{name}>{'[0-9]+' if name == 'number' else '[^/]+'})"
 
     return "^" + re.sub(r"\{(\w+)\}|.", expression, text, flags=re.DOTALL) + "$"
 
 
 def rule_labels(class_from: str, split: str | None) -> LabelOf:
-    """Return the function that finds the class by a rule; with a split only below a folder of that name."""
+    """Return the function that extracts the class by a rule, with a split only below a folder of that name."""
     rule = compile_rule(class_from)
     if split is None or split == "all":
         return rule
-    wanted = {split.casefold(), *(name for name, usual in SPLITS.items() if usual == SPLITS.get(split.casefold()))}
+    synonyms = {name for name, canonical in SPLITS.items() if canonical == SPLITS.get(split.casefold())}
+    synonyms.add(split.casefold())
 
     def label_of(path: str) -> str | None:
-        return rule(path) if wanted.intersection(path.casefold().split("/")[:-1]) else OTHER_SPLIT
+        return rule(path) if synonyms.intersection(path.casefold().split("/")[:-1]) else OTHER_SPLIT
 
     return label_of
 
 
 def folder_labels(
-    paths: Callable[[], Iterable[str]], split: str | None, notes: Notes, where: str, *, peel: bool = False
+    paths: Callable[[], Iterable[str]], split: str | None, warnings: ListingWarnings, where: str, *, strip: bool = False
 ) -> LabelOf:
-    """Return the function that finds the class in the folders of a path, below those of the splits.
+    """Return the function that takes the class from the folder below those of the splits.
 
-    `paths` gives all paths, each time anew; with `peel` the folders that all of them share are left out.
+    `paths` returns a new iterator over all paths; with `strip` folders that all share are ignored.
     """
     depth = 0
-    if peel:  # what the first and the last share in alphabetical order, all share
+    if strip:  # the first and the last path in alphabetical order share what all share
         ends = [min(paths(), default=""), max(paths(), default="")]
         depth = os.path.commonprefix(ends).count("/")  # noqa: RUF071
     tops = {top for path in paths() for top in path.split("/")[depth:-1][:1]}
@@ -148,16 +148,16 @@ def folder_labels(
     if splits and len(splits) < len(tops) and split in (None, "all"):
         others = sorted(tops - set(splits))
         found = f"{', '.join(sorted(splits))} beside {', '.join(others[:5])}{', ...' if len(others) > 5 else ''}"
-        hint = f"choose one, such as split: {min(splits)}, or say by class_from: where the class stands"
-        raise DatasetError("some folders are splits, and would be classes", where=where, found=found, hint=hint)
+        hint = f"choose one, such as split: {min(splits)}, or set class_from: to the position of the class"
+        raise DatasetError("some folders are splits and would be classes", where=where, found=found, hint=hint)
     expected = "folders such as train, val and test above the folders of the classes"
     chosen = choose_split(
-        {top: splits.get(top, top) for top in sorted({*splits, *tops & {split}})}, split, notes, where, expected
+        {top: splits.get(top, top) for top in sorted({*splits, *tops & {split}})}, split, warnings, where, expected
     )
     depth += bool(splits) or chosen is not None
     folders_of = (path.split("/")[:-1] for path in paths() if chosen is not None)
     inside = {"/".join(folders[depth : depth + 1]) for folders in folders_of if folders[depth - 1 : depth] == [chosen]}
-    inner = depth + (inside == {chosen})  # test_set/test_set/cats, as some archives are packed
+    inner = depth + (inside == {chosen})  # some archives are packed as test_set/test_set/cats
 
     def label_of(path: str) -> str | None:
         folders = path.split("/")[:-1]

@@ -1,4 +1,4 @@
-"""Contact sheet: one row per class with a few of its images beside the texts that a model will be offered."""
+"""Contact sheet: one row per class with some of its images beside its category texts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from semscale.datasets.image_decoding import BadImageError, decode
 from semscale.datasets.samples import Int64, stratified_subset
 
 MOST_CLASSES = 60
-"""Rows on a sheet; a sheet of a thousand classes is no longer looked at."""
+"""Maximum number of rows on a sheet."""
 
 _MARGIN, _GAP, _PAD, _THUMB = 28, 8, 10, 112
 _NAME, _TEXT = 230, 640  # widths of the columns
@@ -36,9 +36,9 @@ def draw_sheet(
 ) -> Image.Image:
     """Draw the contact sheet of a dataset.
 
-    The pictures are shown whole and as a model is shown them: without transparency, and turned as they are stored.
-    Which of the usable ones, int64[k] `positions`, are chosen depends on their names and the seed alone. `categories`
-    are the texts that each class is offered.
+    Images are uncropped, otherwise as a model sees them: without transparency, in their stored orientation. They are
+    sampled from the usable ones, int64[k] `positions`, by their names and the seed alone. `categories` has the texts of
+    each class.
     """
     usable = dataset.samples.pick(positions)
     counts = np.bincount(usable.class_index, minlength=len(dataset.classes))
@@ -49,19 +49,19 @@ def draw_sheet(
     chosen = stratified_subset(usable, per_class=per_class, seed=seed)
     rows = []
     for index, name in enumerate(names):
-        places = chosen.pick(np.flatnonzero(chosen.class_index == index)).places()
+        locations = chosen.pick(np.flatnonzero(chosen.class_index == index)).locations()
         amount = counted(counts[index], "images", ",") if counts[index] else "no image"
         label = _stack([_text(name, _NAME - 16, 17, bold=True, most=4), _text(amount, _NAME, 14, _GREY)], _NAME)
         texts = _categories(categories.get(name, ()))
         row = Image.new("RGB", (width, max(_THUMB, label.height, texts.height) + 2 * _PAD), "white")
         ImageDraw.Draw(row).line([(0, 0), (width, 0)], _RULE)
         row.paste(label, (0, _PAD))
-        for i, place in enumerate(places):
-            row.paste(_thumbnail(dataset.reader, place), (_NAME + i * (_THUMB + _GAP), _PAD))
+        for i, location in enumerate(locations):
+            row.paste(_thumbnail(dataset.reader, location), (_NAME + i * (_THUMB + _GAP), _PAD))
         row.paste(texts, (_NAME + pictures + 16, _PAD))
         rows.append(row)
-    rest = len(dataset.classes) - len(names)
-    footer = [_text(f"and {counted(rest, 'more classes', ',')}", width, 15, _GREY)] if rest else []
+    omitted = len(dataset.classes) - len(names)
+    footer = [_text(f"and {counted(omitted, 'more classes', ',')}", width, 15, _GREY)] if omitted else []
     return ImageOps.expand(_stack([*head, *rows, *footer], width), _MARGIN, "white")
 
 
@@ -74,8 +74,8 @@ def save_sheet(sheet: Image.Image, path: Path) -> None:
 
 
 def wrap(text: str, width: int, font: ImageFont.FreeTypeFont) -> list[str]:
-    """Break a text into lines of at most `width` pixels: at spaces where possible, in words if they must."""
-    # a line break or a control character in a name would be drawn as a box, or break the line
+    """Break a text into lines of at most `width` pixels, at spaces where possible, otherwise within words."""
+    # line breaks and control characters in a name would break the line or be drawn as boxes
     text = "".join(letter if letter.isprintable() or letter == "\u00a0" else "�" for letter in text)
     letters = int(len(text) * width / max(1.0, font.getlength(text))) + 4
     while True:
@@ -106,21 +106,21 @@ def _stack(blocks: Sequence[Image.Image], width: int) -> Image.Image:
 
 
 def _categories(texts: Sequence[str]) -> Image.Image:
-    # short texts are kept together by spaces that do not break
+    # non-breaking spaces keep short texts together
     parts = [text.replace(" ", "\u00a0") if len(text) < 60 else text for text in texts[:_MOST_TEXTS]]
     total = f"{len(texts):,} texts: " if len(texts) > 1 else ""
     return _text(total + "\u00a0\u00a0· ".join(parts), _TEXT, 15)
 
 
-def _thumbnail(reader: Reader, place: str) -> Image.Image:
-    """Return a square with the whole picture in it; a tiny one is enlarged so that its pixels can be seen."""
+def _thumbnail(reader: Reader, location: str) -> Image.Image:
+    """Return a square tile with the whole image; tiny images are enlarged without interpolation."""
     tile = Image.new("RGB", (_THUMB - 2, _THUMB - 2), _GROUND)
     try:
-        picture = decode(reader.read(place))
-    except (OSError, BadImageError):  # a network that has answered before need not answer again
+        picture = decode(reader.read(location))
+    except (OSError, BadImageError):  # readable before, but a network may fail
         ImageDraw.Draw(tile).text((8, _THUMB // 2 - 8), "cannot be read", _GREY, _font(13))
     else:
-        # first small and then RGB: a converted panorama of 100 million pixels would need 400 MB more
+        # reduced before the conversion to RGB, which would need 400 MB for a panorama of 100 million pixels
         picture = picture.convert("RGB") if picture.mode in ("1", "P", "PA") else picture
         picture.thumbnail(tile.size, Image.Resampling.BICUBIC)
         tile = ImageOps.pad(picture.convert("RGB"), tile.size, Image.Resampling.NEAREST, _GROUND)
@@ -129,7 +129,7 @@ def _thumbnail(reader: Reader, place: str) -> Image.Image:
 
 @lru_cache(maxsize=16)
 def _font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
-    import matplotlib  # only for the folder of its font, which covers most alphabets
+    import matplotlib  # only for its font, which covers most alphabets
 
     file = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
     return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / file, size)

@@ -1,18 +1,17 @@
-"""Decoding of images, with a decision for every kind of picture file.
+"""Image decoding with a fixed policy per format and pixel mode.
 
-- Only the formats in `FORMATS` are tried, by content and not by name: others (EPS, for one, which Pillow hands to
-  Ghostscript) are not images here.
-- Animated GIF, WebP, AVIF and PNG, TIFF with several pages, JPEG with a second picture: the first picture.
-- P, 1, L, LA, RGB, RGBA, CMYK, YCbCr and LAB stay as they are; open_clip resizes them in their mode and converts to
-  RGB afterwards, without alpha, and so do the workers.
-- 16-bit grey loses its lower 8 bits (Pillow would cut everything above 255 to white); 16-bit colour Pillow reads so
-  itself. 32-bit integers, signed ones and floating point have no stated range and are refused: a range guessed for
-  each picture would make two pictures of one dataset differ in brightness.
-- EXIF orientation is not applied, as in open_clip and clip-server, unless a dataset says ``orientation: exif``. The
-  tag of a TIFF is the exception: Pillow turns such a file whenever it is loaded, there as here.
-- HEIC is read where ``pillow-heif`` is installed; otherwise the reason says so.
-- A file counts as truncated when pixels are missing; one that lost only its end mark is whole. Damage inside the
-  compressed data of a JPEG cannot always be told from a picture.
+- The format is detected by content, among `FORMATS` only; others are not images (Pillow would run Ghostscript for EPS).
+- Multi-frame files (animated GIF, WebP, AVIF, PNG, multi-page TIFF, JPEG with a second image): the first frame.
+- The modes P, 1, L, LA, RGB, RGBA, CMYK, YCbCr and LAB are kept; like open_clip, the workers resize in that mode and
+  then convert to RGB, dropping alpha.
+- 16-bit greyscale keeps its upper 8 bits (Pillow would clip at 255); Pillow itself reads 16-bit colour so. 32-bit or
+  signed integers and floating point have no defined range and are rejected: a range guessed per image would change
+  brightness within a dataset.
+- EXIF orientation is not applied, as in open_clip and clip-server, except with ``orientation: exif``. For TIFF Pillow
+  always applies it on loading.
+- HEIC needs ``pillow-heif``; without it the rejection names the package.
+- A file is truncated if pixels are missing; a missing end marker is accepted. Damage inside the compressed data of a
+  JPEG cannot always be detected.
 """
 
 from __future__ import annotations
@@ -32,52 +31,52 @@ from semscale.datasets.base import Reader
 FORMATS = (
     "AVIF", "BMP", "DIB", "GIF", "HEIF", "ICO", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP",
 )  # fmt: skip
-"""What is read, by Pillow's names."""
+"""Accepted formats, by Pillow's names."""
 
 MAX_PIXELS = 178_956_970
-"""Twice Pillow's warning level: where it speaks of a decompression bomb."""
+"""Twice Pillow's warning level; its limit for decompression bombs."""
 
 _HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"}
 
-# A corrupt EXIF block or an odd palette is no reason to speak. Said once and for all, since warnings.catch_warnings
-# in two threads at a time can leave every warning of the process switched off.
+# A corrupt EXIF block or an unusual palette needs no warning. Filtered globally, because warnings.catch_warnings in two
+# threads can leave all warnings of the process disabled.
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning, module=r"PIL\.")
 
 
 class BadImageError(ValueError):
-    """An image that cannot be decoded; its message is the reason that stands in the quarantine."""
+    """Raised for an image that cannot be decoded; the message is the reason in the quarantine."""
 
 
 def decode(content: bytes, draft: int | None = None) -> Image.Image:
-    """Decode an image file completely, so that a truncated one is found here and not in the model.
+    """Decode an image file completely, so that truncation is detected before the model.
 
     Args:
-        content: the file.
-        draft: let libjpeg leave out detail as long as the shorter side of a JPEG keeps this many pixels: several times
-            faster for photographs, and another picture by a little.
+        content: bytes of the file.
+        draft: let libjpeg decode a JPEG at reduced scale, with at least this many pixels on the shorter side: several
+            times faster for photographs, with slightly different pixels.
 
     Returns:
-        The first picture of the file, in the mode of its file, 16-bit grey as 8-bit.
+        The first frame in the mode of the file; 16-bit greyscale as 8-bit.
 
     Raises:
-        BadImageError: the bytes are no image, are cut off, would decode to more than `MAX_PIXELS` pixels, or have
-            pixels without a stated range.
+        BadImageError: the bytes are no image, are truncated, would decode to more than `MAX_PIXELS` pixels, or have
+            pixels without a defined range.
 
     >>> decode(b"not a picture")
     Traceback (most recent call last):
     semscale.datasets.image_decoding.BadImageError: not an image that Pillow can read
     """
-    return eight_bit(load(content, draft=draft))
+    return to_eight_bit(load(content, draft=draft))
 
 
 def load(content: bytes, *, pixels: bool = True, draft: int | None = None) -> Image.Image:
-    """Load the first picture of an image file as it is stored; without `pixels` only its head. Raises BadImageError."""
+    """Load the first frame of an image file as stored; without `pixels` only its header. Raises BadImageError."""
     if not content:
         raise BadImageError("the file is empty")
     try:
         image = Image.open(io.BytesIO(content), formats=_formats())
-        # beside Pillow's own check, which another library may have switched off
+        # in addition to Pillow's check, which another library may have disabled
         if image.width * image.height > MAX_PIXELS:
             raise Image.DecompressionBombError
         if draft:
@@ -89,7 +88,7 @@ def load(content: bytes, *, pixels: bool = True, draft: int | None = None) -> Im
     except Image.DecompressionBombError:
         raise BadImageError(f"more than {MAX_PIXELS:,} pixels, a decompression bomb") from None
     except Exception as error:  # Pillow's plugins raise nearly anything on broken files
-        # numbers and addresses that differ from file to file tell a user nothing
+        # without addresses and byte counts, equal reasons are equal texts
         text = re.sub(r" ?(<_io\.\w+ object at 0x[0-9a-f]+>|\(\d+ bytes not processed\))", "", str(error))
         raise BadImageError(f"cannot be decoded: {' '.join(text.split()) or type(error).__name__}") from error
     if not image.width or not image.height:
@@ -97,15 +96,15 @@ def load(content: bytes, *, pixels: bool = True, draft: int | None = None) -> Im
     return image
 
 
-def eight_bit(image: Image.Image) -> Image.Image:
-    """Return a loaded picture with 8 bits per channel, which is what models are shown. Raises BadImageError.
+def to_eight_bit(image: Image.Image) -> Image.Image:
+    """Return a loaded image with 8 bits per channel, as models see it. Raises BadImageError.
 
-    >>> eight_bit(Image.fromarray(np.array([[0x1234]], dtype=np.uint16))).getpixel((0, 0)) == 0x12
+    >>> to_eight_bit(Image.fromarray(np.array([[0x1234]], dtype=np.uint16))).getpixel((0, 0)) == 0x12
     True
     """
     if image.mode == "F":
         raise BadImageError("floating-point pixels have no stated range")
-    # older Pillows, and 16-bit PGM in all of them, have these 16 bits in 32
+    # older versions of Pillow, and all versions for PGM, store these 16 bits in 32
     wide = image.mode == "I" and image.format in ("PNG", "PPM", "JPEG2000")
     if image.mode == "I" and not wide:
         raise BadImageError("32-bit or signed pixels have no stated range")
@@ -114,38 +113,38 @@ def eight_bit(image: Image.Image) -> Image.Image:
     return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
 
 
-def orientation(image: Image.Image) -> int:
-    """Return the EXIF orientation of a picture, 1 to 8; 1, upright, where there is none that can be read.
+def exif_orientation(image: Image.Image) -> int:
+    """Return the EXIF orientation of an image, 1 to 8; 1, upright, without a readable tag.
 
-    Of a loaded picture it is what is still to be done: Pillow has turned TIFF by then.
+    Of a loaded image it is the orientation still to be applied: Pillow applies that of TIFF on loading.
     """
     try:
-        found = image.getexif().get(0x0112, 1)
-    except Exception:  # a corrupt EXIF block is no fault of the picture
+        tag = image.getexif().get(0x0112, 1)
+    except Exception:  # the pixels are intact in spite of a corrupt EXIF block
         return 1
-    return found if isinstance(found, int) and 1 <= found <= 8 else 1
+    return tag if isinstance(tag, int) and 1 <= tag <= 8 else 1
 
 
 class ExifOrientedReader(NamedTuple):
-    """Turns what another reader reads; turned pictures become PNG, so that their content is what a model is shown."""
+    """Reader that applies the EXIF orientation; rotated images become PNG, so that content and pixels agree."""
 
     inner: Reader
 
     @property
     def parallel(self) -> int:
-        """Number of concurrent reads that pay."""
+        """Number of concurrent reads that pay off."""
         return getattr(self.inner, "parallel", 1)
 
-    def read(self, place: str) -> bytes:
-        """Return the image, upright; one that cannot be decoded comes as it is, so that decoding it says why."""
-        content = self.inner.read(place)
+    def read(self, location: str) -> bytes:
+        """Return the upright image; one that cannot be decoded is returned unchanged and rejected by the decoder."""
+        content = self.inner.read(location)
         try:
-            # a loaded TIFF is upright already, since Pillow turns it
-            if orientation(load(content, pixels=False)) == 1 or orientation(image := load(content)) == 1:
+            # a loaded TIFF is upright already
+            if exif_orientation(load(content, pixels=False)) == 1 or exif_orientation(image := load(content)) == 1:
                 return content
             upright = ImageOps.exif_transpose(image)
             upright.format = image.format
-            upright = eight_bit(upright)
+            upright = to_eight_bit(upright)
         except BadImageError:
             return content
         upright = upright.convert("RGBA" if "A" in upright.getbands() else "RGB")

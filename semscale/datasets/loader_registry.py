@@ -1,4 +1,4 @@
-"""Loaders of datasets, one per scheme, and the dataset that a spec of a study file names."""
+"""Loader registry: one loader per scheme of a dataset spec, and `load_dataset`."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from collections.abc import Mapping, Sequence
 
 from semscale.common.errors import DatasetError
 from semscale.common.redact import shown
-from semscale.datasets.base import Dataset, Options, Source
+from semscale.datasets.base import Dataset, DatasetListing, DatasetOptions
 from semscale.datasets.bundled import BUNDLED
-from semscale.datasets.bundled import open_source as open_bundled
-from semscale.datasets.dataset_builder import build
+from semscale.datasets.bundled import open_listing as open_bundled
+from semscale.datasets.dataset_builder import build_dataset
 from semscale.datasets.image_decoding import ExifOrientedReader
 
-# scheme -> module with open_source; imported when asked for, since some bring heavy libraries
+# scheme -> module with open_listing, imported on first use because some need heavy libraries
 _MODULES = {
     "folder": "semscale.datasets.folder",
     "zip": "semscale.datasets.archives",
@@ -29,25 +29,25 @@ _MODULES = {
 
 
 def schemes() -> list[str]:
-    """Return what a spec can begin with."""
+    """Return the schemes of specs, sorted."""
     return sorted(_MODULES)
 
 
-def open_source(spec: str, options: Options) -> Source:
-    """Open what a spec names, without listing it."""
+def open_listing(spec: str, options: DatasetOptions) -> DatasetListing:
+    """Return the listing of a spec; its images are not listed yet."""
     scheme, _, rest = spec.partition(":")
     if spec in BUNDLED:
         return open_bundled(spec, options)
     if rest and scheme in _MODULES:
-        opened: Source = importlib.import_module(_MODULES[scheme]).open_source(rest, options)
-        return opened
+        listing: DatasetListing = importlib.import_module(_MODULES[scheme]).open_listing(rest, options)
+        return listing
     near = difflib.get_close_matches(scheme, [*BUNDLED, *schemes()], n=1)
     hint = f"did you mean {near[0] + ('' if near[0] in BUNDLED else ':...')!r}?" if near else None
     expected = f"{', '.join(BUNDLED)}, or one of {', '.join(f'{name}:' for name in schemes())} and a path or name"
     raise DatasetError("unknown dataset", found=shown(spec), expected=expected, hint=hint)
 
 
-def load_dataset(  # noqa: PLR0913 -- keywords are what people look up
+def load_dataset(  # noqa: PLR0913 -- the public keywords
     spec: str,
     *,
     name: str | None = None,
@@ -68,27 +68,27 @@ def load_dataset(  # noqa: PLR0913 -- keywords are what people look up
     Args:
         spec: ``digits``, ``shapes``, or a scheme and a path or name: ``folder:PATH``, ``zip:PATH``, ``tar:PATH``,
             ``table:FILE``, ``webdataset:SHARDS``, ``parquet:PATH``, ``hf:NAME[:split]``, ``torchvision:NAME[:split]``.
-        name: short name for tables and files; the spec's own unless given.
-        domain: the word for what all classes are; the spec's own, or ``object``.
+        name: short name for tables and files, by default derived from the spec.
+        domain: the hypernym of all classes, by default that of the source, or ``object``.
         class_from: rule for the class in the path, see :func:`semscale.datasets.class_from_path.compile_rule`.
         classes: names for labels: a mapping (None leaves a class out), a list for 0, 1, 2, ..., or a file with either.
-        split: the part to read: ``train``, ``val``, ``test``, ``all``, or a name of the source's own.
+        split: the split to read: ``train``, ``val``, ``test``, ``all``, or a name used in the source.
         image: column or field with the image, its path or its URL.
         label: column or field with the class.
-        images: folder or archive with a table's images; beside the table unless given.
-        orientation: ``stored`` takes the pixels as they are, as clip-server does; ``exif`` turns them as the tag says.
-        limit: keep at most this many images, stratified, the same ones on every machine.
-        per_class: keep at most this many images of each class.
-        seed: chooses which images are kept.
+        images: folder or archive with a table's images, by default the table's folder.
+        orientation: ``stored`` ignores the EXIF orientation, as clip-server does; ``exif`` applies it.
+        limit: maximum number of images, stratified, the same on every machine.
+        per_class: maximum number of images of each class.
+        seed: seed of the choice of images.
 
     Raises:
-        DatasetError: unknown spec, or the loader's own complaint.
+        DatasetError: the spec is unknown, or the dataset cannot be read.
 
     >>> load_dataset("shapes", per_class=2).samples.files(0, 1)
     ['shapes/test/0054_heart.png']
     """
-    options = Options(split, image, label, images, class_from, name, domain, classes, limit, per_class, seed)
-    dataset = build(open_source(spec, options), options, shown(spec))
+    options = DatasetOptions(split, image, label, images, class_from, name, domain, classes, limit, per_class, seed)
+    dataset = build_dataset(open_listing(spec, options), options, shown(spec))
     if orientation == "exif":
         return dataclasses.replace(dataset, reader=ExifOrientedReader(dataset.reader))
     return dataset

@@ -97,7 +97,7 @@ class DistributedEncoder(StoreBackedEncoder):
         self._actors = []
 
     def _image_chunks(self, dataset: Dataset) -> Iterator[tuple[range, ChunkReport]]:
-        return self._run(len(dataset.samples), dataset.samples.places, ray.put(dataset.reader))
+        return self._run(len(dataset.samples), dataset.samples.locations, ray.put(dataset.reader))
 
     def _text_chunks(self, texts: Sequence[str]) -> Iterator[tuple[range, ChunkReport]]:
         return self._run(len(texts), lambda start, stop: list(texts[start:stop]))

@@ -103,15 +103,15 @@ def _center_crop(image: Image.Image, height: int, width: int) -> Image.Image:
     return image.crop((left, top, left + width, top + height))
 
 
-def read_all(reader: Reader, places: Sequence[str]) -> tuple[list[bytes | None], dict[int, str]]:
-    """Return the files at these places, None for those that cannot be read, and by their number the reasons.
+def read_all(reader: Reader, locations: Sequence[str]) -> tuple[list[bytes | None], dict[int, str]]:
+    """Return the files at these locations, None for those that cannot be read, and by their number the reasons.
 
     SemscaleError where the reason may pass.
     """
 
-    def read(place: str) -> bytes | str:
+    def read(location: str) -> bytes | str:
         try:
-            return read_again(reader.read, place)
+            return read_again(reader.read, location)
         except OSError as error:
             return f"cannot be read: {error.strerror or error}"
 
@@ -119,11 +119,11 @@ def read_all(reader: Reader, places: Sequence[str]) -> tuple[list[bytes | None],
     if parallel > 1:
         threads = ThreadPoolExecutor(parallel)
         try:
-            answers = list(threads.map(read, places))
+            answers = list(threads.map(read, locations))
         finally:
             threads.shutdown(cancel_futures=True)
     else:  # in this thread, for which the reader may have its file open
-        answers = [read(place) for place in places]
+        answers = [read(location) for location in locations]
     contents = [answer if isinstance(answer, bytes) else None for answer in answers]
     return contents, {i: answer for i, answer in enumerate(answers) if isinstance(answer, str)}
 

@@ -62,7 +62,7 @@ class LocalEncoder(StoreBackedEncoder):
         claim = self._claims("image")
 
         def read(part: range) -> _Chunk:
-            contents, reasons = read_all(dataset.reader, dataset.samples.places(part.start, part.stop))
+            contents, reasons = read_all(dataset.reader, dataset.samples.locations(part.start, part.stop))
             keys = [None if content is None else content_digest(content) for content in contents]
             pictures, bad = decode_all(contents, claim(part, keys), self.identity.preprocess, self.identity.draft)
             return _Chunk(part, keys, reasons | bad, pictures)

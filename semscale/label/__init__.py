@@ -1,1 +1,1 @@
-"""Labelling images or texts with the nearest of some categories, without classes and without a study."""
+"""Zero-shot labelling of images or texts with categories, without true classes and without a study."""

@@ -1,4 +1,4 @@
-"""Labelling from beginning to end: items are encoded and written window by window."""
+"""Zero-shot labelling of images or texts without true classes, in windows of bounded memory."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from semscale.config import study_from
 from semscale.datasets.base import Dataset
 from semscale.datasets.samples import Sample, SampleTable
 from semscale.encoding.backends import open_encoder
-from semscale.encoding.store_backed_encoder import StoreBackedEncoder, TooManyBadImagesError
-from semscale.label.listing import Item, Kind, Listing, Request
+from semscale.encoding.store_backed_encoder import Progress, StoreBackedEncoder, TooManyBadImagesError
+from semscale.label.listing import InputItem, InputListing, Kind, LabelRequest
 from semscale.scoring.category_statistics import CategoryStatistics, RunningStatistics
 from semscale.scoring.nearest import nearest_categories
 from semscale.store.mirrored_directory import MirroredDirectory
@@ -33,9 +33,9 @@ RESULTS, QUARANTINE, STATISTICS = "results.csv", "quarantine.csv", "stats.csv"
 Append = Callable[[str, Iterable[Sequence[object]]], None]
 
 WINDOW = 2048
-"""Items that are encoded at once; nothing in the files depends on it."""
+"""Number of items that are encoded at a time; the files do not depend on it."""
 
-_ANY = "image"  # the class of images that are only encoded
+_CLASS = "image"  # placeholder for images that are only encoded
 
 _HEADERS: dict[Kind, dict[str, tuple[str, ...]]] = {
     "image": {RESULTS: ("file", "label"), QUARANTINE: ("file", "reason")},
@@ -45,8 +45,8 @@ _COLUMNS = ("category", "fraction", "average_dot_product", "variance", "second_b
 
 
 @dataclass(frozen=True)
-class Labelled:
-    """Result of a labelling; `sent` counts what was not in the store, and `statistics` has the rows of `stats.csv`."""
+class LabelResult:
+    """Result of a labelling; `sent` counts the items that were not in the store; `statistics` is `stats.csv`."""
 
     folder: Path
     kind: Kind
@@ -57,7 +57,7 @@ class Labelled:
     wrote_statistics: bool
 
     def to_json(self) -> dict[str, Any]:
-        """Return everything as plain values; the files are None where there is none."""
+        """Return the result as JSON-compatible values; a file that was not written is None."""
         return {
             "kind": self.kind,
             "labelled": self.n_labelled,
@@ -71,20 +71,20 @@ class Labelled:
 
 
 def label(
-    request: Request,
+    request: LabelRequest,
     out: Path | None,
     report: Reporter,
     store: MirroredDirectory,
     *,
     stats: bool = False,
     window: int = WINDOW,
-) -> Labelled:
-    """Label every item with the category whose embedding has the highest cosine with its own.
+) -> LabelResult:
+    """Label every item with the category whose embedding has the highest cosine similarity.
 
-    The results get their names when all are written. The same call after an interruption starts from the first item and
-    sends nothing that is in the store.
+    The result files appear when complete. The same call after an interruption restarts at the first item, and sends
+    only items that are not in the store.
     """
-    study = study_from(  # mistakes in the options come before the listing, which may take long
+    study = study_from(  # validates the options before the listing, which may take long
         {
             "models": [request.model],
             "encoder": request.encoder,
@@ -93,7 +93,7 @@ def label(
         }
     )
     listing = request.open()
-    folder = out or request.default_out(listing)
+    folder = out or request.default_folder(listing)
     with ExitStack() as stack:
         encoder = stack.enter_context(open_encoder(study, request.model, store, report))
         with report.stage("encoding categories", len(request.categories), "texts") as advance:
@@ -103,46 +103,46 @@ def label(
         append = stack.enter_context(result_files(folder, headers))
         statistics = RunningStatistics(texts)
         done = n_bad = sent = 0
-        last: list[tuple[str, str]] = []
+        rejected: list[tuple[str, str]] = []
         with report.stage(f"labelling {listing.title}", unit=f"{listing.kind}s") as advance:
 
             def progress(count: int, _: int) -> None:
                 advance(done + count, None)
 
             while items := list(islice(listing.items, window)):
-                found = _embed(encoder, listing, items, progress)
-                winners = nearest_categories(found.rows, texts)[:, 0]
-                statistics.add(found.rows, winners)
-                names = [request.categories[winner] for winner in winners.tolist()]
-                append(RESULTS, [(item.name, name) for item, name in zip(found.items, names, strict=True)])
-                last = [(item.location, reason) for item, reason in found.rejected]
-                append(QUARANTINE, last)
-                done, n_bad, sent = done + len(items), n_bad + len(last), sent + found.sent
+                embedded = _embed(encoder, listing, items, progress)
+                nearest = nearest_categories(embedded.rows, texts)[:, 0]
+                statistics.add(embedded.rows, nearest)
+                labels = [request.categories[index] for index in nearest.tolist()]
+                append(RESULTS, [(item.name, label) for item, label in zip(embedded.items, labels, strict=True)])
+                rejected = [(item.identifier, reason) for item, reason in embedded.rejected]
+                append(QUARANTINE, rejected)
+                done, n_bad, sent = done + len(items), n_bad + len(rejected), sent + embedded.sent
                 advance(done, None)
         table = statistics_table(request.categories, statistics.result())
         if stats:
             append(STATISTICS, table.astype(object).where(table.notna(), None).values.tolist())
-    for line in listing.notes.lines():
+    for line in listing.warnings.lines():
         report.note(f"{listing.title}: {line}")
     if not len(statistics):
-        what, reasons = f"not one of {done} {listing.kind}s could be labelled", "; ".join(map(": ".join, last[:3]))
-        raise SemscaleError(what, where=str(folder / QUARANTINE), found=reasons)
-    return Labelled(folder, listing.kind, len(statistics), n_bad, sent, table, stats)
+        what, found = f"none of {done} {listing.kind}s could be labelled", "; ".join(map(": ".join, rejected[:3]))
+        raise SemscaleError(what, where=str(folder / QUARANTINE), found=found)
+    return LabelResult(folder, listing.kind, len(statistics), n_bad, sent, table, stats)
 
 
 class _Embedded(NamedTuple):
-    """Items of a window that have a row, their rows (float32[n, d], unit length), and the others with their reasons."""
+    """Encoded items of a window, their unit-length rows, float32[n, d], and the rejected items with reasons."""
 
-    items: list[Item]
+    items: list[InputItem]
     rows: Float32
-    rejected: list[tuple[Item, str]]
+    rejected: list[tuple[InputItem, str]]
     sent: int
 
 
 def _embed(
-    encoder: StoreBackedEncoder, listing: Listing, window: Sequence[Item], progress: Callable[[int, int], None]
+    encoder: StoreBackedEncoder, listing: InputListing, window: Sequence[InputItem], progress: Progress
 ) -> _Embedded:
-    """Encode what is not in the store and return the rows of a window."""
+    """Return the embeddings of a window; items that are not in the store are encoded first."""
     usable = [item for item in window if item.reason is None]
     reasons, rows, sent = dict[str, str](), np.empty((0, encoder.identity.dimension), np.float32), 0
     if usable and listing.reader is None:
@@ -150,33 +150,33 @@ def _embed(
         texts = [item.name for item in usable if item.name not in reasons]
         rows = encoder.text_embeddings(texts) if texts else rows
     elif usable and listing.reader is not None:
-        samples = [Sample(item.name, _ANY, item.place) for item in usable]
-        dataset = Dataset(listing.title, _ANY, (_ANY,), SampleTable.of((_ANY,), samples), listing.reader)
+        samples = [Sample(item.name, _CLASS, item.location) for item in usable]
+        dataset = Dataset(listing.title, _CLASS, (_CLASS,), SampleTable.of((_CLASS,), samples), listing.reader)
         try:
             encoded = encoder.encode_images(dataset, progress)
-        except TooManyBadImagesError as error:  # not one of this window can be used; the next ones may
+        except TooManyBadImagesError as error:  # all images of this window; later windows may have usable ones
             reasons.update(error.quarantine)
         else:
             reasons.update(encoded.quarantine)
             rows, sent = encoder.image_embeddings(encoded.keys), encoded.sent
-    found = [(item, item.reason or reasons.get(item.name)) for item in window]
-    good = [item for item, reason in found if reason is None]
-    return _Embedded(good, rows, [(item, reason) for item, reason in found if reason is not None], sent)
+    outcomes = [(item, item.reason or reasons.get(item.name)) for item in window]
+    encoded_items = [item for item, reason in outcomes if reason is None]
+    return _Embedded(encoded_items, rows, [(item, reason) for item, reason in outcomes if reason is not None], sent)
 
 
-def statistics_table(categories: Sequence[str], found: CategoryStatistics) -> pd.DataFrame:
-    """Return the statistics as the original tool's columns; what a category without items lacks is blank."""
-    second = [categories[i] if i >= 0 else None for i in found.second_best.tolist()]
-    columns = (list(categories), found.fraction, found.average_dot_product, found.variance, second)
+def statistics_table(categories: Sequence[str], result: CategoryStatistics) -> pd.DataFrame:
+    """Return the statistics in the original tool's columns, with missing values for categories without items."""
+    second = [categories[i] if i >= 0 else None for i in result.second_best.tolist()]
+    columns = (list(categories), result.fraction, result.average_dot_product, result.variance, second)
     return pd.DataFrame(dict(zip(_COLUMNS, columns, strict=True)))
 
 
 @contextmanager
 def result_files(folder: Path, headers: Mapping[str, Sequence[str]]) -> Iterator[Append]:
-    """Yield the function that adds rows to a CSV file; at the end the files replace older ones, the first one last.
+    """Yield the function that appends rows to a CSV file; at the end the files replace older ones, the first one last.
 
-    Texts are written as they are, also with a leading sign that spreadsheets take for that of a formula, so that the
-    files can be joined with the input.
+    Texts are not escaped for spreadsheets, which may read a leading sign as a formula, so that the files can be joined
+    with the input.
     """
     with ExitStack() as stack:
         with _writable(folder):
@@ -207,5 +207,5 @@ def _writable(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        hint = "free some space, or choose another --out; what is encoded is kept"
+        hint = "free some space, or choose another --out; embeddings are kept"
         raise cannot_write("the results", folder, error, hint=hint) from error

@@ -1,4 +1,4 @@
-"""Request of a labelling, and the listing of its input: images, whatever their classes, or the texts of a file."""
+"""Label request, and the listing of its input: images without classes, or the texts of a file."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from semscale.common.errors import SemscaleError
-from semscale.common.filesystem import location, stem, without_query
+from semscale.common.filesystem import absolute_path, stem, without_query
 from semscale.datasets.archives import is_archive
-from semscale.datasets.base import Entry, Notes, Options, Reader, as_text
+from semscale.datasets.base import DatasetOptions, ListedImage, ListingWarnings, Reader, utf8_name
 from semscale.datasets.bundled import BUNDLED
 from semscale.datasets.dataset_builder import dataset_name
-from semscale.datasets.loader_registry import open_source, schemes
+from semscale.datasets.loader_registry import open_listing, schemes
 from semscale.label.text_input import TEXT_SUFFIXES, read_texts
 
 Kind = Literal["image", "text"]
@@ -25,77 +25,77 @@ Kind = Literal["image", "text"]
 DEFAULT_FOLDER = Path("semscale-labels")
 
 
-class Item(NamedTuple):
-    """An image or a text: its file name or words, its file name or line, and why it cannot be used."""
+class InputItem(NamedTuple):
+    """Image or text: file name or text, identifier (file name or line), location, and why it cannot be used."""
 
     name: str
-    location: str
-    place: str = ""
+    identifier: str
+    location: str = ""
     reason: str | None = None
 
 
 @dataclass(frozen=True)
-class Listing:
-    """An opened input; its items come in a stable order and are read once, which fills the notes."""
+class InputListing:
+    """Listing of an opened input; its items have a stable order and are read once, which fills the warnings."""
 
     kind: Kind
     title: str
-    source: str
-    items: Iterator[Item]
+    address: str
+    items: Iterator[InputItem]
     reader: Reader | None = None
-    notes: Notes = field(default_factory=Notes)
+    warnings: ListingWarnings = field(default_factory=ListingWarnings)
 
 
-def open_listing(given: str, column: str | None = None) -> Listing:
-    """Open a dataset's spec, an archive or folder of images, or a file with texts, without reading it.
+def open_input(source: str, column: str | None = None) -> InputListing:
+    """Open a dataset spec, an archive or folder of images, or a file with texts, without reading it.
 
-    Of texts, or the images of a table, `column` is the column or field to read.
+    `column` is the column or field with the texts, or with the images of a table.
     """
-    spec = _spec(given)
+    spec = _dataset_spec(source)
     if spec is None:
-        texts = (Item(text, str(line), reason=fault) for line, text, fault in read_texts(given, column))
-        return Listing("text", stem(given), location(given), texts)
+        texts = (InputItem(text, str(line), reason=fault) for line, text, fault in read_texts(source, column))
+        return InputListing("text", stem(source), absolute_path(source), texts)
     scheme, _, rest = spec.partition(":")
-    # a rule for the class that no loader looks at, so that the source need not know the classes
-    source = open_source(spec, Options(image=column, class_from="{class}"))
-    images = map(_image, source.entries)
-    address = f"{scheme}:{location(rest)}" if rest else spec
-    return Listing("image", source.name, address, images, source.reader, source.notes)
+    # with a rule for the class, which is not applied, no loader requires classes
+    listing = open_listing(spec, DatasetOptions(image=column, class_from="{class}"))
+    images = map(_image_item, listing.entries)
+    address = f"{scheme}:{absolute_path(rest)}" if rest else spec
+    return InputListing("image", listing.name, address, images, listing.reader, listing.warnings)
 
 
-def _spec(given: str) -> str | None:
-    """Return the dataset's spec that an input stands for; None for a file with texts."""
-    scheme, _, rest = given.partition(":")
-    if given in BUNDLED or (rest and scheme in schemes()):
-        return given
-    path, name = os.path.expanduser(given), without_query(given).lower()
-    is_file = "://" not in given and os.path.isfile(path)
-    if is_archive(given) and (is_file or "://" in given):
-        return f"{'zip' if name.endswith('.zip') else 'tar'}:{given}"
-    if name.endswith(TEXT_SUFFIXES) and (is_file or "://" in given):
+def _dataset_spec(source: str) -> str | None:
+    """Return the dataset spec of an input; None for a file with texts."""
+    scheme, _, rest = source.partition(":")
+    if source in BUNDLED or (rest and scheme in schemes()):
+        return source
+    path, name = os.path.expanduser(source), without_query(source).lower()
+    is_file = "://" not in source and os.path.isfile(path)
+    if is_archive(source) and (is_file or "://" in source):
+        return f"{'zip' if name.endswith('.zip') else 'tar'}:{source}"
+    if name.endswith(TEXT_SUFFIXES) and (is_file or "://" in source):
         return None
-    if "://" in given or os.path.isdir(path):
-        return f"folder:{given}"
+    if "://" in source or os.path.isdir(path):
+        return f"folder:{source}"
     texts = f"texts ({', '.join(TEXT_SUFFIXES)})"
     if is_file:
-        what, expected = "this file can be neither images nor texts, by its name", f".zip, .tar, .tar.gz, or {texts}"
+        what, expected = "the file's ending is neither of images nor of texts", f".zip, .tar, .tar.gz, or {texts}"
     else:
-        what = "there is nothing to label at this path"
-        expected = f"images (a folder, an archive, {', '.join(BUNDLED)}, or a spec such as table:KEY.csv) or {texts}"
-    raise SemscaleError(what, where=given, expected=expected)
+        what = "the input does not exist"
+        expected = f"images (a folder, an archive, {', '.join(BUNDLED)}, or a spec such as table:FILE.csv) or {texts}"
+    raise SemscaleError(what, where=source, expected=expected)
 
 
-def _image(entry: Entry) -> Item:
-    name = as_text(entry.file)
+def _image_item(entry: ListedImage) -> InputItem:
+    name = utf8_name(entry.file)
     reason = entry.reason if name == entry.file else "the file's name is not UTF-8"
-    return Item(name, name, entry.place or entry.file, reason)
+    return InputItem(name, name, entry.location or entry.file, reason)
 
 
 @dataclass(frozen=True)
-class Request:
-    """What is to be labelled, with which categories (the earlier wins a tie), and by which encoder."""
+class LabelRequest:
+    """Label request: input, categories (the earlier one wins a tie), model and encoder."""
 
-    given: str
+    source: str
     categories: tuple[str, ...]
     model: str
     column: str | None = None
@@ -104,18 +104,18 @@ class Request:
     servers: tuple[str, ...] = ()
     actors: int | None = None
 
-    def open(self) -> Listing:
-        """Open the input; its items end at the limit."""
-        listing = open_listing(self.given, self.column)
+    def open(self) -> InputListing:
+        """Open the input, with at most `limit` items."""
+        listing = open_input(self.source, self.column)
         items = islice(listing.items, self.limit)
         first = next(items, None)
         if first is None:
-            found = "; ".join(listing.notes.lines()) or "nothing"
-            raise SemscaleError("there is nothing to label", where=self.given, found=found, expected=f"{listing.kind}s")
+            found = "; ".join(listing.warnings.lines()) or "nothing"
+            raise SemscaleError("the input is empty", where=self.source, found=found, expected=f"{listing.kind}s")
         return replace(listing, items=chain([first], items))
 
-    def default_out(self, listing: Listing) -> Path:
-        """Return the folder of the results: the same for the same input, categories, model, column and limit."""
-        parts = [self.column, self.limit, self.categories, listing.source, self.model]
+    def default_folder(self, listing: InputListing) -> Path:
+        """Return the folder of the results, a function of input, categories, model, column and limit."""
+        parts = [self.column, self.limit, self.categories, listing.address, self.model]
         digest = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
         return DEFAULT_FOLDER / f"{dataset_name(listing.title)[:60]}-{digest[:8]}"

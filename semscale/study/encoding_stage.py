@@ -13,7 +13,7 @@ import pandas as pd
 from semscale.common.progress import Reporter
 from semscale.common.text import counted
 from semscale.config import StudyConfig
-from semscale.datasets.dataset_check import duplicate_notes
+from semscale.datasets.dataset_check import duplicate_warnings
 from semscale.encoding.backends import open_encoder
 from semscale.encoding.store_backed_encoder import EncodedImages, StoreBackedEncoder, TooManyBadImagesError
 from semscale.store.encoder_fingerprint import EncoderIdentity
@@ -60,7 +60,7 @@ def encode_model(
         directory.quarantine(name, images.quarantine)
         if images.quarantine:
             report.note(f"{name}: {counted(len(images.quarantine), 'images')} cannot be used, see quarantine.csv")
-        for line in duplicate_notes(dataset.samples.pick(images.positions), images.keys):
+        for line in duplicate_warnings(dataset.samples.pick(images.positions), images.keys):
             report.note(f"{name}: {line}")
         encoded.append(EncodedArm(arm, images, encoder))
     # one stream for the texts of all arms: strategies share most of them

@@ -145,8 +145,8 @@ def make_thumbnails(flips: pd.DataFrame, encoded: Sequence[EncodedModel]) -> pd.
 
     def draw(row: Mapping[Any, Any]) -> Any:
         arm = arms[row["dataset"]]
-        (place,) = arm.arm.dataset.samples.pick(arm.images.positions[[row["row"]]]).places()
-        return thumbnail(arm.arm.dataset.reader, place)
+        (location,) = arm.arm.dataset.samples.pick(arm.images.positions[[row["row"]]]).locations()
+        return thumbnail(arm.arm.dataset.reader, location)
 
     with ThreadPoolExecutor(_THREADS) as pool:
         table = chosen[["dataset", "file"]].assign(picture=list(pool.map(draw, chosen.to_dict("records"))))
@@ -155,10 +155,10 @@ def make_thumbnails(flips: pd.DataFrame, encoded: Sequence[EncodedModel]) -> pd.
     return table[within].reset_index(drop=True)
 
 
-def thumbnail(reader: Reader, place: str) -> bytes | None:
+def thumbnail(reader: Reader, location: str) -> bytes | None:
     """Return a small JPEG of an image, or None if it can no longer be read."""
     try:
-        picture = decode(reader.read(place), draft=_SIDE)
+        picture = decode(reader.read(location), draft=_SIDE)
     except (OSError, BadImageError):
         return None
     picture = picture.convert("RGB")

@@ -1,1 +1,1 @@
-"""Synthetic images: the renderers of the bundled datasets `digits` and `shapes`, the same bytes on every machine."""
+"""Synthetic images: deterministic renderers of the bundled datasets `digits` and `shapes`."""

@@ -1,4 +1,4 @@
-"""Numbered images of the synthetic datasets: their halves, seeds, classes, pixels and PNG bytes."""
+"""Images of the synthetic datasets by number: splits, seeds, classes, pixels and PNG bytes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semscale.synthetic import digits, shapes
-from semscale.synthetic.scene import Truth
+from semscale.synthetic.scene import GroundTruth
 
 SPLITS = ("train", "test")
 
@@ -18,17 +18,17 @@ _STORED_BLOCK = 65_535
 
 
 def class_of(name: str, split: str, index: int) -> str:
-    """Return the class of an image: shapes take turns, digits follow their sources."""
+    """Return the class of an image: in turn for shapes, that of the source for digits."""
     if name == "shapes":
         return shapes.CLASSES[index % len(shapes.CLASSES)]
     _, target = digits.sources()
     return digits.CLASSES[int(target[digits.split_indices(split)[index]])]
 
 
-def render(name: str, split: str, index: int, variant: int = 0) -> tuple[NDArray[np.uint8], Truth]:
-    """Draw image `index` of a half of a synthetic dataset: (64, 64, 3) colour values, and what is true of the image.
+def render(name: str, split: str, index: int, variant: int = 0) -> tuple[NDArray[np.uint8], GroundTruth]:
+    """Render image `index` of a split of a synthetic dataset: uint8 (64, 64, 3), and its ground truth.
 
-    Variant 0 is the dataset's image; other numbers redraw the same source (digits) or class (shapes) afresh.
+    Variant 0 is the dataset's image; others render the same source (digits) or class (shapes) with another seed.
     """
     seed = [_SEEDS[name, split], index] if variant == 0 else [_SEEDS[name, split], index, variant]
     rng = np.random.default_rng(seed)
@@ -38,10 +38,10 @@ def render(name: str, split: str, index: int, variant: int = 0) -> tuple[NDArray
 
 
 def encode_png(pixels: NDArray[np.uint8]) -> bytes:
-    """Return (height, width, 3) colour values as PNG (ISO/IEC 15948, RFC 1950, RFC 1951), uncompressed.
+    """Return uint8 (height, width, 3) as uncompressed PNG (ISO/IEC 15948, RFC 1950, RFC 1951).
 
-    The bytes are the same on every machine, as embeddings are stored under their SHA-256; compressors differ between
-    versions of zlib.
+    The bytes are the same on every machine, because embeddings are stored under their SHA-256; the output of
+    compressors differs between versions of zlib.
 
     >>> encode_png(np.zeros((2, 3, 3), np.uint8))[:8]
     b'\\x89PNG\\r\\n\\x1a\\n'

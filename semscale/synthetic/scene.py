@@ -1,4 +1,4 @@
-"""Scenes of digits and shapes: a canvas, colours that stand out, backgrounds and grain."""
+"""Scenes of digits and shapes: canvas, contrasting palettes, backgrounds and grain."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ COLOURS: dict[str, tuple[int, int, int]] = {
 }
 _NAMES = tuple(COLOURS)
 _VALUES = np.array(list(COLOURS.values()), np.float32)
-_SATURATION = 0.55  # of backgrounds: calmer than what stands before them
-_LEAST_DISTANCE = 120.0  # between foreground and background, in RGB units: every image can be read by eye
+_SATURATION = 0.55  # of backgrounds: lower than of foregrounds
+_MIN_DISTANCE = 120.0  # between foreground and background, in RGB units, so that people can recognise every image
 
 
 @dataclass(frozen=True, slots=True)
-class Truth:
-    """What an image shows, so that captions can be true or false of it: `count` copies of a class.
+class GroundTruth:
+    """Ground truth of an image, for captions: `count` copies of a class in a size and a colour.
 
     The size is "small", "medium" or "large", the colour a key of COLOURS.
     """
@@ -44,7 +44,7 @@ class Truth:
 
 @dataclass(frozen=True, slots=True)
 class Palette:
-    """The foreground colour with its name, and the two colours of a background."""
+    """Foreground colour with its name, and the two colours of a background."""
 
     name: str
     front: NDArray[np.float32]
@@ -53,19 +53,19 @@ class Palette:
 
 
 def draw_palette(rng: np.random.Generator) -> Palette:
-    """Return a foreground colour and two background colours that all differ enough from it to be seen."""
+    """Return a foreground colour and two background colours that contrast with it."""
     front = int(rng.integers(len(_NAMES)))
     shade = _VALUES[front] + rng.uniform(-14, 14, 3).astype(np.float32)
     candidates = rng.uniform(10, 245, (16, 3)).astype(np.float32)
     grey = candidates.mean(1, keepdims=True)
     candidates = grey + _SATURATION * (candidates - grey)
-    distances = np.minimum(np.linalg.norm(candidates - shade, axis=1), _LEAST_DISTANCE)
-    first, second = np.argsort(-distances, kind="stable")[:2]  # the first two that are far enough
+    distances = np.minimum(np.linalg.norm(candidates - shade, axis=1), _MIN_DISTANCE)
+    first, second = np.argsort(-distances, kind="stable")[:2]  # the first two that are distant enough
     return Palette(_NAMES[front], shade.clip(0, 255), candidates[first], candidates[second])
 
 
 def draw_background(rng: np.random.Generator, palette: Palette) -> NDArray[np.float32]:
-    """Return a (CANVAS, CANVAS, 3) background: plain, a gradient, two halves or stripes, in the palette's colours."""
+    """Return a background, float32 (CANVAS, CANVAS, 3): plain, a gradient, two halves or stripes."""
     kind = int(rng.integers(4))
     angle = float(rng.uniform(0, 2 * np.pi))
     if kind == 0:
@@ -77,7 +77,7 @@ def draw_background(rng: np.random.Generator, palette: Palette) -> NDArray[np.fl
     elif kind == 2:
         weight = ((ramp - np.float32(rng.uniform(-0.5, 0.5))) * 16).clip(0, 1)
     else:
-        # a triangle wave: numpy's sine differs in its last bits between processors, and with it a pixel here and there
+        # a triangle wave: the last bits of numpy's sine differ between processors, and with them a few pixels
         phase = ramp * np.float32(rng.uniform(1.0, 2.2))
         wave = 4 * np.abs(phase - np.floor(phase + np.float32(0.5))) - 1
         weight = (wave * 5).clip(-1, 1) * np.float32(0.25) + np.float32(0.25)
@@ -88,9 +88,9 @@ def draw_background(rng: np.random.Generator, palette: Palette) -> NDArray[np.fl
 def compose(
     rng: np.random.Generator, mask: NDArray[np.float32], palette: Palette, strength: float
 ) -> NDArray[np.uint8]:
-    """Paint a palette's foreground through a mask onto a background and add grain: (CANVAS, CANVAS, 3) colour values.
+    """Composite a palette's foreground over a background through a mask and add grain: uint8 (CANVAS, CANVAS, 3).
 
-    The mask is (CANVAS, CANVAS) coverage 0 to 1; strength is the largest half-width of the grain, in steps of 0 to 255.
+    The mask is coverage 0 to 1, (CANVAS, CANVAS); strength is the maximum half-width of the grain, of 255.
     """
     background = draw_background(rng, palette)
     picture = background + mask[..., None] * (palette.front - background)

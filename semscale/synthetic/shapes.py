@@ -1,7 +1,7 @@
-"""Images of the dataset `shapes`: twelve procedural shapes, several sizes, colours and counts, filled or outlined.
+"""Renderer of the dataset `shapes`: twelve procedural shapes in several sizes, colours and counts, filled or outlined.
 
-Sizes make size words true or false of an image, counts do the same for plurals. Every image is a function of the seed
-alone; the test half and the training half use different seed families.
+Sizes make size words true or false, counts do so for plurals. An image is a function of its seed; the splits use
+different seed families.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from semscale.synthetic.scene import CANVAS, Truth, compose, draw_palette
+from semscale.synthetic.scene import CANVAS, GroundTruth, compose, draw_palette
 
 Rings = tuple[NDArray[np.float64], ...]
-"""One or two closed rings of (n, 2) points; where two, the second is a hole in the first."""
+"""One or two closed rings of (n, 2) points; a second one is a hole in the first."""
 
 
 def _arc(radius: float, start: float, end: float, points: int, x: float = 0.0, y: float = 0.0) -> NDArray[np.float64]:
@@ -46,7 +46,7 @@ def _heart() -> Rings:
 
 
 def _leaf() -> Rings:
-    # Two arcs that meet in two tips, and a short stem.
+    # two arcs that meet in two tips, and a short stem
     half = np.arccos(0.5)
     right = _arc(1.1, -half * 0.95, half * 0.95, 16, x=-0.55)
     left = _arc(1.1, np.pi - half * 0.95, np.pi + half * 0.95, 16, x=0.55)
@@ -81,14 +81,14 @@ CLASSES = tuple(OUTLINES)
 DOMAIN = "shape"
 
 _RADII = {"small": (6.0, 8.0), "medium": (10.0, 12.5), "large": (15.5, 26.0)}  # in pixels
-_LARGEST = {1: 26.0, 2: 17.0, 3: 15.5}  # copies of this radius still find room beside each other
+_LARGEST = {1: 26.0, 2: 17.0, 3: 15.5}  # number of copies -> maximum radius at which they fit side by side
 _SUPERSAMPLING = 4
 _GRAIN = 50.0
 _PLACINGS = 64
 
 
-def render(class_name: str, rng: np.random.Generator) -> tuple[NDArray[np.uint8], Truth]:
-    """Draw one to three copies of a shape: (CANVAS, CANVAS, 3) colour values, and what is true of the image."""
+def render(class_name: str, rng: np.random.Generator) -> tuple[NDArray[np.uint8], GroundTruth]:
+    """Render one to three copies of a shape: uint8 (CANVAS, CANVAS, 3), and its ground truth."""
     size = ("small", "medium", "large")[int(rng.integers(3))]
     count = int(rng.choice(4, p=(0, 0.5, 0.25, 0.25)))
     palette = draw_palette(rng)
@@ -104,7 +104,7 @@ def render(class_name: str, rng: np.random.Generator) -> tuple[NDArray[np.uint8]
         stretch = np.array([1.0, float(rng.uniform(0.85, 1.0))])
         basis = np.array([[cos, sin], [-sin, cos]]) * (radius * _SUPERSAMPLING)
         for depth, ring in enumerate(OUTLINES[class_name]):
-            # whole numbers: a last-bit difference between machines' sines must not move a pixel
+            # integers, so that the last bits of a machine's sine do not move a pixel
             points = np.rint((ring * stretch) @ basis + centre * _SUPERSAMPLING).astype(int)
             corners = [(int(x), int(y)) for x, y in points]
             if filled:
@@ -113,7 +113,7 @@ def render(class_name: str, rng: np.random.Generator) -> tuple[NDArray[np.uint8]
                 pen.line([*corners, *corners[:2]], fill=255, width=round(line * _SUPERSAMPLING), joint="curve")
     coverage = np.asarray(mask.reduce(_SUPERSAMPLING), np.float32) / np.float32(255)
     picture = compose(rng, coverage, palette, _GRAIN)
-    return picture, Truth(class_name, size, palette.name, count)
+    return picture, GroundTruth(class_name, size, palette.name, count)
 
 
 def _centres(rng: np.random.Generator, count: int, radius: float) -> NDArray[np.float64]:

@@ -14,7 +14,7 @@ from PIL import Image
 from semscale.models.bundled_model import IMAGE_SIZE
 from semscale.synthetic import digits
 from semscale.synthetic.numbered_images import render
-from semscale.synthetic.scene import Truth
+from semscale.synthetic.scene import GroundTruth
 from semscale.training.captions import CLASSES, Offer, offer_names, truth_table, write_caption
 
 Tokenize = Callable[[list[str]], torch.Tensor]
@@ -26,7 +26,7 @@ class Pool:
     """Training images of one dataset at the size of the tower's input, and what is true of each."""
 
     images: torch.Tensor  # (n, 3, IMAGE_SIZE, IMAGE_SIZE) uint8 colour values
-    truths: list[Truth]
+    truths: list[GroundTruth]
     turnable: bool  # whether an image means the same when it is mirrored or turned by 90 degrees
 
 
@@ -34,7 +34,7 @@ class Pool:
 def draw_pool(name: str, n: int) -> Pool:
     """Draw n images from the training half of "digits" or "shapes", every source in many scenes."""
     images = np.empty((n, IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8)
-    truths: list[Truth] = []
+    truths: list[GroundTruth] = []
     sources = len(digits.split_indices("train")) if name == "digits" else n
     for i in range(n):
         pixels, truth = render(name, "train", i % sources, i // sources)
@@ -48,7 +48,7 @@ def shrink(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.asarray(Image.fromarray(pixels).resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BICUBIC))
 
 
-def take(pool: Pool, n: int, rng: np.random.Generator) -> tuple[torch.Tensor, list[Truth]]:
+def take(pool: Pool, n: int, rng: np.random.Generator) -> tuple[torch.Tensor, list[GroundTruth]]:
     """Return n images of a pool, shifted by a few pixels and, where that is allowed, mirrored and turned."""
     rows = rng.integers(len(pool.truths), size=n)
     images = pool.images[torch.from_numpy(rows)]

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semscale.synthetic import digits, shapes
-from semscale.synthetic.scene import COLOURS, Truth
+from semscale.synthetic.scene import COLOURS, GroundTruth
 
 CLASSES = digits.CLASSES + shapes.CLASSES
 
@@ -42,10 +42,10 @@ class Claim:
     most: int = 9
 
 
-def write_caption(truth: Truth, rng: np.random.Generator) -> tuple[str, Claim]:
+def write_caption(truth: GroundTruth, rng: np.random.Generator) -> tuple[str, Claim]:
     """Return a caption that is true of an image, and its claim.
 
-    >>> write_caption(Truth("cross", "large", "red", 3), np.random.default_rng(2))[1].class_name
+    >>> write_caption(GroundTruth("cross", "large", "red", 3), np.random.default_rng(2))[1].class_name
     'cross'
     """
     noun = _noun(truth.class_name, rng)
@@ -108,16 +108,16 @@ def offer_usual_names(rng: np.random.Generator) -> Offer:
     }
 
 
-def truth_table(claims: list[Claim], truths: list[Truth]) -> NDArray[np.bool_]:
+def truth_table(claims: list[Claim], truths: list[GroundTruth]) -> NDArray[np.bool_]:
     """Return (images, captions): whether each caption is true of each image.
 
-    >>> picture = Truth("ring", "small", "blue", 2)
+    >>> picture = GroundTruth("ring", "small", "blue", 2)
     >>> truth_table([Claim("ring"), Claim("ring", "large"), Claim("ring", least=2)], [picture]).tolist()
     [[True, False, True]]
     """
     colours = tuple(COLOURS)
 
-    def numbers(thing: Claim | Truth) -> tuple[int, int, int]:
+    def numbers(thing: Claim | GroundTruth) -> tuple[int, int, int]:
         size = SIZES.index(thing.size) if thing.size else -1
         return CLASSES.index(thing.class_name), size, colours.index(thing.colour) if thing.colour else -1
 
@@ -137,7 +137,7 @@ def _noun(class_name: str, rng: np.random.Generator) -> str:
     return class_name
 
 
-def _size_word(truth: Truth, rng: np.random.Generator) -> str | None:
+def _size_word(truth: GroundTruth, rng: np.random.Generator) -> str | None:
     draw = float(rng.uniform())
     if truth.size == "large":
         return "large" if draw < 0.8 else "big"

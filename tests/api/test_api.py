@@ -122,7 +122,7 @@ def test_bad_images_are_told(tmp_path: Path, encoder: semscale.Encoder) -> None:
     for i, sample in enumerate(good.samples):
         place = tmp_path / "shapes" / sample.true_class / f"{i}.png"
         place.parent.mkdir(parents=True, exist_ok=True)
-        place.write_bytes(good.reader.read(sample.place) if i else b"no picture")
+        place.write_bytes(good.reader.read(sample.location) if i else b"no picture")
     own = semscale.load_dataset(f"folder:{tmp_path / 'shapes'}")
     tolerant = semscale.Encoder("semscale-mini", store=tmp_path / "store", max_bad_fraction=0.05)
     assert len(tolerant.images(own).table) == len(good.samples) - 1

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from semscale.cluster.connection import ray_cluster
 from semscale.datasets.base import Dataset
-from semscale.datasets.bundled import bundled_source
+from semscale.datasets.bundled import bundled_listing
 from semscale.datasets.loader_registry import load_dataset
 from semscale.encoding.client import EncodeClient
 from semscale.encoding.distributed_encoder import DistributedEncoder
@@ -59,7 +59,7 @@ def measure(quick: bool) -> list[Row]:
 
 def write_images(count: int, root: Path) -> Dataset:
     """Write shapes into a folder, outside of any clock, and return it as a dataset."""
-    drawn = bundled_source("shapes", "test", size=count)
+    drawn = bundled_listing("shapes", "test", size=count)
     for entry in drawn.entries:
         path = root / str(entry.label) / Path(entry.file).name
         path.parent.mkdir(parents=True, exist_ok=True)

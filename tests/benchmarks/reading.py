@@ -90,8 +90,8 @@ def lay_out(pictures: dict[str, bytes], root: Path) -> dict[str, Dataset]:
         for name, content in pictures.items():
             _add(plain, name, content)
             _add(packed, name, content)
-    with (root / "key.csv").open("w", newline="") as key:
-        csv.writer(key).writerows([("file", "class"), *((name, name.partition("/")[0]) for name in pictures)])
+    with (root / "table.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([("file", "class"), *((name, name.partition("/")[0]) for name in pictures)])
     write_shards(root / "shards", [(name.replace("/", "_")[:-4], content) for name, content in pictures.items()])
     label = pa.array([CLASSES.index(name.partition("/")[0]) for name in pictures])
     image = pa.array([{"bytes": content, "path": name} for name, content in pictures.items()])
@@ -105,7 +105,7 @@ def lay_out(pictures: dict[str, bytes], root: Path) -> dict[str, Dataset]:
         "zip, deflated": f"zip:{root / 'deflated.zip'}",
         "tar": f"tar:{root / 'photos.tar'}",
         "tar.gz": f"tar:{root / 'photos.tar.gz'}",
-        "table": f"table:{root / 'key.csv'}",
+        "table": f"table:{root / 'table.csv'}",
         "webdataset": f"webdataset:{root / 'shards'}/000000.tar",
         "parquet": f"parquet:{root / 'photos.parquet'}",
     }
@@ -136,8 +136,8 @@ def read_bare(folder: Path, names: list[str]) -> None:
 
 def read(dataset: Dataset) -> None:
     """Read, hash and decode as an encoding actor does."""
-    for place in dataset.samples.places():
-        content = dataset.reader.read(place)
+    for location in dataset.samples.locations():
+        content = dataset.reader.read(location)
         hashlib.sha256(content).digest()
         decode(content)
 

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from semscale.cluster.connection import ray_cluster
 from semscale.common.progress import Quiet, Stage
 from semscale.config import StudyConfig, study_from
-from semscale.datasets.bundled import bundled_source
+from semscale.datasets.bundled import bundled_listing
 from semscale.serving.launcher import launch_server
 from semscale.study.arms import Arm, make_arms
 from semscale.study.pipeline import sweep
@@ -118,7 +118,7 @@ def write_images(root: Path, digits: int | None, shapes: int) -> None:
     """Write both halves of the digits and any number of shapes into folders, outside of any clock."""
     for split in ("train", "test"):
         for name, size in (("digits", digits), ("shapes", shapes)):
-            drawn = bundled_source(name, split, size=size)
+            drawn = bundled_listing(name, split, size=size)
             for entry in drawn.entries:
                 path = root / name / str(entry.label) / f"{split}-{Path(entry.file).name}"
                 path.parent.mkdir(parents=True, exist_ok=True)

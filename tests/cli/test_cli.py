@@ -37,7 +37,7 @@ def test_wrong_usage_exits_2() -> None:
         (["ladder", "folder:/nowhere"], "does not exist"),
         (["optimize", "digits", "--strategy", "prompt"], "did you mean prompts"),
         (["optimize", "digits", "--server", "localhost"], "not of the form grpc://host:port"),
-        (["label", "nowhere.zip", "--categories", "cat,dog"], "nothing to label at this path"),
+        (["label", "nowhere.zip", "--categories", "cat,dog"], "the input does not exist"),
         (["label", "digits", "--categories", "cat,,dog"], "a category is empty"),
         (["label", "digits", "--categories", "cat", "--server", "localhost"], "not of the form grpc://host:port"),
     ],

@@ -101,7 +101,7 @@ def test_the_quickstart_study_keeps_its_name() -> None:
 
 
 def test_passwords_and_signatures_reach_no_study_file_and_no_message() -> None:
-    dataset = {"spec": "table:key.csv", "images": "https://ann:pw@host/a.zip?X-Signature=abc"}
+    dataset = {"spec": "table:table.csv", "images": "https://ann:pw@host/a.zip?X-Signature=abc"}
     tree = {"datasets": [dataset], "tracking": {"uri": "postgresql://ann:secret@db:5432/mlflow"}}
     text = study_from(tree).to_yaml()
     assert not [word for word in ("pw", "abc", "secret") if word in text]

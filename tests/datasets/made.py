@@ -1,4 +1,4 @@
-"""Files that the tests of datasets make, and what loading them gives."""
+"""Helpers of the tests of datasets: files, a web server, and the results of loading."""
 
 from __future__ import annotations
 
@@ -50,17 +50,17 @@ def tarred_up(path: Path, *members: tuple[str, bytes] | tarfile.TarInfo, form: i
 
 
 @dataclass(frozen=True)
-class Held:
-    """Reader of images in memory, by their names; or of one that is everywhere."""
+class InMemoryReader:
+    """Reader of images in memory by name, or of one image at every location."""
 
     contents: Mapping[str, bytes] | bytes
 
-    def read(self, place: str) -> bytes:
+    def read(self, location: str) -> bytes:
         if isinstance(self.contents, bytes):
             return self.contents
-        if place not in self.contents:
-            raise FileNotFoundError(place)
-        return self.contents[place]
+        if location not in self.contents:
+            raise FileNotFoundError(location)
+        return self.contents[location]
 
 
 class _Silent(SimpleHTTPRequestHandler):
@@ -81,7 +81,7 @@ def listed(dataset: Dataset) -> dict[str, str]:
     return {sample.file: sample.true_class for sample in dataset.samples}
 
 
-def refusal(spec: str, **options: str) -> str:
+def error_of(spec: str, **options: str) -> str:
     with pytest.raises(SemscaleError) as caught:
         load_dataset(spec, **options)  # type: ignore[arg-type]
     return str(caught.value)

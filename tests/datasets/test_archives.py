@@ -1,4 +1,4 @@
-"""Archives: their images come back, and damage, cuts, bombs and odd names do no harm."""
+"""Archives: images are read unchanged; damage, truncation, bombs and hostile names are handled."""
 
 import gzip
 import random
@@ -15,20 +15,20 @@ import pytest
 from made import tarred_up, zipped
 
 from semscale.common.errors import SemscaleError
-from semscale.datasets.archives import is_archive, open_source
-from semscale.datasets.base import Entry, Options, Reader
+from semscale.datasets.archives import is_archive, open_listing
+from semscale.datasets.base import DatasetOptions, ListedImage, Reader
 from semscale.datasets.loader_registry import load_dataset
 
 
-def entries_of(path: Path | str) -> list[Entry]:
-    return list(open_source(str(path), Options()).entries)
+def entries_of(path: Path | str) -> list[ListedImage]:
+    return list(open_listing(str(path), DatasetOptions()).entries)
 
 
 def reader_of(path: Path | str) -> Reader:
-    return open_source(str(path), Options()).reader
+    return open_listing(str(path), DatasetOptions()).reader
 
 
-def refusal(path: Path) -> str:
+def error_of(path: Path) -> str:
     with pytest.raises(SemscaleError) as caught:
         entries_of(path)
     return str(caught.value)
@@ -38,11 +38,11 @@ def refusal(path: Path) -> str:
     ("name", "label"),
     [("../1.jpg", "1.jpg"), ("a/../../b.jpg", "a/b.jpg"), ("/etc/1.jpg", "etc/1.jpg"), (r"..\c\1.jpg", "c/1.jpg")],
 )
-def test_names_that_lead_outside_are_labels_and_nothing_else(tmp_path: Path, name: str, label: str) -> None:
+def test_names_that_lead_outside_the_archive_are_only_labels(tmp_path: Path, name: str, label: str) -> None:
     for path in (zipped(tmp_path / "a.zip", {name: b"x"}), tarred_up(tmp_path / "a.tar", (name, b"x"))):
         (entry,) = entries_of(path)
         assert entry.file == label
-        assert reader_of(path).read(entry.place) == b"x"
+        assert reader_of(path).read(entry.location) == b"x"
 
 
 def test_links_and_devices_are_not_followed(tmp_path: Path) -> None:
@@ -58,7 +58,7 @@ def test_links_and_devices_are_not_followed(tmp_path: Path) -> None:
     entries = entries_of(path)
     link, special = "a link in the archive, not followed", "neither a file nor a folder in the archive"
     assert [entry.reason for entry in entries] == [link, link, special, special, None]
-    assert reader_of(path).read(entries[-1].place) == b"in the archive"
+    assert reader_of(path).read(entries[-1].location) == b"in the archive"
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
         linked = zipfile.ZipInfo("a/1.jpg")
         linked.create_system, linked.external_attr = 3, (stat.S_IFLNK | 0o777) << 16
@@ -66,7 +66,7 @@ def test_links_and_devices_are_not_followed(tmp_path: Path) -> None:
     assert [entry.reason for entry in entries_of(tmp_path / "a.zip")] == [link]
 
 
-def test_a_zip_member_that_is_more_than_it_says_is_stopped(tmp_path: Path) -> None:
+def test_a_zip_member_larger_than_declared_is_an_error(tmp_path: Path) -> None:
     for method in (zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2):
         path = zipped(tmp_path / "a.zip", {"a/1.jpg": bytes(5_000_000)}, method)
         data = bytearray(path.read_bytes())
@@ -74,10 +74,10 @@ def test_a_zip_member_that_is_more_than_it_says_is_stopped(tmp_path: Path) -> No
         path.write_bytes(data)
         (entry,) = entries_of(path)
         with pytest.raises(OSError, match="damaged"):
-            reader_of(path).read(entry.place)
+            reader_of(path).read(entry.location)
 
 
-def test_a_member_declared_too_large_is_a_reason(tmp_path: Path) -> None:
+def test_a_member_declared_too_large_is_rejected(tmp_path: Path) -> None:
     path = zipped(tmp_path / "a.zip", {"a/1.jpg": b"", "a/2.jpg": b"fine"})
     data = bytearray(path.read_bytes())
     struct.pack_into("<I", data, data.index(b"PK\x01\x02") + 24, 2**31)
@@ -85,29 +85,29 @@ def test_a_member_declared_too_large_is_a_reason(tmp_path: Path) -> None:
     assert [entry.reason for entry in entries_of(path)] == ["larger than 256 MiB", None]
     info = tarfile.TarInfo("a/1.jpg")
     info.size = 300 * 2**20
-    with (tmp_path / "a.tar").open("wb") as file:  # with a hole, so that it takes no room
+    with (tmp_path / "a.tar").open("wb") as file:  # sparse
         file.write(info.tobuf())
         file.seek(info.size, 1)
         file.write(bytes(1024))
     assert [entry.reason for entry in entries_of(tmp_path / "a.tar")] == ["larger than 256 MiB"]
 
 
-def test_zip_members_that_share_their_data_are_refused_by_name(tmp_path: Path) -> None:
+def test_zip_members_that_overlap_are_rejected_by_name(tmp_path: Path) -> None:
     path = zipped(tmp_path / "a.zip", {f"a/{i}.jpg": bytes(1000) for i in range(3)})
     data = bytearray(path.read_bytes())
     lines = [match.start() for match in re.finditer(b"PK\x01\x02", data)]
     struct.pack_into("<I", data, lines[2] + 42, struct.unpack_from("<I", data, lines[1] + 42)[0])
     path.write_bytes(data)
-    message = refusal(path)
+    message = error_of(path)
     assert "decompression bomb" in message
     assert "a/2.jpg" in message
 
 
-def test_a_tar_that_explodes_is_refused_by_name(tmp_path: Path) -> None:
+def test_a_tar_bomb_is_rejected_by_name(tmp_path: Path) -> None:
     small, large = tarfile.TarInfo("a/1.jpg"), tarfile.TarInfo("a/explodes.bin")
     large.size = 150 * 2**20
     (tmp_path / "a.tar.gz").write_bytes(gzip.compress(small.tobuf() + large.tobuf()))
-    message = refusal(tmp_path / "a.tar.gz")
+    message = error_of(tmp_path / "a.tar.gz")
     assert "absurd size" in message
     assert "a/explodes.bin" in message
 
@@ -119,7 +119,7 @@ def test_an_endless_extended_header_is_not_read(tmp_path: Path, kind: bytes) -> 
     info.size = 2**33
     path = tmp_path / "a.tar.gz"
     path.write_bytes(gzip.compress(tarfile.TarInfo("a/1.jpg").tobuf() + info.tobuf(tarfile.GNU_FORMAT) + bytes(2**20)))
-    message = refusal(path)
+    message = error_of(path)
     assert "damaged" in message
     assert "after member a/1.jpg" in message
 
@@ -133,20 +133,20 @@ def cut_tar(path: Path) -> Path:
 
 
 @pytest.mark.parametrize("ending", ["tar", "tar.gz"])
-def test_an_archive_that_is_cut_off_is_never_a_shorter_dataset(tmp_path: Path, ending: str) -> None:
+def test_a_truncated_archive_is_never_a_smaller_dataset(tmp_path: Path, ending: str) -> None:
     path = cut_tar(tmp_path / f"a.{ending}")
     whole = path.read_bytes()
     complete = 5 * STEP if ending == "tar" else len(whole)
     for size in (100, complete // 2, complete - 700, complete - 1, STEP):
         path.write_bytes(whole[:size])
-        message = refusal(path)
+        message = error_of(path)
         assert "cut off" in message
         assert str(path) in message
     path.write_bytes(b"")
-    assert "not a tar archive" in refusal(path)
+    assert "not a tar archive" in error_of(path)
 
 
-def test_a_shard_that_is_cut_off_within_a_label_is_an_error(tmp_path: Path) -> None:
+def test_a_shard_truncated_within_a_label_is_an_error(tmp_path: Path) -> None:
     members = []
     for i in range(4):
         members += [(f"{i}.jpg", b""), (f"{i}.txt", random.Random(i).randbytes(900_000).hex().encode()[:900_000])]
@@ -165,30 +165,30 @@ def test_a_shard_that_is_cut_off_within_a_label_is_an_error(tmp_path: Path) -> N
         (lambda data: data[: 3 * STEP], "cut off after member a/2.jpg"),
         (lambda data: data[: 3 * STEP + 5] + b"!" + data[3 * STEP + 6 :], "after member a/2.jpg"),
         (lambda data: data[:STEP] + bytes(512) + data[STEP + 512 :], "after member a/0.jpg"),
-        (lambda data: data + data, "another archive put behind this one"),
+        (lambda data: data + data, "another archive appended to this one"),
     ],
 )
-def test_a_tar_that_tarfile_would_list_too_short_is_refused(
+def test_a_tar_that_tarfile_would_list_incompletely_is_rejected(
     tmp_path: Path, change: Callable[[bytes], bytes], words: str, ending: str
 ) -> None:
     data = change(cut_tar(tmp_path / "a.tar").read_bytes())
     path = tmp_path / f"b.{ending}"
     path.write_bytes(data if ending == "tar" else gzip.compress(data))
-    assert words in refusal(path)
+    assert words in error_of(path)
 
 
-def test_a_zip_that_is_cut_off_or_has_lost_lines_of_its_directory_is_refused(tmp_path: Path) -> None:
+def test_a_zip_truncated_or_with_an_incomplete_directory_is_rejected(tmp_path: Path) -> None:
     path = zipped(tmp_path / "a.zip", {f"a/{i}.jpg": bytes(1000) for i in range(10)})
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
-    assert "cut off" in refusal(path)
+    assert "cut off" in error_of(path)
     path.write_bytes(whole[5000:])
-    assert "damaged" in refusal(path)
+    assert "damaged" in error_of(path)
     data = bytearray(whole)
     end = data.index(b"PK\x05\x06")
     struct.pack_into("<HH", data, end + 8, 12, 12)
     path.write_bytes(data)
-    assert "10 of 12 members" in refusal(path)
+    assert "10 of 12 members" in error_of(path)
 
 
 @pytest.mark.parametrize(
@@ -204,7 +204,7 @@ def test_a_zip_that_is_cut_off_or_has_lost_lines_of_its_directory_is_refused(tmp
         ("", "tar", "folder:PATH reads folders"),
     ],
 )
-def test_what_is_no_archive_that_can_be_read(tmp_path: Path, name: str, spec: str, words: str) -> None:
+def test_unreadable_archives(tmp_path: Path, name: str, spec: str, words: str) -> None:
     zipped(tmp_path / "a.zip", {"a/1.jpg": b""})
     for ending in ("tar", "tar.gz", "tar.bz2", "tar.xz"):
         tarred_up(tmp_path / f"a.{ending}", ("a/1.jpg", b""))
@@ -213,7 +213,7 @@ def test_what_is_no_archive_that_can_be_read(tmp_path: Path, name: str, spec: st
         load_dataset(f"{spec}:{tmp_path / name}")
 
 
-def test_the_kind_of_an_archive_is_found_by_its_content(tmp_path: Path) -> None:
+def test_the_kind_of_an_archive_is_detected_by_content(tmp_path: Path) -> None:
     zipped(tmp_path / "a", {"a/1.jpg": b"", "b/2.jpg": b""})
     tarred_up(tmp_path / "b", ("a/1.jpg", b""), ("b/2.jpg", b""))
     for spec in (f"tar:{tmp_path / 'a'}", f"zip:{tmp_path / 'b'}"):
@@ -229,12 +229,12 @@ def test_a_name_that_is_not_utf8_stays_readable(tmp_path: Path) -> None:
     assert dataset.samples.files() == [r"caf\xe9/1.jpg", "bar/2.jpg"]
 
 
-def test_a_stream_of_several_compressed_parts_is_one(tmp_path: Path) -> None:
+def test_concatenated_gzip_streams_are_one(tmp_path: Path) -> None:
     plain = tarred_up(tmp_path / "a.tar", ("a/1.jpg", bytes(5000)), ("b/2.jpg", b"x" * 5000)).read_bytes()
     path = tmp_path / "parts.tar.gz"
     path.write_bytes(gzip.compress(plain[:3000]) + gzip.compress(plain[3000:]))
     _, second = entries_of(path)
-    assert reader_of(path).read(second.place) == b"x" * 5000
+    assert reader_of(path).read(second.location) == b"x" * 5000
 
 
 def test_threads_share_the_streams_of_a_compressed_tar(tmp_path: Path) -> None:
@@ -244,18 +244,18 @@ def test_threads_share_the_streams_of_a_compressed_tar(tmp_path: Path) -> None:
     random.Random(1).shuffle(entries)
     reader = reader_of(path)
     with ThreadPoolExecutor(4) as threads:
-        contents = list(threads.map(reader.read, [entry.place for entry in entries]))
+        contents = list(threads.map(reader.read, [entry.location for entry in entries]))
     assert contents == [members[entry.file] for entry in entries]
 
 
-def test_a_replaced_archive_is_read_anew(tmp_path: Path) -> None:
+def test_a_replaced_archive_is_read_again(tmp_path: Path) -> None:
     path = tarred_up(tmp_path / "a.tar.gz", ("a/1.jpg", b"old"))
     reader = reader_of(path)
     (entry,) = entries_of(path)
-    assert reader.read(entry.place) == b"old"
+    assert reader.read(entry.location) == b"old"
     tarred_up(path, ("a/1.jpg", b"the new one"))
     (entry,) = entries_of(path)
-    assert reader.read(entry.place) == b"the new one"
+    assert reader.read(entry.location) == b"the new one"
 
 
 def test_endings_of_archives() -> None:
@@ -265,7 +265,7 @@ def test_endings_of_archives() -> None:
 
 def test_the_listing_is_that_of_zipfile(tmp_path: Path) -> None:
     path = tmp_path / "a.zip"
-    path.write_bytes(b"#!/bin/sh\nexit\n")  # as a self-extracting archive begins
+    path.write_bytes(b"#!/bin/sh\nexit\n")  # the start of a self-extracting archive
     with zipfile.ZipFile(path, "a") as archive:
         for i in range(300):
             with archive.open(f"c{i % 7}/käfer {i}.jpg", "w", force_zip64=i % 2 == 0) as member:
@@ -275,10 +275,10 @@ def test_the_listing_is_that_of_zipfile(tmp_path: Path) -> None:
     with zipfile.ZipFile(path) as archive:
         assert [entry.file for entry in entries] == archive.namelist()
         reader = reader_of(path)
-        assert [reader.read(entry.place) for entry in entries] == [archive.read(name) for name in archive.namelist()]
+        assert [reader.read(entry.location) for entry in entries] == [archive.read(name) for name in archive.namelist()]
 
 
-def test_more_members_than_sixteen_bits_count(tmp_path: Path) -> None:
+def test_more_members_than_16_bits_can_count(tmp_path: Path) -> None:
     path = zipped(tmp_path / "a.zip", {"c/00000.jpg": b""})
     data = path.read_bytes()
     at, end = data.index(b"PK\x01\x02"), data.index(b"PK\x05\x06")
@@ -292,7 +292,7 @@ def test_more_members_than_sixteen_bits_count(tmp_path: Path) -> None:
     assert sum(1 for _ in entries_of(path)) == 65_600
 
 
-def test_the_place_of_the_directory_may_take_64_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_offset_of_the_directory_may_need_64_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(zipfile, "ZIP_FILECOUNT_LIMIT", 1)
     path = zipped(tmp_path / "a.zip", {"c/1.jpg": b"1", "c/2.jpg": b"2"})
     data = bytearray(path.read_bytes())
@@ -301,29 +301,29 @@ def test_the_place_of_the_directory_may_take_64_bits(tmp_path: Path, monkeypatch
     data[end + 8 : end + 20] = b"\xff" * 12
     path.write_bytes(data)
     reader = reader_of(path)
-    assert [reader.read(entry.place) for entry in entries_of(path)] == [b"1", b"2"]
+    assert [reader.read(entry.location) for entry in entries_of(path)] == [b"1", b"2"]
 
 
 def test_utf8_names_without_the_flag_are_read_as_utf8_and_others_as_the_old_code_page(tmp_path: Path) -> None:
     path = zipped(tmp_path / "a.zip", {"AAAA/1.jpg": b"", "BBB/2.jpg": b"", "cafe/3.jpg": b""})
     data = path.read_bytes().replace(b"AAAA/", "Löß"[:2].encode() + b"w/").replace(b"BBB/", b"\x94l/".rjust(4, b"x"))
     path.write_bytes(data)
-    source = open_source(str(path), Options())
+    source = open_listing(str(path), DatasetOptions())
     assert [entry.file for entry in source.entries] == ["Löw/1.jpg", "xöl/2.jpg", "cafe/3.jpg"]
-    assert source.notes.lines() == ["1 name is in an unknown code page, and is read as cp437: xöl/2.jpg"]
+    assert source.warnings.lines() == ["1 name is in an unknown code page, and is read as cp437: xöl/2.jpg"]
 
 
-def test_what_is_no_image_is_left_out_and_archives_inside_are_named(tmp_path: Path) -> None:
+def test_other_files_are_ignored_and_nested_archives_are_named(tmp_path: Path) -> None:
     names = ("a/1.jpg", "b/2.JPEG", "a/.3.jpg", "__MACOSX/a/._1.jpg", "a/notes.txt", "more.zip", "b/")
-    source = open_source(str(zipped(tmp_path / "a.zip", dict.fromkeys(names, b""))), Options())
+    source = open_listing(str(zipped(tmp_path / "a.zip", dict.fromkeys(names, b""))), DatasetOptions())
     assert [entry.file for entry in source.entries] == ["a/1.jpg", "b/2.JPEG"]
-    assert source.notes.lines() == [
+    assert source.warnings.lines() == [
         "1 file has no image's ending: a/notes.txt",
         "1 archive inside is not opened: more.zip",
     ]
 
 
-def test_a_damaged_member_is_a_reason_and_the_others_are_read(tmp_path: Path) -> None:
+def test_a_damaged_member_is_rejected_and_the_others_are_read(tmp_path: Path) -> None:
     path = zipped(tmp_path / "a.zip", {"a/1.jpg": b"first" * 100, "a/2.jpg": b"second" * 100})
     first, second = entries_of(path)
     data = bytearray(path.read_bytes())
@@ -331,11 +331,11 @@ def test_a_damaged_member_is_a_reason_and_the_others_are_read(tmp_path: Path) ->
     path.write_bytes(data)
     reader = reader_of(path)
     with pytest.raises(OSError, match="CRC-32"):
-        reader.read(first.place)
-    assert reader.read(second.place) == b"second" * 100
+        reader.read(first.location)
+    assert reader.read(second.location) == b"second" * 100
 
 
-def test_a_password_and_an_unknown_method_are_reasons(tmp_path: Path) -> None:
+def test_encrypted_members_and_unknown_methods_are_rejected(tmp_path: Path) -> None:
     path = zipped(tmp_path / "a.zip", {"a/1.jpg": b"x", "a/2.jpg": b"y", "a/3.jpg": b"z"})
     data = bytearray(path.read_bytes())
     first, second, _ = (match.start() for match in re.finditer(b"PK\x01\x02", data))

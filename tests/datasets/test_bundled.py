@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from semscale.datasets.bundled import BUNDLED, bundled_source
+from semscale.datasets.bundled import BUNDLED, bundled_listing
 from semscale.datasets.loader_registry import load_dataset
 from semscale.synthetic import digits, shapes
 from semscale.synthetic.numbered_images import SPLITS, encode_png, render
@@ -17,7 +17,7 @@ from semscale.synthetic.scene import COLOURS
 
 
 @pytest.mark.parametrize(("name", "images", "classes"), [("digits", 896, 10), ("shapes", 1200, 12)])
-def test_test_half_has_unique_files_and_every_class(name: str, images: int, classes: int) -> None:
+def test_test_split_has_unique_files_and_every_class(name: str, images: int, classes: int) -> None:
     dataset = load_dataset(name)
     assert (dataset.name, dataset.domain) == (name, name.removesuffix("s"))
     assert len(dataset.samples) == len({sample.file for sample in dataset.samples}) == images
@@ -31,7 +31,7 @@ def test_shapes_are_balanced_and_digits_stratified() -> None:
     assert all(0 <= counts["train"][c] - counts["test"][c] <= 1 for c in digits.CLASSES)
 
 
-def test_halves_share_no_source_and_no_image_and_leave_no_digit_out() -> None:
+def test_splits_are_disjoint_and_together_have_every_digit() -> None:
     train, test = (set(digits.split_indices(split).tolist()) for split in SPLITS)
     assert not train & test
     assert train | test == set(range(1797))
@@ -53,7 +53,7 @@ def test_reader_survives_pickling_and_reads_the_same_bytes_in_any_order(name: st
 
 
 @pytest.mark.parametrize(("name", "expected"), [("digits", "37f7da28889259a6"), ("shapes", "95a9306d5fd10191")])
-def test_bytes_are_those_that_the_shipped_weights_were_measured_on(name: str, expected: str) -> None:
+def test_bytes_are_those_with_which_the_shipped_weights_were_evaluated(name: str, expected: str) -> None:
     dataset = load_dataset(name)
     digest = hashlib.sha256()
     for sample in dataset.samples[::40]:
@@ -62,14 +62,14 @@ def test_bytes_are_those_that_the_shipped_weights_were_measured_on(name: str, ex
 
 
 def test_more_shapes_continue_the_same_images() -> None:
-    more = bundled_source("shapes", "test", size=5000)
+    more = bundled_listing("shapes", "test", size=5000)
     files = [entry.file for entry in more.entries]
     assert len(files) == 5000
     assert files[:1200] == load_dataset("shapes").samples.files()
     assert more.reader.read(files[4999]) != more.reader.read(files[4987])
 
 
-def test_a_size_word_says_how_much_is_drawn() -> None:
+def test_the_size_word_matches_the_drawn_area() -> None:
     rng = np.random.default_rng(5)
     extent: dict[str, list[int]] = {"small": [], "medium": [], "large": []}
     for _ in range(120):
@@ -83,12 +83,12 @@ def test_a_size_word_says_how_much_is_drawn() -> None:
 
 def _painted_width(pixels: np.ndarray, colour: str) -> int:
     near = np.abs(pixels.astype(int) - COLOURS[colour]).max(2) < 64
-    # a column belongs to the shape when several of its pixels do: grain alone makes single ones
+    # a column belongs to the shape if several of its pixels do; grain alone makes single ones
     columns = np.flatnonzero(near.sum(0) >= 3)
     return int(columns[-1] - columns[0] + 1)
 
 
-def test_png_holds_exactly_the_pixels() -> None:
+def test_png_has_exactly_the_pixels() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (200, 150, 3)).astype(np.uint8)
     assert np.array_equal(
         np.asarray(Image.open(io.BytesIO(encode_png(pixels)))), pixels
@@ -106,6 +106,6 @@ def test_png_holds_exactly_the_pixels() -> None:
         "../digits/test/0000_zero.png",
     ],
 )
-def test_unknown_files_are_refused(file: str) -> None:
+def test_unknown_files_are_errors(file: str) -> None:
     with pytest.raises(FileNotFoundError, match="no such image"):
         load_dataset("digits").reader.read(file)

@@ -1,11 +1,11 @@
-"""The class from the path: rules for file names, folders, splits."""
+"""Class labels from paths: rules for file names, folders, splits."""
 
 from __future__ import annotations
 
 import pytest
 
 from semscale.common.errors import SemscaleError
-from semscale.datasets.base import Notes
+from semscale.datasets.base import ListingWarnings
 from semscale.datasets.class_from_path import OTHER_SPLIT, choose_split, compile_rule, folder_labels, rule_labels
 
 
@@ -28,20 +28,22 @@ def test_rules(rule: str, path: str, label: str | None) -> None:
     assert compile_rule(rule)(path) == label
 
 
-@pytest.mark.parametrize(("rule", "words"), [("{name}.jpg", "where the class stands"), ("(?P<class>[", "expression")])
-def test_rules_that_cannot_work(rule: str, words: str) -> None:
+@pytest.mark.parametrize(("rule", "words"), [("{name}.jpg", "does not mark the class"), ("(?P<class>[", "expression")])
+def test_invalid_rules(rule: str, words: str) -> None:
     with pytest.raises(SemscaleError, match=words):
         compile_rule(rule)
 
 
-def by_folder(paths: list[str], *, peel: bool = False, split: str | None = None) -> tuple[list[str | None], Notes]:
-    notes = Notes()
-    label_of = folder_labels(lambda: paths, split, notes, "here", peel=peel)
+def by_folder(
+    paths: list[str], *, strip: bool = False, split: str | None = None
+) -> tuple[list[str | None], ListingWarnings]:
+    notes = ListingWarnings()
+    label_of = folder_labels(lambda: paths, split, notes, "here", strip=strip)
     return [label_of(path) for path in paths], notes
 
 
 @pytest.mark.parametrize(
-    ("paths", "peel", "labels"),
+    ("paths", "strip", "labels"),
     [
         (["a/1", "a/deep/2", "b/3", "4"], False, ["a", "a", "b", None]),
         (["top/in/a/1", "top/in/b/2", "top/in/a/x/3"], True, ["a", "b", "a"]),
@@ -49,8 +51,8 @@ def by_folder(paths: list[str], *, peel: bool = False, split: str | None = None)
         (["top/a/1", "top/2"], True, ["a", None]),
     ],
 )
-def test_the_folder_is_the_class_below_those_that_all_share(paths: list[str], peel: bool, labels: list[str]) -> None:
-    assert by_folder(paths, peel=peel)[0] == labels
+def test_the_folder_is_the_class_below_those_that_all_share(paths: list[str], strip: bool, labels: list[str]) -> None:
+    assert by_folder(paths, strip=strip)[0] == labels
 
 
 @pytest.mark.parametrize(
@@ -68,7 +70,7 @@ def test_nested_splits(split: str | None, labels: list[str | None]) -> None:
     assert bool(notes.lines()) == (split is None)
 
 
-@pytest.mark.parametrize("peel", [False, True])
+@pytest.mark.parametrize("strip", [False, True])
 @pytest.mark.parametrize(
     ("tops", "split", "labels"),
     [
@@ -80,20 +82,20 @@ def test_nested_splits(split: str | None, labels: list[str | None]) -> None:
         (["test tube", "test strip"], None, ["test tube", "test strip"]),
     ],
 )
-def test_names_of_splits(tops: list[str], split: str | None, labels: list[str], peel: bool) -> None:
-    assert by_folder([f"{top}/cat/1.png" for top in tops], split=split, peel=peel)[0] == labels
+def test_names_of_splits(tops: list[str], split: str | None, labels: list[str], strip: bool) -> None:
+    assert by_folder([f"{top}/cat/1.png" for top in tops], split=split, strip=strip)[0] == labels
 
 
 @pytest.mark.parametrize("tops", [["train", "test", "docs"], ["seg_train", "seg_test", "seg_pred"]])
 @pytest.mark.parametrize("split", [None, "all"])
-def test_splits_beside_another_folder_are_no_classes(tops: list[str], split: str | None) -> None:
+def test_splits_beside_other_folders_are_rejected(tops: list[str], split: str | None) -> None:
     with pytest.raises(SemscaleError, match="would be classes") as caught:
         by_folder([f"{top}/cat/1.png" for top in tops], split=split)
     assert caught.value.hint is not None
     assert f"split: {min(top for top in tops if 'te' in top)}" in caught.value.hint
 
 
-def test_a_split_that_is_not_there_is_said() -> None:
+def test_a_missing_split_is_an_error() -> None:
     with pytest.raises(SemscaleError, match="no splits"):
         by_folder(["a/1", "b/2"], split="test")
     with pytest.raises(SemscaleError, match="no such split"):
@@ -101,12 +103,12 @@ def test_a_split_that_is_not_there_is_said() -> None:
 
 
 def test_choice_prefers_test_then_validation_then_the_first() -> None:
-    assert choose_split(["train", "Test"], None, Notes(), "") == "Test"
-    assert choose_split(["train", "dev"], None, Notes(), "") == "dev"
-    assert choose_split(["part1", "part2"], None, Notes(), "") == "part1"
-    assert choose_split(["train", "validation"], "val", Notes(), "") == "validation"
+    assert choose_split(["train", "Test"], None, ListingWarnings(), "") == "Test"
+    assert choose_split(["train", "dev"], None, ListingWarnings(), "") == "dev"
+    assert choose_split(["part1", "part2"], None, ListingWarnings(), "") == "part1"
+    assert choose_split(["train", "validation"], "val", ListingWarnings(), "") == "validation"
 
 
-def test_a_rule_reads_one_split_only_if_asked() -> None:
+def test_a_rule_is_limited_to_a_requested_split() -> None:
     label_of = rule_labels("{class}_*", "train")
     assert [label_of(path) for path in ("training/a_1", "test/b_2")] == ["a", OTHER_SPLIT]

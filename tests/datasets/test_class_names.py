@@ -1,4 +1,4 @@
-"""Class names: normalised in one place, renamed, merged and left out as the user says."""
+"""Class names: normalised, renamed, merged and left out by the user's map."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from semscale.common.errors import SemscaleError
-from semscale.datasets.base import Notes
-from semscale.datasets.class_names import name_classes, normalise, read_class_map
+from semscale.datasets.base import ListingWarnings
+from semscale.datasets.class_names import name_classes, read_class_map, readable
 
 
 @pytest.mark.parametrize(
@@ -24,11 +24,11 @@ from semscale.datasets.class_names import name_classes, normalise, read_class_ma
     ],
 )
 def test_names_are_normalised(label: str, name: str) -> None:
-    assert normalise(label) == name
+    assert readable(label) == name
 
 
-def named(labels: list[str], notes: Notes | None = None, **how: Any) -> tuple[tuple[str, ...], list[int]]:
-    classes, index = name_classes(labels, notes or Notes(), **how)
+def named(labels: list[str], notes: ListingWarnings | None = None, **how: Any) -> tuple[tuple[str, ...], list[int]]:
+    classes, index = name_classes(labels, notes or ListingWarnings(), **how)
     return classes, index.tolist()
 
 
@@ -38,48 +38,48 @@ def named(labels: list[str], notes: Notes | None = None, **how: Any) -> tuple[tu
         (["c10", "c9", "B", "a"], {}, ("a", "B", "c9", "c10"), [3, 2, 1, 0]),
         (
             ["n01440764", "garden_roses", "7"],
-            {"given": {"n01440764": "tench", "Garden Roses": "rose"}},
+            {"class_map": {"n01440764": "tench", "Garden Roses": "rose"}},
             ("7", "rose", "tench"),
             [2, 1, 0],
         ),
-        (["junk", "cat", "kitten"], {"given": {"junk": None, "kitten": "cat"}}, ("cat",), [-1, 0, 0]),
+        (["junk", "cat", "kitten"], {"class_map": {"junk": None, "kitten": "cat"}}, ("cat",), [-1, 0, 0]),
         (
             ["1", "0"],
-            {"known": {"0": "zebra", "1": "ant"}, "order": ["zebra", "ant", "bee"]},
+            {"stated": {"0": "zebra", "1": "ant"}, "order": ["zebra", "ant", "bee"]},
             ("zebra", "ant", "bee"),
             [1, 0],
         ),
         (["Buße", "Busse"], {}, ("Busse", "Buße"), [1, 0]),
-        (["_", "b"], {"given": {"_": "blank"}}, ("b", "blank"), [1, 0]),
+        (["_", "b"], {"class_map": {"_": "blank"}}, ("b", "blank"), [1, 0]),
     ],
 )
 def test_classes_are_sorted_renamed_merged_and_left_out(
     labels: list[str], how: dict[str, Any], classes: tuple[str, ...], index: list[int]
 ) -> None:
-    notes = Notes()
+    notes = ListingWarnings()
     assert named(labels, notes, **how) == (classes, index)
-    assert not [line for line in notes.lines() if "nothing to a model" not in line]
+    assert not [line for line in notes.lines() if "meaningless to a model" not in line]
 
 
 def test_spellings_that_become_one_class_are_named() -> None:
-    notes = Notes()
+    notes = ListingWarnings()
     assert named(["sea lion", "Sea_Lion", "sea_lion"], notes) == (("Sea Lion",), [0, 0, 0])
     text = "\n".join(notes.lines())
     assert "'sea lion' and 'sea_lion'" in text
     assert "'Sea Lion' and 'sea lion'" in text
 
 
-def test_names_that_say_nothing_and_keys_without_a_class_are_noted() -> None:
-    notes = Notes()
-    name_classes(["n01440764", "3", "cat"], notes, given={"dgo": "dog"})
+def test_meaningless_names_and_unused_keys_are_warnings() -> None:
+    notes = ListingWarnings()
+    name_classes(["n01440764", "3", "cat"], notes, class_map={"dgo": "dog"})
     text = "\n".join(notes.lines())
-    assert "2 class names say nothing to a model (3, n01440764)" in text
-    assert "1 key of classes: is for no class: dgo" in text
+    assert "2 class names are meaningless to a model (3, n01440764)" in text
+    assert "1 key of classes: is unused: dgo" in text
 
 
-def test_an_empty_name_is_refused() -> None:
+def test_an_empty_name_is_an_error() -> None:
     with pytest.raises(SemscaleError, match="empty name"):
-        name_classes(["_"], Notes())
+        name_classes(["_"], ListingWarnings())
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_files_with_names(tmp_path: Path, name: str, text: str, expected: Any) -
 
 
 @pytest.mark.parametrize("text", ["{a: [1]}", "just a text", "{broken", "[null]", "a: b\na: c\n"])
-def test_files_with_something_else_are_refused_by_name(tmp_path: Path, text: str) -> None:
+def test_files_with_other_content_are_rejected_by_name(tmp_path: Path, text: str) -> None:
     path = tmp_path / "names.yaml"
     path.write_text(text)
     with pytest.raises(SemscaleError, match="file with class names") as caught:
@@ -108,6 +108,6 @@ def test_files_with_something_else_are_refused_by_name(tmp_path: Path, text: str
     assert str(path) in str(caught.value)
 
 
-def test_a_list_states_all_classes_with_images_or_without() -> None:
-    given, order = read_class_map(["cat", "dog", "emu"])
-    assert name_classes(["2", "0"], Notes(), given=given, order=order)[0] == ("cat", "dog", "emu")
+def test_a_list_states_all_classes_with_or_without_images() -> None:
+    class_map, order = read_class_map(["cat", "dog", "emu"])
+    assert name_classes(["2", "0"], ListingWarnings(), class_map=class_map, order=order)[0] == ("cat", "dog", "emu")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from made import Held
+from made import InMemoryReader
 from PIL import Image, ImageFont
 
 from semscale.common.errors import SemscaleError
@@ -28,7 +28,7 @@ def plain(colour: tuple[int, ...], size: tuple[int, int] = (40, 40)) -> bytes:
 def dataset(pictures: Mapping[str, bytes], classes: tuple[str, ...]) -> Dataset:
     """Return a dataset whose files are named class/number."""
     samples = SampleTable.of(classes, (Sample(file, file.partition("/")[0]) for file in pictures))
-    return Dataset("made", "thing", classes, samples, Held(pictures))
+    return Dataset("made", "thing", classes, samples, InMemoryReader(pictures))
 
 
 def sheet(data: Dataset, categories: Mapping[str, list[str]] | None = None, **options: int) -> Image.Image:
@@ -47,7 +47,7 @@ def test_the_same_sheet_every_time_and_another_for_another_seed() -> None:
     assert one.tobytes() != other.tobytes()
 
 
-def test_what_is_shown_does_not_depend_on_the_order_of_the_listing() -> None:
+def test_the_sheet_does_not_depend_on_the_order_of_the_listing() -> None:
     files = {f"{name}/{i}": plain((20 * i, 100, 0 if name == "a" else 200)) for name in "ab" for i in range(12)}
     turned = dict(reversed(files.items()))
     counted = [sorted(sheet(dataset(each, ("a", "b"))).getcolors(2**24) or ()) for each in (files, turned)]
@@ -67,12 +67,12 @@ def test_pictures_are_shown_whole_and_enlarged_when_tiny(first: bytes, second: b
     assert (count(drawn, RED), count(drawn, BLUE)) == (red, blue)
 
 
-def test_images_that_are_gone_and_classes_without_any_keep_their_rows() -> None:
+def test_missing_images_and_empty_classes_keep_their_rows() -> None:
     full = sheet(dataset({"a/1": plain(RED), "b/1": plain(BLUE)}, ("a", "b")))
     gone = dataset({"a/1": plain(RED), "b/1": b"broken"}, ("a", "b"))
     empty = sheet(dataset({"a/1": plain(RED)}, ("a", "b")))
     assert full.size == empty.size == sheet(gone).size
-    assert sheet(replace(gone, reader=Held({"b/1": b"broken"}))).size == full.size
+    assert sheet(replace(gone, reader=InMemoryReader({"b/1": b"broken"}))).size == full.size
     assert count(empty, BLUE) == 0
 
 
@@ -81,7 +81,7 @@ def test_only_usable_images_are_shown() -> None:
     assert count(draw_sheet(data, np.array([0, 2]), {}), BLUE) == 0
 
 
-def test_many_classes_are_cut_and_the_rest_is_counted() -> None:
+def test_many_classes_are_truncated_and_the_omitted_ones_counted() -> None:
     def of(n: int) -> Image.Image:
         classes = tuple(f"class {i}" for i in range(n))
         return sheet(dataset({f"{classes[0]}/1": plain(RED)}, classes), per_class=1)
@@ -91,7 +91,7 @@ def test_many_classes_are_cut_and_the_rest_is_counted() -> None:
     assert cut.tobytes() != more.tobytes()
 
 
-def test_long_texts_make_a_row_higher_but_not_endless() -> None:
+def test_long_texts_increase_the_height_of_a_row_up_to_a_limit() -> None:
     data = dataset({"a/1": plain(RED), "b/1": plain(BLUE)}, ("a", "b"))
     short = sheet(data, {"a": ["a", "an a"]})
     long = sheet(data, {"a": [f"a photograph of the {i}th letter of the alphabet, large" for i in range(12)]})

@@ -1,4 +1,4 @@
-"""From listing to dataset: what is odd is named, what is wrong is refused with the place."""
+"""Dataset builder: warnings of a listing, and errors with their location."""
 
 from __future__ import annotations
 
@@ -9,35 +9,39 @@ from typing import Any
 
 import numpy as np
 import pytest
-from made import put, refusal, tarred_up, zipped
+from made import error_of, put, tarred_up, zipped
 
 from semscale.common.errors import SemscaleError
-from semscale.datasets.base import Dataset, Entry, Options, Source
-from semscale.datasets.dataset_builder import build
-from semscale.datasets.dataset_check import duplicate_notes
+from semscale.datasets.base import Dataset, DatasetListing, DatasetOptions, ListedImage
+from semscale.datasets.dataset_builder import build_dataset
+from semscale.datasets.dataset_check import duplicate_warnings
 from semscale.datasets.folder import FolderReader
 from semscale.datasets.loader_registry import load_dataset
 from semscale.datasets.samples import Sample, SampleTable
 
 
 def made(
-    entries: Iterable[Entry], options: Options | None = None, stated: tuple[str, ...] | None = None, **more: Any
+    entries: Iterable[ListedImage], options: DatasetOptions | None = None, stated: Any = None, **more: Any
 ) -> Dataset:
-    source = Source("made", FolderReader("/"), entries, classes=stated)
-    return build(source, replace(options or Options(), **more), "here")
+    listing = DatasetListing("made", FolderReader("/"), entries, classes=stated)
+    return build_dataset(listing, replace(options or DatasetOptions(), **more), "here")
+
+
+def labelled(*pairs: tuple[str, str]) -> list[ListedImage]:
+    return [ListedImage(file, label=label) for file, label in pairs]
 
 
 def make(root: Path, *files: str) -> Path:
     return put(root, {file: file.encode() for file in files})
 
 
-def test_refused_entries_are_no_samples_but_known() -> None:
-    dataset = made([Entry("1", label="a"), Entry("2", label="b"), Entry("3", label="a", reason="a link")])
+def test_rejected_entries_are_no_samples() -> None:
+    dataset = made([*labelled(("1", "a"), ("2", "b")), ListedImage("3", label="a", reason="a link")])
     assert (dataset.samples.files(), dict(dataset.rejected)) == (["1", "2"], {"3": "a link"})
 
 
-def test_repeated_files_count_once_and_contradictions_are_named() -> None:
-    dataset = made([Entry("1", label="a"), Entry("2", label="b"), Entry("1", label="a"), Entry("2", label="a")])
+def test_repeated_files_count_once_and_conflicts_are_named() -> None:
+    dataset = made(labelled(("1", "a"), ("2", "b"), ("1", "a"), ("2", "a")))
     assert [(sample.file, sample.true_class) for sample in dataset.samples] == [("1", "a"), ("2", "b")]
     text = "\n".join(dataset.notes)
     assert "1 image is listed more than once: 1" in text
@@ -45,24 +49,24 @@ def test_repeated_files_count_once_and_contradictions_are_named() -> None:
 
 
 def test_classes_with_one_image_or_none_are_named() -> None:
-    dataset = made([Entry(str(i), label="a") for i in range(3)] + [Entry("b1", label="b")], stated=("a", "b", "c"))
+    dataset = made(labelled(("0", "a"), ("1", "a"), ("2", "a"), ("b1", "b")), stated=("a", "b", "c"))
     assert dataset.classes == ("a", "b", "c")
     text = "\n".join(dataset.notes)
     assert "1 class has a single image: b" in text
-    assert "1 class has no image and is offered all the same: c" in text
+    assert "1 class has no image and is offered nevertheless: c" in text
 
 
 @pytest.mark.parametrize(
     ("entries", "options", "words"),
     [
-        ([], Options(), "no images"),
-        ([Entry("1", reason="cut off")], Options(), "1: cut off"),
-        ([Entry("1"), Entry("2")], Options(), "no image has a class"),
-        ([Entry("x/1.jpg")], Options(class_from="{class}_{number}.jpg"), "fits no file"),
-        ([Entry("1", label="a"), Entry("2", label="A")], Options(), "at least two classes"),
+        ([], DatasetOptions(), "no images"),
+        ([ListedImage("1", reason="cut off")], DatasetOptions(), "1: cut off"),
+        ([ListedImage("1"), ListedImage("2")], DatasetOptions(), "no image has a class"),
+        ([ListedImage("x/1.jpg")], DatasetOptions(class_from="{class}_{number}.jpg"), "fits no file"),
+        (labelled(("1", "a"), ("2", "A")), DatasetOptions(), "at least two classes"),
     ],
 )
-def test_what_is_no_study_is_refused(entries: list[Entry], options: Options, words: str) -> None:
+def test_unusable_datasets_are_rejected(entries: list[ListedImage], options: DatasetOptions, words: str) -> None:
     with pytest.raises(SemscaleError) as caught:
         made(entries, options)
     assert words in str(caught.value)
@@ -71,8 +75,8 @@ def test_what_is_no_study_is_refused(entries: list[Entry], options: Options, wor
 
 def test_a_rule_wins_over_labels_and_a_map_over_both() -> None:
     dataset = made(
-        [Entry("cat_1.png", label="wrong"), Entry("dog_2.png", label="wrong"), Entry("zzz.png", label="wrong")],
-        Options(class_from="{class}_{number}.png"),
+        labelled(("cat_1.png", "wrong"), ("dog_2.png", "wrong"), ("zzz.png", "wrong")),
+        DatasetOptions(class_from="{class}_{number}.png"),
         classes={"cat": "house cat"},
     )
     assert dataset.classes == ("dog", "house cat")
@@ -82,15 +86,15 @@ def test_a_rule_wins_over_labels_and_a_map_over_both() -> None:
 def test_duplicates_of_different_classes_are_named() -> None:
     samples = SampleTable.of(["a", "b"], [Sample(str(i), "ab"[i // 3]) for i in range(6)])
     keys = np.array([b"x", b"y", b"x", b"y", b"z", b"w"], dtype="V32")
-    lines = duplicate_notes(samples, keys)
+    lines = duplicate_warnings(samples, keys)
     assert lines == [
         "2 exact copies of other images (2 pictures more than once)",
-        "1 picture is there under different classes: 1 (a) = 3 (b)",
+        "1 picture has several classes: 1 (a) = 3 (b)",
     ]
-    assert duplicate_notes(samples, np.array([b"%d" % i for i in range(6)], dtype="V32")) == []
+    assert duplicate_warnings(samples, np.array([b"%d" % i for i in range(6)], dtype="V32")) == []
 
 
-def test_bundled_datasets_take_cuts_names_and_splits() -> None:
+def test_bundled_datasets_accept_limits_names_and_splits() -> None:
     assert len(load_dataset("digits", per_class=3).samples) == 30
     named = load_dataset("digits", split="train", classes={"zero": "nought", "one": None})
     assert (named.classes[0], len(named.classes)) == ("nought", 9)
@@ -105,32 +109,32 @@ def test_a_split_of_nested_folders_is_chosen(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("form", ["folder", "zip"])
-def test_folders_of_systems_are_no_classes(form: str, tmp_path: Path) -> None:
+def test_system_folders_are_no_classes(form: str, tmp_path: Path) -> None:
     waste = ("@eaDir/a/1.png", "a/@eaDir/1.png/THUMB.jpg", "$RECYCLE.BIN/x.png", "__MACOSX/a/1.png", "lost+found/3.png")
     names = ["a/1.png", "b/2.png", "#recycle/c/4.png", *waste]
     path = make(tmp_path / "x", *names) if form == "folder" else zipped(tmp_path / "x.zip", dict.fromkeys(names, b""))
     assert load_dataset(f"{form}:{path}").samples.files() == ["a/1.png", "b/2.png"]
 
 
-def test_names_that_mean_something_to_file_systems_are_names(tmp_path: Path) -> None:
+def test_names_with_meaning_for_file_systems_are_plain_names(tmp_path: Path) -> None:
     for name in ("a::b", "[v2]"):
         dataset = load_dataset(f"folder:{make(tmp_path / name, 'a/1.png', 'b/2.png')}")
-        assert len(dataset.reader.read(dataset.samples[0].place)) == len((tmp_path / name / "a/1.png").read_bytes())
+        assert len(dataset.reader.read(dataset.samples[0].location)) == len((tmp_path / name / "a/1.png").read_bytes())
         tarred_up(tmp_path / name / "x.tar", ("1.png", b""), ("1.cls", b"a"), ("2.png", b""), ("2.cls", b"b"))
         assert len(load_dataset(f"webdataset:{tmp_path / name}").samples) == 2
 
 
-def test_a_refused_dataset_keeps_the_notes_that_explain_it(tmp_path: Path) -> None:
+def test_the_error_of_a_rejected_dataset_has_its_warnings(tmp_path: Path) -> None:
     path = tarred_up(tmp_path / "x.tar", ("1.png", b""), ("2.png", b""), ("1.cls", b"a"), ("2.cls", b"b"))
-    said = refusal(f"webdataset:{path}")
-    assert "2 samples have labels and no image next to them in the shard: x/1, x/2" in said
+    message = error_of(f"webdataset:{path}")
+    assert "2 samples have labels and no image next to them in the shard: x/1, x/2" in message
     make(tmp_path / "one", "a/1.png", "a/notes.txt")
-    said = refusal(f"folder:{tmp_path / 'one'}")
-    assert "1 image of a; 1 class has a single image: a" not in said
-    assert "1 image of a; 1 file has no image's ending: a/notes.txt" in said
+    message = error_of(f"folder:{tmp_path / 'one'}")
+    assert "1 image of a; 1 class has a single image: a" not in message
+    assert "1 image of a; 1 file has no image's ending: a/notes.txt" in message
 
 
-def test_links_in_a_circle_are_named_and_end(tmp_path: Path) -> None:
+def test_cyclic_links_are_named_and_not_followed(tmp_path: Path) -> None:
     make(tmp_path, "a/1.png", "b/2.png", "b/notes.txt", "b/more.zip")
     (tmp_path / "a" / "again").symlink_to(tmp_path)
     dataset = load_dataset(f"folder:{tmp_path}")

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from made import Held, put
+from made import InMemoryReader, put
 from PIL import Image
 
 from semscale.cli import main
 from semscale.datasets.base import Dataset
-from semscale.datasets.dataset_check import examine
+from semscale.datasets.dataset_check import check_dataset
 from semscale.datasets.loader_registry import load_dataset
 from semscale.datasets.samples import Sample, SampleTable
 
@@ -30,7 +30,7 @@ def picture(
 
 @pytest.fixture
 def odd(tmp_path: Path) -> Path:
-    """Return a folder with a little of everything that a check speaks of."""
+    """Return a folder with an example of everything that a check reports."""
     exif = Image.Exif()
     exif[0x0112] = 6
     red, blue = Image.new("RGB", (48, 40), "red"), Image.new("RGB", (48, 40), "blue")
@@ -61,28 +61,28 @@ def check(*arguments: str) -> int:
     return int(ended.value.code or 0)
 
 
-def test_what_is_there_is_counted_and_named(odd: Path) -> None:
-    found = examine(load_dataset(f"folder:{odd}"))
-    said = found.to_json(0.01)
-    assert [(row["class"], row["images"], row["quarantined"], row["sample"]) for row in said["classes"]] == [
+def test_contents_are_counted_and_named(odd: Path) -> None:
+    found = check_dataset(load_dataset(f"folder:{odd}"))
+    document = found.to_json(0.01)
+    assert [(row["class"], row["images"], row["quarantined"], row["sample"]) for row in document["classes"]] == [
         ("garden rose", 3, 2, "garden_rose/a.png"),
         ("tulip", 6, 0, "tulip/clear.png"),
         ("weed", 0, 1, None),
     ]
-    assert said["formats"] == {"PNG": 7, "JPEG": 1, "GIF": 1}
-    assert said["modes"] == {"RGB": 6, "RGBA": 1, "P": 1, "L": 1}
-    assert (said["several_pictures"], said["turned_by_exif"], said["transparent"]) == (1, 1, 1)
-    assert said["sizes"]["smallest"] == {"width": 9, "height": 4, "file": "tulip/tiny.png"}
-    assert said["sizes"]["largest"] == {"width": 900, "height": 60, "file": "tulip/wide.png"}
-    assert said["sizes"]["median"] == {"width": 48, "height": 40}
-    assert (said["sizes"]["small"], said["sizes"]["long"]) == (1, 1)
-    assert said["quarantine"] == [
+    assert document["formats"] == {"PNG": 7, "JPEG": 1, "GIF": 1}
+    assert document["modes"] == {"RGB": 6, "RGBA": 1, "P": 1, "L": 1}
+    assert (document["several_pictures"], document["turned_by_exif"], document["transparent"]) == (1, 1, 1)
+    assert document["sizes"]["smallest"] == {"width": 9, "height": 4, "file": "tulip/tiny.png"}
+    assert document["sizes"]["largest"] == {"width": 900, "height": 60, "file": "tulip/wide.png"}
+    assert document["sizes"]["median"] == {"width": 48, "height": 40}
+    assert (document["sizes"]["small"], document["sizes"]["long"]) == (1, 1)
+    assert document["quarantine"] == [
         {"file": "garden_rose/cut.jpg", "reason": "cannot be decoded: image file is truncated"},
         {"file": "garden_rose/empty.png", "reason": "the file is empty"},
         {"file": "weed/text.jpg", "reason": "not an image that Pillow can read"},
     ]
-    assert (said["images"], said["usable"], said["passes"]) == (12, 9, False)
-    same = said["duplicates"]
+    assert (document["images"], document["usable"], document["passes"]) == (12, 9, False)
+    same = document["duplicates"]
     assert (same["copies"], same["pictures"], same["alike"]) == (2, 1, [])
     assert same["conflicts"] == [
         [
@@ -94,35 +94,35 @@ def test_what_is_there_is_counted_and_named(odd: Path) -> None:
 
 
 @pytest.mark.parametrize("threads", [1, 8])
-def test_keys_are_those_of_the_store_and_progress_ends_at_the_end(odd: Path, threads: int) -> None:
-    told: list[tuple[int, int]] = []
-    found = examine(
-        load_dataset(f"folder:{odd}"), threads=threads, progress=lambda done, total: told.append((done, total))
+def test_keys_are_those_of_the_store_and_progress_is_complete(odd: Path, threads: int) -> None:
+    calls: list[tuple[int, int]] = []
+    found = check_dataset(
+        load_dataset(f"folder:{odd}"), threads=threads, progress=lambda done, total: calls.append((done, total))
     )
     for file, key in zip(found.dataset.samples.files(), found.keys, strict=True):
         assert key.tobytes() == hashlib.sha256((odd / file).read_bytes()).digest()
-    assert told[-1] == (12, 12)
+    assert calls[-1] == (12, 12)
 
 
-def test_pictures_turned_by_option_are_no_longer_to_be_turned(odd: Path) -> None:
-    found = examine(load_dataset(f"folder:{odd}", orientation="exif"))
-    assert (found.counts["turned"][True], found.sizes[1].tolist()) == (0, [40, 48])
+def test_images_rotated_by_option_need_no_rotation(odd: Path) -> None:
+    found = check_dataset(load_dataset(f"folder:{odd}", orientation="exif"))
+    assert (found.counts["rotated"][True], found.sizes[1].tolist()) == (0, [40, 48])
 
 
-def test_nothing_usable_is_said_and_does_not_pass(tmp_path: Path) -> None:
-    found = examine(load_dataset(f"folder:{put(tmp_path, {'a/1.png': b'', 'b/1.png': b'x'})}"))
+def test_a_dataset_without_usable_images_does_not_pass(tmp_path: Path) -> None:
+    found = check_dataset(load_dataset(f"folder:{put(tmp_path, {'a/1.png': b'', 'b/1.png': b'x'})}"))
     assert found.to_json(0.99)["sizes"] is None
     assert not found.passes(0.99)
 
 
-def test_memory_does_not_grow_with_the_pictures() -> None:
+def test_memory_does_not_grow_with_the_images() -> None:
     content = picture(1, (100, 100))
     n = 2_000
     samples = SampleTable.of(("a", "b"), (Sample(f"{i:06d}.png", "ab"[i % 2]) for i in range(n)))
-    dataset = Dataset("many", "thing", ("a", "b"), samples, Held(content))
-    examine(dataset.__class__("few", "thing", ("a", "b"), samples[:10], Held(content)))
+    dataset = Dataset("many", "thing", ("a", "b"), samples, InMemoryReader(content))
+    check_dataset(dataset.__class__("few", "thing", ("a", "b"), samples[:10], InMemoryReader(content)))
     tracemalloc.start()
-    found = examine(dataset, threads=2)
+    found = check_dataset(dataset, threads=2)
     kept, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert len(found.positions) == n
@@ -160,10 +160,10 @@ def test_json_goes_to_standard_output_and_the_quarantine_to_a_file(
     assert rows[0] == ["dataset", "file", "reason"]
     assert rows[1] == ["odd", "garden_rose/cut.jpg", "cannot be decoded: image file is truncated"]
     assert len(rows) == 4
-    said = json.loads(capsys.readouterr().out)
-    assert said["passes"] is False
-    assert said["datasets"][0]["spec"] == f"folder:{odd}"
-    assert said["datasets"][0]["usable"] == 9
+    document = json.loads(capsys.readouterr().out)
+    assert document["passes"] is False
+    assert document["datasets"][0]["spec"] == f"folder:{odd}"
+    assert document["datasets"][0]["usable"] == 9
 
 
 def test_a_study_file_is_checked_with_its_own_entries(
@@ -175,8 +175,8 @@ def test_a_study_file_is_checked_with_its_own_entries(
         "strategies: [prompts]\nsteps: 3\nmax_bad_fraction: 0.3\n"
     )
     assert check(str(study), "--json", "--limit", "20", "--sheet", str(tmp_path / "sheet.png")) == 0
-    said = json.loads(capsys.readouterr().out)["datasets"]
-    assert [(one["dataset"], one["domain"], one["images"]) for one in said] == [
+    document = json.loads(capsys.readouterr().out)["datasets"]
+    assert [(one["dataset"], one["domain"], one["images"]) for one in document] == [
         ("shapes", "shape", 20),
         ("flowers", "flower", 12),
     ]
@@ -195,7 +195,7 @@ def test_a_study_file_is_checked_with_its_own_entries(
         (["STUDY", "--domain", "x"], "do not go with a study file"),
     ],
 )
-def test_mistakes_are_said_before_anything_is_read(
+def test_options_are_validated_before_images_are_read(
     arguments: list[str],
     words: str,
     tmp_path: Path,
@@ -212,9 +212,7 @@ def test_mistakes_are_said_before_anything_is_read(
     assert not list(tmp_path.glob("*.png"))
 
 
-def test_long_lists_of_classes_are_cut_unless_all_are_wanted(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_long_lists_of_classes_are_truncated_without_all(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     put(tmp_path, {f"class_{i}/1.png": picture(i, (4, 4)) for i in range(45)})
     assert check(f"folder:{tmp_path}") == 0
     short = capsys.readouterr().out
@@ -225,7 +223,7 @@ def test_long_lists_of_classes_are_cut_unless_all_are_wanted(
     assert "class_44/1.png" in capsys.readouterr().out
 
 
-def test_odd_names_reach_neither_terminal_nor_json_raw(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_unprintable_names_are_escaped_in_terminal_and_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     names = ("a [bold]x[!]/1.png", "b/line\nbreak\x1b[31m.png", "b/caf\udce9.png", "b/note\udcff.txt")
     put(tmp_path, {name: picture(number) for number, name in enumerate(names)})
     assert check(f"folder:{tmp_path}") == 1
@@ -237,7 +235,7 @@ def test_odd_names_reach_neither_terminal_nor_json_raw(tmp_path: Path, capsys: p
     assert json.loads(capsys.readouterr().out)["datasets"][0]["usable"] == 2
 
 
-def test_datasets_alone_says_what_a_dataset_can_be(
+def test_datasets_without_a_command_lists_the_specs(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")

@@ -1,4 +1,4 @@
-"""Mutated archives, tables and pictures: never a crash, a hang or a file outside; every rejected file has its reason.
+"""Mutated archives, tables and images: no crash, no hang, no file outside; every rejected file has a reason.
 
 A smoke runs with the plain tests; ``pytest -m fuzz tests/datasets`` tries 2,000 mutations of each kind of file.
 """
@@ -90,8 +90,8 @@ FILES: dict[str, tuple[str, str, Callable[[Path], object]]] = {
     "tar": ("tar", "x.tar", lambda path: tarred_up(path, *IMAGES.items())),
     "tar.gz": ("tar", "x.tar.gz", lambda path: tarred_up(path, *IMAGES.items())),
     "webdataset": ("webdataset", "x.tar", lambda path: tarred_up(path, *labelled())),
-    "csv": ("table", "key.csv", lambda path: path.write_text(f"file,class\n{ROWS}")),
-    "jsonl": ("table", "key.jsonl", lambda path: path.write_text(LINES)),
+    "csv": ("table", "table.csv", lambda path: path.write_text(f"file,class\n{ROWS}")),
+    "jsonl": ("table", "table.jsonl", lambda path: path.write_text(LINES)),
     "parquet": ("parquet", "x.parquet", columns),
 }
 PICTURES = {
@@ -108,8 +108,8 @@ PICTURES = {
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder with the images that tables name; whatever else appears beside the file under test is a fault."""
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder with the images of the tables; any other file that appears beside the file under test is a fault."""
     for name in ("data", "temporary", "here"):
         (tmp_path / name).mkdir()
     put(tmp_path / "data", IMAGES)
@@ -121,12 +121,12 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     assert beyond < 1500, f"{beyond} MiB for a file of some kB"
 
 
-def try_file(place: Path, kind: str, content: bytes) -> None:
-    """Load, read and decode a mutated file; only the project's own answers are allowed."""
+def try_file(root: Path, kind: str, content: bytes) -> None:
+    """Load, read and decode a mutated file; only the project's exceptions are allowed."""
     scheme, name, _ = FILES[kind]
-    path = place / "data" / name
+    path = root / "data" / name
     path.write_bytes(content)
-    files = sorted(place.rglob("*"))
+    files = sorted(root.rglob("*"))
     complaints = []
     try:
         dataset = load_dataset(f"{scheme}:{path}")
@@ -138,11 +138,11 @@ def try_file(place: Path, kind: str, content: bytes) -> None:
         assert all(dataset.rejected.values())
         for sample in dataset.samples:
             try:
-                decode(dataset.reader.read(sample.place))
+                decode(dataset.reader.read(sample.location))
             except (OSError, BadImageError) as error:
                 complaints.append(str(error))
     assert all(said and named in said for said in complaints), complaints
-    assert sorted(place.rglob("*")) == files
+    assert sorted(root.rglob("*")) == files
 
 
 AMOUNTS = [40, pytest.param(2000, marks=[pytest.mark.fuzz, pytest.mark.timeout(1800)])]
@@ -157,16 +157,16 @@ def mutated(examples: int) -> Callable[[Callable[[list[Mutation]], None]], Calla
 
 @pytest.mark.parametrize("examples", AMOUNTS)
 @pytest.mark.parametrize("kind", FILES)
-def test_mutated_files(place: Path, kind: str, examples: int) -> None:
+def test_mutated_files(root: Path, kind: str, examples: int) -> None:
     _, name, make = FILES[kind]
-    make(place / "data" / name)
-    content = (place / "data" / name).read_bytes()
+    make(root / "data" / name)
+    content = (root / "data" / name).read_bytes()
 
     @mutated(examples)
     def check(mutations: list[Mutation]) -> None:
-        try_file(place, kind, mutate(content, mutations))
+        try_file(root, kind, mutate(content, mutations))
 
-    try_file(place, kind, content)
+    try_file(root, kind, content)
     check()
 
 

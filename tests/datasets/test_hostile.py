@@ -1,4 +1,4 @@
-"""Files that were made to hang, to fill the memory or to end in a traceback: each is refused at once."""
+"""Hostile files, made to hang, to fill the memory or to end in a traceback: each is rejected quickly."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from made import put, refusal, tarred_up
+from made import error_of, put, tarred_up
 
 from semscale.categories.ladder_files import read_ladder
 from semscale.common.errors import SemscaleError
@@ -34,7 +34,7 @@ def test_devices_and_pipes_are_no_images(tmp_path: Path) -> None:
     outcome: dict[str, object] = {}
     for sample in dataset.samples:
         try:
-            outcome[sample.file] = dataset.reader.read(sample.place)
+            outcome[sample.file] = dataset.reader.read(sample.location)
         except OSError as error:
             outcome[sample.file] = error.strerror
     bad = "not a regular file"
@@ -45,19 +45,19 @@ def test_devices_and_pipes_are_no_images(tmp_path: Path) -> None:
 def test_devices_and_pipes_are_no_datasets(spec: str, tmp_path: Path) -> None:
     path = Path(spec.format(tmp_path / "x").partition(":")[2])
     os.mkfifo(path)
-    assert "not a regular file" in refusal(spec.format(tmp_path / "x")) or spec.startswith(("parquet", "webdataset"))
+    assert "not a regular file" in error_of(spec.format(tmp_path / "x")) or spec.startswith(("parquet", "webdataset"))
     path.unlink()
     path.symlink_to("/dev/zero")
-    refusal(spec.format(tmp_path / "x"))
+    error_of(spec.format(tmp_path / "x"))
 
 
-def test_a_global_header_of_many_keys_is_refused(tmp_path: Path) -> None:
+def test_a_global_header_of_many_keys_is_rejected(tmp_path: Path) -> None:
     path = tmp_path / "a.tar.gz"
     keys = {f"k{i}": "" for i in range(60_000)}
     with tarfile.open(path, "w:gz", format=tarfile.PAX_FORMAT, pax_headers=keys) as archive:
         for i in range(2000):
             archive.addfile(tarfile.TarInfo(f"cat/{i}.png"), io.BytesIO())
-    assert "an extended header of" in refusal(f"tar:{path}")
+    assert "an extended header of" in error_of(f"tar:{path}")
     tarred_up(path, ("cat/1.png", b"1"), ("dog/" + "long/" * 100 + "2.png", b"2"))
     assert len(load_dataset(f"tar:{path}").samples) == 2
 
@@ -71,7 +71,7 @@ def test_a_global_header_of_many_keys_is_refused(tmp_path: Path) -> None:
         DEEP,
     ],
 )
-def test_a_class_map_that_never_ends_is_refused(text: str, tmp_path: Path) -> None:
+def test_an_endless_class_map_is_rejected(text: str, tmp_path: Path) -> None:
     (tmp_path / "names.yaml").write_text(text)
     with pytest.raises(SemscaleError, match="not valid YAML"):
         read_class_map(str(tmp_path / "names.yaml"))
@@ -90,7 +90,7 @@ def test_json_that_is_nested_too_deeply_is_an_error_of_its_file(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("key", ["n_categories", "scale", "published_accuracy"])
-def test_numbers_beyond_measure_are_refused(key: str, tmp_path: Path) -> None:
+def test_excessive_numbers_are_rejected(key: str, tmp_path: Path) -> None:
     step = {"n_categories": 2, "categories": {"cat": ["cat"], "dog": ["dog"]}, key: 10**400}
     path = tmp_path / "x.json"
     path.write_text(json.dumps({"dataset": "d", "classes": ["cat", "dog"], "steps": [step]}))
@@ -99,22 +99,24 @@ def test_numbers_beyond_measure_are_refused(key: str, tmp_path: Path) -> None:
             read(path)
 
 
-def test_one_value_in_many_rows_of_parquet_stays_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_value_in_many_rows_of_parquet_is_decoded_in_small_batches(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(parquet, "_DECODED_BYTES", 2**20)
     path, images = tmp_path / "x.parquet", [None, *[{"bytes": bytes(200_000), "path": None}] * 999]
     kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
     table = pa.table({"image": pa.array(images, kind), "label": ["cat", "dog"] * 500})
     pq.write_table(table, path, compression="zstd")
     dataset = load_dataset(f"parquet:{path}")
-    assert dataset.reader.read(dataset.samples[500].place) == bytes(200_000)
+    assert dataset.reader.read(dataset.samples[500].location) == bytes(200_000)
     with pq.ParquetFile(path) as file:
         assert parquet._rows_at_once(str(path), file, 0, ["image"]) == 5
         assert parquet._rows_at_once(str(path), file, 0, ["label"]) > 10_000
     pq.write_table(table.set_column(1, "label", [["x" * 100_000] * 1000]), path, compression="zstd")
-    assert "100,000 characters" in refusal(f"parquet:{path}")
+    assert "100,000 characters" in error_of(f"parquet:{path}")
 
 
-def test_long_texts_in_many_rows_of_predictions_are_refused(tmp_path: Path) -> None:
+def test_long_texts_in_many_rows_of_predictions_are_rejected(tmp_path: Path) -> None:
     path = tmp_path / "predictions.parquet"
     pq.write_table(pa.table({"true_class": ["cat"] * 4000, "2": ["x" * 30_000] * 4000}), path, compression="zstd")
     assert path.stat().st_size < 3000

@@ -13,12 +13,19 @@ from typing import Any
 
 import numpy as np
 import pytest
-from made import Held
+from made import InMemoryReader
 from PIL import Image, ImageOps
 
-from semscale.datasets.image_decoding import MAX_PIXELS, BadImageError, ExifOrientedReader, decode, load, orientation
+from semscale.datasets.image_decoding import (
+    MAX_PIXELS,
+    BadImageError,
+    ExifOrientedReader,
+    decode,
+    exif_orientation,
+    load,
+)
 
-pytestmark = pytest.mark.filterwarnings("ignore:Corrupt EXIF")  # pytest undoes the filter that picture.py sets
+pytestmark = pytest.mark.filterwarnings("ignore:Corrupt EXIF")  # pytest undoes the filter that image_decoding.py sets
 
 NOISE = np.random.default_rng(5).integers(0, 256, (40, 60, 4), dtype=np.uint8)
 RAMP = np.arange(40 * 60, dtype=np.uint32).reshape(40, 60)
@@ -86,7 +93,7 @@ def test_big_endian_sixteen_bit_tiff() -> None:
     ("pixels", "reason"),
     [(RAMP.astype(np.int32), "32-bit"), (RAMP.astype(np.float32) / 2400, "floating-point")],
 )
-def test_pixels_without_a_stated_range_are_refused(pixels: Any, reason: str) -> None:
+def test_pixels_without_a_defined_range_are_rejected(pixels: Any, reason: str) -> None:
     with pytest.raises(BadImageError, match=f"{reason}.*no stated range"):
         decode(encode(Image.fromarray(pixels), "TIFF"))
 
@@ -100,38 +107,38 @@ def test_sixteen_bit_colour_keeps_its_upper_bits() -> None:
 
 @pytest.mark.parametrize("turn", range(1, 9))
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP"])
-def test_exif_turns_only_when_asked(form: str, turn: int) -> None:
+def test_exif_orientation_is_applied_only_by_option(form: str, turn: int) -> None:
     small = noise().resize((12, 9))
     options = {} if form == "PNG" else {"quality": 95}
     content = encode(small, form, exif=tagged(turn), **options)
     stored = decode(content)
     assert stored.size == (12, 9)
-    assert orientation(stored) == turn
-    upright = decode(ExifOrientedReader(Held(content)).read(""))
+    assert exif_orientation(stored) == turn
+    upright = decode(ExifOrientedReader(InMemoryReader(content)).read(""))
     with Image.open(io.BytesIO(content)) as image:
         assert np.array_equal(np.asarray(upright), np.asarray(ImageOps.exif_transpose(image)))
-    assert orientation(upright) == 1
+    assert exif_orientation(upright) == 1
 
 
-def test_turned_tiff_is_turned_once() -> None:
+def test_tiff_is_rotated_once() -> None:
     content = encode(noise().resize((12, 9)), "TIFF", exif=tagged(6))
-    assert decode(content).size == decode(ExifOrientedReader(Held(content)).read("")).size == (9, 12)
+    assert decode(content).size == decode(ExifOrientedReader(InMemoryReader(content)).read("")).size == (9, 12)
 
 
-def test_sixteen_bit_grey_is_turned_too() -> None:
+def test_sixteen_bit_grey_is_rotated() -> None:
     content = encode(Image.fromarray((RAMP * 27).astype(np.uint16)), "PNG", exif=tagged(8))
-    upright = decode(ExifOrientedReader(Held(content)).read(""))
+    upright = decode(ExifOrientedReader(InMemoryReader(content)).read(""))
     assert np.array_equal(np.asarray(upright)[..., 0], np.rot90(RAMP * 27 >> 8))
 
 
-def test_what_cannot_be_decoded_passes_the_turning_unchanged() -> None:
-    assert ExifOrientedReader(Held(b"no picture")).read("") == b"no picture"
+def test_undecodable_images_are_returned_unchanged() -> None:
+    assert ExifOrientedReader(InMemoryReader(b"no picture")).read("") == b"no picture"
     cut = encode(noise(), "JPEG", exif=tagged(6))[:-900]
-    assert ExifOrientedReader(Held(cut)).read("") == cut
+    assert ExifOrientedReader(InMemoryReader(cut)).read("") == cut
 
 
 @pytest.mark.parametrize("form", ["GIF", "WEBP", "PNG", "TIFF", "AVIF", "MPO"])
-def test_of_several_pictures_the_first(form: str) -> None:
+def test_of_several_frames_the_first(form: str) -> None:
     frames = [Image.new("RGB", (16, 16), colour) for colour in ("red", "blue", "lime")]
     content = encode(frames[0], form, save_all=True, append_images=frames[1:])
     pixel = decode(content).convert("RGB").getpixel((8, 8))
@@ -146,11 +153,11 @@ def test_of_several_pictures_the_first(form: str) -> None:
         *(("JPEG", {"progressive": True}), ("TIFF", {"compression": "tiff_lzw"}), ("WEBP", {"lossless": True})),
     ],
 )
-def test_a_file_cut_anywhere_is_found(form: str, options: dict[str, Any]) -> None:
+def test_a_file_truncated_anywhere_is_detected(form: str, options: dict[str, Any]) -> None:
     content = encode(noise(), form, **options)
     whole = np.asarray(decode(content))
     assert whole.shape[:2] == (40, 60)
-    # the last bytes of some formats are an end mark and no pixels
+    # the last bytes of some formats are an end marker and no pixels
     for end in [1, 2, 8, 12, *range(20, len(content) - 20, len(content) // 23)]:
         with pytest.raises(BadImageError, match=r"cannot be decoded|not an image"):
             decode(content[:end])
@@ -170,13 +177,13 @@ def test_a_file_cut_anywhere_is_found(form: str, options: dict[str, Any]) -> Non
         (encode(Image.new("RGB", (90, 90)), "JPEG")[:-90], "image file is truncated$"),
     ],
 )
-def test_what_is_no_picture_says_why(content: bytes, reason: str) -> None:
+def test_other_files_are_rejected_with_the_reason(content: bytes, reason: str) -> None:
     with pytest.raises(BadImageError, match=reason):
         decode(content)
 
 
-def test_the_name_does_not_count_and_ghostscript_is_never_run(tmp_path: Path) -> None:
-    """An EPS file is a program; Pillow would hand it to Ghostscript, here one that leaves a mark."""
+def test_the_name_is_ignored_and_ghostscript_is_never_run(tmp_path: Path) -> None:
+    """An EPS file is a program, which Pillow would run with Ghostscript; this one leaves a file."""
     mark = tmp_path / "ran"
     script = tmp_path / "gs"
     script.write_text(f"#!/bin/sh\ntouch {mark}\n")
@@ -237,7 +244,7 @@ def tiff(data: bytes, *, bits: int, order: str = "<", kind: int = 1) -> bytes:
     ids=["png", "png-wide", "ppm", "bmp", "gif"],
 )
 @pytest.mark.parametrize("limit", [Image.MAX_IMAGE_PIXELS, None])  # None: another library switched Pillow's check off
-def test_decompression_bombs_are_refused_by_their_head(
+def test_decompression_bombs_are_rejected_by_their_header(
     content: bytes, limit: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
@@ -245,13 +252,13 @@ def test_decompression_bombs_are_refused_by_their_head(
         decode(content)
 
 
-def test_a_text_that_explodes_is_refused() -> None:
+def test_a_decompression_bomb_in_a_text_chunk_is_rejected() -> None:
     bomb = chunk(b"zTXt", b"note\0\0" + zlib.compress(bytes(80_000_000), 1))
     with pytest.raises(BadImageError, match="cannot be decoded"):
         decode(png(2, 2, bytes(14), extra=bomb))
 
 
-def test_a_picture_without_pixels_is_refused() -> None:
+def test_an_image_without_pixels_is_rejected() -> None:
     with pytest.raises(BadImageError):
         decode(gif(0) + b"\x02\0;")
 
@@ -266,18 +273,18 @@ def test_large_and_corrupt_metadata_do_no_harm() -> None:
         content = encode(image, "JPEG", **options)
         decoded = decode(content)
         assert np.array_equal(np.asarray(decoded), plain)
-        assert orientation(decoded) == 1
-        assert ExifOrientedReader(Held(content)).read("") == content
+        assert exif_orientation(decoded) == 1
+        assert ExifOrientedReader(InMemoryReader(content)).read("") == content
 
 
 @pytest.mark.parametrize("value", [0, 9, 65_535])
-def test_an_orientation_that_does_not_exist_is_upright(value: int) -> None:
+def test_an_invalid_orientation_is_upright(value: int) -> None:
     content = encode(noise(), "JPEG", exif=tagged(value))
-    assert orientation(decode(content)) == 1
-    assert ExifOrientedReader(Held(content)).read("") == content
+    assert exif_orientation(decode(content)) == 1
+    assert ExifOrientedReader(InMemoryReader(content)).read("") == content
 
 
-def test_threads_decode_at_once_and_leave_the_warnings_of_the_process_alone() -> None:
+def test_threads_decode_concurrently_without_changing_the_warning_filters() -> None:
     contents = [encode(noise("P"), "PNG", transparency=bytes(range(256))), encode(noise(), "JPEG", exif=b"Exif\0\0II*")]
     before = list(warnings.filters)
     with ThreadPoolExecutor(8) as pool:
@@ -286,7 +293,7 @@ def test_threads_decode_at_once_and_leave_the_warnings_of_the_process_alone() ->
     assert warnings.filters == before
 
 
-def test_odd_files_are_decoded_without_a_word(tmp_path: Path) -> None:
+def test_unusual_files_are_decoded_without_warnings(tmp_path: Path) -> None:
     contents = [
         encode(noise("P"), "PNG", transparency=bytes(range(256))),
         encode(noise(), "JPEG", exif=b"Exif\0\0II*\0\xff\xff\xff\xff"),
@@ -295,10 +302,11 @@ def test_odd_files_are_decoded_without_a_word(tmp_path: Path) -> None:
     for i, content in enumerate(contents):
         (tmp_path / str(i)).write_bytes(content)
     code = (
-        "import contextlib, pathlib\nfrom semscale.datasets.image_decoding import BadImageError, load, orientation\n"
+        "import contextlib, pathlib\n"
+        "from semscale.datasets.image_decoding import BadImageError, exif_orientation, load\n"
         f"for file in pathlib.Path({str(tmp_path)!r}).iterdir():\n"
         "    with contextlib.suppress(BadImageError):\n        load(file.read_bytes()).convert('RGB')\n"
-        "        orientation(load(file.read_bytes()))"
+        "        exif_orientation(load(file.read_bytes()))"
     )
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
     assert ended.stderr == ""

@@ -27,7 +27,7 @@ Write = Callable[[Path, Contents], Dataset]
 def contents() -> Contents:
     """200 bundled shapes as <class>/<number>.png."""
     dataset = load_dataset("shapes", limit=N)
-    return {f"{s.true_class}/{i:04}.png": dataset.reader.read(s.place) for i, s in enumerate(dataset.samples)}
+    return {f"{s.true_class}/{i:04}.png": dataset.reader.read(s.location) for i, s in enumerate(dataset.samples)}
 
 
 def folder(root: Path, contents: Contents) -> Dataset:
@@ -71,17 +71,17 @@ def table(ending: str) -> Write:
     def write(root: Path, contents: Contents) -> Dataset:
         folder(root, contents)
         rows = [{"image": name, "class": name.partition("/")[0]} for name in contents]
-        key = root / f"key{ending}"
+        path = root / f"table{ending}"
         if ending == ".jsonl":
-            key.write_text("".join(json.dumps(row) + "\n" for row in rows))
+            path.write_text("".join(json.dumps(row) + "\n" for row in rows))
         elif ending == ".parquet":
-            pq.write_table(pa.Table.from_pylist(rows), key)
+            pq.write_table(pa.Table.from_pylist(rows), path)
         else:
-            with key.open("w", newline="") as file:
+            with path.open("w", newline="") as file:
                 writer = csv.DictWriter(file, rows[0], delimiter="\t" if ending == ".tsv" else ",")
                 writer.writeheader()
                 writer.writerows(rows)
-        return load_dataset(f"table:{key}", images=str(root / "photos"))
+        return load_dataset(f"table:{path}", images=str(root / "photos"))
 
     return write
 
@@ -139,7 +139,9 @@ def test_every_loader_gives_the_same_images_and_classes(way: str, tmp_path: Path
     dataset = WAYS[way](tmp_path, contents)
     expected = {(hashlib.sha256(content).hexdigest(), name.partition("/")[0]) for name, content in contents.items()}
     reader = pickle.loads(pickle.dumps(dataset.reader))  # as a worker gets it
-    found = {(hashlib.sha256(reader.read(sample.place)).hexdigest(), sample.true_class) for sample in dataset.samples}
+    found = {
+        (hashlib.sha256(reader.read(sample.location)).hexdigest(), sample.true_class) for sample in dataset.samples
+    }
     assert found == expected
     assert len(dataset.samples) == N
     assert list(dataset.classes) == classes_of(contents)

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from made import listed, refusal
+from made import error_of, listed
 
 from semscale.datasets.base import Dataset
 from semscale.datasets.loader_registry import load_dataset
@@ -46,18 +46,18 @@ def write(
 
 def read(dataset: Dataset) -> list[bytes]:
     reader = pickle.loads(pickle.dumps(dataset.reader))
-    return [reader.read(place) for place in dataset.samples.places()]
+    return [reader.read(location) for location in dataset.samples.locations()]
 
 
-def test_places_name_file_row_group_and_row(tmp_path: Path) -> None:
+def test_locations_are_file_row_group_and_row(tmp_path: Path) -> None:
     write(tmp_path / "x.parquet", [image(b"0"), image(b"1"), image(b"2")], ["a", "b", "a"])
     dataset = load_dataset(f"parquet:{tmp_path / 'x.parquet'}")
-    assert dataset.samples.places() == ["x.parquet:0:0", "x.parquet:0:1", "x.parquet:1:0"]
+    assert dataset.samples.locations() == ["x.parquet:0:0", "x.parquet:0:1", "x.parquet:1:0"]
     assert dataset.samples.files() == ["x/0", "x/1", "x/2"]
     assert read(dataset) == [b"0", b"1", b"2"]
 
 
-def test_paths_are_names_where_all_have_one_of_their_own(tmp_path: Path) -> None:
+def test_unique_paths_are_the_file_names(tmp_path: Path) -> None:
     file = write(tmp_path / "x.parquet", [image(b"0", "./a/0.png"), image(b"1", "a\\1.png")], ["a", "b"])
     assert listed(load_dataset(f"parquet:{file}")) == {"a/0.png": "a", "a/1.png": "b"}
     file = write(tmp_path / "y.parquet", [image(b"0", "0.PNG"), image(b"1", "0.PNG")], ["a", "b"])
@@ -89,7 +89,7 @@ def test_labels_of_every_type(tmp_path: Path, labels: Any, classes: tuple[str, .
     assert load_dataset(f"parquet:{file}").classes == classes
 
 
-def test_metadata_says_which_columns_count(tmp_path: Path) -> None:
+def test_metadata_determine_the_columns(tmp_path: Path) -> None:
     table = pa.table(
         {"photo": pa.array([image(b"0"), image(b"1")], IMAGE), "file": ["x", "y"], "kind": [1, 0], "label": [5, 6]}
     )
@@ -104,7 +104,7 @@ def test_metadata_says_which_columns_count(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "metadata", [b"", b"[", b"[]", b'{"info": {"features": 3}}', b'{"info": {"features": {"label": 3}}}']
 )
-def test_odd_metadata_is_no_metadata(tmp_path: Path, metadata: bytes) -> None:
+def test_invalid_metadata_are_ignored(tmp_path: Path, metadata: bytes) -> None:
     file = write(tmp_path / "x.parquet", [image(b"0"), image(b"1")], ["a", "b"])
     pq.write_table(pq.read_table(file).replace_schema_metadata({b"huggingface": metadata}), file)
     assert load_dataset(f"parquet:{file}").classes == ("a", "b")
@@ -114,7 +114,7 @@ def test_odd_metadata_is_no_metadata(tmp_path: Path, metadata: bytes) -> None:
 
 
 @pytest.mark.parametrize("form", ["struct", "text"])
-def test_paths_lead_beside_the_file(tmp_path: Path, form: str) -> None:
+def test_paths_are_relative_to_the_file(tmp_path: Path, form: str) -> None:
     for name in "abc":
         (tmp_path / f"{name}.png").write_bytes(name.encode())
     paths = ["a.png", "b.png", "none.png", None]
@@ -152,7 +152,7 @@ def test_split_is_in_the_names_of_the_files(splits: Path) -> None:
     assert dataset.notes == ("of the splits test, train only 'test' is read; split: chooses another",)
     assert read(load_dataset(f"parquet:{splits}", split="train"))[0] == b"train00"
     assert len(load_dataset(f"parquet:{splits}", split="all").samples) == 8
-    assert "expected: test, train" in refusal(f"parquet:{splits}", split="val")
+    assert "expected: test, train" in error_of(f"parquet:{splits}", split="val")
 
 
 def test_globs_and_single_files(splits: Path) -> None:
@@ -160,7 +160,7 @@ def test_globs_and_single_files(splits: Path) -> None:
     assert len(load_dataset(f"parquet:{splits}/**/*-00001-*.parquet", split="all").samples) == 4
     assert load_dataset(f"parquet:{splits}/data/*-00001-*.parquet").name == "data"
     one = load_dataset(f"parquet:{splits}/data/test-00001-of-00002.parquet")
-    assert one.notes[0] == "only 1 of the 2 files of test are there"
+    assert one.notes[0] == "only 1 of the 2 files of test exist"
     assert read(one) == [b"test10", b"test11"]
 
 
@@ -178,13 +178,13 @@ def test_files_without_splits(tmp_path: Path) -> None:
     (tmp_path / ".cache").mkdir()
     write(tmp_path / ".cache" / "x.parquet", [image(b"0")], ["c"])
     assert len(load_dataset(f"parquet:{tmp_path}").samples) == 4
-    assert "no splits" in refusal(f"parquet:{tmp_path}", split="test")
+    assert "no splits" in error_of(f"parquet:{tmp_path}", split="test")
 
 
 @pytest.mark.parametrize("rest", ["none.parquet", "empty", "empty/*.parquet", "none/*.parquet"])
-def test_nothing_there(tmp_path: Path, rest: str) -> None:
+def test_no_files(tmp_path: Path, rest: str) -> None:
     (tmp_path / "empty").mkdir()
-    assert "there is no Parquet file" in refusal(f"parquet:{tmp_path / rest}")
+    assert "no Parquet file exists" in error_of(f"parquet:{tmp_path / rest}")
 
 
 def test_other_file_systems(splits: Path) -> None:
@@ -203,12 +203,12 @@ def test_damaged_files_are_named(tmp_path: Path, content: bytes | None) -> None:
     write(tmp_path / "part-0.parquet", [image(b"0"), image(b"1")], ["a", "b"])
     whole = write(tmp_path / "part-1.parquet", [image(os.urandom(5000)), image(b"1")], ["a", "b"]).read_bytes()
     (tmp_path / "part-1.parquet").write_bytes(whole[:-100] if content is None else content)
-    said = refusal(f"parquet:{tmp_path}")
-    assert "the Parquet file cannot be read" in said
-    assert f"where:    {tmp_path / 'part-1.parquet'}\n" in said
+    message = error_of(f"parquet:{tmp_path}")
+    assert "the Parquet file cannot be read" in message
+    assert f"where:    {tmp_path / 'part-1.parquet'}\n" in message
 
 
-def test_damage_inside_an_image_costs_that_row_group_only(tmp_path: Path) -> None:
+def test_damage_affects_its_row_group_only(tmp_path: Path) -> None:
     images = [image(bytes([65 + row]) * 3000 + os.urandom(3000)) for row in range(4)]
     file = write(tmp_path / "x.parquet", images, list("abab"))
     place = pq.ParquetFile(file).metadata.row_group(0).column(0).dictionary_page_offset
@@ -217,47 +217,47 @@ def test_damage_inside_an_image_costs_that_row_group_only(tmp_path: Path) -> Non
     file.write_bytes(content)
     dataset = load_dataset(f"parquet:{file}")
     assert len(dataset.samples) == 4
-    for _ in range(2):  # asking again gives the same answer
+    for _ in range(2):  # a second read raises the same error
         with pytest.raises(OSError, match=r"row group 0 of x\.parquet: "):
-            dataset.reader.read(dataset.samples[0].place)
-    assert dataset.reader.read(dataset.samples[2].place)[:1] == b"C"
+            dataset.reader.read(dataset.samples[0].location)
+    assert dataset.reader.read(dataset.samples[2].location)[:1] == b"C"
 
 
-def test_a_file_written_anew_is_read_anew(tmp_path: Path) -> None:
+def test_a_rewritten_file_is_read_again(tmp_path: Path) -> None:
     file = write(tmp_path / "x.parquet", [image(b"old"), image(b"1")], ["a", "b"])
     assert read(load_dataset(f"parquet:{file}"))[0] == b"old"
     dataset = load_dataset(f"parquet:{write(file, [image(b'younger'), image(b'1')], ['a', 'b'])}")
     assert read(dataset)[0] == b"younger"
     write(file, [image(b"x")], ["a"])
     with pytest.raises(OSError, match="has changed since it was listed"):
-        dataset.reader.read(dataset.samples[1].place)
+        dataset.reader.read(dataset.samples[1].location)
     file.unlink()
     with pytest.raises(OSError, match="no such file"):
-        dataset.reader.read(dataset.samples[1].place)
+        dataset.reader.read(dataset.samples[1].location)
 
 
 @pytest.mark.parametrize(
     ("columns", "options", "words"),
     [
-        ({"image": [[1, 2]], "label": ["a"]}, {}, ["holds no images", "image: list<", "set image:"]),
-        ({"image": [b"0"], "label": [["a"]]}, {}, ["holds no classes", "label: list<", "set label:"]),
+        ({"image": [[1, 2]], "label": ["a"]}, {}, ["type of the image column", "image: list<", "set image:"]),
+        ({"image": [b"0"], "label": [["a"]]}, {}, ["type of the class column", "label: list<", "set label:"]),
         ({"a": [b"0"], "b": [b"0"], "image": [b"1"], "img": [b"2"], "label": ["a"]}, {}, ["'image', 'img'"]),
     ],
 )
-def test_wrong_columns_say_what_to_set(
+def test_errors_of_columns_name_the_option(
     tmp_path: Path, columns: dict[str, list[Any]], options: dict[str, str], words: list[str]
 ) -> None:
     pq.write_table(pa.table(columns), tmp_path / "x.parquet")
-    said = refusal(f"parquet:{tmp_path / 'x.parquet'}", **options)
-    assert all(word in said for word in [*words, "x.parquet"]), said
+    message = error_of(f"parquet:{tmp_path / 'x.parquet'}", **options)
+    assert all(word in message for word in [*words, "x.parquet"]), message
 
 
-def test_files_must_agree(tmp_path: Path) -> None:
+def test_files_need_equal_columns(tmp_path: Path) -> None:
     write(tmp_path / "part-0.parquet", [image(b"0"), image(b"1")], ["a", "b"])
     write(tmp_path / "part-1.parquet", [b"0", b"1"], ["a", "b"], kind=pa.binary())
-    said = refusal(f"parquet:{tmp_path}")
-    assert "different columns" in said
-    assert "part-1.parquet" in said
+    message = error_of(f"parquet:{tmp_path}")
+    assert "different columns" in message
+    assert "part-1.parquet" in message
 
 
 # --- reading
@@ -272,7 +272,7 @@ def test_rows_are_read_in_any_order_by_many_threads_within_a_bound(
     dataset = load_dataset(f"parquet:{file}")
     order = np.random.default_rng(0).permutation(100).tolist()
     with ThreadPoolExecutor(8) as threads:
-        found = list(threads.map(lambda row: dataset.reader.read(dataset.samples[row].place), order))
+        found = list(threads.map(lambda row: dataset.reader.read(dataset.samples[row].location), order))
     assert found == [contents[row] for row in order]
     state = file.stat()
     held = parquet._row_group(str(file), (state.st_mtime_ns, state.st_size), 0, "image")._kept

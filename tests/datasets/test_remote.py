@@ -1,4 +1,4 @@
-"""Datasets over http and s3, served by real servers on this machine; listed here, read in another process."""
+"""Datasets over HTTP and S3 from servers on this machine; listed here, read in another process."""
 
 from __future__ import annotations
 
@@ -26,8 +26,10 @@ from semscale.common.errors import SemscaleError
 from semscale.common.filesystem import open_filesystem
 from semscale.datasets.loader_registry import load_dataset
 
-_READ_ALL = "import pickle, sys; asked = pickle.load(sys.stdin.buffer); "
-_READ_ALL += "pickle.dump([[reader.read(place) for place in places] for reader, places in asked], sys.stdout.buffer)"
+_READ_ALL = "import pickle, sys; pickled = pickle.load(sys.stdin.buffer); "
+_READ_ALL += (
+    "pickle.dump([[reader.read(each) for each in locations] for reader, locations in pickled], sys.stdout.buffer)"
+)
 
 
 def picture(number: int) -> bytes:
@@ -43,13 +45,13 @@ FORMS = {
     "folder": "folder:{}/photos",
     "zip": "zip:{}/photos.zip",
     "tar": "tar:{}/photos.tar",
-    "table": "table:{}/key.csv",
+    "table": "table:{}/table.csv",
     "parquet": "parquet:{}/photos.parquet",
 }
 
 
 class Handler(SimpleHTTPRequestHandler):
-    """Serves files and their parts; counts the bytes, and refuses what lies below /private."""
+    """Serves files and ranges; counts the bytes, and denies access below /private."""
 
     sent = 0
 
@@ -80,13 +82,13 @@ class Handler(SimpleHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the same pictures in every form."""
+    """A folder with the same images in every format."""
     root = tmp_path_factory.mktemp("stored")
     put(root / "photos", PICTURES)
     zipped(root / "photos.zip", PICTURES)
     tarred_up(root / "photos.tar", *PICTURES.items())
     lines = [f"photos/{name},{name.partition('/')[0]}" for name in PICTURES]
-    (root / "key.csv").write_text("\n".join(["image,class", *lines]) + "\n")
+    (root / "table.csv").write_text("\n".join(["image,class", *lines]) + "\n")
     rows = [{"image": {"bytes": one, "path": name}, "label": name.split("/")[0]} for name, one in PICTURES.items()]
     pq.write_table(pa.Table.from_pylist(rows), root / "photos.parquet")
     return root
@@ -106,15 +108,15 @@ def bucket(stored: Path, s3: Any) -> str:
 
 
 @pytest.fixture
-def place(request: pytest.FixtureRequest) -> str:
+def base_url(request: pytest.FixtureRequest) -> str:
     return str(request.getfixturevalue(request.param))
 
 
-@pytest.mark.parametrize("place", ["web", "bucket"], indirect=True)
-def test_every_form_reads_the_same_from_a_server_in_another_process(place: str) -> None:
-    datasets = [load_dataset(spec.format(place)) for spec in FORMS.values()]
-    asked = pickle.dumps([(dataset.reader, dataset.samples.places()) for dataset in datasets])
-    done = subprocess.run([sys.executable, "-c", _READ_ALL], input=asked, capture_output=True, timeout=120)
+@pytest.mark.parametrize("base_url", ["web", "bucket"], indirect=True)
+def test_every_form_reads_the_same_from_a_server_in_another_process(base_url: str) -> None:
+    datasets = [load_dataset(spec.format(base_url)) for spec in FORMS.values()]
+    pickled = pickle.dumps([(dataset.reader, dataset.samples.locations()) for dataset in datasets])
+    done = subprocess.run([sys.executable, "-c", _READ_ALL], input=pickled, capture_output=True, timeout=120)
     assert done.returncode == 0, done.stderr.decode()
     expected = {content: name.partition("/")[0] for name, content in PICTURES.items()}
     for form, dataset, contents in zip(FORMS, datasets, pickle.loads(done.stdout), strict=True):
@@ -131,18 +133,18 @@ def test_shards_are_read_from_a_server_and_a_missing_one_is_named(ending: str, w
         tarred_up(stored / f"{number:02d}.{ending}", *members)
     dataset = load_dataset(f"webdataset:{web}/{{00..01}}.{ending}")
     reader = pickle.loads(pickle.dumps(dataset.reader))
-    read = {reader.read(sample.place): sample.true_class for sample in dataset.samples}
+    read = {reader.read(sample.location): sample.true_class for sample in dataset.samples}
     assert read == {content: name.partition("/")[0] for name, content in PICTURES.items()}
     with pytest.raises(SemscaleError, match="does not exist") as caught:
         load_dataset(f"webdataset:{web}/{{00..02}}.{ending}")
     assert caught.value.where == f"{web}/02.{ending}"
 
 
-def test_a_zip_is_never_fetched_whole(web: str, stored: Path) -> None:
+def test_a_zip_is_never_downloaded_whole(web: str, stored: Path) -> None:
     zipped(stored / "large.zip", {"filler.bin": bytes(2**25), **PICTURES})
     Handler.sent = 0
     dataset = load_dataset(f"zip:{web}/large.zip")
-    assert dataset.reader.read(dataset.samples[0].place) == PICTURES[dataset.samples[0].file]
+    assert dataset.reader.read(dataset.samples[0].location) == PICTURES[dataset.samples[0].file]
     assert 0 < Handler.sent < (stored / "large.zip").stat().st_size / 4
 
 
@@ -153,7 +155,7 @@ def test_names_of_an_index_page_are_decoded(web: str) -> None:
 
 
 @pytest.mark.parametrize("spec", ["folder:{}/private/x", "zip:{}/private/x.zip", "tar:{}/private/x.tar"])
-def test_a_refusing_server_is_named_and_its_key_is_not(spec: str, web: str) -> None:
+def test_errors_name_the_server_without_its_key(spec: str, web: str) -> None:
     with pytest.raises(SemscaleError) as caught:
         load_dataset(f"{spec.format(web)}?key=hidden-key".replace("http://", "http://ann:hidden-key@"))
     assert "127.0.0.1" in str(caught.value)
@@ -161,18 +163,18 @@ def test_a_refusing_server_is_named_and_its_key_is_not(spec: str, web: str) -> N
     assert "hidden-key" not in str(caught.value)
 
 
-@pytest.mark.parametrize("place", ["web", "bucket"], indirect=True)
+@pytest.mark.parametrize("base_url", ["web", "bucket"], indirect=True)
 @pytest.mark.parametrize(
     "spec", ["folder:{}/nothing", "zip:{}/nothing.zip", "table:{}/nothing.csv", "parquet:{}/nothing.parquet"]
 )
-def test_what_is_missing_is_said_to_be(spec: str, place: str) -> None:
-    with pytest.raises(SemscaleError, match=r"does not exist|there is no"):
-        load_dataset(spec.format(place))
+def test_missing_files_are_errors(spec: str, base_url: str) -> None:
+    with pytest.raises(SemscaleError, match=r"does not exist|no Parquet file exists"):
+        load_dataset(spec.format(base_url))
 
 
 @pytest.fixture
 def fresh_connections() -> Iterator[None]:
-    """Connections to the servers of other tests are forgotten, and theirs to this test's."""
+    """Clear the cached connections before and after a test."""
 
     def forget() -> None:
         open_filesystem.cache_clear()
@@ -187,7 +189,7 @@ def fresh_connections() -> Iterator[None]:
 @pytest.mark.usefixtures("fresh_connections")
 @pytest.mark.parametrize(("scheme", "form"), [*(("http", form) for form in FORMS), ("s3", "folder")])
 def test_a_dead_host_is_a_clear_error(scheme: str, form: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    with closing(socket.socket()) as unheard:  # bound and not listening: nobody answers there
+    with closing(socket.socket()) as unheard:  # bound and not listening
         unheard.bind(("127.0.0.1", 0))
         host = f"127.0.0.1:{unheard.getsockname()[1]}"
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}")

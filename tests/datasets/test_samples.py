@@ -1,4 +1,4 @@
-"""Tables of samples, and subsets of them: stratified, nested, seeded."""
+"""Sample tables and their subsets: stratified, nested, seeded."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ def counts(samples: SampleTable) -> dict[str, int]:
 
 
 @pytest.mark.parametrize("n", [0, 3, 70_000])
-def test_rows_come_back_as_they_went_in(n: int) -> None:
+def test_rows_are_returned_unchanged(n: int) -> None:
     table = listing_table((f"{i}.png", f"0:{i}" if i % 2 else "") for i in range(n))
     samples = SampleTable(["x"], table, np.zeros(n, np.int32))
     assert len(samples) == n
     for i in {0, 1, n // 2, n - 2, n - 1} & set(range(n)):
         assert samples[i] == Sample(f"{i}.png", "x", f"0:{i}" if i % 2 else f"{i}.png")
-        assert samples.places(i, i + 1) == [samples[i].place]
+        assert samples.locations(i, i + 1) == [samples[i].location]
     assert sum(1 for _ in samples) == n
 
 
@@ -47,14 +47,14 @@ def test_a_limit_keeps_shares_and_every_class() -> None:
     assert counts(stratified_subset(table(SIZES), limit=4)) == {"a": 1, "b": 1, "c": 1, "d": 1}
 
 
-def test_per_class_is_a_ceiling_and_comes_first() -> None:
+def test_per_class_is_a_maximum_and_applied_first() -> None:
     assert counts(stratified_subset(table(SIZES), per_class=10)) == {"a": 10, "b": 10, "c": 9, "d": 1}
     assert counts(stratified_subset(table(SIZES), per_class=10, limit=15)) == {"a": 5, "b": 5, "c": 4, "d": 1}
 
 
 @settings(max_examples=40)
 @given(st.lists(st.integers(0, 40), min_size=1, max_size=8).filter(lambda sizes: sum(sizes) > 0), st.integers(1, 200))
-def test_a_limit_is_met_exactly_and_no_class_gives_more_than_it_has(sizes: list[int], limit: int) -> None:
+def test_a_limit_is_met_exactly_within_the_class_sizes(sizes: list[int], limit: int) -> None:
     by_name = {str(index): n for index, n in enumerate(sizes)}
     kept = counts(stratified_subset(table(by_name), limit=limit))
     assert sum(kept.values()) == min(limit, sum(sizes))
@@ -62,12 +62,12 @@ def test_a_limit_is_met_exactly_and_no_class_gives_more_than_it_has(sizes: list[
     assert limit < sum(n > 0 for n in sizes) or len(kept) == sum(n > 0 for n in sizes)
 
 
-def test_a_larger_cut_per_class_contains_a_smaller_one() -> None:
+def test_a_larger_subset_per_class_contains_a_smaller_one() -> None:
     small, large = (set(stratified_subset(table(SIZES), per_class=n).files()) for n in (3, 7))
     assert small < large
 
 
-def test_seeds_choose_others_and_order_does_not_matter() -> None:
+def test_the_subset_depends_on_the_seed_and_not_on_the_order() -> None:
     samples = table(SIZES)
     kept = set(stratified_subset(samples, limit=20).files())
     turned = SampleTable.of(list(SIZES), reversed(list(samples)))
@@ -81,6 +81,6 @@ def test_the_subset_is_the_same_on_every_machine(seed: int, files: str) -> None:
     assert [file.removesuffix(".png") for file in chosen.files()] == files.split()
 
 
-def test_positions_stay_in_their_old_order() -> None:
+def test_the_original_order_is_kept() -> None:
     kept = stratified_subset(table(SIZES), limit=20)
     assert np.all(np.diff([list(SIZES).index(sample.true_class) for sample in kept]) >= 0)

@@ -1,4 +1,4 @@
-"""Sets of torchvision, made here in their on-disk formats with the right names, opened by torchvision's own classes."""
+"""Torchvision datasets, written here in their on-disk formats and opened by torchvision's classes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from made import put, served
 from PIL import Image
 
 from semscale.common.errors import SemscaleError
-from semscale.datasets.hubs.torchvision import SETS
+from semscale.datasets.hubs.torchvision import DATASETS
 from semscale.datasets.loader_registry import load_dataset
 
 tv = pytest.importorskip("torchvision.datasets")
@@ -36,7 +36,7 @@ def put_one(path: Path, content: bytes) -> None:
 
 @pytest.fixture
 def cifar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> np.ndarray:
-    """CIFAR-10 with four images in each file; torchvision is told their checksums, and returns the test images."""
+    """Write CIFAR-10 with four images per file, patch its checksums, and return the test images."""
     folder = tmp_path / "cifar-10-batches-py"
     pixels = RNG.integers(0, 256, (6, 4, 3072), np.uint8)
 
@@ -65,10 +65,10 @@ def test_arrays_become_the_same_png_of_their_pixels(tmp_path: Path, cifar: np.nd
         ("CIFAR10/test/000003.png", "airplane"),
     ]
     assert dataset.classes[:2] == ("airplane", "automobile")
-    for place, pixels in zip(dataset.samples.places(), cifar, strict=True):
-        content = dataset.reader.read(place)
+    for location, pixels in zip(dataset.samples.locations(), cifar, strict=True):
+        content = dataset.reader.read(location)
         assert np.array_equal(np.asarray(Image.open(io.BytesIO(content))), pixels)
-        assert content == pickle.loads(pickle.dumps(dataset.reader)).read(place)
+        assert content == pickle.loads(pickle.dumps(dataset.reader)).read(location)
     assert len(pickle.dumps(dataset.reader)) < 1000
     assert len(load_dataset("torchvision:CIFAR10:train", images=str(tmp_path)).samples) == 20
     assert len(load_dataset("torchvision:CIFAR10", split="all", images=str(tmp_path)).samples) == 24
@@ -76,7 +76,7 @@ def test_arrays_become_the_same_png_of_their_pixels(tmp_path: Path, cifar: np.nd
 
 @pytest.fixture
 def mnist(tmp_path: Path) -> np.ndarray:
-    """MNIST with five images in either half, as IDX files; returns the test images."""
+    """Write MNIST with five images per split as IDX files, and return the test images."""
     halves = {"train": RNG.integers(0, 256, (5, 28, 28), np.uint8), "t10k": RNG.integers(0, 256, (5, 28, 28), np.uint8)}
     for half, pixels in halves.items():
         folder = tmp_path / "MNIST" / "raw"
@@ -90,12 +90,12 @@ def test_grey_arrays_are_read_by_a_worker(tmp_path: Path, mnist: np.ndarray, mon
     dataset = load_dataset("torchvision:MNIST:test")
     assert [sample.true_class for sample in dataset.samples][:2] == ["7 - seven", "2 - two"]
     reader = pickle.loads(pickle.dumps(dataset.reader))
-    contents = [reader.read(place) for place in dataset.samples.places()]
+    contents = [reader.read(location) for location in dataset.samples.locations()]
     shown = [np.asarray(Image.open(io.BytesIO(content)).convert("L")) for content in contents]
     assert np.array_equal(shown, mnist)
 
 
-def test_a_set_of_files_gives_the_files_as_they_lie(tmp_path: Path) -> None:
+def test_a_dataset_of_files_gives_the_files_unchanged(tmp_path: Path) -> None:
     for number, name in enumerate(("Forest", "River", "River")):
         put_one(tmp_path / "eurosat" / "2750" / name / f"{name}_{number}.jpg", jpeg(number))
     dataset = load_dataset("torchvision:EuroSAT", images=str(tmp_path))
@@ -103,12 +103,12 @@ def test_a_set_of_files_gives_the_files_as_they_lie(tmp_path: Path) -> None:
     assert dataset.samples.files() == [
         "eurosat/2750/Forest/Forest_0.jpg", "eurosat/2750/River/River_1.jpg", "eurosat/2750/River/River_2.jpg"
     ]  # fmt: skip
-    assert [dataset.reader.read(place) for place in dataset.samples.places()] == [jpeg(i) for i in range(3)]
+    assert [dataset.reader.read(location) for location in dataset.samples.locations()] == [jpeg(i) for i in range(3)]
     with pytest.raises(SemscaleError, match="the dataset has no splits"):
         load_dataset("torchvision:EuroSAT:test", images=str(tmp_path))
 
 
-def test_lists_of_files_and_labels_have_many_names(tmp_path: Path) -> None:
+def test_attributes_with_files_and_labels_are_detected(tmp_path: Path) -> None:
     for split, files in {
         "train": ["braided/1", "dotted/2"],
         "val": ["dotted/3"],
@@ -123,7 +123,7 @@ def test_lists_of_files_and_labels_have_many_names(tmp_path: Path) -> None:
         ("dtd/dtd/images/braided/4.jpg", "braided"),
         ("dtd/dtd/images/dotted/5.jpg", "dotted"),
     ]
-    assert texture.reader.read(texture.samples[1].place) == jpeg(5)
+    assert texture.reader.read(texture.samples[1].location) == jpeg(5)
 
     rows = "Filename;Width;Height;Roi.X1;Roi.Y1;Roi.X2;Roi.Y2;ClassId\n"
     for number, owner in enumerate((16, 1)):
@@ -132,10 +132,10 @@ def test_lists_of_files_and_labels_have_many_names(tmp_path: Path) -> None:
     put_one(tmp_path / "gtsrb" / "GT-final_test.csv", rows.encode())
     signs = load_dataset("torchvision:GTSRB:test", images=str(tmp_path))
     assert [sample.true_class for sample in signs.samples] == ["16", "1"]
-    assert any("2 class names say nothing to a model (1, 16)" in note for note in signs.notes)
+    assert any("2 class names are meaningless to a model (1, 16)" in note for note in signs.notes)
 
 
-def test_an_image_that_is_gone_costs_that_image_alone(tmp_path: Path) -> None:
+def test_a_missing_image_is_rejected_alone(tmp_path: Path) -> None:
     for name in ("cat", "dog"):
         put_one(tmp_path / name / "1.png", jpeg(1))
         put_one(tmp_path / name / "2.png", jpeg(2))
@@ -146,7 +146,7 @@ def test_an_image_that_is_gone_costs_that_image_alone(tmp_path: Path) -> None:
         dataset.reader.read("cat/1.png")
 
 
-def test_names_that_stand_for_several_synonyms_are_the_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_first_of_several_synonyms_is_the_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for wnid in tv.Imagenette._WNID_TO_CLASS:
         put_one(tmp_path / "imagenette2" / "val" / wnid / "1.JPEG", jpeg(1))
         put_one(tmp_path / "imagenette2" / "train" / wnid / "1.JPEG", jpeg(1))
@@ -154,7 +154,7 @@ def test_names_that_stand_for_several_synonyms_are_the_first(tmp_path: Path, mon
     assert dataset.classes[:3] == ("tench", "English springer", "cassette player")
 
 
-def test_a_set_without_paths_is_read_through_its_items(tmp_path: Path) -> None:
+def test_a_dataset_without_paths_is_read_by_its_items(tmp_path: Path) -> None:
     folder = tmp_path / "caltech101" / "101_ObjectCategories"
     for number, name in enumerate(("accordion", "airplanes")):
         put_one(folder / name / "image_0001.jpg", jpeg(number))
@@ -162,12 +162,12 @@ def test_a_set_without_paths_is_read_through_its_items(tmp_path: Path) -> None:
     put_one(folder / "BACKGROUND_Google" / "image_0001.jpg", jpeg(9))
     dataset = load_dataset("torchvision:Caltech101", images=str(tmp_path))
     assert [sample.true_class for sample in dataset.samples] == ["accordion", "airplanes"]
-    pixels = np.asarray(Image.open(io.BytesIO(dataset.reader.read(dataset.samples[1].place))))
+    pixels = np.asarray(Image.open(io.BytesIO(dataset.reader.read(dataset.samples[1].location))))
     assert np.array_equal(pixels, np.asarray(Image.open(io.BytesIO(jpeg(1)))))
 
 
-def test_the_table_of_sets_is_that_of_torchvision() -> None:
-    for name, splits in SETS.items():
+def test_the_table_of_datasets_matches_torchvision() -> None:
+    for name, splits in DATASETS.items():
         bases = getattr(tv, name).__mro__
         known = {one for base in bases if "__init__" in vars(base) for one in inspect.signature(base).parameters}
         assert all(set(arguments) <= known for arguments in splits.values()), name
@@ -178,12 +178,12 @@ def test_the_table_of_sets_is_that_of_torchvision() -> None:
     ("name", "words"),
     [
         ("cifar11", "did you mean CIFAR10 or CIFAR100"),
-        ("VOCDetection", "no such set for image classification"),
+        ("VOCDetection", "no such image classification dataset"),
         ("Food101:extra", "no such split"),
         ("ImageFolder", "cannot be opened"),
     ],
 )
-def test_what_cannot_be_read_is_a_user_error(tmp_path: Path, name: str, words: str) -> None:
+def test_unreadable_datasets_are_user_errors(tmp_path: Path, name: str, words: str) -> None:
     with pytest.raises(SemscaleError, match=words):
         load_dataset(f"torchvision:{name}", images=str(tmp_path))
 
@@ -205,5 +205,5 @@ def test_missing_files_are_downloaded(tmp_path: Path, mnist: np.ndarray, monkeyp
     with served(tmp_path / "mirror") as url:
         monkeypatch.setattr(tv.KMNIST, "mirrors", [f"{url}/"])
         dataset = load_dataset("torchvision:KMNIST", images=str(tmp_path / "cache"))
-    first = np.asarray(Image.open(io.BytesIO(dataset.reader.read(dataset.samples[0].place))))
+    first = np.asarray(Image.open(io.BytesIO(dataset.reader.read(dataset.samples[0].location))))
     assert np.array_equal(first[:, :, 0], mnist[0])

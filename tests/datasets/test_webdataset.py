@@ -30,7 +30,7 @@ def test_shards_of_a_range_with_numbers_as_classes(tmp_path: Path) -> None:
         ("009/001.jpg", "dog"),
     ]
     reader = pickle.loads(pickle.dumps(dataset.reader))
-    assert [reader.read(sample.place) for sample in dataset.samples][::5] == [b"8/0", b"9/1", b"10/2", b"11/3"]
+    assert [reader.read(sample.location) for sample in dataset.samples][::5] == [b"8/0", b"9/1", b"10/2", b"11/3"]
 
 
 def test_a_missing_shard_is_named(tmp_path: Path) -> None:
@@ -42,9 +42,14 @@ def test_a_missing_shard_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("pattern", "words"),
-    [("x-{000..099.tar", "no other half"), ("x-{9..1}.tar", "missing"), ("{}.tar", "missing"), ("x-{0..2.tar", "half")],
+    [
+        ("x-{000..099.tar", "unbalanced"),
+        ("x-{9..1}.tar", "missing"),
+        ("{}.tar", "missing"),
+        ("x-{0..2.tar", "unbalanced"),
+    ],
 )
-def test_patterns_that_cannot_be_read(tmp_path: Path, pattern: str, words: str) -> None:
+def test_invalid_patterns(tmp_path: Path, pattern: str, words: str) -> None:
     with pytest.raises(SemscaleError, match=words):
         load_dataset(f"webdataset:{tmp_path}/{pattern}")
 
@@ -70,10 +75,10 @@ def test_a_sample_may_have_several_images(tmp_path: Path) -> None:
     assert dataset.samples.files() == ["a/0.jpg", "a/1.jpg", "a/2.jpg"]
     assert any("3 samples have several images" in note for note in dataset.notes)
     left = load_dataset(f"webdataset:{path}", image="left.jpg")
-    assert left.reader.read(left.samples[0].place) == b"left"
+    assert left.reader.read(left.samples[0].location) == b"left"
 
 
-def test_what_is_missing_is_said_and_what_is_broken_is_out(tmp_path: Path) -> None:
+def test_missing_parts_are_warnings_and_broken_samples_rejected(tmp_path: Path) -> None:
     path = shard(
         tmp_path / "a.tar",
         {
@@ -105,7 +110,7 @@ def test_the_class_can_come_from_the_key(tmp_path: Path) -> None:
     assert listed(dataset) == {"a/cat_1.jpg": "cat", "a/dog_2.jpg": "dog"}
 
 
-def test_a_number_or_a_split_names_no_dataset(tmp_path: Path) -> None:
+def test_numbers_and_splits_are_no_dataset_names(tmp_path: Path) -> None:
     path = shard(tmp_path / "wds_cars" / "test" / "0.tar", {"1": {"jpg": "", "cls": "0"}, "2": {"jpg": "", "cls": "1"}})
     assert load_dataset(f"webdataset:{path}").name == "wds-cars"
     assert load_dataset(f"webdataset:{tmp_path / 'wds_cars'}").name == "wds-cars"

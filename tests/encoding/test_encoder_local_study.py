@@ -45,7 +45,7 @@ def pictures(tmp_path: Path) -> Path:
     digits = load_dataset("digits", per_class=2)
     for i, sample in enumerate(digits.samples):
         (tmp_path / "pictures").mkdir(exist_ok=True)
-        (tmp_path / "pictures" / f"{sample.true_class}-{i}.png").write_bytes(digits.reader.read(sample.place))
+        (tmp_path / "pictures" / f"{sample.true_class}-{i}.png").write_bytes(digits.reader.read(sample.location))
     return tmp_path / "pictures"
 
 

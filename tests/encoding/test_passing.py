@@ -68,7 +68,7 @@ class Disk:
     def __init__(self, error: OSError, times: int) -> None:
         self.error, self.times, self.reads = error, times, 0
 
-    def read(self, place: str) -> bytes:
+    def read(self, location: str) -> bytes:
         self.reads += 1
         if self.reads <= self.times:
             raise self.error

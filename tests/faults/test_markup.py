@@ -52,7 +52,7 @@ def test_a_whole_run_with_hostile_names(mini_server: str, ray_session: None, tmp
         if sample.true_class in CLASSES:
             target = folder / sample.true_class / f'"{i}" <i>\'=1+1,{CODE}.png'
             target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(shapes.reader.read(sample.place))
+            target.write_bytes(shapes.reader.read(sample.location))
     (folder / "circle" / f'<script>{CODE}, "bad".png').write_bytes(b"no picture")
     study = study_from(
         {

@@ -75,7 +75,7 @@ def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     dataset = load_dataset("shapes", limit=36)
     with zipfile.ZipFile(root / "shapes.zip", "w") as file:
         for i, sample in enumerate(dataset.samples):
-            file.writestr(f"{sample.true_class}/{i}.png", dataset.reader.read(sample.place))
+            file.writestr(f"{sample.true_class}/{i}.png", dataset.reader.read(sample.location))
         file.writestr("circle/bad.png", b"no picture")
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(remote.Handler, directory=str(root)))
     threading.Thread(target=server.serve_forever, daemon=True).start()

@@ -45,7 +45,7 @@ EXPECTED = {
     4: ["the folder 'nowhere/at/all' does not exist"],
     5: ["unknown key 'datasets.2.limt'; did you mean 'limit'?", "datasets.2.label: the bundled dataset shapes"],
     6: [
-        "datasets.3.class_from: a rule for the class must say",
+        "datasets.3.class_from: the rule for the class does not mark",
         "datasets.3.per_class: Input should be a valid integer (found True)",
     ],
     7: ["unknown model 'semscale_mini'; did you mean 'semscale-mini'?"],

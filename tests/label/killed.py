@@ -1,4 +1,4 @@
-"""A labelling in a process of its own that says every step and waits to be told to go on, so that it can be killed.
+"""A labelling in a separate process that reports every step and waits to continue, so that it can be killed.
 
 Arguments: the input, the folder of the results, the store, items per window.
 """
@@ -11,14 +11,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from semscale.label.labelling import label
-from semscale.label.listing import Request
+from semscale.label.listing import LabelRequest
 from semscale.store.mirrored_directory import MirroredDirectory
 
 CATEGORIES = ("circle", "star", "heart", "cross", "a ring", "nothing at all")
 
 
 class Waiting:
-    """Reports a line for every step, and goes on when it has read one."""
+    """Print a line for every step, and continue after reading one."""
 
     @contextmanager
     def stage(
@@ -38,5 +38,5 @@ class Waiting:
 
 if __name__ == "__main__":
     given, out, store, window = sys.argv[1:]
-    request = Request(given, CATEGORIES, "semscale-mini", encoder="local")
+    request = LabelRequest(given, CATEGORIES, "semscale-mini", encoder="local")
     label(request, Path(out), Waiting(), MirroredDirectory.of(store), stats=True, window=int(window))

@@ -1,4 +1,4 @@
-"""A killed labelling: its rerun sends nothing again and gives the same bytes; a partial file never looks finished."""
+"""A killed labelling: a rerun sends nothing again and writes the same bytes; a partial file never looks complete."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from killed import CATEGORIES
 
 from semscale.common.progress import Quiet
 from semscale.datasets.loader_registry import load_dataset
-from semscale.label.labelling import Labelled, label
-from semscale.label.listing import Request
+from semscale.label.labelling import LabelResult, label
+from semscale.label.listing import LabelRequest
 from semscale.store.mirrored_directory import MirroredDirectory
 
 WINDOW = 20
@@ -26,13 +26,13 @@ def photos(tmp_path: Path) -> Path:
     folder.mkdir()
     dataset = load_dataset("shapes", limit=100)
     for i, sample in enumerate(dataset.samples):
-        content = dataset.reader.read(sample.place)
+        content = dataset.reader.read(sample.location)
         (folder / f"{i:03d}.png").write_bytes(b"no picture" if i % 30 == 7 else content)
     return folder
 
 
 def kill_at(items: int, given: Path, out: Path, store: Path) -> None:
-    """Start a labelling, let it go on step by step until so many items are encoded, and end it with SIGKILL."""
+    """Start a labelling, step it until `items` are encoded, and end it with SIGKILL."""
     script = Path(__file__).with_name("killed.py")
     process = subprocess.Popen(
         [sys.executable, str(script), str(given), str(out), str(store), str(WINDOW)],
@@ -54,8 +54,8 @@ def kill_at(items: int, given: Path, out: Path, store: Path) -> None:
         process.wait()
 
 
-def finish(given: Path, out: Path, store: Path) -> Labelled:
-    request = Request(str(given), CATEGORIES, "semscale-mini", encoder="local")
+def finish(given: Path, out: Path, store: Path) -> LabelResult:
+    request = LabelRequest(str(given), CATEGORIES, "semscale-mini", encoder="local")
     return label(request, out, Quiet(), MirroredDirectory.of(store), stats=True, window=WINDOW)
 
 
@@ -64,7 +64,7 @@ def contents(out: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.faults
-def test_a_killed_run_sends_nothing_again_and_changes_nothing(photos: Path, tmp_path: Path) -> None:
+def test_a_run_after_a_kill_sends_nothing_again(photos: Path, tmp_path: Path) -> None:
     out, store = tmp_path / "out", tmp_path / "killed"
     whole = finish(photos, tmp_path / "whole", tmp_path / "undisturbed")
     assert (whole.n_labelled, whole.n_bad, whole.sent) == (96, 4, 96)

@@ -1,4 +1,4 @@
-"""The files against the original tool's definition, computed from open_clip's embeddings in this process."""
+"""Result files compared with the original tool's definition, computed from open_clip's embeddings in this process."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from semscale.common.errors import SemscaleError
 from semscale.common.progress import Quiet, Reporter, Stage
 from semscale.datasets.image_decoding import decode
 from semscale.datasets.loader_registry import load_dataset
-from semscale.label.labelling import Labelled, label
-from semscale.label.listing import Request
+from semscale.label.labelling import LabelResult, label
+from semscale.label.listing import LabelRequest
 
 CATEGORIES = ("circle", "Star", "a heart, in any colour", "zero", "cross", "triangle", "xylophone", "ring")
 
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """150 images, three of which are none, all in one folder: there are no classes."""
+    """150 files without classes in one folder, three of which are no images."""
     folder = tmp_path_factory.mktemp("photos")
     for name in ("shapes", "digits"):
         dataset = load_dataset(name, limit=75)
         for i, sample in enumerate(dataset.samples):
-            (folder / f"{name},{i:03d}.png").write_bytes(dataset.reader.read(sample.place))
+            (folder / f"{name},{i:03d}.png").write_bytes(dataset.reader.read(sample.location))
     (folder / "broken.png").write_bytes(b"no picture")
     (folder / "copy of broken.png").write_bytes(b"no picture")
     (folder / "empty.jpg").touch()
@@ -41,7 +41,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def original(embeddings: np.ndarray, categories: Sequence[str]) -> tuple[list[str], dict[str, dict[str, Any]]]:
-    """The original tool's labels and statistics: argmax of dot products, mean, population variance, competitor."""
+    """Return the original tool's labels and statistics: argmax of dot products, mean, variance, second best."""
     words = in_process_texts(categories)
     dots = embeddings.astype(np.float64) @ words.T.astype(np.float64)
     best = np.argmax(dots, axis=1)
@@ -98,7 +98,7 @@ def check_statistics(path: Path, expected: dict[str, dict[str, Any]]) -> None:
 
 
 class Interrupted(Quiet):
-    """Somebody presses Ctrl-C in the third window of 25."""
+    """Ctrl-C in the third window of 25."""
 
     @contextmanager
     def stage(self, title: str, total: int | None = None, unit: str = "") -> Iterator[Stage]:
@@ -109,8 +109,8 @@ class Interrupted(Quiet):
         yield advance
 
 
-def run(given: Path, folder: Path, window: int = 2048, report: Reporter | None = None, **more: Any) -> Labelled:
-    request = Request(str(given), more.pop("categories", CATEGORIES), "semscale-mini", encoder="local", **more)
+def run(given: Path, folder: Path, window: int = 2048, report: Reporter | None = None, **more: Any) -> LabelResult:
+    request = LabelRequest(str(given), more.pop("categories", CATEGORIES), "semscale-mini", encoder="local", **more)
     return label(request, folder / "out", report or Quiet(), folder / "store", stats=True, window=window)
 
 
@@ -163,12 +163,12 @@ def test_texts_as_the_original_tool_would_label_them(tmp_path: Path) -> None:
     assert (result.n_labelled, result.n_bad) == (15, 3)
 
 
-def test_nothing_usable_is_a_mistake_with_all_reasons_in_the_quarantine(tmp_path: Path) -> None:
+def test_no_usable_items_are_an_error_with_all_reasons_in_the_quarantine(tmp_path: Path) -> None:
     folder = tmp_path / "photos"
     folder.mkdir()
     for i in range(5):
         (folder / f"{i}.png").write_bytes(b"no picture %d" % i)
-    with pytest.raises(SemscaleError, match="not one of 5 images could be labelled"):
+    with pytest.raises(SemscaleError, match="none of 5 images could be labelled"):
         run(folder, tmp_path, window=2)
     assert len(read(tmp_path / "out" / "quarantine.csv")) == 6
 
@@ -182,12 +182,12 @@ def test_the_command_prints_the_table_and_the_paths(
     first = CliRunner().invoke(main, [*arguments, "--stats"])
     assert first.exit_code == 0, first.output
     (folder,) = (tmp_path / "semscale-labels").iterdir()
-    assert "the category 'circle' stands in --categories more than once" in first.output
+    assert "the category 'circle' is repeated in --categories" in first.output
     assert "150 images labelled, 3 cannot be used; sent to the server: 150" in first.output
     assert "a heart, red" in first.output
     for name in ("results", "stats", "quarantine"):
         assert str(Path("semscale-labels", folder.name, f"{name}.csv")) in first.output
-    # once more: the same folder, the same files, and nothing is sent
+    # a repetition: the same folder, the same files, and nothing is sent
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     again = CliRunner().invoke(main, [*arguments, "--stats", "--json"])
     document = json.loads(again.stdout)
@@ -198,12 +198,12 @@ def test_the_command_prints_the_table_and_the_paths(
         "quarantine.csv",
     ]
     assert [row["category"] for row in document["categories"]] == ["circle", "a heart, red"]
-    assert "stands in --categories more than once" in again.stderr
+    assert "is repeated in --categories" in again.stderr
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
 @pytest.mark.parametrize("options", [[], ["--categories", "a", "--categories-file", "a.txt"]])
-def test_categories_are_given_in_one_way(options: list[str]) -> None:
+def test_categories_need_exactly_one_option(options: list[str]) -> None:
     result = CliRunner().invoke(main, ["label", "digits", *options])
     assert result.exit_code == 2
     assert "--categories-file" in result.output

@@ -1,4 +1,4 @@
-"""Result files of a labelling: they get their names at the end, and an unfinished run leaves nothing."""
+"""Result files of a labelling: renamed at the end; an unfinished run leaves none."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def contents(out: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(out.iterdir())}
 
 
-def test_files_get_their_names_at_the_end_and_replace_older_ones(tmp_path: Path) -> None:
+def test_files_are_renamed_at_the_end_and_replace_older_ones(tmp_path: Path) -> None:
     (tmp_path / "results.csv").write_text("old")
     with result_files(tmp_path, {RESULTS: ("file", "label")}) as append:
         append(RESULTS, [("a, b.png", "=cat")])

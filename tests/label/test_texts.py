@@ -1,4 +1,4 @@
-"""Rows of texts: every format, and every row that cannot be used with its line."""
+"""Text input: every format, and the lines of unusable rows."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ def test_a_column_of_a_table(name: str, content: str, column: str | None, tmp_pa
     ],
 )
 def test_texts_without_a_header(name: str, content: str, column: str | None, tmp_path: Path) -> None:
-    """Of a single column every line is a text, as in the original tool."""
+    """In a single column every line is a text, as in the original tool."""
     assert rows(tmp_path, name, content, column) == [(1, "one", None), (2, "two", None)]
 
 
-def test_what_cannot_be_used_is_said_with_its_line(tmp_path: Path) -> None:
+def test_unusable_texts_are_rejected_with_their_lines(tmp_path: Path) -> None:
     content = b'id,text\n1,good\n2,\n3\n4,a,b\n5,"two\nlines"\n6,caf\xe9\n7,a\0b\n8,"quote"x\n\n9,good\n'
     content += b'10,"never closed\nmore\n'
     found = rows(tmp_path, "a.csv", content)
@@ -68,7 +68,7 @@ def test_what_cannot_be_used_is_said_with_its_line(tmp_path: Path) -> None:
     assert len(found) == 11
 
 
-def test_lines_of_json_that_have_no_text(tmp_path: Path) -> None:
+def test_json_lines_without_text(tmp_path: Path) -> None:
     lines = ['{"text": "good"}', "{", '{"text": 3}', "[1]", "", '{"x": "y"}', r'{"text": "\ud800"}', "[" * 100_000]
     found = rows(tmp_path, "a.jsonl", "\n".join(lines))
     assert [reason is None for _, _, reason in found] == [True] + [False] * 7
@@ -86,19 +86,21 @@ def test_lines_of_json_that_have_no_text(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "column", "words"),
     [
-        ("a.csv", "id,body\n1,x\n", None, "name it with --column"),
-        ("a.csv", "id;body\n1;x\n", None, "name it with --column"),
-        ("a.csv", "id,body\n1,x\n", "text", "there is no column 'text'"),
-        ("a.jsonl", '{"id": 1, "body": "x"}', None, "name it with --column"),
+        ("a.csv", "id,body\n1,x\n", None, "set it with --column"),
+        ("a.csv", "id;body\n1;x\n", None, "set it with --column"),
+        ("a.csv", "id,body\n1,x\n", "text", "the column 'text' does not exist"),
+        ("a.jsonl", '{"id": 1, "body": "x"}', None, "set it with --column"),
     ],
 )
-def test_an_unclear_column_is_refused(name: str, content: str, column: str | None, words: str, tmp_path: Path) -> None:
+def test_an_ambiguous_column_is_an_error(
+    name: str, content: str, column: str | None, words: str, tmp_path: Path
+) -> None:
     with pytest.raises(SemscaleError) as caught:
         rows(tmp_path, name, content, column)
     assert words in str(caught.value)
 
 
-def test_a_line_without_end_costs_no_memory(tmp_path: Path) -> None:
+def test_a_line_without_end_needs_no_memory(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.write_bytes(b"good\n" + b"x" * 30_000_000 + b"\nalso good\n")
     tracemalloc.start()
@@ -113,7 +115,7 @@ def test_a_line_without_end_costs_no_memory(tmp_path: Path) -> None:
     assert peak < 10_000_000
 
 
-def test_rows_come_while_they_are_asked_for(tmp_path: Path) -> None:
+def test_rows_are_yielded_lazily(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text("text\n" + "".join(f"row {i}\n" for i in range(50_000)))
     tracemalloc.start()
@@ -131,5 +133,5 @@ def test_a_file_that_cannot_be_read_is_a_user_error(tmp_path: Path) -> None:
         list(read_texts(str(tmp_path / "a.csv"), None))
 
 
-def test_jsonl_keeps_unicode_as_it_is(tmp_path: Path) -> None:
+def test_jsonl_keeps_unicode_unchanged(tmp_path: Path) -> None:
     assert rows(tmp_path, "a.jsonl", json.dumps({"text": "日本 ☂ 😀"}))[0][1] == "日本 ☂ 😀"

@@ -37,7 +37,7 @@ def study(mini_server: str, tmp_path_factory: pytest.TempPathFactory) -> StudyCo
     for number, sample in enumerate(one for one in shapes.samples if one.true_class in CLASSES):
         target = root / "花" / sample.true_class / f"{number}.png"
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(shapes.reader.read(sample.place))
+        target.write_bytes(shapes.reader.read(sample.location))
     tree = {
         "datasets": [{"spec": f"folder:{root / '花'}", "classes": CLASSES, "domain": "shape"}],
         "strategies": [{"strategy": strategy, "name": name} for name, strategy in STRATEGIES.items()],

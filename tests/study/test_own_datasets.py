@@ -26,7 +26,7 @@ N = 120
 def contents() -> dict[str, bytes]:
     """N shapes, named as the founding study named its files: class, underscore, number."""
     dataset = load_dataset("shapes", limit=N)
-    return {f"{s.true_class}_{i:05}.png": dataset.reader.read(s.place) for i, s in enumerate(dataset.samples)}
+    return {f"{s.true_class}_{i:05}.png": dataset.reader.read(s.location) for i, s in enumerate(dataset.samples)}
 
 
 def run(folder: Path, spec: str, url: str, report: Any, **changes: Any) -> SweepResult:

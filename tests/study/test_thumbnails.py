@@ -11,16 +11,16 @@ from semscale.study.report_data import thumbnail
 
 
 class Shelf:
-    """Pictures by their place."""
+    """Pictures by their location."""
 
     def __init__(self, **pictures: bytes) -> None:
         self.pictures = pictures
 
-    def read(self, place: str) -> bytes:
+    def read(self, location: str) -> bytes:
         try:
-            return self.pictures[place]
+            return self.pictures[location]
         except KeyError:
-            raise FileNotFoundError(place) from None
+            raise FileNotFoundError(location) from None
 
 
 def png(width: int, height: int, mode: str = "RGB") -> bytes:
@@ -33,10 +33,10 @@ def png(width: int, height: int, mode: str = "RGB") -> bytes:
 def test_every_kind_of_picture_becomes_a_small_jpeg() -> None:
     shelf = Shelf(wide=png(900, 300), grey=png(20, 40, "L"), palette=png(200, 200, "P"), alpha=png(99, 99, "RGBA"))
     sizes = {}
-    for place in shelf.pictures:
-        found = thumbnail(shelf, place)
+    for location in shelf.pictures:
+        found = thumbnail(shelf, location)
         assert found is not None
-        sizes[place] = Image.open(io.BytesIO(found)).size
+        sizes[location] = Image.open(io.BytesIO(found)).size
         assert Image.open(io.BytesIO(found)).format == "JPEG"
     assert sizes == {"wide": (72, 24), "grey": (20, 40), "palette": (72, 72), "alpha": (72, 72)}
 

@@ -19,7 +19,7 @@ from semscale.models.bundled_model import (
     save_compact,
 )
 from semscale.synthetic.numbered_images import render
-from semscale.synthetic.scene import Truth
+from semscale.synthetic.scene import GroundTruth
 from semscale.training import mini
 from semscale.training.batches import Batcher, draw_pool, normalise, shrink, take
 from semscale.training.captions import (
@@ -124,7 +124,8 @@ def test_usual_names_say_sizes_and_real_plurals_and_leave_the_usual_unsaid() -> 
 
 
 def test_truth_table_knows_class_size_colour_and_count() -> None:
-    seen = [Truth("ring", "small", "blue", 1), Truth("ring", "large", "red", 3), Truth("star", "large", "red", 3)]
+    shown = (("ring", "small", "blue", 1), ("ring", "large", "red", 3), ("star", "large", "red", 3))
+    seen = [GroundTruth(*values) for values in shown]
     ring = Claim("ring")
     said = [ring, Claim("ring", "large"), Claim("ring", None, "blue"), Claim("ring", least=2), Claim("ring", most=1)]
     assert truth_table(said, seen).astype(int).tolist() == [[1, 0, 1, 0, 1], [1, 1, 0, 1, 0], [0, 0, 0, 0, 0]]

@@ -1,11 +1,11 @@
-"""Images in archives: zip, tar and webdataset shards, read where they lie and never unpacked."""
+"""Loader of archives: images in zips and tars (webdataset shards beside them), never extracted."""
 
 from __future__ import annotations
 
-from semscale.common.filesystem import REMOTE_READS, location, stem, without_query
+from semscale.common.filesystem import REMOTE_READS, absolute_path, stem, without_query
 from semscale.datasets.archives import tarred, zipped
 from semscale.datasets.archives.members import archive_kind
-from semscale.datasets.base import Notes, Options, Reader, Source
+from semscale.datasets.base import DatasetListing, DatasetOptions, ListingWarnings, Reader
 
 
 def is_archive(path: str) -> bool:
@@ -13,16 +13,18 @@ def is_archive(path: str) -> bool:
     return without_query(path).lower().endswith((".zip", *tarred.ENDINGS))
 
 
-def open_source(path: str, options: Options) -> Source:
+def open_listing(path: str, options: DatasetOptions) -> DatasetListing:
     """Open an archive: ``<class>/...`` or ``<split>/<class>/...`` inside, or any names with a rule for the class.
 
-    A member that cannot be used has a ``reason`` and no place. Hidden files and what is no image by its name are left
-    out; a name that occurs twice is given twice.
+    A member that cannot be used has a ``reason`` and no location. Hidden files and files without an image's ending are
+    left out; a name that occurs twice is listed twice.
     """
-    notes, parallel = Notes(), REMOTE_READS if "://" in path else 1
+    warnings, parallel = ListingWarnings(), REMOTE_READS if "://" in path else 1
     # a self-extracting zip begins with a program
-    if archive_kind(path) == "zip" or without_query(path).lower().endswith(".zip"):
-        reader: Reader = zipped.ZipReader(location(path), parallel)
-        return Source(stem(path), reader, zipped.list_members(path, notes), notes, by_path=True, peel=True)
-    reader = tarred.TarReader(location(path), 1 if tarred.compression_of(path) else parallel)
-    return Source(stem(path), reader, tarred.list_members(path, notes), notes, by_path=True, peel=True)
+    is_zip = archive_kind(path) == "zip" or without_query(path).lower().endswith(".zip")
+    if is_zip:
+        reader: Reader = zipped.ZipReader(absolute_path(path), parallel)
+    else:
+        reader = tarred.TarReader(absolute_path(path), 1 if tarred.compression_of(path) else parallel)
+    entries = (zipped if is_zip else tarred).list_members(path, warnings)
+    return DatasetListing(stem(path), reader, entries, warnings, class_from_folder=True, strip_common_prefix=True)

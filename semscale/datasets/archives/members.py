@@ -1,4 +1,4 @@
-"""Access to archives of any kind: opening, names of members, byte ranges; nothing is ever extracted."""
+"""Archive access shared by all kinds: opening, member names, byte ranges; nothing is ever extracted."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from semscale.common.errors import DatasetError, SemscaleError
 from semscale.common.files import open_regular
 from semscale.common.filesystem import is_hidden, is_missing, open_file, open_filesystem, plain_reason
 from semscale.common.redact import shown
-from semscale.datasets.base import Notes, takes
+from semscale.datasets.base import ListingWarnings, accepts_file
 
 LINK = "a link in the archive, not followed"
 SPECIAL = "neither a file nor a folder in the archive"
@@ -24,12 +24,12 @@ SPECIAL = "neither a file nor a folder in the archive"
 _KINDS = {b"PK": "zip", b"\x1f\x8b": "gzip", b"BZ": "bzip2", b"\xfd7": "xz", b"\x28\xb5": "zstd", b"7z": "7z"}
 _UNUSUAL = re.compile(r"[\\\x00\udc80-\udcff]|(^|/)\.{0,2}(/|$)")
 
-_POSITIONS = 4  # per archive: a worker reads its next chunk while it still reads the last
+_MAX_STREAMS = 4  # per archive: a worker reads a chunk while it still reads the one before
 
 
 @contextmanager
 def open_archive(path: str) -> Iterator[BinaryIO]:
-    """Open an archive for its listing; faults of the storage while it is open become user errors."""
+    """Open an archive for listing; storage errors while it is open become DatasetError."""
     try:
         with open_file(path) as file:
             yield file
@@ -49,33 +49,33 @@ def open_archive(path: str) -> Iterator[BinaryIO]:
 
 
 def archive_kind(path: str) -> str:
-    """Return what an archive is by its first bytes: zip, gzip, bzip2, xz, zstd, 7z, or "" for anything else."""
+    """Return the kind of an archive by its first bytes: zip, gzip, bzip2, xz, zstd, 7z, or "" for others."""
     with open_archive(path) as file:
         return _KINDS.get(file.read(2), "")
 
 
 def damaged(archive: str, found: str) -> SemscaleError:
-    """Return the error for an archive that is cut off, or not what its own directory or headers say."""
+    """Return the error for an archive that is truncated or contradicts its directory or headers."""
     return DatasetError("the archive is damaged", where=archive, found=found, hint="copy or download it again")
 
 
 def member_name(raw: str) -> str:
-    r"""Return a member's name as a label: plain slashes, no ``.`` or ``..``, what is not UTF-8 as ``\xe9``."""
+    r"""Return a member's name as a label: forward slashes, no ``.`` or ``..``, bytes that are not UTF-8 as ``\xe9``."""
     if not _UNUSUAL.search(raw):
         return raw
     parts = [part for part in raw.replace("\\", "/").split("/") if part not in ("", ".", "..")]
     return "/".join(parts).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace").replace("\0", r"\x00")
 
 
-def picks(name: str, notes: Notes) -> bool:
-    """Tell whether a member is an image; what is neither that nor hidden is noted."""
-    return bool(name) and not is_hidden(name) and takes(name, notes)
+def is_listed(name: str, warnings: ListingWarnings) -> bool:
+    """Tell whether a member is an image by its ending; warn about others unless they are hidden."""
+    return bool(name) and not is_hidden(name) and accepts_file(name, warnings)
 
 
 def read_range(path: str, offset: int, size: int, least: int | None = None) -> bytes:
-    """Return `size` bytes from an offset on; fewer, down to `least`, where the file ends. Raises OSError."""
+    """Return `size` bytes at an offset; fewer, but at least `least`, at the end of the file. Raises OSError."""
     if "://" not in path:
-        # opened each time: a file kept open would go on reading an archive that was replaced meanwhile
+        # reopened for each read: an open file would still read an archive that has been replaced
         with open_regular(path) as file:
             file.seek(offset)
             content = file.read(size)
@@ -84,28 +84,29 @@ def read_range(path: str, offset: int, size: int, least: int | None = None) -> b
         with _os_errors():
             content = fs.cat_file(inner, start=offset, end=offset + size)
         if len(content) > size:
-            raise OSError("the server does not give parts of a file")
+            raise OSError("the server does not support range requests")
     if len(content) < (size if least is None else least):
         raise OSError("the archive ends within the image")
     return content
 
 
 def read_gzip_range(path: str, offset: int, size: int) -> bytes:
-    """Return `size` bytes from an offset of a gzip file's uncompressed stream. Raises OSError.
+    """Return `size` bytes at an offset of a gzip file's uncompressed stream. Raises OSError.
 
-    Each process goes through the stream once, as far as its reads are in order: it keeps a few positions.
+    A process keeps a few open streams, so that reads in ascending order decompress the file once.
     """
     status = os.stat(path) if "://" not in path else None
     lock, streams = _streams(path, (status.st_mtime_ns, status.st_size) if status else None)
     with lock, _os_errors():
-        stream = max((each for each in streams if each.tell() <= offset), key=gzip.GzipFile.tell, default=None)
+        behind = (stream for stream in streams if stream.tell() <= offset)
+        stream = max(behind, key=gzip.GzipFile.tell, default=None)
         if stream is not None:
             streams.remove(stream)
         else:
             stream = gzip.GzipFile(fileobj=open_file(path))
         stream.seek(offset)
         content = stream.read(size)
-        streams[:] = [*streams, stream][-_POSITIONS:]
+        streams[:] = [*streams, stream][-_MAX_STREAMS:]
     if len(content) < size:
         raise OSError("the archive ends within the image")
     return content
@@ -118,7 +119,7 @@ def _streams(path: str, version: tuple[int, int] | None) -> tuple[Lock, list[gzi
 
 @contextmanager
 def _os_errors() -> Iterator[None]:
-    """Turn what the packages behind fsspec and gzip raise into an OSError without URLs."""
+    """Convert the exceptions of gzip and of the packages behind fsspec to OSError without URLs."""
     try:
         yield
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:

@@ -1,4 +1,4 @@
-"""WebDataset shards: tars in which adjacent members of one key are a sample, `0001.jpg` beside `0001.cls`."""
+"""Loader of WebDataset shards: tars whose adjacent members with equal keys are a sample, `0001.jpg`, `0001.cls`."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from semscale.common.filesystem import (
 )
 from semscale.common.parsing import parse_json
 from semscale.common.redact import shown
-from semscale.datasets.archives.tarred import ENDINGS, MAX_READ, TarReader, compression_of, open_tar, refusal
-from semscale.datasets.base import Entry, Notes, Options, Source, is_image
+from semscale.datasets.archives.tarred import ENDINGS, MAX_READ, TarReader, compression_of, open_tar, rejection_reason
+from semscale.datasets.base import DatasetListing, DatasetOptions, ListedImage, ListingWarnings, is_image
 from semscale.datasets.class_from_path import SPLITS, choose_split
 
 _ENDING = re.compile(r"\.(tar(\.\w+)?|tgz|tbz2|txz)(\?.*)?$")
@@ -33,39 +33,39 @@ _FIELDS = ("class", "label", "cls")
 
 _Images = list[tuple[str, TarInfo]]  # ending, member
 _Sidecars = dict[str, bytes | None]  # ending -> content; None: too large
-_Sample = tuple[str, _Images, _Sidecars]  # key, and what belongs to it
+_Sample = tuple[str, _Images, _Sidecars]  # with its key
 
 
-def open_source(pattern: str, options: Options) -> Source:
-    """Open shards: ``PATH/{000..099}.tar``, ``PATH/*.tar``, a folder of tars, or several of these with commas between.
+def open_listing(pattern: str, options: DatasetOptions) -> DatasetListing:
+    """Open shards: ``PATH/{000..099}.tar``, ``PATH/*.tar``, a folder of tars, or a comma-separated list of these.
 
-    The class is in ``.cls``, ``.txt``, or a field ``class``, ``label`` or ``cls`` of ``.json``, whichever comes first.
-    `options.label` chooses: ``cls``, ``txt``, or a field of ``.json`` (``meta.species``); `options.image` names the
-    ending of the image, where a sample has several.
+    The class is the first that exists of ``.cls``, ``.txt``, and a field ``class``, ``label`` or ``cls`` of ``.json``.
+    `options.label` selects ``cls``, ``txt``, or a field of ``.json`` (``meta.species``); `options.image` is the ending
+    of the image if samples have several.
     """
-    notes = Notes()
-    root, shards = _find_shards(pattern, options.split, notes)
+    warnings = ListingWarnings()
+    root, shards = _find_shards(pattern, options.split, warnings)
     reader = TarReader(root, REMOTE_READS if "://" in root else 1)
-    return Source(_name(root, shards), reader, _list(root, shards, options, notes), notes)
+    return DatasetListing(_name(root, shards), reader, _list(root, shards, options, warnings), warnings)
 
 
 def _name(root: str, shards: dict[str, str]) -> str:
-    """Return a dataset's name: of its only shard or the folders above, where it is more than a number or a split."""
+    """Return a dataset's name: that of its only shard or of a folder above; numbers and splits are skipped."""
     parts = [*root.split("/"), *(shards.values() if len(shards) == 1 else ())]
     names = (stem(part) for part in reversed(parts) if part)
     return next((name for name in names if not name.isdecimal() and name.casefold() not in SPLITS), "dataset")
 
 
-def _list(root: str, shards: dict[str, str], options: Options, notes: Notes) -> Iterator[Entry]:
-    for below, name in shards.items():
-        compression = compression_of(root + below)
-        for sample in _samples(root + below, compression, _wanted(options), notes):
-            entry = _entry(sample, name, options, notes)
+def _list(root: str, tars: dict[str, str], options: DatasetOptions, warnings: ListingWarnings) -> Iterator[ListedImage]:
+    for path, name in tars.items():
+        compression = compression_of(root + path)
+        for sample in _samples(root + path, compression, _label_endings(options), warnings):
+            entry = _entry(sample, name, options, warnings)
             if entry is not None:
-                yield entry._replace(place=f"{entry.place}:{compression}:{below}")
+                yield entry._replace(location=f"{entry.location}:{compression}:{path}")
 
 
-def _wanted(options: Options) -> tuple[str, ...]:
+def _label_endings(options: DatasetOptions) -> tuple[str, ...]:
     if options.class_from is not None:
         return ()
     if options.label is None:
@@ -73,58 +73,55 @@ def _wanted(options: Options) -> tuple[str, ...]:
     return (options.label,) if options.label in ("cls", "txt") else ("json",)
 
 
-def _samples(path: str, compression: str, wanted: tuple[str, ...], notes: Notes) -> Iterator[_Sample]:
+def _samples(path: str, compression: str, endings: tuple[str, ...], warnings: ListingWarnings) -> Iterator[_Sample]:
     with open_tar(path, compression) as tar:
         visible = ((*_split_name(name), member) for name, member in tar if not is_hidden(name))
-        for key, members in itertools.groupby(visible, key=lambda each: each[0]):
+        for key, members in itertools.groupby(visible, key=lambda item: item[0]):
             images: _Images = []
             sidecars: _Sidecars = {}
             for _, ending, member in members:
                 if is_image(f".{ending}"):
                     images.append((ending, member))
-                elif ending in wanted and member.isreg():
+                elif ending in endings and member.isreg():
                     sidecars[ending] = tar.read(member) if member.size <= MAX_READ else None
                 elif ending not in _SIDECARS:
-                    notes.add("members of shards are neither image nor label", f"{key}.{ending}")
+                    warnings.add("members of shards are neither image nor label", f"{key}.{ending}")
             yield key, images, sidecars
 
 
 def _split_name(name: str) -> tuple[str, str]:
-    """Return a member's key, its path up to the first dot of its base name, and its ending in lower case."""
+    """Return a member's key, which is its path up to the first dot of the base name, and its ending in lower case."""
     folder, slash, base = name.rpartition("/")
     stem_, _, ending = base.partition(".")
     return folder + slash + stem_, ending.lower()
 
 
-def _entry(sample: _Sample, shard: str, options: Options, notes: Notes) -> Entry | None:
-    """Return a sample's line of the listing, with the offset and size of its image as the place."""
+def _entry(sample: _Sample, shard: str, options: DatasetOptions, warnings: ListingWarnings) -> ListedImage | None:
+    """Return a sample's entry of the listing with the offset and size of its image as the location."""
     key, images, sidecars = sample
-    wanted = options.image and options.image.removeprefix(".").lower()
-    fitting = [(ending, member) for ending, member in images if wanted in (None, ending)]
-    if not fitting:
-        if images or sidecars:
-            without = (
-                "no image of the ending that image: names"
-                if images
-                else "labels and no image next to them in the shard"
-            )
-            notes.add(f"samples have {without}", f"{shard}/{key}")
+    selected = options.image and options.image.removeprefix(".").lower()
+    candidates = [(ending, member) for ending, member in images if selected in (None, ending)]
+    if not candidates:
+        if images:
+            warnings.add("samples have no image of the ending that image: names", f"{shard}/{key}")
+        elif sidecars:
+            warnings.add("samples have labels and no image next to them in the shard", f"{shard}/{key}")
         return None
-    ending, member = min(fitting, key=lambda image: image[0].count("."))  # 1.jpg before 1.mask.png
+    ending, member = min(candidates, key=lambda image: image[0].count("."))  # 1.jpg before 1.mask.png
     file = f"{shard}/{key}.{ending}"
-    if len(fitting) > 1:
-        notes.add("samples have several images, of which one is taken (image: names its ending)", file)
-    label, reason = None, refusal(member)
+    if len(candidates) > 1:
+        warnings.add("samples have several images, of which one is taken (image: names its ending)", file)
+    label, reason = None, rejection_reason(member)
     if reason is None:
         try:
             label = _label(sidecars, options.label)
         except ValueError as error:
             reason = str(error)
-    return Entry(file, f"{member.offset_data}:{member.size}", label, reason)
+    return ListedImage(file, f"{member.offset_data}:{member.size}", label, reason)
 
 
-def _label(sidecars: _Sidecars, wanted: str | None) -> str | None:
-    """Return a sample's label as text, None where it has none. Raises ValueError with the reason."""
+def _label(sidecars: _Sidecars, field: str | None) -> str | None:
+    """Return a sample's label as text, None if it has none. Raises ValueError with the reason of a rejection."""
     for ending in _SIDECARS:
         if ending not in sidecars:
             continue
@@ -140,7 +137,7 @@ def _label(sidecars: _Sidecars, wanted: str | None) -> str | None:
                 document = parse_json(text)
             except ValueError:
                 raise ValueError("its .json is not JSON") from None
-        label = _field(document, wanted) if ending == "json" else text.strip()
+        label = _field(document, field) if ending == "json" else text.strip()
         if label:
             return label
     return None
@@ -158,46 +155,46 @@ def _field(document: Any, name: str | None) -> str | None:
     return None if value is None else str(value).strip()
 
 
-def _find_shards(pattern: str, split: str | None, notes: Notes) -> tuple[str, dict[str, str]]:
-    """Return the folder above all shards that a pattern names, with its slash, and path below it -> short unique name.
+def _find_shards(pattern: str, split: str | None, warnings: ListingWarnings) -> tuple[str, dict[str, str]]:
+    """Return the common folder of a pattern's shards, with its slash, and path below it -> short unique name.
 
     A pattern is paths or URLs separated by commas, each with ranges such as {000..099}, alternatives such as
-    {train,val}, or ``*``; a folder stands for all tars below it. A split is found in the names ("train-000.tar").
+    {train,val}, or ``*``; a folder matches all tars below it. Splits are part of the names ("train-000.tar").
     """
     where = shown(pattern)
-    try:  # one more pair of braces splits at the commas between paths, and only there
+    try:  # an outer pair of braces splits at the commas between paths only
         expanded = [path for path in braceexpand(f"{{{pattern},}}", escape=False) if path]
     except ValueError:
-        raise DatasetError("a brace of the pattern has no other half", found=where, expected="{000..099}") from None
+        raise DatasetError("the braces of the pattern are unbalanced", found=where, expected="{000..099}") from None
     paths = sorted({match for path in expanded for match in _matches(path, where)})
-    paths = _of_split(paths, split, notes, where)
+    paths = _select_split(paths, split, warnings, where)
     root = shared_folder(paths)
-    below = [path.removeprefix(root) for path in paths]
-    without_ending = [_ENDING.sub("", path) for path in below]
+    relative = [path.removeprefix(root) for path in paths]
+    without_ending = [_ENDING.sub("", path) for path in relative]
     stems = [path.rpartition("/")[2] for path in without_ending]
-    names = next((tried for tried in (stems, without_ending) if len(set(tried)) == len(below)), below)
-    return root, dict(zip(below, names, strict=True))
+    names = next((names for names in (stems, without_ending) if len(set(names)) == len(relative)), relative)
+    return root, dict(zip(relative, names, strict=True))
 
 
 def _matches(path: str, where: str) -> list[str]:
     if not is_local(path) and not is_pattern(path) and without_query(path).endswith(ENDINGS):
-        return [path]  # whether it exists shows when it is opened, without a request for each shard now
+        return [path]  # its existence is checked on opening, without a request for each shard now
     files = find_files(path, ENDINGS)
     if not files:
-        what, expected = "a shard of the dataset is missing", "a file for each name that the pattern stands for"
+        what, expected = "a shard of the dataset is missing", "a file for each name that the pattern expands to"
         raise DatasetError(what, where=where, found=f"no {shown(path)}", expected=expected)
     return files
 
 
-def _of_split(paths: list[str], split: str | None, notes: Notes, where: str) -> list[str]:
+def _select_split(paths: list[str], split: str | None, warnings: ListingWarnings, where: str) -> list[str]:
     root = shared_folder(paths)
-    splits = {path: _split_in(path.removeprefix(root)) for path in paths}
+    splits = {path: _split_of(path.removeprefix(root)) for path in paths}
     known = () if None in splits.values() else sorted({name for name in splits.values() if name})
-    expected = "names such as train-000.tar or train/000.tar, or a pattern of the split's own shards"
-    chosen = choose_split(known, split, notes, where, expected)
+    expected = "names such as train-000.tar or train/000.tar, or a pattern for the split's shards"
+    chosen = choose_split(known, split, warnings, where, expected)
     return [path for path in paths if chosen in (None, splits[path])]
 
 
-def _split_in(path: str) -> str | None:
+def _split_of(path: str) -> str | None:
     words = re.split(r"[/._-]+", path.casefold())
     return next((word for word in words if word in SPLITS), None)

@@ -1,4 +1,4 @@
-"""Images in zips: a listing by `zipfile`, and stateless reads of single members."""
+"""Zip archives: a listing by `zipfile`, and stateless reads of single members by byte offset."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ from typing import BinaryIO, NamedTuple
 from semscale.common.errors import DatasetError
 from semscale.common.filesystem import MAX_FILE_BYTES, TOO_LARGE
 from semscale.common.redact import shown
-from semscale.datasets.archives.members import LINK, SPECIAL, damaged, member_name, open_archive, picks, read_range
-from semscale.datasets.base import Entry, Notes
+from semscale.datasets.archives.members import LINK, SPECIAL, damaged, is_listed, member_name, open_archive, read_range
+from semscale.datasets.base import ListedImage, ListingWarnings
 
 _LOCAL_HEADER = 30  # bytes, without the name
-_SLACK = 512  # what a local header's name and extra fields take, all but always
+_SLACK = 512  # bytes of a local header's name and extra fields, nearly always enough
 _ENCRYPTED, _UTF8 = 0x1 | 0x40, 0x800
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2)
 _PASSWORD = "encrypted with a password"
-_MAX_COMMENT = 2**16 + 22  # the record at the end of a zip, with the longest comment behind it
+_MAX_TAIL = 2**16 + 22  # bytes of the end of central directory record with the longest comment
 
 
 class ZipReader(NamedTuple):
-    """Reads images out of a zip at a path or URL, without its directory; `parallel` reads at once pay."""
+    """Reader of images in a zip at a path or URL, without its directory, by `parallel` concurrent reads."""
 
     path: str
     parallel: int = 1
 
-    def read(self, place: str) -> bytes:
-        """Return an image's bytes by "header offset:compressed size:size:method:CRC-32". Raises OSError."""
+    def read(self, location: str) -> bytes:
+        """Return the bytes of an image at "header offset:compressed size:size:method:CRC-32". Raises OSError."""
         info = zipfile.ZipInfo()
-        offset, info.compress_size, info.file_size, info.compress_type, info.CRC = map(int, place.split(":"))
+        offset, info.compress_size, info.file_size, info.compress_type, info.CRC = map(int, location.split(":"))
         head = read_range(self.path, offset, _LOCAL_HEADER + _SLACK + info.compress_size, least=_LOCAL_HEADER)
         signature, flags, name_length, extra_length = struct.unpack_from("<4s2xH18xHH", head)
         if signature != b"PK\x03\x04":
@@ -55,22 +55,22 @@ class ZipReader(NamedTuple):
         return content
 
 
-def list_members(path: str, notes: Notes) -> Iterator[Entry]:
-    """List the images of a zip in the order of its directory; it raises SemscaleError where that is damaged."""
+def list_members(path: str, warnings: ListingWarnings) -> Iterator[ListedImage]:
+    """Yield the images of a zip in the order of its directory. Raises DatasetError if that is damaged."""
     with open_archive(path) as file:
         for info in _directory(file, shown(path)):
-            decoded, sure = _decoded(info)
+            decoded, is_certain = _decode_name(info)
             name = member_name(decoded)
-            if not info.filename.endswith("/") and picks(name, notes):
-                if not sure:
-                    notes.add("names are in an unknown code page, and are read as cp437", name)
-                reason = _refusal(info)
-                place = f"{info.header_offset}:{info.compress_size}:{info.file_size}:{info.compress_type}:{info.CRC}"
-                yield Entry(name, "" if reason else place, reason=reason)
+            if not info.filename.endswith("/") and is_listed(name, warnings):
+                if not is_certain:
+                    warnings.add("names are in an unknown code page, and are read as cp437", name)
+                reason = _rejection_reason(info)
+                location = f"{info.header_offset}:{info.compress_size}:{info.file_size}:{info.compress_type}:{info.CRC}"
+                yield ListedImage(name, "" if reason else location, reason=reason)
 
 
 def _directory(file: BinaryIO, archive: str) -> list[zipfile.ZipInfo]:
-    """Return the members of a zip, checked: all that are counted, inside the archive, none over another."""
+    """Return the members of a zip after checks of their number, of their offsets, and for overlaps."""
     try:
         opened = zipfile.ZipFile(file)
     except (zipfile.BadZipFile, NotImplementedError, ValueError, IndexError, struct.error) as error:
@@ -82,11 +82,11 @@ def _directory(file: BinaryIO, archive: str) -> list[zipfile.ZipInfo]:
             raise damaged(archive, "cut off: its directory is missing") from error
         raise DatasetError("this is not a zip archive", where=archive, found=found) from error
     members = opened.infolist()
-    start = max(0, file.seek(0, io.SEEK_END) - _MAX_COMMENT)
+    start = max(0, file.seek(0, io.SEEK_END) - _MAX_TAIL)
     file.seek(start)
-    tail = file.read(_MAX_COMMENT)
+    tail = file.read(_MAX_TAIL)
     (counted,) = struct.unpack_from("<H", tail, tail.rfind(b"PK\x05\x06") + 10)
-    if counted not in (0xFFFF, len(members) % 2**16):  # Zip64, or writers without it that count modulo 65,536
+    if counted not in (0xFFFF, len(members) % 2**16):  # Zip64, or a writer without it, counting modulo 65,536
         raise damaged(archive, f"its directory, which has {len(members)} of {counted} members")
     starts = sorted((info.header_offset, info.compress_size, info.filename) for info in members)
     spans = [(start, start + _LOCAL_HEADER + size, name) for start, size, name in starts]
@@ -97,15 +97,15 @@ def _directory(file: BinaryIO, archive: str) -> list[zipfile.ZipInfo]:
     return members
 
 
-def _decoded(info: zipfile.ZipInfo) -> tuple[str, bool]:
-    """Return a member's name, and whether its letters are known."""
-    # macOS and many a tool write UTF-8 without the flag; text of another code page is all but never valid UTF-8
+def _decode_name(info: zipfile.ZipInfo) -> tuple[str, bool]:
+    """Return a member's name, and whether its encoding is certain."""
+    # macOS and other tools write UTF-8 without the flag; text in another code page is hardly ever valid UTF-8
     with suppress(UnicodeError):
         return info.filename if info.flag_bits & _UTF8 else info.filename.encode("cp437").decode("utf-8"), True
     return info.filename, False
 
 
-def _refusal(info: zipfile.ZipInfo) -> str | None:
+def _rejection_reason(info: zipfile.ZipInfo) -> str | None:
     kind = stat.S_IFMT(info.external_attr >> 16)
     if kind == stat.S_IFLNK:
         return LINK

@@ -1,1 +1,1 @@
-"""Datasets of other libraries: Hugging Face datasets and torchvision."""
+"""Loaders of other libraries' datasets: Hugging Face datasets and torchvision."""

@@ -1,4 +1,4 @@
-"""Helpers of the loaders of named collections: ``NAME[:split]``, missing packages, one opening per process."""
+"""Helpers for loaders of named datasets: ``NAME[:split]``, optional packages, a per-process cache."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ T = TypeVar("T")
 
 
 def name_and_split(rest: str, option: str | None) -> tuple[str, str | None]:
-    """Return the name and the wanted split of what follows the scheme."""
+    """Return the name and the requested split of a spec without its scheme."""
     name, _, split = rest.partition(":")
     if split and option not in (None, split):
-        raise DatasetError("two splits are asked for", where=rest, found=f"split: {option}", expected="one of them")
+        raise DatasetError("two splits are requested", where=rest, found=f"split: {option}", expected="one of them")
     return name, split or option
 
 
 def import_package(name: str, scheme: str) -> Any:
-    """Import the package that a scheme needs; the extra has the scheme's name."""
+    """Import the package of a scheme; the extra that installs it has the scheme's name."""
     try:
         return importlib.import_module(name)
     except ImportError as error:
@@ -32,10 +32,10 @@ def import_package(name: str, scheme: str) -> Any:
         raise DatasetError(what, where=f"{scheme}:", found=str(error), hint=hint) from error
 
 
-def opened_once(n: int) -> Callable[[Callable[[K], T]], Callable[[K], T]]:
-    """Cache the last n results of a function for readers, and its errors, raised as PassingError.
+def cached_for_readers(n: int) -> Callable[[Callable[[K], T]], Callable[[K], T]]:
+    """Cache the last n results of a function per process, and its errors, raised as PassingError.
 
-    Readers cannot cache it themselves, being unpickled anew for every chunk of images, none of which is to try again.
+    Readers are unpickled for every chunk of images, so that they cannot hold the cache; no chunk retries an error.
     """
 
     def decorate(function: Callable[[K], T]) -> Callable[[K], T]:
@@ -52,7 +52,7 @@ def opened_once(n: int) -> Callable[[Callable[[K], T]], Callable[[K], T]]:
             with lock:
                 result = cached(key)
             if isinstance(result, OSError):
-                raise PassingError(str(result))  # it says nothing about a single image
+                raise PassingError(str(result))  # not a fault of a single image
             return result
 
         return call

@@ -1,11 +1,11 @@
-"""Loader of the image classification sets of ``torchvision.datasets``: ``torchvision:Flowers102:val``.
+"""Loader of the image classification datasets of ``torchvision.datasets``: ``torchvision:Flowers102:val``.
 
-NAME is the class, upper or lower case. Its files are in the folder ``images``, or else in ``SEMSCALE_TORCHVISION``, or
-else in ``semscale/torchvision`` of the user's cache, and are downloaded if they are missing and torchvision can do it.
-Workers read at the same path; a node that does not see the files downloads them for itself.
+The name is that of the class, case-insensitive. Its files are in the folder ``images``, else ``SEMSCALE_TORCHVISION``,
+else ``semscale/torchvision`` in the user's cache; missing files are downloaded if torchvision supports it. Workers read
+at the same path; a node without the files downloads them.
 
-Where the set is files, the images are those files. Where it is arrays (CIFAR, MNIST, SVHN, STL10), or publishes no
-paths (Caltech), an image is an uncompressed PNG of its pixels, the same bytes on every machine.
+If the dataset consists of files, these are the images. If it consists of arrays (CIFAR, MNIST, SVHN, STL10) or exposes
+no paths (Caltech), an image is an uncompressed PNG of its pixels, the same bytes on every machine.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from filelock import FileLock
 from platformdirs import user_cache_path
 
 from semscale.common.errors import DatasetError, summarize
-from semscale.datasets.base import Entry, Notes, Options, Source
+from semscale.datasets.base import DatasetListing, DatasetOptions, ListedImage, ListingWarnings
 from semscale.datasets.class_from_path import choose_split
 from semscale.datasets.folder import FolderReader
-from semscale.datasets.hubs.collection_names import import_package, name_and_split, opened_once
+from semscale.datasets.hubs.collection_names import cached_for_readers, import_package, name_and_split
 from semscale.synthetic.numbered_images import encode_png
 
 _Splits = Mapping[str, Mapping[str, Any]]
@@ -37,12 +37,12 @@ def _by(argument: str, values: str) -> _Splits:
 
 
 _WHOLE: _Splits = {"all": {}}
-_HALVES: _Splits = {"train": {"train": True}, "test": {"train": False}}
+_TRAIN_TEST: _Splits = {"train": {"train": True}, "test": {"train": False}}
 
 # class of torchvision.datasets -> split -> arguments of its constructor
-SETS: dict[str, _Splits] = {
+DATASETS: dict[str, _Splits] = {
     **dict.fromkeys(["Caltech101", "Caltech256", "EuroSAT", "ImageFolder", "Omniglot", "SEMEION", "SUN397"], _WHOLE),
-    **dict.fromkeys(["CIFAR10", "CIFAR100", "FashionMNIST", "KMNIST", "MNIST", "QMNIST", "USPS"], _HALVES),
+    **dict.fromkeys(["CIFAR10", "CIFAR100", "FashionMNIST", "KMNIST", "MNIST", "QMNIST", "USPS"], _TRAIN_TEST),
     **dict.fromkeys(["FER2013", "Food101", "GTSRB", "StanfordCars"], _by("split", "train test")),
     **dict.fromkeys(["ImageNet", "Imagenette"], _by("split", "train val")),
     **dict.fromkeys(
@@ -50,9 +50,9 @@ SETS: dict[str, _Splits] = {
     ),
     "Country211": _by("split", "train valid test"),
     "EMNIST": {
-        f"{kind}-{half}": {"split": kind, **arguments}
+        f"{kind}-{name}": {"split": kind, **arguments}
         for kind in ("byclass", "bymerge", "balanced", "letters", "digits", "mnist")
-        for half, arguments in _HALVES.items()
+        for name, arguments in _TRAIN_TEST.items()
     },
     "FGVCAircraft": _by("split", "train val trainval test"),
     "INaturalist": _by("version", "2017 2018 2019 2021_train 2021_train_mini 2021_valid"),
@@ -64,18 +64,18 @@ SETS: dict[str, _Splits] = {
 }
 _WITHOUT_DOWNLOAD = {"FER2013", "ImageFolder", "ImageNet"}
 
-# the attributes in which torchvision's classes have their images and labels, the files and the class names
+# attributes of torchvision's classes: images with labels, files, labels, class names
 _PAIRS = ("samples", "imgs", "_samples")
 _FILES = ("_image_files", "_images", "data")
 _TARGETS = ("targets", "_labels", "labels", "y")
 _CLASSES = ("classes", "categories", "all_categories")
 
 _SERVER_TIMEOUT_S = 30.0
-"""How long a server that stopped sending may be silent; torchvision itself sets no limit."""
+"""Read timeout of downloads; torchvision sets none."""
 
 
-class Part(NamedTuple):
-    """A split of a torchvision set: the set's name in `SETS`, the absolute folder of its files, the split's name."""
+class TorchvisionSplit(NamedTuple):
+    """Split of a torchvision dataset: the dataset's name in `DATASETS`, the absolute folder of its files, its name."""
 
     name: str
     root: str
@@ -84,87 +84,85 @@ class Part(NamedTuple):
 
 @dataclass(frozen=True)
 class TorchvisionReader:
-    """Reader of images by their paths below the folder, or by ``split:number``; opens a set once per process.
+    """Reader of images by their paths below the folder, or by ``split:number``; opens a dataset once per process.
 
-    Where images are files, the set is opened only if one is missing, to download what this machine lacks.
+    If the images are files, the dataset is opened only to download files that this machine lacks.
     """
 
-    parts: tuple[Part, ...]
+    splits: tuple[TorchvisionSplit, ...]
     has_files: bool
 
-    def read(self, place: str) -> bytes:
-        """Return the bytes of an image, of an array as PNG. Raises OSError when it cannot be read."""
+    def read(self, location: str) -> bytes:
+        """Return the bytes of an image, an array as PNG. Raises OSError when it cannot be read."""
         if self.has_files:
-            files = FolderReader(self.parts[0].root)
+            files = FolderReader(self.splits[0].root)
             try:
-                return files.read(place)
+                return files.read(location)
             except FileNotFoundError:
-                for part in self.parts:
-                    _open_once(part)
-                return files.read(place)
-        split, _, number = place.rpartition(":")
-        dataset = _open_once(self.parts[0]._replace(split=split))
+                for split in self.splits:
+                    _open_cached(split)
+                return files.read(location)
+        name, _, number = location.rpartition(":")
+        dataset = _open_cached(self.splits[0]._replace(split=name))
         try:
             return encode_png(np.asarray(dataset[int(number)][0].convert("RGB")))
         except Exception as error:  # Pillow's plugins raise nearly anything on broken files
             raise OSError(summarize(error)) from error
 
 
-def open_source(rest: str, options: Options) -> Source:
-    """Open a set of torchvision; see the module for where its files are."""
-    given, wanted = name_and_split(rest, options.split)
-    name, notes = _find_set(given), Notes()
-    splits = tuple(SETS[name])
+def open_listing(rest: str, options: DatasetOptions) -> DatasetListing:
+    """Open a torchvision dataset; the module docstring has the folders of its files."""
+    spec_name, requested = name_and_split(rest, options.split)
+    name, warnings = _find_dataset(spec_name), ListingWarnings()
+    available = tuple(DATASETS[name])
     cache = user_cache_path("semscale") / "torchvision"
     root = os.path.abspath(os.path.expanduser(options.images or os.environ.get("SEMSCALE_TORCHVISION") or cache))
-    chosen = choose_split(() if splits == ("all",) else splits, wanted, notes, f"torchvision:{name}")
-    parts = tuple(Part(name, root, split) for split in splits if chosen in (None, split))
-    first = _open(parts[0])
+    chosen = choose_split(() if available == ("all",) else available, requested, warnings, f"torchvision:{name}")
+    splits = tuple(TorchvisionSplit(name, root, split) for split in available if chosen in (None, split))
+    first = _open(splits[0])
     names = _class_names(first)
     has_files = _image_files(first) is not None
-    reader = TorchvisionReader(parts, has_files)
-    return Source(name.lower(), reader, _entries(parts, first, has_files), notes, names)
+    reader = TorchvisionReader(splits, has_files)
+    return DatasetListing(name.lower(), reader, _entries(splits, first, has_files), warnings, names)
 
 
-def _find_set(given: str) -> str:
-    known = {name.casefold(): name for name in SETS}
-    if given.casefold() in known:
-        return known[given.casefold()]
-    near = [known[other] for other in difflib.get_close_matches(given.casefold(), known, n=3)]
-    what, expected = "torchvision has no such set for image classification", f"one of {', '.join(SETS)}"
+def _find_dataset(name: str) -> str:
+    folded = {known.casefold(): known for known in DATASETS}
+    if name.casefold() in folded:
+        return folded[name.casefold()]
+    near = [folded[match] for match in difflib.get_close_matches(name.casefold(), folded, n=3)]
+    what, expected = "torchvision has no such image classification dataset", f"one of {', '.join(DATASETS)}"
     hint = f"did you mean {' or '.join(near)}?" if near else None
-    raise DatasetError(what, where=f"torchvision:{given}", expected=expected, hint=hint)
+    raise DatasetError(what, where=f"torchvision:{name}", expected=expected, hint=hint)
 
 
-def _open(part: Part) -> Any:
+def _open(split: TorchvisionSplit) -> Any:
     """Return the torchvision dataset, downloaded first if its files are missing."""
-    dataset_class, arguments = (
-        getattr(import_package("torchvision.datasets", "torchvision"), part.name),
-        SETS[part.name][part.split],
-    )
-    can_download = part.name not in _WITHOUT_DOWNLOAD
+    dataset_class = getattr(import_package("torchvision.datasets", "torchvision"), split.name)
+    arguments = DATASETS[split.name][split.split]
+    can_download = split.name not in _WITHOUT_DOWNLOAD
     try:
         if not can_download:
-            return dataset_class(part.root, **arguments)
-        with _only_downloader(part.root):
+            return dataset_class(split.root, **arguments)
+        with _download_lock(split.root):
             try:
-                return dataset_class(part.root, download=False, **arguments)
+                return dataset_class(split.root, download=False, **arguments)
             except (RuntimeError, OSError):
-                return dataset_class(part.root, download=True, **arguments)
+                return dataset_class(split.root, download=True, **arguments)
     except Exception as error:  # broken pickles, MAT files and archives raise nearly anything
         what = "the torchvision dataset cannot be opened" + (" or downloaded" if can_download else "")
-        where = f"torchvision:{part.name} in {part.root}"
-        hint = "put its files there, or name their folder under images:"
-        found = " ".join(str(error).split())[:300]  # torchvision names each mirror on a line
+        where = f"torchvision:{split.name} in {split.root}"
+        hint = "put its files there, or set images: to their folder"
+        found = " ".join(str(error).split())[:300]  # torchvision lists the mirrors on lines
         raise DatasetError(what, where=where, found=found, hint=hint) from error
 
 
-_open_once = opened_once(2)(_open)
+_open_cached = cached_for_readers(2)(_open)
 
 
 @contextlib.contextmanager
-def _only_downloader(root: str) -> Iterator[None]:
-    """Let one process of all that see the folder download, and give up on a silent server."""
+def _download_lock(root: str) -> Iterator[None]:
+    """Let one process at a time download into a folder, with a read timeout."""
     os.makedirs(root, exist_ok=True)
     before = socket.getdefaulttimeout()
     # nothing can be downloaded into a read-only folder
@@ -176,20 +174,20 @@ def _only_downloader(root: str) -> Iterator[None]:
             socket.setdefaulttimeout(before)
 
 
-def _entries(parts: Sequence[Part], first: Any, has_files: bool) -> Iterator[Entry]:
-    for part in parts:
-        dataset = first if part is parts[0] else _open(part)
+def _entries(splits: Sequence[TorchvisionSplit], first: Any, has_files: bool) -> Iterator[ListedImage]:
+    for split in splits:
+        dataset = first if split is splits[0] else _open(split)
         paths = _image_files(dataset) if has_files else None
         for number, label in enumerate(_class_numbers(dataset)):
             text = None if label is None or int(label) < 0 else str(int(label))
             if paths is not None:
-                yield Entry(os.path.relpath(paths[number], part.root), label=text)
+                yield ListedImage(os.path.relpath(paths[number], split.root), label=text)
             else:
-                yield Entry(f"{part.name}/{part.split}/{number:06d}.png", f"{part.split}:{number}", text)
+                yield ListedImage(f"{split.name}/{split.split}/{number:06d}.png", f"{split.split}:{number}", text)
 
 
 def _attributes(dataset: Any, names: Sequence[str]) -> Iterator[list[Any]]:
-    """Yield those of some attributes that are lists, or arrays of one axis, with an item for each image."""
+    """Yield the named attributes that are lists, or one-dimensional arrays, with an item for each image."""
     for name in names:
         values: Any = getattr(dataset, name, None)
         values = values.tolist() if getattr(values, "ndim", 0) == 1 else values
@@ -198,7 +196,7 @@ def _attributes(dataset: Any, names: Sequence[str]) -> Iterator[list[Any]]:
 
 
 def _image_files(dataset: Any) -> list[str] | None:
-    """Return the path of every image where the dataset publishes them, else None."""
+    """Return the path of every image if the dataset exposes them, else None."""
     for values in _attributes(dataset, (*_PAIRS, *_FILES)):
         paths = [value[0] for value in values] if isinstance(values[0], tuple) else values
         if isinstance(paths[0], str | os.PathLike) and any(map(os.path.isfile, paths[:100])):
@@ -207,7 +205,7 @@ def _image_files(dataset: Any) -> list[str] | None:
 
 
 def _class_numbers(dataset: Any) -> Iterator[Any]:
-    """Yield the class of every image; only a dataset that keeps no list of them is read for it."""
+    """Return the class of every image; only a dataset without a list of them is read."""
     for values in _attributes(dataset, (*_PAIRS, *_TARGETS)):
         numbers = [value[1] for value in values] if isinstance(values[0], tuple) and len(values[0]) == 2 else values
         if numbers[0] is None or hasattr(numbers[0], "__index__"):
@@ -216,7 +214,7 @@ def _class_numbers(dataset: Any) -> Iterator[Any]:
 
 
 def _class_names(dataset: Any) -> tuple[str, ...] | None:
-    """Return the class names in the dataset's order, the first of several synonyms; None where it has none."""
+    """Return the class names in the dataset's order, the first of several synonyms; None if it has none."""
     for name in _CLASSES:
         names = getattr(dataset, name, None)
         if isinstance(names, list | tuple) and names:

@@ -1,1 +1,1 @@
-"""Images named by the rows of a table: CSV, TSV, JSON lines, Parquet."""
+"""Loaders of annotation tables: CSV, TSV, JSON lines and Parquet."""
