@@ -17,7 +17,7 @@ from semscale.common.errors import SemscaleError
 from semscale.common.progress import Quiet, Reporter, open_console, reporter
 from semscale.config import study_from
 from semscale.datasets.base import Dataset
-from semscale.store.mirrored_directory import embedding_store
+from semscale.store.mirrored_directory import store_directory
 from semscale.store.segment import Float32
 
 if TYPE_CHECKING:
@@ -131,6 +131,6 @@ class Encoder(AbstractContextManager["Encoder"]):
         if self._opened is None:
             from semscale.encoding.backends import open_encoder
 
-            store = embedding_store(self._study.store)
+            store = store_directory(self._study.store)
             self._opened = self._stack.enter_context(open_encoder(self._study, self.model, store, self._report))
         return self._opened

@@ -70,9 +70,9 @@ def _device() -> Finding:
 
 
 def _store(store: str | None) -> Finding:
-    from semscale.store.mirrored_directory import embedding_store
+    from semscale.store.mirrored_directory import store_directory
 
-    folder = embedding_store(store)
+    folder = store_directory(store)
     try:
         folder.local.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=folder.local, suffix=".partial") as file:

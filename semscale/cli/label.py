@@ -48,7 +48,7 @@ def label(
     from semscale.label.labelling import label as run
     from semscale.label.listing import LabelRequest
     from semscale.label.text_input import read_categories, split_categories
-    from semscale.store.mirrored_directory import embedding_store
+    from semscale.store.mirrored_directory import store_directory
 
     if categories is not None and categories_file is None:
         names, notes = split_categories(categories)
@@ -59,7 +59,7 @@ def label(
     report = reporter(open_console(), quiet=options["quiet"])
     for line in notes:
         report.note(line)
-    store = embedding_store(options["store"])
+    store = store_directory(options["store"])
     model, column, limit = options["model"], options["column"], options["limit"]
     request = LabelRequest(given, names, model, column, limit, options["encoder"] or "server", options["server"])
     result = run(request, out, report, store, stats=stats)

@@ -1,1 +1,1 @@
-"""Ray: a running cluster, or a local one that ends with the sweep, and the watch over both."""
+"""Ray: the connection to a cluster, or to a local Ray that ends with the sweep, and a watchdog of both."""

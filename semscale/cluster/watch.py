@@ -1,4 +1,4 @@
-"""Watch over Ray: a raylet or GCS that ends amid the work is noticed, and Ray of a sweep's own starts once more."""
+"""Watchdog of Ray: detects a lost raylet or GCS during the work, and restarts a local Ray once."""
 
 from __future__ import annotations
 
@@ -22,28 +22,28 @@ from semscale.common.progress import Reporter
 from semscale.common.redact import printable
 
 _WATCH_SECONDS, _ANSWER_SECONDS = 0.5, 5.0
-# Without Ray's processes most calls fail by themselves, and the others never. The head of a cluster may be started
-# again meanwhile; Ray itself ends this process a minute after it was lost.
+# Without Ray's processes most calls fail, and the others hang. The head of a cluster may be restarted meanwhile; Ray
+# itself ends this process a minute after the head was lost.
 _LOST_SECONDS, _LOST_SECONDS_OF_CLUSTER, _HOPELESS_SECONDS = 2.0, 30.0, 50.0
 
 T = TypeVar("T")
 
 
 class LostRayError(ClusterError):
-    """Ray has ended amid the work."""
+    """Ray has ended during the work."""
 
 
-def on_ray(address: str | None, shared: Path | None, report: Reporter, work: Callable[[], T]) -> T:
-    """Return what `work` gives while Ray is connected; where Ray of its own ends, both begin once more.
+def run_on_ray(address: str | None, shared: Path | None, report: Reporter, work: Callable[[], T]) -> T:
+    """Connect to Ray, run `work` and return its result; if a local Ray ends, start both once more.
 
     Args:
-        address: of a cluster; None for the one in ``RAY_ADDRESS`` or a Ray of its own.
+        address: of a cluster; None for the one in ``RAY_ADDRESS`` or a local Ray.
         shared: a folder that all nodes must see.
-        report: is told what is waited for.
-        work: what is done meanwhile; it must be able to continue its own unfinished work.
+        report: shows progress and messages.
+        work: the function to run; its second call must continue the unfinished work of the first.
 
     Raises:
-        LostRayError: Ray ended, for the second time where it was the sweep's own.
+        LostRayError: Ray ended, a local one for the second time.
     """
     is_cluster = address or os.environ.get("RAY_ADDRESS") or ray.is_initialized()
 
@@ -55,58 +55,60 @@ def on_ray(address: str | None, shared: Path | None, report: Reporter, work: Cal
 
     with nullcontext() if is_cluster else suppress(LostRayError):
         return attempt()
-    report.note("Ray on this machine has ended and is started again; what is done is kept")
+    report.note("Ray on this machine has ended and is restarted; what is done is kept")
     return attempt()
 
 
 @contextmanager
-def _watched(patience: float) -> Iterator[None]:
-    """Raise LostRayError when this node's raylet or the cluster's GCS has ended, at the latest after `patience`."""
-    hint = "too little memory is the usual reason; give the same command again: what is done is kept"
-    addresses, over = dict[str, str](), threading.Event()
-    if not ray.util.client.ray.is_connected():  # a client of a cluster has none of its addresses
+def _watched(timeout: float) -> Iterator[None]:
+    """Raise LostRayError if this node's raylet or the cluster's GCS does not answer for `timeout` seconds."""
+    hint = "too little memory is the usual reason; run the same command again: what is done is kept"
+    addresses, finished = dict[str, str](), threading.Event()
+    if not ray.util.client.ray.is_connected():  # a Ray client knows none of the addresses
         context = ray.get_runtime_context()
-        (here,) = [node for node in ray.nodes() if node["NodeID"] == context.get_node_id()]
-        addresses = {"GCS": context.gcs_address, "raylet": f"{here['NodeManagerAddress']}:{here['NodeManagerPort']}"}
+        (node,) = [node for node in ray.nodes() if node["NodeID"] == context.get_node_id()]
+        addresses = {
+            "GCS": context.gcs_address,
+            "raylet": f"{node['NodeManagerAddress']}:{node['NodeManagerPort']}",
+        }
         addresses = {name: address for name, address in addresses.items() if _listens(address)}
-    # SIGINT itself is ignored in a shell's background jobs
+    # not SIGINT, which background jobs of a shell ignore
     in_main = threading.current_thread() is threading.main_thread()
-    before = signal.signal(signal.SIGUSR2, signal.default_int_handler) if in_main else None
+    previous_handler = signal.signal(signal.SIGUSR2, signal.default_int_handler) if in_main else None
 
-    def lost() -> LostRayError | None:
-        found = [
-            f"no answer from its {name} at {address}" for name, address in addresses.items() if not _listens(address)
-        ]
-        return LostRayError("Ray has ended amid the work", found="; ".join(found), hint=hint) if found else None
+    def check() -> LostRayError | None:
+        silent = [(name, address) for name, address in addresses.items() if not _listens(address)]
+        found = "; ".join(f"no answer from its {name} at {address}" for name, address in silent)
+        return LostRayError("Ray has ended during the work", found=found, hint=hint) if silent else None
 
     def watch() -> None:
-        well = next_one = time.monotonic()
-        while not over.wait(_WATCH_SECONDS):
+        last_answer = last_interrupt = time.monotonic()
+        while not finished.wait(_WATCH_SECONDS):
             now = time.monotonic()
-            if (error := lost()) is None:
-                well = next_one = now
-            elif now > well + _HOPELESS_SECONDS:  # a call that no interrupt reaches
+            if (error := check()) is None:
+                last_answer = last_interrupt = now
+            elif now > last_answer + _HOPELESS_SECONDS:  # in a call that cannot be interrupted
                 print(f"Error: {printable(str(error))}", file=sys.stderr, flush=True)
                 os._exit(1)
-            elif now > next_one + patience:
+            elif now > last_interrupt + timeout:
                 interrupt_main(signal.SIGUSR2)
-                next_one = now  # what goes on in spite of it is interrupted again
+                last_interrupt = now
 
     if in_main:
         threading.Thread(target=watch, daemon=True).start()
     try:
         yield
     except (Exception, KeyboardInterrupt) as error:
-        over.set()
-        if gone := lost():
-            raise gone from error
+        finished.set()
+        if loss := check():
+            raise loss from error
         if isinstance(error, ray.exceptions.RayError) and not isinstance(error, ray.exceptions.RayTaskError):
-            raise ClusterError("Ray has lost a part of the work", found=summarize(error), hint=hint) from error
+            raise ClusterError("Ray has lost part of the work", found=summarize(error), hint=hint) from error
         raise
     finally:
-        over.set()
+        finished.set()
         if in_main:
-            signal.signal(signal.SIGUSR2, before or signal.SIG_DFL)
+            signal.signal(signal.SIGUSR2, previous_handler or signal.SIG_DFL)
 
 
 def _listens(address: str) -> bool:

@@ -1,4 +1,4 @@
-"""Claim registry: which chunk of work encodes a content, so that each is sent once per sweep."""
+"""Claim registry: assigns every content to one chunk of work, so that it is sent once per sweep."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import numpy as np
 from semscale.store.key_index import ABSENT, KeyIndex, Keys, as_keys
 
 _STORED = -1
-# A dict takes a claim at once, an index takes many in little memory.
+# Claims are fast in a dict, and small in an index.
 _MAX_RECENT = 50_000
 
 
 class ContentClaims:
-    """Claims on contents: every content is encoded by one chunk of work.
+    """Claims of chunks on contents.
 
-    A claim belongs to a chunk and not to an actor, so that a chunk which is repeated after its actor died gets its own
-    claims again. What is `stored`, one array of keys for each kind, is claimed by none.
+    A claim belongs to a chunk and not to an actor: a chunk that is repeated after its actor died gets its claims again.
+    The keys in `stored`, one array for each kind of content, cannot be claimed.
 
     >>> old, new = b"o" * 32, b"n" * 32
     >>> claims = ContentClaims([[old]])
@@ -34,7 +34,7 @@ class ContentClaims:
             self._owners.add(as_keys(keys), np.full(len(keys), _STORED))
 
     def claim(self, chunk: int, keys: Sequence[bytes]) -> list[bool]:
-        """Return for every key whether this chunk is to encode it; the first to ask gets it."""
+        """Return for every key whether this chunk has to encode it; the first chunk to claim a key gets it."""
         claimed: set[bytes] = set()
         granted = []
         for key, owner in zip(keys, self._owners.get(as_keys(keys)).tolist(), strict=True):

@@ -1,4 +1,4 @@
-"""Coordinator of the encoder actors, one Ray actor per sweep: leases on endpoints, and claims on contents."""
+"""Coordinator of the encoder actors: grants leases on endpoints and claims on contents; one Ray actor per sweep."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from semscale.encoding.endpoint_pool import EndpointPool
 from semscale.store.key_index import Keys
 
 _POLL_SECONDS = 0.1
-# A short outage needs no message; a long one a message now and then.
-_SILENT_SECONDS = 1.0
-_MESSAGE_SECONDS = 5.0
+# A short outage is not reported; a long one is, at intervals.
+_MIN_OUTAGE_SECONDS = 1.0
+_MESSAGE_INTERVAL = 5.0
 
 
 class _Lease(NamedTuple):
@@ -25,14 +25,14 @@ class _Lease(NamedTuple):
 
 
 class Coordinator:
-    """Grants the actors' connections leases on endpoints, claims on contents, and reports outages to the driver.
+    """Grants leases to the connection slots of actors and claims to chunks, and reports outages to the driver.
 
-    An endpoint has any number of shared leases, or an exclusive one, for documents that may have ended a model process.
-    An actor is known by the slots of its connections, and its process by an incarnation id. A coordinator, also one
-    that Ray has started again, knows of no server until :meth:`open`, and learns of actors from their calls.
+    An endpoint has any number of shared leases, or one exclusive lease, for documents that may have crashed a model. An
+    actor is identified by its slots, and its process by an incarnation id. A coordinator, also one that Ray has
+    restarted, has no endpoints until :meth:`open`, and learns of actors from their calls.
 
     >>> coordinator = Coordinator([])
-    >>> [coordinator.begin(0, [0, 1], incarnation) for incarnation in ("first", "first", "second")]
+    >>> [coordinator.record_attempt(0, [0, 1], incarnation) for incarnation in ("first", "first", "second")]
     [1, 1, 2]
     """
 
@@ -51,8 +51,8 @@ class Coordinator:
         self._messages: list[str] = []
         self._last_message = float("-inf")
 
-    def begin(self, chunk: int, slots: Sequence[int], incarnation: str) -> int:
-        """Return how many processes have begun this chunk, this one included; a new process frees its slots' leases."""
+    def record_attempt(self, chunk: int, slots: Sequence[int], incarnation: str) -> int:
+        """Count the processes that have started this chunk; a new process releases the leases of its slots."""
         if incarnation not in self._incarnations:
             self._incarnations.add(incarnation)
             for slot in slots:
@@ -65,71 +65,71 @@ class Coordinator:
         return len(attempts)
 
     def claim(self, chunk: int, keys: Sequence[bytes]) -> list[bool]:
-        """Return for every key whether this chunk is to encode it."""
+        """Return for every key whether this chunk has to encode it."""
         return self._claims.claim(chunk, keys)
 
     async def wait_for_demand(self) -> None:
-        """Return when an actor has something to send, and no server is known."""
+        """Wait until an actor has something to send while no endpoint is known."""
         await self._demand.wait()
 
     async def open(self, urls: Sequence[str]) -> None:
-        """Set the endpoints; if there are none, that is an outage."""
+        """Set the endpoints; an empty list counts as an outage."""
         self._pool.update(urls, time.monotonic())
         self._opened = True
         self._demand.clear()
 
     async def update(self, urls: Sequence[str]) -> None:
-        """Set the endpoints that service discovery gives, as :meth:`open` does, and tell the user what changes."""
+        """Replace the endpoints by those that service discovery found, and report the changes."""
         if not self._opened:
             return
-        new, gone = self._pool.update(urls, time.monotonic())
-        self._messages += [f"new server {url}" for url in new] + [f"server {url} is gone" for url in gone]
+        added, removed = self._pool.update(urls, time.monotonic())
+        self._messages += [f"new server {url}" for url in added] + [f"server {url} is gone" for url in removed]
 
     async def acquire_lease(
         self, slot: int, incarnation: str, exclusive: bool, avoid: str | None = None
     ) -> str | Exception:
-        """Return the endpoint that a slot may send to, rather another than `avoid`, or why there will be none."""
+        """Wait for a lease; return its endpoint, if possible not the one to `avoid`, or the error if there is none."""
         if not self._opened:
             self._demand.set()
         self._slots.setdefault(slot, incarnation)
         self._waiting += 1
         try:
             while self._slots.get(slot) == incarnation:
-                if (found := self._try_lease(slot, exclusive, avoid)) is not None:
-                    return found
+                if (url_or_error := self._try_lease(slot, exclusive, avoid)) is not None:
+                    return url_or_error
                 await asyncio.sleep(_POLL_SECONDS)
         finally:
             self._waiting -= 1
-        return ServerError("this actor was started again")  # its process is gone and gets no answer
+        return ServerError("this actor was restarted")  # nobody receives it: the process has ended
 
     async def report_healthy(self, url: str) -> None:
-        """Record that an endpoint answers and is the right encoder."""
+        """Record that an endpoint answers with the right encoder."""
         self._pool.report_healthy(url)
 
     async def release_lease(
-        self, slot: int, incarnation: str, url: str, fault: str | None = None, eject: bool = False
+        self, slot: int, incarnation: str, url: str, error: str | None = None, eject: bool = False
     ) -> None:
-        """Give a lease back, with what went wrong at the endpoint; `eject` one that is not the right encoder."""
+        """Release a lease, with the error of the endpoint if it failed; `eject` one that is not the right encoder."""
         if self._slots.get(slot) == incarnation:
             self._leases.pop(slot, None)
-        if fault is None:
+        if error is None:
             self._pool.report_healthy(url)
         elif not eject:
-            if self._pool.report_failure(url, fault, time.monotonic()):
-                self._messages.append(f"{url} is left alone for now: {fault}")
-        elif self._pool.eject(url, fault):
-            self._messages.append(f"{url} is refused: {fault}")
+            if self._pool.report_failure(url, error, time.monotonic()):
+                self._messages.append(f"{url} is unavailable and retried later: {error}")
+        elif self._pool.eject(url, error):
+            self._messages.append(f"{url} is rejected: {error}")
 
     async def next_status(self) -> tuple[list[str], bool]:
-        """Return messages for the user as soon as there are some, and whether no endpoint answers."""
+        """Wait for messages for the user; return them, and whether no endpoint answers."""
         while True:
             now = time.monotonic()
             outage = self._pool.outage_seconds(now) if self._waiting else None
             messages, self._messages = self._messages, []
-            if outage is not None and outage >= _SILENT_SECONDS and now - self._last_message >= _MESSAGE_SECONDS:
+            if outage is not None and outage >= _MIN_OUTAGE_SECONDS and now - self._last_message >= _MESSAGE_INTERVAL:
                 self._last_message = now
-                where = ", ".join(self._pool.urls) or "a server"
-                messages.append(f"waiting for {where} ({outage:.0f} s of {self._outage_timeout:g} s)...")
+                names = ", ".join(self._pool.urls) or "a server"
+                messages.append(f"waiting for {names} ({outage:.0f} s of {self._outage_timeout:g} s)...")
                 return messages, True
             if messages:
                 return messages, False
@@ -139,7 +139,7 @@ class Coordinator:
         now = time.monotonic()
         if not self._opened:
             return None
-        if error := self._outage(now):
+        if error := self._outage_error(now):
             return error
         url = self._wants_exclusive.pop(slot, None) if exclusive else None
         if url is None:
@@ -149,22 +149,22 @@ class Coordinator:
             return None
         others = [lease for other, lease in self._leases.items() if lease.url == url and other != slot]
         if exclusive and others:
-            self._wants_exclusive[slot] = url  # no shared lease is granted until it had its turn
+            self._wants_exclusive[slot] = url  # until it is granted, no shared lease is
             return None
         if not exclusive and (any(lease.exclusive for lease in others) or url in self._wants_exclusive.values()):
             return None
         self._leases[slot] = _Lease(url, exclusive)
         return url
 
-    def _outage(self, now: float) -> SemscaleError | None:
-        again = "and give the same command again; what is encoded is kept"
+    def _outage_error(self, now: float) -> SemscaleError | None:
+        resume = "and run the same command again; what is encoded is kept"
         if self._pool.exhausted:
             where, found = ", ".join(self._pool.ejected), "; ".join(self._pool.ejected.values())
-            what, hint = "no clip-server is left that runs the right encoder", f"put the right server there {again}"
+            what, hint = "no clip-server is left that runs the right encoder", f"start the right server there {resume}"
             return ServerError(what, where=where, found=found, hint=hint)
         outage = self._pool.outage_seconds(now)
         if outage is None or outage < self._outage_timeout:
             return None
-        where, hint = ", ".join(self._pool.urls), f"bring the servers back {again}"
-        found = f"no answer for {outage:.0f} s: {self._pool.faults() or 'there is no server'}"
+        where, hint = ", ".join(self._pool.urls), f"restart the servers {resume}"
+        found = f"no answer for {outage:.0f} s: {self._pool.last_errors() or 'no server is known'}"
         return ServerError("no clip-server answers any more", where=where or None, found=found, hint=hint)

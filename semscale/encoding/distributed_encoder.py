@@ -1,4 +1,4 @@
-"""Distributed encoder: Ray actors with clip-client connections that pull chunks of work until all is stored."""
+"""Distributed encoder: Ray actors that pull chunks of work and send them to clip-servers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from semscale.common.errors import SemscaleError, summarize
 from semscale.datasets.base import Dataset
 from semscale.encoding.coordinator import Coordinator
-from semscale.encoding.encoder_actor import CHUNKS, ActorSettings, RemoteEncoder, workers_end
+from semscale.encoding.encoder_actor import CHUNKS_PER_ACTOR, ActorSettings, RemoteEncoder, worker_error
 from semscale.encoding.server_discovery import Servers
 from semscale.encoding.store_backed_encoder import ChunkReport, StoreBackedEncoder
 from semscale.store.embedding_store import EmbeddingStore
@@ -23,19 +23,19 @@ from semscale.store.key_index import Keys
 from semscale.store.mirrored_directory import MirroredDirectory
 
 _BATCH = 64
-# Two to eight requests in one call keep all replicas busy; more only costs memory.
+# Two to eight requests in a call keep all replicas busy; more only cost memory.
 _REQUESTS_PER_CHUNK = 4
-# An actor costs a second of its own; one decodes small pictures faster than a CPU's server takes them, while for large
-# ones, or servers with GPUs, half of the CPUs may have to decode.
+# An actor takes a second to start. One decodes small images faster than a server on CPUs encodes them; with large ones,
+# or servers with GPUs, half of the CPUs may have to decode.
 _CPUS_PER_ACTOR = 2
 _MAX_ACTORS_PER_ENDPOINT = 8
 _DISCOVERY_SECONDS = 2.0
-# of the coordinator; one that ends more often does so for a reason
+# of the coordinator
 _MAX_RESTARTS = 5
 
 
 class CoordinatorActor(Coordinator):
-    """The coordinator in a process that may be lost: the claims of the next one are what the store has by then."""
+    """Coordinator that may be lost and restarted: the new one claims what the store has then."""
 
     def __init__(self, folder: MirroredDirectory, stored: Sequence[Keys], outage_timeout: float) -> None:
         if ray.get_runtime_context().was_current_actor_reconstructed:
@@ -46,8 +46,8 @@ class CoordinatorActor(Coordinator):
 class DistributedEncoder(StoreBackedEncoder):
     """Encodes through Ray actors, which end with the context; Ray must be initialised, and all nodes see the store.
 
-    By default there is an actor for every two CPUs of the cluster, at least one per server, and at most eight per
-    server where no more can come. Without a `batch_size` (per request) it is adapted; calls have `deadline` seconds.
+    By default there is an actor per two CPUs of the cluster, at least one per server, and at most eight per server if
+    the servers are fixed. `batch_size` is per request, by default adaptive; calls have `deadline` seconds.
     """
 
     def __init__(
@@ -66,31 +66,30 @@ class DistributedEncoder(StoreBackedEncoder):
         self._running: dict[Any, tuple[int, range]] = {}
         self._servers = servers
         self._urls, self._discovered = tuple(servers.urls), time.monotonic()
-        # Every actor may wait for the servers at once, and claims must still get through. It stays with the driver:
-        # other nodes come and go.
-        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-        how = {"num_cpus": 0, "max_concurrency": 10_000, "max_restarts": _MAX_RESTARTS, "max_task_retries": -1}
-        coordinator = ray.remote(**how)(CoordinatorActor).options(scheduling_strategy=here)
+        # Claims must get through while all actors wait for leases. It runs on the driver's node: others may be lost.
+        node = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        options = {"num_cpus": 0, "max_concurrency": 10_000, "max_restarts": _MAX_RESTARTS, "max_task_retries": -1}
+        coordinator = ray.remote(**options)(CoordinatorActor).options(scheduling_strategy=node)
         stored = [stored.keys() for stored in self._stores.values()]
-        self._coordinator = coordinator.remote(self._folder, stored, servers.patience)
+        self._coordinator = coordinator.remote(self._folder, stored, servers.outage_timeout)
         self._demand = self._coordinator.wait_for_demand.remote()
         self._status = self._coordinator.next_status.remote()
         probe = read_probe(self._root, identity.fingerprint)
         settings = ActorSettings(self._folder, identity, probe, batch_size, deadline, servers.access)
-        cluster = float(ray.cluster_resources().get("CPU", 1.0))
-        endpoints = max(1, len(self._urls))
-        most = math.inf if servers.can_change else _MAX_ACTORS_PER_ENDPOINT * endpoints
-        count = actors or max(endpoints, int(min(cluster / _CPUS_PER_ACTOR, most)))
-        # Half a CPU each while they live (decoding needs it, waiting for the server does not), and never more than
-        # half the cluster, or actors that find no place would be waited for.
-        cpus = min(0.5, cluster / (2 * count))
-        # over all nodes: each has its own disk, network and decoders
-        actor = RemoteEncoder.options(num_cpus=cpus, scheduling_strategy="SPREAD")
-        self._actors = [actor.remote(index, settings) for index in range(count)]
+        cpus = float(ray.cluster_resources().get("CPU", 1.0))
+        n_endpoints = max(1, len(self._urls))
+        max_actors = math.inf if servers.can_change else _MAX_ACTORS_PER_ENDPOINT * n_endpoints
+        n_actors = actors or max(n_endpoints, int(min(cpus / _CPUS_PER_ACTOR, max_actors)))
+        # Half a CPU each (decoding needs it, waiting for a server does not), and never more than half of the cluster:
+        # otherwise some actors could not be scheduled.
+        cpus_per_actor = min(0.5, cpus / (2 * n_actors))
+        # on all nodes: each has its own disk, network and decoders
+        actor = RemoteEncoder.options(num_cpus=cpus_per_actor, scheduling_strategy="SPREAD")
+        self._actors = [actor.remote(index, settings) for index in range(n_actors)]
 
     def close(self) -> None:
-        """End the actors at once; what they stored stays."""
-        for task in [self._status, self._demand, *self._running]:  # without this Ray would announce retries
+        """End the actors immediately; what they have stored stays."""
+        for task in [self._status, self._demand, *self._running]:  # otherwise Ray reports retries
             ray.cancel(task)
         for actor in [*self._actors, self._coordinator]:
             ray.kill(actor)
@@ -105,13 +104,13 @@ class DistributedEncoder(StoreBackedEncoder):
     def _run(
         self, n: int, items: Callable[[int, int], list[str]], reader: Any = None
     ) -> Iterator[tuple[range, ChunkReport]]:
-        """Let the actors pull chunks of the items 0 to n, texts or images of a reader; reports come in any order."""
+        """Let the actors pull chunks of n items, texts or images of a reader; yield reports in any order."""
         start = 0
-        slots = CHUNKS * len(self._actors)
-        free = list(range(len(self._actors))) * CHUNKS
+        slots = CHUNKS_PER_ACTOR * len(self._actors)
+        free = list(range(len(self._actors))) * CHUNKS_PER_ACTOR
         while True:
             while free and start < n:
-                # guided self-scheduling: ever smaller chunks of whole requests, so that all actors end together
+                # guided self-scheduling: chunks (of whole requests) shrink, so that all actors end together
                 requests = math.ceil((n - start) / slots / self._batch_size)
                 part = range(start, min(start + min(requests, _REQUESTS_PER_CHUNK) * self._batch_size, n))
                 start = part.stop
@@ -127,7 +126,7 @@ class DistributedEncoder(StoreBackedEncoder):
             free.append(index)
 
     def _next_result(self) -> Any:
-        """Return a task that is done; meanwhile start and discover servers, and pass messages on."""
+        """Return a finished task; meanwhile discover servers, start them on demand, and log messages."""
         servers = self._servers
         while True:
             timeout = _DISCOVERY_SECONDS if servers.can_change else None
@@ -141,9 +140,9 @@ class DistributedEncoder(StoreBackedEncoder):
                 messages, all_down = _result_of(self._status)
                 self._status = self._coordinator.next_status.remote()
                 for message in messages:
-                    servers.note(message)
+                    servers.log(message)
                 if all_down:
-                    servers.check()
+                    servers.check_running()
             elif ready == [self._demand]:
                 _result_of(self._demand)
                 self._urls = self._urls or tuple(servers.start())
@@ -154,7 +153,7 @@ class DistributedEncoder(StoreBackedEncoder):
 
 
 def _result_of(task: Any) -> Any:
-    """Return what an actor answers; SemscaleError if it, or the coordinator that it asked, has ended for good."""
+    """Return the result of an actor's task; ServerError if the actor or the coordinator has ended for good."""
     try:
         return ray.get(task)
     except (ray.exceptions.RayTaskError, ray.exceptions.RayActorError) as error:
@@ -162,5 +161,5 @@ def _result_of(task: Any) -> Any:
         if isinstance(cause, SemscaleError):
             raise cause from None
         if isinstance(cause, ray.exceptions.RayActorError):
-            raise workers_end(summarize(cause)) from error
+            raise worker_error(summarize(cause)) from error
         raise

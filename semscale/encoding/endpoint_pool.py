@@ -1,4 +1,4 @@
-"""Endpoint pool: least-loaded balancing, and a circuit breaker with exponential backoff for every endpoint."""
+"""Endpoint pool: least-loaded balancing, and a circuit breaker with exponential backoff per endpoint."""
 
 from __future__ import annotations
 
@@ -6,28 +6,28 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 _INITIAL_BACKOFF = 0.25
-# Asking a server that hangs costs an actor many seconds: while others answer, that is done once a minute.
+# A call to a server that hangs costs an actor its deadline: while others answer, it is tried once a minute.
 _MAX_BACKOFF = 60.0
-# When none answers there is nothing else to do than to ask again.
+# When none answers there is nothing else to do.
 _MAX_BACKOFF_IN_OUTAGE = 4.0
 
 
 @dataclass
 class _Endpoint:
     failures: int = 0
-    tried: float = 0.0
+    last_attempt: float = 0.0
     down_since: float | None = None
-    fault: str = ""
+    error: str = ""
 
     def retry_at(self, max_backoff: float) -> float:
-        """Return when it may be tried again; the pause doubles with every failure in a row."""
+        """Return the time of the next attempt; the backoff doubles with every consecutive failure."""
         if not self.failures:
             return 0.0
-        return self.tried + min(_INITIAL_BACKOFF * 2.0 ** min(self.failures - 1, 20), max_backoff)
+        return self.last_attempt + min(_INITIAL_BACKOFF * 2.0 ** min(self.failures - 1, 20), max_backoff)
 
 
 class EndpointPool:
-    """The endpoints of a sweep, with what is known of each; times are seconds of one clock, handed in.
+    """Endpoints of a sweep with their states; all times are seconds of one clock.
 
     >>> pool = EndpointPool(["grpc://a:1", "grpc://b:1"])
     >>> pool.pick(0, now=0.0), pool.pick(1, now=0.0)
@@ -54,25 +54,25 @@ class EndpointPool:
 
     @property
     def exhausted(self) -> bool:
-        """Whether all endpoints were ejected; a pool that discovery has emptied may fill again."""
+        """Whether all endpoints were ejected; a pool that discovery has emptied may be refilled."""
         return not self._endpoints and self._empty_since is None
 
     def update(self, urls: Sequence[str], now: float) -> tuple[list[str], list[str]]:
-        """Replace the endpoints, keeping what is known of those that stay; return the new and the removed ones."""
-        # one that was ejected stays so until it has been away: then another server may have taken its address
-        gone = [url for url in (*self._endpoints, *self.ejected) if url not in urls]
-        self.ejected = {url: why for url, why in self.ejected.items() if url not in gone}
-        new = [url for url in urls if url not in self._endpoints and url not in self.ejected]
+        """Replace the endpoints, keeping the states of those that stay; return the added and the removed ones."""
+        # an ejected one stays so until its address disappears: afterwards another server may have it
+        removed = [url for url in (*self._endpoints, *self.ejected) if url not in urls]
+        self.ejected = {url: reason for url, reason in self.ejected.items() if url not in removed}
+        added = [url for url in urls if url not in self._endpoints and url not in self.ejected]
         self._endpoints = {url: self._endpoints.get(url) or _Endpoint() for url in urls if url not in self.ejected}
         self._empty_since = None if urls else self._empty_since or now
-        return new, gone
+        return added, removed
 
     def pick(
         self, preferred: int, now: float, load: Mapping[str, int] | None = None, avoid: str | None = None
     ) -> str | None:
-        """Return the endpoint with the least load, of equals the one at this number or next to it; None to wait.
+        """Return the least loaded endpoint that is healthy or due for an attempt; None if there is none.
 
-        The one to `avoid` comes last.
+        Of equally loaded ones it is the first from the index `preferred` on. The one to `avoid` comes last.
         """
         if not self._endpoints:
             return None
@@ -82,16 +82,16 @@ class EndpointPool:
         for url in sorted([*urls[start:], *urls[:start]], key=lambda url: (url == avoid, load.get(url, 0))):
             endpoint = self._endpoints[url]
             if endpoint.retry_at(max_backoff) <= now:
-                endpoint.tried = now  # one that failed is tried by one caller at a time
+                endpoint.last_attempt = now  # only one caller at a time tries one that failed
                 return url
         return None
 
-    def report_failure(self, url: str, fault: str, now: float) -> bool:
-        """Record that an endpoint did not answer, and return whether it did before."""
+    def report_failure(self, url: str, error: str, now: float) -> bool:
+        """Record that an endpoint did not answer; return whether it was healthy before."""
         if (endpoint := self._endpoints.get(url)) is None:
             return False
         endpoint.failures += 1
-        endpoint.tried, endpoint.fault = now, fault
+        endpoint.last_attempt, endpoint.error = now, error
         endpoint.down_since = now if endpoint.down_since is None else endpoint.down_since
         return endpoint.failures == 1
 
@@ -101,20 +101,20 @@ class EndpointPool:
             self._endpoints[url] = _Endpoint()
 
     def eject(self, url: str, reason: str) -> bool:
-        """Never pick this endpoint again; return False if it is not in the pool."""
+        """Remove an endpoint for good; return False if it is not in the pool."""
         if self._endpoints.pop(url, None) is None:
             return False
         self.ejected[url] = reason
         return True
 
     def outage_seconds(self, now: float) -> float | None:
-        """Return for how many seconds no endpoint has answered; None while one may."""
+        """Return the seconds without a healthy endpoint; None while there is one."""
         if self._empty_since is not None:
             return now - self._empty_since
         since = [endpoint.down_since for endpoint in self._endpoints.values()]
-        known = [one for one in since if one is not None]
-        return now - max(known) if known and len(known) == len(since) else None
+        failed = [time for time in since if time is not None]
+        return now - max(failed) if failed and len(failed) == len(since) else None
 
-    def faults(self) -> str:
-        """Return what went wrong at the endpoints that fail."""
-        return "; ".join(dict.fromkeys(one.fault for one in self._endpoints.values() if one.fault))
+    def last_errors(self) -> str:
+        """Return the distinct errors of the endpoints that fail."""
+        return "; ".join(dict.fromkeys(endpoint.error for endpoint in self._endpoints.values() if endpoint.error))

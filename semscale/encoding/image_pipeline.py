@@ -1,4 +1,8 @@
-"""Image pipeline: read, verify, decode, and resize bit for bit as torchvision and open_clip do on the server."""
+"""Image pipeline of the workers: reading, decoding, and resizing bit for bit as torchvision and open_clip do.
+
+With draft decoding (`encoding.draft`) libjpeg decodes a large JPEG at a half, a quarter or an eighth of its size, which
+is faster and changes pixels slightly; the embeddings have a separate fingerprint.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +21,7 @@ from semscale.datasets.base import Reader
 from semscale.datasets.image_decoding import BadImageError, decode
 from semscale.store.encoder_fingerprint import EncoderIdentity
 
-# Resizing the shorter side to the model's size makes a very long image enormous: 1 x 50,000 pixels would need 7.5 GB.
+# Resizing the shorter side to the model's size makes a thin image enormous: 1 x 50,000 pixels would need 7.5 GB.
 _MAX_RESIZED_PIXELS = 32_000_000
 
 Picture = npt.NDArray[np.uint8]
@@ -26,7 +30,7 @@ _RESAMPLING = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling
 
 
 def can_prepare(spec: Mapping[str, Any] | None) -> bool:
-    """Tell whether the worker knows how to do this preprocessing; if not, whole files are sent."""
+    """Whether the workers can do this preprocessing; if not, whole files are sent."""
     if spec is None or spec.get("mode", "RGB") != "RGB" or spec.get("interpolation") not in _RESAMPLING:
         return False
     height, width = _target(spec)
@@ -35,22 +39,22 @@ def can_prepare(spec: Mapping[str, Any] | None) -> bool:
 
 
 def check_draft(identity: EncoderIdentity, where: str) -> None:
-    """Raise ServerError for draft decoding where the preprocessing of the model is not known."""
+    """Raise ServerError for draft decoding if the preprocessing of the model is unknown."""
     if identity.draft and not can_prepare(identity.preprocess):
-        hint = "leave encoding.draft away, or use `semscale serve`"
+        hint = "omit encoding.draft, or use `semscale serve`"
         raise ServerError("draft decoding needs a model whose preprocessing is known", where=where, hint=hint)
 
 
 def draft_side(spec: Mapping[str, Any]) -> int:
-    """Return the shorter side, in pixels, that a draft must keep: twice the model's, to leave the resize its work."""
+    """Return the least shorter side of a draft, in pixels: twice the model's, so that it is still resized."""
     return 2 * max(_target(spec))
 
 
 def prepare(image: Image.Image, spec: Mapping[str, Any]) -> Picture:
-    """Resize and crop a decoded image as open_clip would and return its pixels, uint8 (height, width, 3).
+    """Resize and crop an image as open_clip does and return its pixels, uint8 [height, width, 3].
 
     The image is in the mode of its file, since open_clip resizes before it converts; ``spec`` is open_clip's
-    preprocessing configuration. BadImageError: it is so long and thin that resizing it would need gigabytes.
+    preprocessing configuration. Raises BadImageError if resizing a thin image would need gigabytes.
 
     >>> prepare(Image.new("L", (8, 4), 255), {"size": 2, "interpolation": "bicubic"}).shape
     (2, 2, 3)
@@ -66,13 +70,13 @@ def prepare(image: Image.Image, spec: Mapping[str, Any]) -> Picture:
 
 
 def to_ppm(picture: Picture) -> bytes:
-    """Return a picture, uint8 (height, width, 3), as a binary PPM file, which every server can read."""
+    """Return an image as a binary PPM file, which every server can read."""
     height, width, _ = picture.shape
     return b"P6\n%d %d\n255\n" % (width, height) + picture.tobytes()
 
 
-def whole(image: Image.Image, content: bytes) -> bytes:
-    """Return what is sent when the server has to do the preprocessing: the file, unless decoding changed its pixels."""
+def to_file(image: Image.Image, content: bytes) -> bytes:
+    """Return the file to send if the server preprocesses: the original, or a PNG if decoding changed the mode."""
     with Image.open(io.BytesIO(content)) as stored:
         if stored.mode == image.mode:
             return content
@@ -104,10 +108,7 @@ def _center_crop(image: Image.Image, height: int, width: int) -> Image.Image:
 
 
 def read_all(reader: Reader, locations: Sequence[str]) -> tuple[list[bytes | None], dict[int, str]]:
-    """Return the files at these locations, None for those that cannot be read, and by their number the reasons.
-
-    SemscaleError where the reason may pass.
-    """
+    """Return the files, None for unreadable ones, and the reasons of these by index; SemscaleError if transient."""
 
     def read(location: str) -> bytes | str:
         try:
@@ -122,7 +123,7 @@ def read_all(reader: Reader, locations: Sequence[str]) -> tuple[list[bytes | Non
             answers = list(threads.map(read, locations))
         finally:
             threads.shutdown(cancel_futures=True)
-    else:  # in this thread, for which the reader may have its file open
+    else:  # in this thread, in which the reader may have its file open
         answers = [read(location) for location in locations]
     contents = [answer if isinstance(answer, bytes) else None for answer in answers]
     return contents, {i: answer for i, answer in enumerate(answers) if isinstance(answer, str)}
@@ -131,18 +132,18 @@ def read_all(reader: Reader, locations: Sequence[str]) -> tuple[list[bytes | Non
 def decode_all(
     contents: Sequence[bytes | None], wanted: Sequence[int], spec: Mapping[str, Any] | None, draft: bool
 ) -> tuple[dict[int, Picture | bytes], dict[int, str]]:
-    """Return by number the wanted pictures (whole files where the preprocessing is unknown), and why others are bad."""
+    """Return the wanted images by index (files if the preprocessing is unknown), and the reasons of the bad ones."""
     if not can_prepare(spec):
         spec = None
-    least = draft_side(spec) if spec is not None and draft else None
+    least_side = draft_side(spec) if spec is not None and draft else None
     pictures: dict[int, Picture | bytes] = {}
     bad: dict[int, str] = {}
     for i in wanted:
         content = contents[i]
-        assert content is not None  # only what was read is wanted
+        assert content is not None  # only readable ones are wanted
         try:
-            image = decode(content, least)
-            pictures[i] = whole(image, content) if spec is None else prepare(image, spec)
+            image = decode(content, least_side)
+            pictures[i] = to_file(image, content) if spec is None else prepare(image, spec)
         except BadImageError as error:
             bad[i] = str(error)
     return pictures, bad

@@ -1,4 +1,4 @@
-"""In-process encoder, without servers and without Ray: for notebooks, and for what is in the store already."""
+"""In-process encoder, without servers and Ray: for notebooks, and for reading what is stored."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from semscale.store.embedding_store import Kind
 from semscale.store.encoder_fingerprint import EncoderIdentity
 from semscale.store.key_index import content_digest
 from semscale.store.mirrored_directory import MirroredDirectory
-from semscale.store.segment import Float32, l2_normalize, write_good
+from semscale.store.segment import Float32, l2_normalize, write_valid_rows
 
-HERE = "this process"
-"""What stands for the endpoint in the work log."""
+LOCAL_ENDPOINT = "this process"
+"""Endpoint in the throughput log."""
 
 _CHUNK = 256
-_MOST_READERS = 4
+_MAX_READERS = 4
 
 
 class Model(Protocol):
-    """A model in this process; it returns embeddings, of any length, and per input None or why it has none."""
+    """A model in this process; returns embeddings, not normalised, and per input None or why it has none."""
 
     def encode_images(self, pictures: Sequence[Picture | bytes]) -> tuple[Float32, list[str | None]]: ...
 
@@ -40,7 +40,7 @@ class Model(Protocol):
 
 @dataclass(frozen=True)
 class _Chunk:
-    """A part of the items as read; the numbers in `reasons` and `inputs`, what is to be encoded, count within it."""
+    """A part of the items after reading; `reasons` and `inputs` (to be encoded) are by index within the part."""
 
     part: range
     keys: Sequence[bytes | None]
@@ -49,7 +49,7 @@ class _Chunk:
 
 
 class LocalEncoder(StoreBackedEncoder):
-    """Encodes in this process, with a model that is loaded when it is needed; without `load` all must be stored."""
+    """Encodes in this process with a model that is loaded on demand; without `load` everything must be stored."""
 
     def __init__(
         self, identity: EncoderIdentity, load: Callable[[], Model] | None, store: Path | MirroredDirectory
@@ -67,7 +67,7 @@ class LocalEncoder(StoreBackedEncoder):
             pictures, bad = decode_all(contents, claim(part, keys), self.identity.preprocess, self.identity.draft)
             return _Chunk(part, keys, reasons | bad, pictures)
 
-        return self._encode("image", _ahead(read, _parts(len(dataset.samples))), lambda i: dataset.samples[i].file)
+        return self._encode("image", _prefetch(read, _parts(len(dataset.samples))), lambda i: dataset.samples[i].file)
 
     def _text_chunks(self, texts: Sequence[str]) -> Chunks:
         claim = self._claims("text")
@@ -79,57 +79,57 @@ class LocalEncoder(StoreBackedEncoder):
         return self._encode("text", map(read, _parts(len(texts))), texts.__getitem__)
 
     def _claims(self, kind: Kind) -> Callable[[range, Sequence[bytes | None]], list[int]]:
-        """Return the function that says which contents of a part are to be encoded: what is not stored, each once."""
+        """Return a function that returns which contents of a part have to be encoded: not stored, and each once."""
         self._stores[kind].refresh()
         claims, lock = ContentClaims([self._stores[kind].keys(), list(self._bad)]), threading.Lock()
 
         def claim(part: range, keys: Sequence[bytes | None]) -> list[int]:
-            known = {i: key for i, key in enumerate(keys) if key is not None}
+            readable = {i: key for i, key in enumerate(keys) if key is not None}
             with lock:
-                granted = claims.claim(part.start, list(known.values()))
-            return [i for i, mine in zip(known, granted, strict=True) if mine]
+                granted = claims.claim(part.start, list(readable.values()))
+            return [i for i, is_granted in zip(readable, granted, strict=True) if is_granted]
 
         return claim
 
     def _encode(self, kind: Kind, chunks: Iterable[_Chunk], name: Callable[[int], str]) -> Chunks:
         for chunk in chunks:
             reasons, sent = chunk.reasons, len(chunk.inputs)
-            work: tuple[ThroughputRecord, ...] = ()
+            calls: tuple[ThroughputRecord, ...] = ()
             if self._load is None:
                 sent = 0
             elif chunk.inputs:
-                begun = time.monotonic()
-                bad, unsure = self._compute(kind, chunk, self._load())
-                if unsure:
-                    raise NoEmbeddingError(kind, name(chunk.part[unsure[0]]), bad[unsure[0]])
+                start_time = time.monotonic()
+                bad, failed = self._compute(kind, chunk, self._load())
+                if failed:
+                    raise NoEmbeddingError(kind, name(chunk.part[failed[0]]), bad[failed[0]])
                 reasons = reasons | bad
-                work = (ThroughputRecord(HERE, "local", 0, kind, sent, time.monotonic() - begun),)
-            yield chunk.part, ChunkReport(chunk.keys, [reasons.get(i) for i in range(len(chunk.part))], sent, work)
+                calls = (ThroughputRecord(LOCAL_ENDPOINT, "local", 0, kind, sent, time.monotonic() - start_time),)
+            yield chunk.part, ChunkReport(chunk.keys, [reasons.get(i) for i in range(len(chunk.part))], sent, calls)
 
     def _compute(self, kind: Kind, chunk: _Chunk, model: Model) -> tuple[dict[int, str], list[int]]:
-        """Encode and store a chunk; return the reasons of what has no embedding, and for which the model gave one."""
+        """Encode and store a chunk; return the reasons of failures, and the inputs whose rows are not valid."""
         encode = model.encode_texts if kind == "text" else model.encode_images
         rows, reasons = encode(list(chunk.inputs.values()))
-        refused = [reason is not None for reason in reasons]
+        rejected = [reason is not None for reason in reasons]
         l2_normalize(rows, reasons, "the model gave")
-        numbers = list(chunk.inputs)
-        write_good(self._folder / kind, [chunk.keys[i] or b"" for i in numbers], rows, reasons)
-        bad = {i: reason for i, reason in zip(numbers, reasons, strict=True) if reason is not None}
-        return bad, [i for i, known in zip(numbers, refused, strict=True) if i in bad and not known]
+        indices = list(chunk.inputs)
+        write_valid_rows(self._folder / kind, [chunk.keys[i] or b"" for i in indices], rows, reasons)
+        bad = {i: reason for i, reason in zip(indices, reasons, strict=True) if reason is not None}
+        return bad, [i for i, is_rejected in zip(indices, rejected, strict=True) if i in bad and not is_rejected]
 
 
 def _parts(n: int) -> Iterator[range]:
     return (range(start, min(start + _CHUNK, n)) for start in range(0, n, _CHUNK))
 
 
-def _ahead(read: Callable[[range], _Chunk], parts: Iterator[range]) -> Iterator[_Chunk]:
-    """Read the parts in threads, ahead of the model, and yield them in order."""
-    readers = min(_MOST_READERS, os.cpu_count() or 1)
+def _prefetch(read: Callable[[range], _Chunk], parts: Iterator[range]) -> Iterator[_Chunk]:
+    """Read the parts in threads ahead of the model, and yield them in order."""
+    n_readers = min(_MAX_READERS, os.cpu_count() or 1)
     running: deque[Future[_Chunk]] = deque()
-    pool = ThreadPoolExecutor(readers, thread_name_prefix="read")
+    pool = ThreadPoolExecutor(n_readers, thread_name_prefix="read")
     try:
         while True:
-            while len(running) <= readers and (part := next(parts, None)) is not None:
+            while len(running) <= n_readers and (part := next(parts, None)) is not None:
                 running.append(pool.submit(read, part))
             if not running:
                 return

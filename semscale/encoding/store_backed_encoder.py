@@ -1,4 +1,4 @@
-"""Encoder in front of the embedding store: what all encoders share, whoever computes the embeddings."""
+"""Encoder with the embedding store as its cache: the base of the distributed and the in-process encoder."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
-from semscale.common.errors import ServerError
+from semscale.common.errors import CategoryError, DatasetError, ServerError, StoreError
 from semscale.common.redact import shown
 from semscale.datasets.base import Dataset
 from semscale.encoding.throughput import ThroughputLog, ThroughputRecord
@@ -28,29 +28,29 @@ _SHOWN = 5
 
 @dataclass(frozen=True)
 class EncodedImages:
-    """The images of a dataset that are in the store, and those that cannot be used."""
+    """Images of a dataset that are stored, and the quarantine of those that cannot be used."""
 
     positions: npt.NDArray[np.int64]  # [n], indices into the dataset's samples, ascending
     keys: npt.NDArray[np.void]  # V32[n], the SHA-256 of each image file
-    quarantine: dict[str, str]  # file -> reason for all other samples, and for what the listing refused
-    sent: int  # how many were encoded in this run
+    quarantine: dict[str, str]  # file -> reason, for all other samples and for those that the listing rejected
+    sent: int  # number encoded in this run
 
 
-class TooManyBadImagesError(ServerError):
-    """More images of a dataset cannot be used than the study allows; the quarantine has their files and reasons."""
+class TooManyBadImagesError(DatasetError):
+    """More images of a dataset cannot be used than the study allows; see `quarantine`."""
 
-    def __init__(self, dataset: str, quarantine: Mapping[str, str], n_images: int, most: int = 0) -> None:
+    def __init__(self, dataset: str, quarantine: Mapping[str, str], n_images: int, max_bad: int = 0) -> None:
         self.dataset = dataset
         self.quarantine = dict(quarantine)
         first = [f"{file}: {reason}" for file, reason in list(self.quarantine.items())[:_SHOWN]]
         found = "; ".join([f"{len(self.quarantine)} of {n_images} so far", *first]) if first else "no images"
-        what, expected = "too many images of the dataset cannot be used", f"at most {most} (max_bad_fraction)"
-        hint = "mend or remove them (semscale datasets check lists them all), or raise max_bad_fraction"
+        what, expected = "too many images of the dataset cannot be used", f"at most {max_bad} (max_bad_fraction)"
+        hint = "fix or remove them (semscale datasets check lists them all), or raise max_bad_fraction"
         super().__init__(what, where=dataset, found=found, expected=expected, hint=hint)
 
 
-class NotStoredError(ServerError):
-    """Images or texts that a study needs are not in the store, and nothing may be encoded."""
+class NotStoredError(StoreError):
+    """Images or texts that a study needs are not stored, and nothing may be encoded."""
 
     def __init__(self, what: str, folder: str, names: Sequence[str], n: int) -> None:
         first = ", ".join(map(repr, names[:_SHOWN])) + (", ..." if len(names) > _SHOWN else "")
@@ -60,34 +60,34 @@ class NotStoredError(ServerError):
 
 
 class NoEmbeddingError(ServerError):
-    """An image or text that can be read has no embedding, for a reason that may pass: no case for the quarantine."""
+    """A readable image or text has no embedding for a transient reason, so it is not put into the quarantine."""
 
     def __init__(self, kind: Kind, item: str, reason: str) -> None:
-        what, where = f"there is no embedding of {'an image' if kind == 'image' else 'a text'}", shown(item)
-        hint = "give the same command again, what is encoded is kept; if it fails for ever, remove this one"
+        what, where = f"{'an image' if kind == 'image' else 'a text'} has no embedding", shown(item)
+        hint = "run the same command again, what is encoded is kept; if it always fails, remove this one"
         super().__init__(what, where=where, found=reason, hint=hint)
 
 
 def _quarantine(dataset: Dataset, reasons: Mapping[int, str]) -> dict[str, str]:
-    """Return by file why images cannot be used, those included that the listing refused."""
+    """Return the reasons of unusable images by file, including those that the listing rejected."""
     return dict(dataset.rejected) | {dataset.samples[i].file: reasons[i] for i in sorted(reasons)}
 
 
-def _check_bad(dataset: Dataset, most: int | None, reasons: Mapping[int, str]) -> None:
-    """Raise TooManyBadImagesError when more images than `most` cannot be used; None allows any number."""
-    if most is not None and len(dataset.rejected) + len(reasons) > most:
+def _check_bad(dataset: Dataset, max_bad: int | None, reasons: Mapping[int, str]) -> None:
+    """Raise TooManyBadImagesError if more than `max_bad` images cannot be used; None allows any number."""
+    if max_bad is not None and len(dataset.rejected) + len(reasons) > max_bad:
         n_images = len(dataset.samples) + len(dataset.rejected)
-        raise TooManyBadImagesError(dataset.name, _quarantine(dataset, reasons), n_images, most)
+        raise TooManyBadImagesError(dataset.name, _quarantine(dataset, reasons), n_images, max_bad)
 
 
 @dataclass(frozen=True)
 class ChunkReport:
-    """Outcome of a chunk of images or texts: how many were encoded, and by whom."""
+    """Result of a chunk of images or texts."""
 
-    keys: Sequence[bytes | None]  # the SHA-256 of each item's content; None where it could not be read
-    reasons: Sequence[str | None]  # why an item is not in the store
-    sent: int
-    work: tuple[ThroughputRecord, ...] = ()
+    keys: Sequence[bytes | None]  # the SHA-256 of each item's content; None if it could not be read
+    reasons: Sequence[str | None]  # why an item is not stored
+    sent: int  # number encoded
+    calls: tuple[ThroughputRecord, ...] = ()
 
 
 Chunks = Iterator[tuple[range, ChunkReport]]
@@ -95,27 +95,27 @@ Chunks = Iterator[tuple[range, ChunkReport]]
 
 @dataclass(frozen=True)
 class _Outcomes:
-    keys: npt.NDArray[np.void]  # of each item; zeros where the content could not be read
-    reasons: dict[int, str]  # why items are not in the store
+    keys: npt.NDArray[np.void]  # of each item; zeros if it could not be read
+    reasons: dict[int, str]  # why items are not stored
     sent: int
 
 
 class StoreBackedEncoder(ABC):
-    """Encodes images and texts once each; a context manager."""
+    """Encodes every image and text that is not stored, and reads the rows; a context manager."""
 
     can_encode = True
-    """Whether what is not in the store can be brought there."""
+    """Whether it can encode what is not stored."""
 
     def __init__(self, identity: EncoderIdentity, store: Path | MirroredDirectory) -> None:
         self.identity = identity
-        self.work = ThroughputLog()
+        self.throughput = ThroughputLog()
         self._root = MirroredDirectory.of(store)
         self._folder = self._root / identity.fingerprint
         self._stores: dict[Kind, EmbeddingStore] = {
             "image": EmbeddingStore(self._folder / "image"),
             "text": EmbeddingStore(self._folder / "text"),
         }
-        # contents that are not encoded again in this run, and why they are not in the store
+        # reasons of contents that failed in this run and are not sent again
         self._bad: dict[bytes, str] = {}
 
     @abstractmethod
@@ -133,18 +133,17 @@ class StoreBackedEncoder(ABC):
         self.close()
 
     def close(self) -> None:  # noqa: B027  (an encoder may have nothing to close)
-        """Release what encodes; what is stored stays."""
+        """Release the model or the actors; stored rows stay."""
 
     def encode_images(
-        self, dataset: Dataset, progress: Progress | None = None, most_bad: int | None = None
+        self, dataset: Dataset, progress: Progress | None = None, max_bad: int | None = None
     ) -> EncodedImages:
-        """Bring all images of a dataset into the store; more than `most_bad` that cannot be used are an error."""
+        """Encode images that are not stored; TooManyBadImagesError if more than `max_bad` cannot be used."""
         n = len(dataset.samples)
-
-        check = partial(_check_bad, dataset, most_bad)
+        check = partial(_check_bad, dataset, max_bad)
         check({})
         outcomes = self._collect(self._image_chunks(dataset), n, check, progress)
-        # lost rows are no bad images, and belong into no quarantine
+        # lost rows are not bad images
         self._check_stored("image", outcomes, f"images of {dataset.name}", lambda i: dataset.samples[i].file)
         check(outcomes.reasons)
         quarantine = _quarantine(dataset, outcomes.reasons)
@@ -152,25 +151,25 @@ class StoreBackedEncoder(ABC):
         good[list(outcomes.reasons)] = False
         if not good.any():
             raise TooManyBadImagesError(dataset.name, quarantine, n + len(dataset.rejected))
-        keys = outcomes.keys if good.all() else outcomes.keys[good]  # a copy of millions is no small thing
+        keys = outcomes.keys if good.all() else outcomes.keys[good]  # no copy of millions
         return EncodedImages(np.flatnonzero(good), keys, quarantine, outcomes.sent)
 
     def encode_texts(
-        self, texts: Sequence[str], progress: Progress | None = None, refused: dict[str, str] | None = None
+        self, texts: Sequence[str], progress: Progress | None = None, rejected: dict[str, str] | None = None
     ) -> int:
-        """Bring texts into the store and count those encoded; `refused` takes what cannot be, else an error."""
+        """Encode texts that are not stored and return their number; bad ones go to `rejected`, or are an error."""
         unique = list(dict.fromkeys(texts))
 
         def check(reasons: Mapping[int, str]) -> None:
-            if reasons and refused is None:
+            if reasons and rejected is None:
                 i, reason = next(iter(reasons.items()))
-                raise ServerError("a category text cannot be encoded", where=repr(unique[i]), found=reason)
+                raise CategoryError("a category text cannot be encoded", where=repr(unique[i]), found=reason)
 
         outcomes = self._collect(self._text_chunks(unique), len(unique), check, progress)
         self._check_stored("text", outcomes, "category texts", unique.__getitem__)
         check(outcomes.reasons)
-        if refused is not None:
-            refused.update({unique[i]: reason for i, reason in outcomes.reasons.items()})
+        if rejected is not None:
+            rejected.update({unique[i]: reason for i, reason in outcomes.reasons.items()})
         return outcomes.sent
 
     def image_embeddings(self, keys: npt.NDArray[np.void]) -> Float32:
@@ -184,11 +183,11 @@ class StoreBackedEncoder(ABC):
     def _collect(
         self, chunks: Chunks, n: int, check: Callable[[Mapping[int, str]], None], progress: Progress | None
     ) -> _Outcomes:
-        """Gather the outcomes of n items; ``check`` may stop on the reasons so far."""
+        """Gather the outcomes of n items; ``check`` is called with the reasons so far and may raise."""
         keys, reasons = np.zeros(n, dtype="V32"), dict[int, str]()
         done = sent = 0
         for part, report in chunks:
-            self.work.add(report.work)
+            self.throughput.add(report.calls)
             for i, key, reason in zip(part, report.keys, report.reasons, strict=True):
                 if key is not None:
                     keys[i] = key
@@ -204,11 +203,11 @@ class StoreBackedEncoder(ABC):
         return _Outcomes(keys, reasons, sent)
 
     def _check_stored(self, kind: Kind, outcomes: _Outcomes, what: str, name: Callable[[int], str]) -> None:
-        """Make sure that all items are in the store, but for bad contents and their copies, which get the reason."""
+        """Raise unless all items are stored except bad contents; copies of these get their reason."""
         stored = self._stores[kind]
         stored.refresh()
         lost = []
-        for i in np.flatnonzero(~stored.holds(outcomes.keys)).tolist():
+        for i in np.flatnonzero(~stored.contains(outcomes.keys)).tolist():
             if i not in outcomes.reasons:
                 if (reason := self._bad.get(outcomes.keys[i].tobytes())) is None:
                     lost.append(i)

@@ -1,4 +1,4 @@
-"""Throughput: how much each endpoint encoded, and adaptive batch sizes."""
+"""Throughput log of the endpoints, and adaptive batch sizes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ COLUMNS = ("endpoint", "node", "actor", "calls", "images", "texts", "seconds")
 
 
 class ThroughputRecord(NamedTuple):
-    """Documents of a kind, ``image`` or ``text``, that an actor on a node had encoded by an endpoint in one call."""
+    """Documents of a kind, ``image`` or ``text``, that an endpoint encoded in one call of an actor."""
 
     endpoint: str
     node: str
@@ -24,7 +24,7 @@ class ThroughputRecord(NamedTuple):
 
 
 class ThroughputLog:
-    """Sums of records by endpoint, node and actor; their size does not grow with what is encoded.
+    """Sums of records by endpoint, node and actor, of constant size.
 
     >>> log = ThroughputLog()
     >>> log.add([ThroughputRecord("grpc://a:1", "n", 0, "image", 60, 1.0)])
@@ -45,32 +45,31 @@ class ThroughputLog:
             sums[3] += record.seconds
 
     def table(self) -> pd.DataFrame:
-        """Return a row per endpoint, node and actor; an actor's calls overlap, and so do their seconds."""
-        import pandas as pd  # takes a quarter of a second, and actors need no table
+        """Return a row per endpoint, node and actor; the calls of an actor overlap, and so do their seconds."""
+        import pandas as pd  # slow to import, and actors need no table
 
         rows = [(*key, *sums) for key, sums in sorted(self._sums.items())]
         return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-# Long enough that what a request costs beside its rows (some 5 ms) vanishes, short enough to spread over replicas.
+# Long compared to the overhead of a request (some 5 ms), short enough to spread requests over replicas.
 _REQUEST_SECONDS = 0.15
-# Requests of a few MB travel well; one of 2 GB fails.
-_REQUEST_BYTES = 8 << 20
+# Requests of a few MB are efficient; one of 2 GB fails.
+_TARGET_REQUEST_BYTES = 8 << 20
 _MAX_ROWS = 1024
-# Files may be larger than that, and servers refuse what has more than some times as much.
-_MOST_REQUEST_BYTES = 64 << 20
-# A call may take this share of its deadline, for the server has other clients too.
+# A file may be larger than that; servers reject much larger requests.
+_MAX_REQUEST_BYTES = 64 << 20
+# share of its deadline that a call may take: the server has other clients
 _DEADLINE_SHARE = 0.25
 
 
 class BatchSizer:
     """Adaptive sizes of requests and calls on one connection; results do not depend on them.
 
-    The first call is small, so that a slow server meets its deadline in seconds; then sizes follow the measured rate,
-    at most doubling from call to call. Requests have a `fixed` number of rows, or multiples of the `quantum` of rows
-    that the server computes at once.
+    The first call is small, so that also a slow server meets the deadline; then sizes follow the measured rate, at most
+    doubling from call to call. Requests have a `fixed` number of rows, or multiples of the server's `minibatch`.
 
-    >>> sizer = BatchSizer(None, quantum=16, deadline=120.0)
+    >>> sizer = BatchSizer(None, minibatch=16, deadline=120.0)
     >>> sizer.request_rows(row_bytes=4800), sizer.call_rows()
     (16, 64)
     >>> sizer.record(rows=64, seconds=0.05)  # 1,280 rows per second
@@ -80,28 +79,28 @@ class BatchSizer:
     2
     """
 
-    def __init__(self, fixed: int | None, quantum: int, deadline: float) -> None:
+    def __init__(self, fixed: int | None, minibatch: int, deadline: float) -> None:
         self._fixed = fixed
-        self._quantum = max(1, quantum)
+        self._minibatch = max(1, minibatch)
         self._deadline = deadline
         self._rate: float | None = None
-        self._call_rows = 4 * (fixed or self._quantum)
+        self._call_rows = 4 * (fixed or self._minibatch)
 
     def request_rows(self, row_bytes: int = 1) -> int:
-        """Return how many rows of this many bytes go into a request."""
-        rows = self._fixed or self._quantum
+        """Return the number of rows, of so many bytes each, for a request."""
+        rows = self._fixed or self._minibatch
         if not self._fixed and self._rate is not None:
-            most = min(int(self._rate * _REQUEST_SECONDS), _REQUEST_BYTES // max(1, row_bytes), _MAX_ROWS)
-            rows = max(rows, most // rows * rows)
-        return min(rows, max(1, _MOST_REQUEST_BYTES // max(1, row_bytes)))
+            max_rows = min(int(self._rate * _REQUEST_SECONDS), _TARGET_REQUEST_BYTES // max(1, row_bytes), _MAX_ROWS)
+            rows = max(rows, max_rows // rows * rows)
+        return min(rows, max(1, _MAX_REQUEST_BYTES // max(1, row_bytes)))
 
     def call_rows(self) -> int:
-        """Return how many rows may be on the wire in one call."""
+        """Return the number of rows for a call."""
         return self._call_rows
 
     def record(self, rows: int, seconds: float) -> None:
-        """Record the rows and seconds of a call."""
+        """Record the rows and the duration of a call."""
         rate = rows / max(seconds, 1e-6)
         self._rate = rate if self._rate is None else (self._rate + rate) / 2
         affordable = int(self._rate * self._deadline * _DEADLINE_SHARE)
-        self._call_rows = max(self._quantum, min(2 * self._call_rows, affordable))
+        self._call_rows = max(self._minibatch, min(2 * self._call_rows, affordable))

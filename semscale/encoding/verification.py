@@ -1,7 +1,7 @@
-"""Verification of endpoints: which encoder a clip-server runs, and whether that is the one of the stored embeddings.
+"""Verification of endpoints: identifies the encoder of a clip-server and compares it with that of the stored rows.
 
-semscale's own server describes itself at ``/info``. A stock clip-server is known by the model name that the user gives
-and by its answers: a fixed image and a fixed text are compared with the first ones that this fingerprint ever gave.
+semscale's server describes itself at ``/info``. A stock clip-server is identified by the user's model name and by its
+embeddings of the probe, an image and a text, which must equal those that were first stored for this fingerprint.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class _Preprocess(BaseModel):
 
 
 class _Info(BaseModel):
-    """What a server says of itself, as far as it is used here; how much memory pictures take follows from it."""
+    """Checked fields of a server's ``/info``; the limits bound the memory that images take."""
 
     name: str
     device: str
@@ -54,9 +54,9 @@ class _Info(BaseModel):
 
 
 def check_server(url: str, timeout: float = 10.0, access: Access | None = None) -> tuple[Mapping[str, Any] | None, int]:
-    """Let a clip-server encode one short text; return what it says of itself, if it does, and the row's length.
+    """Check a clip-server with one short text; return its ``/info``, None for a stock one, and the dimension.
 
-    Without `access` the environment's is taken. (gRPC's own health service says SERVING also while the model hangs.)
+    The default `access` is the environment's. (gRPC's health service reports SERVING also while the model hangs.)
     """
     if not is_address(url):
         raise ServerError("not the address of a clip-server", found=url, expected="grpc://host:port")
@@ -76,16 +76,15 @@ def check_server(url: str, timeout: float = 10.0, access: Access | None = None) 
 def identify_encoder(
     servers: Servers, model: str, store: Path | MirroredDirectory, draft: bool = False
 ) -> EncoderIdentity:
-    """Return the encoder that the endpoints run: that of the first one that can be used.
+    """Return the encoder of the first usable endpoint; the others are verified before anything is sent to them.
 
-    Endpoints that do not answer are tried again until the servers' patience ends; SemscaleError if none is of use.
-    Before anything is sent to an endpoint :func:`verify_endpoint` makes sure that it is this encoder.
+    Endpoints that do not answer are retried for the outage timeout; SemscaleError if none is usable.
     """
-    refused: dict[str, SemscaleError] = {}
+    rejected: dict[str, SemscaleError] = {}
 
-    def first() -> EncoderIdentity:
-        silent: ServerUnavailableError | None = None
-        for url in (url for url in servers.urls if url not in refused):
+    def first_identity() -> EncoderIdentity:
+        unavailable: ServerUnavailableError | None = None
+        for url in (url for url in servers.urls if url not in rejected):
             try:
                 info, probe = asyncio.run(_describe(EncodeClient(url, deadline=_DEADLINE, access=servers.access)))
                 _check_model(url, info, model)
@@ -94,44 +93,44 @@ def identify_encoder(
                 check_probe(url, identity, probe, store)
                 return identity
             except SemscaleError as error:
-                refused[url] = error
+                rejected[url] = error
             except ServerUnavailableError as error:
-                silent = error
-        raise silent or next(iter(refused.values()))
+                unavailable = error
+        raise unavailable or next(iter(rejected.values()))
 
     try:
-        return _retry(tenacity.stop_before_delay(servers.patience))(first)
+        return _retry(tenacity.stop_before_delay(servers.outage_timeout))(first_identity)
     except ServerUnavailableError as error:
-        if refused:
-            raise next(iter(refused.values())) from error
-        hint = "start one with `semscale serve`, or name no server, and the sweep starts its own"
+        if rejected:
+            raise next(iter(rejected.values())) from error
+        hint = "start one with `semscale serve`, or name no server: then the sweep starts one"
         where = ", ".join(servers.urls)
         raise ServerError("no clip-server answers", where=where, found=str(error), hint=hint) from error
 
 
 async def verify_endpoint(
-    client: EncodeClient, identity: EncoderIdentity, known: Float32 | None, again: bool = False
+    client: EncodeClient, identity: EncoderIdentity, probe: Float32 | None, quick: bool = False
 ) -> None:
-    """Raise SemscaleError unless a server is this encoder, whose probe's rows may be known.
+    """Raise SemscaleError unless a server runs this encoder; `probe` has its embeddings, if they are stored.
 
-    One that has just answered, and is asked `again`, is asked only for what it says of itself, if it does.
+    A `quick` check, after a call, only asks for ``/info``, unless it is a stock server.
     """
-    if again and identity.info is not None:
-        info, probe = await _info(client), None
+    if quick and identity.info is not None:
+        info, answered = await _info(client), None
     else:
-        info, probe = await _describe(client)
+        info, answered = await _describe(client)
     _check_model(client.url, info, identity.model)
-    dimension = identity.dimension if probe is None else probe.shape[1]
+    dimension = identity.dimension if answered is None else answered.shape[1]
     found = EncoderIdentity.of(identity.model, info, dimension, identity.draft)
     if found.fingerprint != identity.fingerprint:
         what, expected = "it is another encoder", identity.fingerprint
         raise ServerError(what, where=client.url, found=found.fingerprint, expected=expected)
-    if probe is not None and known is not None:
-        check_cosine(client.url, identity, probe, known)
+    if answered is not None and probe is not None:
+        check_cosine(client.url, identity, answered, probe)
 
 
-def in_one_line(error: SemscaleError) -> str:
-    """Return what an error says without its address and advice."""
+def short_message(error: SemscaleError) -> str:
+    """Return an error's message without its location and hint."""
     found = f": {error.found}" if error.found else ""
     return f"{error.what}{found}" + (f" instead of {error.expected}" if error.expected else "")
 
@@ -144,7 +143,7 @@ def _retry(stop: tenacity.stop.stop_base) -> tenacity.Retrying:
 async def _encode(client: EncodeClient, content: bytes | str) -> Float32:
     for pause in (0.25, 0.5, None):
         answer = await client.encode([content])  # type: ignore[arg-type]
-        if not answer.unsure or pause is None:
+        if not answer.retryable or pause is None:
             break
         await asyncio.sleep(pause)
     if answer.reasons[0] is not None:
@@ -153,14 +152,14 @@ async def _encode(client: EncodeClient, content: bytes | str) -> Float32:
 
 
 async def _describe(client: EncodeClient) -> tuple[Mapping[str, Any] | None, Float32]:
-    """Return what a server says of itself, None for a stock one, and its probe, float32 [2, dimension]."""
+    """Return a server's ``/info``, None for a stock one, and its embeddings of the probe, float32 [2, dimension]."""
     probe = [await _encode(client, content) for content in (probe_image(), PROBE_TEXT)]
     return await _info(client), np.concatenate(probe)
 
 
 async def _info(client: EncodeClient) -> Mapping[str, Any] | None:
     tags: list[Mapping[str, Any]] = []
-    # a stock server answers any unknown path by encoding the document, hence the innocent text
+    # a stock server encodes the documents of any unknown path
     await client.post("/info", [Document(text="info")], lambda answer: tags.extend(doc.tags for doc in answer.docs))
     text = tags[0].get("semscale_info") if tags else None
     if not text:
@@ -169,7 +168,7 @@ async def _info(client: EncodeClient) -> Mapping[str, Any] | None:
         info: Mapping[str, Any] = parse_json(text)
         _Info.model_validate(info)
     except (TypeError, ValueError) as error:
-        raise ServerError("the server says of itself what cannot be read", where=client.url) from error
+        raise ServerError("the server's description of itself cannot be read", where=client.url) from error
     return info
 
 

@@ -13,7 +13,7 @@ _SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
 _PACKAGES = ("semscale", "open-clip-torch", "timm", "torch", "torchvision")
 
 
-def model_origin(name: str, device: str, dtype: str | None) -> str | None:
+def model_files_digest(name: str, device: str, dtype: str | None) -> str | None:
     """Return a digest of a model's files and of the libraries that load them; None where they are not here.
 
     Contents are hashed, so that no time stamp can deceive. Of open_clip's tags and of the hub nothing is known: their

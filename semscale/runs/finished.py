@@ -147,7 +147,7 @@ def _predictions(run: FinishedRun, curve: Mapping[Any, Any], order: int) -> tupl
     ladder_file = f"ladders/{slug(curve['dataset'], curve['strategy'], order)}.json"
     predictions = f"predictions/{slug(curve['dataset'], curve['model'], curve['strategy'], order, *beside)}.parquet"
     for name in (ladder_file, predictions):
-        run.folder.pull_again(name)
+        run.folder.pull(name)
         if not (run.folder.local / name).is_file():
             resume = f"give: semscale sweep --resume {run.folder}"
             raise SemscaleError("a file of the run is missing", where=f"{run.folder}/{name}", hint=resume)

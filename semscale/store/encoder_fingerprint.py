@@ -1,4 +1,4 @@
-"""Fingerprint of an encoder, the embeddings of a fixed picture and text that prove it, and a cache from model files."""
+"""Encoder fingerprint, the embeddings of a probe that verify it, and a cache of fingerprints by model files."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Probe = npt.NDArray[np.float32]
 PROBE_TEXT = "a photo of a cat"
 # float16 against float32 of the same weights stays above 0.9999; other weights fall far below
 _PROBE_COSINE = 0.999
-# what decides an embedding; the device does not, beyond the tolerance of the probe
+# what determines embeddings; the device only does within the tolerance of the probe
 _IDENTITY_KEYS = ("architecture", "weights_sha256", "embedding_dim", "dtype", "preprocess", "context_length")
 
 
@@ -35,37 +35,37 @@ _IDENTITY_KEYS = ("architecture", "weights_sha256", "embedding_dim", "dtype", "p
 class EncoderIdentity:
     """The encoder behind one or several endpoints."""
 
-    model: str  # the name under which the user knows it
-    fingerprint: str  # names the store's folder; the same for every endpoint that gives the same embeddings
+    model: str  # the user's name of it
+    fingerprint: str  # name of its folder in the store; equal for endpoints that give equal embeddings
     dimension: int
-    info: Mapping[str, Any] | None  # what the server says of itself at /info; None for a stock clip-server
-    packed: bool = False  # every endpoint takes packed requests
-    draft: bool = False  # large JPEGs are decoded at reduced size, which changes embeddings a little
+    info: Mapping[str, Any] | None  # the server's /info; None for a stock clip-server
+    packed: bool = False  # the endpoints accept packed requests
+    draft: bool = False  # draft decoding, see semscale.encoding.image_pipeline
 
     @classmethod
     def of(cls, model: str, info: Mapping[str, Any] | None, dimension: int, draft: bool = False) -> Self:
-        """Return the identity of an encoder that is described by its server, or for a stock server by its name."""
+        """Return the identity from the ``/info`` of a server, or of a stock server from the model name."""
         packed = bool(info and info.get("packed"))
         return cls(model, fingerprint_of(model, info, dimension, draft), dimension, info, packed, draft)
 
     @property
     def logit_scale(self) -> float:
-        """What the model multiplies cosines with; CLIP's usual 100 where the server does not tell."""
+        """Factor of the cosines in the logits; CLIP's usual 100 for a stock server."""
         return float(self.info.get("logit_scale", 100.0)) if self.info else 100.0
 
     @property
     def preprocess(self) -> Mapping[str, Any] | None:
-        """open_clip's preprocessing configuration, where the server told it."""
+        """open_clip's preprocessing configuration; None if unknown."""
         return self.info.get("preprocess") if self.info else None
 
     @property
     def minibatch(self) -> int:
-        """How many rows the server computes at once, as far as it tells."""
+        """Rows that the server computes in one pass; 32 for a stock server."""
         return int(self.info.get("minibatch_size", 32)) if self.info else 32
 
 
 def fingerprint_of(model: str, info: Mapping[str, Any] | None, dimension: int, draft: bool = False) -> str:
-    """Return the fingerprint of an encoder: of what its server says, or of its name where that says nothing.
+    """Return the fingerprint of an encoder from the ``/info`` of its server, or of a stock server from its name.
 
     >>> fingerprint_of("some clip", None, 512)
     'some-clip-282aa210315a1985'
@@ -82,8 +82,8 @@ def fingerprint_of(model: str, info: Mapping[str, Any] | None, dimension: int, d
 
 
 def _read_record(folder: MirroredDirectory) -> tuple[Mapping[str, Any] | None, Probe] | None:
-    """Return what was written down of an encoder at first: its server's info, and its probe's rows; None if nothing."""
-    folder.pull("encoder.json")
+    """Return the info and the probe's embeddings in ``encoder.json``; None if it does not exist."""
+    folder.pull_missing("encoder.json")
     path = folder.local / "encoder.json"
     if not path.exists():
         return None
@@ -95,7 +95,7 @@ def _read_record(folder: MirroredDirectory) -> tuple[Mapping[str, Any] | None, P
         return record["info"], probe
     except (OSError, ValueError, KeyError, TypeError) as error:
         what, found = "the record of the encoder cannot be read", summarize(error)
-        hint = "remove this file if the rows beside it are this model's; the next handshake writes it again"
+        hint = "remove this file if the rows in its folder are this model's; it is written again"
         raise StoreError(what, where=str(path), found=found, hint=hint) from error
 
 
@@ -106,7 +106,7 @@ def _known_record(store: Path | MirroredDirectory, fingerprint: str) -> tuple[Ma
 
 
 def read_probe(store: Path | MirroredDirectory, fingerprint: str) -> Probe | None:
-    """Return the probe's embeddings, image and text, float32 [2, dimension], that an encoder gave first."""
+    """Return the first embeddings of the probe, image and text, float32 [2, dimension]; None if none are stored."""
     record = _known_record(store, fingerprint)
     return record[1] if record else None
 
@@ -114,50 +114,50 @@ def read_probe(store: Path | MirroredDirectory, fingerprint: str) -> Probe | Non
 def stored_identity(
     store: Path | MirroredDirectory, fingerprint: str, model: str, draft: bool = False
 ) -> EncoderIdentity | None:
-    """Return the encoder of a folder of the store, unless its record leaves a doubt that it is this model's."""
+    """Return the identity of a stored encoder; None if its record is not certainly this model's."""
     if (record := _known_record(store, fingerprint)) is None:
         return None
     info, probe = record
     identity = EncoderIdentity.of(model, info, probe.shape[1], draft)
-    fits = info is None or (info.get("name"), info.get("embedding_dim")) == (model, identity.dimension)
-    return identity if fits and identity.fingerprint == fingerprint else None
+    matches = info is None or (info.get("name"), info.get("embedding_dim")) == (model, identity.dimension)
+    return identity if matches and identity.fingerprint == fingerprint else None
 
 
-def cache_fingerprint(store: Path | MirroredDirectory, identity: EncoderIdentity, origin: str) -> None:
-    """Note in the encoder's own folder the digest of the model files that it comes of."""
-    folder, name = MirroredDirectory.of(store) / identity.fingerprint, f"origin-{origin}"
-    with contextlib.suppress(OSError, SemscaleError):  # a store that cannot be written says so with the first rows
+def cache_fingerprint(store: Path | MirroredDirectory, identity: EncoderIdentity, files_digest: str) -> None:
+    """Record in the folder of an encoder the digest of the model files that it was loaded from."""
+    folder, name = MirroredDirectory.of(store) / identity.fingerprint, f"origin-{files_digest}"
+    with contextlib.suppress(OSError, SemscaleError):  # writing rows reports that the store is not writable
         (folder.local / name).touch()
         folder.push(name)
 
 
 def cached_fingerprint(
-    store: Path | MirroredDirectory, model: str, origin: str, draft: bool = False
+    store: Path | MirroredDirectory, model: str, files_digest: str, draft: bool = False
 ) -> EncoderIdentity | None:
-    """Return the encoder that a server gave on these files before; None unless that is beyond doubt."""
-    notes = MirroredDirectory.of(store).find(f"*/origin-{origin}")
-    return stored_identity(store, notes[0].partition("/")[0], model, draft) if len(notes) == 1 else None
+    """Return the identity recorded for the model files; None unless there is exactly one and its record is valid."""
+    names = MirroredDirectory.of(store).find(f"*/origin-{files_digest}")
+    return stored_identity(store, names[0].partition("/")[0], model, draft) if len(names) == 1 else None
 
 
-def evict_fingerprint(store: Path | MirroredDirectory, origin: str) -> None:
-    """Remove what was noted of a model's files."""
+def evict_fingerprint(store: Path | MirroredDirectory, files_digest: str) -> None:
+    """Remove the fingerprints recorded for the model files."""
     folder = MirroredDirectory.of(store)
-    for note in folder.find(f"*/origin-{origin}"):
+    for name in folder.find(f"*/origin-{files_digest}"):
         with contextlib.suppress(OSError, SemscaleError):
-            folder.remove(note)
+            folder.remove(name)
 
 
 def check_probe(where: str, identity: EncoderIdentity, probe: Float32, store: Path | MirroredDirectory) -> None:
-    """Compare a probe's embeddings with the first ones of this encoder, or keep them if there were none."""
+    """Check an encoder's embeddings of the probe, float32 [2, dimension], against the first ones, or store them."""
     folder = MirroredDirectory.of(store) / identity.fingerprint
-    if known := _read_record(folder):
-        check_cosine(where, identity, probe, known[1])
+    if record := _read_record(folder):
+        check_cosine(where, identity, probe, record[1])
         return
     path = folder.local / "encoder.json"
-    record = {"model": identity.model, "info": identity.info, "draft": identity.draft, "probe": probe.tolist()}
+    content = {"model": identity.model, "info": identity.info, "draft": identity.draft, "probe": probe.tolist()}
     try:
         with atomic_write(path) as partial:
-            partial.write_text(json.dumps(record), encoding="utf-8")
+            partial.write_text(json.dumps(content), encoding="utf-8")
     except OSError as error:
         hint = "free some space, or use --store DIR"
         raise cannot_write("the embedding store", folder.local, error, hint=hint) from error
@@ -165,7 +165,7 @@ def check_probe(where: str, identity: EncoderIdentity, probe: Float32, store: Pa
 
 
 def check_cosine(where: str, identity: EncoderIdentity, probe: Float32, known: Float32) -> None:
-    """Raise SemscaleError when a probe's embeddings are not those that are known."""
+    """Raise StoreError unless the embeddings of the probe equal the known ones, within rounding."""
     cosine = float((known * probe).sum(axis=1).min()) if known.shape == probe.shape else 0.0
     if cosine < _PROBE_COSINE:
         what = "the endpoint gives other embeddings than those in the store"
@@ -175,8 +175,8 @@ def check_cosine(where: str, identity: EncoderIdentity, probe: Float32, known: F
 
 
 def probe_image() -> bytes:
-    """Return the probe's picture, a PNG file."""
-    # smooth gradients and one edge: unlike a flat picture, every model sees something in it
+    """Return the probe's image, a PNG file."""
+    # smooth gradients and edges: models differ on it, unlike on a flat image
     ramp = np.linspace(0, 255, 64, dtype=np.float64)
     pixels = np.stack([np.tile(ramp, (64, 1)), np.tile(ramp[:, None], (1, 64)), np.full((64, 64), 64.0)], axis=-1)
     pixels[16:40, 20:52] = (230, 90, 20)

@@ -1,4 +1,4 @@
-"""Keys of the store: SHA-256 digests of contents, and an index of them in 40 bytes a row."""
+"""Key index of the store: a map from SHA-256 digests to row addresses, in 40 bytes a row."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ Keys = npt.NDArray[np.bytes_]
 Int64 = npt.NDArray[np.int64]
 
 ABSENT = -(2**63)
-"""What :meth:`KeyIndex.get` gives for a key that is not in the table."""
+"""Value that :meth:`KeyIndex.get` returns for a key that is not in the index."""
 
 
 def as_keys(digests: Sequence[bytes] | Keys | npt.NDArray[np.void]) -> Keys:
-    """Return digests of 32 bytes as numpy's ``S32``, which compares all 32 bytes; ``V32`` does not sort."""
+    """Return digests of 32 bytes as numpy's ``S32``, which sorts, unlike ``V32``, and compares all 32 bytes."""
     return digests.view("S32") if isinstance(digests, np.ndarray) else np.array(list(digests), dtype="S32")
 
 
@@ -26,11 +26,11 @@ def content_digest(content: bytes | str) -> bytes:
 
 
 class KeyIndex:
-    """A map from digests to numbers that only grows.
+    """Append-only map from digests to integers.
 
-    >>> table = KeyIndex()
-    >>> table.add(as_keys([b"b" * 32, b"a" * 32, b"b" * 32]), np.array([1, 2, 3]))
-    >>> table.get(as_keys([b"a" * 32, b"b" * 32])).tolist(), len(table)
+    >>> index = KeyIndex()
+    >>> index.add(as_keys([b"b" * 32, b"a" * 32, b"b" * 32]), np.array([1, 2, 3]))
+    >>> index.get(as_keys([b"a" * 32, b"b" * 32])).tolist(), len(index)
     ([2, 1], 2)
     """
 
@@ -42,17 +42,17 @@ class KeyIndex:
         return len(self.keys)
 
     def get(self, keys: Keys) -> Int64:
-        """Return the number of each key, :data:`ABSENT` for those that are not here."""
+        """Return the value of each key; :data:`ABSENT` if it is missing."""
         if not len(self):
             return np.full(len(keys), ABSENT, dtype=np.int64)
         rows = np.minimum(np.searchsorted(self.keys, keys), len(self) - 1)
         return np.where(self.keys[rows] == keys, self._values[rows], ABSENT)
 
     def add(self, keys: Keys, values: Int64) -> None:
-        """Add keys with their numbers; a key that is here already, or earlier in the same call, keeps its first one."""
+        """Add keys with their values; a key that exists, or occurs earlier in the call, keeps its first value."""
         new, first = np.unique(keys, return_index=True)
-        fresh = self.get(new) == ABSENT
-        new, first = new[fresh], first[fresh]
+        is_absent = self.get(new) == ABSENT
+        new, first = new[is_absent], first[is_absent]
         rows = np.searchsorted(self.keys, new)
         self.keys = np.insert(self.keys, rows, new)
         self._values = np.insert(self._values, rows, np.asarray(values, dtype=np.int64)[first])

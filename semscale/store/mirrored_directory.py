@@ -1,7 +1,7 @@
-"""A folder of this machine, or of an object store with a copy of it here.
+"""Mirrored directory: a local folder, or one in an object store with a local copy.
 
-Rows and results are read and written here, as files. What belongs to ``s3://bucket/prefix`` is brought here before it
-is read and sent there once it is complete. Every machine has a copy of its own, which may be deleted at any time.
+Files are read and written locally. Those of an object store (``s3://bucket/prefix``) are downloaded before they are
+read and uploaded when they are complete. Every machine has a separate copy, which may be deleted at any time.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from semscale.common.redact import shown
 
 @dataclass(frozen=True)
 class MirroredDirectory:
-    """A folder, here or in an object store; it may be handed to other machines.
+    """A folder, local or in an object store; it can be sent to other machines.
 
     >>> folder = MirroredDirectory.of("s3://bucket/store/") / "abc" / "image"
     >>> str(folder), folder.is_remote
@@ -37,7 +37,7 @@ class MirroredDirectory:
 
     @classmethod
     def of(cls, where: str | os.PathLike[str] | MirroredDirectory) -> MirroredDirectory:
-        """Return the folder that is meant by a path or a URL."""
+        """Return the folder of a path or a URL."""
         if isinstance(where, MirroredDirectory):
             return where
         text = os.fspath(where)
@@ -51,8 +51,8 @@ class MirroredDirectory:
     def __str__(self) -> str:
         if self.is_remote:
             return shown(self.url)
-        here = Path.cwd()
-        return str(self.local.relative_to(here) if self.local.is_relative_to(here) else self.local)
+        cwd = Path.cwd()
+        return str(self.local.relative_to(cwd) if self.local.is_relative_to(cwd) else self.local)
 
     @property
     def name(self) -> str:
@@ -61,17 +61,17 @@ class MirroredDirectory:
 
     @property
     def is_remote(self) -> bool:
-        """Whether it lies in an object store."""
+        """Whether it is in an object store."""
         return "://" in self.url
 
     @property
     def shared_path(self) -> Path | None:
-        """The path that all nodes of a cluster must see; None for an object store."""
+        """Path that all nodes of a cluster must share; None for an object store."""
         return None if self.is_remote else self.local
 
     @property
     def local(self) -> Path:
-        """The folder itself, or its copy on the machine that asks."""
+        """Path of the folder, or of its copy on this machine."""
         if not self.is_remote:
             return Path(self.url)
         parts = urlsplit(self.url)
@@ -79,22 +79,22 @@ class MirroredDirectory:
         return platformdirs.user_cache_path("semscale") / "copies" / bucket / parts.path.lstrip("/")
 
     def find(self, pattern: str) -> list[str]:
-        """Return the names of the files there that fit, sorted; ``*/NAME`` is a file in each folder one below."""
+        """Return the sorted names of the files that match; ``*/NAME`` matches files in subfolders."""
         fs, top = open_filesystem(self.url)
-        found: list[str] = []
+        paths: list[str] = []
         with self._errors("read"), contextlib.suppress(FileNotFoundError):
-            found = fs.glob(f"{glob.escape(top)}/{pattern}")
-        return sorted(path[len(top) + 1 :] for path in found)
+            paths = fs.glob(f"{glob.escape(top)}/{pattern}")
+        return sorted(path[len(top) + 1 :] for path in paths)
 
-    def pull(self, pattern: str) -> None:
-        """Bring the files here that are there and not here; those that are here are not looked at."""
+    def pull_missing(self, pattern: str) -> None:
+        """Download the matching files that are not in the copy; existing ones are not checked."""
         if self.is_remote:
             missing = [name for name in self.find(pattern) if not (self.local / name).exists()]
             with ThreadPoolExecutor(min(REMOTE_READS, len(missing) or 1)) as pool:
-                list(pool.map(self.pull_again, missing))
+                list(pool.map(self.pull, missing))
 
-    def pull_again(self, name: str) -> None:
-        """Bring a file here in place of the copy, if it is there."""
+    def pull(self, name: str) -> None:
+        """Download a file, replacing that of the copy, if it exists in the object store."""
         if self.is_remote:
             fs, top = open_filesystem(self.url)
             with (
@@ -105,7 +105,7 @@ class MirroredDirectory:
                 fs.get_file(f"{top}/{name}", str(partial))
 
     def push(self, name: str) -> None:
-        """Send a file there that is complete here; it is removed here if that fails, so that nothing is only here."""
+        """Upload a complete file; if that fails, it is removed from the copy, too, and the error is raised."""
         if self.is_remote:
             fs, top = open_filesystem(self.url)
             try:
@@ -116,7 +116,7 @@ class MirroredDirectory:
                 raise
 
     def rename(self, name: str, other: str) -> None:
-        """Rename a file there and here; where that fails it may be renamed in one place only."""
+        """Rename a file in the copy and then in the object store."""
         os.replace(self.local / name, self.local / other)
         if self.is_remote:
             fs, top = open_filesystem(self.url)
@@ -124,7 +124,7 @@ class MirroredDirectory:
                 fs.mv(f"{top}/{name}", f"{top}/{other}")
 
     def remove(self, name: str) -> None:
-        """Remove a file there and here, if it is there."""
+        """Remove a file, if it exists, from the copy and the object store."""
         (self.local / name).unlink(missing_ok=True)
         if self.is_remote:
             fs, top = open_filesystem(self.url)
@@ -132,17 +132,17 @@ class MirroredDirectory:
                 fs.rm_file(f"{top}/{name}")
 
     @contextlib.contextmanager
-    def _errors(self, done: str) -> Iterator[None]:
-        """Turn whatever the packages behind fsspec raise into a SemscaleError."""
+    def _errors(self, action: str) -> Iterator[None]:
+        """Raise StoreError for any exception of the packages behind fsspec."""
         try:
             yield
         except Exception as error:
-            hint = "check the bucket, the network and the keys in the environment; what is there already is kept"
-            what = f"the object store cannot be {done}"
+            hint = "check the bucket, the network and the keys in the environment; what is stored is kept"
+            what = f"the object store cannot be {action}"
             raise StoreError(what, where=str(self), found=plain_reason(error), hint=hint) from error
 
 
-def embedding_store(given: str | None = None) -> MirroredDirectory:
-    """Return the embedding store: the given one, ``SEMSCALE_STORE``, or a folder of this user's cache."""
+def store_directory(url: str | None = None) -> MirroredDirectory:
+    """Return the folder of the embedding store; by default ``SEMSCALE_STORE``, or one in the user's cache."""
     cache = platformdirs.user_cache_path("semscale") / "embeddings"
-    return MirroredDirectory.of(given or os.environ.get("SEMSCALE_STORE") or cache)
+    return MirroredDirectory.of(url or os.environ.get("SEMSCALE_STORE") or cache)

@@ -1,7 +1,7 @@
-"""Segment of the embedding store: written whole or not at all, and never believed when a single bit has changed.
+"""Segment of the embedding store: an immutable Parquet file, written atomically and verified by digests.
 
-A segment is a Parquet file with the columns ``sha256`` (32 bytes) and ``embedding`` (float32, unit length). Parquet's
-page checksums leave the headers of pages out, so a digest of each column stands in the metadata of the file as well.
+It has the columns ``sha256`` (32 bytes) and ``embedding`` (float32, unit length). Parquet's page checksums do not cover
+the headers of pages, so the metadata of the file has a digest of each column as well.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from semscale.store.mirrored_directory import MirroredDirectory
 Float32 = npt.NDArray[np.float32]
 
 LEFTOVER_S = 86_400.0
-"""Writing takes a moment: what is unfinished and older than a day was left by a writer that is dead."""
+"""Age in seconds from which an unfinished file is taken for that of a dead writer."""
 
 _UNREADABLE = (errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE, errno.ENOTCONN)
 # column -> the key of its digest in the metadata
@@ -44,8 +44,8 @@ class DamagedSegmentError(Exception):
 
 
 def write_segment(folder: Path | MirroredDirectory, keys: Sequence[bytes], embeddings: Float32) -> Path:
-    """Add rows to a store, all or none: digests and unit-length float32 rows [len(keys), dimension]."""
-    place = MirroredDirectory.of(folder)
+    """Write a segment atomically: digests and unit-length rows, float32 [len(keys), dimension]."""
+    directory = MirroredDirectory.of(folder)
     rows = np.ascontiguousarray(embeddings, dtype=np.float32)
     table = pa.table(
         {
@@ -53,27 +53,27 @@ def write_segment(folder: Path | MirroredDirectory, keys: Sequence[bytes], embed
             "embedding": pa.FixedSizeListArray.from_arrays(pa.array(rows.reshape(-1)), rows.shape[1]),
         }
     ).replace_schema_metadata({"keys": _digest(np.array(list(keys), dtype="S32")), "rows": _digest(rows)})
-    path = place.local / f"{uuid.uuid4().hex}.parquet"
+    path = directory.local / f"{uuid.uuid4().hex}.parquet"
     try:
-        with atomic_write(path) as partial:  # float noise does not compress
+        with atomic_write(path) as partial:  # embeddings do not compress
             pq.write_table(table, partial, compression="NONE", use_dictionary=False, write_page_checksum=True)
     except OSError as error:
-        hint = "free some space, or choose another folder with --store; the same command goes on with what is stored"
+        hint = "free some space, or choose another folder with --store; the same command continues from what is stored"
         raise cannot_write("the embedding store", path.parent, error, hint=hint) from error
-    place.push(path.name)
+    directory.push(path.name)
     return path
 
 
-def write_good(
+def write_valid_rows(
     folder: MirroredDirectory, keys: Sequence[bytes], embeddings: Float32, reasons: Sequence[str | None]
 ) -> None:
-    """Add the rows that have no reason against them."""
-    if good := [i for i, reason in enumerate(reasons) if reason is None]:
-        write_segment(folder, [keys[i] for i in good], embeddings[good])
+    """Write a segment of the rows without a reason for failure."""
+    if valid := [i for i, reason in enumerate(reasons) if reason is None]:
+        write_segment(folder, [keys[i] for i in valid], embeddings[valid])
 
 
 def read_keys(path: Path) -> Keys:
-    """Return the digests of a segment, having looked at all of it; raises DamagedSegmentError or FileNotFoundError."""
+    """Verify a whole segment and return its keys; raises DamagedSegmentError or FileNotFoundError."""
     keys, rows = _columns(path, ("sha256", "embedding"))
     if len(keys) != len(rows):
         raise DamagedSegmentError(path, f"{len(keys)} keys for {len(rows)} rows")
@@ -81,13 +81,13 @@ def read_keys(path: Path) -> Keys:
 
 
 def read_rows(path: Path) -> Float32:
-    """Return the rows of a segment, float32 [n, dimension]; raises as :func:`read_keys` does."""
+    """Return the verified rows of a segment, float32 [n, dimension]; raises as :func:`read_keys` does."""
     (rows,) = _columns(path, ("embedding",))
     return rows.astype(np.float32, copy=False)
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove what writers that died long ago left unfinished; those of a living one are younger."""
+    """Remove unfinished files older than :data:`LEFTOVER_S`."""
     oldest = time.time() - LEFTOVER_S
     for partial in [*folder.glob("*.partial"), *folder.parent.glob("encoder.*.partial")]:
         with contextlib.suppress(OSError):
@@ -103,7 +103,7 @@ def _columns(path: Path, names: Sequence[str]) -> list[npt.NDArray[np.generic]]:
         columns = [_array(table.column(name)) for name in names]
     except (FileNotFoundError, MemoryError):
         raise
-    except Exception as error:  # a flipped bit may surface anywhere in the Parquet reader, and in what it returns
+    except Exception as error:  # a flipped bit may show anywhere in the Parquet reader
         if isinstance(error, OSError) and error.errno in _UNREADABLE:
             found = error.strerror or str(error)
             raise StoreError("the embedding store cannot be read", where=str(path), found=found) from error
@@ -111,7 +111,7 @@ def _columns(path: Path, names: Sequence[str]) -> list[npt.NDArray[np.generic]]:
     for name, column in zip(names, columns, strict=True):
         digest = digests.get(_DIGESTS[name])  # segments of the first version have none
         if digest is not None and digest != _digest(column):
-            raise DamagedSegmentError(path, f"the column {name} is not the one that was written")
+            raise DamagedSegmentError(path, f"the digest of the column {name} does not match")
     return columns
 
 
@@ -134,7 +134,7 @@ def _digest(array: npt.NDArray[np.generic]) -> bytes:
 
 
 def l2_normalize(rows: Float32, reasons: list[str | None], source: str) -> None:
-    """Bring rows [n, dimension] to unit length, in place; those that have no direction become zeros, with a reason.
+    """Scale rows [n, dimension] to unit length in place; rows of zeros, NaN or infinity become zeros, with a reason.
 
     >>> rows, reasons = np.array([[3.0, 4.0], [0.0, 0.0]], dtype=np.float32), [None, None]
     >>> l2_normalize(rows, reasons, "the model gave")

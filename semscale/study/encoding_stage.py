@@ -17,7 +17,7 @@ from semscale.datasets.dataset_check import duplicate_warnings
 from semscale.encoding.backends import open_encoder
 from semscale.encoding.store_backed_encoder import EncodedImages, StoreBackedEncoder, TooManyBadImagesError
 from semscale.store.encoder_fingerprint import EncoderIdentity
-from semscale.store.mirrored_directory import MirroredDirectory, embedding_store
+from semscale.store.mirrored_directory import MirroredDirectory, store_directory
 from semscale.study.arms import Arm, make_arms, write_ladders
 from semscale.study.run_directory import RunDirectory, run_directory_for
 
@@ -68,7 +68,7 @@ def encode_model(
     with report.stage("encoding categories", len(texts), "texts") as advance:
         texts_sent = encoder.encode_texts(texts, advance)
     images_sent = sum(arm.images.sent for arm in encoded)
-    return EncodedModel(encoder.identity, encoded, images_sent, texts_sent, encoder.work.table())
+    return EncodedModel(encoder.identity, encoded, images_sent, texts_sent, encoder.throughput.table())
 
 
 @dataclass(frozen=True)
@@ -98,9 +98,9 @@ def encode_study(
     study: StudyConfig, out: Path | MirroredDirectory | None, report: Reporter, arms: Sequence[Arm] | None = None
 ) -> EncodeResult:
     """Encode what a study needs and the store lacks; the run directory is that of a later sweep."""
-    from semscale.cluster.watch import on_ray  # imports Ray
+    from semscale.cluster.watch import run_on_ray  # imports Ray
 
-    store = embedding_store(study.store)
+    store = store_directory(study.store)
     arms = make_arms(study, report) if arms is None else arms
     with RunDirectory(run_directory_for(study, out), study) as directory:
         write_ladders(arms, directory, report)
@@ -113,5 +113,5 @@ def encode_study(
             return encoded
 
         on_server = study.encoder == "server"
-        encoded = on_ray(study.ray.address, store.shared_path, report, work) if on_server else work()
+        encoded = run_on_ray(study.ray.address, store.shared_path, report, work) if on_server else work()
         return EncodeResult.of(directory, store, encoded)

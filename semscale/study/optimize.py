@@ -20,7 +20,7 @@ from semscale.config import StudyConfig
 from semscale.datasets.base import Dataset
 from semscale.encoding.backends import open_encoder
 from semscale.scoring.nearest import nearest_categories
-from semscale.store.mirrored_directory import embedding_store
+from semscale.store.mirrored_directory import store_directory
 from semscale.study.arms import load_study_dataset
 
 Float32 = npt.NDArray[np.float32]
@@ -99,7 +99,7 @@ def optimize(study: StudyConfig, strategies: Sequence[str], report: Reporter, se
     pool = candidate_pool(dataset.name, dataset.classes, dataset.domain, strategies)
     offered = [one.text for candidate in pool for one in candidate.categories.values() if one is not None]
     all_texts = list(dict.fromkeys([*dataset.classes, *offered]))
-    with open_encoder(study, model, embedding_store(study.store), report) as encoder:
+    with open_encoder(study, model, store_directory(study.store), report) as encoder:
         with report.stage(f"encoding {dataset.name}", len(dataset.samples), "images") as advance:
             encoded = encoder.encode_images(dataset, advance)
         with report.stage("encoding categories", len(all_texts), "texts") as advance:

@@ -11,14 +11,14 @@ from typing import Any
 
 import pandas as pd
 
-from semscale.cluster.watch import on_ray
+from semscale.cluster.watch import run_on_ray
 from semscale.common.errors import SemscaleError
 from semscale.common.progress import Reporter
 from semscale.common.text import counted, slug
 from semscale.config import StudyConfig
 from semscale.encoding.backends import open_encoder
 from semscale.store.embedding_store import LostRowsError
-from semscale.store.mirrored_directory import MirroredDirectory, embedding_store
+from semscale.store.mirrored_directory import MirroredDirectory, store_directory
 from semscale.study.arms import Arm, make_arms, write_ladders
 from semscale.study.conclusion_stage import Conclusions, conclude_study
 from semscale.study.encoding_stage import EncodedModel, EncodeResult, encode_model
@@ -79,7 +79,7 @@ def sweep(
         expected = "an MLflow server for the runs when the results go there"
         what, hint = "MLflow's database cannot be in an object store", "give --tracking-uri URI, or a local --out"
         raise SemscaleError(what, where=str(out), expected=expected, hint=hint)
-    store = embedding_store(study.store)
+    store = store_directory(study.store)
     # fails on any fault of the study before anything starts
     arms = make_arms(study, report) if arms is None else arms
     check_device(study.scoring.device, study.ray.address)
@@ -94,7 +94,7 @@ def sweep(
             scored, encoded = _encode_and_score(context, stored)
             return encoded, *_run_trials_and_conclude(context, scored, encoded)
 
-        encoded, trials, conclusions = on_ray(study.ray.address, store.shared_path, report, work)
+        encoded, trials, conclusions = run_on_ray(study.ray.address, store.shared_path, report, work)
         ui_command = tracking.ui_command(None if out.is_remote else directory.path)
         results = {"trials": trials, "conclusions": conclusions, "ui_command": ui_command}
         return SweepResult.of(directory, store, encoded, **results)

@@ -61,7 +61,7 @@ def regenerate_report(run: str) -> MirroredDirectory:
     """Rewrite ``report.html`` of a finished run directory, local or in an object store; return its location."""
     folder, study = finished_run(run, _REQUIRED)
     for pattern in ("*.parquet", "quarantine.csv", "ladders/*.json"):
-        folder.pull(pattern)
+        folder.pull_missing(pattern)
     try:
         written = _write_page(folder, study)
     except OSError as error:

@@ -82,7 +82,7 @@ class RunDirectory(AbstractContextManager["RunDirectory"]):
             hint = "wait until it is done and run the same command again, or choose another --out"
             raise SemscaleError("another sweep is writing into this run directory", where=str(self.folder), hint=hint)
         mark = f"study {self.study.digest()}"
-        self.folder.pull("study.yaml")
+        self.folder.pull_missing("study.yaml")
         marker = self.path / "study.yaml"
         found = marker.read_text(encoding="utf-8").partition("\n")[0] if marker.exists() else mark
         if mark not in found:
@@ -130,7 +130,7 @@ class RunDirectory(AbstractContextManager["RunDirectory"]):
 def study_file(run: str) -> Path:
     """Return the local study file of a run directory, which may be in an object store; SemscaleError if none exists."""
     folder = MirroredDirectory.of(run)
-    folder.pull("study.yaml")
+    folder.pull_missing("study.yaml")
     file = folder.local / "study.yaml"
     if not file.is_file():
         found = "no study.yaml in it" if folder.is_remote or folder.local.is_dir() else "no such folder"
@@ -144,7 +144,7 @@ def finished_run(run: str, tables: Iterable[str]) -> tuple[MirroredDirectory, St
     marker, folder = study_file(run), MirroredDirectory.of(run)
     files = [f"{name}.parquet" for name in tables]
     for name in (*files, "environment.json"):
-        folder.pull_again(name)  # an earlier copy may be stale
+        folder.pull(name)  # an earlier copy may be stale
     if missing := [name for name in files if not (folder.local / name).is_file()]:
         resume = f"semscale sweep --resume {run}"
         raise SemscaleError("the run is not finished", where=str(folder), found=f"no {', '.join(missing)}", hint=resume)

@@ -107,7 +107,7 @@ def server_rate(model: str, files: Sequence[bytes], rounds: int, folder: Path) -
             async def encode(pictures: Sequence[NDArray[np.uint8]]) -> None:
                 # two connections, as two actors have them: while one writes, the other waits
                 halves = (pictures[: len(pictures) // 2], pictures[len(pictures) // 2 :])
-                clients = [EncodeClient(server.url, quantum=minibatch, deadline=600.0) for _ in halves]
+                clients = [EncodeClient(server.url, minibatch=minibatch, deadline=600.0) for _ in halves]
                 done = await asyncio.gather(*(c.encode(half) for c, half in zip(clients, halves, strict=True)))
                 assert not any(reason for encoded in done for reason in encoded.reasons)
 

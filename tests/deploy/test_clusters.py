@@ -102,7 +102,7 @@ def test_endpoints_are_those_of_living_nodes_with_a_server(ray_session: None, tm
     assert urls == [f"grpc://{node['NodeManagerAddress']}:51000"]
     namespace["write"](file, urls)
     assert file.read_text() == f"{urls[0]}\n"
-    assert Addresses([f"file:{file}"]).now() == tuple(urls), "what the study reads again while it runs"
+    assert Addresses([f"file:{file}"]).current() == tuple(urls), "what the study reads again while it runs"
     # the session's Ray is on the loopback alone, as on macOS; elsewhere a client takes it for the machine's address
     code = "import runpy, sys; from ray._private import ray_constants as c; c.ENABLE_RAY_CLUSTER = False"
     code += "; sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"

@@ -1,4 +1,4 @@
-"""A clip-server with the original executor's own encode and rank code, which knows no /info; run as a script.
+"""Stock clip-server, with the original executor's encode and rank code and without /info; run as a script.
 
 The first argument is a port; with a second one, `flow`, it is jina's Flow with a gateway, and else one process.
 

@@ -1,4 +1,4 @@
-"""What the dispatcher does with documents that were lost with a server, against a server that a poisoned text ends."""
+"""Request dispatcher against a server that crashes at a poisoned text."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from semscale.store.mirrored_directory import MirroredDirectory
 
 
 class Server:
-    """A client of a server that is lost at a poisoned text; what it is sent is in `requests`."""
+    """Client of a server that crashes at a poisoned text; `requests` has what was sent."""
 
     requests: list[list[str]]
 
@@ -34,7 +34,7 @@ class Server:
             raise error
         rows = np.array([[float(text) if text.isdigit() else 0.5, 1.0] for text in contents], dtype=np.float32)
         odd = {i for i, text in enumerate(contents) if text == "always" or (text == "at a" and "//a" in self.url)}
-        return Encoded(rows, ["odd" if i in odd else None for i in range(len(rows))], len(rows), unsure=odd)
+        return Encoded(rows, ["odd" if i in odd else None for i in range(len(rows))], len(rows), retryable=odd)
 
 
 @pytest.fixture
@@ -43,11 +43,11 @@ def leases(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     Server.requests = []
     monkeypatch.setattr(dispatcher, "EncodeClient", Server)
 
-    async def verify(*known: Any, **how: Any) -> None:
+    async def verify(*arguments: Any, **options: Any) -> None:
         pass
 
     monkeypatch.setattr(dispatcher, "verify_endpoint", verify)
-    monkeypatch.setattr(dispatcher, "_PAUSES", (0.0, 0.0))
+    monkeypatch.setattr(dispatcher, "_RETRY_PAUSES", (0.0, 0.0))
     return []
 
 
@@ -56,7 +56,7 @@ def send(contents: list[str], leases: list[bool]) -> Encoded:
         leases.append(exclusive)
         return "grpc://b:1" if avoid == "grpc://a:1" else "grpc://a:1"
 
-    async def nothing(*told: Any, **more: Any) -> None:
+    async def nothing(*arguments: Any, **options: Any) -> None:
         pass
 
     done = SimpleNamespace(remote=nothing)
@@ -69,25 +69,25 @@ def send(contents: list[str], leases: list[bool]) -> Encoded:
     return asyncio.run(dispatcher.RequestDispatcher(0, "first", settings).send(coordinator, contents))
 
 
-def test_a_deadly_document_is_found_in_few_losses_and_its_neighbours_are_encoded(leases: list[bool]) -> None:
+def test_a_poison_document_is_isolated_with_few_losses(leases: list[bool]) -> None:
     contents = [str(i) for i in range(16)]
     contents[5] = "poison"
-    found = send(contents, leases)
+    encoded = send(contents, leases)
     lost = [len(request) for request in Server.requests if "poison" in request]
     assert lost == [16, 4, 1, 1]
-    assert found.reasons == [None] * 5 + ["the model process ended while it encoded this text"] + [None] * 10
-    assert found.embeddings[:, 0].tolist() == [*range(5), 0, *range(6, 16)]
-    assert found.sent == sum(map(len, Server.requests))
-    assert leases == [False] + [True] * (len(leases) - 1)  # the suspects have the server for themselves
+    assert encoded.reasons == [None] * 5 + ["the model process ended while it encoded this text"] + [None] * 10
+    assert encoded.embeddings[:, 0].tolist() == [*range(5), 0, *range(6, 16)]
+    assert encoded.sent == sum(map(len, Server.requests))
+    assert leases == [False] + [True] * (len(leases) - 1)  # suspects have exclusive leases
 
 
-def test_many_deadly_documents_are_a_broken_model(leases: list[bool]) -> None:
-    with pytest.raises(SemscaleError, match="the model process ends again and again"):
+def test_many_poison_documents_are_a_broken_model(leases: list[bool]) -> None:
+    with pytest.raises(SemscaleError, match="the model process keeps crashing"):
         send([f"poison {i}" for i in range(16)], leases)
 
 
-def test_what_may_pass_is_sent_again_to_another_server_and_then_given_up(leases: list[bool]) -> None:
-    found = send(["1", "at a", "always"], leases)
+def test_transient_failures_are_retried_at_another_endpoint(leases: list[bool]) -> None:
+    encoded = send(["1", "at a", "always"], leases)
     assert Server.requests == [["1", "at a", "always"], ["at a", "always"], ["always"]]
-    assert (found.reasons, found.unsure) == ([None, None, "odd"], {2})
-    assert found.embeddings[:, 0].tolist() == [1.0, 0.5, 0.0]
+    assert (encoded.reasons, encoded.retryable) == ([None, None, "odd"], {2})
+    assert encoded.embeddings[:, 0].tolist() == [1.0, 0.5, 0.0]

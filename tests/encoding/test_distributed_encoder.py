@@ -1,4 +1,4 @@
-"""The distributed encoder with a real clip-server: equal to the model in this process, and nothing is sent twice."""
+"""Distributed encoder with a real clip-server: the embeddings of the in-process model, each sent once."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from semscale.encoding.distributed_encoder import DistributedEncoder
 from semscale.encoding.server_discovery import Servers
 from semscale.encoding.verification import identify_encoder
 
-# tests that count what is sent have images and texts of their own: all share the store
+# tests that count what is sent use separate images and texts: all share the store
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +60,7 @@ def test_embeddings_equal_open_clip_in_this_process(encoder: DistributedEncoder)
     assert np.allclose(np.linalg.norm(encoder.image_embeddings(encoded.keys), axis=1), 1, atol=1e-6)
 
 
-def test_large_photographs_arrive_as_if_the_server_had_resized_them_or_as_drafts(
+def test_large_images_are_resized_as_by_the_server_or_decoded_as_drafts(
     encoder: DistributedEncoder, mini_server: str, store: Path, tmp_path: Path
 ) -> None:
     noise = np.random.default_rng(5).integers(0, 256, (9, 12, 3), dtype=np.uint8)
@@ -84,9 +84,7 @@ def test_large_photographs_arrive_as_if_the_server_had_resized_them_or_as_drafts
     assert (drafts * ours).sum(axis=1).min() > 0.99
 
 
-def test_servers_are_asked_for_when_there_is_something_to_send(
-    encoder: DistributedEncoder, mini_server: str, store: Path
-) -> None:
+def test_servers_are_started_on_demand(encoder: DistributedEncoder, mini_server: str, store: Path) -> None:
     started: list[str] = []
 
     class Starting(Servers):
@@ -100,8 +98,8 @@ def test_servers_are_asked_for_when_there_is_something_to_send(
     encoder.encode_images(dataset)
     encoder.encode_texts(["seven"])
     with DistributedEncoder(encoder.identity, Starting(), store, actors=1, batch_size=4) as lazy:
-        found = lazy.encode_images(dataset)
-        assert (found.sent, lazy.encode_texts(["seven"]), started) == (0, 0, [])
+        images = lazy.encode_images(dataset)
+        assert (images.sent, lazy.encode_texts(["seven"]), started) == (0, 0, [])
         assert lazy.encode_images(load_dataset("shapes", limit=70)).sent == 30
         assert lazy.encode_texts(["seven", "eight"]) == 1
         assert started == [mini_server]
@@ -121,13 +119,13 @@ def test_copies_are_sent_once(encoder: DistributedEncoder) -> None:
     assert encoder.encode_images(dataset).sent == 0
 
 
-def test_empty_text_stops_the_study_with_its_name(encoder: DistributedEncoder) -> None:
+def test_an_empty_text_is_an_error(encoder: DistributedEncoder) -> None:
     with pytest.raises(SemscaleError, match="category text cannot be encoded"):
         encoder.encode_texts(["cat", "   "])
 
 
 def test_rank_of_clip_client_gives_the_kernels_labels(encoder: DistributedEncoder, mini_server: str) -> None:
-    """The original tool's way, the server's /rank for every image, against the fused kernel with `max`."""
+    """The server's /rank, as clip-as-service uses it, equals the fused kernel with `max`."""
     from clip_client import Client
     from docarray import Document, DocumentArray
 

@@ -1,4 +1,4 @@
-"""``--encoder local`` of the commands: no server and, where nothing else needs it, no Ray; the same results."""
+"""``--encoder local`` of the commands: the same results without a server and, if possible, without Ray."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_optimize_needs_no_server(tmp_path: Path) -> None:
     assert json.loads(result.stdout)["n_choosing"] == 30
 
 
-def test_servers_beside_it_are_refused(tmp_path: Path) -> None:
+def test_servers_with_a_local_encoder_are_an_error(tmp_path: Path) -> None:
     result = CliRunner().invoke(main, ["label", str(tmp_path), "--categories", "a,b", "--encoder", "local",
                                        "--server", "grpc://127.0.0.1:9"])  # fmt: skip
     assert result.exit_code == 1

@@ -1,4 +1,4 @@
-"""Encoding in this process gives what a server of the same model gives, to the last bit, in the same place."""
+"""In-process encoder: the rows of a server of the same model, bit for bit, in the same store."""
 
 from __future__ import annotations
 
@@ -61,9 +61,7 @@ def damaged(tmp_path: Path) -> Dataset:
 
 
 @pytest.mark.usefixtures("ray_session")
-def test_either_finds_in_the_store_what_the_other_would_have_given(
-    mini_server: str, tmp_path: Path, damaged: Dataset
-) -> None:
+def test_it_shares_the_store_with_the_distributed_encoder(mini_server: str, tmp_path: Path, damaged: Dataset) -> None:
     digits = load_dataset("digits", per_class=8)
     theirs, ours = tmp_path / "theirs", tmp_path / "ours"
     identity = identify_encoder(Servers([mini_server]), "semscale-mini", theirs)
@@ -80,11 +78,11 @@ def test_either_finds_in_the_store_what_the_other_would_have_given(
     assert np.array_equal(found.positions, served.positions)
     assert found_bad.quarantine == served_bad.quarantine
     assert (found.sent, found_bad.sent) == (80, 2)
-    # the same place, and nothing is computed again
-    again = local(theirs)
-    assert again.identity == identity
-    assert again.encode_images(digits).sent == 0
-    assert again.encode_texts(TEXTS) == 0
+    # in the same folder, so nothing is encoded again
+    other = local(theirs)
+    assert other.identity == identity
+    assert other.encode_images(digits).sent == 0
+    assert other.encode_texts(TEXTS) == 0
 
 
 def test_bad_images_go_into_the_quarantine(tmp_path: Path, damaged: Dataset) -> None:
@@ -97,15 +95,15 @@ def test_bad_images_go_into_the_quarantine(tmp_path: Path, damaged: Dataset) -> 
     assert seen[-1] == (6, 6)
     assert np.allclose(np.linalg.norm(encoder.image_embeddings(found.keys), axis=1), 1.0)
     with pytest.raises(TooManyBadImagesError):
-        encoder.encode_images(damaged, most_bad=2)
+        encoder.encode_images(damaged, max_bad=2)
 
 
 def test_bad_texts_are_named(tmp_path: Path) -> None:
     encoder = local(tmp_path / "store")
-    refused: dict[str, str] = {}
-    encoder.encode_texts(["dog", "  ", "w" * 20_001], refused=refused)
-    assert refused["  "] == "the text is empty"
-    assert len(refused) == 2
+    rejected: dict[str, str] = {}
+    encoder.encode_texts(["dog", "  ", "w" * 20_001], rejected=rejected)
+    assert rejected["  "] == "the text is empty"
+    assert len(rejected) == 2
     with pytest.raises(SemscaleError, match="cannot be encoded"):
         encoder.encode_texts(["  "])
     assert encoder.text_embeddings(["dog"]).shape == (1, encoder.identity.dimension)
@@ -123,7 +121,7 @@ def test_a_row_that_is_not_finite_stops_the_encoding_and_the_others_are_kept(
 
     with monkeypatch.context() as patch:
         patch.setattr(InProcessModel, "encode_images", odd)
-        with pytest.raises(SemscaleError, match="there is no embedding of an image") as caught:
+        with pytest.raises(SemscaleError, match="an image has no embedding") as caught:
             local(tmp_path).encode_images(digits)
     assert (caught.value.where, caught.value.found) == (
         digits.samples[3].file,
@@ -152,10 +150,10 @@ def test_a_model_whose_rows_are_all_stored_is_not_loaded(tmp_path: Path) -> None
     model = backend(tmp_path)
     assert model.open().encode_texts(TEXTS) == 0
     assert model._loaded is None
-    # and what it gives must be what it gave
+    # once loaded, it must give the same embeddings
     (record,) = tmp_path.glob("*/encoder.json")
-    told = json.loads(record.read_text())
-    record.write_text(json.dumps(told | {"probe": [[-number for number in row] for row in told["probe"]]}))
+    content = json.loads(record.read_text())
+    record.write_text(json.dumps(content | {"probe": [[-number for number in row] for row in content["probe"]]}))
     with pytest.raises(SemscaleError, match="other embeddings"):
         model.load()
 

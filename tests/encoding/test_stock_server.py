@@ -1,4 +1,4 @@
-"""A clip-server that is not ours: no identity, its own preprocessing, no word about which document was at fault."""
+"""Stock clip-server: no identity, other preprocessing, and errors that do not name the bad document."""
 
 from __future__ import annotations
 
@@ -40,17 +40,15 @@ def stock_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPa
         process = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True)
         try:
             url = f"grpc://127.0.0.1:{port}"
-            identify_encoder(Servers([url], patience=120), "some-clip", log.parent / "store")
+            identify_encoder(Servers([url], outage_timeout=120), "some-clip", log.parent / "store")
             yield url
         finally:
-            # its own session, so the group is the gateway and the executor and nothing else
+            # the session's group has only the gateway and the executor
             os.killpg(process.pid, signal.SIGKILL)
             process.wait(20)
 
 
-def test_whole_files_are_sent_and_come_back_as_the_server_computes_them(
-    stock_server: str, tmp_path: Path, ray_session: None
-) -> None:
+def test_whole_files_are_sent(stock_server: str, tmp_path: Path, ray_session: None) -> None:
     dataset = load_dataset("shapes", limit=30)
     identity = identify_encoder(Servers([stock_server]), "some-clip", tmp_path)
     assert identity.info is None
@@ -70,7 +68,7 @@ def test_whole_files_are_sent_and_come_back_as_the_server_computes_them(
     assert np.abs(words - texts).max() < 1e-5
 
 
-def test_the_document_at_fault_is_found_by_smaller_requests(stock_server: str) -> None:
+def test_a_bad_document_is_isolated_by_smaller_requests(stock_server: str) -> None:
     dataset = load_dataset("digits", limit=20)
     contents = [dataset.reader.read(sample.file) for sample in dataset.samples]
     contents[11] = b"no picture"
@@ -83,7 +81,7 @@ def test_the_document_at_fault_is_found_by_smaller_requests(stock_server: str) -
     assert np.allclose(np.linalg.norm(np.delete(encoded.embeddings, 11, axis=0), axis=1), 1, atol=1e-6)
 
 
-def test_a_server_that_knows_no_packed_requests_gets_the_pictures_one_by_one(stock_server: str) -> None:
+def test_images_are_sent_one_by_one_to_a_server_without_packed_requests(stock_server: str) -> None:
     noise = np.random.default_rng(8).integers(0, 256, (12, 40, 40, 3), dtype=np.uint8)
 
     async def encode(contents):  # type: ignore[no-untyped-def]
@@ -95,7 +93,7 @@ def test_a_server_that_knows_no_packed_requests_gets_the_pictures_one_by_one(sto
     assert np.allclose(packed.embeddings, single.embeddings, atol=1e-5)
 
 
-def test_semscales_own_server_answers_as_it_does(stock_server: str, mini_server: str) -> None:
+def test_semscales_server_gives_the_same_answers(stock_server: str, mini_server: str) -> None:
     grey, colours = np.full((50, 60, 1), 90, np.uint8), np.full((50, 60, 3), 90, np.uint8)
 
     def ask(url: str, paths: dict[str, str], endpoint: str) -> DocumentArray:
@@ -117,14 +115,14 @@ def test_semscales_own_server_answers_as_it_does(stock_server: str, mini_server:
             theirs, ours = ask(stock_server, paths, endpoint), ask(mini_server, paths, endpoint)
             assert [doc.embedding is None for doc in ours] == [doc.embedding is None for doc in theirs]
             assert any(doc.embedding is not None for doc in ours)
-            for own, other in zip(ours, theirs, strict=True):  # the stock server prepares images in its own way
-                assert not own.text or own.embedding is None or np.allclose(own.embedding, other.embedding, atol=1e-4)
+            for doc, other in zip(ours, theirs, strict=True):  # the stock server preprocesses images differently
+                assert not doc.text or doc.embedding is None or np.allclose(doc.embedding, other.embedding, atol=1e-4)
     for content in ("", "a cat"):
         theirs, ours = (Client(url).profile(content) for url in (stock_server, mini_server))
         assert ours.keys() == theirs.keys()
         assert all(milliseconds >= 0 for milliseconds in ours.values())
 
 
-def test_draft_decoding_is_refused_where_the_server_does_the_preprocessing(stock_server: str, tmp_path: Path) -> None:
+def test_draft_decoding_is_an_error_if_the_server_preprocesses(stock_server: str, tmp_path: Path) -> None:
     with pytest.raises(SemscaleError, match="draft decoding needs"):
         identify_encoder(Servers([stock_server]), "some-clip", tmp_path, draft=True)

@@ -67,7 +67,7 @@ def test_a_row_that_is_not_finite(
     identity = identify_encoder(Servers(urls), "semscale-mini", store)
     with DistributedEncoder(identity, Servers(urls), store, batch_size=32) as encoder:
         if times > 2 and not others:
-            with pytest.raises(SemscaleError, match="there is no embedding of an image") as caught:
+            with pytest.raises(SemscaleError, match="an image has no embedding") as caught:
                 encoder.encode_images(dataset)
             assert str(caught.value.where).endswith(f"light/{GREY}.png")
             assert "not finite" in str(caught.value.found)

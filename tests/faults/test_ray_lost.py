@@ -56,7 +56,7 @@ def test_what_is_lost_again_is_one_sentence(title: str, alone: Driven, mini_serv
         finally:
             sweep.kill()
     assert sweep.returncode == 1, errors
-    assert "Error: Ray has ended amid the work\n  found:    no answer from its " in errors
+    assert "Error: Ray has ended during the work\n  found:    no answer from its " in errors
     assert "Traceback" not in errors
     driven.finish()
     assert driven.outcome() == alone.outcome()

@@ -48,9 +48,9 @@ def test_a_server_that_is_killed_and_comes_back_is_waited_for(
         if not notes and server.process.poll() is None:
             server.kill()
 
-    with DistributedEncoder(identity, Servers([server.url], note=note), tmp_path / "store", batch_size=16) as encoder:
+    with DistributedEncoder(identity, Servers([server.url], log=note), tmp_path / "store", batch_size=16) as encoder:
         check(encoder, encoder.encode_images(dataset, killed_once), undisturbed)
-    assert notes[0].startswith(f"{server.url} is left alone for now: ")
+    assert notes[0].startswith(f"{server.url} is unavailable and retried later: ")
 
 
 @pytest.mark.faults
@@ -60,7 +60,9 @@ def test_a_server_that_stays_away_stops_the_encoding_and_what_is_encoded_is_kept
     server = odd_server(delay=0.002)
     identify_encoder(Servers([server.url]), "semscale-mini", tmp_path / "store")
     with (
-        DistributedEncoder(identity, Servers([server.url], patience=2), tmp_path / "store", batch_size=16) as encoder,
+        DistributedEncoder(
+            identity, Servers([server.url], outage_timeout=2), tmp_path / "store", batch_size=16
+        ) as encoder,
         pytest.raises(SemscaleError, match="no clip-server answers any more") as caught,
     ):
         encoder.encode_images(dataset, lambda done, total: server.kill())
@@ -89,7 +91,7 @@ def test_a_server_that_is_another_encoder_is_refused_by_name(
     identity: EncoderIdentity, mini_server: str, ray_session: None, tmp_path: Path
 ) -> None:
     notes: list[str] = []
-    servers, other = Servers([mini_server], note=notes.append), replace(identity, fingerprint="another-encoder")
+    servers, other = Servers([mini_server], log=notes.append), replace(identity, fingerprint="another-encoder")
     with (
         DistributedEncoder(other, servers, tmp_path / "store", actors=1) as encoder,
         pytest.raises(SemscaleError, match="no clip-server is left") as caught,
@@ -125,7 +127,7 @@ def test_a_wrong_endpoint_is_refused_by_name_and_its_work_goes_to_the_others(
     wrong.wait()
     notes: list[str] = []
     urls = [wrong.url, mini_server]
-    with DistributedEncoder(identity, Servers(urls, note=notes.append), tmp_path / "store", batch_size=16) as encoder:
+    with DistributedEncoder(identity, Servers(urls, log=notes.append), tmp_path / "store", batch_size=16) as encoder:
         encoded = encoder.encode_images(dataset)
         check(encoder, encoded, undisturbed)
         assert encoded.sent == len(dataset.samples)
@@ -136,7 +138,7 @@ def test_a_wrong_endpoint_is_refused_by_name_and_its_work_goes_to_the_others(
     ):
         encoder.encode_texts(["something new"])
     assert caught.value.where == wrong.url
-    assert [line for line in notes if line.startswith(f"{wrong.url} is refused: ") and found in line], notes
+    assert [line for line in notes if line.startswith(f"{wrong.url} is rejected: ") and found in line], notes
 
 
 @pytest.mark.faults

@@ -163,7 +163,7 @@ def ways_of_asking(url: str, access: Access, store: Path) -> list[Callable[[], o
     """The health check, and the handshake, which has the patience of ten minutes where nobody is there."""
     return [
         lambda: check_server(url, access=access),
-        lambda: identify_encoder(Servers([url], access, patience=600.0), "semscale-mini", store),
+        lambda: identify_encoder(Servers([url], access, outage_timeout=600.0), "semscale-mini", store),
     ]
 
 

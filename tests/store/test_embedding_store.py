@@ -1,3 +1,5 @@
+"""Embedding store: rows, segments and keys, and the claims on them."""
+
 import hashlib
 from pathlib import Path
 
@@ -19,7 +21,7 @@ def keys(n: int, prefix: str = "k") -> list[bytes]:
     return [hashlib.sha256(f"{prefix}{i}".encode()).digest() for i in range(n)]
 
 
-def test_rows_come_back_bit_for_bit_in_the_asked_order(tmp_path: Path) -> None:
+def test_rows_are_read_bit_for_bit_in_the_requested_order(tmp_path: Path) -> None:
     first, second = rows(5, 1), rows(7, 2)
     write_segment(tmp_path, keys(5, "a"), first)
     write_segment(tmp_path, keys(7, "b"), second)
@@ -30,12 +32,12 @@ def test_rows_come_back_bit_for_bit_in_the_asked_order(tmp_path: Path) -> None:
     assert np.array_equal(store.read(wanted), expected)
 
 
-def test_many_segments_are_taken_in_parts_and_read_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("semscale.store.embedding_store._AT_ONCE", 7)
+def test_many_segments_are_indexed_in_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("semscale.store.embedding_store._MIN_INDEX_BATCH", 7)
     values, names = rows(60), keys(60)
     for start in range(0, 60, 3):
         write_segment(tmp_path, names[start : start + 3], values[start : start + 3])
-    write_segment(tmp_path, names[10:30], values[10:30])  # another sweep had some of them as well
+    write_segment(tmp_path, names[10:30], values[10:30])  # another sweep stored some of them as well
     store = EmbeddingStore(tmp_path)
     assert store.keys().tolist() == sorted(names)
     order = np.random.default_rng(1).integers(0, 60, 200)
@@ -43,24 +45,24 @@ def test_many_segments_are_taken_in_parts_and_read_as_one(tmp_path: Path, monkey
     assert store.read([]).size == 0
 
 
-def test_rows_written_later_are_seen_after_a_refresh(tmp_path: Path) -> None:
+def test_a_refresh_loads_new_segments(tmp_path: Path) -> None:
     store = EmbeddingStore(tmp_path / "not-there-yet")
     assert len(store) == 0
     write_segment(tmp_path / "not-there-yet", keys(3), rows(3))
     assert keys(3)[0] not in store
     store.refresh()
     assert len(store) == 3
-    assert store.holds([*keys(3), *keys(1, "other")]).tolist() == [True, True, True, False]
+    assert store.contains([*keys(3), *keys(1, "other")]).tolist() == [True, True, True, False]
 
 
-def test_unwritable_store_is_a_user_error(tmp_path: Path) -> None:
+def test_an_unwritable_store_is_a_user_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no folder")
     with pytest.raises(SemscaleError, match="cannot be written"):
         write_segment(tmp_path / "file", keys(1), rows(1))
     assert not list(tmp_path.glob("*.partial"))
 
 
-def test_digests_that_end_in_zeros_are_told_apart(tmp_path: Path) -> None:
+def test_digests_that_end_in_zeros_are_distinct(tmp_path: Path) -> None:
     # numpy's bytes strings drop trailing zeros when they become Python's
     awkward = [b"a" * 31 + b"\0", b"a" * 30 + b"\0\0", bytes(32), b"\0" * 31 + b"a"]
     write_segment(tmp_path, awkward, rows(4))
@@ -71,11 +73,11 @@ def test_digests_that_end_in_zeros_are_told_apart(tmp_path: Path) -> None:
         store.read([b"b" * 32])
 
 
-def test_the_claims_grant_every_key_once_over_many_claims(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_key_is_granted_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("semscale.encoding.content_claims._MAX_RECENT", 10)
     claims = ContentClaims([keys(20, "stored")])
     everything = [*keys(20, "stored"), *keys(60, "new")]
     granted = sum(claims.claim(chunk, everything[chunk : chunk + 9]).count(True) for chunk in range(75))
     assert granted == 60
-    # a chunk that is repeated gets its own claims again, and nobody else's
+    # a repeated chunk gets its claims again
     assert claims.claim(30, everything[30:39]) == [False] * 8 + [True]

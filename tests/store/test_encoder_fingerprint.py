@@ -1,4 +1,4 @@
-"""An encoder is known without its server only when what is written down of it leaves no doubt."""
+"""Cached fingerprints: used only if the stored record is certainly the encoder's."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from semscale.store.encoder_fingerprint import (
 INFO = {"name": "m", "architecture": "a", "weights_sha256": "00", "embedding_dim": 2, "dtype": "fp32", "preprocess": {}}
 
 
-def noted(store: Path, info: dict[str, object], origin: str = "abc") -> EncoderIdentity:
-    """Write down what a handshake leaves behind, and the origin."""
+def recorded(store: Path, info: dict[str, object], files_digest: str = "abc") -> EncoderIdentity:
+    """Store the record of an encoder and the digest of its files."""
     identity = EncoderIdentity("m", fingerprint_of("m", info, 2), 2, info)
     folder = store / identity.fingerprint
     folder.mkdir(parents=True)
     record = {"model": "m", "info": info, "probe": [[1.0, 0.0], [0.0, 1.0]]}
     (folder / "encoder.json").write_text(json.dumps(record), encoding="utf-8")
-    cache_fingerprint(store, identity, origin)
+    cache_fingerprint(store, identity, files_digest)
     return identity
 
 
-def test_what_was_remembered_is_recalled_until_forgotten(tmp_path: Path) -> None:
-    identity = noted(tmp_path, INFO)
+def test_a_fingerprint_is_cached_until_evicted(tmp_path: Path) -> None:
+    identity = recorded(tmp_path, INFO)
     assert cached_fingerprint(tmp_path, "m", "abc") == identity
     assert cached_fingerprint(tmp_path, "m", "abd") is None
-    noted(tmp_path, INFO | {"weights_sha256": "11"})  # two encoders of one origin are a doubt
+    recorded(tmp_path, INFO | {"weights_sha256": "11"})  # two encoders of the same files
     assert cached_fingerprint(tmp_path, "m", "abc") is None
     evict_fingerprint(tmp_path, "abc")
     assert cached_fingerprint(tmp_path, "m", "abc") is None
@@ -52,8 +52,8 @@ def test_what_was_remembered_is_recalled_until_forgotten(tmp_path: Path) -> None
         json.dumps({"info": INFO | {"dtype": "fp16"}, "probe": [[1.0, 0.0]]}),
     ],
 )
-def test_a_record_that_does_not_fit_its_folder_is_a_doubt(record: str | None, tmp_path: Path) -> None:
-    identity = noted(tmp_path, INFO)
+def test_an_invalid_record_is_not_used(record: str | None, tmp_path: Path) -> None:
+    identity = recorded(tmp_path, INFO)
     path = tmp_path / identity.fingerprint / "encoder.json"
     path.unlink() if record is None else path.write_text(record, encoding="utf-8")
     assert cached_fingerprint(tmp_path, "m", "abc") is None

@@ -12,7 +12,7 @@ from mlflow import MlflowClient
 from semscale.common.errors import SemscaleError
 from semscale.common.progress import Quiet
 from semscale.config import StudyConfig, study_from
-from semscale.models.model_fingerprint import model_origin
+from semscale.models.model_fingerprint import model_files_digest
 from semscale.store.encoder_fingerprint import cache_fingerprint, cached_fingerprint, fingerprint_of
 from semscale.study.pipeline import SweepResult, sweep
 
@@ -65,7 +65,7 @@ def test_a_study_that_is_done_starts_no_server_and_gives_the_same(
 def test_a_wrong_note_about_the_model_is_refused_by_its_server_and_then_gone(
     first: SweepResult, study: StudyConfig, folder: Path, tmp_path: Path
 ) -> None:
-    origin = model_origin("semscale-mini", "cpu", None)
+    origin = model_files_digest("semscale-mini", "cpu", None)
     assert origin is not None
     true = cached_fingerprint(folder / "store", "semscale-mini", origin)
     assert true is not None

@@ -25,9 +25,9 @@ def open_encoder(
     logs: Path | None = None,
     stored: bool = False,
 ) -> Iterator[StoreBackedEncoder]:
-    """Open the encoder of a model, with Ray if servers encode and it is not running yet.
+    """Select the backend of a model and open its encoder; connects to Ray if servers encode.
 
-    ``logs`` is the folder for the log of servers of our own; with ``stored`` everything must be in the store.
+    ``logs`` is the folder for the log of servers that are started here; with ``stored`` nothing is encoded.
     """
     with ExitStack() as stack:
         backend: EncodingBackend

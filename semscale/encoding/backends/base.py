@@ -1,4 +1,4 @@
-"""Encoding backend: what encodes for one model of a study, and which encoder it is."""
+"""Encoding backend: computes the embeddings of one model of a study, and knows the model's fingerprint."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from semscale.common.errors import StoreError
 from semscale.common.progress import Reporter
 from semscale.config import StudyConfig
 from semscale.encoding.store_backed_encoder import StoreBackedEncoder
-from semscale.models.model_fingerprint import model_origin
+from semscale.models.model_fingerprint import model_files_digest
 from semscale.store.encoder_fingerprint import (
     EncoderIdentity,
     cache_fingerprint,
@@ -19,7 +19,7 @@ from semscale.store.mirrored_directory import MirroredDirectory
 
 
 class EncodingBackend(ABC):
-    """What encodes for one model of a study, as its sections ``server`` and ``encoding`` say."""
+    """Base of the backends, configured by the sections ``server`` and ``encoding`` of a study."""
 
     def __init__(self, study: StudyConfig, model: str, store: MirroredDirectory, report: Reporter) -> None:
         self._study, self._model, self._store, self._report = study, model, store, report
@@ -27,7 +27,7 @@ class EncodingBackend(ABC):
         self._identity: EncoderIdentity | None = None
 
     def fingerprint(self) -> EncoderIdentity:
-        """Return which encoder it is; nothing is loaded or started for a model whose files were loaded before."""
+        """Return the encoder's identity; a model whose files were loaded before is neither loaded nor started."""
         if self._identity is None:
             self._identity = self._cached() or self._identify()
             if self._identity.info and (note := self._identity.info.get("note")):
@@ -40,25 +40,25 @@ class EncodingBackend(ABC):
 
     @abstractmethod
     def _identify(self) -> EncoderIdentity:
-        """Find out which encoder it is."""
+        """Load the model, or ask the servers, and return the identity."""
 
-    def _origin(self) -> str | None:
-        """Return the digest of the model's files, if they are on this machine; drafts have one of their own."""
-        origin = model_origin(self._model, self._study.server.device, self._study.server.dtype)
-        return f"{origin}-draft" if origin and self._draft else origin
+    def _files_digest(self) -> str | None:
+        """Return the digest of the model's files if they are on this machine; it differs for draft decoding."""
+        digest = model_files_digest(self._model, self._study.server.device, self._study.server.dtype)
+        return f"{digest}-draft" if digest and self._draft else digest
 
     def _cached(self) -> EncoderIdentity | None:
-        origin = self._origin()
-        return cached_fingerprint(self._store, self._model, origin, self._draft) if origin else None
+        digest = self._files_digest()
+        return cached_fingerprint(self._store, self._model, digest, self._draft) if digest else None
 
-    def _accept(self, identity: EncoderIdentity, origin: str | None) -> EncoderIdentity:
-        """Return the identity of what was just loaded from the files of this origin, unless another was cached."""
+    def _accept(self, identity: EncoderIdentity, files_digest: str | None) -> EncoderIdentity:
+        """Cache and return the identity of the loaded model; StoreError if another one was cached for its files."""
         found, expected = identity.fingerprint, (self._identity or identity).fingerprint
         if found != expected:
-            if origin:
-                evict_fingerprint(self._store, origin)
-            what, hint = "it is another encoder than the model's files gave before", "give the same command again"
+            if files_digest:
+                evict_fingerprint(self._store, files_digest)
+            what, hint = "it is another encoder than the model's files gave before", "run the same command again"
             raise StoreError(what, where=self._model, found=found, expected=expected, hint=hint)
-        if origin and origin == self._origin():  # files that changed meanwhile are not known
-            cache_fingerprint(self._store, identity, origin)
+        if files_digest and files_digest == self._files_digest():  # not if they changed meanwhile
+            cache_fingerprint(self._store, identity, files_digest)
         return identity

@@ -1,3 +1,5 @@
+"""Image pipeline: the pixels of open_clip's transform, and drafts."""
+
 import io
 
 import numpy as np
@@ -5,8 +7,10 @@ import pytest
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 
+from semscale.common.errors import ServerError
 from semscale.datasets.image_decoding import BadImageError, decode
-from semscale.encoding.image_pipeline import can_prepare, draft_side, prepare, to_ppm
+from semscale.encoding.image_pipeline import can_prepare, check_draft, draft_side, prepare, to_ppm
+from semscale.store.encoder_fingerprint import EncoderIdentity
 
 
 def picture(mode: str, size: tuple[int, int], form: str = "PNG") -> bytes:
@@ -38,7 +42,7 @@ def test_unknown_preprocessing_sends_whole_files() -> None:
     assert not can_prepare({"size": [48, 64], "interpolation": "bicubic", "resize_mode": "shortest"})
 
 
-def test_a_draft_is_smaller_and_nearly_the_same_picture() -> None:
+def test_a_draft_is_smaller_and_nearly_the_same_image() -> None:
     ramp = np.linspace(0, 255, 1200).astype(np.uint8)
     photograph = np.stack([np.tile(ramp, (900, 1)), np.tile(ramp[:900, None], (1, 1200)), np.full((900, 1200), 90)], -1)
     photograph[200:700, 300:800, 0] ^= 255
@@ -55,6 +59,14 @@ def test_a_draft_is_smaller_and_nearly_the_same_picture() -> None:
     assert decode(lossless, 32).tobytes() == decode(lossless).tobytes()
 
 
-def test_a_picture_too_long_to_be_resized_says_so() -> None:
+def test_drafts_need_known_preprocessing() -> None:
+    info = {"preprocess": {"size": 64, "interpolation": "bicubic"}}
+    check_draft(EncoderIdentity.of("m", None, 2), "m")
+    check_draft(EncoderIdentity.of("m", info, 2, draft=True), "m")
+    with pytest.raises(ServerError, match="draft decoding needs"):
+        check_draft(EncoderIdentity.of("m", None, 2, draft=True), "m")
+
+
+def test_an_image_too_thin_to_be_resized_is_an_error() -> None:
     with pytest.raises(BadImageError, match="too long"):
         prepare(Image.new("L", (1, 60_000)), {"size": 224, "interpolation": "bicubic"})

@@ -1,4 +1,4 @@
-"""An embedding store in a real object store: what one machine has encoded, another finds."""
+"""Embedding store in a real object store: the rows of one machine are read on another."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from test_store import keys, rows
+from test_embedding_store import keys, rows
 
 from semscale.common.errors import SemscaleError
 from semscale.encoding.server_discovery import Servers
@@ -27,7 +27,7 @@ def bucket(s3: Any) -> str:
 
 @pytest.fixture
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Be on a machine of this name from now on: it has a cache of its own."""
+    """Return a function that switches to a machine, with a separate cache, of a name."""
 
     def be_on(name: str) -> None:
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / name))
@@ -36,7 +36,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     return be_on
 
 
-def test_a_folder_is_the_same_for_every_way_of_writing_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_spellings_of_a_folder_are_equal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert (
         MirroredDirectory.of("store")
@@ -47,7 +47,7 @@ def test_a_folder_is_the_same_for_every_way_of_writing_it(tmp_path: Path, monkey
     assert pickle.loads(pickle.dumps(MirroredDirectory.of("s3://b/c/") / "d")) == MirroredDirectory("s3://b/c/d")
 
 
-def test_what_one_machine_stores_another_reads(bucket: str, s3: Any, machine: Any) -> None:
+def test_rows_of_one_machine_are_read_on_another(bucket: str, s3: Any, machine: Any) -> None:
     folder = MirroredDirectory.of(f"s3://{bucket}/two/image")
     write_segment(folder, keys(5, "a"), rows(5, 1))
     machine("second")
@@ -56,9 +56,9 @@ def test_what_one_machine_stores_another_reads(bucket: str, s3: Any, machine: An
     assert np.array_equal(store.read(keys(5, "a")), rows(5, 1))
     write_segment(folder, keys(3, "b"), rows(3, 2))
     machine("first")
-    again = EmbeddingStore(folder)
-    assert len(again) == 8
-    assert np.array_equal(again.read(keys(3, "b")), rows(3, 2))
+    reopened = EmbeddingStore(folder)
+    assert len(reopened) == 8
+    assert np.array_equal(reopened.read(keys(3, "b")), rows(3, 2))
     assert len(s3.ls(f"{bucket}/two/image")) == 2
 
 
@@ -81,7 +81,7 @@ def test_a_damaged_copy_is_replaced_and_a_damaged_object_set_aside(bucket: str, 
     assert [name.rpartition(".")[2] for name in s3.ls(f"{bucket}/damaged/image")] == ["damaged"]
 
 
-def test_a_segment_that_cannot_be_sent_is_not_kept_here_either(machine: Any, s3: Any) -> None:
+def test_a_segment_that_cannot_be_uploaded_is_not_kept(machine: Any, s3: Any) -> None:
     folder = MirroredDirectory.of("s3://no-such-bucket/store/image")
     with pytest.raises(SemscaleError, match="cannot be written") as caught:
         write_segment(folder, keys(2), rows(2))
@@ -89,7 +89,7 @@ def test_a_segment_that_cannot_be_sent_is_not_kept_here_either(machine: Any, s3:
     assert not list(folder.local.iterdir())
 
 
-def test_the_record_of_the_encoder_travels(mini_server: str, bucket: str, s3: Any, machine: Any) -> None:
+def test_the_record_of_the_encoder_is_shared(mini_server: str, bucket: str, s3: Any, machine: Any) -> None:
     root = MirroredDirectory.of(f"s3://{bucket}/records")
     identity = identify_encoder(Servers([mini_server]), "semscale-mini", root)
     cache_fingerprint(root, identity, "abc")

@@ -1,4 +1,4 @@
-"""Calls that Ray repeats: a chunk is encoded once by a process, and not again by the next where that has stored it."""
+"""Encoder actor: chunks that Ray repeats are encoded once per process, and stored rows are not sent again."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def stored(settings: ActorSettings) -> int:
     return sum(len(read_keys(path)) for path in (settings.folder / "text").glob("*.parquet"))
 
 
-def test_a_call_that_comes_twice_is_carried_out_once(settings: ActorSettings, coordinator: Any) -> None:
+def test_a_repeated_call_is_carried_out_once(settings: ActorSettings, coordinator: Any) -> None:
     async def twice() -> list[Any]:
         actor = EncoderActor(0, settings)
         both = await asyncio.gather(*(actor.encode(7, coordinator, TEXTS) for _ in range(2)))
@@ -52,17 +52,17 @@ def test_a_call_that_comes_twice_is_carried_out_once(settings: ActorSettings, co
 
 
 def test_the_next_process_sends_only_what_was_not_stored(settings: ActorSettings, coordinator: Any) -> None:
-    async def begun(texts: list[str]) -> int:
+    async def sent(texts: list[str]) -> int:
         return (await EncoderActor(0, settings).encode(7, coordinator, texts)).sent
 
-    assert asyncio.run(begun(TEXTS[:2])) == 2
-    assert asyncio.run(begun(TEXTS)) == 1
+    assert asyncio.run(sent(TEXTS[:2])) == 2
+    assert asyncio.run(sent(TEXTS)) == 1
     assert stored(settings) == 3
 
 
-def test_a_chunk_that_ends_one_process_after_another_is_given_up(settings: ActorSettings, coordinator: Any) -> None:
+def test_a_chunk_that_keeps_crashing_processes_is_given_up(settings: ActorSettings, coordinator: Any) -> None:
     for number in range(6):
-        assert ray.get(coordinator.begin.remote(7, [0, 1], f"process {number}")) == number + 1
-    with pytest.raises(SemscaleError, match="end again and again"):
+        assert ray.get(coordinator.record_attempt.remote(7, [0, 1], f"process {number}")) == number + 1
+    with pytest.raises(SemscaleError, match="keep crashing"):
         asyncio.run(EncoderActor(0, settings).encode(7, coordinator, TEXTS))
     assert not stored(settings)

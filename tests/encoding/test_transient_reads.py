@@ -1,4 +1,4 @@
-"""Reads that fail once change no result: they are tried again, and stop the work where that does not help."""
+"""Transient failures of reads are retried, and stop the work if they persist."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from semscale.encoding.image_pipeline import read_all
 
 
 class Failing(SimpleHTTPRequestHandler):
-    """Serves files, the first times with an error: path -> how often, and its status."""
+    """Serves files, at first with errors: `faults` has count and status by path."""
 
     faults: dict[str, tuple[int, int]]
     asked: Counter[str]
@@ -51,7 +51,7 @@ def read(folder: Path, faults: dict[str, tuple[int, int]]) -> tuple[list[bytes |
             server.shutdown()
 
 
-def test_a_busy_web_server_is_asked_again_and_what_it_lacks_is_bad(tmp_path: Path) -> None:
+def test_a_busy_web_server_is_retried_and_missing_files_are_bad(tmp_path: Path) -> None:
     for i in range(3):
         (tmp_path / f"{i}.png").write_bytes(b"%d" % i)
     contents, reasons = read(tmp_path, {"/0.png": (1, 503), "/1.png": (2, 429), "/2.png": (9, 403)})
@@ -63,7 +63,7 @@ def test_a_busy_web_server_is_asked_again_and_what_it_lacks_is_bad(tmp_path: Pat
 
 
 class Disk:
-    """A reader that fails with this error at first, so often."""
+    """Reader that fails with an error a number of times."""
 
     def __init__(self, error: OSError, times: int) -> None:
         self.error, self.times, self.reads = error, times, 0
@@ -76,14 +76,14 @@ class Disk:
 
 
 @pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.EMFILE])
-def test_a_disk_is_read_again(number: int) -> None:
+def test_transient_errors_of_a_disk_are_retried(number: int) -> None:
     assert read_all(Disk(OSError(number, "why"), 2), [""]) == ([b"x"], {})
     with pytest.raises(SemscaleError, match="at the moment"):
         read_all(Disk(OSError(number, "why"), 9), [""])
 
 
 @pytest.mark.parametrize("number", [errno.ENOENT, errno.EACCES, errno.EISDIR])
-def test_what_is_certain_is_not_tried_again(number: int) -> None:
+def test_permanent_errors_are_not_retried(number: int) -> None:
     disk = Disk(OSError(number, "why"), 1)
     assert read_all(disk, [""]) == ([None], {0: "cannot be read: why"})
     assert disk.reads == 1

@@ -1,4 +1,4 @@
-"""Servers that are named by addresses, by a name that stands for many, or by a file that changes amid the work."""
+"""Service discovery by address, host name or file, and the endpoint pool."""
 
 from __future__ import annotations
 
@@ -25,73 +25,76 @@ HOSTS = {"many": ["10.0.0.2", "10.0.0.1"], "one": ["10.0.0.9"]}
 
 @pytest.fixture
 def names(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[str]]:
-    """A name service of our own; real ones are asked for the other names."""
-    known = {name: list(hosts) for name, hosts in HOSTS.items()}
+    """Fake DNS for some host names; others are resolved."""
+    hosts_of = {name: list(hosts) for name, hosts in HOSTS.items()}
     real = socket.getaddrinfo
 
     def answer(host: str, port: int, *more: Any, **options: Any) -> Any:
-        if host not in known:
+        if host not in hosts_of:
             return real(host, port, *more, **options)
-        if not known[host]:
+        if not hosts_of[host]:
             raise socket.gaierror(-2, "Name or service not known")
-        found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (one, port)) for one in known[host]]
-        return [*found, (socket.AF_INET6, socket.SOCK_STREAM, 6, "", ("fd00::1", port, 0, 0))]
+        answers = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in hosts_of[host]]
+        return [*answers, (socket.AF_INET6, socket.SOCK_STREAM, 6, "", ("fd00::1", port, 0, 0))]
 
     monkeypatch.setattr(socket, "getaddrinfo", answer)
-    return known
+    return hosts_of
 
 
-def test_a_name_that_resolves_to_many_stands_for_all_of_them(names: dict[str, list[str]]) -> None:
+def test_a_host_name_stands_for_all_of_its_addresses(names: dict[str, list[str]]) -> None:
     addresses = Addresses(["grpc://many:51000", "grpc://one:51000", "grpc://10.0.0.1:51000"])
-    assert addresses.now() == ("grpc://10.0.0.1:51000", "grpc://10.0.0.2:51000", "grpc://one:51000")
+    assert addresses.current() == ("grpc://10.0.0.1:51000", "grpc://10.0.0.2:51000", "grpc://one:51000")
     names["many"].append("10.0.0.3")
-    assert "grpc://10.0.0.3:51000" in addresses.now()
-    names["many"].clear()  # the name service fails: what is known still holds
-    assert "grpc://10.0.0.3:51000" in addresses.now()
+    assert "grpc://10.0.0.3:51000" in addresses.current()
+    names["many"].clear()  # DNS fails: the last known addresses remain
+    assert "grpc://10.0.0.3:51000" in addresses.current()
     assert addresses.can_change
 
 
-def test_a_name_that_is_unknown_from_the_start_is_left_to_who_connects(names: dict[str, list[str]]) -> None:
+def test_an_unknown_host_name_is_kept(names: dict[str, list[str]]) -> None:
     names["gone"] = []
-    assert Addresses(["grpc://gone:1"]).now() == ("grpc://gone:1",)
+    assert Addresses(["grpc://gone:1"]).current() == ("grpc://gone:1",)
 
 
-def test_the_name_of_the_certificate_goes_along(names: dict[str, list[str]]) -> None:
-    assert Addresses(["grpcs://many:51000"]).now()[0] == "grpcs://10.0.0.1:51000#many"
+def test_the_host_name_of_the_certificate_is_kept(names: dict[str, list[str]]) -> None:
+    assert Addresses(["grpcs://many:51000"]).current()[0] == "grpcs://10.0.0.1:51000#many"
 
 
-def test_plain_addresses_stay_as_they_are() -> None:
+def test_literal_addresses_are_kept() -> None:
     plain = ["grpc://127.0.0.1:1", "grpcs://[::1]:2", "grpc://localhost:3"]
-    assert Addresses(plain).now() == tuple(plain)
+    assert Addresses(plain).current() == tuple(plain)
     assert not Addresses(plain[:2]).can_change
 
 
-def test_a_file_is_read_again(tmp_path: Path) -> None:
+def test_a_file_is_reread(tmp_path: Path) -> None:
     file = tmp_path / "servers.txt"
     file.write_text("# ours\ngrpc://127.0.0.1:1  # first\n\ngrpc://127.0.0.1:2\n")
     addresses = Addresses([f"file:{file}"])
-    assert addresses.now() == ("grpc://127.0.0.1:1", "grpc://127.0.0.1:2")
+    assert addresses.current() == ("grpc://127.0.0.1:1", "grpc://127.0.0.1:2")
     file.write_text("grpc://127.0.0.1:2\n")
-    assert addresses.now() == ("grpc://127.0.0.1:2",)
+    assert addresses.current() == ("grpc://127.0.0.1:2",)
     file.unlink()
-    assert addresses.now() == ("grpc://127.0.0.1:2",)
+    assert addresses.current() == ("grpc://127.0.0.1:2",)
     file.write_text("grpc://127.0.0.1:2\nhttp://elsewhere\n")
     with pytest.raises(SemscaleError, match="no address") as caught:
-        addresses.now()
+        addresses.current()
     assert caught.value.where == f"{file}, line 2"
     with pytest.raises(SemscaleError, match="cannot be read"):
-        Addresses([f"file:{tmp_path / 'nowhere'}"]).now()
+        Addresses([f"file:{tmp_path / 'nowhere'}"]).current()
 
 
-def test_the_pool_keeps_what_it_knows_of_those_that_stay() -> None:
+def test_an_update_keeps_the_states_of_endpoints_that_stay() -> None:
     endpoints = EndpointPool(["a", "b", "c"])
     endpoints.report_failure("a", "away", now=0.0)
     assert endpoints.eject("b", "another model")
     assert endpoints.update(["a", "b", "d"], 0.0) == (["d"], ["c"])
     assert endpoints.urls == ("a", "d")
-    assert endpoints.pick(0, now=0.1) == "d"  # a rests
+    assert endpoints.pick(0, now=0.1) == "d"  # a is in backoff
     assert endpoints.update(["a", "d"], 0.0) == ([], ["b"])
-    assert endpoints.update(["a", "b", "d"], 0.0) == (["b"], [])  # it was away: another server may be there now
+    assert endpoints.update(["a", "b", "d"], 0.0) == (
+        ["b"],
+        [],
+    )  # it had disappeared: another server may have its address
     assert endpoints.urls == ("a", "b", "d")
 
 
@@ -103,11 +106,11 @@ def test_the_endpoint_with_the_least_load_is_picked() -> None:
 
 
 @pytest.mark.faults
-def test_servers_come_and_go_amid_the_work(
+def test_servers_may_change_during_the_work(
     mini_server: str, ray_session: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(distributed_encoder, "_DISCOVERY_SECONDS", 0.0)
-    dataset, notes = load_dataset("shapes"), []
+    dataset, messages = load_dataset("shapes"), []
     file = tmp_path / "servers.txt"
     file.write_text(mini_server)
     addresses = Addresses([f"file:{file}"])
@@ -129,21 +132,21 @@ def test_servers_come_and_go_amid_the_work(
 
             def discover(self) -> tuple[str, ...]:
                 if not stages[1:] and not file.read_text():
-                    time.sleep(0.2)  # as if nobody were there for a while
+                    time.sleep(0.2)  # no server for a while
                     stages.pop(0)()
-                return addresses.now()
+                return addresses.current()
 
-        identity = identify_encoder(Servers(addresses.now()), "semscale-mini", tmp_path / "store")
-        servers = Watched(addresses.now(), note=notes.append)
+        identity = identify_encoder(Servers(addresses.current()), "semscale-mini", tmp_path / "store")
+        servers = Watched(addresses.current(), log=messages.append)
         with DistributedEncoder(identity, servers, tmp_path / "store", actors=1, batch_size=8) as encoder:
-            found = encoder.encode_images(dataset, progress)
-            work = encoder.work.table()
-            ours = encoder.image_embeddings(found.keys)
-    assert (len(found.positions), found.sent, found.quarantine) == (1200, 1200, {})
+            images = encoder.encode_images(dataset, progress)
+            work = encoder.throughput.table()
+            ours = encoder.image_embeddings(images.keys)
+    assert (len(images.positions), images.sent, images.quarantine) == (1200, 1200, {})
     assert set(work["endpoint"]) == {mini_server, second.url}
     assert work["images"].sum() == 1200
-    assert f"new server {second.url}" in notes
-    assert f"server {mini_server} is gone" in notes
+    assert f"new server {second.url}" in messages
+    assert f"server {mini_server} is gone" in messages
     with DistributedEncoder(
         identify_encoder(Servers([mini_server]), "semscale-mini", tmp_path / "other"),
         Servers([mini_server]),
