@@ -1,4 +1,4 @@
-"""What a large study costs, on paper: the tables of README.md beside this, or with your own numbers.
+"""Estimate of the cost of large studies: prints the tables of README.md, also with other assumptions.
 
 python deploy/estimate.py --set price_node=0.9 --set nodes=64
 """
@@ -47,8 +47,8 @@ ASSUMED: dict[str, tuple[float, str]] = {
 
 # name, unit, formula; each may use those before it. A stored row is its floats, a SHA-256, and Parquet's 10 bytes. The
 # driver has for each image 12 bytes of listing, a key and a number in the tables of store and coordinator, twice the
-# key with its place, and its file name as a Python text of some 90 bytes; for each step of a ladder five numbers and a
-# boolean.
+# key with its position, and its file name as a Python text of some 90 bytes; for each step of a ladder five numbers and
+# a boolean.
 FORMULAS = (
     ("read", "TB", "images * image_bytes / 1e12"),
     ("flop", "GFLOP an image", "(24 * layers * tokens * width**2 + 4 * layers * tokens**2 * width"
@@ -80,7 +80,7 @@ def estimate(values: dict[str, float]) -> dict[str, float]:
 
 
 def number(value: float) -> str:
-    """Write a number with three digits that count, and thousands apart.
+    """Format a number with three significant digits and thousands separators.
 
     >>> number(14_197_122), number(1.4197), number(0.02341)
     ('14,200,000', '1.42', '0.0234')
@@ -94,20 +94,18 @@ def tables(changes: dict[str, float]) -> str:
     assumed = {name: changes.get(name, value) for name, (value, _) in ASSUMED.items()}
     lines = ["| assumed | value | what |", "|---|---|---|"]
     lines += [f"| `{name}` | {assumed[name]:g} | {what} |" for name, (_, what) in ASSUMED.items()]
-    given = [DATASETS[dataset] | MODELS[model] | assumed | changes for dataset, model in SETTINGS.values()]
+    settings = [DATASETS[dataset] | MODELS[model] | assumed | changes for dataset, model in SETTINGS.values()]
     lines += ["", f"| quantity | {' | '.join(SETTINGS)} | formula |", f"|---|{'---|' * (len(SETTINGS) + 1)}"]
     for name in ("images", "classes", "image_bytes", "tokens", "patch", "width", "layers", "dimension"):
-        lines.append(f"| `{name}` | {' | '.join(f'{values[name]:,}' for values in given)} | given |")
-    found = [estimate(values) for values in given]
+        lines.append(f"| `{name}` | {' | '.join(f'{values[name]:,}' for values in settings)} | given |")
+    estimates = [estimate(values) for values in settings]
     for name, unit, formula in FORMULAS:
-        lines.append(f"| `{name}`: {unit} | {' | '.join(number(one[name]) for one in found)} | `{formula}` |")
+        lines.append(f"| `{name}`: {unit} | {' | '.join(number(one[name]) for one in estimates)} | `{formula}` |")
     return "\n".join(lines)
 
 
 @click.command()
-@click.option(
-    "--set", "pairs", multiple=True, metavar="NAME=NUMBER", help="Another value for an assumption; repeatable."
-)
+@click.option("--set", "pairs", multiple=True, metavar="NAME=NUMBER", help="Override an assumption; repeatable.")
 def main(pairs: tuple[str, ...]) -> None:
     """Print what large studies cost, from stated assumptions."""
     known = {*ASSUMED, *DATASETS["imagenet"], *MODELS["b32"]}

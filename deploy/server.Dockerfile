@@ -1,6 +1,6 @@
-# The clip-server, for GPUs and for CPUs:
+# Image of the clip-server, for GPUs and CPUs:
 #   docker build -f deploy/server.Dockerfile -t semscale-server:0.1.0 .
-# torch's wheels bring their own CUDA libraries, so NVIDIA's smallest image is enough: it asks for a driver of its own
+# torch's wheels bring their own CUDA libraries, so NVIDIA's smallest image is enough: it requires a driver of its
 # major version, which is torch's (constraints.txt), and tells the container toolkit which libraries to mount.
 FROM nvidia/cuda:13.0.2-base-ubuntu24.04
 
@@ -18,18 +18,18 @@ ENV PATH=/opt/semscale/bin:$PATH \
 RUN python3 -m venv /opt/semscale
 
 WORKDIR /build
-# a layer of its own: the packages change seldom, the code often
+# a separate layer: packages change rarely, code often
 COPY constraints.txt pyproject.toml README.md LICENSE ./
 RUN mkdir semscale && touch semscale/__init__.py && pip install -c constraints.txt ".[server]" && pip uninstall -y semscale
 COPY semscale semscale
 RUN pip install --no-deps -c constraints.txt . && rm -rf /build/*
 
-# a new volume takes its owner from the folder that it is mounted on
+# a new volume gets the owner of the folder that it is mounted on
 RUN useradd --uid 10001 --user-group --create-home --shell /usr/sbin/nologin semscale \
     && install -d -o 10001 -g 10001 /home/semscale/weights
 USER 10001:10001
 WORKDIR /home/semscale
-# weights from a hub are kept here; jina wants a folder to write to, which the home of a read-only container is not
+# weights from a hub are kept here; jina needs a writable folder, and the home of a read-only container is not
 ENV HF_HOME=/home/semscale/weights \
     JINA_HUB_ROOT=/tmp/.jina \
     JINA_OPTOUT_TELEMETRY=1 \

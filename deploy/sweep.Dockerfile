@@ -1,10 +1,10 @@
-# Ray head and workers, sweeps, and the MLflow server:
+# Image of Ray head and workers, sweeps, and the MLflow server:
 #   docker build -f deploy/sweep.Dockerfile -t semscale-sweep:0.1.0 .
 # Ray and Python are those of constraints.txt; all nodes of a cluster need the same ones.
 FROM rayproject/ray:2.60.0-py311-cpu
 
 SHELL ["/bin/bash", "-o", "pipefail", "-c"]
-# WordNet, for the strategies that use it; a new volume takes its owner from the folder that it is mounted on
+# WordNet, for the strategies that use it; a new volume gets the owner of the folder that it is mounted on
 USER 0
 # hadolint ignore=DL3008
 RUN apt-get update \
@@ -17,7 +17,7 @@ ENV PIP_DISABLE_PIP_VERSION_CHECK=1 \
     PIP_NO_CACHE_DIR=1 \
     PYTHONUNBUFFERED=1
 WORKDIR /home/ray/semscale
-# a layer of its own: the packages change seldom, the code often
+# a separate layer: packages change rarely, code often
 COPY --chown=1000:100 constraints.txt pyproject.toml README.md LICENSE ./
 RUN mkdir semscale && touch semscale/__init__.py \
     && pip install -c constraints.txt ".[s3,gcs,postgres]" && pip uninstall -y semscale && rm -r semscale
@@ -25,7 +25,7 @@ COPY --chown=1000:100 semscale semscale
 COPY --chown=1000:100 ray_jobs ray_jobs
 RUN pip install --no-deps -c constraints.txt . && rm -rf build
 
-# jina wants a folder to write to, which the home of a read-only container is not
+# jina needs a writable folder, and the home of a read-only container is not
 ENV DO_NOT_TRACK=true \
     JINA_HUB_ROOT=/tmp/.jina \
     JINA_OPTOUT_TELEMETRY=1 \
@@ -35,5 +35,5 @@ ENV DO_NOT_TRACK=true \
 
 EXPOSE 6379 8265
 HEALTHCHECK --interval=15s --timeout=10s --start-period=60s --retries=5 CMD ["ray", "health-check"]
-# the dashboard listens on loopback only unless told otherwise, and RAY_AUTH_MODE=token wants a token of everybody
+# by default the dashboard listens on loopback only; RAY_AUTH_MODE=token requires a token from every client
 CMD ["ray", "start", "--head", "--block", "--disable-usage-stats"]

@@ -1,7 +1,4 @@
-"""Stage 1 as a Ray job, the store filled ahead: `python ray_jobs/encode.py STUDY.yaml [OPTIONS]`.
-
-It takes the options of `semscale encode`.
-"""
+"""Ray job for stage 1, encoding: `python ray_jobs/encode.py STUDY.yaml [OPTIONS]`; see `semscale encode`."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""The report of a run directory again: `python ray_jobs/report.py RUN`; see `semscale report`."""
+"""Ray job that regenerates a report: `python ray_jobs/report.py RUN`; see `semscale report`."""
 
 import sys
 

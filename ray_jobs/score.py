@@ -1,7 +1,4 @@
-"""Stages 2 to 4 as a Ray job, from the store alone: `python ray_jobs/score.py STUDY.yaml [OPTIONS]`.
-
-It takes the options of `semscale score`.
-"""
+"""Ray job for stages 2 to 4 from the store: `python ray_jobs/score.py STUDY.yaml [OPTIONS]`; see `semscale score`."""
 
 import sys
 

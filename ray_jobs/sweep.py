@@ -1,4 +1,4 @@
-"""A whole study as a Ray job: `python ray_jobs/sweep.py STUDY.yaml [OPTIONS]`; see `semscale sweep`."""
+"""Ray job for a whole study: `python ray_jobs/sweep.py STUDY.yaml [OPTIONS]`; see `semscale sweep`."""
 
 import sys
 

@@ -1,1 +1,1 @@
-"""Python interface: the four stages as functions, with pandas tables between them."""
+"""Python interface: the four stages as functions, connected by pandas tables."""

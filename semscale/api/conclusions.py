@@ -1,4 +1,4 @@
-"""Conclusions from predictions: per step, per curve, against a control, and as a figure."""
+"""Conclusions from predictions: accuracy per trial, tables per curve and step, comparison with a control, figure."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from semscale.categories.strategy_registry import control_names
 from semscale.common.errors import SemscaleError
 from semscale.common.text import counted
 from semscale.report.figures import CurveLine, curves_figure, curves_png
-from semscale.report.headlines import CURVE
+from semscale.report.headlines import CURVE_KEY
 from semscale.study.run_directory import with_key
 
 
 @dataclass(frozen=True)
-class _Curve:
-    """One curve of a table of predictions: its key columns, S scales, image numbers[n], and correct, bool[O, n, S]."""
+class _PredictionCurve:
+    """Curve of a table of predictions: key columns, S scales, image numbers int64[n], correctness bool[O, n, S]."""
 
     key: dict[str, str]
     scales: list[int]
@@ -32,19 +32,19 @@ class _Curve:
     correct: npt.NDArray[np.bool_]
 
     def conclude(self, margin: float) -> CurveSummary:
-        """Return its conclusions; the margin in points."""
+        """Return the conclusions; the margin is in points."""
         return conclude_curve(self.scales, self.correct, margin=margin / 100)
 
 
 @dataclass(frozen=True, repr=False)
 class Plot:
-    """A figure of curves with a title, which a notebook shows."""
+    """Figure of curves with a title; notebooks display it."""
 
     lines: tuple[CurveLine, ...]
     title: str
 
     def save(self, path: str | Path) -> Path:
-        """Write it in the format that the path ends with: .png, .svg, .pdf, ..."""
+        """Write the figure in the format of the file's ending: .png, .svg, .pdf, ...; return the path."""
         path = Path(path)
         curves_figure(self.lines, self.title).savefig(path, format=path.suffix[1:] or "png")
         return path
@@ -79,12 +79,13 @@ def trials(predictions: pd.DataFrame) -> pd.DataFrame:
 
 
 def conclude(predictions: pd.DataFrame, *, margin: float = 0.5) -> pd.DataFrame:
-    """Return the conclusions of each curve of :func:`semscale.score`'s table; gains of fewer points do not count.
+    """Return the conclusions of each curve of :func:`semscale.score`'s table; gains below the margin do not count.
 
-    A row per curve, the columns of a study's ``curves.parquet``: ``dataset``, ``model``, ``strategy``,
+    A row per curve, with the columns of a study's ``curves.parquet``: ``dataset``, ``model``, ``strategy``,
     ``aggregation``, ``n_images``, ``n_orders``; ``baseline`` (class names alone), ``peak`` and ``final`` as shares,
-    with changes and intervals; ``peak_p`` under the permutation null; ``critical_scale`` (missing where no scale can be
-    told) with its interval ``critical_low`` and ``critical_high``; the fitted form; ``trend``.
+    with changes and intervals; ``peak_p`` under the permutation null; ``critical_scale`` (missing if it cannot be
+    determined) with its interval ``critical_low`` and ``critical_high``; the fitted form; ``trend``. The margin is in
+    points.
 
     Raises:
         SemscaleError: the orders or steps of a curve have different images.
@@ -95,15 +96,15 @@ def conclude(predictions: pd.DataFrame, *, margin: float = 0.5) -> pd.DataFrame:
     >>> conclude(semscale.score(digits, ladders))[["strategy", "n_images", "trend"]].values.tolist()
     [['templates', 20, 'flat'], ['random-words', 20, 'flat']]
     """
-    found = [(curve.key, curve.conclude(margin)) for curve in _curves(predictions)]
-    rows = [{**key, "n_images": one.n_images, **one.columns()} for key, one in found]
-    return pd.DataFrame(rows).astype({"critical_scale": "Int64"})  # none where no scale is surely enough
+    summaries = [(curve.key, curve.conclude(margin)) for curve in _curves(predictions)]
+    rows = [{**key, "n_images": summary.n_images, **summary.columns()} for key, summary in summaries]
+    return pd.DataFrame(rows).astype({"critical_scale": "Int64"})  # which has missing values
 
 
 def steps(predictions: pd.DataFrame, *, margin: float = 0.5) -> pd.DataFrame:
     """Return the conclusions of each curve at each scale.
 
-    A row per curve and scale, the columns of a study's ``steps.parquet``: ``accuracy`` with its interval and the
+    A row per curve and scale, with the columns of a study's ``steps.parquet``: ``accuracy`` with its interval and the
     simultaneous band of the curve, ``change`` against scale 1 with intervals and tests.
 
     Raises:
@@ -120,13 +121,13 @@ def steps(predictions: pd.DataFrame, *, margin: float = 0.5) -> pd.DataFrame:
 
 
 def compare(predictions: pd.DataFrame, strategy: str, control: str) -> pd.DataFrame:
-    """Return the paired difference of a strategy to a control, at equal counts and on the same images.
+    """Return the paired difference between a strategy and a control, with as many categories and on the same images.
 
     A row per dataset, model, aggregation and scale: ``difference`` of the accuracies (shares) with its 95 % interval
     ``low`` and ``high``, ``p``, and more; the row without a scale is the mean over all steps after the first.
 
     Raises:
-        SemscaleError: one of both is not in the table, or they differ in images or scales.
+        SemscaleError: the table lacks one of the two, or they differ in images or scales.
 
     >>> import semscale
     >>> digits = semscale.load_dataset("digits", per_class=2)
@@ -149,14 +150,14 @@ def compare(predictions: pd.DataFrame, strategy: str, control: str) -> pd.DataFr
         tables.append(with_key(table, key, control=control))
     if not tables:
         found = ", ".join(map(str, predictions["strategy"].unique()))
-        raise SemscaleError("the table has not both on one dataset", where=f"{strategy} and {control}", found=found)
+        raise SemscaleError("no dataset of the table has both", where=f"{strategy} and {control}", found=found)
     return pd.concat(tables, ignore_index=True)
 
 
 def plot(predictions: pd.DataFrame, *, title: str | None = None, margin: float = 0.5) -> Plot:
-    """Draw accuracy against scale, with the band that holds for the whole curve; controls are grey and dashed.
+    """Draw accuracy against scale with simultaneous bands; controls are grey and dashed.
 
-    The title defaults to what all curves have in common; the legend has the critical scales for a margin in points.
+    The title defaults to what all curves have in common; the legend shows the critical scales for a margin in points.
 
     Raises:
         SemscaleError: the orders or steps of a curve have different images.
@@ -166,31 +167,31 @@ def plot(predictions: pd.DataFrame, *, title: str | None = None, margin: float =
     >>> plot(semscale.score(digits, semscale.ladder(digits, "templates", steps=3)))
     <Plot of 1 curve: digits / semscale-mini / templates>
     """
-    same = {name: str(predictions[name].iloc[0]) for name in CURVE if predictions[name].nunique() == 1}
+    common = {name: str(predictions[name].iloc[0]) for name in CURVE_KEY if predictions[name].nunique() == 1}
     lines = []
     for curve in _curves(predictions):
-        found, control = curve.conclude(margin), curve.key["strategy"] in control_names()
-        label = " / ".join(value for name, value in curve.key.items() if name not in same) or curve.key["strategy"]
+        summary, control = curve.conclude(margin), curve.key["strategy"] in control_names()
+        label = " / ".join(value for name, value in curve.key.items() if name not in common) or curve.key["strategy"]
         if not control:
-            scale = "not shown" if found.critical_scale is None else found.critical_scale
-            label += f": {found.trend}, critical scale {scale} [{found.critical_low}, {found.critical_high}]"
-        lines.append(CurveLine.of(label, found.steps, control=control))
-    common = " / ".join(same[name] for name in ("dataset", "model", "strategy") if name in same)
-    return Plot(tuple(lines), title if title is not None else common)
+            scale = "unknown" if summary.critical_scale is None else summary.critical_scale
+            label += f": {summary.trend}, critical scale {scale} [{summary.critical_low}, {summary.critical_high}]"
+        lines.append(CurveLine.of(label, summary.steps, control=control))
+    default = " / ".join(common[name] for name in ("dataset", "model", "strategy") if name in common)
+    return Plot(tuple(lines), default if title is None else title)
 
 
-def _curves(predictions: pd.DataFrame) -> Iterator[_Curve]:
-    """Cut a table of predictions into its curves; SemscaleError if the orders or steps of one differ in images."""
-    for key, rows in predictions.groupby(list(CURVE), sort=False, observed=True):
-        named = dict(zip(CURVE, map(str, key), strict=True))
+def _curves(predictions: pd.DataFrame) -> Iterator[_PredictionCurve]:
+    """Split a table of predictions into curves; SemscaleError if the orders or steps of one differ in images."""
+    for key, rows in predictions.groupby(list(CURVE_KEY), sort=False, observed=True):
+        named = dict(zip(CURVE_KEY, map(str, key), strict=True))
         try:
             wide = rows.set_index(["order", "image", "scale"])["correct"].unstack("scale").unstack("order")
-        except ValueError:  # something stands there twice
+        except ValueError:  # a row occurs twice
             wide = pd.DataFrame([None])
         if wide.isna().to_numpy().any():
             what = "a curve needs the same images, each once, at every step and in every order"
             hint = "put each dataset, model, strategy and order into the table once"
             raise SemscaleError(what, where=" / ".join(named.values()), hint=hint)
         scales, orders = (sorted(int(value) for value in rows[name].unique()) for name in ("scale", "order"))
-        marks = np.stack([np.stack([wide[scale, order] for scale in scales], axis=1) for order in orders])
-        yield _Curve(named, scales, wide.index.to_numpy(dtype=np.int64), marks.astype(np.bool_))
+        correct = np.stack([np.stack([wide[scale, order] for scale in scales], axis=1) for order in orders])
+        yield _PredictionCurve(named, scales, wide.index.to_numpy(dtype=np.int64), correct.astype(np.bool_))

@@ -1,4 +1,4 @@
-"""Category sets of a dataset, and the predictions of every step as a table."""
+"""Ladders of category sets, and the table of predictions at their steps."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from semscale.api.embeddings import Encoder, Images
 from semscale.categories.arrangement import CollisionPolicy
 from semscale.categories.ladder import Ladder
 from semscale.categories.ladder_builder import ExhaustionPolicy, LadderSpec, Scales, build_ladder
-from semscale.common.errors import SemscaleError
+from semscale.common.errors import CategoryError
 from semscale.datasets.base import Dataset
 from semscale.scoring.kernel import LadderInputs, ScoreOptions, score_aggregations
 
 
-def ladder(  # noqa: PLR0913 -- keywords are what people look up
+def ladder(  # noqa: PLR0913 -- public keywords
     dataset: Dataset | Sequence[str],
     strategy: str = "templates",
     *,
@@ -35,17 +35,17 @@ def ladder(  # noqa: PLR0913 -- keywords are what people look up
     Args:
         dataset: from :func:`semscale.load_dataset`, or class names.
         strategy: makes the equivalents of a class name: ``templates``, ``wordnet-synonyms``, ``descriptors``, ...
-        steps: how many category sets.
+        steps: number of category sets.
         scales: ``linear`` (1, 2, 3, ...), ``exponential`` (1, 2, 4, ...), or a list that begins with 1.
         order: 0 for the strategy's own order, k > 0 for a seeded permutation of the equivalents.
-        domain: the word for what all classes are; the dataset's own unless given.
-        short: ``stop`` ends the ladder where a class runs out of equivalents, ``stay`` goes on with the others.
-        shared: a text that two classes have is an error, or with ``drop`` taken from both.
-        label: what tables call the strategy; two arms of one strategy need two labels.
-        options: the strategy's own, such as ``path=`` for ``descriptors``, ``of=`` for a control.
+        domain: a word for what all classes are; default: that of the dataset.
+        short: ``stop`` ends the ladder where a class runs out of equivalents, ``stay`` continues with the others.
+        shared: ``refuse`` raises an error if two classes share a text, ``drop`` removes the text from both.
+        label: name of the strategy in tables; two arms of one strategy need two labels.
+        options: options of the strategy, such as ``path=`` for ``descriptors``, ``of=`` for a control.
 
     Raises:
-        SemscaleError: an unknown strategy or option, too few texts, a text under two classes.
+        CategoryError: an unknown strategy or option, too few texts, a text under two classes.
 
     >>> ladder(["cat", "dog"], "templates", steps=3).steps[2].categories["dog"]
     ('dog', 'dogs', 'Large dog')
@@ -59,8 +59,8 @@ def ladder(  # noqa: PLR0913 -- keywords are what people look up
 
 
 def texts(ladder: Ladder) -> pd.DataFrame:
-    """Return the categories of a ladder, a row each in the order in which they are added: ``class``, ``scale`` (the
-    step at which it comes), ``category``.
+    """Return the categories of a ladder in the order in which they are added, a row each: ``class``, ``scale`` (of
+    the step that adds it), ``category``.
 
     >>> texts(ladder(["cat", "dog"], "templates", steps=2)).values.tolist()
     [['cat', 1, 'cat'], ['dog', 1, 'dog'], ['cat', 2, 'cats'], ['dog', 2, 'dogs']]
@@ -86,23 +86,24 @@ def score(
 
     Args:
         dataset: the images.
-        ladders: one or several of this dataset's classes: strategies, controls, orders.
-        encoder: an :class:`semscale.Encoder`, or a model's name for one in this process.
-        aggregation: how the categories of a class become one class score: ``max``, ``mean-embedding``,
-            ``mean-similarity``, ``logsumexp``, ``top-3-mean``; or several.
+        ladders: one or several ladders of the dataset's classes: strategies, controls, orders.
+        encoder: an :class:`semscale.Encoder`, or the name of a model to run in this process.
+        aggregation: how the cosines of a class's categories become the score of the class: ``max``,
+            ``mean-embedding``, ``mean-similarity``, ``logsumexp``, ``top-3-mean``; or several.
 
     Returns:
-        A row per ladder, aggregation, step and image; tables can be put together with ``pandas.concat``:
+        A row per ladder, aggregation, step and image; ``pandas.concat`` joins such tables:
 
-        - ``dataset``, ``model``, ``strategy``, ``order``, ``aggregation``: which ladder;
-        - ``scale``, ``n_categories``: the step; categories per class, and all that were offered;
-        - ``image``, ``file``, ``true_class``: the image; its number in the dataset, and its file;
-        - ``category``, ``predicted_class``: the text that won, and its class;
+        - ``dataset``, ``model``, ``strategy``, ``order``, ``aggregation``: the ladder;
+        - ``scale``, ``n_categories``: the step: categories per class, and in all;
+        - ``image``, ``file``, ``true_class``: the image: its number in the dataset, and its file;
+        - ``category``, ``predicted_class``: the category with the highest score, and its class;
         - ``correct``; ``rank`` of the true class, 0 for the first;
-        - ``margin``: score of the true class less the best other one, in cosine.
+        - ``margin``: score of the true class minus that of the best other class, in cosine.
 
     Raises:
-        SemscaleError: the ladder is of other classes, the aggregation is unknown, or what the encoder says.
+        CategoryError: a ladder has other classes than the dataset, or there is none.
+        SemscaleError: an unknown aggregation, or an error of the encoder.
 
     >>> import semscale
     >>> digits = semscale.load_dataset("digits", per_class=2)
@@ -110,18 +111,18 @@ def score(
     >>> predictions[["scale", "true_class", "category", "correct"]].head(2).values.tolist()
     [[1, 'eight', 'eight', True], [1, 'seven', 'seven', True]]
     """
-    several = [ladders] if isinstance(ladders, Ladder) else list(ladders)
+    ladders = [ladders] if isinstance(ladders, Ladder) else list(ladders)
     names = [aggregation] if isinstance(aggregation, str) else list(aggregation)
-    for one in several:
+    for one in ladders:
         if one.classes != tuple(dataset.classes):
             found, expected = (", ".join(classes[:5]) for classes in (one.classes, dataset.classes))
-            where, what = f"{one.dataset} x {one.strategy}", "the ladder is of other classes than the dataset"
-            raise SemscaleError(what, where=where, found=found, expected=expected)
-    if not several or not names:
-        raise SemscaleError("there is nothing to score", where="score", expected="a ladder and an aggregation")
+            where, what = f"{one.dataset} x {one.strategy}", "the ladder has other classes than the dataset"
+            raise CategoryError(what, where=where, found=found, expected=expected)
+    if not ladders or not names:
+        raise CategoryError("nothing to score", where="score", expected="a ladder and an aggregation")
     encoder = Encoder(encoder) if isinstance(encoder, str) else encoder
     images = encoder.images(dataset)
-    tables = [table for one in several for table in _tables(dataset, images, one, encoder, names)]
+    tables = [table for one in ladders for table in _tables(dataset, images, one, encoder, names)]
     keys = ["dataset", "model", "strategy", "aggregation", "file", "true_class", "category", "predicted_class"]
     return pd.concat(tables, ignore_index=True).astype(dict.fromkeys(keys, "category"))
 
@@ -134,7 +135,7 @@ def _tables(
     embeddings = encoder.texts(flat.texts)
     inputs = LadderInputs(images.embeddings, embeddings, flat.class_index, flat.step_ends, images.class_index)
     scores = score_aggregations(inputs, aggregations, ScoreOptions(logit_scale=encoder.logit_scale))
-    for aggregation, found in scores.items():
+    for aggregation, scored in scores.items():
         for k, step in enumerate(ladder.steps):
             columns: dict[str, Any] = {
                 "dataset": dataset.name,
@@ -145,10 +146,10 @@ def _tables(
                 "scale": flat.scales[k],
                 "n_categories": step.n_categories,
                 **{str(name): column for name, column in images.table.items()},
-                "category": categories[found.predicted_category[:, k]],
-                "predicted_class": classes[found.predicted_class[:, k]],
-                "correct": found.true_rank[:, k] == 0,
-                "rank": found.true_rank[:, k],
-                "margin": found.margin[:, k],
+                "category": categories[scored.predicted_category[:, k]],
+                "predicted_class": classes[scored.predicted_class[:, k]],
+                "correct": scored.true_rank[:, k] == 0,
+                "rank": scored.true_rank[:, k],
+                "margin": scored.margin[:, k],
             }
             yield pd.DataFrame(columns)

@@ -1,4 +1,4 @@
-"""Studies from Python."""
+"""Python entry point of studies."""
 
 from __future__ import annotations
 
@@ -27,14 +27,16 @@ def sweep(
     """Run a study from images to conclusions, as ``semscale sweep`` does.
 
     Args:
-        study: a study file, or its content; the quickstart study without one.
-        out: the run directory; the same one for the same study unless given.
-        progress: show what is going on.
-        keys: keys of the study file, such as ``datasets=["digits"]``, ``steps=4``, ``encoder="local"``; they take the
-            place of what the file says.
+        study: a study file, or its content; default: the quickstart study.
+        out: the run directory; default: one that is determined by the study.
+        progress: show progress.
+        keys: keys that override those of the study: ``datasets=["digits"]``, ``steps=4``, ``encoder="local"``, ...
 
-    Returns the run, a :class:`semscale.study.pipeline.SweepResult`: ``trials``, ``curves`` and ``conclusions`` are
-    tables, ``directory`` has the files. Raises SemscaleError for anything that the user can fix.
+    Returns:
+        The run: ``trials``, ``curves`` and ``conclusions`` are tables, ``directory`` contains the files.
+
+    Raises:
+        SemscaleError: any error that the user can fix.
     """
     reach_loopback()
     changes = {**study, **keys} if isinstance(study, Mapping) else keys
@@ -43,7 +45,7 @@ def sweep(
         changes = {"name": "study", **changes}  # no longer the quickstart
     config = load_study(path, {(key,): (key, value) for key, value in changes.items()}, check=check_references)
     report = reporter(open_console()) if progress else Quiet()
-    arms = make_arms(config, report)  # a study that cannot be is refused before the engines are imported
+    arms = make_arms(config, report)  # refuses an impossible study before the engines are imported
     from semscale.study.pipeline import sweep as run
 
     return run(config, None if out is None else MirroredDirectory.of(out), report, arms)

@@ -1,4 +1,4 @@
-"""The command line: parse, call, print. Imports of the heavy engines stay inside the commands."""
+"""Command-line interface: parse options, call the package, print. Heavy engines are imported inside the commands."""
 
 from semscale.cli import categories, datasets, label, results, serve, submit, sweep
 from semscale.cli.group import main

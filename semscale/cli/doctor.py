@@ -1,4 +1,4 @@
-"""Diagnosis of an installation: one finding per line, each with the way to mend it."""
+"""Diagnosis of an installation: one finding per check, each with its fix."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ _WEIGHTS = Path(__file__).parent.parent / "models" / "weights" / "semscale-mini.
 
 @dataclass(frozen=True)
 class Finding:
-    """What was looked at, whether it is as it should be, and what to do if not; a plain sweep needs the required."""
+    """Result of a check: whether it passed, details, how to fix it, and whether a plain sweep requires it."""
 
     title: str
     ok: bool
     detail: str
-    mend: str = ""
+    fix: str = ""
     required: bool = True
 
 
 def examine(servers: Sequence[str], store: str | None) -> list[Finding]:
-    """Look at versions, WordNet, device, servers and store."""
+    """Check versions, WordNet, device, bundled model, store and servers."""
     python = f"{platform.python_version()} on {platform.system()}"
     return [
         Finding("python", (3, 11) <= sys.version_info[:2] < (3, 13), python, "use Python 3.11 or 3.12"),
@@ -45,18 +45,18 @@ def examine(servers: Sequence[str], store: str | None) -> list[Finding]:
     ]
 
 
-def _packages(title: str, names: Sequence[str], mend: str, *, required: bool) -> Finding:
+def _packages(title: str, names: Sequence[str], fix: str, *, required: bool) -> Finding:
     versions = {name: package_version(name) for name in names}
     detail = ", ".join(f"{name} {version or 'is missing'}" for name, version in versions.items())
-    return Finding(title, None not in versions.values(), detail, mend, required)
+    return Finding(title, None not in versions.values(), detail, fix, required)
 
 
 def _wordnet() -> Finding:
     from semscale.categories.wordnet_data import INSTALL_HINT, find_wordnet
 
     folder = find_wordnet()
-    detail = folder or "not found (only strategies from WordNet need it)"
-    return Finding("wordnet", folder is not None, str(detail), INSTALL_HINT, required=False)
+    detail = str(folder or "not found (required by the WordNet strategies only)")
+    return Finding("wordnet", folder is not None, detail, INSTALL_HINT, required=False)
 
 
 def _device() -> Finding:
@@ -95,5 +95,5 @@ def _server(url: str) -> Finding:
     except SemscaleError as error:
         detail = f"{error.what}: {error.found}" if error.found else error.what
         return Finding(url, False, detail, error.hint or "start it with `semscale serve`, and check the address")
-    name = f"{info['name']} on {info['device']}, {info['dtype']}" if info else "a clip-server that hides its model"
-    return Finding(url, True, f"{name}, embeddings of {dimension} numbers")
+    name = f"{info['name']} on {info['device']}, {info['dtype']}" if info else "a clip-server without model information"
+    return Finding(url, True, f"{name}, embedding dimension {dimension}")

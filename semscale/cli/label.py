@@ -1,4 +1,4 @@
-"""``semscale label``: label images or texts with the nearest of some categories."""
+"""Command ``semscale label``: labels images or texts with the nearest category."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from semscale.cli.output import Result, json_option
 
 
 @main.command(cls=SchemaCommand, keys=("--encoder", "--server", "--store"))
-@click.argument("given", metavar="INPUT", shell_complete=completer("dataset", "file"))
+@click.argument("source", metavar="INPUT", shell_complete=completer("dataset", "file"))
 @click.option("--categories", metavar="LIST", help='Comma-separated: "cat,dog,bird"; quotes protect commas.')
 @click.option(
     "--categories-file", type=FILE, metavar="FILE", help=".txt (one per line), .json list or .csv (first column)."
@@ -24,20 +24,20 @@ from semscale.cli.output import Result, json_option
 @click.option(
     "--out", type=click.Path(file_okay=False, path_type=Path), help="Folder of the results.  [semscale-labels/NAME-ID]"
 )
-@click.option("--limit", type=click.IntRange(min=1), help="Only the first so many.")
+@click.option("--limit", type=click.IntRange(min=1), help="Label at most this many.")
 @click.option("--quiet", is_flag=True, help="No progress, only the table.")
 @json_option(
     "kind, labelled, unusable, sent (counts), results, statistics, quarantine (files), categories (rows of stats.csv)"
 )
 def label(
-    given: str, categories: str | None, categories_file: Path | None, stats: bool, out: Path | None, **options: Any
+    source: str, categories: str | None, categories_file: Path | None, stats: bool, out: Path | None, **options: Any
 ) -> Result:
-    """Label images or texts, each with the category whose embedding has the highest cosine with its own.
+    """Label each image or text with the category of the nearest embedding (highest cosine).
 
-    INPUT has images (a folder, .zip, .tar, .tar.gz, or a spec that `semscale datasets` lists, whose classes are not
-    needed) or texts (.csv, .tsv, .txt, .jsonl). Writes results.csv, and with --stats per category its share, mean
-    cosine, variance and strongest competitor. What cannot be used goes to quarantine.csv. The same command after an
-    interruption sends only what is not encoded yet.
+    INPUT has images (a folder, .zip, .tar, .tar.gz, or a dataset spec, see `semscale datasets`; it needs no classes) or
+    texts (.csv, .tsv, .txt, .jsonl). Writes results.csv; with --stats also, per category, its share, mean cosine,
+    variance and strongest competitor. Unusable items are listed in quarantine.csv. After an interruption the same
+    command encodes only what is missing.
 
     \b
     semscale label photos.zip --categories "cat,dog,bird" --stats
@@ -55,12 +55,12 @@ def label(
     elif categories_file is not None and categories is None:
         names, notes = read_categories(categories_file)
     else:
-        raise click.UsageError("give the categories with --categories or with --categories-file")
+        raise click.UsageError("give either --categories or --categories-file")
     report = reporter(open_console(), quiet=options["quiet"])
     for line in notes:
         report.note(line)
     store = store_directory(options["store"])
     model, column, limit = options["model"], options["column"], options["limit"]
-    request = LabelRequest(given, names, model, column, limit, options["encoder"] or "server", options["server"])
+    request = LabelRequest(source, names, model, column, limit, options["encoder"] or "server", options["server"])
     result = run(request, out, report, store, stats=stats)
     return Result(result.to_json, lambda: show_label_result(open_console(least=100), result))

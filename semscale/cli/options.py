@@ -1,4 +1,4 @@
-"""Options that are keys of the study file, generated from its schema, and names that the shell completes."""
+"""Command-line options generated from the study file's schema, and shell completion of names."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Completer = Callable[[click.Context, click.Parameter, str], list[CompletionItem]
 
 _DATASET_KEYS = ("domain", "class_from", "classes", "split", "image", "label", "images", "orientation", "per_class")
 DATASET = tuple(f"--{key.replace('_', '-')}" for key in _DATASET_KEYS)
-"""Options that say how a dataset is read."""
+"""Options of a dataset."""
 
 _KEYS = {
     "--dataset": "datasets", "--model": "models", "--strategy": "strategies", "--control": "controls",
@@ -37,7 +37,7 @@ STUDY = (*_KEYS, *DATASET)
 
 
 class SchemaCommand(click.Command):
-    """Command some of whose options are keys of the study file; they are made when first needed: pydantic costs time.
+    """Command with options that are keys of the study file; they are made on first use, since pydantic is slow to load.
 
     Args:
         keys: the options, of `STUDY`.
@@ -71,7 +71,7 @@ def _option(name: str) -> click.Option:
     multiple = "array" in types and "object" not in types
     kind: Any = click.Choice(node["enum"]) if "enum" in node else None
     kind = kind or (bool if "boolean" in types else int if "integer" in types else float if "number" in types else str)
-    # without a default, click says false where the flag is not given
+    # without a default, click passes False for an absent flag
     flag: dict[str, Any] = {"is_flag": True, "default": None} if kind is bool else {}
     default = node.get("default")
     words = [str(word) for word in (default if isinstance(default, list) else [default]) if word is not None]
@@ -88,7 +88,7 @@ def _option(name: str) -> click.Option:
 
 
 def completer(kind: str, otherwise: str | None = None) -> Completer:
-    """Offer the names of a kind that begin with a word; where none does, what the shell has of `file` or `dir`."""
+    """Return a completer of the names of a kind; if no name fits, the shell completes `otherwise`: `file` or `dir`."""
 
     def complete(context: click.Context, parameter: click.Parameter, word: str) -> list[CompletionItem]:
         items = [CompletionItem(name) for name in _names(kind) if name.startswith(word)]
@@ -122,14 +122,14 @@ def _names(kind: str) -> Iterable[str]:
 
 
 def newest_runs() -> list[str]:
-    """Return the run directories, the newest first."""
+    """Return the run directories, newest first."""
     folder = os.environ.get("SEMSCALE_RUNS") or "semscale-runs"
     files = [] if "://" in folder else Path(folder).expanduser().glob("*/study.yaml")
     return [str(file.parent) for file in sorted(files, key=lambda file: -file.stat().st_mtime)]
 
 
 def option_name(parameter: str) -> str:
-    """Return the option that a parameter is given by."""
+    """Return the option of a parameter."""
     return f"--{parameter.replace('_', '-')}"
 
 
@@ -138,26 +138,26 @@ def _parameter(option: str) -> str:
 
 
 def dataset_entry(options: dict[str, Any]) -> dict[str, Any]:
-    """Take the options of a dataset out of all options and return those that were given."""
-    taken = {name: options.pop(name) for name in _DATASET_KEYS}
-    return {name: value for name, value in taken.items() if value is not None}
+    """Remove the options of a dataset from all options, and return those that are set."""
+    removed = {name: options.pop(name) for name in _DATASET_KEYS}
+    return {name: value for name, value in removed.items() if value is not None}
 
 
 def read_options(path: Path | None, options: dict[str, Any], *, elsewhere: bool = False) -> StudyConfig:
-    """Return the study of a file, the quickstart study without one, as the options change it.
+    """Return the study of a file, by default the quickstart study, changed by the options.
 
     Args:
         path: the study file.
         options: values of the options `STUDY`, and `no_controls`.
-        elsewhere: it is for other machines, so that absolute paths need not exist on this one.
+        elsewhere: the study runs on other machines: absolute paths need not exist on this one.
     """
     from semscale.config import load_study
     from semscale.study.reference_check import check_references
 
     entry = dataset_entry(options)
     if entry and not options["dataset"]:
-        expected = "--dataset SPEC; in a study file they stand beside spec:"
-        what = "options of a dataset need the dataset on the command line"
+        expected = "--dataset SPEC, or keys beside spec: in the study file"
+        what = "dataset options require --dataset"
         raise ConfigError(what, where=", ".join(map(option_name, entry)), expected=expected)
     changes: dict[tuple[str | int, ...], tuple[str, Any]] = {}
     for option, key in _KEYS.items():
@@ -174,11 +174,11 @@ def read_options(path: Path | None, options: dict[str, Any], *, elsewhere: bool 
 
 
 def key_values(pairs: Sequence[str]) -> dict[str, Any]:
-    """Return the options of a strategy, given as KEY=VALUE with YAML values."""
+    """Parse the options of a strategy: KEY=VALUE, VALUE in YAML."""
     try:
         values = {key: read_yaml(value).value for key, _, value in (pair.partition("=") for pair in pairs)}
     except SemscaleError:
         values = {"": None}
     if "" in values or not all("=" in pair for pair in pairs):
-        raise ConfigError("an option of a strategy is KEY=VALUE", where="--option", found=", ".join(pairs))
+        raise ConfigError("a strategy option must be KEY=VALUE", where="--option", found=", ".join(pairs))
     return values

@@ -1,4 +1,4 @@
-"""Printing of commands: lines and tables for people, and one JSON document for programs."""
+"""Output of commands: lines and tables, or one JSON document."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 
-def say(console: Console, *lines: str) -> None:
-    """Print lines as they are, without markup, colours or breaks; an empty one without any."""
+def print_lines(console: Console, *lines: str) -> None:
+    """Print lines verbatim, without markup, colours or line breaks; without arguments an empty line."""
     for line in lines or ("",):
         console.print(printable(line), highlight=False, markup=False, soft_wrap=True)
 
@@ -30,8 +30,8 @@ def make_table(titles: str, rows: Iterable[Sequence[object]]) -> Table:
     """Return a table without frames.
 
     Args:
-        titles: of the columns, separated by `|`; those that end with `>` are of numbers, on the right.
-        rows: the cells; None is an empty one.
+        titles: titles of the columns, separated by `|`; a column whose title ends with `>` is right-aligned.
+        rows: the cells; None is an empty cell.
     """
     from rich.table import Table
     from rich.text import Text
@@ -47,18 +47,18 @@ def make_table(titles: str, rows: Iterable[Sequence[object]]) -> Table:
 
 
 def number(value: float | None, form: str = ".2f") -> str:
-    """Return a formatted number; nothing for None or NaN."""
+    """Format a number; None and NaN as an empty text."""
     return "" if value is None or math.isnan(value) else format(value, form)
 
 
 def interval(low: Any, high: Any, form: str = "+.2f") -> str:
-    """Return an interval, or nothing if it has no ends."""
+    """Format an interval; without ends as an empty text."""
     return "" if low is None else f"[{format(low, form)}, {format(high, form)}]"
 
 
 @dataclass(frozen=True)
 class Result:
-    """What a command prints at its end: its JSON document or lines for people, whichever is called for; exit status."""
+    """Result of a command: functions that return its JSON document and print it as text, and the exit status."""
 
     document: Callable[[], Mapping[str, Any]]
     show: Callable[[], object]
@@ -66,13 +66,13 @@ class Result:
 
 
 def json_option(keys: str) -> Callable[[Callable[..., Result]], Callable[..., None]]:
-    """Give a command that returns its result the option `--json`; the document has these keys."""
-    words = f"Print one JSON document, and all else to standard error. Keys: {keys}."
+    """Add the option `--json` to a command that returns its result; the help names the document's keys."""
+    text = f"Print one JSON document, everything else to standard error. Keys: {keys}."
 
     def declare(function: Callable[..., Result]) -> Callable[..., None]:
         @functools.wraps(function)
         def command(*args: Any, as_json: bool, **options: Any) -> None:
-            as_json |= options.pop("form", None) == "json"  # `replay --format json` is the same
+            as_json |= options.pop("form", None) == "json"  # replay --format json
             with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
                 result = function(*args, **options)
             if as_json:
@@ -81,35 +81,35 @@ def json_option(keys: str) -> Callable[[Callable[..., Result]], Callable[..., No
                 result.show()
             sys.exit(result.status)
 
-        return click.option("--json", "as_json", is_flag=True, help=words)(command)
+        return click.option("--json", "as_json", is_flag=True, help=text)(command)
 
     return declare
 
 
 def print_json(document: Mapping[str, Any]) -> None:
-    """Print a document; numbers of numpy and pandas become plain ones, and what is missing null."""
-    text = json.dumps(plain(document), indent=1, ensure_ascii=False, allow_nan=False)
+    """Print a document as JSON, with numbers of numpy and pandas as plain ones and missing values as null."""
+    text = json.dumps(to_json_value(document), indent=1, ensure_ascii=False, allow_nan=False)
     try:
         text.encode(sys.stdout.encoding or "utf-8")
-    except UnicodeEncodeError:  # a file name that is no text, or a terminal that does not have all characters
-        text = json.dumps(plain(document), indent=1, allow_nan=False)
+    except UnicodeEncodeError:  # an undecodable file name, or a terminal without all characters
+        text = json.dumps(to_json_value(document), indent=1, allow_nan=False)
     click.echo(text)
 
 
-def plain(value: Any) -> Any:
-    """Return a value as JSON has it.
+def to_json_value(value: Any) -> Any:
+    """Convert a value to the types of JSON.
 
-    >>> plain({"a": (1, float("nan")), 2: None})
+    >>> to_json_value({"a": (1, float("nan")), 2: None})
     {'a': [1, None], '2': None}
     """
     if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
+        return {str(key): to_json_value(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
+        return [to_json_value(item) for item in value]
     if value is None or isinstance(value, (str, bool, int)):
         return value
     if isinstance(value, float):
         return value if math.isfinite(value) else None
-    if hasattr(value, "item"):  # numpy's numbers
-        return plain(value.item())
+    if hasattr(value, "item"):  # numpy scalars
+        return to_json_value(value.item())
     return None if str(value) in ("<NA>", "NaT") else str(value)

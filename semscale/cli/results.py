@@ -1,4 +1,4 @@
-"""``semscale compare``, ``replay`` and ``ui``: finished and published results."""
+"""Commands ``semscale compare``, ``replay`` and ``ui``: finished and published results."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import click
 from semscale.cli.group import main
 from semscale.cli.options import FILE, completer, newest_runs
 from semscale.cli.output import Result, json_option
-from semscale.common.errors import SemscaleError
+from semscale.common.errors import ConfigError, TrackingError
 
 _ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-    # uvicorn, which MLflow starts, would look for modules in the working folder first
+    # uvicorn, which MLflow starts, would import modules from the working folder first
     "PYTHONSAFEPATH": "1", "UVICORN_APP_DIR": os.devnull,
 }  # fmt: skip
 
@@ -24,26 +24,26 @@ _ENVIRONMENT = {
 @click.argument("runs", nargs=-1, required=True, metavar="RUN RUN [RUN ...]", shell_complete=completer("run", "dir"))
 @json_option("runs, curves, differs, same, comparisons (shares), n_tests, alone")
 def compare(runs: tuple[str, ...]) -> Result:
-    """Put finished studies side by side.
+    """Compare finished studies.
 
-    Shows what differs between them (models, weights, images, aggregation, categories), their curves, and for curves of
-    the same name what each later RUN has more or less than the first one: with the class names alone, at the last scale
-    that both have, and each at its own peak. Where both have the same images the difference is paired, with exact
-    McNemar tests; where not, it is that of two samples, and said. RUN is a run directory, also s3://BUCKET/PREFIX.
+    Shows the settings that differ (models, weights, images, aggregation, categories), the curves, and for curves of the
+    same name the difference of each later RUN to the first: with the class names alone, at the last common scale, and
+    each at its own peak. On the same images the difference is paired, with exact McNemar tests; on different images it
+    is that of two independent samples. RUN is a run directory, also s3://BUCKET/PREFIX.
 
     \b
     semscale compare semscale-runs/small-1bfe32d8 semscale-runs/large-07c1e44a
     semscale compare semscale-runs/max-0f3a semscale-runs/mean-11be --json
     """
     if len(runs) < 2:
-        raise click.UsageError("give two run directories or more")
-    from semscale.cli.show_runs import show_compared
+        raise click.UsageError("give two or more run directories")
+    from semscale.cli.show_runs import show_comparison
     from semscale.common.progress import open_console, reporter
     from semscale.runs.comparison import compare as run
 
     with reporter(open_console(stderr=True)).stage("reading runs", unit="curves") as advance:
-        found = run(runs, advance)
-    return Result(found.to_json, lambda: show_compared(open_console(least=120), found))
+        comparison = run(runs, advance)
+    return Result(comparison.to_json, lambda: show_comparison(open_console(least=120), comparison))
 
 
 @main.command()
@@ -52,11 +52,11 @@ def compare(runs: tuple[str, ...]) -> Result:
 @click.option("--format", "form", default="table", show_default=True, type=click.Choice(["table", "json"]))
 @json_option("steps, curves (rows; percent and points), as with --format json")
 def replay(paths: tuple[Path, ...], out: Path | None) -> Result:
-    """Re-score predictions that others published.
+    """Score published predictions again.
 
-    PATH holds ladder.json and predictions.parquet, or is a run directory, or a folder of such folders. Every predicted
-    text is looked up in the categories offered at its step. Accuracies are in percent, changes in points. With --out
-    FILE the curves go to FILE-curves beside the steps.
+    PATH is a folder with ladder.json and predictions.parquet, a run directory, or a folder of such folders. Every
+    predicted text is looked up in the categories of its step. Accuracies are in percent, changes in points. With --out
+    FILE the curves are written to FILE-curves.
 
     \b
     semscale replay published/ --out rescored.csv
@@ -64,12 +64,13 @@ def replay(paths: tuple[Path, ...], out: Path | None) -> Result:
     """
     from semscale.cli.show_runs import show_replay, write_tables
     from semscale.common.progress import open_console, reporter
-    from semscale.runs.published_folders import find_sources
+    from semscale.runs.published_folders import find_published
     from semscale.runs.replay import replay as run
 
     if out is not None and out.suffix.lower() not in (".csv", ".parquet"):
-        raise SemscaleError("cannot tell the format of the table", where=str(out), expected="a .csv or .parquet file")
-    with reporter(open_console(stderr=True)).stage("re-scoring", len(find_sources(paths)), "curves") as advance:
+        raise ConfigError("the format of the table is unknown", where=str(out), expected="a .csv or .parquet file")
+    n_curves = len(find_published(paths))
+    with reporter(open_console(stderr=True)).stage("re-scoring", n_curves, "curves") as advance:
         result = run(paths, progress=advance)
     files = () if out is None else write_tables(result, out)
     for name, file in zip(("steps", "curves"), files, strict=False):
@@ -80,14 +81,14 @@ def replay(paths: tuple[Path, ...], out: Path | None) -> Result:
 
 @main.command()
 @click.argument("run", required=False, metavar="[RUN]", shell_complete=completer("run"))
-@click.option("--port", type=click.IntRange(1, 65535), default=5000, show_default=True, help="To listen on.")
-@click.option("--tracking-uri", metavar="URI", help="MLflow's store.  [the one that the study was tracked in]")
+@click.option("--port", type=click.IntRange(1, 65535), default=5000, show_default=True, help="Port to listen on.")
+@click.option("--tracking-uri", metavar="URI", help="MLflow tracking store.  [that of the study]")
 def ui(run: str | None, port: int, tracking_uri: str | None) -> None:
     """Open MLflow for a run directory.
 
-    RUN is a run directory; the default is the newest one in SEMSCALE_RUNS or semscale-runs. Runs `mlflow ui` on this
-    machine only, with the database that the study was tracked in; Ctrl-C ends it. For a study that was tracked on a
-    server, prints the server's address.
+    RUN is a run directory, by default the newest one in SEMSCALE_RUNS or semscale-runs. Runs `mlflow ui` on the
+    loopback interface, with the study's tracking database, until Ctrl-C. For a study that was tracked on a server, it
+    prints the server's address.
 
     \b
     semscale ui
@@ -97,7 +98,7 @@ def ui(run: str | None, port: int, tracking_uri: str | None) -> None:
 
     run = run or next(iter(newest_runs()), None)
     if run is None:
-        raise SemscaleError("there is no run directory", hint="name one (semscale ui RUN), or run semscale sweep first")
+        raise ConfigError("no run directory found", hint="name one (semscale ui RUN), or run semscale sweep first")
     uri = tracking_uri or _tracking_uri(run)
     if uri.startswith(("http://", "https://")):
         click.echo(f"{run}: {redact(uri)}")
@@ -107,11 +108,11 @@ def ui(run: str | None, port: int, tracking_uri: str | None) -> None:
     file = database_file(uri)
     if file and not file.is_file():
         what = f"MLflow's database {'is a folder' if file.is_dir() else 'does not exist'}"
-        raise SemscaleError(what, where=str(file), hint="name it with --tracking-uri")
+        raise TrackingError(what, where=str(file), hint="name it with --tracking-uri")
     click.echo(f"{run}: http://127.0.0.1:{port}")
     sys.stdout.flush()
     command = [sys.executable, "-m", "mlflow", "ui", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    # the store's address may hold a password, which everybody could read on a command line
+    # the address may contain a password, which all users could read on the command line
     os.execve(sys.executable, command, {**os.environ, **_ENVIRONMENT, "MLFLOW_BACKEND_STORE_URI": uri})
 
 
@@ -124,12 +125,12 @@ def _tracking_uri(run: str) -> str:
     uri, folder = load_study(study_file(run)).tracking.uri, MirroredDirectory.of(run)
     where, hint = f"{folder}/study.yaml", "give the whole address with --tracking-uri"
     if uri is None and folder.is_remote:
-        raise SemscaleError("the study file names no MLflow server", where=where, hint=hint)
+        raise TrackingError("the study file names no MLflow server", where=where, hint=hint)
     if uri is None:
         from semscale.common.files import sqlite_uri
 
         return sqlite_uri(folder.local.parent / "mlflow.db")
     if not uri.startswith("http") and ("://***@" in uri or uri.endswith("?***")):
-        what = "the run's study file holds no passwords, and MLflow's database needs one"
-        raise SemscaleError(what, where=where, found=uri, hint=hint)
+        what = "the run's study file contains no passwords, and MLflow's database needs one"
+        raise TrackingError(what, where=where, found=uri, hint=hint)
     return uri

@@ -1,4 +1,4 @@
-"""``semscale serve``, ``semscale health`` and ``semscale doctor``: clip-servers, and the state of this machine."""
+"""Commands ``semscale serve``, ``semscale health`` and ``semscale doctor``: clip-servers and the installation."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import click
 
 from semscale.cli.group import main
 from semscale.cli.options import MODEL, SchemaCommand
-from semscale.cli.output import Result, json_option, say
+from semscale.cli.output import Result, json_option, print_lines
 
 _TOKEN_FILE = click.option(
     "--token-file", metavar="FILE", help="File with the server's token.  [SEMSCALE_SERVER_TOKEN]"
@@ -21,25 +21,25 @@ _TOKEN_FILE = click.option(
 @click.option("--replicas", default=1, show_default=True, type=click.IntRange(min=1))
 @click.option("--device", default="cpu", show_default=True, type=click.Choice(["cpu", "cuda"]))
 @click.option(
-    "--gpus", metavar="LIST", help="all, or numbers and UUIDs with commas: a replica for each, which sees no other."
+    "--gpus", metavar="LIST", help="all, or comma-separated numbers and UUIDs: a replica for each, which sees only it."
 )
 @click.option("--per-gpu", default=1, show_default=True, type=click.IntRange(min=1), help="Replicas for each GPU.")
 @click.option("--dtype", type=click.Choice(["fp32", "fp16", "bf16"]), help="[fp32 on cpu, fp16 on cuda]")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Interface to listen on.")
-@click.option("--port", default=51000, show_default=True, type=click.IntRange(0, 65535), help="0 takes a free one.")
+@click.option("--port", default=51000, show_default=True, type=click.IntRange(0, 65535), help="0 chooses a free port.")
 @click.option(
-    "--minibatch-size", type=click.IntRange(min=1), help="Rows computed at once.  [16 to 64 on cpu, 256 on cuda]"
+    "--minibatch-size", type=click.IntRange(min=1), help="Rows per forward pass.  [16 to 64 on cpu, 256 on cuda]"
 )
-@click.option("--compile", "compiled", is_flag=True, help="Compile the model first: a minute's start, faster on GPUs.")
-@click.option("--trust-remote-code", is_flag=True, help="Run Python that a model directory or download brings with it.")
+@click.option("--compile", "compiled", is_flag=True, help="Compile the model: starts a minute later, faster on GPUs.")
+@click.option("--trust-remote-code", is_flag=True, help="Run Python code of a model directory or download.")
 @_TOKEN_FILE
-@click.option("--tls-cert", metavar="FILE", help="PEM file of the certificate chain; the server is then grpcs://.")
+@click.option("--tls-cert", metavar="FILE", help="PEM file of the certificate chain; enables TLS (grpcs://).")
 @click.option("--tls-key", metavar="FILE", help="PEM file of its private key.")
-@click.option("--metrics-port", type=click.IntRange(1, 65535), help="Prometheus metrics; they want the token, too.")
+@click.option("--metrics-port", type=click.IntRange(1, 65535), help="Port of Prometheus metrics, with the same token.")
 def serve(**options: Any) -> None:
     """Start a clip-server for a model.
 
-    One process and one port per replica, over gRPC; stays until Ctrl-C. Prints the addresses.
+    Runs one process per replica, each on its own port, over gRPC, until Ctrl-C. Prints the addresses.
 
     \b
     semscale serve --replicas 2 --port 51000
@@ -59,8 +59,8 @@ def serve(**options: Any) -> None:
 def health(url: str, timeout: float, token_file: str | None) -> Result:
     """Ask a clip-server to encode one short text.
 
-    Exit status 0 when it does, 1 with the reason when not: the probe of a container or of a load balancer. gRPC's own
-    health service says SERVING while every replica is dead.
+    Exit status 0 if it does, 1 with the reason if not: a probe for containers and load balancers. The gRPC health
+    service does not tell whether the model encodes.
 
     \b
     semscale health grpc://127.0.0.1:51000 --timeout 5
@@ -75,12 +75,12 @@ def health(url: str, timeout: float, token_file: str | None) -> Result:
 
 
 @main.command(cls=SchemaCommand, keys=("--server", "--store"))
-@json_option("passes, findings (rows with title, ok, detail, mend, required)")
+@json_option("passes, findings (rows with title, ok, detail, fix, required)")
 def doctor(server: tuple[str, ...], store: str | None) -> Result:
-    """Check that everything is in place.
+    """Check the installation.
 
-    Looks at versions, WordNet, device, servers (by a dry run) and the store. Every line says ok or what to do; the
-    exit status is 1 if a line that sweeps need is not ok.
+    Checks versions, WordNet, the device, the store, and that servers encode a text. Every line says ok or how to fix
+    it; the exit status is 1 if something that sweeps require is not ok.
 
     \b
     semscale doctor --server grpc://gpu1:51000
@@ -95,9 +95,9 @@ def doctor(server: tuple[str, ...], store: str | None) -> Result:
         console, width = open_console(), max(len(finding.title) for finding in findings)
         for finding in findings:
             console.print("[green]ok    [/green]" if finding.ok else "[red]not ok[/red]", end="")
-            say(console, f" {finding.title:<{width}}  {finding.detail}")
+            print_lines(console, f" {finding.title:<{width}}  {finding.detail}")
             if not finding.ok:
-                say(console, f"       {'':<{width}}  to mend: {finding.mend}")
+                print_lines(console, f"       {'':<{width}}  to fix: {finding.fix}")
 
     document = {"passes": passes, "findings": [asdict(finding) for finding in findings]}
     return Result(lambda: document, show, 0 if passes else 1)

@@ -1,4 +1,4 @@
-"""Output of ``semscale compare`` and ``semscale replay``, and the tables that replay writes."""
+"""Output of ``semscale compare`` and ``semscale replay``, and the tables of a replay."""
 
 from __future__ import annotations
 
@@ -8,53 +8,54 @@ from pathlib import Path
 import pandas as pd
 from rich.console import Console
 
-from semscale.cli.output import interval, make_table, number, say
+from semscale.cli.output import interval, make_table, number, print_lines
 from semscale.cli.show import critical
 from semscale.common.errors import SemscaleError
-from semscale.runs.comparison import POINTS, Compared, Row
+from semscale.runs.comparison import COMPARED_SCALES, Comparison, Row
 from semscale.runs.replay import Replay
 
 _INTEGERS = ("critical_scale", "critical_low", "critical_high", "peak_n_categories")
 
 
-def show_compared(console: Console, found: Compared) -> None:
-    """Print the runs, what differs between them, their curves, and the differences."""
-    letters = [f"{run.letter}" for run in found.runs]
-    say(console, *(f"{run.letter}  {run.folder}" for run in found.runs), "")
-    titles = "|".join(["what differs" if found.differs else "no setting differs", *letters])
-    rows = ([name, *("-" if value is None else value for value in row)] for name, row in found.differs.items())
+def show_comparison(console: Console, comparison: Comparison) -> None:
+    """Print the runs, the settings that differ, the curves, and the differences."""
+    print_lines(console, *(f"{run.label}  {run.folder}" for run in comparison.runs), "")
+    heading = "what differs" if comparison.differs else "no setting differs"
+    titles = "|".join([heading, *(run.label for run in comparison.runs)])
+    rows = ([name, *("-" if value is None else value for value in row)] for name, row in comparison.differs.items())
     console.print(make_table(titles, rows))
-    if found.same:
-        say(console, f"the same: {', '.join(found.same)}")
-    say(console)
-    console.print(make_table("|curve|images>|baseline>|peak @ scale>|change>|critical>|trend", _curves(found.curves)))
-    alone = {letter: names for letter, names in found.alone.items() if names}
-    say(console, *(f"only in {letter}: {', '.join(names)}" for letter, names in alone.items())) if alone else None
+    if comparison.same:
+        print_lines(console, f"the same: {', '.join(comparison.same)}")
+    print_lines(console)
+    titles = "|curve|images>|baseline>|peak @ scale>|change>|critical>|trend"
+    console.print(make_table(titles, _curves(comparison.curves)))
+    for label, names in comparison.unmatched.items():
+        if names:
+            print_lines(console, f"only in {label}: {', '.join(names)}")
     for paired in (True, False):
-        rows_of_kind = [row for row in found.comparisons if row["paired"] is paired]
+        rows_of_kind = [row for row in comparison.comparisons if row["paired"] is paired]
         if rows_of_kind:
-            say(console, "", _title(paired, found.n_tests))
+            print_lines(console, "", _title(paired, comparison.n_tests))
             tests = "|gained>|lost>|p>|p Holm>" if paired else ""
             console.print(make_table(f"curve|at|>|>|difference>{tests}", _differences(rows_of_kind, paired)))
     notes = [
         f"{row['dataset']}: not the same images in {row['run']} ({row['images']}) and {row['other_run']} "
         f"({row['other_images']}); {row['common_images']} are in both"
-        for row in found.comparisons
+        for row in comparison.comparisons
         if not row["paired"]
     ]
-    others = dict.fromkeys(row["curve"] for row in found.comparisons if not row["same_sets"])
-    notes += [f"other categories at the last common scale: {', '.join(others)}"] if others else []
-    notes += [] if found.comparisons else ["", "no curve is in the first run and in another one"]
+    others = dict.fromkeys(row["curve"] for row in comparison.comparisons if not row["same_sets"])
+    notes += [f"different categories at the last common scale: {', '.join(others)}"] if others else []
+    notes += [] if comparison.comparisons else ["", "the first run and the others have no curve in common"]
     for line in dict.fromkeys(notes):
-        say(console, line)
+        print_lines(console, line)
 
 
 def _title(paired: bool, n_tests: int) -> str:
     if not paired:
-        return "differences in points, the later run less the first, of different images (95 % interval of two samples)"
+        return "differences in points, later run minus first, on different images (95 % interval of two samples)"
     tests = f"Holm over {n_tests} tests" if n_tests > 1 else "one test"
-    test = f"95 % interval, exact McNemar; {tests}"
-    return f"differences in points, the later run less the first, on the same images ({test})"
+    return f"differences in points, later run minus first, on the same images (95 % interval, exact McNemar; {tests})"
 
 
 def _curves(rows: list[Row]) -> list[tuple[str, ...]]:
@@ -78,12 +79,12 @@ def _differences(rows: list[Row], paired: bool) -> list[list[str]]:
     cells, before = [], None
     for row in rows:
         pair = (row["curve"], row["other_run"])
-        peak = row["at"] == POINTS[2]
+        peak = row["at"] == COMPARED_SCALES[2]
         accuracies = (
             f"{row[side]} {100 * row[f'{other}accuracy']:.2f} %" + (f" @ {row[f'{other}scale']}" if peak else "")
             for side, other in (("run", ""), ("other_run", "other_"))
         )
-        at = f"scale {row['scale']}" if row["at"] == POINTS[1] else row["at"]
+        at = f"scale {row['scale']}" if row["at"] == COMPARED_SCALES[1] else row["at"]
         difference = _points(row["difference"], row["low"], row["high"])
         cells.append(["" if pair == before else row["curve"], at, *accuracies, difference])
         if paired:
@@ -98,7 +99,7 @@ def _points(value: float, low: float, high: float) -> str:
 
 
 def show_replay(console: Console, result: Replay) -> None:
-    """Print the steps, the texts that nobody offered, and the curves."""
+    """Print the steps, the predicted texts that are no category of their step, and the curves."""
     cells = (
         (
             *(row[key] for key in ("dataset", "family", "n_categories", "scale", "n_images", "correct")),
@@ -114,9 +115,9 @@ def show_replay(console: Console, result: Replay) -> None:
     console.print(make_table(titles, cells))
     for row in result.steps:
         texts = ", ".join(f"{text} ({images})" for text, images in row["unknown"].items())
-        for note in filter(None, (f"not offered, so wrong: {texts}" if texts else "", row["issue"])):
-            say(console, f"{row['dataset']} {row['family']} {row['n_categories']}: {note}")
-    say(console)
+        for note in filter(None, (f"not offered, counted as wrong: {texts}" if texts else "", row["issue"])):
+            print_lines(console, f"{row['dataset']} {row['family']} {row['n_categories']}: {note}")
+    print_lines(console)
     cells = (
         (
             *(row[key] for key in ("dataset", "family", "n_images")),
@@ -136,19 +137,19 @@ def show_replay(console: Console, result: Replay) -> None:
 
 
 def write_tables(result: Replay, out: Path) -> list[Path]:
-    """Write the steps to a file, and the curves to the one beside it with ``-curves`` in its name; return both.
+    """Write the steps to a file and the curves to one with ``-curves`` in its name; return both paths.
 
-    The column `unknown` holds JSON.
+    The column `unknown` contains JSON.
     """
     steps = pd.DataFrame([row | {"unknown": json.dumps(row["unknown"], ensure_ascii=False)} for row in result.steps])
     curves = pd.DataFrame(result.curves)
     for name in _INTEGERS:
         curves[name] = curves[name].astype("Int64")  # a missing one must not turn the others into 3.0
-    beside = out.with_name(f"{out.stem}-curves{out.suffix}")
+    curves_file = out.with_name(f"{out.stem}-curves{out.suffix}")
     try:
-        for table, target in ((steps, out), (curves, beside)):
+        for table, target in ((steps, out), (curves, curves_file)):
             target.parent.mkdir(parents=True, exist_ok=True)
             table.to_csv(target, index=False) if out.suffix.lower() == ".csv" else table.to_parquet(target, index=False)
     except OSError as error:
         raise SemscaleError("cannot write the table", where=str(out), found=error.strerror or str(error)) from error
-    return [out, beside]
+    return [out, curves_file]

@@ -1,4 +1,4 @@
-"""``semscale sweep``, and parts of a study by themselves: ``encode``, ``score``, ``report``."""
+"""Commands ``semscale sweep``, and its stages on their own: ``encode``, ``score``, ``report``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import click
 from semscale.cli.group import main
 from semscale.cli.options import STUDY, SchemaCommand, completer, read_options
 from semscale.cli.output import Result, json_option
-from semscale.common.errors import SemscaleError
+from semscale.common.errors import ConfigError
 
 if TYPE_CHECKING:
     from semscale.config import StudyConfig
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 _OUT = "Run directory, also s3://BUCKET/PREFIX.  [RUNS/NAME-ID]"
 _RUNS = "Folder of run directories.  [SEMSCALE_RUNS or semscale-runs; in a Ray job in ~]"
 _RESULT_KEYS = (
-    "run, report (places), mlflow (what opens it), trials, images_sent, texts_sent, quarantined (counts), curves (rows "
-    "of curves.parquet)"
+    "run, report (paths), mlflow (command or address), trials, images_sent, texts_sent, quarantined (counts), curves "
+    "(rows of curves.parquet)"
 )
 
 
 def _study_command(keys: str) -> Callable[[Callable[..., Result]], click.Command]:
-    """Declare a command that takes a study file and all options of a study; `keys` are those of its JSON document."""
+    """Declare a command with a study file and all options of a study; `keys` describes its JSON document."""
 
     def declare(function: Callable[..., Result]) -> click.Command:
         command: Callable[..., Any] = json_option(keys)(function)
@@ -44,14 +44,15 @@ def _study_command(keys: str) -> Callable[[Callable[..., Result]], click.Command
 
 @_study_command(_RESULT_KEYS)
 @click.option(
-    "--resume", metavar="RUN", shell_complete=completer("run"), help="Go on with the study of this run directory."
+    "--resume", metavar="RUN", shell_complete=completer("run"), help="Continue the study of this run directory."
 )
 def sweep(study: Path | None, resume: str | None, **options: Any) -> Result:
     """Run a study from images to conclusions.
 
-    Encodes what is new, scores every scale step, records every trial in MLflow, and concludes per curve. Without
-    STUDY.yaml it is the quickstart study: the bundled datasets and model. Options change the study. The same command
-    again, or --resume with the run directory, goes on where it stopped, and sends nothing twice.
+    Encodes images and texts that are not in the store, scores every scale step, records every trial in MLflow, and
+    draws conclusions per curve. Without STUDY.yaml it runs the quickstart study: the bundled datasets and model.
+    Options override the study file. The same command again, or --resume with the run directory, continues an
+    interrupted sweep and encodes nothing twice.
 
     \b
     semscale sweep --dataset folder:~/photos --model ViT-B-32::laion2b_s34b_b79k
@@ -62,20 +63,20 @@ def sweep(study: Path | None, resume: str | None, **options: Any) -> Result:
         from semscale.study.run_directory import study_file
 
         if study is not None or options["out"] is not None:
-            raise click.UsageError("--resume goes with neither STUDY.yaml nor --out: the run directory says both")
+            raise click.UsageError("--resume excludes STUDY.yaml and --out: the run directory gives both")
         study, options["out"] = study_file(resume), resume
     config = read_options(study, options)
     if resume is not None:
-        _check_secrets(config, resume)
+        _refuse_masked_secrets(config, resume)
     return _run("sweep", config, options)
 
 
-@_study_command("run, store (places), images_sent, texts_sent, quarantined (counts)")
+@_study_command("run, store (paths), images_sent, texts_sent, quarantined (counts)")
 def encode(study: Path | None, **options: Any) -> Result:
-    """Encode a study's images and texts and stop there.
+    """Encode the images and texts of a study, without scoring them.
 
-    Fills the embedding store, so that `semscale sweep` with the same study, or `semscale score` where no server is,
-    goes on from it. The run directory gets the ladders and the quarantine.
+    Fills the embedding store for a later `semscale sweep` of the same study, or `semscale score`, which needs no
+    server. Writes the ladders and the quarantine to the run directory.
 
     \b
     semscale encode study.yaml --server grpc://gpu1:51000 --store /shared/embeddings
@@ -85,9 +86,9 @@ def encode(study: Path | None, **options: Any) -> Result:
 
 @_study_command(_RESULT_KEYS)
 def score(study: Path | None, **options: Any) -> Result:
-    """Run a study whose embeddings are all in the store.
+    """Run a study from stored embeddings only.
 
-    Everything of `semscale sweep` but the servers: none is asked or started. What the store lacks is said.
+    Like `semscale sweep`, but starts and contacts no server. Embeddings that the store lacks are reported.
 
     \b
     semscale score study.yaml --store /shared/embeddings
@@ -97,9 +98,9 @@ def score(study: Path | None, **options: Any) -> Result:
 
 @main.command()
 @click.argument("run", metavar="RUN", shell_complete=completer("run"))
-@json_option("report (its place)")
+@json_option("report (its path)")
 def report(run: str) -> Result:
-    """Write the report.html of a finished run directory again, from its tables.
+    """Regenerate the report.html of a finished run directory from its tables.
 
     \b
     semscale report semscale-runs/quickstart-1bfe32d8
@@ -119,16 +120,16 @@ def _run(stage: str, study: StudyConfig, options: dict[str, Any]) -> Result:
 
     console = open_console()
     progress = reporter(console, quiet=options["quiet"])
-    arms = make_arms(study, progress)  # a study that cannot be is refused before the engines are imported
-    from semscale.cli.show import filled_document, result_document, show_filled, show_result
+    arms = make_arms(study, progress)  # refuses an impossible study before the engines are imported
+    from semscale.cli.show import encode_document, show_encoded, show_sweep, sweep_document
     from semscale.study.run_directory import run_directory_for
 
     folder = run_directory_for(study, options["out"], options["runs"])
     if stage == "encode":
         from semscale.study.encoding_stage import encode_study
 
-        filled = encode_study(study, folder, progress, arms)
-        return Result(lambda: filled_document(filled), lambda: show_filled(console, filled))
+        encoded = encode_study(study, folder, progress, arms)
+        return Result(lambda: encode_document(encoded), lambda: show_encoded(console, encoded))
     from semscale.study.pipeline import sweep as run
 
     try:
@@ -136,17 +137,17 @@ def _run(stage: str, study: StudyConfig, options: dict[str, Any]) -> Result:
     except KeyboardInterrupt:
         if stage == "score" or not folder.local.exists():
             raise
-        click.echo(err=True)  # closes the line on which the terminal shows ^C
+        click.echo(err=True)  # ends the line on which the terminal shows ^C
         raise click.Abort(f"semscale sweep --resume {folder}") from None
-    return Result(lambda: result_document(result), lambda: show_result(console, result))
+    return Result(lambda: sweep_document(result), lambda: show_sweep(console, result))
 
 
-def _check_secrets(config: StudyConfig, run: str) -> None:
-    """Say what study.yaml does not hold, before something is tried with asterisks in place of a password."""
-    places = {"tracking.uri": config.tracking.uri or "", **{url: url for url in config.server.urls}}
-    places |= {f"datasets.{number}": entry.spec for number, entry in enumerate(config.datasets)}
-    hidden = [place for place, text in places.items() if "://***@" in text or text.endswith("?***")]
-    if hidden:
-        what = "the run's study file holds no passwords and signatures, and this study needs them"
-        hint = "give --tracking-uri, --server or the first command again; the run directory stays the same"
-        raise SemscaleError(what, where=f"{run}/study.yaml", found=", ".join(hidden), hint=hint)
+def _refuse_masked_secrets(config: StudyConfig, run: str) -> None:
+    """Raise ConfigError if an address in a run's study.yaml has asterisks in place of a password."""
+    addresses = {"tracking.uri": config.tracking.uri or "", **{url: url for url in config.server.urls}}
+    addresses |= {f"datasets.{number}": entry.spec for number, entry in enumerate(config.datasets)}
+    masked = [key for key, address in addresses.items() if "://***@" in address or address.endswith("?***")]
+    if masked:
+        what = "the run's study file contains no passwords and signatures, and this study needs them"
+        hint = "repeat the first command, or add --tracking-uri or --server; the run directory stays the same"
+        raise ConfigError(what, where=f"{run}/study.yaml", found=", ".join(masked), hint=hint)

@@ -1,4 +1,4 @@
-"""Charts of the report as Vega-Lite specifications; colours are the page's own and follow light, dark and print."""
+"""Vega-Lite specifications of the report's charts; colours are custom properties of the page: light, dark and print."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Spec = dict[str, Any]
 _STRATEGY_COLORS = 8
 _CONTROL_COLORS = 4
 _MOST_COLOURED_CLASSES = 20
-_SHOWN = ("accuracy", "band_low", "band_high", "change", "change_band_low", "change_band_high")
+_TOOLTIP_COLUMNS = ("accuracy", "band_low", "band_high", "change", "change_band_low", "change_band_high")
 
 _AXIS = dict.fromkeys(("labelColor", "titleColor"), "var(--soft)")
 _AXIS |= dict.fromkeys(("gridColor", "domainColor", "tickColor"), "var(--line)")
@@ -44,7 +44,7 @@ def curve_chart(steps: pd.DataFrame, critical: Mapping[str, float], colors: Mapp
 
     Args:
         steps: the rows of steps.parquet of one dataset, model and aggregation.
-        critical: strategy -> critical scale, nan where there is none; controls have none here.
+        critical: strategy -> critical scale, nan if it has none; without controls.
         colors: from :func:`series_colors`.
     """
     series = _series(_values(steps, ("accuracy", "band_low", "band_high"), colors, critical), colors, "accuracy, %")
@@ -56,17 +56,17 @@ def curve_chart(steps: pd.DataFrame, critical: Mapping[str, float], colors: Mapp
 
 
 def change_panels(steps: pd.DataFrame, panels: Sequence[pd.DataFrame], colors: Mapping[str, str]) -> list[Spec]:
-    """Draw the small multiples: change in points against scale, a chart per panel's rows, all on the same axis."""
+    """Draw small multiples: change in points against scale, one chart per panel, all on the same axis."""
     domain = [min(0.0, 100 * steps["change_band_low"].min()), max(0.0, 100 * steps["change_band_high"].max())]
     mark = {"type": "rule", "color": "var(--soft)", "strokeDash": [2, 3]}
     zero = {"data": {"values": [{}]}, "mark": mark, "encoding": {"y": {"datum": 0}}}
-    drawn = []
+    charts = []
     for rows in panels:
         series = _series(_values(rows, ("change", "change_band_low", "change_band_high"), colors), colors, None)
         curves = {name: part for name, part in series.items() if name != "params"}
         layers = [zero, {**curves, "layer": _marks(1.6, 12, domain)}]
-        drawn.append({**_FRAME, "height": 120, **series, "layer": layers})
-    return drawn
+        charts.append({**_FRAME, "height": 120, **series, "layer": layers})
+    return charts
 
 
 def map_chart(points: pd.DataFrame) -> Spec:
@@ -74,8 +74,8 @@ def map_chart(points: pd.DataFrame) -> Spec:
     classes = list(dict.fromkeys(points["class"]))
     coloured = len(classes) <= _MOST_COLOURED_CLASSES
     values = [
-        {"k": kind, "t": label, "c": of, "x": round(float(x), 3), "y": round(float(y), 3)}
-        for kind, label, of, x, y in points[["kind", "label", "class", "x", "y"]].itertuples(index=False)
+        {"k": kind, "t": label, "c": name, "x": round(float(x), 3), "y": round(float(y), 3)}
+        for kind, label, name, x, y in points[["kind", "label", "class", "x", "y"]].itertuples(index=False)
     ]
     scale = {"domain": classes, "scheme": "tableau20"}
     color: Spec = {"field": "c", "type": "nominal", "scale": scale, "legend": None}
@@ -96,7 +96,7 @@ def map_chart(points: pd.DataFrame) -> Spec:
             "transform": [{"filter": "datum.k == 'category' && datum.t == datum.c"}],
             "encoding": {"text": {"field": "t"}},
         }
-        # SVG paints a stroke over its fill, so the letters come again without one
+        # SVG paints strokes over fills, so the letters are drawn a second time, without the halo
         layers += [{**names, "mark": letters | halo}, {**names, "mark": letters}]
     encoding = {"x": {"field": "x", **hidden}, "y": {"field": "y", **hidden}}
     return {**_FRAME, "height": 340, "data": {"values": values}, "encoding": encoding, "layer": layers}
@@ -105,10 +105,10 @@ def map_chart(points: pd.DataFrame) -> Spec:
 def _values(
     steps: pd.DataFrame, columns: Sequence[str], colors: Mapping[str, str], critical: Mapping[str, float] | None = None
 ) -> list[Spec]:
-    """Return the points of a chart: name, scale, the three columns in percent, and what the tooltip says."""
+    """Return the points of a chart: name, scale, the three columns in percent, and the texts of the tooltip."""
     values = []
     for row in steps.to_dict("records"):
-        accuracy, low, high, change, least, most = (100 * row[name] for name in _SHOWN)
+        accuracy, low, high, change, least, most = (100 * row[name] for name in _TOOLTIP_COLUMNS)
         marks = {"c": colors[row["strategy"]].startswith("var(--c"), "k": False}
         if critical is not None:
             marks["k"] = row["scale"] == critical.get(row["strategy"])
@@ -151,10 +151,10 @@ def _marks(width: float, size: int, domain: Sequence[float] | None = None) -> li
     low = _quantity("l") | {"scale": {"zero": False, **({"domain": list(domain)} if domain else {})}}
     pale = {"condition": {"test": "datum.c", "value": 0.07}, "value": 0.13}
     dash = {"condition": {"test": "datum.c", "value": [5, 4]}, "value": [1, 0]}
-    # the nearest point answers, so that a finger need not hit it
+    # the point nearest to the pointer is selected, which suits touch screens
     select = {"type": "point", "on": "pointerover", "nearest": True, "clear": "pointerout", "toggle": False}
     grown = {"condition": {"param": "near", "empty": False, "value": 130}, "value": size}
-    titles = {"n": "categories", "s": "scale", "t": "found", "d": "change"}
+    titles = {"n": "categories", "s": "scale", "t": "accuracy", "d": "change"}
     tooltip = [{"field": field, "title": title} for field, title in titles.items()]
     area, stroke = {"type": "area", "tooltip": None}, {"type": "line", "strokeWidth": width, "tooltip": None}
     return [

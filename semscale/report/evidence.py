@@ -1,4 +1,4 @@
-"""Tables of a run that the report shows: per curve the flipped images, the winning categories and the confusions."""
+"""Tables of a run for the report: per curve its flipped images, winning categories and confusions."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from semscale.report.headlines import rows_of
 _PICTURES = 8
 _WINNERS = 10
 _CONFUSIONS = 8
-_MOST_HEATED = 40
+_MOST_HEATMAP_CLASSES = 40
 
 
 @dataclass(frozen=True)
 class CategorySet:
-    """The last step of a ladder: class -> its texts in the order in which they are added, for some of the classes."""
+    """Categories of a ladder: class -> texts in the order in which they are added, for some of the classes."""
 
     dataset: str
     strategy: str
@@ -35,7 +35,7 @@ class CategorySet:
 
 @dataclass(frozen=True)
 class RunTables:
-    """The tables of numbers of a run directory; the last two may be empty."""
+    """Numeric tables of a run directory; the last two may be empty."""
 
     trials: pd.DataFrame
     curves: pd.DataFrame
@@ -49,14 +49,14 @@ class Evidence:
     """Small tables of a run directory, each of which may be empty.
 
     Attributes:
-        flips: images that are labelled right at one of scale 1 and `scale` and wrong at the other, the surest first:
-            ``direction`` (gained, lost), ``n`` (all of this direction), the winning category ``before`` and ``after``.
+        flips: images labelled correctly at only one of scale 1 and `scale`, largest margin first: ``direction``
+            (gained, lost), ``n`` (images in this direction), winning category ``before`` and ``after``.
         thumbnails: ``picture``, a JPEG.
-        winners: per category ``share`` of the images that it wins at `scale`, and how many ``images`` that is,
-            ``right`` ones, and ``gained`` and ``lost`` against scale 1.
-        confusions: images by ``true_class`` and ``predicted_class``, ``before`` and ``after``.
-        points: map.parquet; ``kind`` (image, category), and the ``variance`` that the two axes hold.
-        environment: environment.json with what the study file says of servers and seeds.
+        winners: per category the ``share`` and number of ``images`` that it wins at `scale`, those that are ``right``,
+            and those ``gained`` and ``lost`` against scale 1.
+        confusions: numbers of images by ``true_class`` and ``predicted_class``, ``before`` and ``after``.
+        points: map.parquet; ``kind`` (image, category), and the ``variance`` explained by the two axes.
+        environment: environment.json with the servers and seeds of the study file.
     """
 
     flips: pd.DataFrame = field(default_factory=pd.DataFrame)
@@ -70,41 +70,41 @@ class Evidence:
 
 
 def changed_curves(
-    evidence: Evidence, curves: Sequence[Mapping[Any, Any]], heads: Sequence[str]
+    evidence: Evidence, curves: Sequence[Mapping[Any, Any]], names: Sequence[str]
 ) -> list[dict[str, Any]]:
-    """Return what the page shows of each row of curves.parquet that has evidence; `heads` are the curves' names."""
+    """Return the template variables of each row of curves.parquet that has evidence; `names` are the curves' names."""
     pictures = {
         (row["dataset"], row["file"]): base64.b64encode(row["picture"]).decode()
         for row in evidence.thumbnails.to_dict("records")
     }
-    shown = []
-    for curve, head in zip(curves, heads, strict=True):
+    changes = []
+    for curve, name in zip(curves, names, strict=True):
         tables = (evidence.flips, evidence.winners, evidence.confusions)
         flips, winners, confusions = (rows_of(table, curve) for table in tables)
         if len(winners):
             scale = int(winners["scale"].iloc[0])
-            found = {"head": head, "scale": scale, "is_peak": scale == curve["peak_scale"], "n_winners": len(winners)}
-            found["flips"] = [_direction(flips, name, winners, pictures) for name in ("gained", "lost")]
-            found["winners"] = winners.head(_WINNERS).to_dict("records")
-            shown.append(found | {"confusions": _largest(confusions), "heat": _heat(confusions)})
-    return shown
+            change = {"name": name, "scale": scale, "is_peak": scale == curve["peak_scale"], "n_winners": len(winners)}
+            change["flips"] = [_flips(flips, direction, winners, pictures) for direction in ("gained", "lost")]
+            change["winners"] = winners.head(_WINNERS).to_dict("records")
+            changes.append(change | {"confusions": _largest_confusions(confusions), "heat": _heatmaps(confusions)})
+    return changes
 
 
-def _direction(
-    flips: pd.DataFrame, name: str, winners: pd.DataFrame, pictures: Mapping[tuple[str, str], str]
+def _flips(
+    flips: pd.DataFrame, direction: str, winners: pd.DataFrame, pictures: Mapping[tuple[str, str], str]
 ) -> dict[str, Any]:
-    mine = flips[flips["direction"] == name] if len(flips) else flips
-    counted = winners[winners[name] > 0].sort_values(name, ascending=False, kind="stable").head(4)
-    images = mine.head(_PICTURES).to_dict("records")
+    rows = flips[flips["direction"] == direction] if len(flips) else flips
+    causes = winners[winners[direction] > 0].sort_values(direction, ascending=False, kind="stable").head(4)
+    images = rows.head(_PICTURES).to_dict("records")
     return {
-        "name": name,
-        "n": int(mine["n"].iloc[0]) if len(mine) else 0,
-        "by": counted[["category", name]].to_records(index=False).tolist(),
+        "name": direction,
+        "n": int(rows["n"].iloc[0]) if len(rows) else 0,
+        "by": causes[["category", direction]].to_records(index=False).tolist(),
         "images": [row | {"picture": pictures.get((row["dataset"], row["file"]))} for row in images],
     }
 
 
-def _largest(confusions: pd.DataFrame) -> list[dict[Any, Any]]:
+def _largest_confusions(confusions: pd.DataFrame) -> list[dict[Any, Any]]:
     """Return the confusions that changed most, then the most frequent ones."""
     if not len(confusions):
         return []
@@ -114,18 +114,18 @@ def _largest(confusions: pd.DataFrame) -> list[dict[Any, Any]]:
     return wrong.head(_CONFUSIONS).to_dict("records")
 
 
-def _heat(confusions: pd.DataFrame) -> list[dict[str, str]]:
-    """Return the confusion matrices before and after as tiny pictures, one pixel per pair of classes."""
+def _heatmaps(confusions: pd.DataFrame) -> list[dict[str, str]]:
+    """Return the confusion matrices before and after as tiny pictures, one pixel per cell."""
     classes = list(dict.fromkeys(confusions["true_class"])) if len(confusions) else []
-    if not 2 <= len(classes) <= _MOST_HEATED or not set(confusions["predicted_class"]) <= set(classes):
+    if not 2 <= len(classes) <= _MOST_HEATMAP_CLASSES or not set(confusions["predicted_class"]) <= set(classes):
         return []
-    heats = []
+    heatmaps = []
     for when in ("before", "after"):
         counts = confusions.pivot_table(when, "true_class", "predicted_class", "sum", fill_value=0, observed=True)
         cells = counts.reindex(index=classes, columns=classes, fill_value=0).to_numpy()
         share = cells / np.maximum(cells.sum(axis=1, keepdims=True), 1)
         buffer = io.BytesIO()
-        # a confused twentieth must be seen beside a diagonal of nineteen
+        # the square root makes a confusion of 5 % visible beside a diagonal of 95 %
         Image.fromarray(matplotlib.colormaps["Blues"](np.sqrt(share), bytes=True)[..., :3]).save(buffer, "PNG")
-        heats.append({"when": when, "picture": base64.b64encode(buffer.getvalue()).decode(), "n": str(len(classes))})
-    return heats
+        heatmaps.append({"when": when, "picture": base64.b64encode(buffer.getvalue()).decode(), "n": str(len(classes))})
+    return heatmaps

@@ -1,4 +1,4 @@
-"""Figures of curves and confusion matrices, drawn without pyplot so that nothing is kept between calls."""
+"""Figures of curves and confusion matrices, drawn without pyplot's global state."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ _GREYS = ("#8a8f94", "#5f656b", "#b1b5b9")
 # above this many classes the cells are too small for numbers and names, or for the pixels
 _MOST_LABELLED, _MOST_CELLS = 30, 800
 _LONGEST_LABEL = 40
-_HEAD = 72  # pixels above the matrix, for the title
-# names of classes and datasets are no formulas, whatever dollar signs they have
-_AS_WRITTEN = matplotlib.rc_context({"text.parse_math": False})
+_TITLE_HEIGHT = 72  # pixels above the matrix
+# a dollar sign in the name of a class or dataset starts no formula
+_LITERAL_TEXT = matplotlib.rc_context({"text.parse_math": False})
 
 
 @dataclass(frozen=True)
 class CurveLine:
-    """One line of a curve figure: accuracy and its interval at each scale, in fractions; controls are grey."""
+    """Line of a curve figure: accuracy and its interval at each scale, as fractions; controls are grey."""
 
     label: str
     scales: Sequence[int]
@@ -42,20 +42,20 @@ class CurveLine:
 
     @classmethod
     def of(cls, label: str, steps: pd.DataFrame, *, control: bool = False) -> CurveLine:
-        """Return the line of a curve's rows of steps.parquet, with the band of all scales at once."""
+        """Return the line of a curve's rows of steps.parquet, with its simultaneous band."""
         values = (steps[name] for name in ("accuracy", "band_low", "band_high"))
         return cls(label, steps["scale"].tolist(), *values, control=control)
 
 
 def curves_png(lines: Sequence[CurveLine], title: str) -> bytes:
-    """Draw accuracy against scale, with the 95 % intervals as bands."""
+    """Return the figure of accuracy against scale as PNG."""
     return _png(curves_figure(lines, title))
 
 
 def confusion_png(
     true_class: npt.NDArray[np.integer], predicted_class: npt.NDArray[np.integer], classes: Sequence[str], title: str
 ) -> bytes:
-    """Draw a confusion matrix, rows = true class, coloured by the row's share; of many classes some share a cell.
+    """Return a confusion matrix as PNG: rows are true classes, colours shares of the row; many classes are binned.
 
     Args:
         true_class, predicted_class: int[n] each, indices into `classes`.
@@ -78,15 +78,15 @@ def confusion_png(
             ImageDraw.Draw(names).text((margin - 6, centre), label, "black", font, anchor="rm")
         for row, column in np.argwhere(counts):
             color = "white" if share[row, column] > 0.6 else "black"
-            place = centres[column], centres[row]
-            ImageDraw.Draw(matrix).text(place, f"{counts[row, column]:.0f}", color, _font(10), anchor="mm")
-    picture = Image.new("RGB", (margin + side + 20, _HEAD + side + margin), "white")
+            middle = centres[column], centres[row]
+            ImageDraw.Draw(matrix).text(middle, f"{counts[row, column]:.0f}", color, _font(10), anchor="mm")
+    picture = Image.new("RGB", (margin + side + 20, _TITLE_HEIGHT + side + margin), "white")
     lines = textwrap.wrap(printable(title), (side + margin) // 8, max_lines=3, placeholder="…")
-    head = "\n".join([*lines, "rows: true class, columns: predicted class"])
-    ImageDraw.Draw(picture).text((picture.width / 2, 8), head, "black", font, anchor="ma", align="center")
-    picture.paste(ImageOps.expand(matrix.crop((1, 1, side - 1, side - 1)), 1, "black"), (margin, _HEAD))
-    picture.paste(names, (0, _HEAD))
-    picture.paste(names.transpose(Image.Transpose.ROTATE_90), (margin, _HEAD + side))
+    heading = "\n".join([*lines, "rows: true class, columns: predicted class"])
+    ImageDraw.Draw(picture).text((picture.width / 2, 8), heading, "black", font, anchor="ma", align="center")
+    picture.paste(ImageOps.expand(matrix.crop((1, 1, side - 1, side - 1)), 1, "black"), (margin, _TITLE_HEIGHT))
+    picture.paste(names, (0, _TITLE_HEIGHT))
+    picture.paste(names.transpose(Image.Transpose.ROTATE_90), (margin, _TITLE_HEIGHT + side))
     buffer = io.BytesIO()
     picture.save(buffer, "PNG", compress_level=3)
     return buffer.getvalue()
@@ -97,11 +97,11 @@ def _font(size: int) -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", size)
 
 
-@_AS_WRITTEN
+@_LITERAL_TEXT
 def curves_figure(lines: Sequence[CurveLine], title: str) -> Figure:
     """Return the figure of accuracy against scale, with the intervals as bands."""
     figure = Figure(figsize=(6.4, 4.0), dpi=100)
-    axes = figure.add_axes((0.1, 0.13, 0.87, 0.78))  # a layout that matplotlib finds costs a second drawing
+    axes = figure.add_axes((0.1, 0.13, 0.87, 0.78))  # automatic layout would draw twice
     for index, line in enumerate(lines):
         color = _GREYS[index % len(_GREYS)] if line.control else _COLORS[index % len(_COLORS)]
         style = "--" if line.control else "-"

@@ -8,35 +8,35 @@
     return spec.params[0].value.filter((name) => !hidden.has(name));
   }
 
-  function draw(place) {
-    const spec = specs[place.id];
-    if (!spec || place.dataset.drawn) return Promise.resolve();
-    place.dataset.drawn = "yes";
-    // the interpreter instead of compiled expressions: the page's policy allows no code from strings
-    return vegaEmbed(place, spec, { mode: "vega-lite", renderer: "svg", actions: false, ast: true, logLevel: 1, tooltip: { theme: "page" } })
+  function draw(chart) {
+    const spec = specs[chart.id];
+    if (!spec || chart.dataset.drawn) return Promise.resolve();
+    chart.dataset.drawn = "yes";
+    // the expression interpreter: the content security policy forbids code from strings
+    return vegaEmbed(chart, spec, { mode: "vega-lite", renderer: "svg", actions: false, ast: true, logLevel: 1, tooltip: { theme: "page" } })
       .then((result) => {
-        views.set(place.id, result.view);
-        place.dataset.ready = "yes";
-        // the figure has a name; what an SVG's parts are called would only be in the way
-        place.querySelector("svg").setAttribute("aria-hidden", "true");
-        performance.mark(`drawn ${place.id}`);
+        views.set(chart.id, result.view);
+        chart.dataset.ready = "yes";
+        // the chart has an accessible name; the labels of the SVG's parts would only add noise
+        chart.querySelector("svg").setAttribute("aria-hidden", "true");
+        performance.mark(`drawn ${chart.id}`);
         if (spec.params && hidden.size) return result.view.signal("shown", shown(spec)).runAsync();
       });
   }
 
-  // what is looked at comes first, the rest when nothing else is to be done, so that all of it can be printed
-  const places = Array.from(document.querySelectorAll(".chart"));
+  // visible charts first; the rest when the browser is idle, so that everything can be printed
+  const charts = Array.from(document.querySelectorAll(".chart"));
   const watcher = new IntersectionObserver((entries) => {
     for (const entry of entries) if (entry.isIntersecting) { watcher.unobserve(entry.target); draw(entry.target); }
   }, { rootMargin: "300px" });
-  places.forEach((place) => watcher.observe(place));
+  charts.forEach((chart) => watcher.observe(chart));
   const later = window.requestIdleCallback || ((call) => setTimeout(call, 50));
-  function rest(from) {
-    const place = places.slice(from).find((one) => !one.dataset.drawn);
-    if (place) draw(place).then(() => later(() => rest(places.indexOf(place) + 1)));
+  function drawRest(from) {
+    const chart = charts.slice(from).find((chart) => !chart.dataset.drawn);
+    if (chart) draw(chart).then(() => later(() => drawRest(charts.indexOf(chart) + 1)));
     else document.body.dataset.charts = "drawn";
   }
-  window.addEventListener("load", () => later(() => rest(0)));
+  window.addEventListener("load", () => later(() => drawRest(0)));
 
   for (const button of document.querySelectorAll("button[data-series]")) {
     button.addEventListener("click", () => {

@@ -1,4 +1,4 @@
-"""HTML report of a run directory: one file without outside references, everything from data escaped."""
+"""HTML report of a run directory: one self-contained file without external references; all data are escaped."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import semscale
 from semscale.common.files import atomic_write
 from semscale.report.charts import change_panels, curve_chart, map_chart, series_colors
 from semscale.report.evidence import Evidence, RunTables, changed_curves
-from semscale.report.headlines import CURVE, answer
+from semscale.report.headlines import CURVE_KEY, headline
 
 _MOST_TRIALS = 600
 _MOST_QUARANTINED = 50
@@ -27,33 +27,33 @@ Chart = dict[str, Any]
 
 def write_report(directory: Path, study: str, tables: RunTables, evidence: Evidence) -> Path:
     """Write report.html of the study into a run directory, and return its path."""
-    # class, dataset and strategy names come from outside: autoescape keeps a class named <script> harmless
+    # names of classes, datasets and strategies are untrusted: autoescape keeps a class named <script> harmless
     environment = Environment(
         loader=PackageLoader("semscale.report", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     curves, controls, across = tables.curves, tables.controls, tables.across
     rows = curves.to_dict("records")
-    ours = [curve for curve in rows if curve["role"] != "control"]
-    named = [name for name in ("model", "aggregation") if curves[name].nunique() > 1]
-    models, several = "model" in named, "aggregation" in named
-    answers = [answer(curve, tables.steps, controls, several=models) for curve in ours]
+    strategy_curves = [curve for curve in rows if curve["role"] != "control"]
+    varying = [name for name in ("model", "aggregation") if curves[name].nunique() > 1]
+    several_models = "model" in varying
+    headlines = [headline(curve, tables.steps, controls, several=several_models) for curve in strategy_curves]
     colors = series_colors(curves)
-    figures, small = _curve_charts(tables, colors, named)
-    maps = _maps(evidence.points, models)
+    figures, small = _curve_charts(tables, colors, varying)
+    maps = _maps(evidence.points, several_models)
     page = environment.get_template("page.html").render(
         study=study,
-        answers=answers,
+        headlines=headlines,
         series=[(name, color, color.startswith("var(--c")) for name, color in colors.items()],
         figures=figures,
         small=small,
         maps=maps,
         specs={chart["id"]: chart["spec"] for chart in (*figures, *small, *maps)},
-        shown=changed_curves(evidence, ours, [said.head for said in answers]),
+        changes=changed_curves(evidence, strategy_curves, [line.curve for line in headlines]),
         curves=rows,
         controls=controls[controls["scale"].isna()].to_dict("records") if len(controls) else [],
         across=_at_last_scale(across),
-        several=several,
-        models=models,
+        several_aggregations="aggregation" in varying,
+        several_models=several_models,
         trials=tables.trials.head(_MOST_TRIALS).to_dict("records"),
         n_trials=len(tables.trials),
         quarantine=evidence.quarantine.head(_MOST_QUARANTINED).to_dict("records"),
@@ -85,20 +85,20 @@ def _vega() -> str:
 
 
 def _digest(script: str) -> str:
-    """Return how the page's content security policy names a script: no other one runs, wherever it came from."""
+    """Return the hash by which the page's content security policy admits a script; no other script runs."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
 
 
-def _curve_charts(tables: RunTables, colors: dict[str, str], named: list[str]) -> tuple[list[Chart], list[Chart]]:
-    """Return a chart per dataset, model and aggregation, and with several of them the small multiples as well."""
+def _curve_charts(tables: RunTables, colors: dict[str, str], varying: list[str]) -> tuple[list[Chart], list[Chart]]:
+    """Return a chart per dataset, model and aggregation, and the small multiples where there are several charts."""
     titles, panels, figures = [], [], []
     strategies = tables.curves[tables.curves["role"] != "control"]
     for key, rows in tables.steps.groupby(["dataset", "model", "aggregation"], sort=False):
-        place = dict(zip(("dataset", "model", "aggregation"), key, strict=True))
-        mine = strategies[(strategies[list(place)] == list(key)).all(axis=1)]
-        titles.append(", ".join(str(place[name]) for name in ("dataset", *named)))
+        panel = dict(zip(("dataset", "model", "aggregation"), key, strict=True))
+        shown = strategies[(strategies[list(panel)] == list(key)).all(axis=1)]
+        titles.append(", ".join(str(panel[name]) for name in ("dataset", *varying)))
         panels.append(rows)
-        figures.append(curve_chart(rows, dict(zip(mine["strategy"], mine["critical_scale"], strict=True)), colors))
+        figures.append(curve_chart(rows, dict(zip(shown["strategy"], shown["critical_scale"], strict=True)), colors))
     small = change_panels(tables.steps, panels, colors) if len(panels) > 1 else []
     return _charts("curve", titles, figures), _charts("small", titles[: len(small)], small)
 
@@ -108,9 +108,9 @@ def _charts(name: str, titles: list[str], specs: list[Chart]) -> list[Chart]:
     return [{"id": f"{name}{number}", "title": title, "spec": spec} for number, (title, spec) in pairs]
 
 
-def _maps(points: pd.DataFrame, models: bool) -> list[Chart]:
+def _maps(points: pd.DataFrame, several_models: bool) -> list[Chart]:
     groups = list(points.groupby(["dataset", "model"], sort=False)) if len(points) else []
-    titles = [f"{dataset}, {model}" if models else str(dataset) for (dataset, model), _ in groups]
+    titles = [f"{dataset}, {model}" if several_models else str(dataset) for (dataset, model), _ in groups]
     maps = _charts("map", titles, [map_chart(rows) for _, rows in groups])
     for chart, (_, rows) in zip(maps, groups, strict=True):
         counts, first = rows["kind"].value_counts(), rows.iloc[0]
@@ -122,5 +122,5 @@ def _maps(points: pd.DataFrame, models: bool) -> list[Chart]:
 def _at_last_scale(across: pd.DataFrame) -> list[dict[Any, Any]]:
     if not len(across):
         return []
-    last = across.groupby(list(CURVE[1:]))["scale"].transform("max")
+    last = across.groupby(list(CURVE_KEY[1:]))["scale"].transform("max")
     return across[across["scale"] == last].to_dict("records")

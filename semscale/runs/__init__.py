@@ -1,1 +1,1 @@
-"""Finished runs and published results: read, scored again, compared."""
+"""Finished runs and published results: reading, comparison, replay."""

@@ -1,4 +1,4 @@
-"""Finished run directory, local or in an object store: its study, its tables, and which images are correct."""
+"""Finished run directory, local or in an object store: its study, its tables, and the correctness of predictions."""
 
 from __future__ import annotations
 
@@ -17,31 +17,31 @@ from semscale.categories.ladder_files import read_ladder
 from semscale.common.errors import SemscaleError
 from semscale.common.text import slug
 from semscale.config import StudyConfig
-from semscale.report.headlines import CURVE, rows_of
+from semscale.report.headlines import CURVE_KEY, rows_of
 from semscale.store.mirrored_directory import MirroredDirectory
 from semscale.study.run_directory import finished_run, read_environment, read_table
 
 Bool = npt.NDArray[np.bool_]
-Owners = Mapping[str, int]
-"""Class index by category text."""
+ClassIndices = Mapping[str, int]
+"""Class index by class name or category text."""
 
 CURVE_COLUMNS = (
-    *CURVE, "role", "n_images", "n_orders", "baseline", "peak", "peak_scale", "peak_change", "critical_scale",
+    *CURVE_KEY, "role", "n_images", "n_orders", "baseline", "peak", "peak_scale", "peak_change", "critical_scale",
     "critical_low", "critical_high", "trend",
 )  # fmt: skip
-# what a comparison reads of each table
+# columns that a comparison reads
 _COLUMNS = {
-    "trials": (*CURVE, "order", "scale", "n_correct"),
+    "trials": (*CURVE_KEY, "order", "scale", "n_correct"),
     "curves": CURVE_COLUMNS,
-    "steps": (*CURVE, "scale", "accuracy", "ci_low", "ci_high", "change_band_low", "change_band_high"),
+    "steps": (*CURVE_KEY, "scale", "accuracy", "ci_low", "ci_high", "change_band_low", "change_band_high"),
 }
 
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """Results of a study: its letter in a comparison, directory, study as resolved, environment.json and tables."""
+    """Results of a study: label in a comparison, directory, resolved study, environment.json and tables."""
 
-    letter: str
+    label: str
     folder: MirroredDirectory
     study: StudyConfig
     environment: dict[str, Any]
@@ -51,8 +51,8 @@ class FinishedRun:
 
 
 @dataclass(frozen=True)
-class CurveAnswers:
-    """Correctness bool[O, n, S] for O orders, n sorted images (file, true class) and S rising scales.
+class CurveCorrectness:
+    """Correctness of a curve's predictions, bool[O, n, S]: O orders, n sorted images (file, true class), S scales.
 
     The ladder is that of the first order.
     """
@@ -64,61 +64,61 @@ class CurveAnswers:
 
     @property
     def digest(self) -> str:
-        """12 hex digits over the file names and true classes of the images."""
+        """Digest of the file names and true classes of the images, 12 hex digits."""
         lines = "\n".join(f"{file}\t{name}" for file, name in self.images)
         return hashlib.sha256(lines.encode("utf-8", "surrogateescape")).hexdigest()[:12]
 
     def at(self, *scales: int) -> Bool:
-        """Return the answers at these scales only."""
+        """Return the correctness at these scales, bool[O, n, len(scales)]."""
         return self.correct[:, :, [self.scales.index(scale) for scale in scales]]
 
-    def common_images(self, other: CurveAnswers) -> int:
-        """Return how many images both have."""
+    def common_images(self, other: CurveCorrectness) -> int:
+        """Return the number of images in both."""
         return (Counter(self.images) & Counter(other.images)).total()
 
 
 def correct_predictions(
     true_class: pd.Series[str],
     predicted: pd.Series[str],
-    classes: Owners,
-    owners: Owners,
+    classes: ClassIndices,
+    owners: ClassIndices,
     key: Callable[[str], str] = str,
 ) -> tuple[Bool, dict[str, int]]:
-    """Return which predicted texts belong to their true class, bool[n], and the rows of each text not offered.
+    """Return which predicted texts belong to the true class, bool[n], and the number of rows of each unknown text.
 
     `classes` and `owners` are class indices by the `key` of a class name or a category text.
     """
     true, _ = _look_up(true_class, classes, key, absent=-2)
-    found, unknown = _look_up(predicted, owners, key, absent=-1)
-    return found == true, unknown
+    owner, unknown = _look_up(predicted, owners, key, absent=-1)
+    return owner == true, unknown
 
 
 def _look_up(
-    column: pd.Series[str], known: Owners, key: Callable[[str], str], absent: int
+    column: pd.Series[str], indices: ClassIndices, key: Callable[[str], str], absent: int
 ) -> tuple[npt.NDArray[np.int64], dict[str, int]]:
-    # every distinct text is looked up once: there are tens of thousands of rows and some hundred texts
+    # each distinct text is looked up once: there are tens of thousands of rows and a few hundred texts
     codes, texts = pd.factorize(column)
-    indices = np.array([*(known.get(key(str(text)), absent) for text in texts), absent], dtype=np.int64)
+    of_text = np.array([*(indices.get(key(str(text)), absent) for text in texts), absent], dtype=np.int64)
     rows = np.bincount(codes[codes >= 0], minlength=len(texts))
-    unknown = {str(texts[i]): int(rows[i]) for i in np.argsort(-rows, kind="stable") if indices[i] == absent}
-    return indices[codes], unknown
+    unknown = {str(texts[i]): int(rows[i]) for i in np.argsort(-rows, kind="stable") if of_text[i] == absent}
+    return of_text[codes], unknown
 
 
-def read_run(where: str, letter: str) -> FinishedRun:
-    """Read a run directory, also in an object store; SemscaleError if it is none, unfinished or of another format."""
-    folder, study = finished_run(where, _COLUMNS)
-    tables = {name: read_table(folder, f"{name}.parquet", columns) for name, columns in _COLUMNS.items()}
-    return FinishedRun(letter, folder, study, read_environment(folder), **tables)
+def read_run(folder: str, label: str) -> FinishedRun:
+    """Read a run directory; SemscaleError if it is missing, unfinished or of another format."""
+    directory, study = finished_run(folder, _COLUMNS)
+    tables = {name: read_table(directory, f"{name}.parquet", columns) for name, columns in _COLUMNS.items()}
+    return FinishedRun(label, directory, study, read_environment(directory), **tables)
 
 
-def read_answers(run: FinishedRun, curve: Mapping[Any, Any]) -> CurveAnswers:
-    """Read the answers of a row of curves.parquet; SemscaleError if predictions and ladders do not fit the tables."""
+def read_correctness(run: FinishedRun, curve: Mapping[Any, Any]) -> CurveCorrectness:
+    """Read the correctness of a row of curves.parquet; SemscaleError if the predictions do not fit the tables."""
     images: list[tuple[str, str]] = []
-    marks: list[Bool] = []
+    orders: list[Bool] = []
     ladders: list[Ladder] = []
-    for order, mine in rows_of(run.trials, curve).groupby("order", sort=True):
+    for order, trials in rows_of(run.trials, curve).groupby("order", sort=True):
         ladder, table = _predictions(run, curve, int(str(order)))
-        found = list(zip(table["file"], table["true_class"], strict=True))
+        order_images = list(zip(table["file"], table["true_class"], strict=True))
         classes = {name: index for index, name in enumerate(ladder.classes)}
         flat = ladder.flatten()
         owners = dict(zip(flat.texts, flat.class_index.tolist(), strict=True))
@@ -126,30 +126,30 @@ def read_answers(run: FinishedRun, curve: Mapping[Any, Any]) -> CurveAnswers:
         correct = np.column_stack(
             [correct_predictions(table["true_class"], texts, classes, owners)[0] for texts in predicted]
         )
-        counted = dict(zip(mine["scale"].tolist(), mine["n_correct"].tolist(), strict=True))
-        ours = dict(zip(ladder.scales, correct.sum(axis=0).tolist(), strict=True))
-        if counted != ours or (images and found != images):
+        expected = dict(zip(trials["scale"].tolist(), trials["n_correct"].tolist(), strict=True))
+        counted = dict(zip(ladder.scales, correct.sum(axis=0).tolist(), strict=True))
+        if counted != expected or (images and order_images != images):
             raise SemscaleError(
                 "the predictions of the run do not fit its tables",
-                where=f"{run.folder}: {' / '.join(str(curve[name]) for name in CURVE)}, order {order}",
-                found="other images than in the first order" if counted == ours else "other counts of right images",
-                hint=f"give: semscale sweep --resume {run.folder}",
+                where=f"{run.folder}: {' / '.join(str(curve[name]) for name in CURVE_KEY)}, order {order}",
+                found="other counts of correct images" if counted != expected else "other images than before",
+                hint=f"run: semscale sweep --resume {run.folder}",
             )
-        images = found
-        marks.append(correct)
+        images = order_images
+        orders.append(correct)
         ladders.append(ladder)
-    return CurveAnswers(images, np.stack(marks), ladders[0].scales, ladders[0])
+    return CurveCorrectness(images, np.stack(orders), ladders[0].scales, ladders[0])
 
 
 def _predictions(run: FinishedRun, curve: Mapping[Any, Any], order: int) -> tuple[Ladder, pd.DataFrame]:
-    """Return the ladder of one order and its predictions, sorted by file and class."""
-    beside = (curve["aggregation"],) if len(run.study.aggregations) > 1 else ()
+    """Return the ladder of an order and its predictions, sorted by file and class."""
+    suffix = (curve["aggregation"],) if len(run.study.aggregations) > 1 else ()
     ladder_file = f"ladders/{slug(curve['dataset'], curve['strategy'], order)}.json"
-    predictions = f"predictions/{slug(curve['dataset'], curve['model'], curve['strategy'], order, *beside)}.parquet"
+    predictions = f"predictions/{slug(curve['dataset'], curve['model'], curve['strategy'], order, *suffix)}.parquet"
     for name in (ladder_file, predictions):
         run.folder.pull(name)
         if not (run.folder.local / name).is_file():
-            resume = f"give: semscale sweep --resume {run.folder}"
+            resume = f"run: semscale sweep --resume {run.folder}"
             raise SemscaleError("a file of the run is missing", where=f"{run.folder}/{name}", hint=resume)
     ladder = read_ladder(run.folder.local / ladder_file)
     columns = ("file", "true_class", *(str(step.n_categories) for step in ladder.steps))

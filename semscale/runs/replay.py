@@ -1,4 +1,4 @@
-"""Published results scored again: steps and curves of folders with a ladder and its predictions."""
+"""Replay of published results: the steps and curves of folders with a ladder and its predictions, scored again."""
 
 from __future__ import annotations
 
@@ -16,7 +16,13 @@ from semscale.analysis.intervals import wilson_interval
 from semscale.common.errors import SemscaleError, summarize
 from semscale.common.text import text_key
 from semscale.runs.finished import Bool, correct_predictions
-from semscale.runs.published_folders import PublishedLadder, PublishedStep, Source, find_sources, read_published_ladder
+from semscale.runs.published_folders import (
+    PublishedFolder,
+    PublishedLadder,
+    PublishedStep,
+    find_published,
+    read_published_ladder,
+)
 from semscale.study.run_directory import read_parquet
 
 Row = dict[str, Any]
@@ -30,11 +36,11 @@ _CONCLUSIONS = (
 
 @dataclass(frozen=True)
 class Replay:
-    """Result of scoring again; accuracies in percent, changes in points, as such studies print them.
+    """Result of a replay; accuracies in percent, changes in points, as such studies print them.
 
-    `steps` has a row per step, with its difference to the published accuracy and the `unknown` predicted texts that
-    were not offered, with their images; `curves` a row per curve, from its usable steps and the images that have a
-    prediction at all of them, with None for all conclusions where there are none.
+    `steps` has a row per step, with the difference to the published accuracy and the number of images of each `unknown`
+    predicted text, which is no category of the step; `curves` a row per curve, from its usable steps and the images
+    with a prediction at all of them; if there are none, all conclusions are None.
     """
 
     steps: list[Row]
@@ -43,7 +49,7 @@ class Replay:
 
 @dataclass(frozen=True)
 class RescoredStep:
-    """Answers of one step: bool[n] rows with a class and a prediction, bool[n] correct ones, texts not offered."""
+    """Rows of a step with a class and a prediction, bool[n], the correct ones, bool[n], and the unknown texts."""
 
     step: PublishedStep
     present: Bool
@@ -54,32 +60,32 @@ class RescoredStep:
 def replay(
     paths: Sequence[Path], margin: float = MARGIN, progress: Callable[[int, int], None] = lambda done, total: None
 ) -> Replay:
-    """Score all predictions under folders with `ladder.json` and `predictions.parquet`, or run directories, again.
+    """Score all predictions again: folders with `ladder.json` and `predictions.parquet`, or run directories.
 
-    Names are compared after :func:`semscale.common.text.text_key`. A row without a true class or a prediction is no
-    image of that step; a text that was not offered and a true class that is not in the ladder count as wrong.
+    Names are compared by :func:`semscale.common.text.text_key`. Rows without a true class or a prediction are excluded
+    from a step; predicted texts that are no category of the step, and true classes that the ladder lacks, are wrong.
     """
     steps: list[Row] = []
     curves: list[Row] = []
-    sources = find_sources(paths)
-    several_models = len({source.model for source in sources if source.model}) > 1
-    for done, source in enumerate(sources, start=1):
-        ladder = read_published_ladder(source.ladder)
-        answers = rescore(ladder, read_predictions(source.predictions), str(source.predictions))
-        name = {"dataset": ladder.dataset, "family": _family(ladder, source, several_models)}
-        steps += [name | _step_row(answer) for answer in answers]
-        curves.append(name | _curve_row(answers, margin))
-        progress(done, len(sources))
+    folders = find_published(paths)
+    several_models = len({folder.model for folder in folders if folder.model}) > 1
+    for done, folder in enumerate(folders, start=1):
+        ladder = read_published_ladder(folder.ladder)
+        rescored = rescore(ladder, read_predictions(folder.predictions), str(folder.predictions))
+        name = {"dataset": ladder.dataset, "family": _family(ladder, folder, several_models)}
+        steps += [name | _step_row(step) for step in rescored]
+        curves.append(name | _curve_row(rescored, margin))
+        progress(done, len(folders))
     return Replay(steps, curves)
 
 
-def _family(ladder: PublishedLadder, source: Source, several_models: bool) -> str:
-    beside = ", ".join(filter(None, (source.model if several_models else "", source.aggregation)))
-    return f"{ladder.family} ({beside})" if beside else ladder.family
+def _family(ladder: PublishedLadder, folder: PublishedFolder, several_models: bool) -> str:
+    details = ", ".join(filter(None, (folder.model if several_models else "", folder.aggregation)))
+    return f"{ladder.family} ({details})" if details else ladder.family
 
 
 def read_predictions(path: Path) -> pd.DataFrame:
-    """Read a table of predictions; SemscaleError if it cannot be read, or has no row or no true class."""
+    """Read a table of predictions; SemscaleError if it cannot be read, is empty or has no true classes."""
     try:
         table = read_parquet(path)
     except (OSError, ValueError) as error:
@@ -88,15 +94,15 @@ def read_predictions(path: Path) -> pd.DataFrame:
         columns = ", ".join(map(str, table.columns))
         raise SemscaleError("the predictions have no column 'true_class'", where=str(path), found=columns)
     if not len(table):
-        raise SemscaleError("the predictions have no row", where=str(path))
+        raise SemscaleError("the predictions are empty", where=str(path))
     return table
 
 
 def rescore(ladder: PublishedLadder, table: pd.DataFrame, where: str) -> list[RescoredStep]:
-    """Return the answers of each step; SemscaleError if a usable one has no column of predictions."""
+    """Score each step again; SemscaleError if a usable step has no column of predictions."""
     classes = {text_key(name): index for index, name in enumerate(ladder.classes)}
     has_class = table["true_class"].notna().to_numpy(dtype=np.bool_)
-    answers = []
+    rescored = []
     for step in ladder.steps:
         column = str(step.n_categories)
         if column in table:
@@ -104,24 +110,24 @@ def rescore(ladder: PublishedLadder, table: pd.DataFrame, where: str) -> list[Re
             correct, unknown = correct_predictions(
                 table["true_class"], table[column].where(present), classes, step.owners, text_key
             )
-            answers.append(RescoredStep(step, present, present & correct, unknown))
+            rescored.append(RescoredStep(step, present, present & correct, unknown))
         elif step.usable:
             found = ", ".join(name for name in map(str, table.columns) if name not in ("file", "true_class"))
             expected = f"a column {column!r}"
             raise SemscaleError("a step has no column of predictions", where=where, found=found, expected=expected)
         else:
-            nothing = np.zeros(len(table), dtype=np.bool_)
-            answers.append(RescoredStep(step, nothing, nothing, {}))
-    return answers
+            none = np.zeros(len(table), dtype=np.bool_)
+            rescored.append(RescoredStep(step, none, none, {}))
+    return rescored
 
 
-def _step_row(answer: RescoredStep) -> Row:
-    step = answer.step
-    n, right = int(answer.present.sum()), int(answer.correct.sum())
+def _step_row(rescored: RescoredStep) -> Row:
+    step = rescored.step
+    n, n_correct = int(rescored.present.sum()), int(rescored.correct.sum())
     accuracy = low = high = difference = None
     if n:
-        accuracy = 100 * right / n
-        low, high = (100 * float(end) for end in wilson_interval(right, n))
+        accuracy = 100 * n_correct / n
+        low, high = (100 * float(end) for end in wilson_interval(n_correct, n))
         difference = None if step.published_accuracy is None else accuracy - step.published_accuracy
     issues = [step.issue] if step.issue else []
     if step.shared:
@@ -130,7 +136,7 @@ def _step_row(answer: RescoredStep) -> Row:
         "n_categories": step.n_categories,
         "scale": step.scale,
         "n_images": n,
-        "correct": right,
+        "correct": n_correct,
         "accuracy": accuracy,
         "ci_low": low,
         "ci_high": high,
@@ -138,17 +144,17 @@ def _step_row(answer: RescoredStep) -> Row:
         "difference": difference,
         "usable": step.usable,
         "issue": "; ".join(issues) or None,
-        "unknown": answer.unknown,
+        "unknown": rescored.unknown,
     }
 
 
-def _curve_row(answers: Sequence[RescoredStep], margin: float) -> Row:
-    usable = [answer for answer in answers if answer.step.usable]
-    shared = np.logical_and.reduce([answer.present for answer in usable]) if usable else np.zeros(0, np.bool_)
+def _curve_row(rescored: Sequence[RescoredStep], margin: float) -> Row:
+    usable = [one for one in rescored if one.step.usable]
+    shared = np.logical_and.reduce([one.present for one in usable]) if usable else np.zeros(0, np.bool_)
     row: Row = {"n_images": int(shared.sum()), "n_steps": len(usable), **dict.fromkeys(_CONCLUSIONS)}
     if not shared.any():
         return row
-    correct = np.column_stack([answer.correct[shared] for answer in usable])
-    found = conclude([answer.step.scale for answer in usable], correct, margin).columns()
-    row |= {name: 100 * found[name] if name in _PERCENT else found[name] for name in _CONCLUSIONS if name in found}
+    correct = np.column_stack([one.correct[shared] for one in usable])
+    values = conclude([one.step.scale for one in usable], correct, margin).columns()
+    row |= {name: 100 * values[name] if name in _PERCENT else values[name] for name in _CONCLUSIONS if name in values}
     return row | {"peak_n_categories": usable[int(correct.sum(axis=0).argmax())].step.n_categories}

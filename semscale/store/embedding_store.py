@@ -41,9 +41,6 @@ class LostRowsError(StoreError):
         hint = "run the same command again: it encodes only these rows"
         super().__init__(what, where=str(folder), found=found, hint=hint)
 
-    def __reduce__(self) -> tuple[object, ...]:
-        return LostRowsError, (self.folder, self.n)
-
 
 class EmbeddingStore:
     """Rows of one encoder and one kind of content: ``<root>/<fingerprint>/<kind>``, local or in an object store."""

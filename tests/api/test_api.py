@@ -1,4 +1,4 @@
-"""The four stages from Python: what the functions give, and what they refuse."""
+"""The four stages from Python: results and errors."""
 
 from __future__ import annotations
 
@@ -60,8 +60,8 @@ def test_trials_count_what_is_right(predictions: pd.DataFrame) -> None:
     table = semscale.trials(predictions)
     assert len(table) == 16
     row = table.query("strategy == 'templates' and order == 1 and scale == 3").iloc[0]
-    mine = predictions.query("strategy == 'templates' and order == 1 and scale == 3")
-    assert row["n_correct"] == mine["correct"].sum()
+    rows = predictions.query("strategy == 'templates' and order == 1 and scale == 3")
+    assert row["n_correct"] == rows["correct"].sum()
     assert row["ci_low"] < row["accuracy"] < row["ci_high"]
     assert row["n_categories"] == 30
 
@@ -107,7 +107,7 @@ def test_mistakes_are_explained(predictions: pd.DataFrame, digits: Dataset, enco
         semscale.conclude(pd.concat([predictions, predictions]))
     with pytest.raises(SemscaleError, match="same images"):
         semscale.conclude(predictions.iloc[1:])
-    with pytest.raises(SemscaleError, match="has not both"):
+    with pytest.raises(SemscaleError, match="has both"):
         semscale.compare(predictions, "templates", "duplicates")
     with pytest.raises(SemscaleError, match="list of texts"):
         encoder.texts("dog")
@@ -117,18 +117,18 @@ def test_mistakes_are_explained(predictions: pd.DataFrame, digits: Dataset, enco
         _ = semscale.scores  # type: ignore[attr-defined]
 
 
-def test_bad_images_are_told(tmp_path: Path, encoder: semscale.Encoder) -> None:
+def test_bad_images_are_quarantined(tmp_path: Path, encoder: semscale.Encoder) -> None:
     good = semscale.load_dataset("shapes", per_class=3)
     for i, sample in enumerate(good.samples):
-        place = tmp_path / "shapes" / sample.true_class / f"{i}.png"
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.write_bytes(good.reader.read(sample.location) if i else b"no picture")
-    own = semscale.load_dataset(f"folder:{tmp_path / 'shapes'}")
+        file = tmp_path / "shapes" / sample.true_class / f"{i}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(good.reader.read(sample.location) if i else b"no picture")
+    copied = semscale.load_dataset(f"folder:{tmp_path / 'shapes'}")
     tolerant = semscale.Encoder("semscale-mini", store=tmp_path / "store", max_bad_fraction=0.05)
-    assert len(tolerant.images(own).table) == len(good.samples) - 1
+    assert len(tolerant.images(copied).table) == len(good.samples) - 1
     assert tolerant.quarantine["reason"].tolist() == ["not an image that Pillow can read"]
     with pytest.raises(SemscaleError, match="too many images"):
-        encoder.images(own)
+        encoder.images(copied)
 
 
 @pytest.mark.usefixtures("ray_session")
@@ -136,8 +136,8 @@ def test_servers_give_what_this_process_gives(
     mini_server: str, digits: Dataset, ladders: list[Ladder], predictions: pd.DataFrame, tmp_path: Path
 ) -> None:
     with semscale.Encoder("semscale-mini", servers=mini_server, store=tmp_path / "store") as served:
-        found = semscale.score(digits, ladders, served)
-    pd.testing.assert_frame_equal(found, predictions)
+        from_servers = semscale.score(digits, ladders, served)
+    pd.testing.assert_frame_equal(from_servers, predictions)
 
 
 @pytest.mark.usefixtures("ray_session")
@@ -154,7 +154,7 @@ def test_a_sweep_from_python_is_the_study(tmp_path: Path, predictions: pd.DataFr
         semscale.sweep(stepz=3)
 
 
-@pytest.mark.parametrize("name", ["encoder", "score", "conclude"])
+@pytest.mark.parametrize("name", ["embeddings", "predictions", "conclusions"])
 def test_examples_of_the_docstrings_run(name: str) -> None:
     result = doctest.testmod(importlib.import_module(f"semscale.api.{name}"))
     assert result.attempted > 0

@@ -1,4 +1,4 @@
-"""The commands as a user gives them: what they say and leave behind."""
+"""The commands from the command line: output and files."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_doctor_names_what_is_wrong(mini_server: str, tmp_path: Path) -> None:
     bad = CliRunner().invoke(main, ["doctor", "--server", "grpc://127.0.0.1:9", "--store", "/proc/nowhere"])
     assert bad.exit_code == 1
     assert bad.stdout.count("not ok") >= 2
-    assert "to mend:" in bad.stdout
+    assert "to fix:" in bad.stdout
 
 
 def test_quickstart_with_its_own_server_from_nothing_to_table(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""`semscale submit` and ray_jobs/ without a cluster: what is checked before anything is sent."""
+"""`semscale submit` and ray_jobs/ without a cluster: checks before the upload."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from semscale.cli.submit import (
 )
 
 JOBS = Path(__file__).parents[2] / "ray_jobs"
-NOBODY = ("--address", "http://127.0.0.1:1")
+NO_DASHBOARD = ("--address", "http://127.0.0.1:1")
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def submit(*words: str, study: str = "name: small\n") -> Result:
         ("http://", "No host supplied"),
     ],
 )
-def test_where_no_dashboard_answers(here: Path, address: str, found: str) -> None:
+def test_missing_dashboard_is_reported(here: Path, address: str, found: str) -> None:
     result = submit("--address", address)
     assert result.exit_code == 1
     assert "no Ray dashboard answers" in result.stderr
@@ -59,7 +59,7 @@ def test_where_no_dashboard_answers(here: Path, address: str, found: str) -> Non
 
 
 @pytest.fixture
-def some_website() -> Iterator[str]:
+def website() -> Iterator[str]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.send_response(200)
@@ -75,79 +75,79 @@ def some_website() -> Iterator[str]:
         server.shutdown()
 
 
-def test_a_proxy_is_not_asked_for_the_loopback(here: Path, some_website: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_proxy_is_not_asked_for_the_loopback(here: Path, website: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("no_proxy", "example.org")
-    monkeypatch.setenv("http_proxy", some_website)
-    assert "Connection refused" in submit(*NOBODY).stderr
+    monkeypatch.setenv("http_proxy", website)
+    assert "Connection refused" in submit(*NO_DASHBOARD).stderr
     assert os.environ["no_proxy"] == "example.org,127.0.0.1,localhost,::1"
 
 
-def test_what_answers_is_no_dashboard(here: Path, some_website: str) -> None:
-    assert "what answers is no Ray dashboard" in submit("--address", some_website).stderr
+def test_another_server_is_not_taken_for_a_dashboard(here: Path, website: str) -> None:
+    assert "the server is not a Ray dashboard" in submit("--address", website).stderr
 
 
-def test_all_mistakes_of_the_file_come_before_the_cluster(here: Path) -> None:
-    result = submit(*NOBODY, study="stepz: 3\ndatasets: [digitz, 'folder:photos']\n")
+def test_all_errors_of_the_file_are_reported_before_the_cluster_is_contacted(here: Path) -> None:
+    result = submit(*NO_DASHBOARD, study="stepz: 3\ndatasets: [digitz, 'folder:photos']\n")
     assert result.exit_code == 1
     assert all(word in result.stderr for word in ("stepz", "digitz", "photos"))
     assert "cluster" not in result.stderr
 
 
-def test_absolute_paths_are_the_clusters_and_relative_ones_are_sent_along(here: Path) -> None:
+def test_absolute_paths_are_on_the_cluster_and_relative_ones_are_uploaded(here: Path) -> None:
     (here / "study" / "photos").mkdir(parents=True)
     (here / "study" / "photos.yaml").write_text("datasets: ['folder:photos', 'zip:/data/flowers.zip']\n")
-    words = ["submit", "study/photos.yaml", "--working-dir", "study", *NOBODY]
+    words = ["submit", "study/photos.yaml", "--working-dir", "study", *NO_DASHBOARD]
     assert "no Ray dashboard answers" in CliRunner().invoke(main, words).stderr
 
 
 @pytest.mark.parametrize(
-    ("words", "study", "said"),
+    ("words", "study", "message"),
     [
         (["--", "--runs", "results"], "name: a\n", "would be lost with the job's copy"),
         ([], "store: embeddings\n", "would be lost with the job's copy"),
         ([], "ray: {address: '10.0.0.1:6379'}\n", "a job runs on the cluster that it is submitted to"),
-        (["--", "--tracking-uri", "http://ann:s3cret@mlflow:5000"], "name: a\n", "no place for passwords"),
+        (["--", "--tracking-uri", "http://ann:s3cret@mlflow:5000"], "name: a\n", "must not contain passwords"),
         (["--", "--server", "gpu1"], "name: a\n", "not of the form grpc://host:port"),
-        (["--working-dir", "elsewhere"], "name: a\n", "the study is not in the folder that is uploaded"),
+        (["--working-dir", "elsewhere"], "name: a\n", "the study is not in the uploaded folder"),
         (["--runtime-env", "nowhere.yaml"], "name: a\n", "cannot read the runtime environment"),
         (["--runtime-env", "study.yaml"], "- a\n", "list"),
     ],
 )
-def test_what_cannot_be_a_job_is_refused_before_the_cluster(
-    here: Path, words: list[str], study: str, said: str
+def test_impossible_jobs_are_refused_before_the_cluster_is_contacted(
+    here: Path, words: list[str], study: str, message: str
 ) -> None:
     (here / "elsewhere").mkdir()
-    result = submit(*NOBODY, *words, study=study)
+    result = submit(*NO_DASHBOARD, *words, study=study)
     assert result.exit_code == 1
-    assert said in result.stderr
+    assert message in result.stderr
     assert "s3cret" not in result.stderr
     assert "answers" not in result.stderr
 
 
-def test_what_is_uploaded_is_said(here: Path) -> None:
+def test_the_upload_is_summarised(here: Path) -> None:
     for name in ("photos/a.bin", "photos/b.bin", "token", ".ssh/id", "left.bin", "my.bin", "random.py"):
         (here / name).parent.mkdir(exist_ok=True)
         (here / name).write_bytes(bytes(400_000))
     (here / ".gitignore").write_text("left.bin\n")
     files = _files_to_upload(Path(), ["/my.bin", *NEVER_UPLOADED])
     assert _check_upload(Path(), files) == "4 files, 1.2 MB: photos/ (0.8 MB), random.py (0.4 MB), .gitignore"
-    assert "warning: the job imports random.py in place of the module of that name" in submit(*NOBODY).stderr
+    assert "warning: random.py hides the module of the same name in the job" in submit(*NO_DASHBOARD).stderr
 
 
 def test_too_much_is_not_uploaded(here: Path) -> None:
     (here / "photos").mkdir()
     with (here / "photos" / "all.zip").open("wb") as file:
         file.truncate(101_000_000)
-    said = submit(*NOBODY).stderr
-    assert "the folder is too large for a job" in said
-    assert "found:    2 files, 101.0 MB: photos/ (101.0 MB), study.yaml" in said
-    assert "expected: at most 100 MB" in said
+    errors = submit(*NO_DASHBOARD).stderr
+    assert "the folder is too large for a job" in errors
+    assert "found:    2 files, 101.0 MB: photos/ (101.0 MB), study.yaml" in errors
+    assert "expected: at most 100 MB" in errors
 
 
 def test_wrong_options_of_the_job_are_wrong_usage(here: Path) -> None:
-    assert submit(*NOBODY, "--", "--stepz", "3").exit_code == 2
-    assert submit(*NOBODY, "--", "--resume", "run").exit_code == 2
-    assert submit(*NOBODY, "--stage", "score", "--", "--resume", "run").exit_code == 2
+    assert submit(*NO_DASHBOARD, "--", "--stepz", "3").exit_code == 2
+    assert submit(*NO_DASHBOARD, "--", "--resume", "run").exit_code == 2
+    assert submit(*NO_DASHBOARD, "--stage", "score", "--", "--resume", "run").exit_code == 2
 
 
 def test_runtime_environment_of_the_working_directory_is_used(here: Path) -> None:

@@ -1,4 +1,4 @@
-"""What a terminal gets: plain text where NO_COLOR asks for it, completion, and the exit statuses in the help."""
+"""Output on a terminal: plain text with NO_COLOR, shell completion, and the exit statuses in the help."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def on_terminal(words: Sequence[str], **environment: str) -> str:
         command, stdin=theirs, stdout=theirs, stderr=theirs, env={**kept, "TERM": "xterm-256color", **environment}
     )
     os.close(theirs)
-    said = b""
+    shown = b""
     while True:
         try:
             part = os.read(ours, 65536)
@@ -99,10 +99,10 @@ def on_terminal(words: Sequence[str], **environment: str) -> str:
             break
         if not part:
             break
-        said += part
+        shown += part
     os.close(ours)
-    assert process.wait(60) == 0, said
-    return said.decode()
+    assert process.wait(60) == 0, shown
+    return shown.decode()
 
 
 def test_terminal_gets_bars_and_with_no_color_plain_text_and_lines() -> None:
@@ -123,30 +123,30 @@ def test_no_color_wins_over_force_color(words: list[str]) -> None:
     assert (ESCAPE in forced.output) == (words != ["--help"])
 
 
-def test_a_stage_that_has_nothing_to_count_says_that_it_goes_on() -> None:
-    said, heard = io.StringIO(), threading.Event()
+def test_a_stage_without_counts_reports_that_it_runs() -> None:
+    shown, heard = io.StringIO(), threading.Event()
 
     class Heard(Lines):
         def note(self, text: str) -> None:
             super().note(text)
             heard.set()
 
-    with Heard(Console(file=said), silence=0.01).stage("starting"):
+    with Heard(Console(file=shown), silence=0.01).stage("starting"):
         assert heard.wait(60)
-    assert said.getvalue().startswith("starting: 0 s so far\n")
-    assert said.getvalue().splitlines()[-1].startswith("starting: done, ")
+    assert shown.getvalue().startswith("starting: 0 s so far\n")
+    assert shown.getvalue().splitlines()[-1].startswith("starting: done, ")
 
 
 def test_bars_count_with_rate_and_time_left_and_lines_with_slow_rates() -> None:
-    said = io.StringIO()
-    with Bars(Console(file=said, force_terminal=True, width=110)).stage("trials", 4, "trials") as advance:
+    shown = io.StringIO()
+    with Bars(Console(file=shown, force_terminal=True, width=110)).stage("trials", 4, "trials") as advance:
         advance(1, 4)
-    assert re.search(r"trials .* 4/4 .* trials/s 0:00:00 0:00:\d\d", re.sub(r"\x1b\[[\d;?]*\w", "", said.getvalue()))
-    said = io.StringIO()
-    with Lines(Console(file=said, width=110), every=0).stage("trials", 4, "trials") as advance:
+    assert re.search(r"trials .* 4/4 .* trials/s 0:00:00 0:00:\d\d", re.sub(r"\x1b\[[\d;?]*\w", "", shown.getvalue()))
+    shown = io.StringIO()
+    with Lines(Console(file=shown, width=110), every=0).stage("trials", 4, "trials") as advance:
         advance(1, 4)
         advance(3, 4)
-    first, second, end = said.getvalue().splitlines()
+    first, second, end = shown.getvalue().splitlines()
     assert first == "trials: 1/4 trials"  # the time before it is the start of workers
     assert re.fullmatch(r"trials: 3/4 trials, [\d.]+/s, \d+ s left", second)
     assert end.startswith("trials: done, 3 trials, ")
@@ -161,7 +161,7 @@ def test_datasets_are_listed() -> None:
     assert "folder: " in plain
 
 
-def test_help_says_the_exit_statuses() -> None:
+def test_help_has_the_exit_statuses() -> None:
     shown = CliRunner().invoke(main, ["--help"]).stdout
-    for status in ("0 done", "1 a mistake", "2 wrong usage", "130 stopped"):
+    for status in ("0 done", "1 an error", "2 wrong usage", "130 stopped"):
         assert status in shown

@@ -34,8 +34,8 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[str], str]]:
     return calls
 
 
-def run_directory(place: Path, name: str, **keys: Any) -> Path:
-    with RunDirectory(place / name, study_from({"name": name, **keys})) as directory:
+def run_directory(folder: Path, name: str, **keys: Any) -> Path:
+    with RunDirectory(folder / name, study_from({"name": name, **keys})) as directory:
         return directory.path
 
 
@@ -48,7 +48,7 @@ def test_newest_run_is_the_one_that_was_written_to_last(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, started: list[tuple[list[str], str]]
 ) -> None:
     monkeypatch.setenv("SEMSCALE_RUNS", str(tmp_path))
-    assert "there is no run directory" in ui()
+    assert "no run directory found" in ui()
     for age, name in ((2, "b"), (3, "a"), (1, "c")):
         os.utime(run_directory(tmp_path, name) / "study.yaml", (age, age))
     (tmp_path / "mlflow.db").touch()
@@ -61,24 +61,24 @@ def test_store_is_the_one_of_the_study(tmp_path: Path, started: list[tuple[list[
     (tmp_path / "mlflow.db").touch()
     ui(str(run), "--port", "5001")
     secret = run_directory(tmp_path, "db", tracking={"uri": "postgresql://ann:pw@db/mlflow"})
-    assert "holds no passwords" in ui(str(secret))
+    assert "contains no passwords" in ui(str(secret))
     ui(str(secret), "--tracking-uri", "postgresql://ann:pw@db/mlflow")
     assert [uri for _, uri in started] == [f"sqlite:///{tmp_path}/mlflow.db", "postgresql://ann:pw@db/mlflow"]
     assert started[0][0][1:8] == ["-m", "mlflow", "ui", "--host", "127.0.0.1", "--port", "5001"]
     assert "pw" not in " ".join(started[1][0])
 
 
-def test_a_database_is_found_whatever_its_folder_is_called(
+def test_a_database_is_found_in_a_folder_with_special_characters(
     tmp_path: Path, started: list[tuple[list[str], str]]
 ) -> None:
-    place = tmp_path / "what? 100%41"
-    run = run_directory(place, "here")
-    (place / "mlflow.db").touch()
-    given = run_directory(place, "given", tracking={"uri": f"sqlite:///{tmp_path}/x.db"})
+    folder = tmp_path / "what? 100%41"
+    run = run_directory(folder, "here")
+    (folder / "mlflow.db").touch()
+    named = run_directory(folder, "named", tracking={"uri": f"sqlite:///{tmp_path}/x.db"})
     (tmp_path / "x.db").touch()
     assert ui(str(run)).endswith(":5000\n")
-    assert ui(str(given), "--tracking-uri", f"sqlite:///{tmp_path}/x.db?timeout=60").endswith(":5000\n")
-    assert [database_file(uri) for _, uri in started] == [place / "mlflow.db", tmp_path / "x.db"]
+    assert ui(str(named), "--tracking-uri", f"sqlite:///{tmp_path}/x.db?timeout=60").endswith(":5000\n")
+    assert [database_file(uri) for _, uri in started] == [folder / "mlflow.db", tmp_path / "x.db"]
 
 
 def test_address_of_a_tracking_server_is_printed(tmp_path: Path) -> None:

@@ -113,7 +113,7 @@ def test_stopped_job_leaves_nothing_and_is_resumed_by_the_same_submit(
     stopped = jobs.run("ray", "job", "stop", "--address", jobs.nodes.address, job)
     assert stopped.returncode == 0, stopped.stderr
     assert jobs.status(job) == "STOPPED"
-    assert "Stopped. semscale sweep --resume" in jobs.log(job)
+    assert "Stopped. To continue: semscale sweep --resume" in jobs.log(job)
     for _ in range(100):  # Ray ends a job's workers when it has heard of its end
         if not jobs.working():
             break

@@ -113,7 +113,7 @@ def test_sigterm_is_ctrl_c_with_a_status_of_its_own(ignored: bool) -> None:
     finally:
         signal.signal(signal.SIGINT, interrupt)
     assert result.exit_code == 143
-    assert "Stopped. The same command again goes on from here." in result.stderr
+    assert "Stopped. To continue: run the same command again" in result.stderr
 
 
 def test_an_address_of_the_environment_is_named_with_the_whole_reason() -> None:

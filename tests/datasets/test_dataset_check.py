@@ -149,7 +149,7 @@ def test_the_allowed_share_decides_the_exit_status(odd: Path, capsys: pytest.Cap
     assert check("shapes", "--limit", "24") == 0
     assert check(f"folder:{odd}", "--max-bad-fraction", "0.2") == 1
     assert check(f"folder:{odd}", "--max-bad-fraction", "0.25") == 0
-    assert "a sweep goes on without them" in capsys.readouterr().out
+    assert "a sweep continues without them" in capsys.readouterr().out
 
 
 def test_json_goes_to_standard_output_and_the_quarantine_to_a_file(
@@ -192,7 +192,7 @@ def test_a_study_file_is_checked_with_its_own_entries(
         (["nowhere.yaml"], "study file cannot be read"),
         (["shapes", "--sheet", "x.png", "--strategy", "promptz"], "did you mean prompts"),
         (["shapes", "--sheet", "/proc/nowhere/x.png"], "the file cannot be written"),
-        (["STUDY", "--domain", "x"], "do not go with a study file"),
+        (["STUDY", "--domain", "x"], "cannot be combined with a study file"),
     ],
 )
 def test_options_are_validated_before_images_are_read(

@@ -17,7 +17,7 @@ def test_ctrl_c_while_ray_starts_says_in_one_line_how_to_go_on(tmp_path: Path, n
     driven = Driven(tmp_path, "grpc://127.0.0.1:9")
     status, errors = driven.end_when((driven.run / "ladders").exists, number)
     assert status == 128 + number, errors
-    assert errors.strip() == "Stopped. semscale sweep --resume run goes on from here."
+    assert errors.strip() == "Stopped. To continue: semscale sweep --resume run"
     assert not driven.living()
 
 

@@ -13,7 +13,7 @@ from mlflow import MlflowClient
 from rich.console import Console
 
 from semscale.categories.ladder_builder import LadderSpec, build_ladder
-from semscale.cli.show import show_ladder, show_result
+from semscale.cli.show import show_ladder, show_sweep
 from semscale.common.errors import SemscaleError
 from semscale.common.progress import Bars, Lines, Quiet
 from semscale.config import study_from
@@ -98,7 +98,7 @@ def test_a_whole_run_with_hostile_names(mini_server: str, ray_session: None, tmp
         assert not any("<script" in line for line in note.splitlines() if not line.startswith("    "))  # code
 
     console = Console(file=io.StringIO(), width=400, force_terminal=True)
-    show_result(console, result)
+    show_sweep(console, result)
     shown = console.file.getvalue()  # type: ignore[attr-defined]
     assert f"[red]{SCRIPT}" in shown
     assert CODE not in shown

@@ -1,4 +1,4 @@
-"""The report of a run: curves, evidence with and without its parts, and figures."""
+"""Report of a run: curves, evidence with and without its parts, and figures."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from PIL import Image
 
 from semscale.report.evidence import CategorySet, Evidence, RunTables
 from semscale.report.figures import CurveLine, confusion_png, curves_png
-from semscale.report.headlines import answer
+from semscale.report.headlines import headline
 from semscale.report.page import write_report
 
 NASTY = "<script>alert('x')</script>--><b>"
 
 
 def tables(dataset: str) -> RunTables:
-    place = {"dataset": dataset, "model": "m", "aggregation": "max"}
+    key = {"dataset": dataset, "model": "m", "aggregation": "max"}
     trials = pd.DataFrame(
         {
-            **place, "strategy": ["a", "a", "b", "b"], "order": 0, "scale": [1, 2, 1, 2], "n_categories": [4, 8, 4, 8],
+            **key, "strategy": ["a", "a", "b", "b"], "order": 0, "scale": [1, 2, 1, 2], "n_categories": [4, 8, 4, 8],
             "accuracy": [0.5, 0.75, 0.5, 0.25], "ci_low": [0.3, 0.5, 0.3, 0.1], "ci_high": [0.7, 0.9, 0.7, 0.5],
             "top5": 1.0, "macro_f1": 0.5, "mean_margin": [0.1, 0.2, 0.1, -0.1],
         }
     )  # fmt: skip
     curves = pd.DataFrame(
         {
-            **place, "strategy": ["a", "b"], "role": ["strategy", "control"], "n_images": 20, "baseline": 0.5,
+            **key, "strategy": ["a", "b"], "role": ["strategy", "control"], "n_images": 20, "baseline": 0.5,
             "peak": [0.75, 0.5], "peak_scale": [2, 1], "peak_change": [0.25, 0.0], "peak_p": [0.01, 1.0],
             "final": [0.75, 0.25], "final_change": [0.25, -0.25], "final_change_low": [0.1, -0.4],
             "final_change_high": [0.4, -0.1], "critical_scale": [2.0, float("nan")], "critical_low": 1,
@@ -49,7 +49,7 @@ def tables(dataset: str) -> RunTables:
     )
     controls = pd.DataFrame(
         {
-            **place, "strategy": "a", "control": "b", "scale": pd.array([None, 1, 2], dtype="Int64"),
+            **key, "strategy": "a", "control": "b", "scale": pd.array([None, 1, 2], dtype="Int64"),
             "difference": [0.5, 0.0, 0.5], "low": [0.3, 0.0, 0.3], "high": [0.7, 0.0, 0.7], "p": [0.001, 1.0, 0.001],
         }
     )  # fmt: skip
@@ -62,8 +62,8 @@ def both(first: RunTables, second: RunTables) -> RunTables:
     return RunTables(*(pd.concat(pair, ignore_index=True) for pair in pairs))
 
 
-def page_of(folder: Path, found: RunTables, study: str = "study", evidence: Evidence | None = None) -> str:
-    return write_report(folder, study, found, evidence or Evidence()).read_text(encoding="utf-8")
+def page_of(folder: Path, tables: RunTables, study: str = "study", evidence: Evidence | None = None) -> str:
+    return write_report(folder, study, tables, evidence or Evidence()).read_text(encoding="utf-8")
 
 
 def words(page: str) -> str:
@@ -76,8 +76,8 @@ def specs_of(page: str) -> dict[str, Any]:
 
 def test_report_says_every_curve_and_needs_nothing_from_outside(tmp_path: Path) -> None:
     page = page_of(tmp_path, tables("pets"))
-    said = "pets x a: +25.0 points [10.0, 40.0] by scale 2, the last one tried (p = 0.010); at equal counts 50.0 points"
-    assert f"{said} better than b." in words(page)
+    text = "pets x a: +25.0 points [10.0, 40.0] by scale 2, the last one tried (p = 0.010); at equal counts 50.0 points"
+    assert f"{text} better than b." in words(page)
     assert "b (control)" in page
     assert page.partition("<script")[0].count("<tr>") == (1 + 2) + (1 + 1) + (1 + 4)
     links = re.findall(r'(?:src|href)="([^"]*)"', page.partition("<script")[0])
@@ -121,15 +121,15 @@ def test_several_aggregations_have_a_figure_and_a_column_each(tmp_path: Path) ->
     assert "logsumexp" not in words(page_of(tmp_path, first))
 
 
-def test_chance_and_decline_are_said_as_such() -> None:
-    found = tables("pets")
-    steps, controls = found.steps, found.controls
-    chance, falls = found.curves.to_dict("records")
+def test_headlines_of_chance_and_decline() -> None:
+    run = tables("pets")
+    steps, controls = run.steps, run.controls
+    chance, falls = run.curves.to_dict("records")
     chance |= {"peak_p": 0.2, "final_change_low": -0.1}
-    said = "pets x a: +25.0 points [10.0, 40.0] at its best, scale 2: not distinguishable from chance (p = 0.200)"
-    assert str(answer(chance, steps, controls)).startswith(said)
-    said = "pets x b: -25.0 points [-40.0, -10.0] at scale 2; no scale is better than the class names."
-    assert str(answer(falls, steps, controls)) == said
+    text = "pets x a: +25.0 points [10.0, 40.0] at its best, scale 2: not distinguishable from chance (p = 0.200)"
+    assert str(headline(chance, steps, controls)).startswith(text)
+    text = "pets x b: -25.0 points [-40.0, -10.0] at scale 2; no scale is better than the class names."
+    assert str(headline(falls, steps, controls)) == text
 
 
 def test_names_from_data_are_escaped(tmp_path: Path) -> None:
@@ -189,18 +189,18 @@ def picture() -> bytes:
 
 
 def evidence(name: str, n_classes: int = 2) -> Evidence:
-    place = {"dataset": name, **CURVE}
+    key = {"dataset": name, **CURVE}
     classes = [f"{name} {i}" for i in range(n_classes)]
     names = [f"{name}/{i}.png" for i in range(11)]
     flips = pd.DataFrame(
         {"direction": ["gained"] * 10 + ["lost"], "n": [40] * 10 + [1], "file": names, "true_class": name}
-    ).assign(before="old", after="new", **place)
+    ).assign(before="old", after="new", **key)
     winners = pd.DataFrame({"category": [f"{name} text", "other"], "class": classes[:2], "share": [0.75, 0.25]}).assign(
-        images=[15, 5], right=[12, 5], gained=[40, 0], lost=[0, 1], **place
+        images=[15, 5], right=[12, 5], gained=[40, 0], lost=[0, 1], **key
     )
     confusions = pd.DataFrame(
         {"true_class": classes, "predicted_class": [*classes[1:], classes[0]], "before": 3, "after": 1}
-    ).assign(**place)
+    ).assign(**key)
     points = pd.DataFrame(
         {"dataset": name, "model": "m", "strategy": "a", "kind": ["image", "category"], "label": name}
     ).assign(**{"class": classes[0], "x": [0.1, 0.2], "y": [0.3, 0.4], "variance": 0.5})
@@ -220,9 +220,9 @@ def evidence(name: str, n_classes: int = 2) -> Evidence:
     )  # fmt: skip
 
 
-def test_every_part_is_there(tmp_path: Path) -> None:
+def test_every_part_is_shown(tmp_path: Path) -> None:
     page = page_of(tmp_path, tables("pets"), evidence=evidence("pets"))
-    said = words(page)
+    text = words(page)
     for part in (
         "40 gained, 1 lost",
         "40 images; by pets text 40",
@@ -241,7 +241,7 @@ def test_every_part_is_there(tmp_path: Path) -> None:
         "pets 7",
         f"semscale sweep {tmp_path}/study.yaml",
     ):
-        assert part in said.replace(" · ", " "), part
+        assert part in text.replace(" · ", " "), part
     # eight images of the ten are shown, of which one has a picture
     assert page.count("<li><span") == 8
     assert base64.b64encode(picture()).decode() in page
@@ -276,10 +276,10 @@ def test_names_in_the_evidence_are_escaped(tmp_path: Path) -> None:
 
 def test_nothing_is_written_through_a_link(tmp_path: Path) -> None:
     other, run = tmp_path / "other", tmp_path / "run"
-    other.write_text("mine")
+    other.write_text("unchanged")
     run.mkdir()
     for name in ("report.html", "report.html.partial"):
         (run / name).symlink_to(other)
     page_of(run, tables("digits"))
-    assert other.read_text() == "mine"
+    assert other.read_text() == "unchanged"
     assert not (run / "report.html").is_symlink()

@@ -14,7 +14,7 @@ from folders import CLASSES, PREDICTED, STEPS, TRUE, write
 from semscale.analysis import conclude, wilson_interval
 from semscale.categories.ladder_builder import LadderSpec, build_ladder
 from semscale.common.errors import SemscaleError
-from semscale.runs.published_folders import find_sources
+from semscale.runs.published_folders import find_published
 from semscale.runs.replay import replay
 
 
@@ -108,10 +108,10 @@ def test_a_class_that_only_the_steps_name_is_a_class(tmp_path: Path) -> None:
 def test_folders_of_folders_are_walked_in_the_order_of_their_names(tmp_path: Path) -> None:
     for name in ("plain/b", "plain/a", "image-picture/c", ".hidden/d"):
         write(tmp_path / name)
-    folders = [source.ladder.parent.name for source in find_sources([tmp_path])]
+    folders = [folder.ladder.parent.name for folder in find_published([tmp_path])]
     assert folders == ["c", "a", "b"]
-    assert len(find_sources([tmp_path, tmp_path / "plain" / "a"])) == 3
-    assert len(find_sources([tmp_path / "plain" / "a", tmp_path / "plain" / "b"])) == 2
+    assert len(find_published([tmp_path, tmp_path / "plain" / "a"])) == 3
+    assert len(find_published([tmp_path / "plain" / "a", tmp_path / "plain" / "b"])) == 2
 
 
 def run_directory(path: Path, models: list[str]) -> Path:
@@ -151,19 +151,19 @@ def test_several_aggregations_are_told_apart(tmp_path: Path) -> None:
         for name in ("max", "top-3-mean"):
             (folder / f"{file.stem}__{name}.parquet").write_bytes(file.read_bytes())
         file.unlink()
-    sources = find_sources([tmp_path])
-    assert {(source.model, source.aggregation) for source in sources} == {
+    folders = find_published([tmp_path])
+    assert {(folder.model, folder.aggregation) for folder in folders} == {
         (model, aggregation) for model in ("mini", "ViT__B") for aggregation in ("max", "top-3-mean")
     }
-    assert all(source.predictions.stem.split("__")[-2] == source.ladder.stem[-1] for source in sources)
+    assert all(folder.predictions.stem.split("__")[-2] == folder.ladder.stem[-1] for folder in folders)
     assert {row["family"] for row in replay([tmp_path]).curves} >= {"templates order 1 (mini, top-3-mean)"}
 
 
 def test_predictions_of_a_run_without_their_ladder(tmp_path: Path) -> None:
     run_directory(tmp_path, ["mini"])
     (tmp_path / "ladders" / "pets__templates__1.json").unlink()
-    with pytest.raises(SemscaleError, match="without their ladder") as caught:
-        find_sources([tmp_path])
+    with pytest.raises(SemscaleError, match="without a ladder") as caught:
+        find_published([tmp_path])
     assert "pets__mini__templates__1.parquet" in str(caught.value.where)
 
 
@@ -171,12 +171,12 @@ def test_paths_that_hold_nothing(tmp_path: Path) -> None:
     write(tmp_path / "a")
     (tmp_path / "empty").mkdir()
     for path, words in (
-        (tmp_path / "nowhere", "no such folder"),
+        (tmp_path / "nowhere", "does not exist"),
         (tmp_path / "a" / "ladder.json", "this is a file"),
-        (tmp_path / "empty", "nothing to re-score"),
+        (tmp_path / "empty", "contains no predictions"),
     ):
         with pytest.raises(SemscaleError, match=words) as caught:
-            find_sources([path])
+            find_published([path])
         assert caught.value.where == str(path)
 
 
@@ -184,7 +184,7 @@ def test_paths_that_hold_nothing(tmp_path: Path) -> None:
 def test_half_a_folder(tmp_path: Path, missing: str) -> None:
     (write(tmp_path / "a") / missing).unlink()
     with pytest.raises(SemscaleError, match=f"no {missing}"):
-        find_sources([tmp_path])
+        find_published([tmp_path])
 
 
 @pytest.mark.parametrize(
@@ -219,7 +219,7 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(SemscaleError, match="true_class"):
         replay([folder])
     pd.DataFrame({"true_class": []}).to_parquet(folder / "predictions.parquet")
-    with pytest.raises(SemscaleError, match="no row"):
+    with pytest.raises(SemscaleError, match="are empty"):
         replay([folder])
     (folder / "ladder.json").write_text("{")
     with pytest.raises(SemscaleError, match="not JSON"):

@@ -32,7 +32,7 @@ def test_the_table_shows_steps_curves_unknown_texts_and_issues(tmp_path: Path) -
     result = run(write(tmp_path))
     assert result.exit_code == 0
     assert "+25.00" in result.output
-    assert "Two plain 4: not offered, so wrong: cat (1)" in result.output
+    assert "Two plain 4: not offered, counted as wrong: cat (1)" in result.output
     assert "Two plain 7: half a file" in result.output
     assert "critical scale" in result.output
 
@@ -68,11 +68,11 @@ def test_tables_of_broken_curves_are_written_too(tmp_path: Path) -> None:
     assert pd.read_csv(tmp_path / "rescored-curves.csv")["trend"].isna().all()
 
 
-def test_mistakes_are_told_without_a_traceback(tmp_path: Path) -> None:
+def test_errors_are_printed_without_a_traceback(tmp_path: Path) -> None:
     write(tmp_path / "a")
     assert run().exit_code == 2
     for arguments, words in (
-        ([tmp_path / "nowhere"], "no such folder"),
+        ([tmp_path / "nowhere"], "does not exist"),
         ([tmp_path / "a", "--out", tmp_path / "rescored.xlsx"], "a .csv or .parquet file"),
         ([tmp_path / "a", "--out", tmp_path / "a" / "ladder.json" / "x.csv"], "cannot write"),
     ):

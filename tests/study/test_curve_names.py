@@ -18,7 +18,7 @@ from semscale.common.text import slug
 from semscale.config import StudyConfig, study_from
 from semscale.datasets.dataset_builder import dataset_name
 from semscale.datasets.loader_registry import load_dataset
-from semscale.runs.finished import read_answers, read_run
+from semscale.runs.finished import read_correctness, read_run
 from semscale.study import report_data, result_tables, study_runs
 from semscale.study.arms import make_arms
 from semscale.study.pipeline import SweepResult, sweep
@@ -58,8 +58,8 @@ def test_strategies_in_chinese_have_their_own_files_and_runs(result: SweepResult
     assert {path.stem for path in (result.directory / "ladders").iterdir()} == {f"花__{name}__0" for name in STRATEGIES}
     run = read_run(str(result.directory), "A")
     for curve in run.curves.to_dict("records"):
-        answers = read_answers(run, curve)
-        assert answers.ladder.strategy == curve["strategy"]
+        correctness = read_correctness(run, curve)
+        assert correctness.ladder.strategy == curve["strategy"]
     root = result.directory.parent
     assert [path.name for path in root.parent.parent.iterdir()] == [root.parent.name]  # no other database beside
     client = MlflowClient(tracking_uri=sqlite_uri(root / "mlflow.db"))

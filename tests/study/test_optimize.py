@@ -133,7 +133,7 @@ def test_command_writes_a_ladder_and_prints_json(mini_server: str, store: Path, 
         assert [result["held_out"][name] for name in ("gain", "gain_low", "gain_high")] == [0, 0, 0]
     again = CliRunner().invoke(main, arguments)
     assert again.exit_code == 0
-    assert "60 images choose, 60 others measure, seed 3" in again.stdout
+    assert "60 images to choose, 60 images held out, seed 3" in again.stdout
     assert f"ladder  {out}" in again.stdout
 
 
@@ -160,7 +160,7 @@ def test_table_says_what_was_taken_and_what_it_gains(found: OptimizedCategories)
     assert "points [" in text
     nothing = dataclasses.replace(found, rounds=(), tried=(), after=found.before, gained=0, lost=0)
     show_optimized(console, nothing)
-    assert "the class names alone are the recommendation" in console.export_text()
+    assert "the class names alone are recommended" in console.export_text()
     assert np.isclose(nothing.held_out()["gain_high"], 0)
 
 

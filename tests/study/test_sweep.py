@@ -27,7 +27,7 @@ from semscale.analysis.curve import conclude
 from semscale.analysis.intervals import change_interval, wilson_interval
 from semscale.categories.ladder_files import read_ladder
 from semscale.cli import main
-from semscale.cli.show import show_result
+from semscale.cli.show import show_sweep
 from semscale.common.errors import SemscaleError
 from semscale.common.progress import Quiet
 from semscale.config import StudyConfig, load_study, study_from
@@ -422,7 +422,7 @@ def test_each_is_compared_with_the_first_on_the_same_images(several: SweepResult
 def test_the_table_names_them(several: SweepResult, first: SweepResult) -> None:
     def printed(result: SweepResult) -> str:
         console = Console(width=120, file=io.StringIO())
-        show_result(console, result)
+        show_sweep(console, result)
         return str(console.file.getvalue())  # type: ignore[attr-defined]
 
     assert printed(several).split()[:3] == ["dataset", "strategy", "aggregation"]
@@ -631,7 +631,7 @@ def test_compare_reads_runs_from_an_object_store(
 def test_compare_wants_two_different_runs(first: SweepResult, alone: Printed, tmp_path: Path) -> None:
     run = str(first.directory)
     assert CliRunner().invoke(main, ["compare", run]).exit_code == 2
-    assert "a run stands here twice" in CliRunner().invoke(main, ["compare", run, f"{run}/."]).stderr
+    assert "a run is given twice" in CliRunner().invoke(main, ["compare", run, f"{run}/."]).stderr
     assert "no such folder" in CliRunner().invoke(main, ["compare", run, str(tmp_path / "nowhere")]).stderr
 
 
