@@ -26,16 +26,6 @@ class Headline:
         """Return the sentence."""
         return f"{self.curve}: {self.change} {self.detail}."
 
-    @property
-    def head(self) -> str:
-        """Return the curve's name (old name)."""
-        return self.curve
-
-    @property
-    def rest(self) -> str:
-        """Return the detail (old name)."""
-        return self.detail
-
 
 def headline(
     curve: Mapping[Any, Any], steps: pd.DataFrame, controls: pd.DataFrame, *, several: bool = False
@@ -73,11 +63,6 @@ def headline(
     change, low, high = (100 * float(changes[f"change{end}"].loc[scale]) for end in ("", "_band_low", "_band_high"))
     detail += _against_controls(curve, controls)
     return Headline(" x ".join(map(str, names)), verdict, f"{change:+.1f} points [{low:.1f}, {high:.1f}]", detail)
-
-
-Answer = Headline  # old names
-answer = headline
-CURVE = CURVE_KEY
 
 
 def rows_of(table: pd.DataFrame, curve: Mapping[Any, Any]) -> pd.DataFrame:

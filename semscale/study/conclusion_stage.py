@@ -13,7 +13,7 @@ import pandas as pd
 from semscale.analysis.control import addition_effects, compare_with_control
 from semscale.analysis.curve import CurveSummary, conclude
 from semscale.analysis.meta_analysis import summarise_datasets
-from semscale.report.headlines import CURVE
+from semscale.report.headlines import CURVE_KEY
 from semscale.study.arms import Arm
 from semscale.study.run_directory import concatenate, with_key
 from semscale.study.scoring_stage import CurveKey, ScoredLadder
@@ -77,7 +77,7 @@ def _curve_row(orders: list[ScoredLadder], arms: Sequence[Arm], summary: CurveSu
     first = orders[0]
     controls = {(arm.dataset.name, label) for arm in arms for label in arm.controls.values()}
     return {
-        **dict(zip(CURVE, first.curve, strict=True)),
+        **dict(zip(CURVE_KEY, first.curve, strict=True)),
         "n_images": summary.n_images,
         "n_classes": len(first.ladder.classes),
         **summary.columns(),
@@ -109,10 +109,10 @@ def _paired(orders: Orders, correct: Correct, curve: CurveKey, other: CurveKey, 
 
 
 def _over_datasets(steps: pd.DataFrame) -> Iterator[pd.DataFrame]:
-    for key, group in steps.groupby(list(CURVE[1:]), sort=False):
+    for key, group in steps.groupby(list(CURVE_KEY[1:]), sort=False):
         if group["dataset"].nunique() > 1 and group["scale"].nunique() > 1:
             table = summarise_datasets(group)
-            yield table.assign(**dict(zip(CURVE[1:], map(str, key), strict=True)))[[*CURVE[1:], *table.columns]]
+            yield table.assign(**dict(zip(CURVE_KEY[1:], map(str, key), strict=True)))[[*CURVE_KEY[1:], *table.columns]]
 
 
 def _additions(orders: Orders, correct: Correct) -> Iterator[pd.DataFrame]:
@@ -122,4 +122,4 @@ def _additions(orders: Orders, correct: Correct) -> Iterator[pd.DataFrame]:
             continue
         added = [list(scored.ladder.provenance.get(scored.ladder.classes[0], ())) for scored in ladders]
         if all(len(names) == len(scored.flat.scales) for names, scored in zip(added, ladders, strict=True)):
-            yield addition_effects(correct[curve], added).assign(**dict(zip(CURVE, curve, strict=True)))
+            yield addition_effects(correct[curve], added).assign(**dict(zip(CURVE_KEY, curve, strict=True)))

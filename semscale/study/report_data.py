@@ -17,7 +17,7 @@ from threadpoolctl import threadpool_limits
 from semscale.common.progress import Reporter
 from semscale.datasets.base import Reader
 from semscale.datasets.image_decoding import BadImageError, decode
-from semscale.report.headlines import CURVE
+from semscale.report.headlines import CURVE_KEY
 from semscale.study.encoding_stage import EncodedModel
 from semscale.study.run_directory import concatenate, with_key
 from semscale.study.scoring_stage import ScoredLadder
@@ -46,7 +46,7 @@ def collect_report_data(
 
     They compare scale 1 with the curve's peak, or with the last step if scale 1 is the peak, in the first order.
     """
-    peaks = curves[curves["role"] != "control"].set_index(list(CURVE))["peak_scale"].to_dict()
+    peaks = curves[curves["role"] != "control"].set_index(list(CURVE_KEY))["peak_scale"].to_dict()
     first: dict[tuple[str, ...], ScoredLadder] = {}
     by_model: dict[tuple[str, ...], ScoredLadder] = {}
     for ladder in scored:
@@ -138,7 +138,7 @@ def make_thumbnails(flips: pd.DataFrame, encoded: Sequence[EncodedModel]) -> pd.
     if not len(flips):
         return pd.DataFrame()
     # by rank, so that each curve has some when the limit is reached
-    chosen = flips.assign(rank=flips.groupby([*CURVE, "direction"], sort=False).cumcount())
+    chosen = flips.assign(rank=flips.groupby([*CURVE_KEY, "direction"], sort=False).cumcount())
     chosen = chosen[chosen["rank"] < _PER_DIRECTION].sort_values("rank", kind="stable")
     chosen = chosen.drop_duplicates(["dataset", "file"]).head(_MAX_THUMBNAILS)
     arms = {arm.arm.dataset.name: arm for model in encoded for arm in model.arms}

@@ -19,7 +19,7 @@ from semscale.common.environment import RAY_JOB_VARIABLE
 from semscale.common.errors import SemscaleError, cannot_write, summarize
 from semscale.common.files import atomic_write, open_regular, take_lock
 from semscale.config import StudyConfig, load_study
-from semscale.report.headlines import CURVE
+from semscale.report.headlines import CURVE_KEY
 from semscale.store.mirrored_directory import MirroredDirectory
 
 # key columns of a scored ladder; with `scale`, of a trial
@@ -30,7 +30,7 @@ _MAX_TEXT_BYTES = 20_000
 
 def with_key(table: pd.DataFrame, curve: tuple[str, ...], **more: object) -> pd.DataFrame:
     """Return rows of a curve with its key columns, and further constant columns, in front."""
-    columns: dict[str, Any] = {**dict(zip(CURVE, curve, strict=True)), **more}
+    columns: dict[str, Any] = {**dict(zip(CURVE_KEY, curve, strict=True)), **more}
     return table.assign(**columns)[[*columns, *table.columns]]
 
 

@@ -17,7 +17,7 @@ from semscale.common.redact import shown
 from semscale.common.text import slug
 from semscale.config import StudyConfig
 from semscale.report.figures import CurveLine, confusion_png, curves_png
-from semscale.report.headlines import Answer, answer, rows_of
+from semscale.report.headlines import Headline, headline, rows_of
 from semscale.store.mirrored_directory import MirroredDirectory
 from semscale.study.arms import Arm
 from semscale.study.conclusion_stage import Conclusions
@@ -119,7 +119,7 @@ class StudyRuns:
             tables = rows_of(trials, row), rows_of(conclusions.steps, row)
             draw = partial(_curve_pictures, curve, row, tables[1])
             pictures = partial(self._draw, f"pictures of {curve.title}", draw)
-            record = CurveRecord(row, *tables, _answer(row, conclusions), pictures)
+            record = CurveRecord(row, *tables, _headline(row, conclusions), pictures)
             self._retry.call(finish_curve_run, self._client, curve.run, record)
             advance(done, len(self.curves))
 
@@ -128,7 +128,7 @@ class StudyRuns:
     ) -> None:
         """Complete the run of the study, and delete runs that a fault of MLflow has duplicated."""
         rows = conclusions.curves.to_dict("records")
-        answers = [_answer(row, conclusions) for row in rows if row["role"] != "control"]
+        headlines = [_headline(row, conclusions) for row in rows if row["role"] != "control"]
         # a finished run has equal pictures already
         draw = partial(_study_pictures, conclusions)
         pictures = {} if is_finished(self._run) else self._draw("pictures of the study", draw)
@@ -137,7 +137,7 @@ class StudyRuns:
             params=_params(self._study, conclusions.curves, self._encoded),
             metrics={(name, 0): value for name, value in totals.items()},
             files={**files, **pictures},
-            tags={MLFLOW_RUN_NOTE: describe_study(answers, self.name, len(trials), len(rows))},
+            tags={MLFLOW_RUN_NOTE: describe_study(headlines, self.name, len(trials), len(rows))},
         )
         datasets = list({(used.name, used.digest): used for used in self._datasets.values()}.values())
         self._retry.call(finish_study_run, self._client, self._run, content, datasets)
@@ -159,8 +159,8 @@ def _study_key(name: str, study: StudyConfig, scored: Sequence[ScoredLadder]) ->
     return f"{name}/{study.digest()}/{predictions}"
 
 
-def _answer(row: Mapping[Any, Any], conclusions: Conclusions) -> Answer:
-    return answer(row, conclusions.steps, conclusions.controls, several=conclusions.curves["model"].nunique() > 1)
+def _headline(row: Mapping[Any, Any], conclusions: Conclusions) -> Headline:
+    return headline(row, conclusions.steps, conclusions.controls, several=conclusions.curves["model"].nunique() > 1)
 
 
 def _curve_pictures(curve: CurveRun, row: Mapping[Any, Any], steps: pd.DataFrame) -> dict[str, bytes]:
@@ -171,8 +171,8 @@ def _curve_pictures(curve: CurveRun, row: Mapping[Any, Any], steps: pd.DataFrame
     for k, scale in enumerate(scored.flat.scales):
         if k == 0 or scale in (peak_scale, scored.flat.scales[-1]):
             title = f"{curve.title} / s={scale:02d}: {100 * scored.right[:, k].mean():.1f} %"
-            answers = scored.true_class, scored.scores.predicted_class[:, k]
-            pictures[f"confusion-{scale:02d}.png"] = confusion_png(*answers, scored.ladder.classes, title)
+            labels = scored.true_class, scored.scores.predicted_class[:, k]
+            pictures[f"confusion-{scale:02d}.png"] = confusion_png(*labels, scored.ladder.classes, title)
     return pictures
 
 

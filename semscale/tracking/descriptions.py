@@ -12,7 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from semscale.analysis.intervals import change_interval, mcnemar_p
 from semscale.common.errors import summarize
-from semscale.report.headlines import Answer
+from semscale.report.headlines import Headline
 from semscale.tracking.idempotent_runs import tag_filter
 
 P = ParamSpec("P")
@@ -68,13 +68,13 @@ def describe_trial(row: Mapping[str, Any]) -> str:
 
 
 @_never_fails
-def describe_curve(curve: Mapping[str, Any], steps: pd.DataFrame, answer: Answer, study: str) -> str:
+def describe_curve(curve: Mapping[str, Any], steps: pd.DataFrame, headline: Headline, study: str) -> str:
     """Return the description of a row of curves.parquet with its rows of steps.parquet, in a study of this name."""
     tags = {name: str(curve[name]) for name in ("dataset", "strategy")}
     return _render(
         "curve.md",
         row=curve,
-        answer=sentence(answer),
+        headline=sentence(headline),
         critical="none" if pd.isna(curve["critical_scale"]) else int(curve["critical_scale"]),
         steps=steps.head(_MAX_STEPS).to_dict("records"),
         filter=tag_filter(kind="trial", study=study, **tags),
@@ -82,23 +82,23 @@ def describe_curve(curve: Mapping[str, Any], steps: pd.DataFrame, answer: Answer
 
 
 @_never_fails
-def describe_study(answers: Sequence[Answer], study: str, n_trials: int, n_curves: int) -> str:
-    """Return the description of a study with as many of the curves' answers as fit in a tag."""
+def describe_study(headlines: Sequence[Headline], study: str, n_trials: int, n_curves: int) -> str:
+    """Return the description of a study with as many of the curves' headlines as fit in a tag."""
     values = {"n_trials": n_trials, "n_curves": n_curves, "filter": tag_filter(kind="curve", study=study)}
     lines: list[str] = []
-    room = _MAX_LENGTH - len(_render("study.md", answers=(), **values))
-    for number, answer in enumerate(answers):
-        room -= len(sentence(answer)) + 3
+    room = _MAX_LENGTH - len(_render("study.md", headlines=(), **values))
+    for number, headline in enumerate(headlines):
+        room -= len(sentence(headline)) + 3
         if room < 0:
-            lines.append(f"and {len(answers) - number} more in `report.html`")
+            lines.append(f"and {len(headlines) - number} more in `report.html`")
             break
-        lines.append(sentence(answer))
-    return _render("study.md", answers=lines, **values)
+        lines.append(sentence(headline))
+    return _render("study.md", headlines=lines, **values)
 
 
-def sentence(answer: Answer) -> str:
-    """Return an answer in Markdown with the name of its curve in bold."""
-    return f"**{escape_markdown(answer.head)}**: {answer.change} {escape_markdown(answer.rest)}."
+def sentence(headline: Headline) -> str:
+    """Return a headline in Markdown with the name of its curve in bold."""
+    return f"**{escape_markdown(headline.curve)}**: {headline.change} {escape_markdown(headline.detail)}."
 
 
 def escape_markdown(text: object) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 from mlflow.utils.mlflow_tags import MLFLOW_LOGGED_ARTIFACTS, MLFLOW_RUN_NOTE
 
-from semscale.report.headlines import CURVE, Answer
+from semscale.report.headlines import CURVE_KEY, Headline
 from semscale.tracking.descriptions import describe_curve, describe_trial
 from semscale.tracking.idempotent_runs import (
     DatasetUsed,
@@ -33,13 +33,13 @@ _TRIAL_METRICS = (
     "accuracy", "ci_low", "ci_high", "top5", "macro_f1", "balanced_accuracy", "calibration_error", "mean_margin",
     "ceiling", "n_correct",
 )  # fmt: skip
-_TRIAL_PARAMS = (*CURVE, "order", "scale", "n_categories", "n_images", "n_classes")
+_TRIAL_PARAMS = (*CURVE_KEY, "order", "scale", "n_categories", "n_images", "n_classes")
 _STEP_METRICS = ("ci_low", "ci_high", "band_low", "band_high", "change", "change_low", "change_high")
 _CURVE_METRICS = (
     "baseline", "peak", "peak_scale", "peak_change", "peak_change_corrected", "peak_p", "final", "final_change",
     "critical_scale", "critical_low", "critical_high", "ceiling", "asymptote", "cochran_p",
 )  # fmt: skip
-_CURVE_PARAMS = (*CURVE, "n_images", "n_classes", "n_orders", "role", "best_form", "trend")
+_CURVE_PARAMS = (*CURVE_KEY, "n_images", "n_classes", "n_orders", "role", "best_form", "trend")
 # the UI shows the file as a table; MLflow's log_table would append to it when repeated
 _TABLES = json.dumps([{"path": "categories.json", "type": "table"}])
 # with more classes their accuracy is in class_accuracy.csv only, for the UI draws a chart per metric
@@ -66,7 +66,7 @@ def start_curve_run(
 
     The dataset is logged here first, so that concurrently recorded trials find it in MLflow.
     """
-    tags = {"kind": "curve", "study": str(study.data.tags["study"]), **{name: str(curve[name]) for name in CURVE}}
+    tags = {"kind": "curve", "study": str(study.data.tags["study"]), **{name: str(curve[name]) for name in CURVE_KEY}}
     parent = study.info.run_id
     run = find_or_create_run(client, study.info.experiment_id, key, name=title, tags=tags, parent=parent)
     log_datasets(client, run, [dataset] if dataset else [])
@@ -83,7 +83,7 @@ class CurveRecord:
     row: Row
     trials: pd.DataFrame
     steps: pd.DataFrame
-    answer: Answer
+    headline: Headline
     pictures: Callable[[], Mapping[str, bytes]] = field(default=dict)
 
 
@@ -108,8 +108,8 @@ def finish_curve_run(client: Any, run: Any, record: CurveRecord) -> None:
         "steps.csv": steps.to_csv(index=False).encode(),
         **record.pictures(),
     }
-    tags = {"role": str(curve["role"]), "verdict": record.answer.verdict, "trend": str(curve["trend"])}
-    tags[MLFLOW_RUN_NOTE] = describe_curve(curve, steps, record.answer, str(run.data.tags["study"]))
+    tags = {"role": str(curve["role"]), "verdict": record.headline.verdict, "trend": str(curve["trend"])}
+    tags[MLFLOW_RUN_NOTE] = describe_curve(curve, steps, record.headline, str(run.data.tags["study"]))
     complete_run(client, run, RunContent({name: curve[name] for name in _CURVE_PARAMS}, metrics, files, tags))
 
 
@@ -130,7 +130,7 @@ class TrialRecord:
 
     def tags(self, study_name: str) -> dict[str, str]:
         """Return the tags of the run."""
-        columns = {name: str(self.row[name]) for name in (*CURVE, "order", "scale")}
+        columns = {name: str(self.row[name]) for name in (*CURVE_KEY, "order", "scale")}
         ui_tags = {MLFLOW_RUN_NOTE: describe_trial(self.row), MLFLOW_LOGGED_ARTIFACTS: _TABLES}
         return {"kind": "trial", "study": study_name, **columns, **ui_tags}
 

@@ -16,7 +16,7 @@ from playwright.sync_api import ConsoleMessage, Page, expect, sync_playwright
 
 from semscale.common.progress import Quiet
 from semscale.config import study_from
-from semscale.report.headlines import answer
+from semscale.report.headlines import headline
 from semscale.study.pipeline import SweepResult, sweep
 from semscale.tracking.descriptions import CURVES_OF_A_DATASET, CURVES_THAT_GAIN, TRIALS_OF_A_STRATEGY
 
@@ -123,7 +123,7 @@ def curve_of(result: SweepResult) -> Any:
 def that_gain(result: SweepResult) -> pd.DataFrame:
     found = result.conclusions
     ours = found.curves[found.curves["role"] == "strategy"]
-    return ours[[answer(row, found.steps, found.controls).verdict == "up" for row in ours.to_dict("records")]]
+    return ours[[headline(row, found.steps, found.controls).verdict == "up" for row in ours.to_dict("records")]]
 
 
 @pytest.mark.parametrize(
@@ -171,8 +171,8 @@ def test_the_experiment_says_how_to_read_it(page: Page, ui: str) -> None:
 def test_a_curve_says_its_answer(page: Page, ui: str, result: SweepResult) -> None:
     found, curve = result.conclusions, curve_of(result)
     page.goto(run_address(ui, curve["mlflow_run_id"]))
-    said = answer(curve.to_dict(), found.steps, found.controls)
-    expect(page.get_by_text(f"{said.head}: {said.change} {said.rest}.")).to_be_visible()
+    said = headline(curve.to_dict(), found.steps, found.controls)
+    expect(page.get_by_text(f"{said.curve}: {said.change} {said.detail}.")).to_be_visible()
     expect(page.get_by_role("columnheader", name="change, points")).to_be_attached()
     expect(page.get_by_text("verdict: ")).to_contain_text(said.verdict)
 

@@ -42,7 +42,8 @@ def example(kind: type[SemscaleError]) -> SemscaleError:
 def test_every_kind_of_exception_survives_pickling() -> None:
     """Ray carries exceptions between processes by pickle."""
     for path in PACKAGE.rglob("*.py"):
-        if re.search(r"^class \w+\((?!Value|OS|Connection)\w+Error\)", path.read_text(encoding="utf-8"), flags=re.MULTILINE):
+        text = path.read_text(encoding="utf-8")
+        if re.search(r"^class \w+\((?!Value|OS|Connection)\w+Error\)", text, flags=re.MULTILINE):
             importlib.import_module(".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts))
     ours = [kind for kind in kinds(SemscaleError) if kind.__module__.startswith("semscale.")]
     assert len(ours) >= 14

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from semscale.report.headlines import Answer, answer
+from semscale.report.headlines import Headline, headline
 from semscale.tracking.descriptions import describe_curve, describe_study, describe_trial, escape_markdown
 
 PLACE = {"dataset": "pets", "model": "m", "strategy": "word_net", "aggregation": "max"}
@@ -25,7 +25,7 @@ STEPS = pd.DataFrame(
         "change": [0, 0.01, 0.018], "change_band_low": [0, 0, 0.009], "change_band_high": [0, 0.02, 0.027],
     }
 )  # fmt: skip
-FOUND = answer(CURVE, STEPS, pd.DataFrame())
+FOUND = headline(CURVE, STEPS, pd.DataFrame())
 
 
 def test_a_trial_says_its_numbers_and_where_to_look() -> None:
@@ -50,7 +50,7 @@ def test_a_study_with_many_curves_fits_into_a_tag() -> None:
     short = describe_study([FOUND], "s", 3, 1)
     assert short.count("\n- ") == 1
     assert "more in" not in short
-    many = [Answer(f"dataset {i} x strategy", "up", FOUND.change, FOUND.rest) for i in range(500)]
+    many = [Headline(f"dataset {i} x strategy", "up", FOUND.change, FOUND.detail) for i in range(500)]
     text = describe_study(many, "s", 1500, 500)
     assert len(text) < 8000
     shown = text.count("- **dataset")

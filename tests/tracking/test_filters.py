@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from semscale.report.headlines import Answer
+from semscale.report.headlines import Headline
 from semscale.tracking import descriptions, run_contents
 from semscale.tracking.idempotent_runs import DatasetUsed, create_run
 from semscale.tracking.run_contents import CurveRecord, TrialRecord
@@ -51,7 +51,7 @@ def filled(store: TrackingStore) -> TrackingStore:
             record = TrialRecord(title, run.info.run_id, title, trial, {}, {}, dataset)
             run_contents.record_trial(client, store, "study", record)
         table = pd.DataFrame(rows)
-        run_contents.finish_curve_run(client, run, CurveRecord(row, table, table, Answer(name, verdict, "+1", "")))
+        run_contents.finish_curve_run(client, run, CurveRecord(row, table, table, Headline(name, verdict, "+1", "")))
     run_contents.finish_study_run(client, study, run_contents.RunContent(), [dataset])
     create_run(client, store.experiment_id, "unfinished", name="unfinished", tags={"kind": "curve"})
     return store
