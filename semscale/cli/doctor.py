@@ -30,7 +30,7 @@ class Finding:
     required: bool = True
 
 
-def examine(servers: Sequence[str], store: str | None) -> list[Finding]:
+def diagnose(servers: Sequence[str], store: str | None) -> list[Finding]:
     """Check versions, WordNet, device, bundled model, store and servers."""
     python = f"{platform.python_version()} on {platform.system()}"
     return [

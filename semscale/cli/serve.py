@@ -85,10 +85,10 @@ def doctor(server: tuple[str, ...], store: str | None) -> Result:
     \b
     semscale doctor --server grpc://gpu1:51000
     """
-    from semscale.cli.doctor import examine
+    from semscale.cli.doctor import diagnose
     from semscale.common.progress import open_console
 
-    findings = examine(server, store)
+    findings = diagnose(server, store)
     passes = all(finding.ok or not finding.required for finding in findings)
 
     def show() -> None:
