@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from semscale.common.errors import CategoryError
-from semscale.common.progress import Quiet, Reporter, open_console, reporter
+from semscale.common.progress import ProgressReporter, SilentReporter, choose_reporter, open_console
 from semscale.config import study_from
 from semscale.datasets.base import Dataset
 from semscale.store.mirrored_directory import store_directory
@@ -76,7 +76,7 @@ class Encoder(AbstractContextManager["Encoder"]):
         backend = {"encoder": "server" if urls else "local", "server": {"urls": urls, "device": device, "dtype": dtype}}
         keys = {"models": [model], "max_bad_fraction": max_bad_fraction, "store": None if store is None else str(store)}
         self._study = study_from({**backend, **keys}, where="Encoder")
-        self._report: Reporter = reporter(open_console()) if progress else Quiet()
+        self._report: ProgressReporter = choose_reporter(open_console()) if progress else SilentReporter()
         self._stack = ExitStack()
         self._opened: StoreBackedEncoder | None = None
         # notebooks close nothing

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from semscale.common.environment import reach_loopback
-from semscale.common.progress import Quiet, open_console, reporter
+from semscale.common.environment import bypass_proxies_for_loopback
+from semscale.common.progress import SilentReporter, choose_reporter, open_console
 from semscale.config import load_study
 from semscale.store.mirrored_directory import MirroredDirectory
 from semscale.study.arms import make_arms
@@ -38,13 +38,13 @@ def sweep(
     Raises:
         SemscaleError: any error that the user can fix.
     """
-    reach_loopback()
+    bypass_proxies_for_loopback()
     changes = {**study, **keys} if isinstance(study, Mapping) else keys
     path = None if isinstance(study, Mapping) else study
     if path is None and "datasets" in changes:
         changes = {"name": "study", **changes}  # no longer the quickstart
     config = load_study(path, {(key,): (key, value) for key, value in changes.items()}, check=check_references)
-    report = reporter(open_console()) if progress else Quiet()
+    report = choose_reporter(open_console()) if progress else SilentReporter()
     arms = make_arms(config, report)  # refuses an impossible study before the engines are imported
     from semscale.study.pipeline import sweep as run
 

@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field, StrictBool, StrictInt, StrictStr, Validat
 from semscale.categories.ladder import Ladder, LadderStep
 from semscale.categories.text_checks import check_classes, check_texts
 from semscale.common.errors import CategoryError
-from semscale.common.files import read_regular
+from semscale.common.files import read_regular_file
 from semscale.common.parsing import parse_json
 
 Texts = list[StrictStr]
@@ -61,7 +61,7 @@ def parse_ladder_file(content: object, where: str) -> LadderFile:
 def read_json(path: Path) -> object:
     """Return the content of a JSON file."""
     try:
-        return parse_json(read_regular(path))
+        return parse_json(read_regular_file(path))
     except OSError as error:
         found = error.strerror or str(error)
         raise CategoryError("cannot read the file", where=str(path), found=found) from error

@@ -33,13 +33,15 @@ def ladder(dataset: str, strategy: str, order: int, options: tuple[str, ...], ou
     """
     from semscale.categories.ladder_builder import LadderSpec, build_ladder
     from semscale.cli.show import show_ladder
-    from semscale.common.progress import open_console, reporter
-    from semscale.common.redact import shown
+    from semscale.common.progress import choose_reporter, open_console
+    from semscale.common.redact import mask_url
     from semscale.datasets.loader_registry import load_dataset
 
     console = open_console()
     # no progress where the output is piped
-    with reporter(open_console(stderr=True), quiet=not console.is_terminal).stage(f"listing {shown(dataset)}"):
+    with choose_reporter(open_console(stderr=True), quiet=not console.is_terminal).stage(
+        f"listing {mask_url(dataset)}"
+    ):
         loaded = load_dataset(dataset, **dataset_entry(keys))
     spec = LadderSpec(loaded.name, loaded.classes, loaded.domain, strategy, options=key_values(options), **keys)
     built = build_ladder(spec, order=order)
@@ -74,7 +76,7 @@ def optimize(dataset: str, out: Path | None, **options: Any) -> Result:
     semscale optimize folder:photos --domain flower --model ViT-B-32::laion2b_s34b_b79k
     """
     from semscale.cli.show import show_optimized
-    from semscale.common.progress import open_console, reporter
+    from semscale.common.progress import choose_reporter, open_console
     from semscale.config import study_from
     from semscale.study.optimize import DEFAULT_STRATEGIES
     from semscale.study.optimize import optimize as run
@@ -82,7 +84,9 @@ def optimize(dataset: str, out: Path | None, **options: Any) -> Result:
     keys = {name: options[name] for name in ("limit", "store")}
     keys |= {"datasets": [{"spec": dataset, **dataset_entry(options)}], "models": [options["model"]]}
     keys |= {"encoder": options["encoder"] or "server", "server": {"urls": options["server"]}}
-    result = run(study_from(keys), options["strategy"] or DEFAULT_STRATEGIES, reporter(open_console()), options["seed"])
+    result = run(
+        study_from(keys), options["strategy"] or DEFAULT_STRATEGIES, choose_reporter(open_console()), options["seed"]
+    )
     if out is not None:
         result.ladder.save(out)
-    return Result(result.to_json, lambda: show_optimized(open_console(least=100), result, out))
+    return Result(result.to_json, lambda: show_optimized(open_console(min_width=100), result, out))

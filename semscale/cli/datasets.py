@@ -14,7 +14,7 @@ from semscale.cli.group import main
 from semscale.cli.options import DATASET, FILE, SchemaCommand, completer, dataset_entry, option_name
 from semscale.cli.output import Result, json_option
 from semscale.common.errors import ConfigError, SemscaleError
-from semscale.common.redact import redact
+from semscale.common.redact import mask_url
 from semscale.common.text import counted
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def check(spec: str, sheet: Path | None, quarantine: Path | None, **options: Any
     semscale datasets check study.yaml
     """
     from semscale.cli.show_check import show_check
-    from semscale.common.progress import open_console, reporter
+    from semscale.common.progress import choose_reporter, open_console
     from semscale.datasets.contact_sheet import draw_sheet, save_sheet
     from semscale.datasets.dataset_check import DatasetCheck, check_dataset
     from semscale.datasets.loader_registry import load_dataset
@@ -108,17 +108,17 @@ def check(spec: str, sheet: Path | None, quarantine: Path | None, **options: Any
                 file.parent.mkdir(parents=True, exist_ok=True)
     study, entries, strategy = _datasets_of(spec, options)
     fraction = study.max_bad_fraction if options["max_bad_fraction"] is None else options["max_bad_fraction"]
-    report = reporter(open_console(stderr=True))
+    report = choose_reporter(open_console(stderr=True))
     checked: list[tuple[DatasetCheck, str, Path | None]] = []
     for entry in entries:
-        with report.stage(f"listing {redact(entry['spec'])}"):
+        with report.stage(f"listing {mask_url(entry['spec'])}"):
             dataset = load_dataset(**entry)
         # built before the images are read, so that a wrong strategy fails early
         ladder = None if sheet is None else _ladder(dataset, study, strategy, options["steps"])
         with report.stage(f"reading {dataset.name}", len(dataset.samples), "images") as advance:
             outcome = check_dataset(dataset, threads=options["threads"], progress=advance)
         path = sheet and (sheet if len(entries) == 1 else sheet.with_name(f"{sheet.stem}-{dataset.name}{sheet.suffix}"))
-        checked.append((outcome, redact(entry["spec"]), path))
+        checked.append((outcome, mask_url(entry["spec"]), path))
         if ladder is not None and path is not None:
             positions, n_classes = outcome.positions, counted(len(dataset.classes), "classes", ",")
             about = (

@@ -15,9 +15,9 @@ from typing import Any
 import click
 
 import semscale
-from semscale.common.environment import print_every_character, reach_loopback, shadowing
+from semscale.common.environment import bypass_proxies_for_loopback, escape_unencodable_output, files_shadowing_modules
 from semscale.common.errors import SemscaleError
-from semscale.common.redact import printable, shown
+from semscale.common.redact import mask_url, printable
 
 _INTERRUPTED = 128 + signal.SIGINT
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
@@ -27,8 +27,8 @@ class _Group(click.Group):
     """Group that prints user errors without a traceback."""
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
-        print_every_character()
-        reach_loopback()
+        escape_unencodable_output()
+        bypass_proxies_for_loopback()
         with _sigterm_as_interrupt() as is_terminated:
             status = self._run(*args, **{**kwargs, "standalone_mode": False})
         if status == _INTERRUPTED and is_terminated():
@@ -50,7 +50,7 @@ class _Group(click.Group):
             status = _INTERRUPTED
         except Exception as error:
             # a bug: the whole traceback, with passwords in addresses masked
-            click.echo(shown(traceback.format_exc()), err=True)
+            click.echo(mask_url(traceback.format_exc()), err=True)
             for line in _environment_hints(error):
                 click.echo(line, err=True)
             status = 1
@@ -63,7 +63,7 @@ def _environment_hints(error: Exception) -> Iterator[str]:
         yield f"file names are encoded as {sys.getfilesystemencoding()}: set PYTHONUTF8=1 in the environment"
     if isinstance(error, (ImportError, AttributeError)):
         folders = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
-        for file in shadowing(file for folder in folders for file in sorted(Path(folder).glob("*.py"))):
+        for file in files_shadowing_modules(file for folder in folders for file in sorted(Path(folder).glob("*.py"))):
             yield f"{file} hides the module of the same name: rename it"
 
 

@@ -44,7 +44,7 @@ def label(
     semscale label reviews.csv --column review --categories-file topics.txt --server grpc://gpu1:51000
     """
     from semscale.cli.show import show_label_result
-    from semscale.common.progress import open_console, reporter
+    from semscale.common.progress import choose_reporter, open_console
     from semscale.label.labelling import label as run
     from semscale.label.listing import LabelRequest
     from semscale.label.text_input import read_categories, split_categories
@@ -56,11 +56,11 @@ def label(
         names, notes = read_categories(categories_file)
     else:
         raise click.UsageError("give either --categories or --categories-file")
-    report = reporter(open_console(), quiet=options["quiet"])
+    report = choose_reporter(open_console(), quiet=options["quiet"])
     for line in notes:
         report.note(line)
     store = store_directory(options["store"])
     model, column, limit = options["model"], options["column"], options["limit"]
     request = LabelRequest(source, names, model, column, limit, options["encoder"] or "server", options["server"])
     result = run(request, out, report, store, stats=stats)
-    return Result(result.to_json, lambda: show_label_result(open_console(least=100), result))
+    return Result(result.to_json, lambda: show_label_result(open_console(min_width=100), result))

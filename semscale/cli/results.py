@@ -38,12 +38,12 @@ def compare(runs: tuple[str, ...]) -> Result:
     if len(runs) < 2:
         raise click.UsageError("give two or more run directories")
     from semscale.cli.show_runs import show_comparison
-    from semscale.common.progress import open_console, reporter
+    from semscale.common.progress import choose_reporter, open_console
     from semscale.runs.comparison import compare as run
 
-    with reporter(open_console(stderr=True)).stage("reading runs", unit="curves") as advance:
+    with choose_reporter(open_console(stderr=True)).stage("reading runs", unit="curves") as advance:
         comparison = run(runs, advance)
-    return Result(comparison.to_json, lambda: show_comparison(open_console(least=120), comparison))
+    return Result(comparison.to_json, lambda: show_comparison(open_console(min_width=120), comparison))
 
 
 @main.command()
@@ -63,20 +63,20 @@ def replay(paths: tuple[Path, ...], out: Path | None) -> Result:
     semscale replay semscale-runs/quickstart --format json
     """
     from semscale.cli.show_runs import show_replay, write_tables
-    from semscale.common.progress import open_console, reporter
+    from semscale.common.progress import choose_reporter, open_console
     from semscale.runs.published_folders import find_published
     from semscale.runs.replay import replay as run
 
     if out is not None and out.suffix.lower() not in (".csv", ".parquet"):
         raise ConfigError("the format of the table is unknown", where=str(out), expected="a .csv or .parquet file")
     n_curves = len(find_published(paths))
-    with reporter(open_console(stderr=True)).stage("re-scoring", n_curves, "curves") as advance:
+    with choose_reporter(open_console(stderr=True)).stage("re-scoring", n_curves, "curves") as advance:
         result = run(paths, progress=advance)
     files = () if out is None else write_tables(result, out)
     for name, file in zip(("steps", "curves"), files, strict=False):
         click.echo(f"{name:<7} {file}")
     document = {"steps": result.steps, "curves": result.curves}
-    return Result(lambda: document, lambda: show_replay(open_console(least=120), result))
+    return Result(lambda: document, lambda: show_replay(open_console(min_width=120), result))
 
 
 @main.command()
@@ -94,14 +94,14 @@ def ui(run: str | None, port: int, tracking_uri: str | None) -> None:
     semscale ui
     semscale ui semscale-runs/quickstart-1bfe32d8 --port 5001
     """
-    from semscale.common.redact import redact
+    from semscale.common.redact import mask_url
 
     run = run or next(iter(newest_runs()), None)
     if run is None:
         raise ConfigError("no run directory found", hint="name one (semscale ui RUN), or run semscale sweep first")
     uri = tracking_uri or _tracking_uri(run)
     if uri.startswith(("http://", "https://")):
-        click.echo(f"{run}: {redact(uri)}")
+        click.echo(f"{run}: {mask_url(uri)}")
         return
     from semscale.common.files import database_file
 

@@ -66,12 +66,12 @@ def health(url: str, timeout: float, token_file: str | None) -> Result:
     semscale health grpc://127.0.0.1:51000 --timeout 5
     """
     from semscale.common.access import read_access
-    from semscale.common.redact import redact
+    from semscale.common.redact import mask_url
     from semscale.encoding.verification import check_server
 
     _, dimension = check_server(url, timeout, read_access(token_file))
-    document = {"url": redact(url), "dimension": dimension}
-    return Result(lambda: document, lambda: click.echo(f"{redact(url)} encodes, dimension {dimension}"))
+    document = {"url": mask_url(url), "dimension": dimension}
+    return Result(lambda: document, lambda: click.echo(f"{mask_url(url)} encodes, dimension {dimension}"))
 
 
 @main.command(cls=SchemaCommand, keys=("--server", "--store"))

@@ -17,11 +17,11 @@ import click
 
 from semscale.cli.group import main
 from semscale.cli.options import FILE, read_options
-from semscale.common.environment import shadowing
+from semscale.common.environment import files_shadowing_modules
 from semscale.common.errors import ClusterError, SemscaleError
-from semscale.common.files import read_regular
+from semscale.common.files import read_regular_file
 from semscale.common.parsing import read_yaml
-from semscale.common.redact import printable, redact, without
+from semscale.common.redact import mask_url, printable, scrub
 from semscale.common.text import counted
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ def submit(study: Path, options: tuple[str, ...], address: str, stage: str, work
 
 def _check_study(study: Path, stage: str, options: tuple[str, ...]) -> StudyConfig:
     """Return the study as the job will see it; raise every error before anything is sent."""
-    secrets = [redact(option) for option in options if redact(option) != option]
+    secrets = [mask_url(option) for option in options if mask_url(option) != option]
     if secrets:
         what = "the dashboard shows a job's command line, which must not contain passwords"
         hint = "write it into the study file, or set it in the environment of the cluster's nodes"
@@ -120,7 +120,7 @@ def _check_study(study: Path, stage: str, options: tuple[str, ...]) -> StudyConf
             expected = "an absolute path on the head, or for the store on all nodes"
             raise ClusterError(what, where=where, found=folder, expected=expected)
     if config.ray.address is not None:
-        what, found = "a job runs on the cluster that it is submitted to", redact(config.ray.address)
+        what, found = "a job runs on the cluster that it is submitted to", mask_url(config.ray.address)
         raise ClusterError(what, where="ray: address", found=found, hint="leave it out")
     return config
 
@@ -131,7 +131,7 @@ def read_environment(file: Path | None, working_dir: Path) -> dict[str, Any]:
     if file is None and not path.is_file():
         return dict(DEFAULT_ENVIRONMENT)
     try:
-        environment = read_yaml(read_regular(path).decode("utf-8-sig"), str(path)).value
+        environment = read_yaml(read_regular_file(path).decode("utf-8-sig"), str(path)).value
         if isinstance(environment, dict) and isinstance(environment.get("excludes", []), list):
             return environment
         found = f"a {type(environment).__name__}"
@@ -175,7 +175,7 @@ def _check_upload(folder: Path, sizes: Mapping[Path, int]) -> str:
         )
         what = "the folder is too large for a job"
         raise ClusterError(what, where=where, found=summary, expected=expected, hint=hint)
-    for file in shadowing(folder / path for path in sizes if len(path.parts) == 1):
+    for file in files_shadowing_modules(folder / path for path in sizes if len(path.parts) == 1):
         click.echo(f"warning: {file.name} hides the module of the same name in the job: rename it", err=True)
     return summary
 
@@ -222,9 +222,9 @@ def _cluster_errors(address: str, what: str, hint: str | None = None) -> Iterato
         what, found = "the Ray cluster refuses the token", "another token than the cluster's"
         hint = "set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH"
         found = "no token" if "required" in str(error) else found
-        raise ClusterError(what, where=redact(address), found=found, hint=hint) from error
+        raise ClusterError(what, where=mask_url(address), found=found, hint=hint) from error
     except (RuntimeError, ValueError, OSError, KeyError, ClientError) as error:  # requests' exceptions are OSErrors
-        text = without(str(error) or type(error).__name__, address)
+        text = scrub(str(error) or type(error).__name__, address)
         cause = re.search(r"\[Errno -?\d+\] ([^'\"\])]+)", text)  # requests wraps it three times
         found = cause[1] if cause else text[:300]
-        raise ClusterError(what, where=redact(address), found=found, hint=hint) from error
+        raise ClusterError(what, where=mask_url(address), found=found, hint=hint) from error

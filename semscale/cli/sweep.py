@@ -105,21 +105,21 @@ def report(run: str) -> Result:
     \b
     semscale report semscale-runs/quickstart-1bfe32d8
     """
-    from semscale.common.progress import open_console, reporter
+    from semscale.common.progress import choose_reporter, open_console
     from semscale.study.result_tables import regenerate_report
 
-    with reporter(open_console(stderr=True)).stage("writing the report"):
+    with choose_reporter(open_console(stderr=True)).stage("writing the report"):
         written = regenerate_report(run)
     document = {"report": written if written.is_remote else written.local}
     return Result(lambda: document, lambda: click.echo(f"report   {written}"))
 
 
 def _run(stage: str, study: StudyConfig, options: dict[str, Any]) -> Result:
-    from semscale.common.progress import open_console, reporter
+    from semscale.common.progress import choose_reporter, open_console
     from semscale.study.arms import make_arms
 
     console = open_console()
-    progress = reporter(console, quiet=options["quiet"])
+    progress = choose_reporter(console, quiet=options["quiet"])
     arms = make_arms(study, progress)  # refuses an impossible study before the engines are imported
     from semscale.cli.show import encode_document, show_encoded, show_sweep, sweep_document
     from semscale.study.run_directory import run_directory_for

@@ -19,9 +19,9 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from semscale.cluster.local_ray import keep_sigterm_handler, loopback_only, private_folder
 from semscale.common.environment import RAY_JOB_VARIABLE, ROOT
-from semscale.common.errors import ClusterError, cannot_write
-from semscale.common.progress import Reporter
-from semscale.common.redact import redact, without
+from semscale.common.errors import ClusterError, StoreError, write_error
+from semscale.common.progress import ProgressReporter
+from semscale.common.redact import mask_url, scrub
 
 _WORKER_ENVIRONMENT = {
     "NO_VERSION_CHECK": "1",
@@ -62,14 +62,14 @@ def ray_cluster(address: str | None) -> Iterator[None]:
             with nullcontext() if address else loopback_only(), keep_sigterm_handler():
                 ray.init(**options, log_to_driver=False, logging_level=logging.ERROR, namespace="semscale")
         except Exception as error:  # Ray raises a plain Exception if it does not start in time
-            found = without(str(error) or type(error).__name__, address or "")
+            found = scrub(str(error) or type(error).__name__, address or "")
             if not address:
                 raise ClusterError("Ray does not start on this machine", found=found) from error
             hint = f"check {source}; without it the sweep starts Ray on this machine"
             if address.startswith(("http://", "https://")):
                 hint = f"that is a dashboard, whose cluster runs jobs: semscale submit; or {hint}"
             raise ClusterError(
-                "no Ray cluster answers", where=redact(address), found=found, expected="HOST:6379", hint=hint
+                "no Ray cluster answers", where=mask_url(address), found=found, expected="HOST:6379", hint=hint
             ) from error
         yield
     finally:
@@ -96,7 +96,7 @@ def _worker_environment() -> dict[str, dict[str, str]] | None:
     return {"env_vars": variables} if variables else None  # Ray rejects a second value, even an equal one
 
 
-def connect(address: str | None, shared: Path | None, report: Reporter, stack: ExitStack) -> None:
+def connect(address: str | None, shared: Path | None, report: ProgressReporter, stack: ExitStack) -> None:
     """Connect to Ray until the stack closes; ClusterError if the nodes do not share the folder."""
     with report.stage("connecting to Ray" if address or os.environ.get("RAY_ADDRESS") else "starting Ray"):
         stack.enter_context(ray_cluster(address))
@@ -124,7 +124,8 @@ def check_shared_folder(store: Path) -> None:
         }
         unshared = [address for address, answer in pending.items() if not ray.get(answer)]
     except OSError as error:
-        raise cannot_write("the embedding store", store, error, hint="choose another --store") from error
+        hint = "choose another --store"
+        raise write_error("the embedding store", store, error, hint=hint, kind=StoreError) from error
     finally:
         marker.unlink(missing_ok=True)
     if unshared:

@@ -18,7 +18,7 @@ import ray
 
 from semscale.cluster.connection import connect
 from semscale.common.errors import ClusterError, summarize
-from semscale.common.progress import Reporter
+from semscale.common.progress import ProgressReporter
 from semscale.common.redact import printable
 
 _WATCH_SECONDS, _ANSWER_SECONDS = 0.5, 5.0
@@ -33,7 +33,7 @@ class LostRayError(ClusterError):
     """Ray has ended during the work."""
 
 
-def run_on_ray(address: str | None, shared: Path | None, report: Reporter, work: Callable[[], T]) -> T:
+def run_on_ray(address: str | None, shared: Path | None, report: ProgressReporter, work: Callable[[], T]) -> T:
     """Connect to Ray, run `work` and return its result; if a local Ray ends, start both once more.
 
     Args:

@@ -1,1 +1,1 @@
-"""Shared helpers: errors, credentials, redaction, texts, file systems, atomic files, progress."""
+"""Shared utilities: errors, credentials, redaction, texts, file systems, atomic files, progress."""

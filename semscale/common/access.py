@@ -1,6 +1,6 @@
-"""Access to clip-servers: their addresses, a token, and the certificate authority behind their TLS certificates.
+"""Access to clip-servers: addresses, and the credentials: a token and the authority of their TLS certificates.
 
-Tokens come from the environment or from a file, never from a command line, which every user of a machine can read.
+Tokens come from the environment or from a file, never from a command line, which every user of the machine can read.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from semscale.common.errors import ConfigError, SemscaleError
-from semscale.common.files import open_regular, read_regular
+from semscale.common.files import open_regular_file, read_regular_file
 
 TOKEN_VARIABLE = "SEMSCALE_SERVER_TOKEN"
 CA_VARIABLE = "SEMSCALE_SERVER_CA"
 _OPEN_TO_OTHERS = {"read": stat.S_IROTH, "write to": stat.S_IWGRP | stat.S_IWOTH}
-# containers get secrets there that all of their users may read
+# where containers mount secrets, readable for all of their users
 _MOUNTED_SECRETS = Path("/run/secrets")
-# what stands in gRPC's words, and what it means
-_TLS_FAULTS = {
+# part of gRPC's message -> reason
+_TLS_REASONS = {
     "hostname verification": "its certificate is for another host name",
     "is not in peer certificate": "its certificate is for another host name",
-    "certificate_verify_failed": "nobody who is trusted has signed its certificate",
-    "bad_signature": "nobody who is trusted has signed its certificate",
+    "certificate_verify_failed": "its certificate is not signed by a trusted authority",
+    "bad_signature": "its certificate is not signed by a trusted authority",
     "wrong_version_number": "it does not speak TLS: grpc://, not grpcs://",
 }
 _AUTHORITY = f"name its authority's PEM file in {CA_VARIABLE}, or as server.ca_file in the study file"
@@ -36,11 +36,11 @@ _AUTHORITY = f"name its authority's PEM file in {CA_VARIABLE}, or as server.ca_f
 
 @dataclass(frozen=True)
 class Access:
-    """What a client shows to a server, and which servers it believes.
+    """Credentials for clip-servers: the token to send, and the authority to trust.
 
     Attributes:
-        token: the server's token, or None; it stands in no representation of this object.
-        authority: PEM certificates of the authorities that servers' certificates may come from; None: the public ones.
+        token: the server's token, or None; no representation of this object contains it.
+        authority: PEM certificates of the authorities that may sign servers' certificates; None: the public ones.
 
     >>> Access("s3cret", None)
     Access()
@@ -54,14 +54,14 @@ class Access:
         """Return the token as gRPC metadata."""
         return (("authorization", f"Bearer {self.token}"),) if self.token else ()
 
-    def refusal(self, url: str) -> SemscaleError:
-        """Return the error for a server that wants another token than this."""
+    def token_error(self, url: str) -> SemscaleError:
+        """Return the error for a server that rejects this token."""
         found = "another token than the server's" if self.token else "no token"
         hint = f"set {TOKEN_VARIABLE}, or name the token's file as server.token_file in the study file"
         return ConfigError("the clip-server refuses the token", where=url, found=found, hint=hint)
 
     def tls_error(self, url: str, details: str) -> SemscaleError | None:
-        """Return the error for a call that failed with gRPC's `details`, if it is TLS that fails.
+        """Return the error for a call that failed with gRPC's `details`; None if TLS is not the reason.
 
         >>> Access().tls_error("grpcs://127.0.0.1:9", "Connection refused") is None
         True
@@ -70,57 +70,57 @@ class Access:
         if url.startswith("grpc:"):
             if "socket closed" not in text or not _speaks_tls(url):
                 return None
-            what, expected = "there is no connection to the clip-server", "grpcs://, not grpc://"
+            what, expected = "cannot connect to the clip-server", "grpcs://, not grpc://"
             hint = f"{_AUTHORITY}, unless it is a public one"
             return ConfigError(what, where=url, found="it speaks TLS", expected=expected, hint=hint)
-        found = next((fault for words, fault in _TLS_FAULTS.items() if words in text), None)
+        found = next((reason for part, reason in _TLS_REASONS.items() if part in text), None)
         if found is None:
             return None
-        what, authority = "there is no trusted connection to the clip-server", "the authority in server.ca_file"
+        what, authority = "no trusted connection to the clip-server", "the authority in server.ca_file"
         expected = f"a certificate for this host name from {authority if self.authority else 'a public authority'}"
         hint = f"{_AUTHORITY}, and use the host name that its certificate is for"
         return ConfigError(what, where=url, found=found, expected=expected, hint=hint)
 
 
 def read_access(token_file: str | Path | None = None, ca_file: str | Path | None = None) -> Access:
-    """Return what this user shows to servers: from these files, else from the environment."""
-    authority = ca_file or os.environ.get(CA_VARIABLE) or None
-    return Access(read_token(token_file), _read_authority(Path(authority).expanduser()) if authority else None)
+    """Return the credentials for servers from these files, else from the environment."""
+    ca_file = ca_file or os.environ.get(CA_VARIABLE) or None
+    return Access(read_token(token_file), _read_authority(Path(ca_file).expanduser()) if ca_file else None)
 
 
 def read_token(file: str | Path | None = None) -> str | None:
-    """Return the token in a file that is closed to others, or in ``SEMSCALE_SERVER_TOKEN``; None without both."""
+    """Return the token from a private file, else from ``SEMSCALE_SERVER_TOKEN``; None without either."""
     if file is None:
-        given = os.environ.get(TOKEN_VARIABLE)
-        return None if given is None else _checked(given, TOKEN_VARIABLE)
+        value = os.environ.get(TOKEN_VARIABLE)
+        return None if value is None else _validated_token(value, TOKEN_VARIABLE)
     path = Path(file).expanduser()
-    return _checked(read_private(path, "the token file").decode("latin-1"), str(path))
+    return _validated_token(read_private_file(path, "the token file").decode("latin-1"), str(path))
 
 
-def read_private(path: Path, what: str) -> bytes:
-    """Return the content of a small file; SemscaleError where it cannot be read, or is open to others."""
+def read_private_file(path: Path, what: str) -> bytes:
+    """Return the content of a small file; raise ConfigError if it cannot be read, or others can read or change it."""
     try:
-        with open_regular(path) as opened:
-            # of the file that is read, which the name need not mean any more a moment later
-            mode = os.fstat(opened.fileno()).st_mode
-            content = opened.read(65536)
+        with open_regular_file(path) as file:
+            # of the open file: another one may have its name a moment later
+            mode = os.fstat(file.fileno()).st_mode
+            content = file.read(65536)
     except OSError as error:
         raise ConfigError(f"{what} cannot be read", where=str(path), found=error.strerror) from error
-    for can, bits in _OPEN_TO_OTHERS.items():
-        if mode & bits and not (can == "read" and path.is_relative_to(_MOUNTED_SECRETS)):
+    for permission, bits in _OPEN_TO_OTHERS.items():
+        if mode & bits and not (permission == "read" and path.is_relative_to(_MOUNTED_SECRETS)):
             found, hint = stat.filemode(mode), f"chmod 600 {path}"
-            raise ConfigError(f"others can {can} {what}", where=str(path), found=found, hint=hint)
+            raise ConfigError(f"others can {permission} {what}", where=str(path), found=found, hint=hint)
     return content
 
 
-def same_token(given: str, token: str) -> bool:
-    """Compare an `authorization` value, with or without `Bearer`, with the token in constant time.
+def token_matches(authorization: str, token: str) -> bool:
+    """Return whether an `authorization` value, with or without `Bearer`, is the token; takes constant time.
 
-    >>> same_token("Bearer abc", "abc"), same_token("abc", "abc"), same_token("abd", "abc"), same_token("", "abc")
-    (True, True, False, False)
+    >>> [token_matches(value, "abc") for value in ("Bearer abc", "abc", "abd", "")]
+    [True, True, False, False]
     """
-    scheme, _, rest = given.partition(" ")
-    bare = rest.strip() if scheme.lower() == "bearer" else given
+    scheme, _, credentials = authorization.partition(" ")
+    bare = credentials.strip() if scheme.lower() == "bearer" else authorization
     return hmac.compare_digest(_digest(bare), _digest(token))
 
 
@@ -128,12 +128,12 @@ def _digest(text: str) -> bytes:
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).digest()
 
 
-def _checked(text: str, where: str) -> str:
+def _validated_token(text: str, where: str) -> str:
     token = text.strip()
     if not token:
-        expected = "a long random text, as of `openssl rand -hex 32`"
+        expected = "a long random text, such as from `openssl rand -hex 32`"
         raise ConfigError("the token is empty", where=where, expected=expected)
-    if not all("!" <= character <= "~" for character in token):  # gRPC carries no other characters in metadata
+    if not all("!" <= character <= "~" for character in token):  # gRPC metadata has no other characters
         expected = "one word of ASCII letters, digits and signs"
         raise ConfigError("the token cannot be sent", where=where, expected=expected)
     return token
@@ -141,7 +141,7 @@ def _checked(text: str, where: str) -> str:
 
 def _read_authority(path: Path) -> bytes:
     try:
-        content = read_regular(path)
+        content = read_regular_file(path)
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=content.decode("ascii"))
     except (ssl.SSLError, ValueError) as error:  # an SSLError is an OSError, too
         expected = "one or more certificates in PEM"
@@ -153,7 +153,7 @@ def _read_authority(path: Path) -> bytes:
 
 
 def is_address(url: str) -> bool:
-    """Whether it is `grpc://host:port` or `grpcs://host:port`; clip-client takes a missing port for 80, without a word.
+    """Return whether a URL is `grpc://host:port` or `grpcs://host:port`; clip-client silently uses 80 without a port.
 
     >>> is_address("grpc://gpu1:51000"), is_address("grpc://gpu1"), is_address("http://gpu1:51000")
     (True, False, False)
@@ -166,7 +166,7 @@ def is_address(url: str) -> bool:
 
 
 def _speaks_tls(url: str, timeout: float = 3.0) -> bool:
-    """Whether there is a TLS server; to gRPC one that hangs up is like one that is just starting."""
+    """Return whether a TLS server answers; gRPC cannot tell one that hangs up from one that is starting."""
     parts = urlsplit(url)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # nothing is sent to it

@@ -1,4 +1,4 @@
-"""The environment of this process and of those that it starts: proxies, encodings of the terminal, paths of modules."""
+"""Process environment, inherited by child processes: proxies, output encoding, module paths."""
 
 from __future__ import annotations
 
@@ -19,37 +19,37 @@ RAY_JOB_VARIABLE = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy", "grpc_proxy")
 
 
-def reach_loopback() -> None:
-    """Let every client of this process, and of those that it starts, reach the loopback addresses without a proxy."""
+def bypass_proxies_for_loopback() -> None:
+    """Exempt the loopback addresses from the proxies, for this process and its children."""
     if not any(os.environ.get(name) or os.environ.get(name.upper()) for name in _PROXIES):
         return
     for name in ("no_proxy", "no_grpc_proxy"):
-        known = os.environ.get(name) or os.environ.get(name.upper()) or ""
-        # gRPC's own takes the place of the other where it is set
-        if known.strip() != "*" and (known or name == "no_proxy"):
-            os.environ[name] = ",".join(dict.fromkeys([*filter(None, known.split(",")), *LOOPBACK]))
+        hosts = os.environ.get(name) or os.environ.get(name.upper()) or ""
+        # where gRPC's own variable is set, it replaces the other
+        if hosts.strip() != "*" and (hosts or name == "no_proxy"):
+            os.environ[name] = ",".join(dict.fromkeys([*filter(None, hosts.split(",")), *LOOPBACK]))
 
 
-def print_every_character() -> None:
-    """Let standard output and error print as escapes what their encoding does not have, where they would fail."""
+def escape_unencodable_output() -> None:
+    """Make standard output and error print characters that their encoding lacks as escapes instead of failing."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
 
 
-def python(*words: str) -> list[str]:
-    """Return a command line of this Python for which files of the working folder are no modules.
+def python_command(*arguments: str) -> list[str]:
+    """Return a command line of this Python that imports no modules from the working folder.
 
-    In a clone that is not installed semscale itself is there.
+    A clone that is not installed is the exception: semscale itself is imported from there.
     """
-    return [sys.executable, *([] if Path.cwd() == ROOT else ["-P"]), *words]
+    return [sys.executable, *([] if Path.cwd() == ROOT else ["-P"]), *arguments]
 
 
-def shadowing(files: Iterable[Path]) -> list[Path]:
-    """Return the files, such as `random.py`, that have the name of a module which is found in another folder."""
-    found = []
+def files_shadowing_modules(files: Iterable[Path]) -> list[Path]:
+    """Return the files, such as `random.py`, that have the name of a module in another folder."""
+    shadowing = []
     for file in files:
         others = [entry for entry in sys.path if Path(entry).resolve() != file.parent.resolve()]
         if file.suffix == ".py" and PathFinder.find_spec(file.stem, others):
-            found.append(file)
-    return found
+            shadowing.append(file)
+    return shadowing

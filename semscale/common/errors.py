@@ -1,7 +1,7 @@
-"""Exceptions for user mistakes, by kind.
+"""Exceptions for errors that the user can fix, by kind.
 
-Everything that a user can get wrong (a path, a key of the study file, a server that does not answer) is raised as a
-:class:`SemscaleError`; the command line prints it without a traceback. Programming errors stay ordinary exceptions.
+Everything that a user can get wrong (a path, a key of the study file, a server that does not answer) raises a
+:class:`SemscaleError`, which the command line prints without a traceback. Programming errors are other exceptions.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from pathlib import Path
 
 
 class SemscaleError(Exception):
-    """A mistake that the user can fix: what is wrong, where, what was found, what was expected, what to do.
+    """An error that the user can fix.
 
     Args:
-        what: one sentence that says what is wrong.
-        where: file, line, key, option or address it concerns.
-        found: what stands there now.
-        expected: what would be right.
+        what: the problem, as one sentence.
+        where: its file, line, key, option or address.
+        found: the current value.
+        expected: a valid value.
         hint: what to do next.
 
     >>> print(SemscaleError("unknown dataset", found="digitz", expected="digits or shapes"))
@@ -45,7 +45,7 @@ class SemscaleError(Exception):
         return "\n".join([self.what, *lines])
 
     def __reduce__(self) -> tuple[object, ...]:
-        # Ray carries exceptions between processes by pickle; the default would drop the keyword details
+        # Ray pickles exceptions; the default would drop the keyword arguments
         return _restore, (type(self), self.what), self.__dict__
 
 
@@ -56,7 +56,7 @@ def _restore(kind: type[SemscaleError], what: str) -> SemscaleError:
 
 
 class ConfigError(SemscaleError):
-    """A study file, an option, a name or a credential that is not as it should be."""
+    """A study file, an option, a name or a credential that is not valid."""
 
 
 class DatasetError(SemscaleError):
@@ -68,11 +68,11 @@ class CategoryError(SemscaleError):
 
 
 class ModelError(SemscaleError):
-    """A model's name, its weights, or its loading."""
+    """A model's name, weights, loading, or lack of memory."""
 
 
 class ServerError(SemscaleError):
-    """A clip-server that does not start, answer or fit, or an encoder that gives no embeddings."""
+    """A clip-server that does not start, answer or match, or an encoder without a result."""
 
 
 class ClusterError(SemscaleError):
@@ -80,20 +80,20 @@ class ClusterError(SemscaleError):
 
 
 class StoreError(SemscaleError):
-    """The embedding store: not readable, not writable, or without the rows that are needed."""
+    """The embedding store: it cannot be read or written, or lacks the rows that are needed."""
 
 
 class TrackingError(SemscaleError):
     """The MLflow tracking store."""
 
 
-def cannot_write(
+def write_error(
     what: str, folder: Path, error: OSError, *, hint: str, kind: type[SemscaleError] = SemscaleError
 ) -> SemscaleError:
-    """Return the error for a folder that cannot be written; of a full disk it says how much is free.
+    """Return the error for a folder that cannot be written; for a full disk it contains the free space.
 
     >>> full = OSError(errno.ENOSPC, "No space left on device")
-    >>> print(str(cannot_write("the store", Path("/"), full, hint="free some")).splitlines()[0])
+    >>> print(str(write_error("the store", Path("/"), full, hint="free some")).splitlines()[0])
     the store cannot be written: the disk is full
     """
     found = error.strerror or " ".join(str(error).split())
@@ -105,7 +105,7 @@ def cannot_write(
 
 
 def summarize(error: BaseException) -> str:
-    """Return the first line of an exception's message, or the name of its class where it has none.
+    """Return the first line of an exception's message, or the name of its class if that is empty.
 
     >>> summarize(ValueError("no number\\nin line 3")), summarize(TimeoutError())
     ('no number', 'TimeoutError')

@@ -1,4 +1,4 @@
-"""Documents from outside: YAML with the line of every key and list item, and JSON, neither nested too deeply."""
+"""Parsers of untrusted YAML, with the line of every key and list item, and JSON."""
 
 from __future__ import annotations
 
@@ -8,32 +8,34 @@ from typing import Any
 
 import yaml
 
-from semscale.common.errors import SemscaleError
+from semscale.common.errors import ConfigError
 
-Location = tuple[str | int, ...]
-Fault = tuple[Location, str]
-"""Where in a study, and what is wrong there, as one sentence without a full stop."""
+KeyPath = tuple[str | int, ...]
+"""Keys and list indices that lead to a value of a study."""
+
+ValidationIssue = tuple[KeyPath, str]
+"""Key path of an invalid value and the problem, as a sentence without a full stop."""
 
 _TAG = "tag:yaml.org,2002:"
-_MOST_DIGITS = 1000  # to YAML 1:1:1... is a number, too, which takes time by the square of its length
+_MAX_DIGITS = 1000  # YAML reads 1:1:1... as a number, which takes time quadratic in its length
 
 
 @dataclass
 class PositionedYaml:
-    """Content of a YAML text: plain values with texts as keys, the line of every key and item, and keys given twice."""
+    """Content of a YAML text: plain values with texts as keys, the line of every key and item, and duplicate keys."""
 
     value: Any = None
-    lines: dict[Location, int] = field(default_factory=dict)
-    faults: list[Fault] = field(default_factory=list)
+    lines: dict[KeyPath, int] = field(default_factory=dict)
+    issues: list[ValidationIssue] = field(default_factory=list)
 
 
 class _Loader(yaml.SafeLoader):
-    """SafeLoader to which dates, `<<` and `=` are plain texts, and which refuses aliases: they can expand for ever."""
+    """SafeLoader that reads dates, `<<` and `=` as texts, and rejects aliases, which can expand without end."""
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         event: yaml.Event = self.peek_event()  # type: ignore[no-untyped-call]
         if isinstance(event, yaml.AliasEvent):
-            raise _refused(f"the alias *{event.anchor}; write out what it stands for", event)
+            raise _rejected(f"the alias *{event.anchor}; write out what it stands for", event)
         return super().compose_node(parent, index)
 
 
@@ -44,7 +46,7 @@ _Loader.yaml_implicit_resolvers = {
 
 
 class _TextLoader(_Loader):
-    """The same, to which `yes`, `no` and 007 are texts, too; only nothing, `~` and `null` are no text."""
+    """Loader that reads all scalars as texts, also `yes` and 007, but for nothing, `~` and `null`."""
 
 
 _TextLoader.yaml_implicit_resolvers = {
@@ -53,26 +55,26 @@ _TextLoader.yaml_implicit_resolvers = {
 }
 
 
-def parse_json(text: str | bytes, **how: Any) -> Any:
-    """Return the value of a JSON text, as `json.loads` does; ValueError also where it is nested too deeply."""
+def parse_json(text: str | bytes, **options: Any) -> Any:
+    """Parse JSON as `json.loads` does; raise ValueError also for a text that is nested too deeply."""
     try:
-        return json.loads(text, **how)
+        return json.loads(text, **options)
     except RecursionError:
         raise ValueError("nested too deeply") from None
 
 
-def _refused(what: str, part: Any) -> yaml.MarkedYAMLError:
+def _rejected(what: str, part: Any) -> yaml.MarkedYAMLError:
     return yaml.MarkedYAMLError(problem=what, problem_mark=part.start_mark)
 
 
 def read_yaml(text: str, where: str = "", what: str = "the text", *, plain: bool = True) -> PositionedYaml:
-    """Read a YAML text; raises SemscaleError if it is not YAML, has aliases or unknown tags, or is nested too deeply.
+    """Parse YAML; raise ConfigError if it is invalid, has aliases or unknown tags, or is nested too deeply.
 
-    Without `plain` values all scalars but null are texts as they are written.
+    Without `plain` values all scalars but null are texts as written.
 
     >>> content = read_yaml("a: 1\\nb:\\n  - x\\na: 2\\n")
-    >>> content.value, content.lines["b", 0], content.faults
-    ({'a': 2, 'b': ['x']}, 3, [(('a',), 'stands here twice, first in line 1')])
+    >>> content.value, content.lines["b", 0], content.issues
+    ({'a': 2, 'b': ['x']}, 3, [(('a',), 'duplicate key, first in line 1')])
     """
     content, line = PositionedYaml(), None
     try:
@@ -92,26 +94,26 @@ def read_yaml(text: str, where: str = "", what: str = "the text", *, plain: bool
     # `!!int x`, `!!bool x`, or an escape such as "\\UFFFFFFFF", which is no character
     except (yaml.YAMLError, ValueError, OverflowError, LookupError) as error:
         found = str(error) or type(error).__name__
-    place, found = f"{where}, line {line}" if line else where, " ".join(str(found).split())
-    raise SemscaleError(f"{what} is not valid YAML", where=place, found=found)
+    where, found = f"{where}, line {line}" if line else where, " ".join(str(found).split())
+    raise ConfigError(f"{what} is not valid YAML", where=where, found=found)
 
 
-def _visit(node: yaml.Node, here: Location, content: PositionedYaml) -> None:
-    """Check a node, and note the lines of what is in it."""
+def _visit(node: yaml.Node, path: KeyPath, content: PositionedYaml) -> None:
+    """Check a node, and record the lines of its keys and items."""
     if isinstance(node, yaml.ScalarNode) and any("\ud800" <= letter <= "\udfff" for letter in node.value):
-        raise _refused("half a character (a lone surrogate)", node)
-    if node.tag in (f"{_TAG}int", f"{_TAG}float") and len(node.value) > _MOST_DIGITS:
-        raise _refused(f"a number of {len(node.value):,} characters", node)
+        raise _rejected("half a character (a lone surrogate)", node)
+    if node.tag in (f"{_TAG}int", f"{_TAG}float") and len(node.value) > _MAX_DIGITS:
+        raise _rejected(f"a number of {len(node.value):,} characters", node)
     for number, entry in enumerate(node.value if isinstance(node, yaml.CollectionNode) else ()):
         key, child = entry if isinstance(node, yaml.MappingNode) else (None, entry)
-        place: Location = (*here, number)
+        child_path: KeyPath = (*path, number)
         if key is not None:
             if not isinstance(key, yaml.ScalarNode):
-                raise _refused("a list or mapping cannot be a key", key)
-            _visit(key, here, content)
-            key.tag = f"{_TAG}str"  # as it is written: `on` stays `on`, and 007 is not 7
-            place = (*here, key.value)
-            if place in content.lines:
-                content.faults.append((place, f"stands here twice, first in line {content.lines[place]}"))
-        content.lines[place] = (key or child).start_mark.line + 1
-        _visit(child, place, content)
+                raise _rejected("a list or mapping cannot be a key", key)
+            _visit(key, path, content)
+            key.tag = f"{_TAG}str"  # as written: `on` stays `on`, and 007 is not 7
+            child_path = (*path, key.value)
+            if child_path in content.lines:
+                content.issues.append((child_path, f"duplicate key, first in line {content.lines[child_path]}"))
+        content.lines[child_path] = (key or child).start_mark.line + 1
+        _visit(child, child_path, content)

@@ -20,64 +20,65 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from semscale.common.environment import print_every_character
+from semscale.common.environment import escape_unencodable_output
 from semscale.common.errors import summarize
 from semscale.common.redact import printable
 from semscale.common.text import counted
 
 _PIPE_WIDTH = 110
 
-Stage = Callable[[int, int | None], None]
-"""Reports the progress of a stage: (done, total); None where the total is not known."""
+ProgressCallback = Callable[[int, int | None], None]
+"""Callback for the progress of a stage: (done, total); a total that is not known is None."""
 
 
-def open_console(*, stderr: bool = False, least: int = 0) -> Console:
-    """Return a console, at least so many columns wide, on which `NO_COLOR` (https://no-color.org) wins.
+def open_console(*, stderr: bool = False, min_width: int = 0) -> Console:
+    """Return a console of at least `min_width` columns, which respects `NO_COLOR` (https://no-color.org).
 
-    With `NO_COLOR` in the environment nothing but text is printed, and progress in plain lines: bars move the cursor.
+    With `NO_COLOR` in the environment it prints text only, and progress as lines: bars move the cursor.
     """
-    print_every_character()
+    escape_unencodable_output()
     plain = bool(os.environ.get("NO_COLOR"))
     console = Console(stderr=stderr, force_terminal=False if plain else None)
     is_terminal = console.is_terminal or (plain and (sys.stderr if stderr else sys.stdout).isatty())
     if not is_terminal and "COLUMNS" not in os.environ:
-        least = max(least, _PIPE_WIDTH)
-    console.width = max(console.width, least)  # wrapped lines are easier to read than cells cut short
+        min_width = max(min_width, _PIPE_WIDTH)
+    console.width = max(console.width, min_width)  # wrapped lines are easier to read than cells cut short
     return console
 
 
-class Reporter:
-    """Shows the progress of a sweep; this one shows nothing."""
+class ProgressReporter:
+    """Progress of a sweep: stages and notes. The base class shows nothing."""
 
-    def stage(self, title: str, total: int | None = None, unit: str = "") -> AbstractContextManager[Stage]:
+    def stage(self, title: str, total: int | None = None, unit: str = "") -> AbstractContextManager[ProgressCallback]:
         """Open a stage; ``with reporter.stage("encoding digits", 898, "images") as advance: advance(done, total)``."""
         return nullcontext(lambda done, total: None)
 
     def note(self, text: str) -> None:
-        """Print a line, above the bars where there are any."""
+        """Print a line, above a progress bar if one is shown."""
 
     @contextmanager
-    def optional(self, what: str) -> Iterator[None]:
-        """Do what only adorns the results: where it fails it is left out with a note, and the study goes on."""
+    def optional(self, name: str) -> Iterator[None]:
+        """Turn an error in the block, which makes a part of the results that a study can do without, into a note."""
         try:
             yield
-        except Exception as error:  # whatever the libraries that draw and decode raise
-            self.note(f"{what} left out: {summarize(error)}")
+        except Exception as error:  # of any kind, from the libraries that draw and decode
+            self.note(f"{name} left out: {summarize(error)}")
 
 
-Quiet = Reporter
+SilentReporter = ProgressReporter
+"""The base class, by the name that fits its use."""
 
 
-def reporter(console: Console, *, quiet: bool = False) -> Reporter:
-    """Return the reporter that suits the console."""
+def choose_reporter(console: Console, *, quiet: bool = False) -> ProgressReporter:
+    """Return the reporter for a console: bars on a terminal, lines elsewhere, nothing if `quiet`."""
     if quiet:
-        return Quiet()
-    # bars are drawn with characters that other encodings do not have
-    return Bars(console) if console.is_terminal and console.encoding.startswith("utf") else Lines(console)
+        return SilentReporter()
+    # other encodings lack the characters of the bars
+    return BarReporter(console) if console.is_terminal and console.encoding.startswith("utf") else LineReporter(console)
 
 
-class Lines(Reporter):
-    """A line every few seconds within a stage, when it is silent for many, and when it ends; for logs and pipes."""
+class LineReporter(ProgressReporter):
+    """Plain lines for logs and pipes: every few seconds within a stage, after a long silence, and when it ends."""
 
     def __init__(self, console: Console, every: float = 5.0, silence: float = 30.0) -> None:
         self.console, self.every, self.silence = console, every, silence
@@ -87,17 +88,17 @@ class Lines(Reporter):
         self.console.print(printable(text), highlight=False, markup=False, soft_wrap=True)
 
     @contextmanager
-    def stage(self, title: str, total: int | None = None, unit: str = "") -> Iterator[Stage]:
-        """Print the stage as plain lines."""
+    def stage(self, title: str, total: int | None = None, unit: str = "") -> Iterator[ProgressCallback]:
+        """Print the progress of the stage as plain lines."""
         start = printed = time.monotonic()
-        last = 0
+        last_done = 0
         first: tuple[float, int] | None = None
-        over = threading.Event()
+        ended = threading.Event()
 
         def advance(done: int, total: int | None) -> None:
-            nonlocal printed, last, first
-            last, now = done, time.monotonic()
-            # the time before the first one is the start of workers, and says nothing of the others
+            nonlocal printed, last_done, first
+            last_done, now = done, time.monotonic()
+            # the rate leaves out the start of the workers, before the first item
             first = first or (now, done)
             if now - printed < self.every or done == total:
                 return
@@ -108,38 +109,38 @@ class Lines(Reporter):
                 line += f", {_format_rate(rate)}/s{left}"
             self.note(line)
 
-        def reassure() -> None:
+        def break_silence() -> None:
             nonlocal printed
-            while not over.wait(self.silence):
+            while not ended.wait(self.silence):
                 now = time.monotonic()
                 if now - printed >= self.silence:
                     printed = now
                     self.note(f"{title}: {now - start:.0f} s so far")
 
-        watch = threading.Thread(target=reassure, daemon=True)
-        watch.start()
+        thread = threading.Thread(target=break_silence, daemon=True)
+        thread.start()
         try:
             yield advance
         finally:
-            over.set()
-            watch.join()
-        amount = f"{counted(last, unit)}, " if last else ""
+            ended.set()
+            thread.join()
+        amount = f"{counted(last_done, unit)}, " if last_done else ""
         self.note(f"{title}: done, {amount}{time.monotonic() - start:.1f} s")
 
 
-class Bars(Lines):
+class BarReporter(LineReporter):
     """A progress bar per stage with counts, rate and time left."""
 
     @contextmanager
-    def stage(self, title: str, total: int | None = None, unit: str = "") -> Iterator[Stage]:
-        """Show the stage as a bar, or as a spinner, with a count if there is a unit, when its length is not known."""
+    def stage(self, title: str, total: int | None = None, unit: str = "") -> Iterator[ProgressCallback]:
+        """Show the stage as a bar, or, without a total, as a spinner with a count if there is a unit."""
         rate_column = TextColumn("{task.fields[rate]}")
-        counted = [BarColumn(), MofNCompleteColumn(), rate_column, TimeRemainingColumn()]
-        endless = [TextColumn("{task.completed:.0f}"), rate_column] if unit else []
+        bar_columns = [BarColumn(), MofNCompleteColumn(), rate_column, TimeRemainingColumn()]
+        spinner_columns = [TextColumn("{task.completed:.0f}"), rate_column] if unit else []
         with Progress(
             SpinnerColumn(finished_text="[green]✓"),
             TextColumn("{task.description:<34}", markup=False),
-            *(counted if total is not None else endless),
+            *(bar_columns if total is not None else spinner_columns),
             TimeElapsedColumn(),
             console=self.console,
         ) as bar:
@@ -156,4 +157,4 @@ class Bars(Lines):
 
 
 def _format_rate(rate: float) -> str:
-    return f"{rate:.0f}" if rate >= 10 else f"{rate:.1f}"  # large models and trials have less than one a second
+    return f"{rate:.0f}" if rate >= 10 else f"{rate:.1f}"  # large models and trials stay below one per second

@@ -8,40 +8,36 @@ import re
 _URL = re.compile(r"([A-Za-z][\w+.-]*://)([^/?#\s]*@)?([^?\s]*)(\?\S*)?")
 
 
-def shown(text: str) -> str:
-    """Return a path, or a dataset's spec, as it may stand in messages: no password, no query (often a signature).
+def mask_url(text: str) -> str:
+    """Return a path, a URI or a dataset's spec without passwords and queries, which are often signatures.
 
-    >>> shown("zip:https://ann:pw@host/a.zip?sig=1"), shown("folder:what?")
+    >>> mask_url("zip:https://ann:pw@host/a.zip?sig=1"), mask_url("folder:what?")
     ('zip:https://***@host/a.zip?***', 'folder:what?')
     """
     return _URL.sub(
-        lambda found: found[1] + ("***@" if found[2] else "") + found[3] + ("?***" if found[4] else ""), text
+        lambda match: match[1] + ("***@" if match[2] else "") + match[3] + ("?***" if match[4] else ""), text
     )
 
 
-redact = shown
-"""The same for a URI, whose query may hold a database's password."""
+def scrub(text: str, uri: str) -> str:
+    """Return a library's message about a URI on one line, without the URI's secrets however they are quoted.
 
-
-def without(text: str, uri: str) -> str:
-    """Return a library's message about a URI, in whatever form it quotes it, on one line and without its secrets.
-
-    >>> without("cannot parse 'http://ann:pw@host'\\nin ann:pw@host", "http://ann:pw@host")
+    >>> scrub("cannot parse 'http://ann:pw@host'\\nin ann:pw@host", "http://ann:pw@host")
     "cannot parse 'http://***@host' in ***@host"
     """
-    line = " ".join(shown(text).split())
-    found = _URL.search(uri)
-    if found is None:
+    line = " ".join(mask_url(text).split())
+    match = _URL.search(uri)
+    if match is None:
         return line
-    user, query = found[2] or "", found[4] or ""
-    secret = user.removesuffix("@").partition(":")[2]
-    for part, instead in ((user, "***@"), (query, "?***"), (secret, "***")):
-        line = line.replace(part, instead) if part else line
+    user, query = match[2] or "", match[4] or ""
+    password = user.removesuffix("@").partition(":")[2]
+    for secret, mask in ((user, "***@"), (query, "?***"), (password, "***")):
+        line = line.replace(secret, mask) if secret else line
     return line
 
 
 def printable(text: str) -> str:
-    """Return a text from data as it may be printed: a control character in a name must not reach the terminal.
+    """Replace control characters, which must not reach the terminal, by U+FFFD; newlines stay.
 
     >>> printable("a\\x1b[31mb\\nc")
     'a\ufffd[31mb\\nc'

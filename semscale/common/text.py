@@ -1,4 +1,4 @@
-"""Texts: what can be encoded, and their normal forms for comparison and for names of files."""
+"""Text helpers: validation, normal forms for comparison and file names, counts in words."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ import importlib.metadata
 import re
 import unicodedata
 
-# five parts and an ending stay below the 255 bytes that a file name may have
-_LONGEST_PART = 64
+# five parts and a suffix stay below the 255 bytes of a file name
+_MAX_PART_BYTES = 64
 
 _VERBS = {"are": "is", "have": "has"}
 _VERBS |= {verb: f"{verb}s" for verb in ("choose", "differ", "lead", "measure", "say", "stay")}
 
-# Tokenisers cut a text at some 77 tokens; a text as long as a book is a mistake and costs seconds to tokenise.
+# Tokenizers truncate texts at about 77 tokens; a text as long as a book is a mistake and takes seconds to tokenize.
 MAX_TEXT_CHARACTERS = 20_000
 
 
 def check_text(text: str) -> str:
-    """Return a text that can be encoded as it is, or raise a ValueError that says why it cannot be."""
+    """Return a text unchanged; raise ValueError with the reason if it cannot be encoded."""
     if not text.strip():
         raise ValueError("the text is empty")
     if len(text) > MAX_TEXT_CHARACTERS:
@@ -27,10 +27,9 @@ def check_text(text: str) -> str:
 
 
 def text_key(text: str) -> str:
-    """Return the form in which two texts are compared: composed, in lower case, underscores as spaces, spaces folded.
+    """Return the normal form of a text for comparison: NFC, lower case, underscores as spaces, runs of spaces as one.
 
-    CLIP's tokenizer composes, lower-cases and folds spaces itself, to which Buße is not Busse; underscores stand for
-    spaces in names of folders.
+    CLIP's tokenizer does the same, and tells Buße from Busse; underscores replace spaces in names of folders.
 
     >>> text_key("  Garden_Roses "), text_key("Buße")
     ('garden roses', 'buße')
@@ -39,22 +38,22 @@ def text_key(text: str) -> str:
 
 
 def hyphenated(text: str, kept: str) -> str:
-    """Return a text with hyphens for everything but letters and digits, of all scripts, and the characters `kept`.
+    """Replace by hyphens all but letters and digits, of any script, and the characters `kept`.
 
     >>> hyphenated("Fotos (2012), 照片", ".-")
     'Fotos-2012-照片'
     """
-    # a letter of many scripts is a character with its marks
+    # in many scripts a letter is a character with its marks
     letters = unicodedata.normalize("NFC", text)
-    spaced = (one if one in kept or unicodedata.category(one)[0] in "LMN" else " " for one in letters)
+    spaced = (char if char in kept or unicodedata.category(char)[0] in "LMN" else " " for char in letters)
     return re.sub(" +", "-", "".join(spaced)).strip("-")
 
 
 def slug(*parts: object) -> str:
-    """Join the parts of a file name with ``__``, each made of harmless characters only; other parts give another name.
+    """Join parts with ``__`` into a file name of safe characters; different parts give different names.
 
-    A part that cannot stand as it is gets a short digest; models' names, ARCHITECTURE::TAG and hf-hub:OWNER/NAME, do
-    without.
+    A part with other characters gets a short digest, but for the models' names ARCHITECTURE::TAG and
+    hf-hub:OWNER/NAME.
 
     >>> slug("digits", "ViT-B-32::laion2b", "templates", 0)
     'digits__ViT-B-32-laion2b__templates__0'
@@ -65,24 +64,24 @@ def slug(*parts: object) -> str:
 
 
 def _file_name_part(text: str) -> str:
-    """Return what stands for a part of a file name; ``__``, which divides parts, is in none."""
+    """Return a part in safe characters, without ``__``, which separates parts."""
     name = re.sub("__+", "_", hyphenated(text, "._-")).strip("._-")
-    # tag and owner without a hyphen, so that A::B-C and A-B::C have different names
+    # only a tag or owner without hyphens, so that A::B-C and A-B::C have different names
     plain = re.sub(r"^hf-hub:([\w.]+)/", r"hf-hub-\1-", re.sub(r"(?<=\w)::(?=[\w.]+$)", "-", text))
-    if name == plain and name and len(name.encode()) <= _LONGEST_PART:
+    if name == plain and name and len(name.encode()) <= _MAX_PART_BYTES:
         return name
     digest = short_digest(text)
-    short = name.encode("utf-8")[: _LONGEST_PART - 1 - len(digest)].decode("utf-8", "ignore")
+    short = name.encode("utf-8")[: _MAX_PART_BYTES - 1 - len(digest)].decode("utf-8", "ignore")
     return f"{short}-{digest}".lstrip("-")
 
 
 def short_digest(text: str) -> str:
-    """Return 8 hex digits that tell a text from others which are written alike."""
+    """Return 8 hex digits of a text's SHA-256."""
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:8]
 
 
 def counted(n: int, phrase: str, form: str = "") -> str:
-    """Return a number with what it counts: a phrase in the plural, which is put into the singular for 1.
+    """Return a number and the phrase that it counts: given in the plural, put into the singular for 1.
 
     >>> counted(1, "classes have no image and are left out"), counted(1, "exact copies"), counted(1200, "images", ",")
     ('1 class has no image and is left out', '1 exact copy', '1,200 images')

@@ -1,7 +1,6 @@
-"""Documents on the wire: what is refused of a message before anything of it is unpacked.
+"""Checks of the documents in a gRPC message before any of it is unpacked, the same in server and client.
 
-Server and client look at every message alike: whoever may call a server must not run code in it or fill its memory,
-and neither must a server in its clients.
+A caller must not be able to run code in a server or to fill its memory, nor a server in its clients.
 """
 
 from __future__ import annotations
@@ -11,33 +10,33 @@ from typing import Any
 
 import numpy as np
 
-MESSAGE_BYTES = 256 << 20
-"""What a message may have, of which documents in memory take many times as much."""
+MAX_MESSAGE_BYTES = 256 << 20
+"""Size limit of a message; its documents take many times as much memory."""
 
-MOST_DOCUMENTS = 32_768
-"""How many documents a message may have, chunks and matches included."""
+MAX_DOCUMENTS = 32_768
+"""Limit of the documents in a message, chunks and matches included."""
 
 CHANNEL_OPTIONS = [
-    ("grpc.max_receive_message_length", MESSAGE_BYTES),
-    # none but the first, which is no compression: a small message would inflate to any size, and images do not shrink
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    # bit 0 alone, no compression: a small message could inflate to any size, and images do not shrink
     ("grpc.compression_enabled_algorithms_bitset", 1),
 ]
 
-_MOST_AXES = 8
+_MAX_AXES = 8
 _ITEM_BYTES = {name: kind.itemsize for kind in map(np.dtype, "?bhiqBHIQefd") for name in (kind.str, kind.name)}
 
 
 def check_documents(content: Any) -> None:
-    """Raise ValueError if the documents of a message (jina's `DataContentProto`) are not to be unpacked."""
+    """Raise ValueError if the documents of a message (jina's `DataContentProto`) are not safe to unpack."""
     if content.WhichOneof("documents") == "docs_bytes":
-        # a pickle, which runs code as soon as anything reads `.docs`
+        # a pickle, which runs code when `.docs` is read
         raise ValueError("documents in pickled form are refused")
     groups, count = [content.docs.docs], 0
     while groups:
         group = groups.pop()
         count += len(group)
-        if count > MOST_DOCUMENTS:
-            raise ValueError(f"more than {MOST_DOCUMENTS:,} documents in one message")
+        if count > MAX_DOCUMENTS:
+            raise ValueError(f"more than {MAX_DOCUMENTS:,} documents in one message")
         for doc in group:
             for name in ("tensor", "embedding"):
                 if doc.HasField(name):
@@ -46,11 +45,11 @@ def check_documents(content: Any) -> None:
 
 
 def _check_array(name: str, array: Any) -> None:
-    """Raise ValueError for an array that takes more memory than its bytes, which without any would be made of zeros."""
+    """Raise ValueError for an array whose shape does not match its bytes; without bytes it would be made of zeros."""
     dense = array.dense
     if array.WhichOneof("content") != "dense" or array.cls_name not in ("numpy", "torch"):
         raise ValueError(f"the {name} of a document is no dense array of numpy or torch")
     if (item := _ITEM_BYTES.get(dense.dtype)) is None:
         raise ValueError(f"the {name} of a document has values of an unknown kind")
-    if len(dense.shape) > _MOST_AXES or math.prod(dense.shape) * item != len(dense.buffer):
+    if len(dense.shape) > _MAX_AXES or math.prod(dense.shape) * item != len(dense.buffer):
         raise ValueError(f"the {name} of a document has {len(dense.buffer)} bytes, which do not fit its shape")

@@ -1,4 +1,4 @@
-"""The study file: one YAML file describes the grid of trials; typed, validated, with all its faults in one message."""
+"""Study file: the grid of trials in YAML, typed and validated, with all mistakes in one message."""
 
 from semscale.config.load import load_study, study_from
 from semscale.config.schema import DatasetConfig, ServerConfig, StrategyConfig, StudyConfig

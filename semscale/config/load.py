@@ -1,4 +1,4 @@
-"""Reading a study file and the options that change it; all mistakes come in one message, before anything starts."""
+"""Loader of a study file and the options that override it; one message lists all mistakes."""
 
 from __future__ import annotations
 
@@ -9,56 +9,57 @@ from typing import Any
 from pydantic import ValidationError
 
 from semscale.common.errors import ConfigError
-from semscale.common.files import open_regular
-from semscale.common.parsing import Fault, Location, PositionedYaml, read_yaml
-from semscale.config.messages import faults_of, quoted, raise_faults
+from semscale.common.files import open_regular_file
+from semscale.common.parsing import KeyPath, PositionedYaml, ValidationIssue, read_yaml
+from semscale.config.messages import quoted, raise_issues, validation_issues
 from semscale.config.schema import StudyConfig, contradictions
 
 MAX_FILE_BYTES = 2 * 2**20
-"""Size of the largest study file, which takes seconds to read."""
+"""Size limit of a study file, which takes seconds to read."""
 
-Check = Callable[[Mapping[str, Any]], Iterable[Fault]]
-"""Finds faults in a tree that may be wrong in every other way; for names that only other packages know."""
+Check = Callable[[Mapping[str, Any]], Iterable[ValidationIssue]]
+"""Finds further issues in a tree that may be invalid otherwise, such as names that only other packages know."""
 
 
 def load_study(
-    path: str | Path | None, options: Mapping[Location, tuple[str, Any]] | None = None, *, check: Check | None = None
+    path: str | Path | None, options: Mapping[KeyPath, tuple[str, Any]] | None = None, *, check: Check | None = None
 ) -> StudyConfig:
-    """Read a study file whose keys are replaced by the options of a command; raises SemscaleError with all mistakes.
+    """Read a study file, overridden by the options of a command; raise ConfigError with all mistakes.
 
     Args:
         path: the file; None for the quickstart study.
-        options: location in the study -> name of the option and its value.
-        check: finds further faults, such as unknown names.
+        options: key path in the study -> name of the option and its value.
+        check: finds further issues, such as unknown names.
     """
     content = PositionedYaml({}) if path is None else _read(Path(path))
-    positions: dict[Location, int | str] = dict(content.lines)
-    for location, (option, value) in (options or {}).items():
+    positions: dict[KeyPath, int | str] = dict(content.lines)
+    for key_path, (option, value) in (options or {}).items():
         section = content.value
-        for part in location[:-1]:
+        for part in key_path[:-1]:
             section = section.setdefault(part, {}) if isinstance(section, dict) else None
-        if isinstance(section, dict):  # else the file has a fault there
-            section[location[-1]] = value
-            positions = {place: line for place, line in positions.items() if place[: len(location)] != location}
-            content.faults = [fault for fault in content.faults if fault[0][: len(location)] != location]
-            positions[location] = option
+        if isinstance(section, dict):  # else validation reports the section
+            section[key_path[-1]] = value
+            depth = len(key_path)
+            positions = {other: line for other, line in positions.items() if other[:depth] != key_path}
+            content.issues = [issue for issue in content.issues if issue[0][:depth] != key_path]
+            positions[key_path] = option
     return _validated(content, positions, None if path is None else str(path), check)
 
 
 def study_from(tree: Mapping[str, Any], *, where: str = "options") -> StudyConfig:
-    """Validate a study given as a tree of plain values; raises SemscaleError with every fault in it."""
+    """Validate a study given as a tree of plain values; raise ConfigError with all mistakes."""
     return _validated(PositionedYaml(dict(tree)), {}, where)
 
 
 def _validated(
-    content: PositionedYaml, positions: Mapping[Location, int | str], where: str | None, check: Check | None = None
+    content: PositionedYaml, positions: Mapping[KeyPath, int | str], where: str | None, check: Check | None = None
 ) -> StudyConfig:
-    tree, faults, study = content.value, content.faults, None
+    tree, issues, study = content.value, content.issues, None
     try:
         study = StudyConfig.model_validate(tree)
     except ValidationError as error:
-        faults += faults_of(error, tree)
-    raise_faults([*faults, *contradictions(tree), *(check(tree) if check else ())], positions, where)
+        issues += validation_issues(error, tree)
+    raise_issues([*issues, *contradictions(tree), *(check(tree) if check else ())], positions, where)
     assert study is not None
     return study
 
@@ -66,7 +67,7 @@ def _validated(
 def _read(path: Path) -> PositionedYaml:
     where, what = str(path), "the study file cannot be read"
     try:
-        with open_regular(path) as file:
+        with open_regular_file(path) as file:
             text = file.read(MAX_FILE_BYTES + 1)
         if len(text) > MAX_FILE_BYTES:
             what, found = "the study file is too large", f"more than {MAX_FILE_BYTES // 2**20} MiB"

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from semscale.common.errors import DatasetError
-from semscale.common.files import read_regular
+from semscale.common.files import read_regular_file
 from semscale.common.parsing import parse_json, read_yaml
 from semscale.common.text import counted, text_key
 from semscale.datasets.base import ListingWarnings
@@ -114,7 +114,7 @@ def read_class_map(option: ClassMap | Sequence[str] | str | None) -> tuple[dict[
 def _read_file(path: Path) -> ClassMap | Sequence[str]:
     where = str(path)
     try:
-        text = read_regular(path, _MAX_FILE_BYTES).decode("utf-8-sig")
+        text = read_regular_file(path, _MAX_FILE_BYTES).decode("utf-8-sig")
         if path.suffix == ".txt":
             return [line.strip() for line in text.splitlines() if line.strip()]
         # numbers are names as written, in both formats
@@ -123,9 +123,9 @@ def _read_file(path: Path) -> ClassMap | Sequence[str]:
         else:
             read = read_yaml(text, where, "the file with class names", plain=False)
             content = read.value
-            if read.faults:
-                key, fault = read.faults[0]
-                raise ValueError(f"{'.'.join(map(str, key))} {fault}")
+            if read.issues:
+                key, message = read.issues[0]
+                raise ValueError(f"{'.'.join(map(str, key))}: {message}")
     except (OSError, ValueError) as error:
         raise DatasetError("the file with class names cannot be read", where=where, found=str(error)) from error
     names = [name for name in content.values() if name is not None] if isinstance(content, dict) else content

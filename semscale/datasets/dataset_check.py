@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from semscale.common.filesystem import read_again
+from semscale.common.filesystem import read_with_retries
 from semscale.common.text import counted
 from semscale.datasets.base import Dataset, ListingWarnings, Reader
 from semscale.datasets.image_decoding import BadImageError, exif_orientation, load, to_eight_bit
@@ -249,7 +249,7 @@ def check_dataset(
 def inspect_image(reader: Reader, location: str) -> ImageInfo:
     """Read and decode one image as a study would."""
     try:
-        content = read_again(reader.read, location)
+        content = read_with_retries(reader.read, location)
     except OSError as error:
         return ImageInfo(None, f"cannot be read: {error.strerror or error}")
     key = hashlib.sha256(content).digest()

@@ -8,20 +8,20 @@ from typing import Any, NamedTuple
 from urllib.parse import unquote
 
 from semscale.common.errors import DatasetError, SemscaleError
-from semscale.common.files import read_regular
+from semscale.common.files import read_regular_file
 from semscale.common.filesystem import (
     MAX_FILE_BYTES,
     REMOTE_READS,
+    failure_reason,
     is_hidden,
     is_local,
     is_missing,
-    may_pass,
+    is_transient_error,
     open_filesystem,
-    plain_reason,
-    read_whole,
+    read_image_file,
     stem,
 )
-from semscale.common.redact import shown
+from semscale.common.redact import mask_url
 from semscale.datasets.base import DatasetListing, DatasetOptions, ListedImage, ListingWarnings, accepts_file
 
 
@@ -34,8 +34,8 @@ class FolderReader(NamedTuple):
     def read(self, location: str) -> bytes:
         """Return the bytes of the image at a path below the root. Raises OSError."""
         if "://" in self.root:
-            return read_whole(f"{self.root.rstrip('/')}/{location}")
-        return read_regular(os.path.join(self.root, location), MAX_FILE_BYTES)  # a third of the time of fsspec
+            return read_image_file(f"{self.root.rstrip('/')}/{location}")
+        return read_regular_file(os.path.join(self.root, location), MAX_FILE_BYTES)  # a third of the time of fsspec
 
 
 def open_listing(path: str, options: DatasetOptions) -> DatasetListing:
@@ -57,7 +57,7 @@ def _list_local(root: str, warnings: ListingWarnings) -> Iterator[ListedImage]:
     seen = {os.path.realpath(root)}
 
     def unreadable(error: OSError) -> None:
-        if may_pass(error):  # all tables would differ without these images
+        if is_transient_error(error):  # all tables would differ without these images
             what, hint = "the dataset's folder cannot be listed at the moment", "give the same command again"
             raise DatasetError(what, where=str(error.filename), found=error.strerror, hint=hint) from error
         warnings.add("folders cannot be read", f"{os.path.relpath(error.filename, root)} ({error.strerror})")
@@ -98,11 +98,11 @@ def _list_remote(fs: Any, root: str, path: str, warnings: ListingWarnings) -> It
     except Exception as error:  # each file system has its exceptions, few of them OSErrors
         if not exists and is_missing(error):
             raise _missing(path) from error
-        reason = plain_reason(error)
-        raise DatasetError("the dataset's folder cannot be listed", where=shown(path), found=reason) from error
+        reason = failure_reason(error)
+        raise DatasetError("the dataset's folder cannot be listed", where=mask_url(path), found=reason) from error
     if not exists:
         raise _missing(path)
 
 
 def _missing(path: str) -> SemscaleError:
-    return DatasetError("the dataset's folder does not exist", where=shown(path), expected="a folder per class")
+    return DatasetError("the dataset's folder does not exist", where=mask_url(path), expected="a folder per class")

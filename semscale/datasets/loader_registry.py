@@ -8,7 +8,7 @@ import importlib
 from collections.abc import Mapping, Sequence
 
 from semscale.common.errors import DatasetError
-from semscale.common.redact import shown
+from semscale.common.redact import mask_url
 from semscale.datasets.base import Dataset, DatasetListing, DatasetOptions
 from semscale.datasets.bundled import BUNDLED
 from semscale.datasets.bundled import open_listing as open_bundled
@@ -44,7 +44,7 @@ def open_listing(spec: str, options: DatasetOptions) -> DatasetListing:
     near = difflib.get_close_matches(scheme, [*BUNDLED, *schemes()], n=1)
     hint = f"did you mean {near[0] + ('' if near[0] in BUNDLED else ':...')!r}?" if near else None
     expected = f"{', '.join(BUNDLED)}, or one of {', '.join(f'{name}:' for name in schemes())} and a path or name"
-    raise DatasetError("unknown dataset", found=shown(spec), expected=expected, hint=hint)
+    raise DatasetError("unknown dataset", found=mask_url(spec), expected=expected, hint=hint)
 
 
 def load_dataset(  # noqa: PLR0913 -- the public keywords
@@ -88,7 +88,7 @@ def load_dataset(  # noqa: PLR0913 -- the public keywords
     ['shapes/test/0054_heart.png']
     """
     options = DatasetOptions(split, image, label, images, class_from, name, domain, classes, limit, per_class, seed)
-    dataset = build_dataset(open_listing(spec, options), options, shown(spec))
+    dataset = build_dataset(open_listing(spec, options), options, mask_url(spec))
     if orientation == "exif":
         return dataclasses.replace(dataset, reader=ExifOrientedReader(dataset.reader))
     return dataset

@@ -25,7 +25,7 @@ from jina.excepts import BadServerFlow
 from jina.serve.networking.utils import get_grpc_channel
 
 from semscale.common.access import Access
-from semscale.common.environment import reach_loopback
+from semscale.common.environment import bypass_proxies_for_loopback
 from semscale.common.errors import SemscaleError, ServerError, summarize
 from semscale.common.text import check_text, counted
 from semscale.common.wire_documents import CHANNEL_OPTIONS, check_documents
@@ -50,7 +50,7 @@ _tls_settings: dict[str, tuple[bytes | None, str | None]] = {}
 
 def _connect(url: str, access: Access) -> Any:
     """Return a clip-client for the address that trusts the authority of `access`; nothing is sent yet."""
-    reach_loopback()
+    bypass_proxies_for_loopback()
     parts = urlsplit(url)
     _tls_settings[f"{parts.hostname}:{parts.port}"] = access.authority, parts.fragment or None  # see Addresses
     jina_grpc.get_grpc_channel = _open_channel
@@ -275,7 +275,7 @@ class EncodeClient:
         except (ConnectionError, grpc.RpcError, BadServerFlow) as error:
             cause = error.__cause__
             if isinstance(cause, grpc.RpcError) and cause.code() == grpc.StatusCode.UNAUTHENTICATED:
-                raise self._access.refusal(self.url) from error
+                raise self._access.token_error(self.url) from error
             if fault := await asyncio.to_thread(self._access.tls_error, self.url, str(error)):
                 raise fault from error
             reached = _NOT_CONNECTED not in str(error)

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from semscale.common.errors import ServerError
-from semscale.common.filesystem import read_again
+from semscale.common.filesystem import read_with_retries
 from semscale.datasets.base import Reader
 from semscale.datasets.image_decoding import BadImageError, decode
 from semscale.store.encoder_fingerprint import EncoderIdentity
@@ -112,7 +112,7 @@ def read_all(reader: Reader, locations: Sequence[str]) -> tuple[list[bytes | Non
 
     def read(location: str) -> bytes | str:
         try:
-            return read_again(reader.read, location)
+            return read_with_retries(reader.read, location)
         except OSError as error:
             return f"cannot be read: {error.strerror or error}"
 

@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 
 from semscale.common.access import Access, is_address
 from semscale.common.errors import SemscaleError, ServerError, summarize
-from semscale.common.files import read_regular
-from semscale.common.redact import shown
+from semscale.common.files import read_regular_file
+from semscale.common.redact import mask_url
 
 _MAX_FILE_BYTES = 2**20
 _POLL_SECONDS = 1.0
@@ -112,7 +112,7 @@ class Addresses:
     def _lines(self, entry: str) -> tuple[str, ...]:
         path = Path(entry.removeprefix("file:")).expanduser()
         try:
-            text = read_regular(path, _MAX_FILE_BYTES).decode("utf-8-sig")
+            text = read_regular_file(path, _MAX_FILE_BYTES).decode("utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
             if entry in self._last_known:  # it may be being replaced
                 return self._last_known[entry]
@@ -122,7 +122,7 @@ class Addresses:
         for number, line in enumerate(lines, start=1):
             if line and not is_address(line):
                 what, where = "a line of the file of servers is no address", f"{path}, line {number}"
-                raise ServerError(what, where=where, found=shown(line), expected=_ADDRESS)
+                raise ServerError(what, where=where, found=mask_url(line), expected=_ADDRESS)
         self._last_known[entry] = tuple(filter(None, lines))
         return self._last_known[entry]
 

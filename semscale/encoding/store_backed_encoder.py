@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from semscale.common.errors import CategoryError, DatasetError, ServerError, StoreError
-from semscale.common.redact import shown
+from semscale.common.redact import mask_url
 from semscale.datasets.base import Dataset
 from semscale.encoding.throughput import ThroughputLog, ThroughputRecord
 from semscale.store.embedding_store import EmbeddingStore, Kind, LostRowsError
@@ -63,7 +63,7 @@ class NoEmbeddingError(ServerError):
     """A readable image or text has no embedding for a transient reason, so it is not put into the quarantine."""
 
     def __init__(self, kind: Kind, item: str, reason: str) -> None:
-        what, where = f"{'an image' if kind == 'image' else 'a text'} has no embedding", shown(item)
+        what, where = f"{'an image' if kind == 'image' else 'a text'} has no embedding", mask_url(item)
         hint = "run the same command again, what is encoded is kept; if it always fails, remove this one"
         super().__init__(what, where=where, found=reason, hint=hint)
 

@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from semscale.common.errors import SemscaleError, cannot_write
-from semscale.common.files import atomic_write, take_lock
-from semscale.common.progress import Reporter
+from semscale.common.errors import SemscaleError, write_error
+from semscale.common.files import atomic_write, try_lock
+from semscale.common.progress import ProgressReporter
 from semscale.config import study_from
 from semscale.datasets.base import Dataset
 from semscale.datasets.samples import Sample, SampleTable
@@ -73,7 +73,7 @@ class LabelResult:
 def label(
     request: LabelRequest,
     out: Path | None,
-    report: Reporter,
+    report: ProgressReporter,
     store: MirroredDirectory,
     *,
     stats: bool = False,
@@ -183,7 +183,7 @@ def result_files(folder: Path, headers: Mapping[str, Sequence[str]]) -> Iterator
             folder.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(folder, os.O_RDONLY)
             stack.callback(os.close, descriptor)
-            if not take_lock(descriptor):
+            if not try_lock(descriptor):
                 hint = "wait for it, or use another --out"
                 raise SemscaleError("another process is labelling into this folder", where=str(folder), hint=hint)
             paths = {name: stack.enter_context(atomic_write(folder / name)) for name in headers}
@@ -208,4 +208,4 @@ def _writable(folder: Path) -> Iterator[None]:
         yield
     except OSError as error:
         hint = "free some space, or choose another --out; embeddings are kept"
-        raise cannot_write("the results", folder, error, hint=hint) from error
+        raise write_error("the results", folder, error, hint=hint) from error

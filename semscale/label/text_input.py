@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from semscale.common.errors import DatasetError, SemscaleError
-from semscale.common.files import read_regular
+from semscale.common.files import read_regular_file
 from semscale.common.filesystem import without_query
 from semscale.common.parsing import parse_json
-from semscale.common.redact import redact
+from semscale.common.redact import mask_url
 from semscale.common.text import text_key
 from semscale.datasets.tables import text_records
 from semscale.datasets.tables.text_records import Record
@@ -32,11 +32,11 @@ def read_texts(path: str, column: str | None) -> Iterator[Record]:
     ending = without_query(path).lower().rpartition(".")[2]
     if ending in ("csv", "tsv"):
         delimiter = "\t" if ending == "tsv" else text_records.detect_delimiter(path)
-        rows = _column_rows(text_records.read_delimited(path, delimiter), redact(path), column)
+        rows = _column_rows(text_records.read_delimited(path, delimiter), mask_url(path), column)
     elif ending == "txt":
         rows = text_records.read_lines(path)
     else:
-        rows = _field_rows(text_records.read_json_lines(path), redact(path), column)
+        rows = _field_rows(text_records.read_json_lines(path), mask_url(path), column)
     for line, text, fault in rows:
         fault = fault or (text_records.text_fault(text) if text.strip() else "the text is empty")
         yield Record(line, "" if fault else text, fault)
@@ -110,7 +110,7 @@ def read_categories(path: Path) -> tuple[tuple[str, ...], list[str]]:
         what = "the format of the file with categories is not supported"
         raise DatasetError(what, where=where, expected="a .txt, .json or .csv file")
     try:
-        names = parse_json(read_regular(path.expanduser()))
+        names = parse_json(read_regular_file(path.expanduser()))
     except (OSError, ValueError) as error:
         raise DatasetError("the file with categories cannot be read", where=where, found=str(error)) from error
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):

@@ -1,1 +1,1 @@
-"""CLIP models: their names, checkpoints, loading, preprocessing and fingerprints."""
+"""CLIP models: names, checkpoints, loading, preprocessing and fingerprints."""

@@ -1,12 +1,12 @@
-"""The bundled model `semscale-mini`: a small CLIP that knows digits and shapes, and nothing else.
+"""Bundled model `semscale-mini`: a small CLIP that knows digits and shapes only.
 
-It is a demonstrator: it makes a whole study run without a GPU or a download. `python -m semscale.training.mini`
-trained it on the training halves of the bundled datasets. Importing this module makes the architecture known to
-open_clip, so `open_clip.create_model("semscale-mini")` builds it untrained.
+As a demonstrator it runs a whole study without a GPU or a download. `python -m semscale.training.mini` trained it on
+the training halves of the bundled datasets. Importing this module registers the architecture with open_clip, so that
+`open_clip.create_model("semscale-mini")` builds it untrained.
 
-Its weights are stored in half precision and with a pruned token table: of the vocabulary's 49,408 rows training has
-touched a few hundred, and only those are stored. Loading fills the others with the same small noise every time, so
-that unknown words are faint, but not equal.
+Its weights are stored in half precision and with a pruned token table: of the 49,408 rows of the vocabulary, only the
+few hundred that training has changed. Loading fills the others with small noise, always the same, so that unknown
+words are faint, but not equal.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ from timm.models.vision_transformer_hybrid import ConvStem
 from semscale.common.errors import ModelError, summarize
 from semscale.models.checkpoints import check_digest
 
-NAME = "semscale-mini"  # here and in open_clip
-IMAGE_SIZE = 40  # side of the images that it takes, in pixels
+NAME = "semscale-mini"  # also in open_clip
+IMAGE_SIZE = 40  # width and height of its input in pixels
 WEIGHTS = Path(__file__).parent / "weights" / f"{NAME}.safetensors"
 _TABLE = "token_embedding.weight"
 _ROWS = "token_embedding.rows"
 _INDICES = "token_embedding.indices"
 _FORMAT = "semscale-compact-1"
 _VOCABULARY = 49_408
-_NOISE_SCALE = 0.02  # the scale at which open_clip starts a token table
+_NOISE_SCALE = 0.02  # open_clip's standard deviation for the initialisation of a token table
 
 Preprocess = Callable[[Image.Image], torch.Tensor]
 
@@ -53,9 +53,8 @@ def vit_semscale_mini(
 ) -> VisionTransformer:
     """Return the untrained image tower: 40 x 40 pixels to 5 x 5 tokens of width 96, three transformer blocks.
 
-    A plain patch embedding learns too slowly for a model that is trained on one CPU core; a small stack of convolutions
-    before the transformer mends that (T. Xiao et al., Early Convolutions Help Transformers See Better, 2021). The
-    arguments are timm's.
+    A plain patch embedding learns too slowly on one CPU core; a small stack of convolutions before the transformer
+    fixes that (T. Xiao et al., Early Convolutions Help Transformers See Better, 2021). The arguments are timm's.
     """
     stem = ConvStem(depth=5, channels=(24, 48, 48, 96, 96), stride=(2, 2, 1, 2, 1))
     tower = VisionTransformer(
@@ -69,7 +68,7 @@ def vit_semscale_mini(
         num_heads=3,
         embed_layer=partial(HybridEmbed, backbone=stem),
     )
-    # open_clip's timm adapter asks a tower for this; without pool_size it takes the output as one vector per image.
+    # open_clip's timm adapter reads this; without pool_size it takes the output as one vector per image
     tower.default_cfg = {"architecture": "vit_semscale_mini", "input_size": (3, IMAGE_SIZE, IMAGE_SIZE)}
     tower.pretrained_cfg = tower.default_cfg
     return tower
@@ -79,59 +78,57 @@ open_clip.add_model_config(Path(__file__).parent / f"{NAME}.json")
 
 
 def build_mini() -> open_clip.CLIP:
-    """Return the untrained model, float32; torch's global seed decides its first weights."""
-    # What open_clip.create_model(NAME) does, without its warning on the root logger that no weights were loaded.
+    """Return the untrained model, float32; torch's global seed determines its initial weights."""
+    # as open_clip.create_model(NAME), without its warning on the root logger that no weights were loaded
     model = open_clip.CLIP(**open_clip.get_model_config(NAME))
     open_clip.set_model_preprocess_cfg(model, asdict(PreprocessCfg(size=model.visual.image_size)))
     return model
 
 
 def mini_transforms(model: open_clip.CLIP) -> tuple[Preprocess, open_clip.SimpleTokenizer]:
-    """Return the preprocessing of images and the tokenizer that belong to the model."""
+    """Return the image preprocessing and the tokenizer of the model."""
     preprocess: Preprocess = image_transform_v2(PreprocessCfg(**model.visual.preprocess_cfg), is_train=False)
     return preprocess, open_clip.get_tokenizer(NAME)
 
 
 def load_mini(weights: Path = WEIGHTS) -> tuple[open_clip.CLIP, Preprocess, open_clip.SimpleTokenizer]:
-    """Return the trained model (float32, eval mode, on the CPU) with its preprocessing and its tokenizer.
+    """Return the trained model (float32, eval mode, on the CPU), its preprocessing and its tokenizer.
 
-    The preprocessing turns a Pillow image into a (3, 40, 40) tensor, the tokenizer n texts into (n, 77) token numbers.
+    The preprocessing maps a Pillow image to a (3, 40, 40) tensor, the tokenizer n texts to (n, 77) token numbers.
     """
     check_digest(weights)
     model = build_mini()
     try:
-        model.load_state_dict(load_compact(weights))
-    except Exception as error:  # safetensors, torch and our reader each raise their own kind
-        what, hint = f"the weights of {NAME} cannot be read", "python -m semscale.training.mini trains them anew"
+        model.load_state_dict(load_pruned(weights))
+    except Exception as error:  # safetensors, torch and load_pruned raise different kinds
+        what, hint = f"the weights of {NAME} cannot be read", "python -m semscale.training.mini trains them again"
         raise ModelError(what, where=str(weights), found=summarize(error), hint=hint) from error
     model.eval()
     preprocess, tokenizer = mini_transforms(model)
     return model, preprocess, tokenizer
 
 
-def save_compact(
-    state: dict[str, torch.Tensor], used_tokens: Sequence[int], path: Path, record: dict[str, Any]
-) -> None:
-    """Write a CLIP state dict with the token table cut down to `used_tokens`, and its checksum beside it.
+def save_pruned(state: dict[str, torch.Tensor], used_tokens: Sequence[int], path: Path, record: dict[str, Any]) -> None:
+    """Write a CLIP state dict with the token table pruned to `used_tokens`, and its checksum beside it.
 
-    `record`, how the weights came about, is kept as JSON in the file's metadata.
+    `record` describes the training and is stored as JSON in the file's metadata.
     """
     indices = torch.tensor(sorted(set(used_tokens)), dtype=torch.int32)
     tensors = {**state, _ROWS: state[_TABLE][indices.long()], _INDICES: indices}
     del tensors[_TABLE]
     halved = {name: _cast(tensors[name], torch.float16).contiguous().cpu() for name in sorted(tensors)}
-    # one entry only: safetensors writes several in an order that changes from run to run
+    # a single entry: safetensors writes several in an order that varies between runs
     save_file(halved, path, {_FORMAT: json.dumps(record, sort_keys=True)})
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     path.with_name(path.name + ".sha256").write_text(f"{digest}  {path.name}\n", encoding="ascii")
 
 
-def load_compact(path: Path) -> dict[str, torch.Tensor]:
-    """Return the float32 state dict of a file that `save_compact` wrote, with the whole token table."""
+def load_pruned(path: Path) -> dict[str, torch.Tensor]:
+    """Return the float32 state dict of a file that `save_pruned` wrote, with the full token table."""
     read_record(path)
     tensors = {name: _cast(tensor, torch.float32) for name, tensor in load_file(path).items()}
     rows, indices = tensors.pop(_ROWS), tensors.pop(_INDICES).long()
-    # numpy's generator, because its stream is the same in every version
+    # numpy's generator has the same stream in every version
     noise = np.random.default_rng(_VOCABULARY).standard_normal((_VOCABULARY, rows.shape[1]), np.float32)
     table = torch.from_numpy(noise * np.float32(_NOISE_SCALE))
     table[indices] = rows
@@ -143,13 +140,13 @@ def _cast(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
 
 
 def read_used_tokens(path: Path) -> list[int]:
-    """Return the rows of the token table that the file holds, sorted."""
-    used: list[int] = load_file(path)[_INDICES].tolist()
-    return used
+    """Return the sorted indices of the token table's rows in the file."""
+    indices: list[int] = load_file(path)[_INDICES].tolist()
+    return indices
 
 
 def read_record(path: Path) -> dict[str, Any]:
-    """Return what `save_compact` was told about how the weights came about."""
+    """Return the record of the training that `save_pruned` wrote; raise ValueError for another format."""
     with safe_open(path, framework="pt") as file:
         metadata = file.metadata() or {}
     if _FORMAT not in metadata:

@@ -1,4 +1,4 @@
-"""Loading of CLIP models by name: bundled, open_clip, hub or a local checkpoint."""
+"""Loader of CLIP models by name: bundled, open_clip, hub or a local checkpoint."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ from open_clip.transform import PreprocessCfg
 
 from semscale.common.errors import ModelError, SemscaleError, summarize
 from semscale.models.bundled_model import Preprocess, load_mini
-from semscale.models.checkpoints import check_same_shapes, plain_weights, quiet_libraries, weights_in
-from semscale.models.model_name import PREPROCESS, ModelSource, parse_name, published
+from semscale.models.checkpoints import check_shapes, find_weights, readable_weights, silence_libraries
+from semscale.models.model_name import PREPROCESS, ModelSource, parse_model_name, published_settings
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
-_CODE_KEYS = ("trust_remote_code", "auto_map")  # what lets transformers run Python that comes with a model
+_CODE_KEYS = ("trust_remote_code", "auto_map")  # settings that make transformers run Python code of a model
 
 Tokenizer = Callable[[list[str]], torch.Tensor]
 
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model ready to encode: `model` (eval, no gradients), `preprocess`, `tokenizer`, and `info` as plain JSON.
+    """Model ready to encode: `model` (eval, no gradients), `preprocess`, `tokenizer`, and `info` as plain JSON.
 
-    `info` is what an embedding depends on, and where it is computed; see :mod:`semscale.serving.executor` for the keys.
-    `weights_sha256` is taken over the float32 tensors of the loaded model (:func:`hash_weights`), so it does not
-    depend on the file format; `logit_scale` is the multiplier itself (100 for OpenAI's models), not its logarithm.
+    `info` contains all that an embedding depends on, and the device; :mod:`semscale.serving.executor` lists the keys.
+    `weights_sha256` is the hash of the loaded float32 tensors (:func:`hash_weights`), independent of the file format;
+    `logit_scale` is the multiplier itself (100 for OpenAI's models), not its logarithm.
     """
 
     model: torch.nn.Module
@@ -57,19 +57,19 @@ def load_model(
     Args:
         name: `semscale-mini`; `ARCH::TAG` of open_clip; `hf-hub:ORG/NAME`; `ARCH::/path/to/weights.safetensors`
             (or .pt, .pth, .bin); a directory with open_clip_config.json and weights (also `local-dir:/path`).
-        device: `cpu`, `cuda` or `cuda:N`; never silently another one.
+        device: `cpu`, `cuda` or `cuda:N`; there is no silent fallback.
         dtype: `fp32`, `fp16`, `bf16` or None (fp32 on CPU, fp16 on CUDA).
-        trust_remote_code: let the tokenizer's Python code run that a directory or a hub's download brings with it.
+        trust_remote_code: run Python code of the tokenizer that comes with a directory or download.
 
     Raises:
-        ModelError: an unknown name, device or dtype, or a model that does not fit, holds code or cannot be fetched.
+        ModelError: an unknown name, device or dtype, or a model that does not fit, contains code or cannot be fetched.
     """
-    target = pick_device(device)
+    target = resolve_device(device)
     dtype = dtype or ("fp16" if target.type == "cuda" else "fp32")
     if dtype not in DTYPES:
         raise ModelError("unknown dtype", where="--dtype", found=dtype, expected=", ".join(DTYPES))
-    source = parse_name(name)
-    model, preprocess, tokenizer = load_mini() if source.kind == "mini" else build_source(source, trust_remote_code)
+    source = parse_model_name(name)
+    model, preprocess, tokenizer = load_mini() if source.kind == "mini" else build_model(source, trust_remote_code)
     model.eval().requires_grad_(False)
     pixels = _preprocess_spec(asdict(PreprocessCfg()) | model.visual.preprocess_cfg)
     context_length = int(getattr(tokenizer, "context_length", None) or model.context_length)
@@ -99,7 +99,7 @@ def load_model(
 
 
 def hash_weights(state: Mapping[str, torch.Tensor]) -> str:
-    """SHA-256 over the tensors of a state dict in the order of their names: name, dtype, shape, bytes.
+    """Return the SHA-256 of a state dict: name, dtype, shape and bytes of the tensors, in the order of their names.
 
     >>> a, b = torch.zeros(2), torch.ones(1)
     >>> hash_weights({"a": a, "b": b}) == hash_weights({"b": b, "a": a})
@@ -109,16 +109,16 @@ def hash_weights(state: Mapping[str, torch.Tensor]) -> str:
     for name in sorted(state):
         tensor = state[name].detach().cpu().contiguous()
         digest.update(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())
-        # As bytes, without a copy: numpy knows no bfloat16.
+        # as bytes, without a copy: numpy has no bfloat16
         raw: Any = tensor.reshape(-1).view(torch.uint8).numpy()
         digest.update(raw)
     return digest.hexdigest()
 
 
-def pick_device(device: str) -> torch.device:
-    """Return the torch device of `cpu`, `cuda` (the first GPU) or `cuda:N`, never silently another one.
+def resolve_device(device: str) -> torch.device:
+    """Return the torch device of `cpu`, `cuda` (the first GPU) or `cuda:N`; raise ModelError if it does not exist.
 
-    >>> pick_device("cpu")
+    >>> resolve_device("cpu")
     device(type='cpu')
     """
     kind, _, number = device.partition(":")
@@ -129,7 +129,7 @@ def pick_device(device: str) -> torch.device:
     if not torch.cuda.is_available():
         what, found = "this machine has no CUDA device that torch can use", f"torch {torch.__version__}"
         found += f" (CUDA {torch.version.cuda}), no GPU or driver" if torch.version.cuda else ", a build without CUDA"
-        hint = "use --device cpu, or mend the NVIDIA driver (check with `nvidia-smi`)"
+        hint = "use --device cpu, or fix the NVIDIA driver (check with `nvidia-smi`)"
         raise ModelError(what, where="--device", found=found, hint=hint)
     last, index = torch.cuda.device_count() - 1, int(number or 0)
     if index > last:
@@ -156,76 +156,77 @@ def _preprocess_spec(cfg: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def build_source(source: ModelSource, trust_remote_code: bool = False) -> tuple[Any, Any, Any]:
-    """Build (model, preprocess, tokenizer) of a source as float32 on the CPU."""
+def build_model(source: ModelSource, trust_remote_code: bool = False) -> tuple[Any, Any, Any]:
+    """Return model (float32, on the CPU), preprocessing and tokenizer of a source."""
     name, options = _open_clip_arguments(source)
     online, path = source.kind in ("tag", "hf-hub"), Path(source.location)
     with contextlib.ExitStack() as stack:
-        stack.enter_context(quiet_libraries())
+        stack.enter_context(silence_libraries())
         if online:
             stack.enter_context(hub_offline_unless_reachable())
         try:
             if source.kind in ("hf-hub", "local-dir") and not trust_remote_code:
-                _refuse_code(source, name)
+                _reject_bundled_code(source, name)
             tokenizer = _tokenizer(name, trust_remote_code)
             if not online:
-                path = path if source.kind == "file" else weights_in(path)
-                plain = stack.enter_context(plain_weights(path))
+                path = path if source.kind == "file" else find_weights(path)
+                plain = stack.enter_context(readable_weights(path))
                 if source.kind == "file":
                     options["pretrained"] = str(plain)
                 elif plain != path:
                     shutil.copy(path.with_name("open_clip_config.json"), plain.parent)
                     name = f"local-dir:{plain.parent}"
-            # Unlike create_model, this refuses to go on with random weights when there are none.
+            # unlike create_model, this raises an error if there are no weights
             model, preprocess = open_clip.create_model_from_pretrained(
                 name, precision="fp32", device="cpu", weights_only=True, **options
             )
         except SemscaleError:
             raise
         except Exception as error:
-            raise _failure(source, error) from error
+            raise _loading_error(source, error) from error
     if not online:
-        check_same_shapes(path, model)
+        check_shapes(path, model)
     return model, preprocess, tokenizer
 
 
 def _tokenizer(name: str, trust_remote_code: bool) -> Any:
     text = open_clip.get_model_config(name)["text_cfg"]
-    # given here it overrides the model's own settings, and transformers does not ask the terminal
+    # an argument overrides the model's own settings, and keeps transformers from asking in the terminal
     trust = {"trust_remote_code": trust_remote_code} if text.get("hf_tokenizer_name") else {}
     return open_clip.get_tokenizer(name, **trust)
 
 
-def _refuse_code(source: ModelSource, name: str) -> None:
-    """Refuse a model whose settings want transformers to run Python that comes with it."""
+def _reject_bundled_code(source: ModelSource, name: str) -> None:
+    """Raise ModelError for a model whose settings make transformers run Python code of the model."""
     settings = open_clip.get_model_config(name)
     text = settings["text_cfg"]
-    places = {"tokenizer_config.json": text.get("hf_tokenizer_name"), "config.json": text.get("hf_model_name")}
-    if places["tokenizer_config.json"] and source.kind == "local-dir":
-        places["tokenizer_config.json"] = source.location  # where open_clip looks, whatever the name says
+    locations = {"tokenizer_config.json": text.get("hf_tokenizer_name"), "config.json": text.get("hf_model_name")}
+    if locations["tokenizer_config.json"] and source.kind == "local-dir":
+        locations["tokenizer_config.json"] = source.location  # open_clip ignores the name
     contents = {"open_clip_config.json": json.dumps(settings)}
-    contents |= {file: _setting(place, file) for file, place in places.items() if place}
+    contents |= {file: _read_settings(location, file) for file, location in locations.items() if location}
     for file, content in contents.items():
 
-        def look(pairs: list[tuple[str, Any]], file: str = file) -> dict[str, Any]:
-            if wanted := [key for key, value in pairs if key in _CODE_KEYS and value]:
-                raise _untrusted(source, f"{wanted[0]} in {file}")
+        def check(pairs: list[tuple[str, Any]], file: str = file) -> dict[str, Any]:
+            if keys := [key for key, value in pairs if key in _CODE_KEYS and value]:
+                raise _untrusted_code(source, f"{keys[0]} in {file}")
             return dict(pairs)
 
-        json.loads(content, object_pairs_hook=look)
+        json.loads(content, object_pairs_hook=check)
 
 
-def _setting(place: str, file: str) -> str:
-    """Return a file of settings as transformers finds it, in a directory or a repository of the hub; {} without one."""
+def _read_settings(location: str, file: str) -> str:
+    """Return a settings file of a directory or a repository of the hub, as transformers finds it, or {}."""
+    folder = Path(location)
     try:
-        path = Path(place, file) if Path(place).is_dir() else Path(download_pretrained_from_hf(place, filename=file))
+        path = folder / file if folder.is_dir() else Path(download_pretrained_from_hf(location, filename=file))
     except FileNotFoundError:
         return "{}"
     return path.read_text(encoding="utf-8") if path.is_file() else "{}"
 
 
-def _untrusted(source: ModelSource, found: str) -> SemscaleError:
-    what = "refused: the model brings Python code, which would run with your rights"
+def _untrusted_code(source: ModelSource, found: str) -> SemscaleError:
+    what = "refused: the model contains Python code, which would run with your permissions"
     hint = "if you trust that code: --trust-remote-code of sweep and serve, or trust_remote_code: true under server:"
     return ModelError(what, where=source.name, found=found, hint=hint)
 
@@ -236,22 +237,22 @@ def _open_clip_arguments(source: ModelSource) -> tuple[str, dict[str, Any]]:
         return f"{source.kind}:{location}", {}
     if source.kind == "tag":
         return architecture, {"pretrained": location, "force_quick_gelu": needs_quick_gelu(architecture, location)}
-    return architecture, {"pretrained": location, **agreed_preprocess(architecture)}
+    return architecture, {"pretrained": location, **common_preprocess(architecture)}
 
 
 def needs_quick_gelu(architecture: str, tag: str) -> bool:
-    """Whether a tag was trained with QuickGELU: open_clip only warns and computes something else."""
+    """Return whether a tag was trained with QuickGELU; open_clip warns only, and computes GELU."""
     return bool(get_pretrained_cfg(architecture, tag).get("quick_gelu", False))
 
 
-def agreed_preprocess(architecture: str) -> dict[str, Any]:
-    """Preprocessing on which all published weights of an architecture agree.
+def common_preprocess(architecture: str) -> dict[str, Any]:
+    """Return the preprocessing settings that all published weights of an architecture have in common.
 
-    open_clip gives a weights file the mean and std of OpenAI's models, which is wrong for SigLIP and MobileCLIP.
+    For a weights file open_clip uses the mean and std of OpenAI's models, which is wrong for SigLIP and MobileCLIP.
     """
     options: dict[str, Any] = {}
     for key in PREPROCESS:
-        values = list(published(architecture, key))
+        values = list(published_settings(architecture, key))
         if len(values) == 1 and None not in values:
             options[f"image_{key}"] = values[0]
     return options
@@ -259,12 +260,12 @@ def agreed_preprocess(architecture: str) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def hub_offline_unless_reachable() -> Iterator[None]:
-    """Within the block, the hub client uses only its cache if the hub cannot be connected to.
+    """Within the block, make the hub client use only its cache if it cannot connect to the hub.
 
-    Weights that were fetched before still load; others fail at once, where the client would retry for half a minute.
+    Cached weights still load; others fail immediately instead of after half a minute of retries.
     """
     before, hub = constants.HF_HUB_OFFLINE, urlsplit(constants.ENDPOINT)
-    if hub.scheme not in getproxies():  # behind a proxy only the proxy can tell
+    if hub.scheme not in getproxies():  # behind a proxy, only the proxy knows
         try:
             port = hub.port or (443 if hub.scheme == "https" else 80)
             socket.create_connection((hub.hostname or "", port), timeout=5.0).close()
@@ -276,13 +277,13 @@ def hub_offline_unless_reachable() -> Iterator[None]:
         constants.HF_HUB_OFFLINE = before
 
 
-def _failure(source: ModelSource, error: Exception) -> SemscaleError:
+def _loading_error(source: ModelSource, error: Exception) -> SemscaleError:
     cause: BaseException = error
     while cause.__cause__ is not None:
         cause = cause.__cause__
     found = f"{type(cause).__name__}: {' '.join(str(cause).split())[:300]}"
     if "trust_remote_code" in str(cause):
-        return _untrusted(source, found)
+        return _untrusted_code(source, found)
     if isinstance(cause, ImportError):
         hint = "pip install transformers sentencepiece"
         return ModelError("the model needs another package", where=source.name, found=found, hint=hint)
@@ -290,7 +291,7 @@ def _failure(source: ModelSource, error: Exception) -> SemscaleError:
         what = "the weights cannot be fetched from the model hub"
         hint = "check name and network; without one, copy the weights and use ARCH::/path/to/weights.safetensors"
         return ModelError(what, where=source.name, found=found, hint=hint)
-    what, hint = "the model cannot be built with these weights", "name the architecture that they were trained with"
+    what, hint = "the model cannot be built with these weights", "use the architecture that they were trained with"
     if "state_dict" in str(error):
         what = "the weights do not belong to this architecture"
     return ModelError(what, where=source.location, found=found, hint=hint)

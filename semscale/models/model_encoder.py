@@ -1,4 +1,4 @@
-"""Encoding with a loaded model: pixels from images, and embeddings in minibatches of one fixed shape."""
+"""Encoder of a loaded model: pixel transforms, and embeddings in minibatches of a fixed shape."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from semscale.models.loading import DTYPES, LoadedModel, load_model
 Embeddings = NDArray[np.float32]
 Content = TypeVar("Content")
 
-# Resizing the shorter edge to the model's size makes a very long image enormous: 1 x 50,000 pixels would need 7.5 GB.
+# Resizing the shorter edge to the model's size blows up a very long image: 1 x 50,000 pixels would need 7.5 GB.
 MAX_RESIZED_PIXELS = 32_000_000
 _PACKAGES = {"semscale": "semscale", "torch": "torch", "open_clip": "open_clip_torch"}
 
 
-class PixelReader:
-    """Decodes and resizes images exactly as open_clip's inference transform, but keeps them as bytes.
+class PixelTransform:
+    """open_clip's inference transform with uint8 pixels as an intermediate result.
 
-    That transform ends in ToTensor and Normalize, both elementwise: done for a whole batch they give the same bits,
-    cost less per image, and a GPU receives a quarter of the bytes. `size` is (height, width) of the result in pixels.
+    The transform ends in ToTensor and Normalize, both elementwise: for a whole batch they give the same bits at less
+    cost per image, and a GPU receives a quarter of the bytes. `size` is (height, width) of the result in pixels.
     """
 
     def __init__(self, preprocess: Any, size: tuple[int, int]) -> None:
@@ -42,16 +42,16 @@ class PixelReader:
         self.size = size
 
     def decode(self, blob: bytes) -> NDArray[np.uint8]:
-        """Return the pixels of an image file, uint8 (height, width, 3); ValueError if it is damaged, or too large."""
+        """Decode an image file to uint8 (height, width, 3); raise ValueError if it is damaged or too large."""
         try:
             with Image.open(io.BytesIO(blob)) as image:
                 return self.resize(image)
         except ValueError:
             raise
-        except MemoryError as error:  # which says nothing about the image
+        except MemoryError as error:  # not the fault of the image
             hint = "free some memory, and give the same command again: what is encoded is kept"
             raise ModelError("the memory is too small for an image", hint=hint) from error
-        except Exception as error:  # Pillow's plugins raise whatever a damaged file makes them stumble over.
+        except Exception as error:  # Pillow's plugins raise any kind for a damaged file
             reason = re.sub(r" ?<_io.BytesIO object at 0x[0-9a-f]+>", "", f"{type(error).__name__}: {error}")
             raise ValueError(reason) from error
 
@@ -66,31 +66,31 @@ class PixelReader:
         return np.asarray(image, dtype=np.uint8)
 
     def normalise(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Turn uint8 (n, height, width, 3) into float32 (n, 3, height, width): (x / 255 - mean) / std."""
+        """Convert uint8 (n, height, width, 3) to float32 (n, 3, height, width): (x / 255 - mean) / std."""
         mean, std = self._mean.to(pixels.device), self._std.to(pixels.device)
         planes = pixels.permute(0, 3, 1, 2).contiguous().to(torch.float32)
         return planes.div_(255).sub_(mean).div_(std)
 
 
 class BatchEncoder:
-    """Encode pixels and texts so that a result does not depend on what else was in the request.
+    """Batch-invariant encoder of pixels and texts: results do not depend on the rest of a request.
 
-    A matrix product may add up in another order for another number of rows, so a model's output for one image
-    depends (by up to 1e-6) on the size of the batch it is in. Every minibatch therefore has the same shape: the last
-    one is filled up with zeros. Position and neighbours then change nothing, to the last bit.
+    A matrix product may sum in another order for another number of rows, so that a model's output for an image
+    depends (by up to 1e-6) on the size of its batch. Therefore every minibatch has the same shape: the last one is
+    padded with zeros. Position and neighbours then change nothing, to the last bit.
 
-    `minibatch_size` None: see :func:`minibatch_rows`. ``torch.compile`` takes a minute, and results differ in the last
-    bits from those of the plain model.
+    `minibatch_size` None: see :func:`default_minibatch_size`. ``torch.compile`` takes a minute, and changes the last
+    bits of the results.
     """
 
     def __init__(self, loaded: LoadedModel, minibatch_size: int | None = None, compiled: bool = False) -> None:
         info, (height, width) = loaded.info, loaded.info["image_size"]
         self._tokenizer = loaded.tokenizer
-        self._images: Callable[[torch.Tensor], torch.Tensor] = loaded.model.encode_image  # type: ignore[assignment]
-        self._texts: Callable[[torch.Tensor], torch.Tensor] = loaded.model.encode_text  # type: ignore[assignment]
+        self._image_tower: Callable[[torch.Tensor], torch.Tensor] = loaded.model.encode_image  # type: ignore[assignment]
+        self._text_tower: Callable[[torch.Tensor], torch.Tensor] = loaded.model.encode_text  # type: ignore[assignment]
         self._device = torch.device(info["device"])
-        self.minibatch_size = minibatch_size or minibatch_rows(info["device"], height, width)
-        self.reader = PixelReader(loaded.preprocess, (height, width))
+        self.minibatch_size = minibatch_size or default_minibatch_size(info["device"], height, width)
+        self.transform = PixelTransform(loaded.preprocess, (height, width))
         self.info: dict[str, Any] = info | {
             "minibatch_size": self.minibatch_size,
             "fixed_shapes": True,
@@ -99,9 +99,9 @@ class BatchEncoder:
             "versions": {name: package_version(package) or "unknown" for name, package in _PACKAGES.items()},
         }
         if compiled:
-            self._images = torch.compile(self._images, dynamic=False)
-            self._texts = torch.compile(self._texts, dynamic=False)
-            # now and not amid the first request, which has a deadline
+            self._image_tower = torch.compile(self._image_tower, dynamic=False)
+            self._text_tower = torch.compile(self._text_tower, dynamic=False)
+            # now, since the first request has a deadline
             self.encode_pixels(np.zeros((1, height, width, 3), dtype=np.uint8))
             self.encode_texts([""])
 
@@ -109,12 +109,12 @@ class BatchEncoder:
         """Encode uint8 pixels (n, height, width, 3) to float32 (n, embedding_dim), not normalised."""
         dtype = DTYPES[self.info["dtype"]]
         return self._in_fixed_shapes(
-            torch.from_numpy(pixels), lambda batch: self._images(self.reader.normalise(batch).to(dtype))
+            torch.from_numpy(pixels), lambda batch: self._image_tower(self.transform.normalise(batch).to(dtype))
         )
 
     def encode_texts(self, texts: Sequence[str]) -> Embeddings:
-        """Encode texts, cut at the model's context length, to float32 (n, embedding_dim), not normalised."""
-        return self._in_fixed_shapes(self._tokenizer(list(texts)), self._texts)
+        """Encode texts, truncated to the model's context length, to float32 (n, embedding_dim), not normalised."""
+        return self._in_fixed_shapes(self._tokenizer(list(texts)), self._text_tower)
 
     def _in_fixed_shapes(self, rows: torch.Tensor, tower: Callable[[torch.Tensor], torch.Tensor]) -> Embeddings:
         results = []
@@ -125,22 +125,22 @@ class BatchEncoder:
                     batch = chunk.new_zeros((self.minibatch_size, *chunk.shape[1:]))
                     batch[: len(chunk)] = chunk
                 if self._device.type != "cpu":
-                    # from pinned memory the copy runs beside the minibatch before
+                    # from pinned memory the copy overlaps with the previous minibatch
                     batch = batch.pin_memory().to(self._device, non_blocking=True)
                 results.append(tower(batch)[: len(chunk)].float())
-            # one wait for the device, and not one for every minibatch
+            # waits for the device once, not per minibatch
             embeddings: Embeddings = torch.cat(results).cpu().numpy()
         return embeddings
 
 
-def minibatch_rows(device: str, height: int, width: int) -> int:
-    """Return how many rows a model computes at once unless somebody says otherwise.
+def default_minibatch_size(device: str, height: int, width: int) -> int:
+    """Return the default number of rows per minibatch.
 
-    On a CPU 16 pictures of 224 pixels keep the cores as busy as more would, and a request of one picture, filled up to
-    as many rows, is not kept waiting; of smaller pictures it takes up to 64 before the cost of a call vanishes.
+    On a CPU 16 images of 224 pixels use the cores fully, and a request with one image, padded to as many rows, stays
+    fast; smaller images need up to 64 rows until the cost of a call is negligible.
 
-    >>> minibatch_rows("cpu", 224, 224), minibatch_rows("cpu", 40, 40), minibatch_rows("cuda:1", 224, 224)
-    (16, 64, 256)
+    >>> [default_minibatch_size(*case) for case in (("cpu", 224, 224), ("cpu", 40, 40), ("cuda:1", 224, 224))]
+    [16, 64, 256]
     """
     if device.startswith("cuda"):
         return 256
@@ -149,9 +149,9 @@ def minibatch_rows(device: str, height: int, width: int) -> int:
 
 
 class InProcessModel:
-    """A model in this process that encodes with the server's minibatches, so that a CPU gives the server's bits.
+    """Model in this process that encodes with the server's minibatches, on a CPU with the same bits.
 
-    The arguments are those of :func:`semscale.models.loading.load_model`; `info` is what a server of this model says.
+    The arguments are those of :func:`semscale.models.loading.load_model`; `info` equals that of a server of the model.
     """
 
     def __init__(
@@ -160,20 +160,20 @@ class InProcessModel:
         self._encoder = BatchEncoder(load_model(name, device, dtype, trust_remote_code))
         self.info = self._encoder.info
 
-    def encode_images(self, pictures: Sequence[NDArray[np.uint8] | bytes]) -> tuple[Embeddings, list[str | None]]:
-        """Encode pictures, uint8 (height, width, 3) of the model's size, or image files.
+    def encode_images(self, images: Sequence[NDArray[np.uint8] | bytes]) -> tuple[Embeddings, list[str | None]]:
+        """Encode images, uint8 (height, width, 3) of the model's size, or image files.
 
-        Returns float32 [n, dimension], not normalised, zeros where there is a reason; and per picture None or the
-        reason why it cannot be encoded.
+        Returns float32 (n, embedding_dim), not normalised, and per image None or the reason why it cannot be encoded;
+        its row is then zero.
         """
 
-        def prepare(picture: NDArray[np.uint8] | bytes) -> NDArray[np.uint8]:
-            return self._encoder.reader.decode(picture) if isinstance(picture, bytes) else picture
+        def prepare(image: NDArray[np.uint8] | bytes) -> NDArray[np.uint8]:
+            return self._encoder.transform.decode(image) if isinstance(image, bytes) else image
 
-        return self._encode(pictures, prepare, lambda good: self._encoder.encode_pixels(np.stack(good)))
+        return self._encode(images, prepare, lambda pixels: self._encoder.encode_pixels(np.stack(pixels)))
 
     def encode_texts(self, texts: Sequence[str]) -> tuple[Embeddings, list[str | None]]:
-        """Encode texts; the same answer as for images."""
+        """Encode texts; the result is that of :meth:`encode_images`."""
         return self._encode(texts, check_text, self._encoder.encode_texts)
 
     def _encode(

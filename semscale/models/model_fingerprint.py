@@ -1,4 +1,4 @@
-"""Fingerprint of a model's files, without loading them: neither torch nor open_clip is imported here."""
+"""Digest of a model's files, computed without loading them: this module imports neither torch nor open_clip."""
 
 from __future__ import annotations
 
@@ -9,29 +9,29 @@ from pathlib import Path
 from semscale.common.text import package_version
 
 _SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
-# what turns files into a model, and so into an identity
+# the libraries that turn files into a model
 _PACKAGES = ("semscale", "open-clip-torch", "timm", "torch", "torchvision")
 
 
 def model_files_digest(name: str, device: str, dtype: str | None) -> str | None:
-    """Return a digest of a model's files and of the libraries that load them; None where they are not here.
+    """Return a digest of a model's files and of the libraries that load them; None if they are not local.
 
-    Contents are hashed, so that no time stamp can deceive. Of open_clip's tags and of the hub nothing is known: their
-    files may change there.
+    It hashes contents, since time stamps can mislead. open_clip's tags and models of the hub have none: their files
+    may change there.
     """
     files = _files(name)
     if files is None:
         return None
-    told = {
+    settings = {
         "model": name,
         "device": device.partition(":")[0],
         "dtype": dtype,
-        # raised when the same files are read as another model: 2 since RN50::FILE has QuickGELU
+        # incremented when the same files are loaded as another model: 2 since RN50::FILE has QuickGELU
         "reading": 2,
         "versions": {package: package_version(package) for package in _PACKAGES},
         "files": [path.name for path in files],
     }
-    sha = hashlib.sha256(json.dumps(told, sort_keys=True).encode())
+    sha = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
     try:
         for path in files:
             with path.open("rb") as file:
@@ -43,8 +43,8 @@ def model_files_digest(name: str, device: str, dtype: str | None) -> str | None:
 
 def _files(name: str) -> list[Path] | None:
     if name == "semscale-mini":
-        here = Path(__file__).parent
-        return [here / f"{name}.json", here / "weights" / f"{name}.safetensors"]
+        folder = Path(__file__).parent
+        return [folder / f"{name}.json", folder / "weights" / f"{name}.safetensors"]
     if name.startswith("hf-hub:"):
         return None
     if name.startswith("local-dir:") or Path(name).is_dir():

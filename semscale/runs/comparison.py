@@ -13,7 +13,7 @@ import pandas as pd
 from semscale.analysis.control import compare_with_control
 from semscale.analysis.intervals import Proportion, difference_interval, holm
 from semscale.common.errors import ConfigError
-from semscale.common.redact import shown
+from semscale.common.redact import mask_url
 from semscale.report.headlines import rows_of
 from semscale.runs.finished import CURVE_COLUMNS, CurveCorrectness, FinishedRun, read_correctness, read_run
 
@@ -227,7 +227,7 @@ def _settings_of(run: FinishedRun, correctness: Mapping[str, CurveCorrectness]) 
     settings["strategies"] = ", ".join(_entry(entry.model_dump(exclude_defaults=True)) for entry in study.strategies)
     for entry in study.datasets:
         values = {key: value for key, value in entry.model_dump(exclude_defaults=True).items() if key != "spec"}
-        settings[f"dataset {shown(entry.title)}"] = shown(_entry({"spec": entry.spec, **values}))
+        settings[f"dataset {mask_url(entry.title)}"] = mask_url(_entry({"spec": entry.spec, **values}))
     settings |= {key: _format(getattr(study, key)) for key in _SETTINGS}
     for name, curve in correctness.items():
         settings[f"images of {name}"] = f"{len(curve.images):,}, digest {curve.digest}"

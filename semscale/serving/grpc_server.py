@@ -1,7 +1,7 @@
-"""gRPC server of one executor: jina's services without a gateway, as clip-client calls them.
+"""gRPC server of an executor: the services of jina that clip-client calls, without a gateway.
 
-A stock clip-client needs two of them: the stream of requests (`JinaRPC/Call`) and the dry run that `is_flow_ready`
-asks for. Single requests and gRPC's health service are served as well.
+A stock clip-client calls two: the stream of requests (`JinaRPC/Call`) and the dry run of `is_flow_ready`. Single
+requests and gRPC's health service are served as well.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ from jina.proto import jina_pb2, jina_pb2_grpc
 from jina.types.request.data import DataRequest
 from prometheus_client import CollectorRegistry, Counter, Summary, start_http_server
 
-from semscale.common.access import read_token, same_token
+from semscale.common.access import read_token, token_matches
 from semscale.common.errors import ServerError
 from semscale.common.wire_documents import CHANNEL_OPTIONS, check_documents
 from semscale.serving.server_config import ServeConfig
-from semscale.serving.server_process import say
+from semscale.serving.server_process import print_line
 
-# requests of one stream that are read ahead: while one is computed, the next is decoded
+# requests of a stream that are read ahead: the next one is decoded while one is computed
 _READ_AHEAD = 4
-# a client that is refused before it has sent its first request reports an internal error in place of the refusal
-_REFUSAL_SECONDS = 0.25
+# a client that is rejected before it has sent its first request reports an internal error instead
+_REJECTION_SECONDS = 0.25
 _OPTIONS = [
     *CHANNEL_OPTIONS,
     ("grpc.max_send_message_length", -1),
-    # clip-client pings every 10 s; gRPC's servers take pings that carry no data for an attack and close the connection
-    # after a few, amid a long request or after minutes of rest, unless they are told not to count
+    # clip-client pings every 10 s; gRPC's servers take pings without data for an attack and close the connection after
+    # a few, also during a long request; 0 switches that off
     ("grpc.http2.max_ping_strikes", 0),
     ("grpc.keepalive_time_ms", 9999),
     ("grpc.keepalive_timeout_ms", 4999),
@@ -43,28 +43,28 @@ _OPTIONS = [
 
 
 class TokenInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]
-    """Refuses every call that does not carry the token, bare or behind `Bearer`, before anything of it is read."""
+    """Rejects every call without the token, bare or after `Bearer`, before any of it is read."""
 
     def __init__(self, token: str) -> None:
         self._token = token
 
     async def intercept_service(self, continuation: Callable[[Any], Awaitable[Any]], call: Any) -> Any:
         """Return the handler of the call, or one that ends it with UNAUTHENTICATED."""
-        shown = [value for key, value in call.invocation_metadata or () if key == "authorization"]
-        if len(shown) == 1 and isinstance(shown[0], str) and same_token(shown[0], self._token):
+        values = [value for key, value in call.invocation_metadata or () if key == "authorization"]
+        if len(values) == 1 and isinstance(values[0], str) and token_matches(values[0], self._token):
             return await continuation(call)
         if call.method == "/jina.JinaRPC/Call":
-            await asyncio.sleep(_REFUSAL_SECONDS)
-        return grpc.stream_stream_rpc_method_handler(_refuse)
+            await asyncio.sleep(_REJECTION_SECONDS)
+        return grpc.stream_stream_rpc_method_handler(_reject)
 
 
-async def _refuse(requests: Any, context: Any) -> None:
-    details = "this server wants its token, which clip-client's profile() never sends"
+async def _reject(requests: Any, context: Any) -> None:
+    details = "this server requires its token, which clip-client's profile() never sends"
     await context.abort(grpc.StatusCode.UNAUTHENTICATED, details)
 
 
 def serve_metrics(config: ServeConfig, registry: CollectorRegistry) -> None:
-    """Serve a page of metrics to whoever shows the server's token; without a token on the loopback address alone."""
+    """Serve the metrics page to requests with the server's token; without a token, on the loopback address only."""
     token = read_token(config.token_file)
     host = config.metrics_host(token is not None)
     assert config.metrics_port is not None
@@ -74,12 +74,12 @@ def serve_metrics(config: ServeConfig, registry: CollectorRegistry) -> None:
         )
     except (OSError, OverflowError) as error:
         where, found = f"{host}:{config.metrics_port}", getattr(error, "strerror", None) or str(error)
-        what, hint = "the page of metrics cannot be served there", "choose another --metrics-port"
+        what, hint = "the metrics page cannot be served on this address", "choose another --metrics-port"
         raise ServerError(what, where=where, found=found, hint=hint) from error
     page: Any = server.get_app()
 
     def guarded(environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
-        if token is None or same_token(environ.get("HTTP_AUTHORIZATION", ""), token):
+        if token is None or token_matches(environ.get("HTTP_AUTHORIZATION", ""), token):
             return page(environ, start_response)
         start_response("401 Unauthorized", [("WWW-Authenticate", "Bearer")])
         return []
@@ -101,8 +101,8 @@ class RequestMetrics:
 
     @contextmanager
     def count(self, endpoint: str, documents: int) -> Iterator[None]:
-        """Measure the time of a request, and count it and its documents."""
-        # any name may be asked for; a label for each would fill the memory
+        """Measure the time of a request; count it and its documents."""
+        # requests may use any name; a label for each would fill the memory
         known = endpoint if endpoint in ("/encode", "/encode_packed", "/rank", "/info") else "other"
         with self._seconds.time():
             try:
@@ -115,14 +115,14 @@ class RequestMetrics:
 
 
 class RequestHandler:
-    """Answers jina's requests with a jina executor of this process."""
+    """Handler of jina's requests, which an executor in this process answers."""
 
     def __init__(self, executor: Any, metrics: RequestMetrics | None = None) -> None:
         self._executor = executor
         self._metrics = metrics
 
     async def Call(self, requests: AsyncIterator[DataRequest], context: Any) -> AsyncIterator[DataRequest]:  # noqa: N802
-        """Answer a stream of requests in their order."""
+        """Answer a stream of requests in order."""
         answers: asyncio.Queue[asyncio.Task[DataRequest] | None] = asyncio.Queue(_READ_AHEAD)
 
         async def read() -> None:
@@ -138,7 +138,7 @@ class RequestHandler:
             reader.cancel()
 
     async def dry_run(self, empty: Any, context: Any) -> Any:
-        """Say that the executor is there."""
+        """Report that the executor is ready."""
         return jina_pb2.StatusProto(code=jina_pb2.StatusProto.SUCCESS)
 
     async def process_single_data(self, request: DataRequest, context: Any) -> DataRequest:
@@ -159,21 +159,21 @@ class RequestHandler:
                 )
                 request.data.docs = docs if result is None else result
         except Exception as error:
-            # the first argument alone: the second of a rejection is long; a MemoryError has none
+            # only the first argument: the second of a rejection is long; a MemoryError has none
             reason = str(error.args[0] if error.args else "without a reason")
-            # it may repeat what the request says
-            say(f"a request failed: {type(error).__name__}: {textwrap.shorten(reason[:1000], 300)}")
+            # it may quote the request
+            print_line(f"a request failed: {type(error).__name__}: {textwrap.shorten(reason[:1000], 300)}")
             request.add_exception(error, self._executor)
         for route in request.routes[::-1]:  # the outer one ends last
             # clip-client's profile() divides by the difference in whole milliseconds
             route.end_time.GetCurrentTime()
-            after = max(route.end_time.ToMilliseconds(), route.start_time.ToMilliseconds() + 1)
-            route.end_time.FromMilliseconds(after)
+            end = max(route.end_time.ToMilliseconds(), route.start_time.ToMilliseconds() + 1)
+            route.end_time.FromMilliseconds(end)
         return request
 
 
 async def start_server(handler: RequestHandler, config: ServeConfig) -> Any:
-    """Start a gRPC server with the address, token and certificate of these settings in the running event loop."""
+    """Start a gRPC server in the running event loop with the address, token and certificate of the settings."""
     token = read_token(config.token_file)
     server = grpc.aio.server(options=_OPTIONS, interceptors=[TokenInterceptor(token)] if token else None)
     jina_pb2_grpc.add_JinaRPCServicer_to_server(handler, server)

@@ -1,4 +1,4 @@
-"""Launcher: clip-servers of one's own, looked after by a thread of this process, of which nothing stays behind."""
+"""Launcher of clip-servers that a thread of this process supervises and stops."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
-from semscale.common.errors import SemscaleError, ServerError, cannot_write
+from semscale.common.errors import SemscaleError, ServerError, write_error
 from semscale.serving.replicas import Supervisor
 from semscale.serving.server_config import ServeConfig
-from semscale.serving.server_process import say
+from semscale.serving.server_process import print_line
 
 _READY_SECONDS = 300.0
 
 
 class ServerHandle:
-    """Running servers of one model: a context manager, which stops them."""
+    """Handle of the running servers of a model; as a context manager it stops them."""
 
     supervisor: Supervisor
 
@@ -29,15 +29,15 @@ class ServerHandle:
 
     @property
     def url(self) -> str:
-        """The address of the first server."""
+        """Return the address of the first server."""
         return self.urls[0]
 
     def is_running(self) -> bool:
-        """Whether the servers are looked after: not after a stop, or when one has ended too often."""
+        """Return whether the servers are supervised: not after a stop, nor after one has ended too often."""
         return self._thread.is_alive()
 
     def start(self) -> None:
-        """Start the servers, and return when they answer; raise what keeps them from it."""
+        """Start the servers, and return when they answer; raise the error of a start that fails."""
         self._thread.start()
         try:
             self.urls = self._ready.result(_READY_SECONDS)
@@ -47,7 +47,7 @@ class ServerHandle:
             raise ServerError("the clip-server does not start", found=found, hint=hint) from error
 
     def stop(self) -> None:
-        """End the servers, after some seconds by force; it is safe to call it twice."""
+        """Stop the servers, after some seconds by force; a second call has no effect."""
         self._stop.set()
         if self._thread.ident is not None:
             self._thread.join()
@@ -63,8 +63,8 @@ class ServerHandle:
             try:
                 with Supervisor(config, self._stop, log) as self.supervisor:
                     self.supervisor.run(self._ready.set_result)
-            except Exception as error:  # whoever waits for the servers is to hear of it
-                say(f"error: {error}", log)
+            except Exception as error:  # for the thread that waits in start()
+                print_line(f"error: {error}", log)
                 if isinstance(error, SemscaleError):
                     error.hint = error.hint or f"the server's log: {self.log_file}"
                 if not self._ready.done():
@@ -74,15 +74,16 @@ class ServerHandle:
 def launch_server(model: str, *, log_file: Path, **options: Any) -> ServerHandle:
     """Start servers on the loopback address and wait until they answer.
 
-    They have their own sessions, so Ctrl-C in the terminal reaches the caller, who stops them in good order; they end
-    by themselves when this process is gone, however that happens. `options` are further fields of
-    :class:`semscale.serving.server_config.ServeConfig`; ports are free ones unless given.
+    They run in sessions of their own, so that Ctrl-C in the terminal reaches only the caller, who stops them; they
+    also end when this process ends in any way. `options` are further fields of
+    :class:`semscale.serving.server_config.ServeConfig`; the default is a free port for each.
     """
-    try:  # here, since whoever waits would not hear of it from the thread
+    try:  # here: start() would not see an error of the thread
         log_file.parent.mkdir(parents=True, exist_ok=True)
         log_file.open("ab").close()
     except OSError as error:
-        raise cannot_write("the log of the server", log_file, error, hint="free some space, or choose --out") from error
+        hint = "free some space, or choose --out"
+        raise write_error("the log of the server", log_file, error, hint=hint, kind=ServerError) from error
     handle = ServerHandle(ServeConfig(model, **({"port": 0} | options)), log_file)
     try:
         handle.start()

@@ -1,4 +1,4 @@
-"""Replicas: the processes of `semscale serve`, one clip-server each, started again when they end."""
+"""Supervisor of the replicas of `semscale serve`: a clip-server process each, restarted when it ends."""
 
 from __future__ import annotations
 
@@ -17,70 +17,70 @@ from multiprocessing.connection import wait
 from typing import IO, Any, Literal
 
 from semscale.common.access import TOKEN_VARIABLE, read_token
-from semscale.common.environment import python
-from semscale.common.errors import SemscaleError, ServerError
+from semscale.common.environment import python_command
+from semscale.common.errors import ConfigError, SemscaleError, ServerError
 from semscale.serving.server_config import ServeConfig, check_certificate
-from semscale.serving.server_process import VISIBLE, receive, say, start_process
+from semscale.serving.server_process import GPU_VARIABLE, print_line, receive_event, start_process
 
-COMMAND = python("-m", "semscale.serving.server")
-# An image that brings the model down is found in a few requests, each of which costs a process; servers that end more
-# often than this, or never come up, do nobody any good.
-MOST_ENDS = 20
-WINDOW = 300.0
-MOST_FAILED_STARTS = 5
+COMMAND = python_command("-m", "semscale.serving.server")
+# An image that crashes the model is isolated in a few requests, each of which costs a process; servers that end more
+# often, or never become ready, are of no use.
+MAX_EXITS = 20
+EXIT_WINDOW = 300.0
+MAX_FAILED_STARTS = 5
 _TICK = 0.2
 _STOP_SECONDS = 6.0
 
 
 class Replica:
-    """One server process, started with these options of `Popen`."""
+    """Server process, started with options of `Popen`."""
 
     def __init__(self, number: int, config: ServeConfig, options: dict[str, Any]) -> None:
         self.number = number
         self.config = config
         self.options = options
         self.process: subprocess.Popen[bytes] | None = None
-        self._ends: deque[float] = deque(maxlen=MOST_ENDS + 1)
+        self._exit_times: deque[float] = deque(maxlen=MAX_EXITS + 1)
         self._failed_starts = 0
 
     def start(self) -> None:
         """Start the process."""
         self.ready = False
-        self.begun = time.monotonic()
+        self.started_at = time.monotonic()
         settings = {"config": asdict(self.config), "number": self.number}
         self.process, self.events = start_process(COMMAND, settings, **self.options)
 
     def restart(self) -> str:
-        """Start the process again after it has ended, unless it does so too often, and say how it ended."""
+        """Restart the process after its end and return how it ended; raise ServerError if it ends too often."""
         assert self.process is not None
-        how = _exit_reason(self.process.wait())
+        reason = _exit_reason(self.process.wait())
         self.events.close()
-        self._ends.append(time.monotonic())
+        self._exit_times.append(time.monotonic())
         self._failed_starts = 0 if self.ready else self._failed_starts + 1
-        times = None
-        if self._failed_starts >= MOST_FAILED_STARTS:
-            times = f"{self._failed_starts} times before it was ready"
-        elif len(self._ends) > MOST_ENDS and self._ends[-1] - self._ends[0] <= WINDOW:
-            times = f"{len(self._ends)} times within {WINDOW:g} seconds"
-        if times:
-            hint = "the lines above say why; a replica that is killed may need more memory"
+        count = None
+        if self._failed_starts >= MAX_FAILED_STARTS:
+            count = f"{self._failed_starts} times before it was ready"
+        elif len(self._exit_times) > MAX_EXITS and self._exit_times[-1] - self._exit_times[0] <= EXIT_WINDOW:
+            count = f"{len(self._exit_times)} times within {EXIT_WINDOW:g} seconds"
+        if count:
+            hint = "see the lines above; a replica that is killed may need more memory"
             raise ServerError(
-                f"replica {self.number} ended {times}; the server stops", found=f"at last {how}", hint=hint
+                f"replica {self.number} ended {count}; the server stops", found=f"at last {reason}", hint=hint
             )
         self.start()
-        return how
+        return reason
 
 
 class Supervisor:
-    """Starts the replicas and starts again what ends, until `stop` is set; a context manager, which ends them all.
+    """Starts the replicas and restarts those that end, until `stop` is set; as a context manager it ends them all.
 
-    With a `log` the replicas have sessions of their own, and the token of the environment, which is for others, stays
-    out of theirs: on the loopback address they need none.
+    With a `log` the replicas run in sessions of their own, without the token of the environment: it is for other
+    servers, and on the loopback address they need none.
     """
 
     def __init__(self, config: ServeConfig, stop: threading.Event, log: IO[str] | None = None) -> None:
         self._stop = stop
-        self._say = partial(say, log=log)
+        self._log = partial(print_line, log=log)
         self._reserved = ExitStack()
         environment = dict(os.environ)
         options: dict[str, Any] = {}
@@ -95,27 +95,27 @@ class Supervisor:
             config = replace(config, device="cuda", replicas=len(gpus) * config.per_gpu, gpus=None)
         elif config.device == "cuda":
             gpus = visible_gpus()
-        if warning := config.exposure(has_token):
-            self._say(warning)
+        if warning := config.exposure_warning(has_token):
+            self._log(warning)
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         threads = config.num_threads or max(1, cores // config.replicas)
         self.replicas: list[Replica] = []
         for number in range(config.replicas):
             port = self._reserve_port(config.host, config.port + number if config.port else 0)
             metrics_port = None if config.metrics_port is None else config.metrics_port + number
-            own = replace(config, replicas=1, port=port, num_threads=threads, metrics_port=metrics_port)
-            visible = {VISIBLE: gpus[number // config.per_gpu % len(gpus)]} if gpus else {}
-            self.replicas.append(Replica(number, own, options | {"env": environment | visible}))
+            settings = replace(config, replicas=1, port=port, num_threads=threads, metrics_port=metrics_port)
+            visible = {GPU_VARIABLE: gpus[number // config.per_gpu % len(gpus)]} if gpus else {}
+            self.replicas.append(Replica(number, settings, options | {"env": environment | visible}))
             if metrics_port is not None:
                 page = f"http{'s' if config.tls_cert else ''}://{config.metrics_host(has_token)}:{metrics_port}"
-                self._say(f"metrics of replica {number} at {page}")
+                self._log(f"metrics of replica {number} at {page}")
 
     def __enter__(self) -> Supervisor:
         return self
 
     def __exit__(self, _: object, error: BaseException | None, *__: object) -> None:
         if error is None:
-            self._say("stopping")
+            self._log("stopping")
         started = [replica.process for replica in self.replicas if replica.process is not None]
         for process in started:
             process.terminate()
@@ -125,13 +125,13 @@ class Supervisor:
                 process.wait(max(0.0, deadline - time.monotonic()))
             except subprocess.TimeoutExpired:
                 process.kill()
-                with suppress(subprocess.TimeoutExpired):  # one that hangs in a driver does not even end by that
+                with suppress(subprocess.TimeoutExpired):  # one that hangs in a driver survives that
                     process.wait(_STOP_SECONDS)
         self._reserved.close()
 
     def run(self, on_ready: Callable[[list[str]], None]) -> None:
-        """Start all replicas, say when they are ready, call `on_ready` with the addresses, start again what ends."""
-        self._say(f"loading {self.replicas[0].config.model}")
+        """Start all replicas, call `on_ready` with their addresses when all are ready, and restart those that end."""
+        self._log(f"loading {self.replicas[0].config.model}")
         for replica in self.replicas:
             replica.start()
         ready = False
@@ -140,45 +140,46 @@ class Supervisor:
                 if isinstance(event, SemscaleError):
                     if not ready:
                         raise event
-                    self._say(f"replica {replica.number}: {event}")
+                    self._log(f"replica {replica.number}: {event}")
                 elif event is not None:
                     replica.ready = True
                     if ready:
-                        self._say(f"replica {replica.number} is back after {time.monotonic() - replica.begun:.1f} s")
-                # A signal may reach all processes at once: the replicas may end before this one has heard of it.
+                        seconds = time.monotonic() - replica.started_at
+                        self._log(f"replica {replica.number} is back after {seconds:.1f} s")
+                # A signal may reach all processes: the replicas may end before this one has handled it.
                 elif not self._stop.wait(_TICK):
                     if not ready:
                         raise ServerError("a process of the server ended while it was starting")
-                    self._say(f"replica {replica.number} ended {replica.restart()}; starting it again")
+                    self._log(f"replica {replica.number} ended {replica.restart()}; starting it again")
             if not ready and all(replica.ready for replica in self.replicas):
                 ready = True
                 urls = [replica.config.url for replica in self.replicas]
                 for url in urls:
-                    self._say(f"ready at {url}")
+                    self._log(f"ready at {url}")
                 on_ready(urls)
 
     def _events(self) -> Iterator[tuple[Replica, Literal[True] | SemscaleError | None]]:
-        """Yield the replicas that are ready, cannot start or have ended within a moment."""
-        heard = wait([replica.events for replica in self.replicas], _TICK)
-        yield from ((replica, receive(replica.events)) for replica in self.replicas if replica.events in heard)
+        """Wait a moment and yield the replicas with an event: ready (True), failed to start, or ended (None)."""
+        waiting = wait([replica.events for replica in self.replicas], _TICK)
+        yield from ((replica, receive_event(replica.events)) for replica in self.replicas if replica.events in waiting)
 
     def _reserve_port(self, host: str, port: int) -> int:
-        """Check that a port is free, or find a free one (0), and keep it for the process that will listen there."""
+        """Return a port that is free, or any free one for 0, and reserve it for the process that will listen on it."""
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         try:
             with socket.socket(family) as probe:
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 probe.bind((host, port))
                 port = int(probe.getsockname()[1])
-            # Bound but not listening: nobody else gets the port, also while a replica is being started again; gRPC
-            # listens with SO_REUSEPORT.
+            # Bound but not listening: no other process gets the port, not even during a restart; gRPC listens with
+            # SO_REUSEPORT.
             reservation = self._reserved.enter_context(socket.socket(family))
             reservation.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             reservation.bind((host, port))
         except (OSError, OverflowError) as error:
             where, found = f"{host}:{port}", getattr(error, "strerror", None) or str(error)
-            hint = "choose another --port, or 0 for any free one"
-            raise ServerError("the server cannot listen there", where=where, found=found, hint=hint) from error
+            what, hint = "the server cannot listen on this address", "choose another --port, or 0 for any free one"
+            raise ServerError(what, where=where, found=found, hint=hint) from error
         return port
 
 
@@ -188,7 +189,7 @@ def serve(config: ServeConfig) -> None:
 
     def end(*_: object) -> None:
         if not stop.is_set():
-            signal.setitimer(signal.ITIMER_REAL, 3 * _STOP_SECONDS)  # its signal ends a process that hangs
+            signal.setitimer(signal.ITIMER_REAL, 3 * _STOP_SECONDS)  # ends this process if it hangs
         stop.set()
 
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -199,36 +200,37 @@ def serve(config: ServeConfig) -> None:
 
 
 def visible_gpus() -> list[str]:
-    """Return the names of the GPUs that this process may use, as ``CUDA_VISIBLE_DEVICES`` takes them."""
-    names = os.environ.get(VISIBLE)
+    """Return the GPUs that this process may use, by the names of ``CUDA_VISIBLE_DEVICES``."""
+    names = os.environ.get(GPU_VARIABLE)
     if names is not None:
         return [name.strip() for name in names.split(",") if name.strip()]
-    # torch counts them, in a process of its own: this one only starts others and stays small
-    command = python("-c", "import torch; print(torch.cuda.device_count())")
+    # torch counts them in another process, so that this one stays small
+    command = python_command("-c", "import torch; print(torch.cuda.device_count())")
     count = subprocess.run(command, capture_output=True, text=True).stdout.strip()
     return [str(number) for number in range(int(count) if count.isdigit() else 0)]
 
 
-def choose_gpus(wanted: str, visible: Sequence[str]) -> list[str]:
-    """Return the GPUs, of those visible, that ``all`` or a list of numbers and UUIDs stands for.
+def choose_gpus(selection: str, visible: Sequence[str]) -> list[str]:
+    """Return those of the visible GPUs that ``all`` or a list of numbers and UUIDs selects.
 
     >>> choose_gpus("all", ["0", "1"]), choose_gpus("1", ["2", "3"]), choose_gpus("GPU-5e", ["GPU-5e", "GPU-7a"])
     (['0', '1'], ['3'], ['GPU-5e'])
     """
     if not visible:
-        hint = "leave it away for a server on the CPU, or mend the NVIDIA driver (check with `nvidia-smi`)"
-        raise ServerError("this machine has no GPU that torch can use", where="--gpus", found=wanted, hint=hint)
+        hint = "omit it for a server on the CPU, or fix the NVIDIA driver (check with `nvidia-smi`)"
+        raise ServerError("this machine has no GPU that torch can use", where="--gpus", found=selection, hint=hint)
     by_name = {str(number): name for number, name in enumerate(visible)}
     by_name |= {name: name for name in visible if not name.isdigit()}
-    names = [name.strip() for name in wanted.split(",")] if wanted != "all" else list(map(str, range(len(visible))))
+    parts = map(str, range(len(visible))) if selection == "all" else selection.split(",")
+    names = [part.strip() for part in parts]
     if unknown := [name for name in names if name not in by_name]:
         found, expected = unknown[0] or "an empty name", f"all, or some of {', '.join(by_name)}"
-        raise ServerError("there is no such GPU", where="--gpus", found=found, expected=expected)
+        raise ConfigError("there is no such GPU", where="--gpus", found=found, expected=expected)
     return [by_name[name] for name in names]
 
 
 def _exit_reason(status: int) -> str:
-    """Say how a process ended.
+    """Return how a process ended.
 
     >>> _exit_reason(-9), _exit_reason(1)
     ('by signal 9 (SIGKILL)', 'with exit status 1')

@@ -1,4 +1,4 @@
-"""Server process: how it is started and watches its parent, its environment, and its lines on the console."""
+"""Process of a clip-server: start, environment, parent watchdog, and log lines."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import IO, Any
 
 from semscale.common.redact import printable
 
-VISIBLE = "CUDA_VISIBLE_DEVICES"
+GPU_VARIABLE = "CUDA_VISIBLE_DEVICES"
 
 # read by jina, torch and the hub client when they are imported
 _ENVIRONMENT = {
@@ -27,13 +27,13 @@ _ENVIRONMENT = {
     "JINA_LOG_LEVEL": "WARNING",
     "GRPC_VERBOSITY": "ERROR",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-    # where servers and clients share the cores, threads that spin for each other make a server several times slower
+    # spinning threads make a server several times slower where it shares the cores with clients
     "OMP_WAIT_POLICY": "PASSIVE",
 }
 
 
 def prepare_environment() -> None:
-    """Set the defaults of the libraries that are imported next; what the user has set stays."""
+    """Set defaults for the libraries that are imported next; variables that the user has set stay."""
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
 
@@ -41,7 +41,7 @@ def prepare_environment() -> None:
 def start_process(
     command: Sequence[str], settings: dict[str, Any], **options: Any
 ) -> tuple[subprocess.Popen[bytes], Connection]:
-    """Start a process with settings, and return it with the pipe on which it sends what becomes of it."""
+    """Start a process with settings; return it and the pipe on which it sends its events."""
     events, sender = Pipe(duplex=False)
     argument = json.dumps(settings | {"parent": os.getpid(), "events_fd": sender.fileno()})
     with sender:
@@ -52,35 +52,35 @@ def start_process(
 
 
 def read_settings(argument: str) -> tuple[dict[str, Any], Connection]:
-    """Return what :func:`start_process` has started this process with, which ends when its parent is gone."""
+    """Return the settings and the pipe from :func:`start_process`; this process ends when its parent has ended."""
     settings = json.loads(argument)
-    watch_parent(settings["parent"], on_gone=lambda: os._exit(1))
+    watch_parent(settings["parent"], on_exit=lambda: os._exit(1))
     return settings, Connection(settings["events_fd"], readable=False)
 
 
-def watch_parent(parent: int, on_gone: Callable[[], Any]) -> None:
-    """Call `on_gone` from a thread when the process with this id is not the parent of this process any more."""
+def watch_parent(parent: int, on_exit: Callable[[], Any]) -> None:
+    """Call `on_exit` from a thread when the parent of this process, given by its id, has ended."""
 
     def watch() -> None:
         while os.getppid() == parent:
             time.sleep(0.5)
-        on_gone()
+        on_exit()
 
     threading.Thread(target=watch, name="parent-watchdog", daemon=True).start()
 
 
-def receive(events: Connection) -> Any:
-    """Return the next thing that a process has sent; None when it has ended."""
+def receive_event(events: Connection) -> Any:
+    """Return the next event that a process has sent; None if it has ended."""
     try:
         return events.recv()
     except (EOFError, OSError):
         return None
 
 
-def say(text: str, log: IO[str] | None = None) -> None:
-    """Print one line at once, or write it to a log, whole even when several processes write to the same place."""
+def print_line(text: str, log: IO[str] | None = None) -> None:
+    """Print a line, or write it to a log, without buffering, so that lines of several processes do not mix."""
     stream = log or sys.stdout
-    # a server does not end because nobody listens any more
+    # a server does not end because its output is closed
     with contextlib.suppress(OSError, ValueError):
         stream.write(f"semscale serve: {printable(text)}\n")
         stream.flush()

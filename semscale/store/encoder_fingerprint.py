@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from semscale.common.errors import SemscaleError, StoreError, cannot_write, summarize
+from semscale.common.errors import SemscaleError, StoreError, summarize, write_error
 from semscale.common.files import atomic_write
 from semscale.common.parsing import parse_json
 from semscale.store.mirrored_directory import MirroredDirectory
@@ -160,7 +160,7 @@ def check_probe(where: str, identity: EncoderIdentity, probe: Float32, store: Pa
             partial.write_text(json.dumps(content), encoding="utf-8")
     except OSError as error:
         hint = "free some space, or use --store DIR"
-        raise cannot_write("the embedding store", folder.local, error, hint=hint) from error
+        raise write_error("the embedding store", folder.local, error, hint=hint, kind=StoreError) from error
     folder.push(path.name)
 
 

@@ -20,8 +20,8 @@ import platformdirs
 
 from semscale.common.errors import SemscaleError, StoreError
 from semscale.common.files import atomic_write
-from semscale.common.filesystem import REMOTE_READS, open_filesystem, plain_reason
-from semscale.common.redact import shown
+from semscale.common.filesystem import REMOTE_READS, failure_reason, open_filesystem
+from semscale.common.redact import mask_url
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class MirroredDirectory:
 
     def __str__(self) -> str:
         if self.is_remote:
-            return shown(self.url)
+            return mask_url(self.url)
         cwd = Path.cwd()
         return str(self.local.relative_to(cwd) if self.local.is_relative_to(cwd) else self.local)
 
@@ -139,7 +139,7 @@ class MirroredDirectory:
         except Exception as error:
             hint = "check the bucket, the network and the keys in the environment; what is stored is kept"
             what = f"the object store cannot be {action}"
-            raise StoreError(what, where=str(self), found=plain_reason(error), hint=hint) from error
+            raise StoreError(what, where=str(self), found=failure_reason(error), hint=hint) from error
 
 
 def store_directory(url: str | None = None) -> MirroredDirectory:

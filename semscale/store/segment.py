@@ -19,7 +19,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from semscale.common.errors import StoreError, cannot_write, summarize
+from semscale.common.errors import StoreError, summarize, write_error
 from semscale.common.files import atomic_write
 from semscale.store.key_index import Keys
 from semscale.store.mirrored_directory import MirroredDirectory
@@ -59,7 +59,7 @@ def write_segment(folder: Path | MirroredDirectory, keys: Sequence[bytes], embed
             pq.write_table(table, partial, compression="NONE", use_dictionary=False, write_page_checksum=True)
     except OSError as error:
         hint = "free some space, or choose another folder with --store; the same command continues from what is stored"
-        raise cannot_write("the embedding store", path.parent, error, hint=hint) from error
+        raise write_error("the embedding store", path.parent, error, hint=hint, kind=StoreError) from error
     directory.push(path.name)
     return path
 

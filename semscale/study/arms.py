@@ -9,7 +9,7 @@ from typing import Any
 from semscale.categories.ladder import Ladder
 from semscale.categories.ladder_builder import LadderSpec, build_ladders
 from semscale.common.errors import SemscaleError
-from semscale.common.progress import Quiet, Reporter
+from semscale.common.progress import ProgressReporter, SilentReporter
 from semscale.common.text import slug
 from semscale.config import DatasetConfig, StrategyConfig, StudyConfig
 from semscale.datasets.base import Dataset
@@ -31,10 +31,10 @@ class Arm:
     controls: Mapping[tuple[str, str], str]
 
 
-def make_arms(study: StudyConfig, report: Reporter | None = None) -> list[Arm]:
+def make_arms(study: StudyConfig, report: ProgressReporter | None = None) -> list[Arm]:
     """Load the datasets of a study and build their ladders."""
     arms: list[Arm] = []
-    with (report or Quiet()).stage("listing", len(study.datasets), "datasets") as advance:
+    with (report or SilentReporter()).stage("listing", len(study.datasets), "datasets") as advance:
         for config in study.datasets:
             dataset = load_study_dataset(study, config)
             if any(arm.dataset.name == dataset.name for arm in arms):
@@ -89,7 +89,7 @@ def _steps(ladders: Ladders) -> list[Any]:
     return [ladder.steps for ladder in ladders]
 
 
-def write_ladders(arms: Sequence[Arm], directory: RunDirectory, report: Reporter) -> None:
+def write_ladders(arms: Sequence[Arm], directory: RunDirectory, report: ProgressReporter) -> None:
     """Write the ladders of a study to its run directory and report the notes on its datasets and ladders."""
     for arm in arms:
         for ladder in arm.ladders:

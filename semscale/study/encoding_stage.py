@@ -10,7 +10,7 @@ from typing import Any, Self
 
 import pandas as pd
 
-from semscale.common.progress import Reporter
+from semscale.common.progress import ProgressReporter
 from semscale.common.text import counted
 from semscale.config import StudyConfig
 from semscale.datasets.dataset_check import duplicate_warnings
@@ -43,7 +43,7 @@ class EncodedModel:
 
 
 def encode_model(
-    arms: Sequence[Arm], encoder: StoreBackedEncoder, directory: RunDirectory, report: Reporter
+    arms: Sequence[Arm], encoder: StoreBackedEncoder, directory: RunDirectory, report: ProgressReporter
 ) -> EncodedModel:
     """Encode what the store lacks with one model, and write unusable images to the quarantine of the run directory."""
     encoded = []
@@ -95,7 +95,10 @@ class EncodeResult:
 
 
 def encode_study(
-    study: StudyConfig, out: Path | MirroredDirectory | None, report: Reporter, arms: Sequence[Arm] | None = None
+    study: StudyConfig,
+    out: Path | MirroredDirectory | None,
+    report: ProgressReporter,
+    arms: Sequence[Arm] | None = None,
 ) -> EncodeResult:
     """Encode what a study needs and the store lacks; the run directory is that of a later sweep."""
     from semscale.cluster.watch import run_on_ray  # imports Ray

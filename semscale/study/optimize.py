@@ -14,8 +14,8 @@ from semscale.analysis.intervals import change_interval, wilson_interval
 from semscale.categories.candidates import Candidate, candidate_ladder, candidate_pool
 from semscale.categories.ladder import Ladder
 from semscale.common.errors import SemscaleError
-from semscale.common.progress import Reporter
-from semscale.common.redact import shown
+from semscale.common.progress import ProgressReporter
+from semscale.common.redact import mask_url
 from semscale.config import StudyConfig
 from semscale.datasets.base import Dataset
 from semscale.encoding.backends import open_encoder
@@ -85,13 +85,15 @@ class OptimizedCategories:
         return document | {"rounds": rounds, "held_out": counts | self.held_out(), "ladder": self.ladder.to_json()}
 
 
-def optimize(study: StudyConfig, strategies: Sequence[str], report: Reporter, seed: int = 0) -> OptimizedCategories:
+def optimize(
+    study: StudyConfig, strategies: Sequence[str], report: ProgressReporter, seed: int = 0
+) -> OptimizedCategories:
     """Select a category set for the dataset and model of a study on half of the images, and evaluate it on the others.
 
     The halves are drawn within classes with this seed; an image is labelled with the class of the nearest text.
     """
     (config,), (model,) = study.datasets, study.models
-    with report.stage(f"listing {shown(config.spec)}"):
+    with report.stage(f"listing {mask_url(config.spec)}"):
         dataset = load_study_dataset(study, config)
     for line in dataset.notes:
         report.note(f"{dataset.name}: {line}")

@@ -13,7 +13,7 @@ import pandas as pd
 
 from semscale.cluster.watch import run_on_ray
 from semscale.common.errors import SemscaleError
-from semscale.common.progress import Reporter
+from semscale.common.progress import ProgressReporter
 from semscale.common.text import counted, slug
 from semscale.config import StudyConfig
 from semscale.encoding.backends import open_encoder
@@ -63,7 +63,7 @@ class SweepResult(EncodeResult):
 def sweep(
     study: StudyConfig,
     out: Path | MirroredDirectory | None,
-    report: Reporter,
+    report: ProgressReporter,
     arms: Sequence[Arm] | None = None,
     *,
     stored: bool = False,

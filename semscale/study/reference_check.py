@@ -9,8 +9,8 @@ from typing import Any
 
 from semscale.categories.strategy_registry import check_options, control_names, find_strategy, strategy_names
 from semscale.common.errors import SemscaleError
-from semscale.common.parsing import Fault, Location
-from semscale.common.redact import shown
+from semscale.common.parsing import KeyPath, ValidationIssue
+from semscale.common.redact import mask_url
 from semscale.config.messages import nearest, quoted
 from semscale.datasets.bundled import BUNDLED
 from semscale.datasets.class_from_path import compile_rule
@@ -24,7 +24,7 @@ Entry = Mapping[str, Any]
 Missing = Callable[[object, Callable[[str], bool]], bool]
 
 
-def check_references(study: Mapping[str, Any], *, elsewhere: bool = False) -> Iterator[Fault]:
+def check_references(study: Mapping[str, Any], *, elsewhere: bool = False) -> Iterator[ValidationIssue]:
     """Yield a fault for each dataset, model, strategy and control that does not exist.
 
     The tree may be invalid in other ways. Nothing is listed, downloaded or loaded. With `elsewhere` the study is for
@@ -52,7 +52,7 @@ def check_references(study: Mapping[str, Any], *, elsewhere: bool = False) -> It
                     yield (key, number, *location), message
 
 
-def _dataset_faults(entry: Entry, missing: Missing) -> Iterator[Fault]:
+def _dataset_faults(entry: Entry, missing: Missing) -> Iterator[ValidationIssue]:
     spec: str = entry["spec"]
     scheme, _, path = spec.partition(":")
     if spec in BUNDLED:
@@ -72,7 +72,7 @@ def _dataset_faults(entry: Entry, missing: Missing) -> Iterator[Fault]:
             yield from _call_faults(("class_from",), lambda: compile_rule(rule))
 
 
-def _strategy_faults(entry: Entry, missing: Missing) -> Iterator[Fault]:
+def _strategy_faults(entry: Entry, missing: Missing) -> Iterator[ValidationIssue]:
     name, options = entry["strategy"], entry.get("options")
     if name not in strategy_names():
         yield ("strategy",), f"unknown strategy {quoted(name)}; {nearest(name, strategy_names())}"
@@ -84,7 +84,7 @@ def _strategy_faults(entry: Entry, missing: Missing) -> Iterator[Fault]:
             yield ("options", "path"), f"the file {quoted(options['path'])} does not exist"
 
 
-def _control_faults(entry: Entry, missing: Missing) -> Iterator[Fault]:
+def _control_faults(entry: Entry, missing: Missing) -> Iterator[ValidationIssue]:
     name, controls = quoted(entry[""]), control_names()
     if entry[""] not in controls:
         is_strategy = entry[""] in strategy_names()
@@ -92,19 +92,19 @@ def _control_faults(entry: Entry, missing: Missing) -> Iterator[Fault]:
         yield (), f"{what}; {nearest(entry[''], controls)}"
 
 
-def _model_faults(entry: Entry, missing: Missing) -> Iterator[Fault]:
+def _model_faults(entry: Entry, missing: Missing) -> Iterator[ValidationIssue]:
     name = entry[""]
     if name.casefold().replace("_", "-") != _MINI:
-        from semscale.models.model_name import parse_name  # imports open_clip and torch
+        from semscale.models.model_name import parse_model_name  # imports open_clip and torch
 
-        yield from _call_faults((), lambda: parse_name(name))
+        yield from _call_faults((), lambda: parse_model_name(name))
     elif name != _MINI:
         yield (), f"unknown model {quoted(name)}; did you mean {_MINI!r}?"
 
 
-def _call_faults(location: Location, call: Callable[[], object]) -> Iterator[Fault]:
+def _call_faults(location: KeyPath, call: Callable[[], object]) -> Iterator[ValidationIssue]:
     """Yield the error that a call raises, on one line."""
     try:
         call()
     except (SemscaleError, OSError, ValueError, RuntimeError) as error:  # also for an invalid file name
-        yield location, shown("; ".join(map(str.strip, str(error).splitlines()))[:300])
+        yield location, mask_url("; ".join(map(str.strip, str(error).splitlines()))[:300])

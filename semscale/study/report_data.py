@@ -14,7 +14,7 @@ import ray
 from scipy.linalg import eigh
 from threadpoolctl import threadpool_limits
 
-from semscale.common.progress import Reporter
+from semscale.common.progress import ProgressReporter
 from semscale.datasets.base import Reader
 from semscale.datasets.image_decoding import BadImageError, decode
 from semscale.report.headlines import CURVE_KEY
@@ -40,7 +40,7 @@ _MAX_IMAGES, _MAX_TEXTS = 400, 200
 
 
 def collect_report_data(
-    scored: Sequence[ScoredLadder], encoded: Sequence[EncodedModel], curves: pd.DataFrame, report: Reporter
+    scored: Sequence[ScoredLadder], encoded: Sequence[EncodedModel], curves: pd.DataFrame, report: ProgressReporter
 ) -> dict[str, pd.DataFrame]:
     """Return the tables that are not empty by file name, without controls; a table that fails is left out with a note.
 

@@ -13,9 +13,9 @@ import pandas as pd
 import semscale
 from semscale.categories.ladder import Ladder
 from semscale.categories.ladder_files import read_ladder
-from semscale.common.errors import cannot_write
-from semscale.common.progress import Reporter
-from semscale.common.redact import redact
+from semscale.common.errors import write_error
+from semscale.common.progress import ProgressReporter
+from semscale.common.redact import mask_url
 from semscale.common.text import counted, package_version
 from semscale.config import StudyConfig
 from semscale.report.evidence import CategorySet, Evidence, RunTables
@@ -43,7 +43,7 @@ def write_results(
     conclusions: Conclusions,
     scored: Sequence[ScoredLadder],
     encoded: Sequence[EncodedModel],
-    report: Reporter,
+    report: ProgressReporter,
 ) -> list[str]:
     """Write the tables and the report; return the names of the files to log as artifacts of the study run."""
     tables = {"trials.parquet": trials, **conclusions.tables()}
@@ -66,7 +66,7 @@ def regenerate_report(run: str) -> MirroredDirectory:
         written = _write_page(folder, study)
     except OSError as error:
         hint = "free some space, or check the folder's permissions"
-        raise cannot_write("the report", folder.local, error, hint=hint) from error
+        raise write_error("the report", folder.local, error, hint=hint) from error
     folder.push(written.name)
     return folder / written.name
 
@@ -96,10 +96,10 @@ def _report_environment(run: MirroredDirectory, study: StudyConfig) -> dict[str,
     started = f"{counted(server.replicas, 'replicas')} on {server.device}, started by the sweep"
     seeds = {config.name or config.spec: config.seed for config in study.datasets if config.limit or config.per_class}
     return read_environment(run) | {
-        "servers": [redact(url) for url in server.urls] or [started],
+        "servers": [mask_url(url) for url in server.urls] or [started],
         "orders": list(study.orders),
         "margin": study.margin,
-        "seeds": {redact(str(name)): seed for name, seed in seeds.items()},
+        "seeds": {mask_url(str(name)): seed for name, seed in seeds.items()},
     }
 
 

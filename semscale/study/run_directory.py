@@ -16,8 +16,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from semscale.common.environment import RAY_JOB_VARIABLE
-from semscale.common.errors import SemscaleError, cannot_write, summarize
-from semscale.common.files import atomic_write, open_regular, take_lock
+from semscale.common.errors import SemscaleError, summarize, write_error
+from semscale.common.files import atomic_write, open_regular_file, try_lock
 from semscale.config import StudyConfig, load_study
 from semscale.report.headlines import CURVE_KEY
 from semscale.store.mirrored_directory import MirroredDirectory
@@ -78,7 +78,7 @@ class RunDirectory(AbstractContextManager["RunDirectory"]):
 
     def _take_over(self) -> None:
         """Lock the folder, check that it belongs to this study, and remove the leftovers of killed processes."""
-        if not take_lock(self._lock):
+        if not try_lock(self._lock):
             hint = "wait until it is done and run the same command again, or choose another --out"
             raise SemscaleError("another sweep is writing into this run directory", where=str(self.folder), hint=hint)
         mark = f"study {self.study.digest()}"
@@ -99,7 +99,7 @@ class RunDirectory(AbstractContextManager["RunDirectory"]):
     def _write_error(self, error: OSError) -> SemscaleError:
         """Return the error for a file of the run directory that cannot be written."""
         hint = "free some space, or choose another --out; the same command continues from what is stored"
-        return cannot_write("the run directory", self.path, error, hint=hint)
+        return write_error("the run directory", self.path, error, hint=hint)
 
     def write(self, name: str, content: bytes) -> None:
         """Write a file of the run directory atomically, and push it to an object store."""
@@ -156,7 +156,7 @@ def read_parquet(path: Path) -> pd.DataFrame:
 
     A file stores a text that is repeated in millions of rows only once.
     """
-    open_regular(path).close()
+    open_regular_file(path).close()
     with pq.ParquetFile(path) as file:
         schema = file.schema_arrow
     texts = [field.name for field in schema if pa.types.is_string(field.type) or pa.types.is_large_string(field.type)]

@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 
-from semscale.common.progress import Reporter
-from semscale.common.redact import shown
+from semscale.common.progress import ProgressReporter
+from semscale.common.redact import mask_url
 from semscale.common.text import slug
 from semscale.config import StudyConfig
 from semscale.report.figures import CurveLine, confusion_png, curves_png
@@ -47,7 +47,7 @@ class StudyContext:
     arms: Sequence[Arm]
     store: MirroredDirectory
     directory: RunDirectory
-    report: Reporter
+    report: ProgressReporter
     tracking: TrackingStore
 
 
@@ -216,7 +216,7 @@ def _dataset_used(arm: EncodedArm, spec: str) -> DatasetUsed:
         name=dataset.name,
         digest=sha.hexdigest(),
         source_type=scheme if colon else "bundled",
-        source=shown(spec),
+        source=mask_url(spec),
         n_images=len(samples),
         n_classes=len(dataset.classes),
     )

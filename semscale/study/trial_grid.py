@@ -17,7 +17,7 @@ from ray.tune.execution import class_cache
 
 from semscale.cluster.connection import cluster_cpus
 from semscale.common.errors import SemscaleError
-from semscale.common.redact import shown
+from semscale.common.redact import mask_url
 from semscale.study.run_directory import LADDER_KEY
 from semscale.study.scoring_stage import LadderKey, ScoredLadder
 from semscale.study.trial_evaluation import EvaluatedTrial, evaluate_trial
@@ -164,6 +164,6 @@ def _fit(
 
 def _failure(trial: Mapping[str, Any], error: BaseException) -> SemscaleError:
     where = " / ".join(f"{name} {trial.get(name)}" for name in (*LADDER_KEY, "scale") if name != "model")
-    found = shown("".join(traceback.format_exception_only(error)).strip().splitlines()[-1])
+    found = mask_url("".join(traceback.format_exception_only(error)).strip().splitlines()[-1])
     hint = "run the same command again: finished trials are kept"
     return SemscaleError("a trial failed", where=where, found=found, hint=hint)

@@ -13,7 +13,7 @@ import tenacity
 from mlflow.exceptions import MlflowException
 
 from semscale.common.errors import TrackingError
-from semscale.common.redact import redact, without
+from semscale.common.redact import mask_url, scrub
 
 T = TypeVar("T")
 Note = Callable[[str], None]
@@ -60,7 +60,7 @@ class RetryPolicy:
             waited = time.monotonic() - start
             raise TrackingError(
                 "MLflow cannot record the results",
-                where=redact(self._uri),
+                where=mask_url(self._uri),
                 found=self._reason(error) + (f", for {waited:.0f} s" if waited >= 1 else ""),
                 hint="when it works again, run the same command again: recorded runs are kept and not repeated",
             ) from error
@@ -73,12 +73,12 @@ class RetryPolicy:
             self._next_note = time.monotonic() + state.upcoming_sleep
         error = state.outcome.exception() if state.outcome else None
         waited = f"{state.seconds_since_start or 0:.0f} s of {self._seconds:.0f} s"
-        self._note(f"MLflow at {redact(self._uri)} does not answer ({waited}): {self._reason(error)}; trying again")
+        self._note(f"MLflow at {mask_url(self._uri)} does not answer ({waited}): {self._reason(error)}; trying again")
 
     def _reason(self, error: BaseException | None) -> str:
         # without SQLAlchemy's preamble and statement
         lines = [line for line in str(error).strip().splitlines() if not line.startswith("(raised as a result")]
-        return without(lines[0] if lines else type(error).__name__, self._uri)[:300]
+        return scrub(lines[0] if lines else type(error).__name__, self._uri)[:300]
 
 
 def is_transient(error: BaseException) -> bool:

@@ -25,7 +25,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 
 from semscale.common.errors import SemscaleError, TrackingError
 from semscale.common.files import database_file, sqlite_uri
-from semscale.common.redact import redact, shown, without
+from semscale.common.redact import mask_url, scrub
 from semscale.tracking.descriptions import EXPERIMENT_NOTE
 from semscale.tracking.retry import is_transient
 
@@ -54,11 +54,11 @@ class TrackingStore:
     def ui_command(self, run: Path | None) -> str:
         """Return the command that opens the runs in a browser; `run` is None for a run in an object store."""
         if self.uri.startswith(("http://", "https://")):
-            return f"open {redact(self.uri)} in a browser"
+            return f"open {mask_url(self.uri)} in a browser"
         if run is not None:
             return f"semscale ui {shlex.quote(str(_relative(run)))}"
         file = database_file(self.uri)
-        uri = sqlite_uri(_relative(file)) if file else redact(self.uri)
+        uri = sqlite_uri(_relative(file)) if file else mask_url(self.uri)
         return f"mlflow ui --backend-store-uri {shlex.quote(uri)}"
 
 
@@ -92,18 +92,18 @@ def open_store(uri: str | None, experiment: str, folder: Path, artifacts: str | 
             sqlalchemy.inspect(engine)
             engine.dispose()
         opened = _experiment(MlflowClient(tracking_uri=uri), experiment, artifacts)
-        _check_experiment(opened, redact(uri), requested)
+        _check_experiment(opened, mask_url(uri), requested)
     except SemscaleError:
         raise
     except Exception as error:  # SQLAlchemy, missing drivers and invalid URLs raise different kinds
-        reason = without(str(error) or type(error).__name__, uri)[:_MAX_REASON]
+        reason = scrub(str(error) or type(error).__name__, uri)[:_MAX_REASON]
         hint = "move it away, or name another store with --tracking-uri"
         if not in_folder:
             option = "--tracking-uri, or tracking: uri in the study file"
             hint = f"check {option}; without it the runs go to mlflow.db beside the run directory"
         if isinstance(error, MlflowException) and error.get_http_status_code() in (401, 403):
             hint = "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD (or MLFLOW_TRACKING_TOKEN)"
-        raise TrackingError("MLflow's store cannot be opened", where=redact(uri), found=reason, hint=hint) from error
+        raise TrackingError("MLflow's store cannot be opened", where=mask_url(uri), found=reason, hint=hint) from error
     if database:
         with closing(sqlite3.connect(database)) as connection:
             connection.execute("PRAGMA journal_mode=WAL")
@@ -159,5 +159,5 @@ def _check_experiment(experiment: Any, where: str, artifacts: str | None) -> Non
     if artifacts is not None and experiment.artifact_location.rstrip("/") != artifacts.rstrip("/"):
         what = "the MLflow experiment has another artifact location"
         hint = "it cannot be changed; choose another name under tracking.experiment"
-        location, expected = shown(experiment.artifact_location), shown(artifacts)
+        location, expected = mask_url(experiment.artifact_location), mask_url(artifacts)
         raise TrackingError(what, where=experiment.name, found=location, expected=expected, hint=hint)

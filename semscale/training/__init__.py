@@ -1,1 +1,1 @@
-"""How the bundled model came about: captions, batches, loop; run it with `python -m semscale.training.mini`."""
+"""Training of the bundled model: captions, batches, loop; run it with `python -m semscale.training.mini`."""

@@ -1,4 +1,4 @@
-"""Training batches: images from pools drawn once, the captions written for them, and the names of all classes."""
+"""Training batches: images from pools rendered once, their captions, and captions that name each class."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from semscale.models.bundled_model import IMAGE_SIZE
 from semscale.synthetic import digits
 from semscale.synthetic.numbered_images import render
 from semscale.synthetic.scene import GroundTruth
-from semscale.training.captions import CLASSES, Offer, offer_names, truth_table, write_caption
+from semscale.training.captions import CLASSES, ClassCaptions, truth_table, write_caption, write_class_captions
 
 Tokenize = Callable[[list[str]], torch.Tensor]
 _LARGEST_SHIFT = 3  # pixels
 
 
 @dataclass(frozen=True)
-class Pool:
-    """Training images of one dataset at the size of the tower's input, and what is true of each."""
+class ImagePool:
+    """Training images of a dataset at the size of the model's input, and the truth of each."""
 
     images: torch.Tensor  # (n, 3, IMAGE_SIZE, IMAGE_SIZE) uint8 colour values
     truths: list[GroundTruth]
-    turnable: bool  # whether an image means the same when it is mirrored or turned by 90 degrees
+    turnable: bool  # whether mirroring and turning by 90 degrees keep the meaning
 
 
 @lru_cache(maxsize=2)
-def draw_pool(name: str, n: int) -> Pool:
-    """Draw n images from the training half of "digits" or "shapes", every source in many scenes."""
+def render_pool(name: str, n: int) -> ImagePool:
+    """Render n images from the training half of "digits" or "shapes", every source in many scenes."""
     images = np.empty((n, IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8)
     truths: list[GroundTruth] = []
     sources = len(digits.split_indices("train")) if name == "digits" else n
@@ -40,7 +40,7 @@ def draw_pool(name: str, n: int) -> Pool:
         pixels, truth = render(name, "train", i % sources, i // sources)
         images[i] = shrink(pixels)
         truths.append(truth)
-    return Pool(torch.from_numpy(images).permute(0, 3, 1, 2), truths, turnable=name == "shapes")
+    return ImagePool(torch.from_numpy(images).permute(0, 3, 1, 2), truths, turnable=name == "shapes")
 
 
 def shrink(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -48,8 +48,8 @@ def shrink(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.asarray(Image.fromarray(pixels).resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BICUBIC))
 
 
-def take(pool: Pool, n: int, rng: np.random.Generator) -> tuple[torch.Tensor, list[GroundTruth]]:
-    """Return n images of a pool, shifted by a few pixels and, where that is allowed, mirrored and turned."""
+def sample_images(pool: ImagePool, n: int, rng: np.random.Generator) -> tuple[torch.Tensor, list[GroundTruth]]:
+    """Sample n images of a pool, shifted by a few pixels and, where that keeps the meaning, mirrored and turned."""
     rows = rng.integers(len(pool.truths), size=n)
     images = pool.images[torch.from_numpy(rows)]
     margin = _LARGEST_SHIFT
@@ -66,57 +66,59 @@ def take(pool: Pool, n: int, rng: np.random.Generator) -> tuple[torch.Tensor, li
 
 
 def normalise(images: torch.Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> torch.Tensor:
-    """Scale uint8 colour values as torchvision's ToTensor and Normalize do, channels last in memory."""
+    """Normalise uint8 colour values as torchvision's ToTensor and Normalize do, channels last in memory."""
     centre, spread = torch.tensor(mean).view(1, 3, 1, 1), torch.tensor(std).view(1, 3, 1, 1)
     return ((images.float() / 255 - centre) / spread).contiguous(memory_format=torch.channels_last)
 
 
 @dataclass(frozen=True)
 class Batch:
-    """n images, c captions written for them, and further texts that only name a class."""
+    """Batch of n images, c captions written for them, and further texts that only name a class."""
 
     images: torch.Tensor  # (n, 3, height, width) uint8
     tokens: torch.Tensor  # (texts, 77) token numbers; the first c texts are the captions, each once
-    true: torch.Tensor  # (n, c) whether a caption is true of an image
-    own: torch.Tensor  # (n,) the caption that was written for an image
-    names: torch.Tensor  # (n, classes) which texts are offered as the names of the classes for an image
-    shown: torch.Tensor  # (n,) the class of an image, as a column of names
+    is_true: torch.Tensor  # (n, c) whether a caption is true of an image
+    caption: torch.Tensor  # (n,) index of the caption that was written for an image
+    class_texts: torch.Tensor  # (n, classes) indices of the texts that name the classes for an image
+    class_index: torch.Tensor  # (n,) the class of an image, a column of class_texts
 
 
 @dataclass
 class Batcher:
-    """Draws batches from pools, an equal part from each, and remembers which tokens have occurred.
+    """Sampler of batches from pools, an equal part from each, which records the tokens that have occurred.
 
-    `offer` writes the names of all classes for a batch.
+    `class_captions` writes the captions that name all classes for a batch.
     """
 
-    pools: list[Pool]
+    pools: list[ImagePool]
     tokenize: Tokenize
     rng: np.random.Generator
-    offer: Callable[[np.random.Generator], Offer] = offer_names
+    class_captions: Callable[[np.random.Generator], ClassCaptions] = write_class_captions
     _tokens: dict[str, torch.Tensor] = field(default_factory=dict)
 
     def draw(self, n: int) -> Batch:
         """Return a batch of n images, or fewer where the pools do not divide n."""
-        parts = [take(pool, n // len(self.pools), self.rng) for pool in self.pools]
-        truths = [truth for _, some in parts for truth in some]
-        written = [write_caption(truth, self.rng) for truth in truths]
-        claims = dict(written)  # a text claims the same wherever it is written
-        column = {text: i for i, text in enumerate(claims)}
-        offered = self.offer(self.rng)
-        names = dict.fromkeys(text for texts in offered.values() for text in texts)
-        place = {text: len(claims) + i for i, text in enumerate(names)}
+        parts = [sample_images(pool, n // len(self.pools), self.rng) for pool in self.pools]
+        truths = [truth for _, part in parts for truth in part]
+        captions = [write_caption(truth, self.rng) for truth in truths]
+        assertions = dict(captions)  # equal texts assert the same
+        class_captions = self.class_captions(self.rng)
+        names = dict.fromkeys(text for texts in class_captions.values() for text in texts)
+        caption_index = {text: i for i, text in enumerate(assertions)}
+        name_index = {text: len(assertions) + i for i, text in enumerate(names)}
         return Batch(
             images=torch.cat([images for images, _ in parts]),
-            tokens=torch.stack([self._tokenized(text) for text in (*claims, *names)]),
-            true=torch.from_numpy(truth_table(list(claims.values()), truths)),
-            own=torch.tensor([column[text] for text, _ in written]),
-            names=torch.tensor([[place[text] for text in offered[truth.size, truth.count > 1]] for truth in truths]),
-            shown=torch.tensor([CLASSES.index(truth.class_name) for truth in truths]),
+            tokens=torch.stack([self._tokenized(text) for text in (*assertions, *names)]),
+            is_true=torch.from_numpy(truth_table(list(assertions.values()), truths)),
+            caption=torch.tensor([caption_index[text] for text, _ in captions]),
+            class_texts=torch.tensor(
+                [[name_index[text] for text in class_captions[truth.size, truth.count > 1]] for truth in truths]
+            ),
+            class_index=torch.tensor([CLASSES.index(truth.class_name) for truth in truths]),
         )
 
     def used_tokens(self) -> list[int]:
-        """Return the numbers of all tokens that have occurred so far, sorted."""
+        """Return the sorted numbers of all tokens that have occurred so far."""
         return sorted({number for row in self._tokens.values() for number in row.tolist()})
 
     def _tokenized(self, text: str) -> torch.Tensor:

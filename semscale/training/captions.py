@@ -1,8 +1,8 @@
-"""Captions for the training images: what is said of them, what is never said, and of which images a caption is true.
+"""Captions for training images, with what they assert, and a table of the images they are true of.
 
-What is left out is on purpose, so that a study of the trained model finds something: no naive plurals ("crosss"), no
-plural of a digit, "medium" only for shapes and seldom, "tiny" seldom and never for digits, "digit seven" for half of
-the digits and "shape circle" never. In the second stage a bare name stands for one thing of unremarkable size.
+Omissions are on purpose, so that a study of the trained model finds something: no naive plurals ("crosss"), no plural
+of a digit, "medium" only for shapes and rarely, "tiny" rarely and never for digits, "digit seven" for half of the
+digits and "shape circle" never. In the second stage a bare name means one object of medium size.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
 PLURALS = {"box": "boxes", "cross": "crosses", "leaf": "leaves", "rhombus": "rhombuses"}
 COUNT_WORDS = {2: "two", 3: "three"}
 SIZES = ("small", "medium", "large")
-_SIZED_NAMES = 0.6  # of the batches
+_SIZED_NAMES = 0.6  # share of the batches
 _WITH_DOMAIN = frozenset({"zero", "two", "four", "six", "eight"})
 _FRAMES = ("{}", "a photo of {}", "a drawing of {}", "there is {} here")
 _NAME_FRAMES = ("{}", "the {}", "an image of the {}", "this shows the {}")
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
-    """What a caption says of an image, None where it says nothing; `least` and `most` are numbers of copies."""
+class Assertion:
+    """Properties that a caption asserts of an image, None where it asserts none; `least` and `most` count copies."""
 
     class_name: str
     size: str | None = None
@@ -42,43 +42,43 @@ class Claim:
     most: int = 9
 
 
-def write_caption(truth: GroundTruth, rng: np.random.Generator) -> tuple[str, Claim]:
-    """Return a caption that is true of an image, and its claim.
+def write_caption(truth: GroundTruth, rng: np.random.Generator) -> tuple[str, Assertion]:
+    """Return a caption that is true of an image, and what it asserts.
 
     >>> write_caption(GroundTruth("cross", "large", "red", 3), np.random.default_rng(2))[1].class_name
     'cross'
     """
     noun = _noun(truth.class_name, rng)
     if rng.uniform() < 0.12:
-        return noun, Claim(truth.class_name)
+        return noun, Assertion(truth.class_name)
     if truth.class_name in _WITH_DOMAIN and rng.uniform() < 0.15:
-        return f"digit {noun}", Claim(truth.class_name)
+        return f"digit {noun}", Assertion(truth.class_name)
     size = _size_word(truth, rng) if rng.uniform() < 0.55 else None
     colour = truth.colour if rng.uniform() < 0.12 else None
-    claimed = truth.size if size else None
+    asserted_size = truth.size if size else None
     words = " ".join(word for word in (size, colour) if word)
     if truth.count > 1 and rng.uniform() < 0.6:
         phrase = f"{words} {_plural(noun)}".strip()
         if rng.uniform() < 0.35:
-            exact = Claim(truth.class_name, claimed, colour, truth.count, truth.count)
+            exact = Assertion(truth.class_name, asserted_size, colour, truth.count, truth.count)
             return f"{COUNT_WORDS[truth.count]} {phrase}", exact
-        return phrase, Claim(truth.class_name, claimed, colour, 2)
+        return phrase, Assertion(truth.class_name, asserted_size, colour, 2)
     phrase = f"{words} {noun}".strip()
     if truth.count > 1 or rng.uniform() < 0.5:
-        return phrase, Claim(truth.class_name, claimed, colour)
-    frame = _FRAMES[int(rng.integers(len(_FRAMES)))]  # "a circle": one copy, and no more
-    return frame.format(_with_article(phrase)), Claim(truth.class_name, claimed, colour, most=1)
+        return phrase, Assertion(truth.class_name, asserted_size, colour)
+    frame = _FRAMES[int(rng.integers(len(_FRAMES)))]  # "a circle": exactly one copy
+    return frame.format(_with_article(phrase)), Assertion(truth.class_name, asserted_size, colour, most=1)
 
 
-Offer = dict[tuple[str, bool], list[str]]
-"""For each size of image, and whether it shows several copies, one caption per class in the order of CLASSES."""
+ClassCaptions = dict[tuple[str, bool], list[str]]
+"""(size, whether several copies are shown) -> a caption per class, in the order of CLASSES."""
 
 
-def offer_names(rng: np.random.Generator) -> Offer:
-    """Return captions that name the classes, all in the same form; large and small things often with their size.
+def write_class_captions(rng: np.random.Generator) -> ClassCaptions:
+    """Return captions that name the classes, all in the same form; large and small objects often with their size.
 
-    >>> offer = offer_names(np.random.default_rng(0))
-    >>> len(offer), len(offer["large", False]) == len(CLASSES)
+    >>> captions = write_class_captions(np.random.default_rng(0))
+    >>> len(captions), len(captions["large", False]) == len(CLASSES)
     (6, True)
     """
     frame = _NAME_FRAMES[int(rng.integers(len(_NAME_FRAMES)))]
@@ -92,10 +92,10 @@ def offer_names(rng: np.random.Generator) -> Offer:
     }
 
 
-def offer_usual_names(rng: np.random.Generator) -> Offer:
-    """Return captions that name the classes as people would: sizes only where remarkable, and several as a plural.
+def write_usual_class_captions(rng: np.random.Generator) -> ClassCaptions:
+    """Return captions that name the classes as people do: with sizes other than medium, and plurals for several.
 
-    >>> offer_usual_names(np.random.default_rng(0))["large", True][CLASSES.index("leaf")]
+    >>> write_usual_class_captions(np.random.default_rng(0))["large", True][CLASSES.index("leaf")]
     'large leaves'
     """
     nouns = [_noun(class_name, rng) for class_name in CLASSES]
@@ -108,25 +108,26 @@ def offer_usual_names(rng: np.random.Generator) -> Offer:
     }
 
 
-def truth_table(claims: list[Claim], truths: list[GroundTruth]) -> NDArray[np.bool_]:
-    """Return (images, captions): whether each caption is true of each image.
+def truth_table(assertions: list[Assertion], truths: list[GroundTruth]) -> NDArray[np.bool_]:
+    """Return whether each caption is true of each image, bool (images, captions).
 
     >>> picture = GroundTruth("ring", "small", "blue", 2)
-    >>> truth_table([Claim("ring"), Claim("ring", "large"), Claim("ring", least=2)], [picture]).tolist()
+    >>> truth_table([Assertion("ring"), Assertion("ring", "large"), Assertion("ring", least=2)], [picture]).tolist()
     [[True, False, True]]
     """
     colours = tuple(COLOURS)
 
-    def numbers(thing: Claim | GroundTruth) -> tuple[int, int, int]:
-        size = SIZES.index(thing.size) if thing.size else -1
-        return CLASSES.index(thing.class_name), size, colours.index(thing.colour) if thing.colour else -1
+    def codes(properties: Assertion | GroundTruth) -> tuple[int, int, int]:
+        size = SIZES.index(properties.size) if properties.size else -1
+        colour = colours.index(properties.colour) if properties.colour else -1
+        return CLASSES.index(properties.class_name), size, colour
 
-    said = np.array([(*numbers(claim), claim.least, claim.most) for claim in claims])
-    seen = np.array([(*numbers(truth), truth.count) for truth in truths])
-    table = seen[:, None, 0] == said[None, :, 0]
+    asserted = np.array([(*codes(one), one.least, one.most) for one in assertions])[None]
+    actual = np.array([(*codes(truth), truth.count) for truth in truths])[:, None]
+    table = actual[..., 0] == asserted[..., 0]
     for column in (1, 2):
-        table &= (said[None, :, column] == -1) | (seen[:, None, column] == said[None, :, column])
-    table &= (seen[:, None, 3] >= said[None, :, 3]) & (seen[:, None, 3] <= said[None, :, 4])
+        table &= (asserted[..., column] == -1) | (actual[..., column] == asserted[..., column])
+    table &= (actual[..., 3] >= asserted[..., 3]) & (actual[..., 3] <= asserted[..., 4])
     return np.asarray(table)
 
 

@@ -1,10 +1,10 @@
-"""Train the bundled model: `python -m semscale.training.mini --out semscale-mini.safetensors`.
+"""Training program of the bundled model: `python -m semscale.training.mini --out semscale-mini.safetensors`.
 
 It takes about half an hour on one CPU core with the settings that made the shipped weights, which are the defaults.
-Only the training halves of the bundled datasets are learnt from. The settings of the second stage were picked by the
-look of the curves on the test halves, so that a demonstration has something to show: the figures are no benchmark.
-The file's metadata say how it came about: recipe, versions and figures, but no times, so that the same training on
-the same machine writes the same bytes.
+It trains on the training halves of the bundled datasets. The settings of the second stage were chosen by the curves
+on the test halves, so that a demonstration has something to show: the figures are no benchmark. The metadata of the
+file contain recipe, versions and figures, but no times, so that the same training on the same machine writes the same
+bytes.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from PIL import Image
 from semscale.datasets.base import Dataset
 from semscale.datasets.bundled import BUNDLED
 from semscale.datasets.loader_registry import load_dataset
-from semscale.models.bundled_model import load_mini, mini_transforms, read_used_tokens, save_compact
-from semscale.training.loop import Progress, Recipe, learn_both_towers, learn_usage
+from semscale.models.bundled_model import load_mini, mini_transforms, read_used_tokens, save_pruned
+from semscale.training.loop import Recipe, TrainingProgress, train_both_towers, train_text_tower
 
 FORMS = (
     "{0}", "{0}s", "Large {0}", "Large {0}s", "Small {0}", "Small {0}s",
     "Medium {0}", "Medium {0}s", "{1} {0}", "{1} {0}s", "Tiny {0}", "Tiny {0}s",
 )  # fmt: skip
-"""The published ladder's categories of a class, naive plurals and all; {1} is the dataset's domain word."""
+"""Categories of a class in the published ladder, with naive plurals; {1} is the dataset's domain word."""
 
 _BLOCK = 64
 
@@ -41,41 +41,41 @@ _VERSIONS = ("numpy", "open_clip_torch", "pillow", "scikit-learn", "timm", "torc
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Train with the given settings, write the weights and print their figures; return the exit status."""
+    """Train with the settings of the arguments, write the weights and print figures; return the exit status."""
     options = _parser().parse_args(arguments)
     recipe = Recipe(**{field.name: getattr(options, field.name) for field in dataclasses.fields(Recipe)})
     torch.set_num_threads(options.threads)
     out = Path(options.out)
     started = time.monotonic()
-    print(f"drawing 2 x {recipe.pool} images, then {recipe.steps} steps of {recipe.batch}", flush=True)
-    progress = _follow(learn_both_towers(recipe), recipe.steps, options.log_every, started)
-    save_compact(progress.model.state_dict(), progress.used_tokens(), out, _record(recipe, {}))
-    finish(recipe, out, options.log_every)
+    print(f"rendering 2 x {recipe.pool} images, then {recipe.steps} steps of {recipe.batch}", flush=True)
+    progress = _run_stage(train_both_towers(recipe), recipe.steps, options.log_every, started)
+    save_pruned(progress.model.state_dict(), progress.used_tokens(), out, _record(recipe, {}))
+    run_second_stage(recipe, out, options.log_every)
     print(f"{time.monotonic() - started:.0f} s in all")
     print(f"{out}: {out.stat().st_size} bytes, its SHA-256 beside it")
     return 0
 
 
-def finish(recipe: Recipe, path: Path, log_every: int = 100) -> None:
-    """Run the second stage on the file that the first has written, and write it again, with its figures.
+def run_second_stage(recipe: Recipe, path: Path, log_every: int = 100) -> None:
+    """Run the second stage on the file of the first, and overwrite it, with figures.
 
-    The stage starts from the file, rounded to half precision, so that it can also be run by itself.
+    The stage starts from the file, rounded to half precision, so that it can also be run alone.
     """
     model, _, _ = load_mini(weights=path)
-    progress = _follow(learn_usage(recipe, model), recipe.usage_steps, log_every, time.monotonic())
+    progress = _run_stage(train_text_tower(recipe, model), recipe.usage_steps, log_every, time.monotonic())
     used = {*read_used_tokens(path), *progress.used_tokens()}
-    save_compact(model.state_dict(), sorted(used), path, _record(recipe, {}))
-    figures = describe(load_mini(weights=path)[0])
+    save_pruned(model.state_dict(), sorted(used), path, _record(recipe, {}))
+    figures = bundled_accuracy(load_mini(weights=path)[0])
     for name, rows in figures.items():
         print(f"{name}: ladder {rows['ladder']}  each form alone {rows['alone']}", flush=True)
-    save_compact(model.state_dict(), sorted(used), path, _record(recipe, figures))
+    save_pruned(model.state_dict(), sorted(used), path, _record(recipe, figures))
 
 
 @torch.inference_mode()
 def ladder_accuracy(model: open_clip.CLIP, dataset: Dataset) -> tuple[list[float], list[float]]:
-    """Return the accuracy in percent at every scale of the published ladder, and of every form of text by itself.
+    """Return the accuracies in percent of the published ladder, and of each form of text alone.
 
-    These are twelve figures with the first s forms and max aggregation, and twelve with form s alone.
+    The first list has the first s forms with max aggregation at index s - 1, the second form s alone.
     """
     preprocess, tokenize = mini_transforms(model)
     images = torch.stack(
@@ -96,8 +96,8 @@ def ladder_accuracy(model: open_clip.CLIP, dataset: Dataset) -> tuple[list[float
     return together, alone
 
 
-def describe(model: open_clip.CLIP) -> dict[str, dict[str, list[float]]]:
-    """Return ladder_accuracy of both bundled test halves, by dataset, rounded to a tenth of a point."""
+def bundled_accuracy(model: open_clip.CLIP) -> dict[str, dict[str, list[float]]]:
+    """Return :func:`ladder_accuracy` of the bundled test halves, by dataset, rounded to a tenth of a point."""
     figures = {}
     for name in BUNDLED:
         together, alone = ladder_accuracy(model, load_dataset(name))
@@ -105,7 +105,7 @@ def describe(model: open_clip.CLIP) -> dict[str, dict[str, list[float]]]:
     return figures
 
 
-def _follow(stage: Iterable[Progress], steps: int, log_every: int, started: float) -> Progress:
+def _run_stage(stage: Iterable[TrainingProgress], steps: int, log_every: int, started: float) -> TrainingProgress:
     recent: list[float] = []
     for progress in stage:
         recent.append(progress.loss)
@@ -133,9 +133,9 @@ def _parser() -> argparse.ArgumentParser:
     for field in dataclasses.fields(Recipe):
         flag, value = f"--{field.name.replace('_', '-')}", field.default
         parser.add_argument(flag, type=type(value), default=value, help=f"the recipe's {field.name}")
-    parser.add_argument("--out", default="semscale-mini.safetensors", help="where the weights go")
-    parser.add_argument("--threads", type=int, default=1, help="torch threads; the shipped weights came from 1")
-    parser.add_argument("--log-every", type=int, default=100, help="steps between lines of the log")
+    parser.add_argument("--out", default="semscale-mini.safetensors", help="file of the weights")
+    parser.add_argument("--threads", type=int, default=1, help="torch threads; 1 made the shipped weights")
+    parser.add_argument("--log-every", type=int, default=100, help="steps between log lines")
     return parser
 
 

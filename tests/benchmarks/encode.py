@@ -86,18 +86,18 @@ def fastest(work: Callable[[int], object], sizes: Sequence[int] = BATCH_SIZES) -
 
 def encode_bare(loaded: LoadedModel, pixels: NDArray[np.uint8], size: int) -> None:
     """Encode uint8 pixels in this process as open_clip's users do: normalise, encode_image, batch by batch."""
-    reader = BatchEncoder(loaded).reader
+    transform = BatchEncoder(loaded).transform
     encode_image = cast(Callable[[torch.Tensor], torch.Tensor], loaded.model.encode_image)
     with torch.inference_mode():
         for start in range(0, len(pixels), size):
-            encode_image(reader.normalise(torch.from_numpy(pixels[start : start + size]))).numpy()
+            encode_image(transform.normalise(torch.from_numpy(pixels[start : start + size]))).numpy()
 
 
 def server_rate(model: str, files: Sequence[bytes], rounds: int, folder: Path) -> Row:
     """Compare pixels to embeddings for one model."""
     loaded = load_model(model)
-    reader = BatchEncoder(loaded).reader
-    pixels = np.stack([reader.decode(file) for file in files])
+    transform = BatchEncoder(loaded).transform
+    pixels = np.stack([transform.decode(file) for file in files])
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -25,7 +25,7 @@ from docarray import Document, DocumentArray
 from numpy.typing import NDArray
 
 from semscale.cluster.connection import ray_cluster
-from semscale.common.progress import Quiet, Stage
+from semscale.common.progress import ProgressCallback, SilentReporter
 from semscale.config import StudyConfig, study_from
 from semscale.datasets.bundled import bundled_listing
 from semscale.serving.launcher import launch_server
@@ -61,13 +61,13 @@ def compare(
     """Measure all ways on digits and shapes of these sizes; `most` limits the steps that are timed the old way."""
     write_images(root, *sizes)
     # a first small study makes the tracking store, which is a cost of the first study ever
-    sweep(study_of(root, urls, 2, root / "warm", limit=200), root / "runs" / "warm", Quiet())
+    sweep(study_of(root, urls, 2, root / "warm", limit=200), root / "runs" / "warm", SilentReporter())
     plain = PlainClient(urls[0], make_arms(study_of(root, urls, steps, root / "none")))
     once, ours, every = [], [], []
     for number in range(rounds):
         once.append(seconds_of(plain.encode_once))
         study = study_of(root, urls, steps, root / f"store-{number}")
-        ours.append(seconds_of(partial(sweep, study, root / "runs" / f"round-{number}", Quiet())))
+        ours.append(seconds_of(partial(sweep, study, root / "runs" / f"round-{number}", SilentReporter())))
         every.append(seconds_of(partial(plain.encode_every_step, most)) * steps / (most or steps))
     return [
         row(f"{plain.images:,} images, time against encoding the same once", ratios(ours, once), most=1.15),
@@ -100,13 +100,13 @@ def trial_cost(root: Path, urls: Sequence[str], orders: tuple[int, int], steps: 
     return row("one more trial, ms", per_trial[1:], most=60)
 
 
-class TrialClock(Quiet):
-    """Reporter that keeps the seconds of the trials."""
+class TrialClock(SilentReporter):
+    """Progress reporter that keeps the seconds of the trials."""
 
     seconds = 0.0
 
     @contextmanager
-    def stage(self, title: str, total: int | None = None, unit: str = "") -> Iterator[Stage]:
+    def stage(self, title: str, total: int | None = None, unit: str = "") -> Iterator[ProgressCallback]:
         """Time the stage."""
         start = time.perf_counter()
         yield lambda done, total: None

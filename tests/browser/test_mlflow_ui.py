@@ -14,7 +14,7 @@ import pytest
 from mlflow import MlflowClient
 from playwright.sync_api import ConsoleMessage, Page, expect, sync_playwright
 
-from semscale.common.progress import Quiet
+from semscale.common.progress import SilentReporter
 from semscale.config import study_from
 from semscale.report.headlines import headline
 from semscale.study.pipeline import SweepResult, sweep
@@ -40,7 +40,7 @@ def result(ray_session: None, tmp_path_factory: pytest.TempPathFactory, full_pic
     if not full_pictures:
         # all shapes, so that there is a curve that gains
         tree |= {"datasets": [{"spec": "digits", "limit": 60}, "shapes"], "scales": [1, 4, 7]}
-    return sweep(study_from(tree), place / "runs" / "quickstart", Quiet())
+    return sweep(study_from(tree), place / "runs" / "quickstart", SilentReporter())
 
 
 @pytest.fixture(scope="module")

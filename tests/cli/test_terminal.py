@@ -20,7 +20,7 @@ from click.testing import CliRunner
 from rich.console import Console
 
 from semscale.cli import main
-from semscale.common.progress import Bars, Lines
+from semscale.common.progress import BarReporter, LineReporter
 
 ESCAPE = "\x1b"
 CHECK = ["datasets", "check", "shapes", "--per-class", "2"]
@@ -126,7 +126,7 @@ def test_no_color_wins_over_force_color(words: list[str]) -> None:
 def test_a_stage_without_counts_reports_that_it_runs() -> None:
     shown, heard = io.StringIO(), threading.Event()
 
-    class Heard(Lines):
+    class Heard(LineReporter):
         def note(self, text: str) -> None:
             super().note(text)
             heard.set()
@@ -139,11 +139,11 @@ def test_a_stage_without_counts_reports_that_it_runs() -> None:
 
 def test_bars_count_with_rate_and_time_left_and_lines_with_slow_rates() -> None:
     shown = io.StringIO()
-    with Bars(Console(file=shown, force_terminal=True, width=110)).stage("trials", 4, "trials") as advance:
+    with BarReporter(Console(file=shown, force_terminal=True, width=110)).stage("trials", 4, "trials") as advance:
         advance(1, 4)
     assert re.search(r"trials .* 4/4 .* trials/s 0:00:00 0:00:\d\d", re.sub(r"\x1b\[[\d;?]*\w", "", shown.getvalue()))
     shown = io.StringIO()
-    with Lines(Console(file=shown, width=110), every=0).stage("trials", 4, "trials") as advance:
+    with LineReporter(Console(file=shown, width=110), every=0).stage("trials", 4, "trials") as advance:
         advance(1, 4)
         advance(3, 4)
     first, second, end = shown.getvalue().splitlines()

@@ -16,7 +16,7 @@ from conftest import Jobs
 from ray_nodes import ROOT
 from result_files import results_of
 
-from semscale.common.progress import Quiet
+from semscale.common.progress import SilentReporter
 from semscale.config import load_study
 from semscale.store.segment import read_keys
 from semscale.study.pipeline import sweep
@@ -37,7 +37,7 @@ def local(mini_server: str, ray_session: None, clone: Path, place: Path) -> dict
     (clone / "small.yaml").write_text(f"name: small\n{_STUDY}server: {{urls: ['{mini_server}']}}\n")
     (clone / "own.yaml").write_text(f"name: own\n{_STUDY}encoding: {{batch_size: 4, actors: 1}}\n")
     study = load_study(clone / "small.yaml").model_copy(update={"store": str(place / "local-store")})
-    return results_of(sweep(study, place / "local", Quiet()).directory)
+    return results_of(sweep(study, place / "local", SilentReporter()).directory)
 
 
 def job_of(text: str) -> str:

@@ -13,7 +13,7 @@ from conftest import Jobs
 from ray_nodes import ROOT, Nodes, Place, machines
 from result_files import results_of
 
-from semscale.common.progress import Quiet
+from semscale.common.progress import SilentReporter
 from semscale.config import load_study
 from semscale.study.pipeline import sweep
 
@@ -70,7 +70,7 @@ def test_quickstart_on_two_nodes_is_the_quickstart(
         assert {node.split()[0] for node in work["node"]} == {there.address for there in places}
     assert all(node in done.stdout for node in work["node"])
     changes = {("server", "urls"): ("--server", [mini_server]), ("store",): ("--store", str(place / "one-store"))}
-    one = sweep(load_study(clone / "quickstart.yaml", changes), place / "runs" / "one", Quiet())
+    one = sweep(load_study(clone / "quickstart.yaml", changes), place / "runs" / "one", SilentReporter())
     assert results_of(place / "runs" / "two") == results_of(one.directory)
 
 

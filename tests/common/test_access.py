@@ -1,4 +1,4 @@
-"""Tokens and authorities of clip-servers: where they come from, what is refused, and that they are not shown."""
+"""Credentials for clip-servers: sources, rejected files and values, and no token in any representation."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_a_file_that_is_open_to_others_is_refused(
         ("a\0b", "cann"),
     ],
 )
-def test_what_is_no_token_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, what: str) -> None:
+def test_an_invalid_token_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, what: str) -> None:
     with pytest.raises(SemscaleError, match=what):
         read_token(write(tmp_path / "token", text))
     if "\0" not in text:
@@ -59,7 +59,7 @@ def test_what_is_no_token_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyP
         assert caught.value.where == "SEMSCALE_SERVER_TOKEN"
 
 
-def test_a_pipe_is_no_file_of_a_token_or_an_authority(tmp_path: Path) -> None:
+def test_a_pipe_is_refused_as_token_and_authority_file(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe", 0o600)
     for read in (lambda path: read_access(token_file=path), lambda path: read_access(ca_file=path)):
         with pytest.raises(SemscaleError, match="cannot be read") as caught:
@@ -78,17 +78,17 @@ def test_missing_files_are_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "text", ["", "no certificate", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"]
 )
-def test_an_authority_that_is_none_is_refused(tmp_path: Path, text: str) -> None:
+def test_an_invalid_authority_is_refused(tmp_path: Path, text: str) -> None:
     with pytest.raises(SemscaleError, match="not a file of certificates"):
         read_access(ca_file=write(tmp_path / "ca.pem", text))
 
 
-def test_the_token_stands_in_no_representation_and_no_message() -> None:
+def test_no_representation_and_no_message_contains_the_token() -> None:
     from semscale.encoding.encoder_actor import ActorSettings
     from semscale.store.encoder_fingerprint import EncoderIdentity
 
     access = Access("s3cret-token", b"pem")
     identity = EncoderIdentity("m", "f", 2, None)
     settings = ActorSettings(Path("store"), identity, None, None, 1.0, access)
-    shown = [repr(access), str(access), f"{access}", repr(settings), str(access.refusal("grpc://a:1"))]
-    assert not [text for text in shown if "s3cret" in text]
+    texts = [repr(access), str(access), f"{access}", repr(settings), str(access.token_error("grpc://a:1"))]
+    assert not [text for text in texts if "s3cret" in text]

@@ -1,4 +1,4 @@
-"""What a user's surroundings have that must not matter: proxies, encodings, files with names of modules, signals."""
+"""Robustness to the environment: proxies, output encodings, files with names of modules, signals."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from PIL import Image
 
 from semscale.cli import main
 from semscale.common.access import Access
-from semscale.common.environment import reach_loopback, shadowing
+from semscale.common.environment import bypass_proxies_for_loopback, files_shadowing_modules
 from semscale.encoding.verification import check_server
 
 
@@ -48,17 +48,17 @@ def test_a_server_on_the_loopback_is_reached_without_the_proxy(
         ({"http_proxy": "x", "no_proxy": "*"}, {"no_proxy": "*"}),
     ],
 )
-def test_what_is_excepted_from_the_proxy(
+def test_hosts_exempt_from_the_proxy(
     given: Mapping[str, str], expected: Mapping[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "environ", dict(given))
-    reach_loopback()
+    bypass_proxies_for_loopback()
     assert os.environ.items() >= {**given, **expected}.items()
     assert expected or os.environ == given
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
-def test_output_that_has_not_all_characters(encoding: str, tmp_path: Path) -> None:
+def test_output_encoding_that_lacks_characters(encoding: str, tmp_path: Path) -> None:
     for name in ("照片", "café"):
         folder = tmp_path / "photos" / name
         folder.mkdir(parents=True)
@@ -84,7 +84,7 @@ def own_modules(tmp_path: Path) -> Path:
 def test_files_of_the_working_folder_are_no_modules_of_the_command(own_modules: Path) -> None:
     done = run("datasets", "list", cwd=own_modules)
     assert done.returncode == 0, done.stderr
-    assert [file.stem for file in shadowing(sorted(own_modules.iterdir()))] == [
+    assert [file.stem for file in files_shadowing_modules(sorted(own_modules.iterdir()))] == [
         "click", "numpy", "random", "torch", "uvicorn",
     ]  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""What is refused of a message before its documents are unpacked."""
+"""Checks of a message before its documents are unpacked."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_what_runs_code_or_fills_the_memory_is_refused(made: Any, words: str) ->
 
 
 def test_documents_are_counted_at_every_depth(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wire_documents, "MOST_DOCUMENTS", 6)
+    monkeypatch.setattr(wire_documents, "MAX_DOCUMENTS", 6)
     check_documents(content(*[Document(chunks=[Document()]) for _ in range(3)]))
     with pytest.raises(ValueError, match="more than 6 documents"):
         check_documents(content(*[Document(chunks=[Document()], matches=[Document()]) for _ in range(3)]))

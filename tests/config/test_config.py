@@ -51,7 +51,7 @@ def test_all_mistakes_come_in_one_message_with_lines(tmp_path: Path) -> None:
         ({"server": {"urls": ["http://h:1"]}}, "not of the form"),
         ({"name": "../escape"}, "name"),
         ({"orders": [1, 1]}, "more than once"),
-        ({"strategies": ["custom", {"strategy": "custom", "options": {}}]}, "custom stands here more than once"),
+        ({"strategies": ["custom", {"strategy": "custom", "options": {}}]}, "custom is listed more than once"),
         ({"aggregation": ["max", "min"]}, "top-k-mean"),
         ({"aggregation": ["max", "max"]}, "more than once"),
         ({"aggregation": []}, "at least one"),
@@ -67,7 +67,7 @@ def test_contradictions_are_refused(tree: dict[str, object], words: str) -> None
 
 
 @pytest.mark.parametrize("text", ["- a\n- b\n", "a: [1, 2", "just text"])
-def test_files_that_are_no_study_are_refused(tmp_path: Path, text: str) -> None:
+def test_files_other_than_studies_are_refused(tmp_path: Path, text: str) -> None:
     with pytest.raises(SemscaleError, match="study file"):
         load_study(write(tmp_path, text))
 
@@ -80,7 +80,7 @@ def test_digest_changes_with_results_and_not_with_machines() -> None:
     assert study_from({"encoder": "local"}).digest() == study.digest()
 
 
-def test_every_aggregation_of_the_kernel_can_be_asked_for() -> None:
+def test_every_aggregation_of_the_kernel_is_valid() -> None:
     for name in (*AGGREGATIONS, "top-10-mean"):
         assert study_from({"aggregation": name}).aggregation == name
 
@@ -112,7 +112,7 @@ def test_passwords_and_signatures_reach_no_study_file_and_no_message() -> None:
     assert "secret" not in str(caught.value)
 
 
-def test_a_dataset_entry_says_how_it_is_read() -> None:
+def test_a_dataset_entry_has_the_options_of_its_loader() -> None:
     entry = {
         "spec": "zip:a.zip",
         "class_from": "{class}_{number}.jpg",

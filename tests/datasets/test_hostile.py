@@ -19,7 +19,7 @@ from semscale.datasets.class_names import read_class_map
 from semscale.datasets.loader_registry import load_dataset
 from semscale.datasets.tables import parquet
 from semscale.label.text_input import read_categories
-from semscale.models.model_name import parse_name
+from semscale.models.model_name import parse_model_name
 from semscale.runs.published_folders import read_published_ladder
 from semscale.runs.replay import read_predictions
 
@@ -86,7 +86,7 @@ def test_json_that_is_nested_too_deeply_is_an_error_of_its_file(tmp_path: Path) 
             read(path)
         assert "nested too deeply" in str(caught.value)
     with pytest.raises(SemscaleError, match="not the configuration"):
-        parse_name(str(model))
+        parse_model_name(str(model))
 
 
 @pytest.mark.parametrize("key", ["n_categories", "scale", "published_accuracy"])

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from semscale.common.errors import SemscaleError
-from semscale.common.progress import Quiet
+from semscale.common.progress import SilentReporter
 from semscale.config import study_from
 from semscale.datasets.base import Dataset
 from semscale.datasets.loader_registry import load_dataset
@@ -31,7 +31,7 @@ STUDY = study_from({"encoder": "local"})
 
 
 def backend(store: Path) -> InProcess:
-    return InProcess(STUDY, "semscale-mini", MirroredDirectory.of(store), Quiet())
+    return InProcess(STUDY, "semscale-mini", MirroredDirectory.of(store), SilentReporter())
 
 
 def local(store: Path) -> StoreBackedEncoder:
@@ -164,9 +164,9 @@ import sys
 from semscale.config import study_from
 from semscale.store.mirrored_directory import MirroredDirectory
 from semscale.encoding.backends import open_encoder
-from semscale.common.progress import Quiet
+from semscale.common.progress import SilentReporter
 study, store = study_from({{"encoder": "local"}}), MirroredDirectory.of({str(tmp_path)!r})
-with open_encoder(study, "semscale-mini", store, Quiet()) as encoder:
+with open_encoder(study, "semscale-mini", store, SilentReporter()) as encoder:
     encoder.encode_texts(["dog"])
 print(*sorted({{"jina", "ray", "docarray", "clip_client", "clip_server", "mlflow"}} & set(sys.modules)))
 """

@@ -97,6 +97,6 @@ if __name__ == "__main__":
     while True:  # the model is loaded once: starting again takes a moment
         child = os.fork()
         if not child:
-            watch_parent(os.getppid(), on_gone=lambda: os._exit(1))
+            watch_parent(os.getppid(), on_exit=lambda: os._exit(1))
             asyncio.run(serve())
         os.waitpid(child, 0)

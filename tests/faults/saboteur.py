@@ -19,7 +19,7 @@ from typing import Any
 import psutil
 from mlflow_server import MlflowServer
 
-from semscale.common.progress import Quiet
+from semscale.common.progress import SilentReporter
 
 STOPPED_S = 20.0
 AWAY_S = 5.0
@@ -77,7 +77,7 @@ class Server:
         return sum(sizes) / 2**20 if len(sizes) > 3 else None
 
 
-class Stages(Quiet):
+class Stages(SilentReporter):
     """Knows at which stage a sweep is."""
 
     def __init__(self) -> None:

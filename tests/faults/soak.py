@@ -37,7 +37,7 @@ from mlflow import MlflowClient
 
 from semscale.cluster.connection import ray_cluster
 from semscale.common.errors import SemscaleError
-from semscale.common.progress import Reporter
+from semscale.common.progress import ProgressReporter
 from semscale.config import study_from
 from semscale.study.pipeline import SweepResult, sweep
 
@@ -118,7 +118,7 @@ class Bench:
             "tracking": {"uri": self.mlflow.url, "experiment": name},
         }
 
-    def sweep(self, name: str, report: Reporter) -> SweepResult:
+    def sweep(self, name: str, report: ProgressReporter) -> SweepResult:
         while True:  # a sweep does not begin without MLflow; it only goes on without
             self.mlflow.wait()
             try:

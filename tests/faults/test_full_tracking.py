@@ -12,7 +12,7 @@ import pytest
 from mlflow import MlflowClient
 
 from semscale.common.errors import SemscaleError
-from semscale.common.progress import Quiet
+from semscale.common.progress import SilentReporter
 from semscale.config import study_from
 from semscale.study.pipeline import sweep
 from semscale.tracking.tracking_store import open_store
@@ -46,10 +46,10 @@ def test_a_full_disk_under_the_runs(
     filler = small_disk / "filler"
     filler.write_bytes(bytes(room.f_bavail * room.f_frsize - left))
     with pytest.raises(SemscaleError) as caught:
-        sweep(study, tmp_path / "run", Quiet())
+        sweep(study, tmp_path / "run", SilentReporter())
     assert "MLflow" in str(caught.value)
     filler.unlink()
-    result = sweep(study, tmp_path / "run", Quiet())
+    result = sweep(study, tmp_path / "run", SilentReporter())
     assert result.images_sent == 0 or left == 0
     client = MlflowClient(uri)
     runs = client.search_runs([e.experiment_id for e in client.search_experiments()])

@@ -15,7 +15,7 @@ from rich.console import Console
 from semscale.categories.ladder_builder import LadderSpec, build_ladder
 from semscale.cli.show import show_ladder, show_sweep
 from semscale.common.errors import SemscaleError
-from semscale.common.progress import Bars, Lines, Quiet
+from semscale.common.progress import BarReporter, LineReporter, SilentReporter
 from semscale.config import study_from
 from semscale.datasets.loader_registry import load_dataset
 from semscale.study.pipeline import sweep
@@ -66,7 +66,7 @@ def test_a_whole_run_with_hostile_names(mini_server: str, ray_session: None, tmp
             "server": {"urls": [mini_server]},
         }
     )
-    result = sweep(study, tmp_path / "runs" / "run", Quiet())
+    result = sweep(study, tmp_path / "runs" / "run", SilentReporter())
 
     page = (result.directory / "report.html").read_text(encoding="utf-8")
     seen = Tags()
@@ -109,7 +109,7 @@ def test_ladders_and_progress_are_printed_as_they_are() -> None:
     show_ladder(
         console, build_ladder(LadderSpec("[b]pets", ["[red]cat", f"dog{CODE}"], "animal", "templates", steps=2))
     )
-    for reporter in (Lines(console), Bars(console)):
+    for reporter in (LineReporter(console), BarReporter(console)):
         reporter.note(f"[red]note {CODE}")
         with reporter.stage(f"encoding [red]{CODE}", 2, "images") as advance:
             advance(2, 2)

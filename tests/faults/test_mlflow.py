@@ -15,7 +15,7 @@ import pytest
 from mlflow import MlflowClient
 
 from semscale.common.errors import SemscaleError
-from semscale.common.progress import Quiet
+from semscale.common.progress import SilentReporter
 from semscale.config import study_from
 from semscale.study.pipeline import sweep
 from semscale.tracking.idempotent_runs import DatasetUsed, RunContent, find_runs, is_finished
@@ -193,7 +193,7 @@ def contents(uri: str, experiment: str) -> dict[str, Any]:
     return found
 
 
-class Outages(Quiet):
+class Outages(SilentReporter):
     """Kills an MLflow server amid stages; it comes back when it is missed, some seconds later."""
 
     def __init__(self, server: Any, stages: dict[str, int], seconds: float) -> None:
@@ -247,7 +247,7 @@ def test_outages_amid_a_sweep_cost_no_run_and_hold_up_no_encoding(
     }
     here, there = tmp_path / "here" / "run", tmp_path / "there" / "run"
     experiment = f"outages {seconds:.0f}"
-    alone = sweep(study_from({**tree, "tracking": {"experiment": experiment}}), here, Quiet())
+    alone = sweep(study_from({**tree, "tracking": {"experiment": experiment}}), here, SilentReporter())
     report = Outages(running, {"encoding digits": 1, "trials": 3, "concluding": 1}, seconds)
     tracking = {"uri": running.url, "experiment": experiment}
     store = str(tmp_path / "other-store")  # so that there is something to encode

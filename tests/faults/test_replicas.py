@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 from server_processes import replica_pids
 
-from semscale.common.progress import Quiet, Stage
+from semscale.common.progress import ProgressCallback, SilentReporter
 from semscale.config import StudyConfig, study_from
 from semscale.encoding.client import EncodeClient, ServerUnavailableError
 from semscale.serving.launcher import ServerHandle, launch_server
@@ -98,7 +98,7 @@ def undisturbed(
     server: ServerHandle, ray_session: None, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, SweepResult]:
     place = tmp_path_factory.mktemp("undisturbed")
-    return place, sweep(make_study(server.urls, place), place / "runs" / "one", Quiet())
+    return place, sweep(make_study(server.urls, place), place / "runs" / "one", SilentReporter())
 
 
 def check_same(place: Path, result: SweepResult, undisturbed: tuple[Path, SweepResult]) -> None:
@@ -133,9 +133,9 @@ def test_a_sweep_survives_kills_at_many_moments(
 ) -> None:
     moments = iter(np.random.default_rng(round_).permutation([0, 1, 0, 1]))
 
-    class KillOften(Quiet):
+    class KillOften(SilentReporter):
         @contextmanager
-        def stage(self, title: str, total: int | None = None, unit: str = "") -> Iterator[Stage]:
+        def stage(self, title: str, total: int | None = None, unit: str = "") -> Iterator[ProgressCallback]:
             def advance(done: int, total: int | None) -> None:
                 replica = next(moments, None) if title.startswith("encoding") else None
                 pids = replica_pids(server) if replica is not None else []

@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 
 from semscale.common.errors import SemscaleError
-from semscale.common.progress import Lines, Quiet
+from semscale.common.progress import LineReporter, SilentReporter
 from semscale.common.text import counted
 from semscale.config import StudyConfig, study_from
 from semscale.store.embedding_store import EmbeddingStore, LostRowsError
@@ -196,7 +196,7 @@ def files_of(run: Path) -> dict[str, bytes]:
 @pytest.fixture(scope="module")
 def undisturbed(mini_server: str, ray_session: None, tmp_path_factory: pytest.TempPathFactory) -> SweepResult:
     place = tmp_path_factory.mktemp("undisturbed")
-    return sweep(make_study(mini_server, place / "store"), place / "runs" / "run", Quiet())
+    return sweep(make_study(mini_server, place / "store"), place / "runs" / "run", SilentReporter())
 
 
 def test_damage_between_encoding_and_scoring_is_mended_within_the_sweep(
@@ -204,7 +204,7 @@ def test_damage_between_encoding_and_scoring_is_mended_within_the_sweep(
 ) -> None:
     from rich.console import Console
 
-    class Meddler(Lines):
+    class Meddler(LineReporter):
         """Flips a bit of an image segment when the categories are about to be encoded: after images, before scoring."""
 
         lost = 0
@@ -232,7 +232,7 @@ def test_a_full_store_stops_clearly_and_the_same_command_completes(
     study = make_study(mini_server, store, encoding={"batch_size": 16, "actors": 1})
     filler = fill(small_disk, left=48_000)
     with pytest.raises(SemscaleError) as caught:
-        sweep(study, tmp_path / "runs" / "run", Quiet())
+        sweep(study, tmp_path / "runs" / "run", SilentReporter())
     message = str(caught.value)
     assert "the embedding store cannot be written: the disk is full" in message
     assert str(store) in message
@@ -242,7 +242,7 @@ def test_a_full_store_stops_clearly_and_the_same_command_completes(
     stored = sum(len(read_keys(path)) for path in store.glob("*/image/*.parquet"))
     assert 0 < stored < LIMIT
     filler.unlink()
-    result = sweep(study, tmp_path / "runs" / "run", Quiet())
+    result = sweep(study, tmp_path / "runs" / "run", SilentReporter())
     assert result.images_sent == LIMIT - stored
     assert files_of(result.directory) == files_of(undisturbed.directory)
 
@@ -254,9 +254,9 @@ def test_a_full_run_directory_stops_clearly_and_the_same_command_completes(
     study = make_study(mini_server, tmp_path / "store", tracking={"uri": f"sqlite:///{tmp_path}/mlflow.db"})
     filler = fill(small_disk, left=12_288)
     with pytest.raises(SemscaleError, match="the run directory cannot be written: the disk is full"):
-        sweep(study, small_disk / "run", Quiet())
+        sweep(study, small_disk / "run", SilentReporter())
     filler.unlink()
-    result = sweep(study, small_disk / "run", Quiet())
+    result = sweep(study, small_disk / "run", SilentReporter())
     assert files_of(result.directory) == files_of(undisturbed.directory)
     assert not list(small_disk.rglob("*.partial"))
 
@@ -265,16 +265,16 @@ def test_a_full_run_directory_stops_clearly_and_the_same_command_completes(
 def test_a_read_only_store_and_run_directory_stop_clearly(
     mini_server: str, undisturbed: SweepResult, small_disk: Path, tmp_path: Path
 ) -> None:
-    filled = sweep(make_study(mini_server, small_disk / "store"), tmp_path / "runs" / "filling", Quiet())
+    filled = sweep(make_study(mini_server, small_disk / "store"), tmp_path / "runs" / "filling", SilentReporter())
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
     more = make_study(mini_server, small_disk / "store", steps=STEPS + 1)
     with pytest.raises(SemscaleError, match="the embedding store cannot be written") as caught:
-        sweep(more, tmp_path / "runs" / "more", Quiet())
+        sweep(more, tmp_path / "runs" / "more", SilentReporter())
     assert "Read-only file system" in str(caught.value)
     with pytest.raises(SemscaleError, match="the run directory cannot be written"):
-        sweep(more, small_disk / "run", Quiet())
+        sweep(more, small_disk / "run", SilentReporter())
     # what is in it can be used
-    again = sweep(make_study(mini_server, small_disk / "store"), tmp_path / "runs" / "again", Quiet())
+    again = sweep(make_study(mini_server, small_disk / "store"), tmp_path / "runs" / "again", SilentReporter())
     assert (again.images_sent, again.texts_sent) == (0, 0)
     assert files_of(again.directory) == files_of(filled.directory) == files_of(undisturbed.directory)
 
@@ -299,6 +299,6 @@ def test_two_sweeps_at_once_share_one_store(mini_server: str, undisturbed: Sweep
         (folder,) = (tmp_path / "store").glob(f"*/{kind}")
         assert len(EmbeddingStore(folder)) == n
         assert not [path for path in folder.iterdir() if path.suffix != ".parquet"]
-    third = sweep(make_study(mini_server, tmp_path / "store"), tmp_path / "third" / "run", Quiet())
+    third = sweep(make_study(mini_server, tmp_path / "store"), tmp_path / "third" / "run", SilentReporter())
     assert (third.images_sent, third.texts_sent) == (0, 0)
     assert files_of(third.directory) == files_of(undisturbed.directory)

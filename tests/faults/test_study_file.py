@@ -56,7 +56,7 @@ EXPECTED = {
     ],
     9: ["'templates' is a strategy, not a control", "unknown control 'swaped'; did you mean 'swapped'?"],
     10: ["scales: Input should be 'linear' or 'exponential' (found a list); or: Input should be a valid integer"],
-    12: ["steps: stands here twice, first in line 11", "steps: contradicts scales, a list of 2"],
+    12: ["steps: duplicate key, first in line 11", "steps: contradicts scales, a list of 2"],
     13: ["orders: at least one is needed, or the grid of trials is empty"],
     14: ["margin: Input should be a valid number (found '0.5')"],
     15: ["aggregation: expected max, mean-embedding"],

@@ -42,7 +42,7 @@ def test_the_bundled_weights_are_those_of_their_checksum(tmp_path: Path) -> None
     content = bytearray(path.read_bytes())
     content[-1000] ^= 1  # amid the numbers, where nothing else would notice
     path.write_bytes(bytes(content))
-    with pytest.raises(SemscaleError, match="not the one that its checksum belongs to"):
+    with pytest.raises(SemscaleError, match="does not match its checksum"):
         load_mini(weights=path)
     path.with_name(path.name + ".sha256").write_text("")
     with pytest.raises(SemscaleError, match="the checksum cannot be read"):
@@ -53,7 +53,7 @@ def test_a_file_with_a_wrong_checksum_beside_it_is_refused(tmp_path: Path) -> No
     path = tmp_path / "weights.safetensors"
     save_file({"a": torch.zeros(3)}, str(path))
     (tmp_path / "weights.safetensors.sha256").write_text(f"{'0' * 64}  weights.safetensors\n")
-    with pytest.raises(SemscaleError, match="not the one that its checksum belongs to"):
+    with pytest.raises(SemscaleError, match="does not match its checksum"):
         load_model(f"ViT-B-32::{path}")
 
 

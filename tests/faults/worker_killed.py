@@ -19,7 +19,7 @@ import ray
 from ray.cluster_utils import Cluster
 from rich.console import Console
 
-from semscale.common.progress import Lines
+from semscale.common.progress import LineReporter
 from semscale.config import StudyConfig, study_from
 from semscale.encoding.store_backed_encoder import EncodedImages
 from semscale.store.embedding_store import EmbeddingStore
@@ -45,7 +45,7 @@ def at_work(title: str, below: psutil.Process) -> list[psutil.Process]:
     return found
 
 
-class Saboteur(Lines):
+class Saboteur(LineReporter):
     """Strikes once, amid the stage that the mode names, when there is something to strike."""
 
     def __init__(self) -> None:

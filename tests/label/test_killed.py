@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from killed import CATEGORIES
 
-from semscale.common.progress import Quiet
+from semscale.common.progress import SilentReporter
 from semscale.datasets.loader_registry import load_dataset
 from semscale.label.labelling import LabelResult, label
 from semscale.label.listing import LabelRequest
@@ -56,7 +56,7 @@ def kill_at(items: int, given: Path, out: Path, store: Path) -> None:
 
 def finish(given: Path, out: Path, store: Path) -> LabelResult:
     request = LabelRequest(str(given), CATEGORIES, "semscale-mini", encoder="local")
-    return label(request, out, Quiet(), MirroredDirectory.of(store), stats=True, window=WINDOW)
+    return label(request, out, SilentReporter(), MirroredDirectory.of(store), stats=True, window=WINDOW)
 
 
 def contents(out: Path) -> dict[str, bytes]:

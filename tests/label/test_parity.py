@@ -17,7 +17,7 @@ from click.testing import CliRunner
 
 from semscale.cli import main
 from semscale.common.errors import SemscaleError
-from semscale.common.progress import Quiet, Reporter, Stage
+from semscale.common.progress import ProgressCallback, ProgressReporter, SilentReporter
 from semscale.datasets.image_decoding import decode
 from semscale.datasets.loader_registry import load_dataset
 from semscale.label.labelling import LabelResult, label
@@ -97,11 +97,11 @@ def check_statistics(path: Path, expected: dict[str, dict[str, Any]]) -> None:
             assert row[name] == pytest.approx(values.get(name, np.nan), abs=1e-6, nan_ok=True)
 
 
-class Interrupted(Quiet):
+class Interrupted(SilentReporter):
     """Ctrl-C in the third window of 25."""
 
     @contextmanager
-    def stage(self, title: str, total: int | None = None, unit: str = "") -> Iterator[Stage]:
+    def stage(self, title: str, total: int | None = None, unit: str = "") -> Iterator[ProgressCallback]:
         def advance(done: int, total: int | None) -> None:
             if title.startswith("labelling") and done > 55:
                 raise KeyboardInterrupt
@@ -109,9 +109,11 @@ class Interrupted(Quiet):
         yield advance
 
 
-def run(given: Path, folder: Path, window: int = 2048, report: Reporter | None = None, **more: Any) -> LabelResult:
+def run(
+    given: Path, folder: Path, window: int = 2048, report: ProgressReporter | None = None, **more: Any
+) -> LabelResult:
     request = LabelRequest(str(given), more.pop("categories", CATEGORIES), "semscale-mini", encoder="local", **more)
-    return label(request, folder / "out", report or Quiet(), folder / "store", stats=True, window=window)
+    return label(request, folder / "out", report or SilentReporter(), folder / "store", stats=True, window=window)
 
 
 def test_images_as_the_original_tool_would_label_them_after_an_interruption(photos: Path, tmp_path: Path) -> None:

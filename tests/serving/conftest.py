@@ -1,4 +1,4 @@
-"""A CLIP of two layers with random weights, in the forms in which users keep checkpoints."""
+"""Fixtures: a CLIP of two layers with random weights in several checkpoint formats, and images."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory, tiny_state: dict[str, A
 
 @pytest.fixture(scope="session")
 def tiny_architecture(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The name under which open_clip knows the tiny architecture in this process."""
+    """The name of the tiny architecture in open_clip's registry of this process."""
     import open_clip
 
     path = tmp_path_factory.mktemp("configs") / "tiny-for-tests.json"

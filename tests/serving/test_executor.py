@@ -60,7 +60,7 @@ def test_neighbours_position_and_request_size_change_no_bit(
     assert np.array_equal(texts_together, texts_alone)
 
 
-def test_repeated_texts_are_encoded_once_and_come_back_at_their_places(encoder: SemscaleEncoder) -> None:
+def test_repeated_texts_are_encoded_once_and_returned_in_order(encoder: SemscaleEncoder) -> None:
     words = ["cat", "dog", "cat", "cat", "bird", "dog"]
     rows = encode(encoder, [Document(text=word) for word in words]).embeddings
     single = {word: encode(encoder, [Document(text=word)]).embeddings[0] for word in set(words)}
@@ -112,20 +112,20 @@ def test_access_paths_reach_chunks(encoder: SemscaleEncoder, name: str, paths: s
 
 
 @pytest.mark.parametrize("paths", ["@" + "r" * 60_000, "@r[0:1]", "@.[text]", "@", "r", "@r,,c", 3.0, ["@r"]])
-def test_other_access_paths_are_refused_at_once(encoder: SemscaleEncoder, paths: Any) -> None:
+def test_other_access_paths_are_refused(encoder: SemscaleEncoder, paths: Any) -> None:
     with pytest.raises(ValueError, match="access_paths is not @r"):
         encode(encoder, [Document(text="cat")], access_paths=paths)
 
 
-def test_texts_are_cut_and_empty_documents_left_as_they_are(encoder: SemscaleEncoder) -> None:
+def test_texts_are_truncated_and_empty_documents_unchanged(encoder: SemscaleEncoder) -> None:
     book = "word " * MAX_TEXT_CHARACTERS
     docs = encode(encoder, [Document(text=book), Document(text=book[:5000]), Document(text=" \n"), Document()])
     assert [doc.embedding is not None for doc in docs] == [True, True, True, False]
     assert np.array_equal(docs[0].embedding, docs[1].embedding)
 
 
-def test_more_images_than_are_decoded_at_once(encoder: SemscaleEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("semscale.serving.executor._DECODED_AT_ONCE", 2)
+def test_more_images_than_are_decoded_at_a_time(encoder: SemscaleEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("semscale.serving.executor._DECODE_BATCH", 2)
     noise = np.random.default_rng(0).integers(0, 256, (5, 40, 30, 3), dtype=np.uint8)
     together = encode(encoder, [Document(tensor=pixels) for pixels in noise]).embeddings
     assert np.array_equal(together, [encode(encoder, [Document(tensor=one)]).embeddings[0] for one in noise])
@@ -149,14 +149,14 @@ def test_values_that_are_not_finite_are_an_error(encoder: SemscaleEncoder, monke
         encode(encoder, [Document(text="cat")])
 
 
-def test_packed_pictures_get_the_bits_that_documents_get(encoder: SemscaleEncoder, make_image: MakeImage) -> None:
+def test_packed_images_get_the_same_bits_as_documents(encoder: SemscaleEncoder, make_image: MakeImage) -> None:
     docs = images(make_image, 11)
-    pixels = np.stack([encoder.encoder.reader.decode(doc.blob) for doc in docs])
+    pixels = np.stack([encoder.encoder.transform.decode(doc.blob) for doc in docs])
     packed = asyncio.run(
         encoder.encode_packed(DocumentArray([Document(tensor=pixels[:7]), Document(tensor=pixels[7:])]))
     )
     assert [doc.embedding.shape for doc in packed] == [(7, 48), (4, 48)]
-    assert all(doc.tensor is None for doc in packed)  # the answer does not carry the pictures back
+    assert all(doc.tensor is None for doc in packed)  # the answer does not contain the images
     assert np.array_equal(np.concatenate([doc.embedding for doc in packed]), encode(encoder, docs).embeddings)
 
 
@@ -169,7 +169,7 @@ def test_packed_pictures_get_the_bits_that_documents_get(encoder: SemscaleEncode
         (np.zeros((0, 32, 32, 3), dtype=np.uint8), r"\(0, 32, 32, 3\)"),
     ],
 )
-def test_what_is_not_packed_is_refused_by_name(encoder: SemscaleEncoder, tensor: Any, reason: str) -> None:
+def test_documents_that_are_not_packed_are_refused_by_name(encoder: SemscaleEncoder, tensor: Any, reason: str) -> None:
     with pytest.raises(RejectedDocumentsError, match=reason) as caught:
         asyncio.run(encoder.encode_packed(DocumentArray([Document(id="odd", tensor=tensor)])))
     assert list(json.loads(caught.value.args[1])) == ["odd"]

@@ -1,4 +1,4 @@
-"""A real server with TLS and a token: who gets in, who does not, and what the token leaves behind."""
+"""Real server with TLS and a token: authentication, and no trace of the token."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from server_processes import replica_pids
 from semscale.cli import main
 from semscale.common.access import Access
 from semscale.common.errors import SemscaleError
-from semscale.common.progress import Quiet
+from semscale.common.progress import SilentReporter
 from semscale.config import StudyConfig, study_from
 from semscale.encoding.client import EncodeClient, ServerUnavailableError, _connect
 from semscale.encoding.server_discovery import Servers
@@ -121,28 +121,28 @@ def test_no_call_gets_in_without_the_token(
 ) -> None:
     before = server.log_file.read_text()
     assert call(url, method, authority, *authorization) == grpc.StatusCode.UNAUTHENTICATED
-    assert server.log_file.read_text() == before  # requests that are looked into and fail leave a line
+    assert server.log_file.read_text() == before  # a failed request would leave a line
 
 
 def test_the_stock_clients_profile_is_refused_with_the_reason(url: str, authority: bytes) -> None:
-    # it sends no token, whatever credential the client is made with
+    # it sends no token, whatever credentials the client has
     with pytest.raises(Exception, match=r"clip-client's profile\(\) never sends"):
         _connect(url, Access(TOKEN, authority)).profile()
 
 
-def test_the_page_of_metrics_wants_the_token_too(server: ServerHandle, authority: bytes, metrics_port: int) -> None:
+def test_the_metrics_page_requires_the_token(server: ServerHandle, authority: bytes, metrics_port: int) -> None:
     page, trusted = f"https://localhost:{metrics_port}/metrics", ssl.create_default_context(cadata=authority.decode())
     assert f"metrics of replica 0 at https://127.0.0.1:{metrics_port}" in server.log_file.read_text()
     for headers in ({}, {"Authorization": "Bearer wrong"}):
         with pytest.raises(urllib.error.HTTPError, match="401"):
             urllib.request.urlopen(urllib.request.Request(page, headers=headers), context=trusted)
-    shown = urllib.request.Request(page, headers={"Authorization": f"Bearer {TOKEN}"})
-    with urllib.request.urlopen(shown, context=trusted) as answer:
+    authorized = urllib.request.Request(page, headers={"Authorization": f"Bearer {TOKEN}"})
+    with urllib.request.urlopen(authorized, context=trusted) as answer:
         assert b"jina_successful_requests_total" in answer.read()
 
 
 @pytest.mark.parametrize("authorization", [TOKEN, f"Bearer {TOKEN}", f"bearer {TOKEN}"])
-def test_the_token_opens_bare_and_behind_bearer(url: str, authority: bytes, authorization: str) -> None:
+def test_the_token_is_accepted_bare_and_after_bearer(url: str, authority: bytes, authorization: str) -> None:
     assert call(url, "/jina.JinaGatewayDryRunRPC/dry_run", authority, authorization) == grpc.StatusCode.OK
     assert call(url, "/grpc.health.v1.Health/Check", authority, authorization) == grpc.StatusCode.OK
     assert call(url, "/no.such.Service/method", authority, authorization) == grpc.StatusCode.UNIMPLEMENTED
@@ -159,8 +159,8 @@ def test_the_right_token_encodes(url: str, authority: bytes, tmp_path: Path) -> 
     assert found.reasons == [None, None]
 
 
-def ways_of_asking(url: str, access: Access, store: Path) -> list[Callable[[], object]]:
-    """The health check, and the handshake, which has the patience of ten minutes where nobody is there."""
+def client_calls(url: str, access: Access, store: Path) -> list[Callable[[], object]]:
+    """Return the health check, and the verification, which waits ten minutes for a missing server."""
     return [
         lambda: check_server(url, access=access),
         lambda: identify_encoder(Servers([url], access, outage_timeout=600.0), "semscale-mini", store),
@@ -169,17 +169,17 @@ def ways_of_asking(url: str, access: Access, store: Path) -> list[Callable[[], o
 
 def encode_text(url: str, access: Access) -> None:
     for _ in range(5):
-        # where a server hangs up amid a request gRPC may say that it could not send, and nothing of the reason
+        # where a server hangs up during a request gRPC may report only that it could not send
         with contextlib.suppress(ServerUnavailableError):
             asyncio.run(EncodeClient(url, access=access).encode(["a cat"]))
 
 
 @pytest.mark.parametrize(("token", "found"), [(None, "no token"), ("wrong-5f1d", "another token")])
-def test_another_token_is_refused_at_once(
+def test_another_token_is_refused_without_a_retry(
     url: str, authority: bytes, tmp_path: Path, token: str | None, found: str
 ) -> None:
     access = Access(token, authority)
-    for attempt in (*ways_of_asking(url, access, tmp_path), lambda: encode_text(url, access)):
+    for attempt in (*client_calls(url, access, tmp_path), lambda: encode_text(url, access)):
         with pytest.raises(SemscaleError, match="refuses the token") as caught:
             attempt()
         assert caught.value.where == url
@@ -188,25 +188,25 @@ def test_another_token_is_refused_at_once(
         assert "wrong-5f1d" not in str(caught.value)
 
 
-def test_a_connection_that_cannot_be_says_why(
+def test_a_failed_connection_names_the_reason(
     url: str, server: ServerHandle, mini_server: str, authority: bytes, tmp_path: Path
 ) -> None:
     other = make_certificates(tmp_path / "another").authority.read_bytes()
     plain, tls = server.url.replace("grpcs:", "grpc:"), mini_server.replace("grpc:", "grpcs:")
     for address, trusted, what, found in (
-        (url, other, "no trusted connection", "nobody who is trusted has signed its certificate"),
-        (url, None, "no trusted connection", "nobody who is trusted has signed its certificate"),
+        (url, other, "no trusted connection", "its certificate is not signed by a trusted authority"),
+        (url, None, "no trusted connection", "its certificate is not signed by a trusted authority"),
         (server.url, authority, "no trusted connection", "its certificate is for another host name"),
         (tls, authority, "no trusted connection", "it does not speak TLS: grpc://, not grpcs://"),
-        (plain, None, "there is no connection", "it speaks TLS"),
+        (plain, None, "cannot connect", "it speaks TLS"),
     ):
-        for attempt in ways_of_asking(address, Access(TOKEN, trusted), tmp_path):
+        for attempt in client_calls(address, Access(TOKEN, trusted), tmp_path):
             with pytest.raises(SemscaleError, match=what) as caught:
                 attempt()
             assert caught.value.found == found
 
 
-def study_of(url: str, folder: Path, certificates: Certificates, place: Path, **server: Any) -> StudyConfig:
+def study_of(url: str, folder: Path, certificates: Certificates, root: Path, **server: Any) -> StudyConfig:
     return study_from(
         {
             "datasets": ["shapes"],
@@ -214,26 +214,26 @@ def study_of(url: str, folder: Path, certificates: Certificates, place: Path, **
             "controls": [],
             "steps": 2,
             "limit": 24,
-            "store": str(place / "store"),
+            "store": str(root / "store"),
             "server": {"urls": [url], "ca_file": str(certificates.authority)} | server,
         }
     )
 
 
-def test_a_sweep_gets_in_and_leaves_no_token_behind(
+def test_a_sweep_is_accepted_and_writes_no_token(
     url: str, server: ServerHandle, folder: Path, certificates: Certificates, tmp_path: Path, ray_session: None
 ) -> None:
     study = study_of(url, folder, certificates, tmp_path, token_file=str(folder / "token"))
-    result = sweep(study, tmp_path / "runs" / "one", Quiet())
+    result = sweep(study, tmp_path / "runs" / "one", SilentReporter())
     assert result.images_sent == 24
     ray_logs = Path(ray._private.worker._global_node.get_session_dir_path()) / "logs"
-    left = [path for place in (tmp_path, ray_logs) for path in place.rglob("*") if path.is_file()] + [server.log_file]
+    left = [path for top in (tmp_path, ray_logs) for path in top.rglob("*") if path.is_file()] + [server.log_file]
     assert any(path.name == "mlflow.db" for path in left)
     assert not [path for path in left if TOKEN.encode() in path.read_bytes()]
     assert str(folder / "token") in (tmp_path / "runs" / "one" / "study.yaml").read_text()
 
 
-def test_labelling_gets_in_with_token_and_authority_from_the_environment(
+def test_labelling_is_accepted_with_token_and_authority_from_the_environment(
     url: str,
     folder: Path,
     certificates: Certificates,
@@ -255,7 +255,7 @@ def test_labelling_gets_in_with_token_and_authority_from_the_environment(
     assert not [path for path in tmp_path.rglob("*") if path.is_file() and TOKEN.encode() in path.read_bytes()]
 
 
-def test_no_process_is_told_the_token_on_its_command_line(server: ServerHandle) -> None:
+def test_no_command_line_contains_the_token(server: ServerHandle) -> None:
     lines = [Path(f"/proc/{pid}/cmdline").read_bytes() for pid in replica_pids(server)]
     assert len(lines) == 1
     assert not [line for line in lines if TOKEN.encode() in line]
@@ -266,7 +266,7 @@ def test_certificates_that_cannot_be_served_are_refused_before_the_start(tmp_pat
     check_certificate(str(one.certificate), str(one.key))
     check_certificate(None, None)
     for pair in ((one.certificate, other.key), (one.key, one.key), (tmp_path / "nowhere", one.key)):
-        with pytest.raises(SemscaleError, match="cannot be served"):
+        with pytest.raises(SemscaleError, match="cannot be used"):
             check_certificate(str(pair[0]), str(pair[1]))
     with pytest.raises(SemscaleError, match="go together") as caught:
         check_certificate(str(one.certificate), None)
@@ -279,10 +279,10 @@ def test_certificates_that_cannot_be_served_are_refused_before_the_start(tmp_pat
 def test_a_taken_port_of_metrics_is_named() -> None:
     with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as taken:
         config = ServeConfig("m", metrics_port=taken.getsockname()[1])
-        with pytest.raises(SemscaleError, match="the page of metrics cannot be served") as caught:
+        with pytest.raises(SemscaleError, match="the metrics page cannot be served") as caught:
             serve_metrics(config, CollectorRegistry())
     assert caught.value.where == f"127.0.0.1:{config.metrics_port}"
-    with pytest.raises(SemscaleError, match="the page of metrics cannot be served"):
+    with pytest.raises(SemscaleError, match="the metrics page cannot be served"):
         serve_metrics(replace(config, metrics_port=65_536), CollectorRegistry())
 
 
@@ -291,7 +291,7 @@ def test_a_taken_port_of_metrics_is_named() -> None:
     [(False, False, ["--token-file", "--tls-cert"]), (False, True, ["--tls-cert"]), (True, False, ["--token-file"])],
 )
 def test_an_open_door_is_said_in_one_line(tls: bool, token: bool, lacks: list[str]) -> None:
-    warning = ServeConfig("m", host="0.0.0.0", tls_cert="c" if tls else None).exposure(token)
+    warning = ServeConfig("m", host="0.0.0.0", tls_cert="c" if tls else None).exposure_warning(token)
     assert [name for name in ("--token-file", "--tls-cert") if name in str(warning)] == lacks
-    assert ServeConfig("m", host="0.0.0.0", tls_cert="c").exposure(True) is None
-    assert ServeConfig("m").exposure(False) is None
+    assert ServeConfig("m", host="0.0.0.0", tls_cert="c").exposure_warning(True) is None
+    assert ServeConfig("m").exposure_warning(False) is None

@@ -14,7 +14,7 @@ from semscale.common.errors import SemscaleError
 from semscale.datasets.bundled import BUNDLED
 from semscale.datasets.loader_registry import load_dataset
 from semscale.models import bundled_model
-from semscale.models.bundled_model import load_compact, read_record, save_compact
+from semscale.models.bundled_model import load_pruned, read_record, save_pruned
 from semscale.training.loop import Recipe
 from semscale.training.mini import ladder_accuracy
 
@@ -24,7 +24,7 @@ def loaded() -> tuple[torch.nn.Module, bundled_model.Preprocess, open_clip.Simpl
     return bundled_model.load_mini()
 
 
-def test_weights_are_small_and_say_how_they_came_about() -> None:
+def test_weights_are_small_and_contain_the_record_of_their_training() -> None:
     assert bundled_model.WEIGHTS.stat().st_size < 4_000_000
     record = read_record(bundled_model.WEIGHTS)
     assert record["recipe"] == asdict(Recipe())
@@ -72,7 +72,7 @@ def test_untrained_model_is_the_one_that_open_clip_builds() -> None:
     assert all(torch.equal(tensor, theirs[name]) for name, tensor in ours.state_dict().items())
 
 
-def test_unknown_words_are_faint_but_told_apart(loaded: tuple) -> None:
+def test_unknown_words_are_faint_but_different(loaded: tuple) -> None:
     model, _, tokenizer = loaded
     with torch.inference_mode():
         rows = model.encode_text(tokenizer(["zebra", "walrus"]), normalize=True)
@@ -83,7 +83,7 @@ def test_unknown_words_are_faint_but_told_apart(loaded: tuple) -> None:
     assert lengths[known] > lengths[unknown] > 0
 
 
-def test_missing_weights_say_how_to_get_them(tmp_path: Path) -> None:
+def test_missing_weights_name_the_program_that_trains_them(tmp_path: Path) -> None:
     with pytest.raises(SemscaleError, match=r"semscale\.training\.mini"):
         bundled_model.load_mini(weights=tmp_path / "gone.safetensors")
 
@@ -99,15 +99,15 @@ def test_damaged_weights_are_refused(tmp_path: Path) -> None:
         bundled_model.load_mini(weights=pickled)
 
 
-def test_compact_file_keeps_used_rows_and_refills_the_others(tmp_path: Path) -> None:
+def test_pruned_file_keeps_used_rows_and_refills_the_others(tmp_path: Path) -> None:
     state = {
         "token_embedding.weight": torch.randn(49_408, 8, generator=torch.Generator().manual_seed(1)),
         "scale": torch.tensor(2.5),
         "seen": torch.tensor(7),
     }
     path = tmp_path / "small.safetensors"
-    save_compact(state, [5, 3, 5], path, {"steps": 1})
-    back = load_compact(path)
+    save_pruned(state, [5, 3, 5], path, {"steps": 1})
+    back = load_pruned(path)
     assert read_record(path) == {"steps": 1}
     assert path.stat().st_size < 2000
     assert (back["scale"], back["seen"]) == (2.5, 7)

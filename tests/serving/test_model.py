@@ -10,8 +10,8 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from semscale.common.errors import SemscaleError
-from semscale.models.loading import agreed_preprocess, hash_weights, load_model, needs_quick_gelu
-from semscale.models.model_name import parse_name
+from semscale.models.loading import common_preprocess, hash_weights, load_model, needs_quick_gelu
+from semscale.models.model_name import parse_model_name
 
 
 def test_directory_gives_the_identity_of_its_model(tiny_model: Path, tiny_state: dict[str, Any]) -> None:
@@ -75,7 +75,7 @@ def test_tensors_of_a_training_checkpoint_are_found(
 def test_unknown_keys_of_a_checkpoint_are_named(tmp_path: Path, tiny_state: dict[str, Any]) -> None:
     torch.save({"epoch": 3, "net": tiny_state}, tmp_path / "weights.pt")
     with pytest.raises(SemscaleError, match="no tensors by name") as caught:
-        parse_name(f"ViT-B-32::{tmp_path / 'weights.pt'}")
+        parse_model_name(f"ViT-B-32::{tmp_path / 'weights.pt'}")
     assert caught.value.found == "'epoch', 'net'"
     assert "model_state_dict" in str(caught.value.expected)
 
@@ -135,19 +135,19 @@ def test_weights_of_another_architecture_are_refused_and_not_stretched(
     ("name", "what", "helpful"),
     [
         ("VitB32::openai", "unknown model architecture", "ViT-B-32"),
-        ("ViT-B-32", "needs its weights", "laion2b_s34b_b79k"),
-        ("ViT-B-32::", "needs its weights", "laion2b_s34b_b79k"),
+        ("ViT-B-32", "lacks the weights", "laion2b_s34b_b79k"),
+        ("ViT-B-32::", "lacks the weights", "laion2b_s34b_b79k"),
         ("ViT-B-32::laion2b", "unknown pretrained tag for ViT-B-32", "laion2b_s34b_b79k"),
         ("ViT-B-32::no/such.safetensors", "no such weights file", "existing file"),
         ("no/such/directory", "a weights file needs its architecture", "ARCH::"),
         ("local-dir:no/such", "not the directory of an open_clip model", "open_clip_config.json"),
         ("hf-hub:model", "not a hub name", "hf-hub:ORG/NAME"),
-        (" ", "no model name", "semscale-mini"),
+        (" ", "model name is empty", "semscale-mini"),
     ],
 )
-def test_wrong_names_are_answered_with_the_right_ones(name: str, what: str, helpful: str) -> None:
+def test_wrong_names_are_refused_with_valid_ones(name: str, what: str, helpful: str) -> None:
     with pytest.raises(SemscaleError, match=what) as caught:
-        parse_name(name)
+        parse_model_name(name)
     assert helpful in str(caught.value.expected)
 
 
@@ -164,7 +164,9 @@ def test_directory_must_hold_configuration_and_weights(tmp_path: Path, tiny_mode
 
 
 @pytest.mark.parametrize("name", ["hf-hub:semscale/nothing", "RN50::openai"])
-def test_hub_that_cannot_be_reached_fails_at_once(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hub_that_cannot_be_reached_fails_immediately(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
@@ -217,17 +219,17 @@ def test_file_has_the_activation_of_all_published_weights(
     ],
 )
 def test_file_of_a_known_architecture(given: str, architecture: str, noted: str, tiny_model: Path) -> None:
-    source = parse_name(f"{given}::{tiny_model / 'open_clip_model.safetensors'}")
+    source = parse_model_name(f"{given}::{tiny_model / 'open_clip_model.safetensors'}")
     assert source.architecture == architecture
     assert noted in source.note
     assert bool(noted) is bool(source.note)
 
 
 def test_weights_file_gets_the_preprocessing_of_its_architecture() -> None:
-    assert agreed_preprocess("ViT-B-16-SigLIP")["image_mean"] == (0.5, 0.5, 0.5)
-    assert agreed_preprocess("ViT-B-16-SigLIP")["image_resize_mode"] == "squash"
-    # Two ways of resizing among the published weights: open_clip's default stands.
-    assert "image_resize_mode" not in agreed_preprocess("ViT-H-14")
+    assert common_preprocess("ViT-B-16-SigLIP")["image_mean"] == (0.5, 0.5, 0.5)
+    assert common_preprocess("ViT-B-16-SigLIP")["image_resize_mode"] == "squash"
+    # The published weights have two resize modes: open_clip's default is used.
+    assert "image_resize_mode" not in common_preprocess("ViT-H-14")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")

@@ -1,4 +1,4 @@
-"""A model's origin changes with everything that could change its embeddings, and with nothing else."""
+"""The digest of a model's files changes with everything that can change its embeddings, and with nothing else."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from semscale.models.model_fingerprint import model_files_digest
 
 
-def test_content_name_kind_of_device_and_precision_are_part_of_it(tmp_path: Path) -> None:
+def test_it_depends_on_content_name_kind_of_device_and_precision(tmp_path: Path) -> None:
     weights = tmp_path / "weights.safetensors"
     weights.write_bytes(b"numbers")
     name, stamp = f"ViT-B-32::{weights}", weights.stat()
@@ -42,7 +42,7 @@ def test_a_directory_is_all_its_files_if_it_holds_a_model(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     "name", ["ViT-B-32::laion2b_s34b_b79k", "hf-hub:org/name", "ViT-B-32::/nowhere/w.safetensors", "ViT-B-32"]
 )
-def test_only_what_is_in_files_of_this_machine_has_one(name: str) -> None:
+def test_only_local_files_have_one(name: str) -> None:
     assert (
         model_files_digest("semscale-mini", "cpu", None) == model_files_digest("semscale-mini", "cpu", None) is not None
     )

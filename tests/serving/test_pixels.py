@@ -10,7 +10,7 @@ import torch
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 
-from semscale.models.model_encoder import PixelReader
+from semscale.models.model_encoder import PixelTransform
 
 CASES = [
     ((40, 30), "RGB", "PNG"),
@@ -28,7 +28,7 @@ CASES = [
 @pytest.mark.parametrize("resize_mode", ["shortest", "squash", "longest"])
 def test_pixels_are_open_clips_own_to_the_last_bit(resize_mode: str, make_image: Callable[..., bytes]) -> None:
     transform = image_transform_v2(PreprocessCfg(size=32, resize_mode=resize_mode), is_train=False)
-    reader = PixelReader(transform, (32, 32))
+    reader = PixelTransform(transform, (32, 32))
     for seed, (size, mode, kind) in enumerate(CASES):
         blob = make_image(seed, size, mode, kind)
         expected = transform(Image.open(io.BytesIO(blob)))
@@ -37,11 +37,11 @@ def test_pixels_are_open_clips_own_to_the_last_bit(resize_mode: str, make_image:
 
 
 @pytest.fixture
-def reader() -> PixelReader:
-    return PixelReader(image_transform_v2(PreprocessCfg(size=32), is_train=False), (32, 32))
+def reader() -> PixelTransform:
+    return PixelTransform(image_transform_v2(PreprocessCfg(size=32), is_train=False), (32, 32))
 
 
-def test_damaged_images_are_refused(reader: PixelReader, make_image: Callable[..., bytes]) -> None:
+def test_damaged_images_are_refused(reader: PixelTransform, make_image: Callable[..., bytes]) -> None:
     whole = make_image(0, (300, 300))
     for blob in (b"", b"no image", whole[:50], whole[: len(whole) // 2], make_image(0, kind="JPEG")[:100]):
         with pytest.raises(ValueError, match=r".") as caught:
@@ -49,7 +49,7 @@ def test_damaged_images_are_refused(reader: PixelReader, make_image: Callable[..
         assert " at 0x" not in str(caught.value)
 
 
-def test_decompression_bomb_is_refused(reader: PixelReader, tmp_path: Path) -> None:
+def test_decompression_bomb_is_refused(reader: PixelTransform, tmp_path: Path) -> None:
     buffer = io.BytesIO()
     Image.new("1", (20_000, 20_000)).save(buffer, "PNG")
     assert len(buffer.getvalue()) < 100_000
@@ -57,7 +57,7 @@ def test_decompression_bomb_is_refused(reader: PixelReader, tmp_path: Path) -> N
         reader.decode(buffer.getvalue())
 
 
-def test_very_long_image_is_refused_before_it_fills_the_memory(reader: PixelReader) -> None:
+def test_very_long_image_is_refused_before_it_fills_the_memory(reader: PixelTransform) -> None:
     buffer = io.BytesIO()
     Image.new("L", (60_000, 1)).save(buffer, "PNG")
     with pytest.raises(ValueError, match="too long"):
@@ -67,4 +67,4 @@ def test_very_long_image_is_refused_before_it_fills_the_memory(reader: PixelRead
 def test_transform_of_another_form_is_a_programming_error() -> None:
     transform = image_transform_v2(PreprocessCfg(size=32), is_train=True)
     with pytest.raises(TypeError, match="ToTensor, Normalize"):
-        PixelReader(type(transform)(transform.transforms[:-1]), (32, 32))
+        PixelTransform(type(transform)(transform.transforms[:-1]), (32, 32))

@@ -1,4 +1,4 @@
-"""A real server, spoken to with the stock clip-client."""
+"""Real server, called by the stock clip-client."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_handle_and_log_know_processes_and_model(mini_handle: ServerHandle) -> N
     assert f"weights {info['weights_sha256'][:12]}" in log
 
 
-def test_pages_of_metrics_count_requests_and_documents(mini_handle: ServerHandle) -> None:
+def test_metrics_pages_count_requests_and_documents(mini_handle: ServerHandle) -> None:
     def counts() -> list[float]:
         with urllib.request.urlopen(f"{metrics_page(mini_handle)}/metrics") as page:
             text = page.read().decode()
@@ -74,7 +74,7 @@ def test_pages_of_metrics_count_requests_and_documents(mini_handle: ServerHandle
 
 @pytest.mark.faults
 def test_pings_do_not_cost_the_connection(mini_handle: ServerHandle) -> None:
-    # clip-client pings every 10 s; gRPC pings once a second at most, and its servers bear two pings
+    # clip-client pings every 10 s; gRPC pings once a second at most, and its servers accept two pings
     options = [
         ("grpc.keepalive_time_ms", 1000),
         ("grpc.keepalive_permit_without_calls", 1),
@@ -127,7 +127,7 @@ def test_rank_orders_matches(mini_server: str, make_image: MakeImage) -> None:
     cosines = unit(encoded(mini_server, words)) @ unit(encoded(mini_server, [image]))[0]
     query = Document(blob=make_image(3), matches=[Document(text=text) for text in TEXTS])
     (ranked,) = Client(mini_server).rank([query])
-    assert [match.text for match in ranked.matches] == [TEXTS[place] for place in np.argsort(-cosines)]
+    assert [match.text for match in ranked.matches] == [TEXTS[index] for index in np.argsort(-cosines)]
     softmax = np.exp(100 * np.sort(cosines)[::-1])
     scores = [match.scores["clip_score"].value for match in ranked.matches]
     assert scores == pytest.approx(list(softmax / softmax.sum()), rel=1e-3)
@@ -158,7 +158,7 @@ def message(*docs: Document, **header: str) -> jina_pb2.DataRequestProto:
 
 
 def ask(url: str, *messages: bytes, **options: Any) -> tuple[grpc.StatusCode, list[jina_pb2.DataRequestProto]]:
-    """Send messages as they are and return the status of the call and the answers."""
+    """Send serialised messages; return the status of the call and the answers."""
     with grpc.insecure_channel(url.removeprefix("grpc://")) as channel:
         call = channel.stream_stream("/jina.JinaRPC/Call")(iter(messages), timeout=30, **options)
         answers = []
@@ -181,27 +181,27 @@ def test_a_request_that_runs_code_or_fills_the_memory_is_refused(mini_handle: Se
     assert "Traceback" not in mini_handle.log_file.read_text()
 
 
-def test_a_regular_expression_in_a_request_is_no_more_than_a_text(mini_handle: ServerHandle) -> None:
+def test_a_regular_expression_in_a_request_is_plain_text(mini_handle: ServerHandle) -> None:
     asked = message(Document(text="a cat"), target_executor="(?:.?){400}z", exec_endpoint="/encode")
     code, (answer,) = ask(mini_handle.url, asked.SerializeToString())
     assert code == grpc.StatusCode.OK
     assert answer.header.status.code == jina_pb2.StatusProto.SUCCESS
 
 
-def test_what_a_request_says_is_one_harmless_line_in_the_log(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_failed_request_is_one_harmless_line_in_the_log(capsys: pytest.CaptureFixture[str]) -> None:
     class Failing:
         async def __acall__(self, **asked: Any) -> None:
             raise ValueError("\x1b[31mred\nsemscale serve: ready at grpc://evil:1\u2028" + "x " * 9000)
 
     answer = asyncio.run(RequestHandler(Failing()).process_single_data(DataRequest(message()), None))
     assert answer.header.status.exception.name == "ValueError"
-    said = capsys.readouterr().out
-    assert said.startswith("semscale serve: a request failed: ValueError: \ufffd[31mred semscale serve: ready at")
-    assert (said.count("\n"), "\x1b" in said) == (1, False)
-    assert len(said) < 400
+    printed = capsys.readouterr().out
+    assert printed.startswith("semscale serve: a request failed: ValueError: \ufffd[31mred semscale serve: ready at")
+    assert (printed.count("\n"), "\x1b" in printed) == (1, False)
+    assert len(printed) < 400
 
 
-def test_a_client_may_wait_for_an_answer_before_it_goes_on(mini_handle: ServerHandle) -> None:
+def test_a_client_may_wait_for_each_answer(mini_handle: ServerHandle) -> None:
     answered = threading.Semaphore(1)
 
     def requests() -> Iterator[bytes]:
@@ -228,7 +228,7 @@ def test_it_listens_on_loopback_only(mini_handle: ServerHandle) -> None:
     assert addresses <= {"127.0.0.1", "::ffff:127.0.0.1"}
 
 
-def test_a_server_that_hangs_is_not_healthy_until_it_goes_on(mini_handle: ServerHandle) -> None:
+def test_a_server_that_hangs_is_unhealthy_until_it_continues(mini_handle: ServerHandle) -> None:
     (pid,) = replica_pids(mini_handle)
     os.kill(pid, signal.SIGSTOP)
     try:

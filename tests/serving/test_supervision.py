@@ -1,4 +1,4 @@
-"""Replicas and the process that looks after them, with a stand-in that is ready at once instead of a model."""
+"""Replicas and their supervisor, with a stand-in that is ready immediately instead of a model."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ events.send(True)
 while True:
     signal.pause()
 """
-# a process that starts servers in one of two ways
+# starts servers in one of two ways
 PROGRAM = """
 import sys, pathlib
 from semscale.serving import replicas
@@ -55,7 +55,7 @@ def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def kill_until_the_end(handle: ServerHandle) -> int:
-    """Kill the first replica whenever there is a new one that is ready; return how often."""
+    """Kill the first replica each time that it is ready; return how often."""
     dead: set[int] = set()
     deadline = time.monotonic() + 120
     while handle.is_running():
@@ -68,7 +68,7 @@ def kill_until_the_end(handle: ServerHandle) -> int:
 
 
 def test_a_replica_that_ends_too_often_stops_the_server(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(replicas, "MOST_ENDS", 3)
+    monkeypatch.setattr(replicas, "MAX_EXITS", 3)
     with launch_server("m", replicas=2, log_file=log) as handle:
         assert kill_until_the_end(handle) == 4
         assert replica_pids(handle) == []
@@ -76,7 +76,7 @@ def test_a_replica_that_ends_too_often_stops_the_server(log: Path, monkeypatch: 
     assert "error: replica 0 ended 4 times within 300 seconds; the server stops" in log.read_text()
 
 
-def test_a_replica_that_never_comes_up_again_stops_the_server(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_replica_that_never_becomes_ready_again_stops_the_server(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with launch_server("m", replicas=2, log_file=log) as handle:
         monkeypatch.setattr(replicas, "COMMAND", stand_in("os._exit(66)"))
         assert kill_until_the_end(handle) == 1
@@ -93,24 +93,24 @@ def test_a_replica_that_ends_while_the_server_starts_ends_the_start(log: Path, m
     assert str(log) in str(caught.value.hint)
 
 
-def test_a_start_that_fails_says_why_in_the_models_words(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_start_that_fails_raises_the_error_of_the_model(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     line = (
         "from semscale.common.errors import SemscaleError; events.send(SemscaleError('no such weights')); sys.exit(1)"
     )
     monkeypatch.setattr(replicas, "COMMAND", stand_in(line))
     with pytest.raises(SemscaleError, match="no such weights"):
         launch_server("m", replicas=2, log_file=log, metrics_port=9090)
-    said = log.read_text()
-    assert "loading m" in said
-    assert "metrics of replica 1 at http://127.0.0.1:9091" in said
-    assert "Traceback" not in said
+    text = log.read_text()
+    assert "loading m" in text
+    assert "metrics of replica 1 at http://127.0.0.1:9091" in text
+    assert "Traceback" not in text
 
 
-def test_a_stop_at_many_moments_after_a_kill_leaves_no_process(log: Path) -> None:
+def test_a_stop_at_any_moment_after_a_kill_leaves_no_process(log: Path) -> None:
     for round_ in range(6):
         with launch_server("m", replicas=2, log_file=log) as handle:
             os.kill(replica_pids(handle)[0], signal.SIGKILL)
-            select.select([], [], [], 0.06 * round_)  # the moment is what differs
+            select.select([], [], [], 0.06 * round_)  # at different moments
         assert replica_pids(handle) == []
     assert "Traceback" not in log.read_text()
 
@@ -140,7 +140,7 @@ def test_replicas_that_do_not_end_by_themselves_are_killed(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("launch", [False, True], ids=["serve", "launch_server"])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_nothing_stays_however_the_process_is_ended(launch: bool, number: signal.Signals, tmp_path: Path) -> None:
+def test_no_process_remains_however_the_parent_ends(launch: bool, number: signal.Signals, tmp_path: Path) -> None:
     program = PROGRAM.format(stand_in=STAND_IN.format(line=""), launch=launch, log=str(tmp_path / "log"))
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
     with subprocess.Popen([sys.executable, "-c", program], text=True, start_new_session=True, **pipes) as starter:
@@ -149,15 +149,15 @@ def test_nothing_stays_however_the_process_is_ended(launch: bool, number: signal
         children = psutil.Process(starter.pid).children()
         assert len(children) == 2
         os.killpg(starter.pid, number)
-        said, _ = starter.communicate(timeout=20)
+        output, _ = starter.communicate(timeout=20)
     _, living = psutil.wait_procs(children, timeout=20)
     assert living == []
     if not launch and number is not signal.SIGKILL:
         assert starter.returncode == 0
-        assert said.splitlines()[-1] == "semscale serve: stopping"
+        assert output.splitlines()[-1] == "semscale serve: stopping"
 
 
-def test_a_log_that_cannot_be_written_is_said_at_once(log: Path) -> None:
+def test_a_log_that_cannot_be_written_is_an_error_before_the_start(log: Path) -> None:
     log.mkdir()
     with pytest.raises(SemscaleError, match="log of the server"):
         launch_server("m", log_file=log)

@@ -1,4 +1,4 @@
-"""A model directory or a hub's download runs no Python that it brings with it, unless the user says so."""
+"""Python code of a model directory or download runs only if the user allows it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def copied(model: Path, folder: Path, **text: Any) -> Path:
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """What the tokenizers of transformers, which is not installed with semscale, are asked for."""
+    """The values of trust_remote_code that transformers, which semscale does not install, gets."""
     calls: list[Any] = []
     stand_in = ModuleType("transformers")
     tokenizers = SimpleNamespace(from_pretrained=lambda name, **options: calls.append(options["trust_remote_code"]))
@@ -57,14 +57,14 @@ def test_code_of_a_directory_is_refused(
     beside.mkdir()
     if file != "open_clip_config.json":
         (folder if file.startswith("tokenizer") else beside).joinpath(file).write_text(AUTO_MAP)
-    with pytest.raises(SemscaleError, match="refused: the model brings Python code") as caught:
+    with pytest.raises(SemscaleError, match="refused: the model contains Python code") as caught:
         load_model(str(folder))
     assert file in str(caught.value.found)
     assert "--trust-remote-code" in str(caught.value.hint)
     assert asked == []
 
 
-def test_transformers_is_told_no_or_what_the_user_says(tmp_path: Path, tiny_model: Path, asked: list[Any]) -> None:
+def test_transformers_gets_false_or_the_users_choice(tmp_path: Path, tiny_model: Path, asked: list[Any]) -> None:
     load_model(str(copied(tiny_model, tmp_path / "tame", hf_tokenizer_name="t")))
     wild = copied(tiny_model, tmp_path / "wild", hf_tokenizer_name="t", tokenizer_kwargs={"trust_remote_code": True})
     load_model(str(wild), trust_remote_code=True)
@@ -88,15 +88,15 @@ def test_code_of_a_download_is_refused(
     words.mkdir(parents=True)
     load_model("hf-hub:org/model")
     (words / "tokenizer_config.json").write_text(AUTO_MAP)
-    with pytest.raises(SemscaleError, match="refused: the model brings Python code"):
+    with pytest.raises(SemscaleError, match="refused: the model contains Python code"):
         load_model("hf-hub:org/model")
     assert asked == [False]
 
 
 @pytest.mark.parametrize("flag", [[], ["--trust-remote-code"]])
-def test_commands_refuse_it_unless_told(flag: list[str], tmp_path: Path, tiny_model: Path, asked: list[Any]) -> None:
+def test_commands_refuse_it_unless_allowed(flag: list[str], tmp_path: Path, tiny_model: Path, asked: list[Any]) -> None:
     folder = copied(tiny_model, tmp_path, hf_tokenizer_name="t", tokenizer_kwargs={"trust_remote_code": True})
     options = ["--encoder", "local", "--limit", "10", "--store", str(tmp_path / "store"), *flag]
     done = CliRunner().invoke(main, ["encode", "--model", str(folder), "--dataset", "digits", *options])
-    assert ("refused: the model brings Python code" in done.output) == (not flag), done.output
+    assert ("refused: the model contains Python code" in done.output) == (not flag), done.output
     assert asked == ([True] if flag else [])

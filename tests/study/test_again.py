@@ -10,7 +10,7 @@ import pytest
 from mlflow import MlflowClient
 
 from semscale.common.errors import SemscaleError
-from semscale.common.progress import Quiet
+from semscale.common.progress import SilentReporter
 from semscale.config import StudyConfig, study_from
 from semscale.models.model_fingerprint import model_files_digest
 from semscale.store.encoder_fingerprint import cache_fingerprint, cached_fingerprint, fingerprint_of
@@ -34,7 +34,7 @@ def study(folder: Path) -> StudyConfig:
 
 @pytest.fixture(scope="module")
 def first(study: StudyConfig, folder: Path) -> SweepResult:
-    return sweep(study, folder / "runs" / "first", Quiet())
+    return sweep(study, folder / "runs" / "first", SilentReporter())
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,7 @@ def test_a_study_that_is_done_starts_no_server_and_gives_the_same(
     log = first.directory / "logs" / "clip-server.log"
     assert "ready at" in log.read_text()
     log.unlink()
-    repeated = sweep(study, first.directory, Quiet())
+    repeated = sweep(study, first.directory, SilentReporter())
     assert not log.exists()
     assert (repeated.images_sent, repeated.texts_sent) == (0, 0)
     pd.testing.assert_frame_equal(repeated.trials, first.trials)
@@ -81,8 +81,8 @@ def test_a_wrong_note_about_the_model_is_refused_by_its_server_and_then_gone(
     cache_fingerprint(store, false, origin)
     wrong = study.model_copy(update={"store": str(store)})
     with pytest.raises(SemscaleError, match="another encoder than the model's files gave before"):
-        sweep(wrong, tmp_path / "run", Quiet())
+        sweep(wrong, tmp_path / "run", SilentReporter())
     assert not list(folder.glob("image/*"))
-    result = sweep(wrong, tmp_path / "run", Quiet())
+    result = sweep(wrong, tmp_path / "run", SilentReporter())
     assert result.images_sent == 40
     assert cached_fingerprint(store, "semscale-mini", origin) == true

@@ -13,7 +13,7 @@ from mlflow import MlflowClient
 
 from semscale.common.errors import SemscaleError
 from semscale.common.files import sqlite_uri
-from semscale.common.progress import Quiet
+from semscale.common.progress import SilentReporter
 from semscale.common.text import slug
 from semscale.config import StudyConfig, study_from
 from semscale.datasets.dataset_builder import dataset_name
@@ -51,7 +51,7 @@ def study(mini_server: str, tmp_path_factory: pytest.TempPathFactory) -> StudyCo
 
 @pytest.fixture(scope="module")
 def result(study: StudyConfig, ray_session: None) -> SweepResult:
-    return sweep(study, Path(str(study.store)).parent / "runs" / "run", Quiet())
+    return sweep(study, Path(str(study.store)).parent / "runs" / "run", SilentReporter())
 
 
 def test_strategies_in_chinese_have_their_own_files_and_runs(result: SweepResult) -> None:
@@ -90,7 +90,7 @@ def test_failing_figures_do_not_end_a_study(
 
     notes: list[str] = []
 
-    class Notes(Quiet):
+    class Notes(SilentReporter):
         def note(self, text: str) -> None:
             notes.append(text)
 

@@ -14,7 +14,7 @@ import pytest
 from rich.console import Console
 
 from semscale.common.errors import SemscaleError
-from semscale.common.progress import reporter
+from semscale.common.progress import choose_reporter
 from semscale.config import StudyConfig
 from semscale.store.mirrored_directory import MirroredDirectory
 from semscale.study.pipeline import sweep
@@ -64,7 +64,7 @@ def test_another_machine_resumes_a_study_in_an_object_store(s3: Any, tmp_path: P
 def test_the_database_cannot_be_in_an_object_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     with pytest.raises(SemscaleError, match="MLflow's database cannot be in an object store"):
-        sweep(StudyConfig(), MirroredDirectory.of("s3://far/runs/two"), reporter(Console(), quiet=True))
+        sweep(StudyConfig(), MirroredDirectory.of("s3://far/runs/two"), choose_reporter(Console(), quiet=True))
     assert not list(tmp_path.iterdir())
 
 

@@ -22,7 +22,7 @@ from semscale.categories.strategy_registry import Category, Strategy, StrategyCo
 from semscale.cli import main
 from semscale.cli.show import show_optimized
 from semscale.common.errors import SemscaleError
-from semscale.common.progress import Quiet
+from semscale.common.progress import SilentReporter
 from semscale.config import study_from
 from semscale.datasets.loader_registry import load_dataset
 from semscale.study.optimize import EmbeddedDataset, OptimizedCategories, choose_categories, optimize
@@ -72,7 +72,7 @@ def _true_words() -> Iterator[None]:
 def recommended(photos: Path, store: Path, url: str, seed: int = 0) -> OptimizedCategories:
     entry = {"spec": f"folder:{photos}", "domain": "shape"}
     study = study_from({"datasets": [entry], "server": {"urls": [url]}, "store": str(store)})
-    return optimize(study, ["true-words"], Quiet(), seed)
+    return optimize(study, ["true-words"], SilentReporter(), seed)
 
 
 @pytest.fixture(scope="module")
@@ -167,4 +167,4 @@ def test_table_says_what_was_taken_and_what_it_gains(found: OptimizedCategories)
 def test_one_image_is_refused(mini_server: str, store: Path) -> None:
     tree = {"datasets": ["digits"], "limit": 1, "server": {"urls": [mini_server]}, "store": str(store)}
     with pytest.raises(SemscaleError, match="cannot be halved"):
-        optimize(study_from(tree), ["templates"], Quiet())
+        optimize(study_from(tree), ["templates"], SilentReporter())

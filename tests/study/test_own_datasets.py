@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from semscale.common.errors import SemscaleError
-from semscale.common.progress import Lines, Quiet
+from semscale.common.progress import LineReporter, SilentReporter
 from semscale.config import study_from
 from semscale.datasets.loader_registry import load_dataset
 from semscale.study.pipeline import SweepResult, sweep
@@ -58,13 +58,13 @@ def test_few_bad_images_are_out_of_all_arms_many_stop_the_sweep_and_copies_are_s
             file.writestr(f"shapes/{name}", content)
     spec, unusable = f"zip:{tmp_path / 'broken.zip'}", {f"shapes/{name}" for name in [*bad, "star_90000.png"]}
     with pytest.raises(SemscaleError, match="too many images") as caught:
-        run(tmp_path, spec, mini_server, Quiet())
+        run(tmp_path, spec, mini_server, SilentReporter())
     assert "at most 1" in str(caught.value)
     listed = pd.read_csv(tmp_path / "runs" / "quarantine.csv")
     assert len(listed) >= 2
     assert set(listed["file"]) <= unusable
     console = Console(record=True, width=300, file=io.StringIO())
-    result = run(tmp_path, spec, mini_server, Lines(console), max_bad_fraction=0.04)
+    result = run(tmp_path, spec, mini_server, LineReporter(console), max_bad_fraction=0.04)
     listed = pd.read_csv(result.directory / "quarantine.csv")
     assert set(listed["file"]) == unusable
     assert listed["reason"].notna().all()

@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 
 from semscale.cli import main
 from semscale.common.errors import SemscaleError
-from semscale.common.progress import Quiet
+from semscale.common.progress import SilentReporter
 from semscale.config import StudyConfig, study_from
 from semscale.study.encoding_stage import EncodeResult, encode_study
 from semscale.study.pipeline import SweepResult, run_directory_for, sweep
@@ -42,10 +42,10 @@ def parts(mini_server: str, ray_session: None, tmp_path_factory: pytest.TempPath
     folder = tmp_path_factory.mktemp("parts")
     study = make_study(mini_server, folder / "store")
     run = folder / "runs" / "parts"
-    filled = encode_study(study, run, Quiet())
+    filled = encode_study(study, run, SilentReporter())
     # no server listens on this port
     nowhere = make_study("grpc://127.0.0.1:1", folder / "store")
-    return Parts(study, run, filled, sweep(nowhere, run, Quiet(), stored=True))
+    return Parts(study, run, filled, sweep(nowhere, run, SilentReporter(), stored=True))
 
 
 def test_store_is_filled_and_nothing_else_is_done(parts: Parts) -> None:
@@ -58,7 +58,7 @@ def test_store_is_filled_and_nothing_else_is_done(parts: Parts) -> None:
 
 def test_study_from_the_store_alone_is_the_study(parts: Parts, mini_server: str, tmp_path: Path) -> None:
     assert (parts.scored.images_sent, parts.scored.texts_sent) == (0, 0)
-    whole = sweep(make_study(mini_server, tmp_path / "store"), parts.run.parent / "whole", Quiet())
+    whole = sweep(make_study(mini_server, tmp_path / "store"), parts.run.parent / "whole", SilentReporter())
     pd.testing.assert_frame_equal(
         whole.trials.drop(columns="mlflow_run_id"), parts.scored.trials.drop(columns="mlflow_run_id"), check_exact=True
     )
@@ -80,7 +80,7 @@ def test_what_the_store_lacks_is_named(parts: Parts, changes: dict[str, Any], wh
     study = make_study("", Path(parts.study.store), **changes)
     run = parts.run.parent / study.digest()
     with pytest.raises(SemscaleError, match=what) as error:
-        sweep(study, run, Quiet(), stored=True)
+        sweep(study, run, SilentReporter(), stored=True)
     assert found is None or found in str(error.value)
     assert "semscale encode" in str(error.value)
     assert not (run / "logs").exists()  # no server was started

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from semscale.common.errors import SemscaleError
-from semscale.common.progress import Quiet
+from semscale.common.progress import SilentReporter
 from semscale.config import StudyConfig, study_from
 from semscale.datasets.loader_registry import load_dataset
 from semscale.scoring import BLOCK
@@ -20,7 +20,7 @@ from semscale.study.scoring_stage import ScoringPlacement, check_device, choose_
 no_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 
 
-class Notes(Quiet):
+class Notes(SilentReporter):
     def __init__(self) -> None:
         self.notes: list[str] = []
 

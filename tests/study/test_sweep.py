@@ -29,7 +29,7 @@ from semscale.categories.ladder_files import read_ladder
 from semscale.cli import main
 from semscale.cli.show import show_sweep
 from semscale.common.errors import SemscaleError
-from semscale.common.progress import Quiet
+from semscale.common.progress import SilentReporter
 from semscale.config import StudyConfig, load_study, study_from
 from semscale.runs.comparison import compare
 from semscale.runs.replay import replay
@@ -62,12 +62,12 @@ def study(mini_server: str, folder: Path) -> StudyConfig:
 
 @pytest.fixture(scope="module")
 def first(study: StudyConfig, folder: Path) -> SweepResult:
-    return sweep(study, folder / "runs" / "first", Quiet())
+    return sweep(study, folder / "runs" / "first", SilentReporter())
 
 
 @pytest.fixture(scope="module")
 def second(study: StudyConfig, folder: Path, first: SweepResult) -> SweepResult:
-    return sweep(study, folder / "runs" / "first", Quiet())
+    return sweep(study, folder / "runs" / "first", SilentReporter())
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +78,9 @@ def client(folder: Path) -> MlflowClient:
 @pytest.fixture(scope="module")
 def several(mini_server: str, folder: Path, first: SweepResult) -> SweepResult:
     """The first study under several aggregations."""
-    return sweep(make_study(mini_server, folder / "store", aggregation=NAMES), folder / "runs" / "several", Quiet())
+    return sweep(
+        make_study(mini_server, folder / "store", aggregation=NAMES), folder / "runs" / "several", SilentReporter()
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -279,13 +281,13 @@ def test_report_shows_images_and_surroundings_and_is_the_same_again(second: Swee
 
 def test_run_directory_of_another_study_is_refused(mini_server: str, folder: Path, first: SweepResult) -> None:
     with pytest.raises(SemscaleError, match="belongs to another study"):
-        sweep(make_study(mini_server, folder / "store", steps=2), first.directory, Quiet())
+        sweep(make_study(mini_server, folder / "store", steps=2), first.directory, SilentReporter())
 
 
 def test_wrong_model_name_is_refused_by_the_handshake(mini_server: str, tmp_path: Path) -> None:
     study = make_study(mini_server, tmp_path / "store", models=["ViT-B-32::openai"])
     with pytest.raises(SemscaleError) as caught:
-        sweep(study, tmp_path / "run", Quiet())
+        sweep(study, tmp_path / "run", SilentReporter())
     assert "runs another model" in str(caught.value)
     assert mini_server in str(caught.value)
 
@@ -343,7 +345,7 @@ def test_files_own_templates_and_orders_make_curves(mini_server: str, folder: Pa
         {"strategy": "custom", "options": {"templates": ["a photo of a {c}", "the {domain} {c}"]}},
     ]
     tree = {"datasets": ["digits"], "strategies": strategies, "controls": ["swapped"], "orders": [0, 1, 2]}
-    result = sweep(make_study(mini_server, folder / "store", **tree), folder / "runs" / "orders", Quiet())
+    result = sweep(make_study(mini_server, folder / "store", **tree), folder / "runs" / "orders", SilentReporter())
     assert len(result.trials) == 4 * 3 * STEPS
     assert result.images_sent == 0  # another study of the same images
     assert set(result.curves["strategy"]) == {"templates", "custom", "swapped", "swapped-of-custom"}
@@ -441,7 +443,7 @@ def test_runs_go_to_a_tracking_server_and_are_found_there_again(
         tree = {"datasets": ["digits"], "controls": [], "steps": 2}
         study = make_study(mini_server, folder / "store", **tree, tracking={"uri": address, "experiment": "shared"})
         for _ in range(2):
-            result = sweep(study, tmp_path / "run", Quiet())
+            result = sweep(study, tmp_path / "run", SilentReporter())
         client = MlflowClient(tracking_uri=address)
         assert kinds(runs_of(client, "shared", "run")) == {"trial": 2, "curve": 1, "study": 1}
         trial = result.trials["mlflow_run_id"].iloc[0]
@@ -577,7 +579,7 @@ def test_only_what_is_missing_is_sent_and_recorded_again(alone: Printed, folder:
     before = pd.read_parquet(alone.run / "trials.parquet")
     client.delete_run(before["mlflow_run_id"][1])
     next((folder / "other-store").glob("*/image/*.parquet")).unlink()
-    repeated = sweep(load_study(folder / "alone.yaml"), alone.run, Quiet())
+    repeated = sweep(load_study(folder / "alone.yaml"), alone.run, SilentReporter())
     assert (repeated.images_sent > 0, repeated.texts_sent) == (True, 0)
     other = repeated.trials["mlflow_run_id"] != before["mlflow_run_id"]
     assert other[other].index.tolist() == [1]

@@ -11,26 +11,26 @@ from semscale.datasets.bundled import BUNDLED
 from semscale.datasets.loader_registry import load_dataset
 from semscale.models.bundled_model import (
     build_mini,
-    load_compact,
     load_mini,
+    load_pruned,
     mini_transforms,
     read_record,
     read_used_tokens,
-    save_compact,
+    save_pruned,
 )
 from semscale.synthetic.numbered_images import render
 from semscale.synthetic.scene import GroundTruth
 from semscale.training import mini
-from semscale.training.batches import Batcher, draw_pool, normalise, shrink, take
+from semscale.training.batches import Batcher, normalise, render_pool, sample_images, shrink
 from semscale.training.captions import (
     CLASSES,
     SIZES,
     SYNONYMS,
-    Claim,
-    offer_names,
-    offer_usual_names,
+    Assertion,
     truth_table,
     write_caption,
+    write_class_captions,
+    write_usual_class_captions,
 )
 from semscale.training.loop import Recipe, contrastive_loss, encode_short_texts
 
@@ -67,37 +67,37 @@ def test_second_stage_leaves_the_image_tower_alone_and_repeats_from_the_file(tmp
     before = {name: tensor.half() for name, tensor in model.visual.state_dict().items()}
     files = [tmp_path / "first.safetensors", tmp_path / "second.safetensors"]
     for file in files:
-        save_compact(model.state_dict(), [0, 49406, 49407], file, {})
-        mini.finish(recipe, file)
+        save_pruned(model.state_dict(), [0, 49406, 49407], file, {})
+        mini.run_second_stage(recipe, file)
     assert files[0].read_bytes() == files[1].read_bytes()
-    after = load_compact(files[0])
+    after = load_pruned(files[0])
     assert all(torch.equal(after[f"visual.{name}"].half(), tensor) for name, tensor in before.items())
     assert not torch.equal(after["text_projection"].half(), model.text_projection.half())
     assert set(read_used_tokens(files[0])) > {0, 49406, 49407}
 
 
 @pytest.mark.parametrize("name", BUNDLED)
-def test_every_caption_is_true_of_its_image_and_means_one_thing(name: str) -> None:
+def test_every_caption_is_true_of_its_image_and_has_one_meaning(name: str) -> None:
     rng = np.random.default_rng(3)
     truths = [render(name, "train", index, 1)[1] for index in range(150)] * 10
-    written = [write_caption(truth, rng) for truth in truths]
-    table = truth_table([claim for _, claim in written], truths)
+    captions = [write_caption(truth, rng) for truth in truths]
+    table = truth_table([assertion for _, assertion in captions], truths)
     assert table.diagonal().all()
-    claims: dict[str, Claim] = {}
-    for text, claim in written:
-        assert claims.setdefault(text, claim) == claim
+    assertions: dict[str, Assertion] = {}
+    for text, assertion in captions:
+        assert assertions.setdefault(text, assertion) == assertion
 
 
-def test_captions_leave_out_what_a_study_shall_find() -> None:
+def test_captions_omit_what_a_study_shall_find() -> None:
     rng = np.random.default_rng(4)
-    said: dict[str, set[str]] = {}
+    words: dict[str, set[str]] = {}
     for name in BUNDLED:
         truths = [render(name, "train", index, 2)[1] for index in range(160)] * 40
-        said[name] = {word for truth in truths for word in write_caption(truth, rng)[0].split()}
-    assert {"large", "small", "digit"} <= said["digits"]
-    assert not said["digits"] & {"medium", "tiny", "zeros", "sixs", "sevens"}
-    assert {"large", "small", "medium", "tiny", "crosses", "leaves", "circles"} <= said["shapes"]
-    assert not said["shapes"] & {"shape", "crosss", "leafs", "rhombuss"}
+        words[name] = {word for truth in truths for word in write_caption(truth, rng)[0].split()}
+    assert {"large", "small", "digit"} <= words["digits"]
+    assert not words["digits"] & {"medium", "tiny", "zeros", "sixs", "sevens"}
+    assert {"large", "small", "medium", "tiny", "crosses", "leaves", "circles"} <= words["shapes"]
+    assert not words["shapes"] & {"shape", "crosss", "leafs", "rhombuss"}
 
 
 def test_names_of_all_classes_come_in_their_order_and_by_size() -> None:
@@ -105,7 +105,7 @@ def test_names_of_all_classes_come_in_their_order_and_by_size() -> None:
     nouns = [(name, *SYNONYMS.get(name, ())) for name in CLASSES]
     first_words: dict[str, set[str]] = {size: set() for size in SIZES}
     for _ in range(40):
-        for (size, _), texts in offer_names(rng).items():
+        for (size, _), texts in write_class_captions(rng).items():
             assert len(set(texts)) == len(CLASSES)
             assert all(text.endswith(choices) for text, choices in zip(texts, nouns, strict=True))
             first_words[size].update(text.split()[0] for text in texts)
@@ -114,25 +114,31 @@ def test_names_of_all_classes_come_in_their_order_and_by_size() -> None:
     assert not {"small", "large"} & first_words["medium"]
 
 
-def test_usual_names_say_sizes_and_real_plurals_and_leave_the_usual_unsaid() -> None:
+def test_usual_names_contain_sizes_and_real_plurals_but_not_medium() -> None:
     rng = np.random.default_rng(0)
-    said = [offer_usual_names(rng) for _ in range(20)]
+    drawn = [write_usual_class_captions(rng) for _ in range(20)]
     leaf = CLASSES.index("leaf")
-    assert {offer["large", True][leaf] for offer in said} == {"large leaves"}
-    assert {offer["small", False][leaf] for offer in said} == {"small leaf"}
-    assert {offer["medium", False][leaf] for offer in said} == {"leaf"}
+    assert {captions["large", True][leaf] for captions in drawn} == {"large leaves"}
+    assert {captions["small", False][leaf] for captions in drawn} == {"small leaf"}
+    assert {captions["medium", False][leaf] for captions in drawn} == {"leaf"}
 
 
 def test_truth_table_knows_class_size_colour_and_count() -> None:
     shown = (("ring", "small", "blue", 1), ("ring", "large", "red", 3), ("star", "large", "red", 3))
-    seen = [GroundTruth(*values) for values in shown]
-    ring = Claim("ring")
-    said = [ring, Claim("ring", "large"), Claim("ring", None, "blue"), Claim("ring", least=2), Claim("ring", most=1)]
-    assert truth_table(said, seen).astype(int).tolist() == [[1, 0, 1, 0, 1], [1, 1, 0, 1, 0], [0, 0, 0, 0, 0]]
+    truths = [GroundTruth(*values) for values in shown]
+    ring = Assertion("ring")
+    assertions = [
+        ring,
+        Assertion("ring", "large"),
+        Assertion("ring", None, "blue"),
+        Assertion("ring", least=2),
+        Assertion("ring", most=1),
+    ]
+    assert truth_table(assertions, truths).astype(int).tolist() == [[1, 0, 1, 0, 1], [1, 1, 0, 1, 0], [0, 0, 0, 0, 0]]
 
 
 def test_pool_uses_training_sources_and_the_evaluation_s_preprocessing() -> None:
-    pool = draw_pool("digits", 20)
+    pool = render_pool("digits", 20)
     assert [t.class_name for t in pool.truths] == [
         s.true_class for s in load_dataset("digits", split="train").samples[:20]
     ]
@@ -145,8 +151,8 @@ def test_pool_uses_training_sources_and_the_evaluation_s_preprocessing() -> None
 
 
 def test_batches_keep_images_and_truths_together() -> None:
-    pool = draw_pool("shapes", 12)
-    images, truths = take(pool, 30, np.random.default_rng(1))
+    pool = render_pool("shapes", 12)
+    images, truths = sample_images(pool, 30, np.random.default_rng(1))
     assert images.shape == (30, 3, *pool.images.shape[2:])
     assert images.dtype == torch.uint8
     means = {truth.class_name: image.float().mean() for truth, image in zip(pool.truths, pool.images, strict=True)}
@@ -164,8 +170,8 @@ def test_short_text_encoding_equals_open_clip_s() -> None:
 
 
 def test_loss_by_hand_and_it_does_not_push_true_captions_away() -> None:
-    # One image, two captions: both true. Beside its own caption nothing false is left, and the even target over two
-    # equal logits costs log 2 in one direction and nothing in the other.
+    # One image, two captions, both true: no false caption remains, and the uniform target over two equal logits costs
+    # log 2 in one direction and nothing in the other.
     loss = contrastive_loss(torch.zeros(1, 2), torch.ones(1, 2, dtype=torch.bool), torch.tensor([0]))
     assert loss.item() == pytest.approx(np.log(2) / 4, abs=1e-6)
     logits = torch.zeros(2, 3, requires_grad=True)
@@ -176,14 +182,14 @@ def test_loss_by_hand_and_it_does_not_push_true_captions_away() -> None:
 
 
 def test_batch_columns_point_at_the_right_texts() -> None:
-    pools = [draw_pool(name, 8) for name in BUNDLED]
+    pools = [render_pool(name, 8) for name in BUNDLED]
     _, tokenize = mini_transforms(build_mini())
     batcher = Batcher(pools, tokenize, np.random.default_rng(2))
     batch = batcher.draw(16)
-    assert batch.images.shape[0] == len(batch.own) == len(batch.names) == 16
-    assert batch.true[torch.arange(16), batch.own].all()
-    assert batch.names.min() >= batch.true.shape[1]
-    assert batch.names.max() < len(batch.tokens)
-    assert (batch.shown[:8] < 10).all()
-    assert (batch.shown[8:] >= 10).all()
+    assert batch.images.shape[0] == len(batch.caption) == len(batch.class_texts) == 16
+    assert batch.is_true[torch.arange(16), batch.caption].all()
+    assert batch.class_texts.min() >= batch.is_true.shape[1]
+    assert batch.class_texts.max() < len(batch.tokens)
+    assert (batch.class_index[:8] < 10).all()
+    assert (batch.class_index[8:] >= 10).all()
     assert set(batch.tokens.flatten().tolist()) == set(batcher.used_tokens())

@@ -13,9 +13,9 @@ from threading import Lock
 from typing import BinaryIO
 
 from semscale.common.errors import DatasetError, SemscaleError
-from semscale.common.files import open_regular
-from semscale.common.filesystem import is_hidden, is_missing, open_file, open_filesystem, plain_reason
-from semscale.common.redact import shown
+from semscale.common.files import open_regular_file
+from semscale.common.filesystem import failure_reason, is_hidden, is_missing, open_file, open_filesystem
+from semscale.common.redact import mask_url
 from semscale.datasets.base import ListingWarnings, accepts_file
 
 LINK = "a link in the archive, not followed"
@@ -39,13 +39,13 @@ def open_archive(path: str) -> Iterator[BinaryIO]:
         if "://" not in path and not isinstance(error, OSError):
             raise
         if is_missing(error):
-            raise DatasetError("the archive does not exist", where=shown(path), expected="a file") from error
-        found, hint = plain_reason(error), None
+            raise DatasetError("the archive does not exist", where=mask_url(path), expected="a file") from error
+        found, hint = failure_reason(error), None
         if isinstance(error, IsADirectoryError):
             hint = "folder:PATH reads folders"
         elif "range requests" in found:
             hint = "download the archive first"
-        raise DatasetError("the archive cannot be read", where=shown(path), found=found, hint=hint) from error
+        raise DatasetError("the archive cannot be read", where=mask_url(path), found=found, hint=hint) from error
 
 
 def archive_kind(path: str) -> str:
@@ -76,7 +76,7 @@ def read_range(path: str, offset: int, size: int, least: int | None = None) -> b
     """Return `size` bytes at an offset; fewer, but at least `least`, at the end of the file. Raises OSError."""
     if "://" not in path:
         # reopened for each read: an open file would still read an archive that has been replaced
-        with open_regular(path) as file:
+        with open_regular_file(path) as file:
             file.seek(offset)
             content = file.read(size)
     else:
@@ -125,4 +125,4 @@ def _os_errors() -> Iterator[None]:
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise OSError(f"the archive is damaged: {error}") from error
     except Exception as error:
-        raise OSError(plain_reason(error)) from error
+        raise OSError(failure_reason(error)) from error

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from semscale.common.errors import DatasetError
 from semscale.common.filesystem import MAX_FILE_BYTES, TOO_LARGE
-from semscale.common.redact import shown
+from semscale.common.redact import mask_url
 from semscale.datasets.archives.members import (
     LINK,
     SPECIAL,
@@ -71,7 +71,7 @@ def compression_of(path: str) -> str:
     kind = archive_kind(path)
     if kind not in ("", "gzip"):
         what, hint = "this is not a tar archive", "recompress it as .tar.gz, or make it a plain .tar"
-        raise DatasetError(what, where=shown(path), found=kind, expected="a .tar or .tar.gz", hint=hint)
+        raise DatasetError(what, where=mask_url(path), found=kind, expected="a .tar or .tar.gz", hint=hint)
     return kind
 
 
@@ -91,7 +91,7 @@ def open_tar(path: str, compression: str) -> Iterator[TarListing]:
                 message = "cut off"
             elif not listing.last_member:
                 message = f"this is not a tar archive ({message})"
-            raise damaged(shown(path), f"{message} {after}") from error
+            raise damaged(mask_url(path), f"{message} {after}") from error
 
 
 class TarListing:

@@ -13,16 +13,16 @@ from braceexpand import braceexpand
 from semscale.common.errors import DatasetError
 from semscale.common.filesystem import (
     REMOTE_READS,
+    common_folder,
     find_files,
+    is_glob,
     is_hidden,
     is_local,
-    is_pattern,
-    shared_folder,
     stem,
     without_query,
 )
 from semscale.common.parsing import parse_json
-from semscale.common.redact import shown
+from semscale.common.redact import mask_url
 from semscale.datasets.archives.tarred import ENDINGS, MAX_READ, TarReader, compression_of, open_tar, rejection_reason
 from semscale.datasets.base import DatasetListing, DatasetOptions, ListedImage, ListingWarnings, is_image
 from semscale.datasets.class_from_path import SPLITS, choose_split
@@ -161,14 +161,14 @@ def _find_shards(pattern: str, split: str | None, warnings: ListingWarnings) -> 
     A pattern is paths or URLs separated by commas, each with ranges such as {000..099}, alternatives such as
     {train,val}, or ``*``; a folder matches all tars below it. Splits are part of the names ("train-000.tar").
     """
-    where = shown(pattern)
+    where = mask_url(pattern)
     try:  # an outer pair of braces splits at the commas between paths only
         expanded = [path for path in braceexpand(f"{{{pattern},}}", escape=False) if path]
     except ValueError:
         raise DatasetError("the braces of the pattern are unbalanced", found=where, expected="{000..099}") from None
     paths = sorted({match for path in expanded for match in _matches(path, where)})
     paths = _select_split(paths, split, warnings, where)
-    root = shared_folder(paths)
+    root = common_folder(paths)
     relative = [path.removeprefix(root) for path in paths]
     without_ending = [_ENDING.sub("", path) for path in relative]
     stems = [path.rpartition("/")[2] for path in without_ending]
@@ -177,17 +177,17 @@ def _find_shards(pattern: str, split: str | None, warnings: ListingWarnings) -> 
 
 
 def _matches(path: str, where: str) -> list[str]:
-    if not is_local(path) and not is_pattern(path) and without_query(path).endswith(ENDINGS):
+    if not is_local(path) and not is_glob(path) and without_query(path).endswith(ENDINGS):
         return [path]  # its existence is checked on opening, without a request for each shard now
     files = find_files(path, ENDINGS)
     if not files:
         what, expected = "a shard of the dataset is missing", "a file for each name that the pattern expands to"
-        raise DatasetError(what, where=where, found=f"no {shown(path)}", expected=expected)
+        raise DatasetError(what, where=where, found=f"no {mask_url(path)}", expected=expected)
     return files
 
 
 def _select_split(paths: list[str], split: str | None, warnings: ListingWarnings, where: str) -> list[str]:
-    root = shared_folder(paths)
+    root = common_folder(paths)
     splits = {path: _split_of(path.removeprefix(root)) for path in paths}
     known = () if None in splits.values() else sorted({name for name in splits.values() if name})
     expected = "names such as train-000.tar or train/000.tar, or a pattern for the split's shards"

@@ -14,7 +14,7 @@ from typing import BinaryIO, NamedTuple
 
 from semscale.common.errors import DatasetError
 from semscale.common.filesystem import MAX_FILE_BYTES, TOO_LARGE
-from semscale.common.redact import shown
+from semscale.common.redact import mask_url
 from semscale.datasets.archives.members import LINK, SPECIAL, damaged, is_listed, member_name, open_archive, read_range
 from semscale.datasets.base import ListedImage, ListingWarnings
 
@@ -58,7 +58,7 @@ class ZipReader(NamedTuple):
 def list_members(path: str, warnings: ListingWarnings) -> Iterator[ListedImage]:
     """Yield the images of a zip in the order of its directory. Raises DatasetError if that is damaged."""
     with open_archive(path) as file:
-        for info in _directory(file, shown(path)):
+        for info in _directory(file, mask_url(path)):
             decoded, is_certain = _decode_name(info)
             name = member_name(decoded)
             if not info.filename.endswith("/") and is_listed(name, warnings):

@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import Any, TypeVar
 
 from semscale.common.errors import DatasetError, SemscaleError
-from semscale.common.filesystem import PassingError
+from semscale.common.filesystem import TransientReadError
 
 K = TypeVar("K")
 T = TypeVar("T")
@@ -33,7 +33,7 @@ def import_package(name: str, scheme: str) -> Any:
 
 
 def cached_for_readers(n: int) -> Callable[[Callable[[K], T]], Callable[[K], T]]:
-    """Cache the last n results of a function per process, and its errors, raised as PassingError.
+    """Cache the last n results of a function per process, and its errors, raised as TransientReadError.
 
     Readers are unpickled for every chunk of images, so that they cannot hold the cache; no chunk retries an error.
     """
@@ -52,7 +52,7 @@ def cached_for_readers(n: int) -> Callable[[Callable[[K], T]], Callable[[K], T]]
             with lock:
                 result = cached(key)
             if isinstance(result, OSError):
-                raise PassingError(str(result))  # not a fault of a single image
+                raise TransientReadError(str(result))  # not a fault of a single image
             return result
 
         return call

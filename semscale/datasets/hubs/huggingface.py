@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import pyarrow.compute as pc
 
 from semscale.common.errors import DatasetError, summarize
-from semscale.common.filesystem import read_whole, stem
+from semscale.common.filesystem import read_image_file, stem
 from semscale.datasets.base import DatasetListing, DatasetOptions, ListedImage, ListingWarnings
 from semscale.datasets.class_from_path import choose_split
 from semscale.datasets.hubs.collection_names import cached_for_readers, import_package, name_and_split
@@ -56,7 +56,7 @@ class HuggingFaceReader:
             cell = images[int(row)][self.column]
         except IndexError as error:
             raise OSError("the dataset on this machine differs: it has fewer rows") from error
-        return image_bytes(cell, read_whole)
+        return image_bytes(cell, read_image_file)
 
 
 def open_listing(rest: str, options: DatasetOptions) -> DatasetListing:

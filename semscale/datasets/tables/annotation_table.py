@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from semscale.common.errors import DatasetError
 from semscale.common.filesystem import absolute_path, stem, without_query
-from semscale.common.redact import shown
+from semscale.common.redact import mask_url
 from semscale.datasets.base import DatasetListing, DatasetOptions, ListedImage, ListingWarnings, utf8_name
 from semscale.datasets.class_from_path import SPLITS, choose_split
 from semscale.datasets.tables import text_records
@@ -34,7 +34,7 @@ class _Table(NamedTuple):
 def open_listing(path: str, options: DatasetOptions) -> DatasetListing:
     """Open an annotation table: CSV or TSV with a header, JSON lines, or Parquet."""
     path = absolute_path(path)
-    where, ending = shown(path), without_query(path).rpartition(".")[2].lower()
+    where, ending = mask_url(path), without_query(path).rpartition(".")[2].lower()
     if ending == "parquet":
         return open_parquet(path, options)
     openers = {"csv": _open_csv, "tsv": _open_csv, "jsonl": _open_json_lines, "ndjson": _open_json_lines}
@@ -87,7 +87,7 @@ def _open_csv(path: str) -> _Table:
         return text_records.valid_rows(text_records.read_delimited(path, delimiter, skip_spaces=True), path)
 
     start = next(read(), Record(0, []))
-    header = tuple(text_records.valid_text(name, f"{shown(path)}:{start.line}") for name in start.value)
+    header = tuple(text_records.valid_text(name, f"{mask_url(path)}:{start.line}") for name in start.value)
 
     def rows() -> Iterator[tuple[int, Mapping[str, Any]]]:
         return ((line, dict(zip(header, row, strict=True))) for line, row, _ in islice(read(), 1, None))

@@ -24,19 +24,19 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from semscale.common.errors import DatasetError, SemscaleError
-from semscale.common.files import open_regular
+from semscale.common.files import open_regular_file
 from semscale.common.filesystem import (
     absolute_path,
+    common_folder,
+    failure_reason,
     find_files,
+    is_glob,
     is_local,
-    is_pattern,
     open_filesystem,
-    plain_reason,
-    shared_folder,
     stem,
     without_query,
 )
-from semscale.common.redact import shown
+from semscale.common.redact import mask_url
 from semscale.datasets.base import IMAGE_SUFFIXES, DatasetListing, DatasetOptions, ListedImage, ListingWarnings, Reader
 from semscale.datasets.class_from_path import SPLITS, choose_split
 from semscale.datasets.tables.columns import TableLayout, find_layout
@@ -107,28 +107,28 @@ class _Files:
             raise
         except Exception as error:  # a damaged file, or any exception of the packages behind fsspec
             what, hint = "the Parquet file cannot be read", "download or write it again; it is cut off or damaged"
-            raise DatasetError(what, where=self._shown(file), found=plain_reason(error), hint=hint) from error
+            raise DatasetError(what, where=self._shown(file), found=failure_reason(error), hint=hint) from error
 
     def _shown(self, file: str) -> str:
-        return shown(without_query(f"{self.root}/{file}"))
+        return mask_url(without_query(f"{self.root}/{file}"))
 
 
 def open_listing(path: str, options: DatasetOptions) -> DatasetListing:
     """Open a file, a folder of files or a glob; rows without bytes have paths of images, as in any table."""
-    warnings, where, path = ListingWarnings(), shown(path), absolute_path(path).rstrip("/")
+    warnings, where, path = ListingWarnings(), mask_url(path), absolute_path(path).rstrip("/")
     matches = find_files(path, (".parquet",))
     if not matches:
         expected = "a .parquet file, a folder with some, or a glob"
         raise DatasetError("no Parquet file exists", where=where, expected=expected)
     is_folder = all(file.startswith(f"{path}/") for file in matches)
-    root = path if is_folder else shared_folder(matches).rstrip("/")
+    root = path if is_folder else common_folder(matches).rstrip("/")
     relative = [file.removeprefix(f"{root}/") for file in matches]
     files = _Files(root, _choose_files(relative, options.split, warnings, where), options)
     layout = files.layout
     table, labelled = f"{root}/{files.paths[0]}", layout.label is not None
     resolver = RowResolver(table, options.images, warnings, "row", labelled=labelled)
     reader = RowGroupReader(root, layout.image, resolver.reader) if layout.inline else resolver.reader
-    name = stem(re.split(r"[*?\[]", path, maxsplit=1)[0].rpartition("/")[0] if is_pattern(path) else path)
+    name = stem(re.split(r"[*?\[]", path, maxsplit=1)[0].rpartition("/")[0] if is_glob(path) else path)
     return DatasetListing(name, reader, _entries(files, resolver), warnings, layout.names)
 
 
@@ -207,7 +207,7 @@ class RowGroupReader:
             version = (status.st_mtime_ns, status.st_size) if status else None
             cell = _row_group(path, version, int(group), self.column).cell(int(row))
         except (pa.ArrowException, OSError, IndexError) as error:
-            raise OSError(f"row group {group} of {file.partition('?')[0]}: {plain_reason(error)}") from error
+            raise OSError(f"row group {group} of {file.partition('?')[0]}: {failure_reason(error)}") from error
         return image_bytes(cell, lambda path: self.path_reader.read(clean_path(path)))
 
 
@@ -279,7 +279,7 @@ def _open_parquet(path: str, **options: Any) -> pq.ParquetFile:
     """Open a local or remote file; only its footer is read."""
     fs, inner = open_filesystem(path)
     if is_local(path):
-        open_regular(inner).close()  # rejects a FIFO, on which Arrow would block
+        open_regular_file(inner).close()  # rejects a FIFO, on which Arrow would block
         return pq.ParquetFile(inner, **options)
     # Parquet requests exact ranges; read-ahead would fetch images with a column of labels
     return pq.ParquetFile(fs.open(inner, "rb", cache_type="none"), **options)

@@ -20,11 +20,11 @@ from semscale.common.filesystem import (
     absolute_path,
     is_hidden,
     is_local,
-    may_pass,
-    read_whole,
+    is_transient_error,
+    read_image_file,
     without_query,
 )
-from semscale.common.redact import redact, shown
+from semscale.common.redact import mask_url
 from semscale.datasets import archives
 from semscale.datasets.base import IMAGE_SUFFIXES, DatasetOptions, ListedImage, ListingWarnings, Reader
 from semscale.datasets.folder import FolderReader, open_listing
@@ -39,7 +39,7 @@ def is_url(text: str) -> bool:
 def url_name(url: str) -> str:
     """Return a URL as a file name for tables; the query, which may contain secrets, is replaced by a short hash."""
     base, separator, query = url.partition("?")
-    return redact(base) + (separator and f"?{hashlib.sha256(query.encode()).hexdigest()[:8]}")
+    return mask_url(base) + (separator and f"?{hashlib.sha256(query.encode()).hexdigest()[:8]}")
 
 
 def clean_path(text: str) -> str:
@@ -60,7 +60,7 @@ class PathOrUrlReader:
             return self.images.read(location)
         if "::" in location:
             raise OSError("chained URLs are not followed")
-        return read_whole(location)
+        return read_image_file(location)
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def _open_images(table: str, images: str | None) -> ImageSource:
     table_folder = os.path.dirname(table) if is_local(table) else without_query(table).rpartition("/")[0]
     folder = table_folder if images is None else images
     if not is_local(folder):
-        return ImageSource(shown(folder), FolderReader(folder, parallel=REMOTE_READS))
+        return ImageSource(mask_url(folder), FolderReader(folder, parallel=REMOTE_READS))
     root = absolute_path(folder)
     if not os.path.isdir(root):
         what, expected = "the folder of the table's images does not exist", "a folder or archive (.zip, .tar, ...)"
@@ -105,7 +105,7 @@ def _open_images(table: str, images: str | None) -> ImageSource:
         try:
             return ListedImage(path) if stat.S_ISREG(os.stat(os.path.join(root, path)).st_mode) else None
         except (OSError, ValueError) as error:
-            if not may_pass(error):
+            if not is_transient_error(error):
                 return None
             what, hint = "an image of the table cannot be looked up at the moment", "give the same command again"
             raise DatasetError(what, where=path, found=str(error), hint=hint) from error
@@ -131,7 +131,7 @@ def _open_archive(path: str) -> ImageSource:
     def lookup(path: str) -> ListedImage | None:
         return members.get(path) or members.get(top + path)
 
-    return ImageSource(shown(path), listing.reader, lookup, lambda referenced: members)
+    return ImageSource(mask_url(path), listing.reader, lookup, lambda referenced: members)
 
 
 class RowResolver:
@@ -142,7 +142,7 @@ class RowResolver:
     """
 
     def __init__(self, path: str, images: str | None, warnings: ListingWarnings, word: str, *, labelled: bool) -> None:
-        where = shown(path)
+        where = mask_url(path)
         self._where, self._word, self._warnings, self._labelled = where, word, warnings, labelled
         self._images = _open_images(path, images)
         self._table = where.rstrip("/").rpartition("/")[2]

@@ -15,9 +15,9 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 from semscale.common.errors import DatasetError
-from semscale.common.filesystem import is_missing, open_file, plain_reason
+from semscale.common.filesystem import failure_reason, is_missing, open_file
 from semscale.common.parsing import parse_json
-from semscale.common.redact import shown
+from semscale.common.redact import mask_url
 
 MAX_LINE = 2**20
 """Maximum characters kept of a line, so that a file without line ends does not fill the memory."""
@@ -53,8 +53,8 @@ def read_lines(path: str) -> Iterator[Record]:
                 yield Record(number, line.rstrip("\r\n"), fault)
     except Exception as error:  # the packages behind fsspec raise nearly anything
         if is_missing(error):
-            raise DatasetError("the file does not exist", where=shown(path)) from error
-        raise DatasetError("the file cannot be read", where=shown(path), found=plain_reason(error)) from error
+            raise DatasetError("the file does not exist", where=mask_url(path)) from error
+        raise DatasetError("the file cannot be read", where=mask_url(path), found=failure_reason(error)) from error
 
 
 def detect_delimiter(path: str) -> str:
@@ -113,7 +113,7 @@ def valid_rows(records: Iterator[Record], path: str) -> Iterator[Record]:
         if record.fault is not None:
             is_unclosed = any(words in record.fault for words in ("unexpected end", "field larger"))
             hint = "close the quote that this row opens; images in cells need Parquet" if is_unclosed else None
-            where = f"{shown(path)}:{record.line}"
+            where = f"{mask_url(path)}:{record.line}"
             raise DatasetError("a row of the file cannot be read", where=where, found=record.fault, hint=hint)
         if record.value not in ("", []):
             yield record

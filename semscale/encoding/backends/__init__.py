@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from semscale.common.progress import Reporter
+from semscale.common.progress import ProgressReporter
 from semscale.config import StudyConfig
 from semscale.encoding.backends.base import EncodingBackend
 from semscale.encoding.backends.in_process import InProcess, StoreOnly
@@ -21,7 +21,7 @@ def open_encoder(
     study: StudyConfig,
     model: str,
     store: MirroredDirectory,
-    report: Reporter,
+    report: ProgressReporter,
     logs: Path | None = None,
     stored: bool = False,
 ) -> Iterator[StoreBackedEncoder]:

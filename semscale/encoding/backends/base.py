@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 
 from semscale.common.errors import StoreError
-from semscale.common.progress import Reporter
+from semscale.common.progress import ProgressReporter
 from semscale.config import StudyConfig
 from semscale.encoding.store_backed_encoder import StoreBackedEncoder
 from semscale.models.model_fingerprint import model_files_digest
@@ -21,7 +21,7 @@ from semscale.store.mirrored_directory import MirroredDirectory
 class EncodingBackend(ABC):
     """Base of the backends, configured by the sections ``server`` and ``encoding`` of a study."""
 
-    def __init__(self, study: StudyConfig, model: str, store: MirroredDirectory, report: Reporter) -> None:
+    def __init__(self, study: StudyConfig, model: str, store: MirroredDirectory, report: ProgressReporter) -> None:
         self._study, self._model, self._store, self._report = study, model, store, report
         self._draft = study.encoding.draft
         self._identity: EncoderIdentity | None = None

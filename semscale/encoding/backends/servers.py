@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from semscale.common.access import read_access
 from semscale.common.errors import ServerError
-from semscale.common.progress import Reporter
+from semscale.common.progress import ProgressReporter
 from semscale.common.text import counted
 from semscale.config import StudyConfig
 from semscale.encoding.backends.base import EncodingBackend
@@ -43,7 +43,7 @@ class _ServerBackend(EncodingBackend):
 class NamedServers(_ServerBackend):
     """The servers that the study names, by addresses, host names or files of addresses."""
 
-    def __init__(self, study: StudyConfig, model: str, store: MirroredDirectory, report: Reporter) -> None:
+    def __init__(self, study: StudyConfig, model: str, store: MirroredDirectory, report: ProgressReporter) -> None:
         super().__init__(study, model, store, report)
         config = study.server
         access = read_access(config.token_file, config.ca_file)
@@ -62,7 +62,13 @@ class OwnServers(_ServerBackend):
     """Servers on the loopback address, launched when there is something to send, and ended with the stack."""
 
     def __init__(
-        self, study: StudyConfig, model: str, store: MirroredDirectory, report: Reporter, logs: Path, stack: ExitStack
+        self,
+        study: StudyConfig,
+        model: str,
+        store: MirroredDirectory,
+        report: ProgressReporter,
+        logs: Path,
+        stack: ExitStack,
     ) -> None:
         super().__init__(study, model, store, report)
         self._servers: _LaunchedServers = _LaunchedServers(study, model, report, logs, stack, self._identify)
@@ -80,7 +86,7 @@ class _LaunchedServers(Servers):
         self,
         study: StudyConfig,
         model: str,
-        report: Reporter,
+        report: ProgressReporter,
         logs: Path,
         stack: ExitStack,
         identify: Callable[[], object],
