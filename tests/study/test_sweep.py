@@ -219,7 +219,7 @@ def test_every_run_has_its_dataset_once_and_curves_and_study_say_their_answers(
             assert run.data.tags["mlflow.note.content"].startswith(f"**{name}**: ")
         if kind == "study":
             note = run.data.tags["mlflow.note.content"]
-            assert note.count("**digits x ") == note.count("**shapes x ") == 1  # controls are no answers
+            assert note.count("**digits x ") == note.count("**shapes x ") == 1  # controls have no headline
             files = {item.path for item in client.list_artifacts(run.info.run_id)}
             assert files >= {"curves-digits.png", "curves-shapes.png", "report.html"}
     assert len(digests) == 2
