@@ -110,8 +110,8 @@ def test_one_value_in_many_rows_of_parquet_is_decoded_in_small_batches(
     dataset = load_dataset(f"parquet:{path}")
     assert dataset.reader.read(dataset.samples[500].location) == bytes(200_000)
     with pq.ParquetFile(path) as file:
-        assert parquet._rows_at_once(str(path), file, 0, ["image"]) == 5
-        assert parquet._rows_at_once(str(path), file, 0, ["label"]) > 10_000
+        assert parquet._max_batch_size(str(path), file, 0, ["image"]) == 5
+        assert parquet._max_batch_size(str(path), file, 0, ["label"]) > 10_000
     pq.write_table(table.set_column(1, "label", [["x" * 100_000] * 1000]), path, compression="zstd")
     assert "100,000 characters" in error_of(f"parquet:{path}")
 
