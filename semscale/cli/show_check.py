@@ -98,7 +98,7 @@ def _verdict(result: DatasetCheck, max_bad_fraction: float) -> str:
     share = f"{bad:,} of {images} cannot be used ({100 * bad / result.n_images:.2g} %)"
     if result.passes(max_bad_fraction):
         return f"{share}; a sweep continues without them"
-    limit = f"at most {result.most_bad(max_bad_fraction):,} may be unusable (max_bad_fraction {max_bad_fraction:g})"
+    limit = f"at most {result.max_bad(max_bad_fraction):,} may be unusable (max_bad_fraction {max_bad_fraction:g})"
     return f"{share}; {limit}, so a sweep stops"
 
 

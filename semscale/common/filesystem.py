@@ -190,7 +190,7 @@ def read_with_retries(read: Callable[[str], bytes], location: str) -> bytes:
             if not exhausted and not is_transient_error(error):
                 raise
             if exhausted or (pause := next(pauses, None)) is None:
-                what, hint = "an image cannot be read at the moment", "give the same command again later"
+                what, hint = "an image cannot be read at the moment", "run the same command again later"
                 found = error.strerror or str(error)
                 raise DatasetError(what, where=mask_url(location), found=found, hint=hint) from error
         time.sleep(pause)

@@ -109,12 +109,12 @@ class ListingWarnings:
 
 
 def is_image(name: str) -> bool:
-    """Tell whether a file name has an image's ending."""
+    """Return whether a file name has an image's ending."""
     return name[name.rfind(".") :].lower() in IMAGE_SUFFIXES
 
 
 def accepts_file(name: str, warnings: ListingWarnings) -> bool:
-    """Tell whether a file is an image by its ending; warn about others, and about nested archives."""
+    """Return whether a file is an image by its ending, and warn about others, and about nested archives."""
     if is_image(name):
         return True
     is_archive = name[name.rfind(".") :].lower() in _ARCHIVE_SUFFIXES

@@ -16,12 +16,12 @@ from semscale.datasets.base import Dataset, Reader
 from semscale.datasets.image_decoding import BadImageError, decode
 from semscale.datasets.samples import Int64, stratified_subset
 
-MOST_CLASSES = 60
+MAX_CLASSES = 60
 """Maximum number of rows on a sheet."""
 
 _MARGIN, _GAP, _PAD, _THUMB = 28, 8, 10, 112
 _NAME, _TEXT = 230, 640  # widths of the columns
-_MOST_TEXTS, _MOST_LINES = 200, 8
+_MAX_TEXTS, _MAX_LINES = 200, 8
 _INK, _GREY, _RULE, _FRAME, _GROUND = "#1f2328", "#656d76", "#d8dee4", "#c3cad1", "#f6f8fa"
 
 
@@ -42,16 +42,16 @@ def draw_sheet(
     """
     usable = dataset.samples.pick(positions)
     counts = np.bincount(usable.class_index, minlength=len(dataset.classes))
-    names = dataset.classes[:MOST_CLASSES]
+    names = dataset.classes[:MAX_CLASSES]
     pictures = per_class * (_THUMB + _GAP)
     width = _NAME + pictures + 16 + _TEXT
-    head = [_text(dataset.name, width, 26, bold=True, most=2), _text(about, width, 15, _GREY, most=3)]
+    head = [_text(dataset.name, width, 26, bold=True, max_lines=2), _text(about, width, 15, _GREY, max_lines=3)]
     chosen = stratified_subset(usable, per_class=per_class, seed=seed)
     rows = []
     for index, name in enumerate(names):
         locations = chosen.pick(np.flatnonzero(chosen.class_index == index)).locations()
         amount = counted(counts[index], "images", ",") if counts[index] else "no image"
-        label = _stack([_text(name, _NAME - 16, 17, bold=True, most=4), _text(amount, _NAME, 14, _GREY)], _NAME)
+        label = _stack([_text(name, _NAME - 16, 17, bold=True, max_lines=4), _text(amount, _NAME, 14, _GREY)], _NAME)
         texts = _categories(categories.get(name, ()))
         row = Image.new("RGB", (width, max(_THUMB, label.height, texts.height) + 2 * _PAD), "white")
         ImageDraw.Draw(row).line([(0, 0), (width, 0)], _RULE)
@@ -86,12 +86,12 @@ def wrap(text: str, width: int, font: ImageFont.FreeTypeFont) -> list[str]:
 
 
 def _text(
-    text: str, width: int, size: int, colour: str = _INK, *, bold: bool = False, most: int = _MOST_LINES
+    text: str, width: int, size: int, colour: str = _INK, *, bold: bool = False, max_lines: int = _MAX_LINES
 ) -> Image.Image:
     font, line_height = _font(size, bold), round(1.4 * size)
     lines = wrap(text, width, font)
-    if len(lines) > most:
-        lines = [*lines[: most - 1], lines[most - 1] + " …"]
+    if len(lines) > max_lines:
+        lines = [*lines[: max_lines - 1], lines[max_lines - 1] + " …"]
     block = Image.new("RGB", (width, line_height * len(lines)), "white")
     for i, line in enumerate(lines):
         ImageDraw.Draw(block).text((0, line_height * i), line, colour, font)
@@ -107,7 +107,7 @@ def _stack(blocks: Sequence[Image.Image], width: int) -> Image.Image:
 
 def _categories(texts: Sequence[str]) -> Image.Image:
     # non-breaking spaces keep short texts together
-    parts = [text.replace(" ", "\u00a0") if len(text) < 60 else text for text in texts[:_MOST_TEXTS]]
+    parts = [text.replace(" ", "\u00a0") if len(text) < 60 else text for text in texts[:_MAX_TEXTS]]
     total = f"{len(texts):,} texts: " if len(texts) > 1 else ""
     return _text(total + "\u00a0\u00a0· ".join(parts), _TEXT, 15)
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from semscale.common.errors import DatasetError, SemscaleError
+from semscale.common.errors import DatasetError
 from semscale.common.text import counted, hyphenated
 from semscale.datasets.base import Dataset, DatasetListing, DatasetOptions, ListingWarnings, utf8_name
 from semscale.datasets.class_from_path import OTHER_SPLIT, folder_labels, rule_labels
@@ -106,7 +106,7 @@ def _warn_of_repeated(table: pa.Table, codes: Int32, labels: list[str], warnings
             warnings.add("images are listed more than once", str(name))
 
 
-def _no_class(table: pa.Table, options: DatasetOptions, listing: DatasetListing, where: str) -> SemscaleError:
+def _no_class(table: pa.Table, options: DatasetOptions, listing: DatasetListing, where: str) -> DatasetError:
     first = ", ".join(table.column("file").slice(0, 3).to_pylist())
     found = "; ".join([f"{counted(len(table), 'images')} such as {first}", *listing.warnings.lines()])
     if options.class_from is not None:

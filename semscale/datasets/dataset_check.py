@@ -30,7 +30,7 @@ LONG_RATIO = 4
 """Aspect ratio above which the centre crop discards most of an image."""
 
 _BATCH = 512  # images in flight
-_MOST_THREADS = 64
+_MAX_THREADS = 64
 
 
 class Duplicates(NamedTuple):
@@ -152,13 +152,13 @@ class DatasetCheck:
         """Usable images with equal bytes, as positions among all samples."""
         return find_duplicates(self.dataset.samples, self.keys, self.positions)
 
-    def most_bad(self, max_bad_fraction: float) -> int:
+    def max_bad(self, max_bad_fraction: float) -> int:
         """Return how many bad images a study would accept."""
         return math.floor(max_bad_fraction * self.n_images)
 
     def passes(self, max_bad_fraction: float) -> bool:
         """Return whether a study would accept the dataset."""
-        return len(self.quarantine) <= self.most_bad(max_bad_fraction) and len(self.positions) > 0
+        return len(self.quarantine) <= self.max_bad(max_bad_fraction) and len(self.positions) > 0
 
     def class_counts(self) -> tuple[Int64, Int64]:
         """Return per class, int64[classes] each, the number of usable images and of those that cannot be decoded."""
@@ -232,7 +232,7 @@ def check_dataset(
     """Read and decode every image in several threads; `progress` is passed the numbers of done and of all images."""
     n, reader = len(dataset.samples), dataset.reader
     result = DatasetCheck(dataset, np.zeros(n, dtype="V32"), np.zeros((n, 2), dtype=np.int32))
-    threads = threads or min(_MOST_THREADS, max(os.cpu_count() or 1, getattr(reader, "parallel", 1)))
+    threads = threads or min(_MAX_THREADS, max(os.cpu_count() or 1, getattr(reader, "parallel", 1)))
     pool = ThreadPoolExecutor(threads)
     try:
         for start in range(0, n, _BATCH):

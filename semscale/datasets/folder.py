@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 from urllib.parse import unquote
 
-from semscale.common.errors import DatasetError, SemscaleError
+from semscale.common.errors import DatasetError
 from semscale.common.files import read_regular_file
 from semscale.common.filesystem import (
     MAX_FILE_BYTES,
@@ -58,7 +58,7 @@ def _list_local(root: str, warnings: ListingWarnings) -> Iterator[ListedImage]:
 
     def unreadable(error: OSError) -> None:
         if is_transient_error(error):  # all tables would differ without these images
-            what, hint = "the dataset's folder cannot be listed at the moment", "give the same command again"
+            what, hint = "the dataset's folder cannot be listed at the moment", "run the same command again"
             raise DatasetError(what, where=str(error.filename), found=error.strerror, hint=hint) from error
         warnings.add("folders cannot be read", f"{os.path.relpath(error.filename, root)} ({error.strerror})")
 
@@ -104,5 +104,5 @@ def _list_remote(fs: Any, root: str, path: str, warnings: ListingWarnings) -> It
         raise _missing(path)
 
 
-def _missing(path: str) -> SemscaleError:
+def _missing(path: str) -> DatasetError:
     return DatasetError("the dataset's folder does not exist", where=mask_url(path), expected="a folder per class")

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from semscale.common.errors import SemscaleError, write_error
+from semscale.common.errors import DatasetError, SemscaleError, write_error
 from semscale.common.files import atomic_write, try_lock
 from semscale.common.progress import ProgressReporter
 from semscale.config import study_from
@@ -126,7 +126,7 @@ def label(
         report.note(f"{listing.title}: {line}")
     if not len(statistics):
         what, found = f"none of {done} {listing.kind}s could be labelled", "; ".join(map(": ".join, rejected[:3]))
-        raise SemscaleError(what, where=str(folder / QUARANTINE), found=found)
+        raise DatasetError(what, where=str(folder / QUARANTINE), found=found)
     return LabelResult(folder, listing.kind, len(statistics), n_bad, sent, table, stats)
 
 

@@ -11,7 +11,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from semscale.common.errors import SemscaleError
+from semscale.common.errors import DatasetError
 from semscale.common.filesystem import absolute_path, stem, without_query
 from semscale.datasets.archives import is_archive
 from semscale.datasets.base import DatasetOptions, ListedImage, ListingWarnings, Reader, utf8_name
@@ -82,7 +82,7 @@ def _dataset_spec(source: str) -> str | None:
     else:
         what = "the input does not exist"
         expected = f"images (a folder, an archive, {', '.join(BUNDLED)}, or a spec such as table:FILE.csv) or {texts}"
-    raise SemscaleError(what, where=source, expected=expected)
+    raise DatasetError(what, where=source, expected=expected)
 
 
 def _image_item(entry: ListedImage) -> InputItem:
@@ -111,7 +111,7 @@ class LabelRequest:
         first = next(items, None)
         if first is None:
             found = "; ".join(listing.warnings.lines()) or "nothing"
-            raise SemscaleError("the input is empty", where=self.source, found=found, expected=f"{listing.kind}s")
+            raise DatasetError("the input is empty", where=self.source, found=found, expected=f"{listing.kind}s")
         return replace(listing, items=chain([first], items))
 
     def default_folder(self, listing: InputListing) -> Path:

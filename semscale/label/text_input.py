@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from semscale.common.errors import DatasetError, SemscaleError
+from semscale.common.errors import CategoryError, DatasetError
 from semscale.common.files import read_regular_file
 from semscale.common.filesystem import without_query
 from semscale.common.parsing import parse_json
@@ -69,7 +69,7 @@ def _field_rows(rows: Iterator[Record], where: str, column: str | None) -> Itera
         yield Record(line, "" if fault else text, fault)
 
 
-def _no_column(kind: str, names: Sequence[str], column: str | None, where: str) -> SemscaleError:
+def _no_column(kind: str, names: Sequence[str], column: str | None, where: str) -> DatasetError:
     what = f"the {kind} {column!r} does not exist" if column else f"the {kind} with the texts cannot be determined"
     found, expected = ", ".join(names)[:200], f"a {kind} named {_COLUMN}, or a single {kind}"
     return DatasetError(what, where=where, found=found, expected=expected, hint="set it with --column")
@@ -88,7 +88,7 @@ def split_categories(option: str) -> tuple[tuple[str, ...], list[str]]:
             raise csv.Error("an unclosed quote")
     except csv.Error as error:
         what = "the categories are not a comma-separated list"
-        raise DatasetError(what, where="--categories", found=str(error)) from error
+        raise CategoryError(what, where="--categories", found=str(error)) from error
     return _checked((cell for row in rows for cell in row), "--categories")
 
 
@@ -108,22 +108,22 @@ def read_categories(path: Path) -> tuple[tuple[str, ...], list[str]]:
         return _checked(cells[1:] if cells and text_key(cells[0]) in ("category", "categories") else cells, where)
     if ending != ".json":
         what = "the format of the file with categories is not supported"
-        raise DatasetError(what, where=where, expected="a .txt, .json or .csv file")
+        raise CategoryError(what, where=where, expected="a .txt, .json or .csv file")
     try:
         names = parse_json(read_regular_file(path.expanduser()))
     except (OSError, ValueError) as error:
-        raise DatasetError("the file with categories cannot be read", where=where, found=str(error)) from error
+        raise CategoryError("the file with categories cannot be read", where=where, found=str(error)) from error
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise DatasetError("the file with categories is not a list of texts", where=where, found=repr(names)[:80])
+        raise CategoryError("the file with categories is not a list of texts", where=where, found=repr(names)[:80])
     return _checked(names, where)
 
 
 def _checked(categories: Iterable[str], where: str) -> tuple[tuple[str, ...], list[str]]:
     names = [text_records.valid_text(name, where) for name in categories]
     if not any(names):
-        raise DatasetError("no categories", where=where, expected='for example "cat,dog,bird"')
+        raise CategoryError("no categories", where=where, expected='for example "cat,dog,bird"')
     if "" in names:
-        raise DatasetError("a category is empty", where=where, found=f"number {names.index('') + 1} of {len(names)}")
+        raise CategoryError("a category is empty", where=where, found=f"number {names.index('') + 1} of {len(names)}")
     repeated = [name for name in dict.fromkeys(names) if names.count(name) > 1]
     warnings = [f"the category {name!r} is repeated in {where} and counts once" for name in repeated]
     return tuple(dict.fromkeys(names)), warnings

@@ -49,7 +49,7 @@ class PixelTransform:
         except ValueError:
             raise
         except MemoryError as error:  # not the fault of the image
-            hint = "free some memory, and give the same command again: what is encoded is kept"
+            hint = "free some memory, and run the same command again: what is encoded is kept"
             raise ModelError("the memory is too small for an image", hint=hint) from error
         except Exception as error:  # Pillow's plugins raise any kind for a damaged file
             reason = re.sub(r" ?<_io.BytesIO object at 0x[0-9a-f]+>", "", f"{type(error).__name__}: {error}")

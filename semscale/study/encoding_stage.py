@@ -50,10 +50,10 @@ def encode_model(
     for arm in arms:
         dataset, name = arm.dataset, arm.dataset.name
         n_images = len(dataset.samples) + len(dataset.rejected)
-        most_bad = math.floor(directory.study.max_bad_fraction * n_images)
+        max_bad = math.floor(directory.study.max_bad_fraction * n_images)
         try:
             with report.stage(f"encoding {name}", len(dataset.samples), "images") as advance:
-                images = encoder.encode_images(dataset, advance, most_bad)
+                images = encoder.encode_images(dataset, advance, max_bad)
         except TooManyBadImagesError as error:
             directory.quarantine(name, error.quarantine)
             raise

@@ -12,7 +12,7 @@ from PIL import Image, ImageFont
 
 from semscale.common.errors import SemscaleError
 from semscale.datasets.base import Dataset
-from semscale.datasets.contact_sheet import MOST_CLASSES, draw_sheet, save_sheet, wrap
+from semscale.datasets.contact_sheet import MAX_CLASSES, draw_sheet, save_sheet, wrap
 from semscale.datasets.loader_registry import load_dataset
 from semscale.datasets.samples import Sample, SampleTable
 
@@ -86,7 +86,7 @@ def test_many_classes_are_truncated_and_the_omitted_ones_counted() -> None:
         classes = tuple(f"class {i}" for i in range(n))
         return sheet(dataset({f"{classes[0]}/1": plain(RED)}, classes), per_class=1)
 
-    whole, cut, more = of(MOST_CLASSES), of(MOST_CLASSES + 1), of(MOST_CLASSES + 900)
+    whole, cut, more = of(MAX_CLASSES), of(MAX_CLASSES + 1), of(MAX_CLASSES + 900)
     assert whole.height < cut.height == more.height < whole.height + 100
     assert cut.tobytes() != more.tobytes()
 

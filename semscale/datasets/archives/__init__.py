@@ -9,7 +9,7 @@ from semscale.datasets.base import DatasetListing, DatasetOptions, ListingWarnin
 
 
 def is_archive(path: str) -> bool:
-    """Tell whether a path names an archive, by its ending."""
+    """Return whether a path names an archive, by its ending."""
     return without_query(path).lower().endswith((".zip", *tarred.ENDINGS))
 
 

@@ -54,7 +54,7 @@ def archive_kind(path: str) -> str:
         return _KINDS.get(file.read(2), "")
 
 
-def damaged(archive: str, found: str) -> SemscaleError:
+def damaged(archive: str, found: str) -> DatasetError:
     """Return the error for an archive that is truncated or contradicts its directory or headers."""
     return DatasetError("the archive is damaged", where=archive, found=found, hint="copy or download it again")
 
@@ -68,7 +68,7 @@ def member_name(raw: str) -> str:
 
 
 def is_listed(name: str, warnings: ListingWarnings) -> bool:
-    """Tell whether a member is an image by its ending; warn about others unless they are hidden."""
+    """Return whether a member is an image by its ending, and warn about others unless they are hidden."""
     return bool(name) and not is_hidden(name) and accepts_file(name, warnings)
 
 

@@ -21,7 +21,7 @@ from semscale.datasets.tables.row_images import RowResolver
 from semscale.datasets.tables.text_records import Record
 
 _FIRST_ROWS = 20
-_MOST_SPLITS = 16
+_MAX_SPLITS = 16
 
 
 class _Table(NamedTuple):
@@ -72,7 +72,7 @@ def _choose_split(
     if column is not None and split != "all":
         for line, row in table.rows():
             splits.add(text_records.class_in_cell(row.get(column), f"{where}:{line}") or "")
-            if len(splits) > _MOST_SPLITS:
+            if len(splits) > _MAX_SPLITS:
                 break
     is_split_column = split is not None or all(name.casefold() in SPLITS for name in splits)
     return choose_split(sorted(splits) if is_split_column else (), split, warnings, where, "a column named split")

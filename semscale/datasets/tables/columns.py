@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
-from semscale.common.errors import DatasetError, SemscaleError
+from semscale.common.errors import DatasetError
 from semscale.common.parsing import parse_json
 from semscale.common.text import text_key
 from semscale.datasets.base import DatasetOptions
@@ -128,7 +128,7 @@ def _plain_type(field: pa.Field) -> pa.DataType:
     return kind.value_type if pa.types.is_dictionary(kind) else kind
 
 
-def _wrong_type(option: str, field: pa.Field, expected: str, where: str) -> SemscaleError:
+def _wrong_type(option: str, field: pa.Field, expected: str, where: str) -> DatasetError:
     what = f"the type of the {'image' if option == 'image' else 'class'} column is not supported"
     found, hint = f"{field.name}: {field.type}", f"set {option}: to the right column"
     return DatasetError(what, where=where, found=found, expected=expected, hint=hint)

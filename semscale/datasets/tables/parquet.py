@@ -157,7 +157,7 @@ def _entries(files: _Files, resolver: RowResolver) -> Iterator[ListedImage]:
 
 
 def _has_unique_paths(files: _Files) -> bool:
-    """Tell whether each row has a unique path, which then is the file name of its image."""
+    """Return whether each row has a unique path, which then is the file name of its image."""
     seen = set[str]()
     for path in (clean_path(row.path) for file in files.paths for row in files.rows(file)):
         if not path or path in seen:

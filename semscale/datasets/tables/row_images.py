@@ -32,7 +32,7 @@ from semscale.datasets.tables.text_records import INLINE
 
 
 def is_url(text: str) -> bool:
-    """Tell whether a row's path of an image is a URL."""
+    """Return whether a row's path of an image is a URL."""
     return re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", text) is not None
 
 
@@ -107,7 +107,7 @@ def _open_images(table: str, images: str | None) -> ImageSource:
         except (OSError, ValueError) as error:
             if not is_transient_error(error):
                 return None
-            what, hint = "an image of the table cannot be looked up at the moment", "give the same command again"
+            what, hint = "an image of the table cannot be looked up at the moment", "run the same command again"
             raise DatasetError(what, where=path, found=str(error), hint=hint) from error
 
     def list_files(referenced: set[str]) -> Iterable[str]:
