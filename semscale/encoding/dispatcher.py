@@ -1,7 +1,7 @@
 """Request dispatcher with failover and isolation of poison messages, documents that crash a server.
 
-The documents that were unacknowledged when a server was lost are suspects. They are sent again in about as many parts
-as a part has documents, then one by one, each with an exclusive lease, so that no other document is blamed. One bad
+The n documents that were unacknowledged when a server was lost are suspects. They are sent again in batches of about
+the square root of n, then one by one, always with an exclusive lease, so that no other document is blamed. One bad
 document among 256 is found after four losses, where halving takes ten; every loss costs the start of a model. A
 document that was alone when the server was lost is sent once more, and then given up with the reason.
 """
