@@ -82,7 +82,7 @@ def select_candidates(
     candidate improves accuracy, a round takes one with probability `risk` at most. The gain on these images is the
     largest of many and so biased upwards; measure it on other images.
 
-    Memory beyond the inputs: three times `n * C * 4` bytes, and an item of `candidates`.
+    Memory besides the inputs: three times `n * C * 4` bytes, and an item of `candidates`.
 
     Args:
         candidates: the P candidates.

@@ -144,10 +144,7 @@ def arrange(lists: CategoryLists, order: int, aligned: bool) -> dict[str, list[C
     ['sheep', 'ram']
     """
     sequence = permutation(max(map(len, lists.values())), order)
-    permuted = {
-        name: _without_repeats([categories[position] for position in sequence if position < len(categories)])
-        for name, categories in lists.items()
-    }
+    permuted = {name: _without_repeats([row[k] for k in sequence if k < len(row)]) for name, row in lists.items()}
     if not aligned:
         return {name: [category for category in row if category is not None] for name, row in permuted.items()}
     used = [any(category is not None for category in column) for column in zip_longest(*permuted.values())]
@@ -178,7 +175,7 @@ def count_repeats(lists: CategoryLists) -> dict[str, int]:
     return {name: count for name, count in counts.items() if count}
 
 
-def drop_shared(lists: CategoryLists) -> tuple[dict[str, CategoryList], list[str]]:
+def drop_shared(lists: CategoryLists) -> tuple[CategoryLists, list[str]]:
     """Drop every text of two or more classes from all of them; a class keeps its name.
 
     Returns:
@@ -205,7 +202,5 @@ def drop_shared(lists: CategoryLists) -> tuple[dict[str, CategoryList], list[str
         dropped.setdefault(key, category.text)
         return None
 
-    remaining: dict[str, CategoryList] = {
-        name: [kept(name, category) for category in categories] for name, categories in lists.items()
-    }
+    remaining = {name: [kept(name, category) for category in categories] for name, categories in lists.items()}
     return remaining, list(dropped.values())

@@ -59,10 +59,7 @@ def open_wordnet() -> Any:
     """Return NLTK's reader of WordNet 3.0, with other languages if their data exist; opened once per process.
 
     The data are searched in NLTK's data folders; then in the system's files, which are copied once (33 MB) to a folder
-    in the cache, since NLTK does not read them elsewhere; then they are downloaded by NLTK.
-
-    Raises:
-        CategoryError: WordNet is missing and cannot be downloaded or copied.
+    in the cache, since NLTK does not read them elsewhere; then they are downloaded by NLTK. CategoryError if all fail.
     """
     corpus = _corpus(["wordnet"])
     if corpus is None and all((SYSTEM_WORDNET / name).exists() for name in _SYSTEM_FILES):
