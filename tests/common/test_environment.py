@@ -122,5 +122,5 @@ def test_an_address_of_the_environment_is_named_with_the_whole_reason() -> None:
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=240, check=False)
     assert "where:    http://127.0.0.1:8265" in done.stderr
-    assert "semscale submit; or else check RAY_ADDRESS in the environment" in done.stderr
+    assert "semscale submit; or check RAY_ADDRESS in the environment" in done.stderr
     assert "--ray-address" not in done.stderr

@@ -128,7 +128,7 @@ def test_the_study_for_a_cluster_is_valid() -> None:
 
 
 def test_the_page_says_what_has_not_been_tried() -> None:
-    assert "**Nothing of this has run in a cloud, on a Kubernetes cluster, or in a container engine**" in README
+    assert "**None of this has run in a cloud, on a Kubernetes cluster, or in a container engine**" in README
 
 
 def test_the_estimate_is_what_the_program_prints() -> None:
