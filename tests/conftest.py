@@ -40,7 +40,7 @@ def _own_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def mini_handle(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """A clip-server with semscale-mini and a page of metrics."""
+    """A clip-server with semscale-mini and a metrics page."""
     from semscale.serving.launcher import launch_server
 
     log = tmp_path_factory.mktemp("server") / "clip-server.log"

@@ -168,11 +168,7 @@ def select_documents(docs: DocumentArray, parameters: dict[str, Any]) -> list[Do
 
 
 def decode_images(docs: Sequence[Document], transform: PixelTransform) -> tuple[list[Document], NDArray[np.uint8]]:
-    """Return the documents with images and their pixels, uint8 (n, height, width, 3).
-
-    Raises:
-        RejectedDocumentsError: some images cannot be decoded.
-    """
+    """Return the documents with images and their pixels, uint8 (n, height, width, 3); raise if any are unusable."""
     images, pixels, reasons = [], [], {}
     for doc in docs:
         if doc.text or not (doc.blob or doc.uri or doc.tensor is not None):

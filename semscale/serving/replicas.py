@@ -160,8 +160,8 @@ class Supervisor:
 
     def _events(self) -> Iterator[tuple[Replica, Literal[True] | SemscaleError | None]]:
         """Wait a moment and yield the replicas with an event: ready (True), failed to start, or ended (None)."""
-        waiting = wait([replica.events for replica in self.replicas], _TICK)
-        yield from ((replica, receive_event(replica.events)) for replica in self.replicas if replica.events in waiting)
+        readable = wait([replica.events for replica in self.replicas], _TICK)
+        yield from ((replica, receive_event(replica.events)) for replica in self.replicas if replica.events in readable)
 
     def _reserve_port(self, host: str, port: int) -> int:
         """Return a port that is free, or any free one for 0, and reserve it for the process that will listen on it."""

@@ -106,14 +106,13 @@ class Batcher:
         names = dict.fromkeys(text for texts in class_captions.values() for text in texts)
         caption_index = {text: i for i, text in enumerate(assertions)}
         name_index = {text: len(assertions) + i for i, text in enumerate(names)}
+        texts = [class_captions[truth.size, truth.count > 1] for truth in truths]
         return Batch(
             images=torch.cat([images for images, _ in parts]),
             tokens=torch.stack([self._tokenized(text) for text in (*assertions, *names)]),
             is_true=torch.from_numpy(truth_table(list(assertions.values()), truths)),
             caption=torch.tensor([caption_index[text] for text, _ in captions]),
-            class_texts=torch.tensor(
-                [[name_index[text] for text in class_captions[truth.size, truth.count > 1]] for truth in truths]
-            ),
+            class_texts=torch.tensor([[name_index[text] for text in row] for row in texts]),
             class_index=torch.tensor([CLASSES.index(truth.class_name) for truth in truths]),
         )
 
