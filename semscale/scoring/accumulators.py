@@ -115,10 +115,9 @@ class Accumulators:
         np.abs(ratio, out=ratio)
         ratio *= -self._scale
         np.exp(ratio, out=ratio)
-        rescaled = np.multiply(sums, ratio, out=workspace.floats(1, new.shape))
-        rescaled += 1
-        sums += ratio
-        np.copyto(sums, rescaled, where=larger)
+        # without a branch per element: the maximum of a ratio, which is at most 1, and a truth value chooses between them
+        sums *= np.maximum(ratio, ~larger, out=workspace.floats(1, new.shape))
+        sums += np.maximum(ratio, larger, out=ratio)
         _write_back(self.exp_sums, layer, sums)
 
     def _update_runners_up(self, layer: Layer, new: Float32, maxima: Float32, workspace: Workspace) -> None:
