@@ -38,17 +38,14 @@ def ladder(dataset: str, strategy: str, order: int, options: tuple[str, ...], ou
     from semscale.datasets.loader_registry import load_dataset
 
     console = open_console()
-    # no progress where the output is piped
-    with choose_reporter(open_console(stderr=True), quiet=not console.is_terminal).stage(
-        f"listing {mask_url(dataset)}"
-    ):
+    progress = choose_reporter(open_console(stderr=True), quiet=not console.is_terminal)  # none in a pipe
+    with progress.stage(f"listing {mask_url(dataset)}"):
         loaded = load_dataset(dataset, **dataset_entry(keys))
     spec = LadderSpec(loaded.name, loaded.classes, loaded.domain, strategy, options=key_values(options), **keys)
     built = build_ladder(spec, order=order)
     if out is not None:
         built.save(out)
-        steps = built.steps
-        click.echo(f"{out}: {counted(len(steps), 'steps')}, {steps[-1].n_categories} categories at the last")
+        click.echo(f"{out}: {counted(len(built.steps), 'steps')}, up to {built.steps[-1].n_categories} categories")
     return Result(built.to_json, lambda: show_ladder(console, built) if out is None else None)
 
 

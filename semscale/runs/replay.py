@@ -16,13 +16,7 @@ from semscale.analysis.intervals import wilson_interval
 from semscale.common.errors import SemscaleError, summarize
 from semscale.common.text import text_key
 from semscale.runs.finished import Bool, correct_predictions
-from semscale.runs.published_folders import (
-    PublishedFolder,
-    PublishedLadder,
-    PublishedStep,
-    find_published,
-    read_published_ladder,
-)
+from semscale.runs.published_folders import PublishedLadder, PublishedStep, find_published, read_published_ladder
 from semscale.study.run_directory import read_parquet
 
 Row = dict[str, Any]
@@ -72,16 +66,12 @@ def replay(
     for done, folder in enumerate(folders, start=1):
         ladder = read_published_ladder(folder.ladder)
         rescored = rescore(ladder, read_predictions(folder.predictions), str(folder.predictions))
-        name = {"dataset": ladder.dataset, "family": _family(ladder, folder, several_models)}
+        details = ", ".join(filter(None, (folder.model if several_models else "", folder.aggregation)))
+        name = {"dataset": ladder.dataset, "family": f"{ladder.family} ({details})" if details else ladder.family}
         steps += [name | _step_row(step) for step in rescored]
         curves.append(name | _curve_row(rescored, margin))
         progress(done, len(folders))
     return Replay(steps, curves)
-
-
-def _family(ladder: PublishedLadder, folder: PublishedFolder, several_models: bool) -> str:
-    details = ", ".join(filter(None, (folder.model if several_models else "", folder.aggregation)))
-    return f"{ladder.family} ({details})" if details else ladder.family
 
 
 def read_predictions(path: Path) -> pd.DataFrame:
