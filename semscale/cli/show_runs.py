@@ -11,13 +11,13 @@ from rich.console import Console
 from semscale.cli.output import interval, make_table, number, print_lines
 from semscale.cli.show import critical
 from semscale.common.errors import SemscaleError
-from semscale.runs.comparison import COMPARED_SCALES, Comparison, Row
+from semscale.runs.comparison import COMPARED_SCALES, StudyComparison, Row
 from semscale.runs.replay import Replay
 
 _INTEGERS = ("critical_scale", "critical_low", "critical_high", "peak_n_categories")
 
 
-def show_comparison(console: Console, comparison: Comparison) -> None:
+def show_comparison(console: Console, comparison: StudyComparison) -> None:
     """Print the runs, the settings that differ, the curves, and the differences."""
     print_lines(console, *(f"{run.label}  {run.folder}" for run in comparison.runs), "")
     heading = "what differs" if comparison.differs else "no setting differs"

@@ -29,7 +29,7 @@ _MODEL_KEYS = ("weights_sha256", "architecture", "dtype", "device")
 
 
 @dataclass(frozen=True)
-class Comparison:
+class StudyComparison:
     """Result of a comparison; accuracies and differences are shares.
 
     Attributes:
@@ -73,7 +73,7 @@ class _RunCurve:
     correctness: CurveCorrectness
 
 
-def compare(folders: Sequence[str], progress: Callable[[int, int], None] = lambda done, total: None) -> Comparison:
+def compare(folders: Sequence[str], progress: Callable[[int, int], None] = lambda done, total: None) -> StudyComparison:
     """Compare two or more finished run directories, local or in object stores.
 
     Curves are matched by name: dataset and strategy, with the model and the aggregation if a study has several, so that
@@ -118,7 +118,7 @@ def compare(folders: Sequence[str], progress: Callable[[int, int], None] = lambd
         run.label: [name for name in named if sum(name in other for other in curves) == 1]
         for run, named in zip(runs, curves, strict=True)
     }
-    return Comparison(runs, list(_curve_rows(runs, curves)), differs, same, comparisons, n_tests, unmatched)
+    return StudyComparison(runs, list(_curve_rows(runs, curves)), differs, same, comparisons, n_tests, unmatched)
 
 
 def _one_per_dataset(curves: Mapping[str, _RunCurve]) -> dict[str, CurveCorrectness]:

@@ -115,7 +115,7 @@ class Accumulators:
         np.abs(ratio, out=ratio)
         ratio *= -self._scale
         np.exp(ratio, out=ratio)
-        # without a branch per element: the maximum of a ratio, which is at most 1, and a truth value chooses between them
+        # no branch per element: the maximum of a ratio, which is at most 1, and a truth value chooses between them
         sums *= np.maximum(ratio, ~larger, out=workspace.floats(1, new.shape))
         sums += np.maximum(ratio, larger, out=ratio)
         _write_back(self.exp_sums, layer, sums)
