@@ -11,7 +11,7 @@ from rich.console import Console
 from semscale.cli.output import interval, make_table, number, print_lines
 from semscale.cli.show import critical
 from semscale.common.errors import SemscaleError
-from semscale.runs.comparison import COMPARED_SCALES, StudyComparison, Row
+from semscale.runs.comparison import COMPARED_SCALES, Row, StudyComparison
 from semscale.runs.replay import Replay
 
 _INTEGERS = ("critical_scale", "critical_low", "critical_high", "peak_n_categories")
