@@ -14,16 +14,17 @@ PACKAGE = Path(semscale.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 QUESTIONS = ("Who", "What", "Which", "How", "Where", "Whether", "From", "When", "Why")
 DIALECT = re.compile(
-    r"\b(mend(s|ed|ing)?|who(m)?ever|nobody|somebody|amid|is told|are told|of one's own|take note|as it were)\b", re.IGNORECASE
+    r"\b(mend(s|ed|ing)?|who(m)?ever|nobody|somebody|amid|is told|are told|of one's own|take note|as it were)\b",
+    re.IGNORECASE,
 )
 
 
 def _docstrings() -> Iterator[tuple[str, ast.AST, str]]:
     for path in MODULES:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-                if text := ast.get_docstring(node):
-                    yield f"{path.relative_to(PACKAGE)}:{getattr(node, 'lineno', 1)}", node, text
+            kinds = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+            if isinstance(node, kinds) and (text := ast.get_docstring(node)):
+                yield f"{path.relative_to(PACKAGE)}:{getattr(node, 'lineno', 1)}", node, text
 
 
 def test_no_docstring_is_a_question() -> None:
