@@ -54,7 +54,7 @@ class EndpointPool:
 
     @property
     def exhausted(self) -> bool:
-        """Whether all endpoints were ejected; a pool that discovery has emptied may be refilled."""
+        """Return whether all endpoints were ejected; a pool that discovery has emptied may be refilled."""
         return not self._endpoints and self._empty_since is None
 
     def update(self, urls: Sequence[str], now: float) -> tuple[list[str], list[str]]:

@@ -30,7 +30,7 @@ _RESAMPLING = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling
 
 
 def can_prepare(spec: Mapping[str, Any] | None) -> bool:
-    """Whether the workers can do this preprocessing; if not, whole files are sent."""
+    """Return whether the workers can do this preprocessing; if not, whole files are sent."""
     if spec is None or spec.get("mode", "RGB") != "RGB" or spec.get("interpolation") not in _RESAMPLING:
         return False
     height, width = _target(spec)

@@ -28,7 +28,7 @@ class Servers:
     """
 
     can_change = False
-    """Whether :meth:`discover` may return other addresses later."""
+    """True if :meth:`discover` may return other addresses later."""
 
     def __init__(
         self,

@@ -104,7 +104,7 @@ class StoreBackedEncoder(ABC):
     """Encodes every image and text that is not stored, and reads the rows; a context manager."""
 
     can_encode = True
-    """Whether it can encode what is not stored."""
+    """True if it can encode what is not stored."""
 
     def __init__(self, identity: EncoderIdentity, store: Path | MirroredDirectory) -> None:
         self.identity = identity

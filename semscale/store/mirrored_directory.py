@@ -61,7 +61,7 @@ class MirroredDirectory:
 
     @property
     def is_remote(self) -> bool:
-        """Whether it is in an object store."""
+        """Return whether it is in an object store."""
         return "://" in self.url
 
     @property
