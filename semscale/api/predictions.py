@@ -34,7 +34,7 @@ def ladder(  # noqa: PLR0913 -- public keywords
 
     Args:
         dataset: from :func:`semscale.load_dataset`, or class names.
-        strategy: makes the equivalents of a class name: ``templates``, ``wordnet-synonyms``, ``descriptors``, ...
+        strategy: makes the equivalents of a class name: ``templates``, ``wordnet``, ``descriptors``, ...
         steps: number of category sets.
         scales: ``linear`` (1, 2, 3, ...), ``exponential`` (1, 2, 4, ...), or a list that begins with 1.
         order: 0 for the strategy's own order, k > 0 for a seeded permutation of the equivalents.
@@ -45,7 +45,7 @@ def ladder(  # noqa: PLR0913 -- public keywords
         options: options of the strategy, such as ``path=`` for ``descriptors``, ``of=`` for a control.
 
     Raises:
-        CategoryError: an unknown strategy or option, too few texts, a text under two classes.
+        CategoryError: an unknown strategy or option, too few texts, a text of two classes.
 
     >>> ladder(["cat", "dog"], "templates", steps=3).steps[2].categories["dog"]
     ('dog', 'dogs', 'Large dog')
