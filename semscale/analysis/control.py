@@ -16,7 +16,7 @@ from semscale.analysis.intervals import adjusted_change, holm, mcnemar_p
 
 
 @dataclass(frozen=True)
-class Comparison:
+class PairedComparison:
     """Paired difference between an arm and its control.
 
     Attributes:
@@ -42,7 +42,7 @@ class Comparison:
 
 def compare_with_control(
     scales: Sequence[int], arm: Bool, control: Bool, replicates: int = REPLICATES, seed: int = 0
-) -> Comparison:
+) -> PairedComparison:
     """Return the paired difference between an arm and its control at equal counts.
 
     With one order in both arms the interval of a step is Bonett and Price's and its p is McNemar's exact one; with
@@ -101,7 +101,7 @@ def compare_with_control(
     mean = float(difference[after].mean())
     mean_error = float(np.hypot(curves[:, after].mean(axis=1).std(), np.sqrt(2) / (n + 2)))
     low, high = mean - z * mean_error, mean + z * mean_error
-    return Comparison(mean, low, high, float(2 * ndtr(-abs(mean) / mean_error)), table)
+    return PairedComparison(mean, low, high, float(2 * ndtr(-abs(mean) / mean_error)), table)
 
 
 def addition_effects(correct: Bool, added: Sequence[Sequence[str]]) -> pd.DataFrame:
