@@ -100,7 +100,7 @@ class Coordinator:
                 await asyncio.sleep(_POLL_SECONDS)
         finally:
             self._waiting -= 1
-        return ServerError("this actor was restarted")  # nobody receives it: the process has ended
+        return ServerError("this actor was restarted")  # without a receiver: the process has ended
 
     async def report_healthy(self, url: str) -> None:
         """Record that an endpoint answers with the right encoder."""

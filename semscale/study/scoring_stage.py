@@ -77,7 +77,7 @@ class ScoredLadder:
 
     @property
     def right(self) -> npt.NDArray[np.bool_]:
-        """Whether each image is labelled right at each step, bool[n, S]."""
+        """Return whether each image is labelled correctly at each step, bool[n, S]."""
         return np.asarray(self.scores.true_rank == 0)
 
     def digest(self) -> str:

@@ -42,7 +42,7 @@ class TrackingStore:
 
     @property
     def is_file(self) -> bool:
-        """Whether the store is an sqlite file, which has one writer at a time."""
+        """Return whether the store is an SQLite file, which has one writer at a time."""
         return self.uri.startswith("sqlite")
 
     def client(self) -> Any:
