@@ -81,7 +81,7 @@ def found(_true_words: None, photos: Path, store: Path, mini_server: str) -> Opt
 
 
 def test_the_words_that_help_are_chosen_and_the_other_half_says_how_much(found: OptimizedCategories) -> None:
-    assert (found.chosen[0].number, found.chosen[0].label) == (2, "circle, star, ...")
+    assert (found.chosen[0].index, found.chosen[0].label) == (2, "circle, star, ...")
     assert found.n_choosing + found.n_held_out == LIMIT
     assert abs(found.n_choosing - found.n_held_out) <= 1
     values = found.held_out()
