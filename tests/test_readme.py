@@ -21,7 +21,7 @@ import semscale
 from semscale.categories import strategy_registry
 from semscale.cli import main
 from semscale.config import study_from
-from semscale.datasets.base import DatasetOptions
+from semscale.datasets.dataset import DatasetOptions
 from semscale.datasets.dataset_builder import build_dataset
 
 ROOT = Path(__file__).parent.parent

@@ -16,7 +16,7 @@ import pandas as pd
 from semscale.common.errors import CategoryError
 from semscale.common.progress import ProgressReporter, SilentReporter, choose_reporter, open_console
 from semscale.config import study_from
-from semscale.datasets.base import Dataset
+from semscale.datasets.dataset import Dataset
 from semscale.store.mirrored_directory import store_directory
 from semscale.store.segment import Float32
 

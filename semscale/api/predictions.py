@@ -13,7 +13,7 @@ from semscale.categories.arrangement import CollisionPolicy
 from semscale.categories.ladder import Ladder
 from semscale.categories.ladder_builder import ExhaustionPolicy, LadderSpec, Scales, build_ladder
 from semscale.common.errors import CategoryError
-from semscale.datasets.base import Dataset
+from semscale.datasets.dataset import Dataset
 from semscale.scoring.kernel import LadderInputs, ScoreOptions, score_aggregations
 
 

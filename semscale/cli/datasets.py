@@ -20,7 +20,7 @@ from semscale.common.text import counted
 if TYPE_CHECKING:
     from semscale.categories.ladder import Ladder
     from semscale.config import StrategyConfig, StudyConfig
-    from semscale.datasets.base import Dataset
+    from semscale.datasets.dataset import Dataset
 
 
 @main.group(invoke_without_command=True)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from contextlib import suppress
 
-from semscale.datasets.base import DatasetListing, DatasetOptions, ListedImage, ListingWarnings
 from semscale.datasets.class_from_path import choose_split
+from semscale.datasets.dataset import DatasetListing, DatasetOptions, ListedImage, ListingWarnings
 from semscale.synthetic import digits, shapes
 from semscale.synthetic.numbered_images import SPLITS, class_of, encode_png, render
 

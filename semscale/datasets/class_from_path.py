@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from semscale.common.errors import DatasetError
-from semscale.datasets.base import ListingWarnings
+from semscale.datasets.dataset import ListingWarnings
 
 LabelOf = Callable[[str], str | None]
 

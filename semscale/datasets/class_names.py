@@ -13,7 +13,7 @@ from semscale.common.errors import DatasetError
 from semscale.common.files import read_regular_file
 from semscale.common.parsing import parse_json, read_yaml
 from semscale.common.text import counted, text_key
-from semscale.datasets.base import ListingWarnings
+from semscale.datasets.dataset import ListingWarnings
 from semscale.datasets.samples import Int32
 
 ClassMap = Mapping[str, str | None]

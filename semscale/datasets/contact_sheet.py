@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from semscale.common.errors import DatasetError
 from semscale.common.text import counted
-from semscale.datasets.base import Dataset, Reader
+from semscale.datasets.dataset import Dataset, Reader
 from semscale.datasets.image_decoding import BadImageError, decode
 from semscale.datasets.samples import Int64, stratified_subset
 

@@ -12,9 +12,9 @@ import pyarrow as pa
 
 from semscale.common.errors import DatasetError
 from semscale.common.text import counted, hyphenated
-from semscale.datasets.base import Dataset, DatasetListing, DatasetOptions, ListingWarnings, utf8_name
 from semscale.datasets.class_from_path import OTHER_SPLIT, folder_labels, rule_labels
 from semscale.datasets.class_names import name_classes, read_class_map
+from semscale.datasets.dataset import Dataset, DatasetListing, DatasetOptions, ListingWarnings, utf8_name
 from semscale.datasets.samples import Int32, SampleTable, file_names, listing_table, stratified_subset
 
 # the domain by default; the domain templates then read "Object tulip"

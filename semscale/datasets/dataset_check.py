@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from semscale.common.filesystem import read_with_retries
 from semscale.common.text import counted
-from semscale.datasets.base import Dataset, ListingWarnings, Reader
+from semscale.datasets.dataset import Dataset, ListingWarnings, Reader
 from semscale.datasets.image_decoding import BadImageError, exif_orientation, load, to_eight_bit
 from semscale.datasets.samples import Int32, Int64, Sample, SampleTable
 

@@ -22,7 +22,7 @@ from semscale.common.filesystem import (
     stem,
 )
 from semscale.common.redact import mask_url
-from semscale.datasets.base import DatasetListing, DatasetOptions, ListedImage, ListingWarnings, accepts_file
+from semscale.datasets.dataset import DatasetListing, DatasetOptions, ListedImage, ListingWarnings, accepts_file
 
 
 class FolderReader(NamedTuple):

@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 
 from semscale.common.errors import DatasetError
 from semscale.common.redact import mask_url
-from semscale.datasets.base import Dataset, DatasetListing, DatasetOptions
 from semscale.datasets.bundled import BUNDLED
 from semscale.datasets.bundled import open_listing as open_bundled
+from semscale.datasets.dataset import Dataset, DatasetListing, DatasetOptions
 from semscale.datasets.dataset_builder import build_dataset
 from semscale.datasets.image_decoding import ExifOrientedReader
 

@@ -12,7 +12,7 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from semscale.common.errors import SemscaleError, summarize
-from semscale.datasets.base import Dataset
+from semscale.datasets.dataset import Dataset
 from semscale.encoding.coordinator import Coordinator
 from semscale.encoding.encoder_actor import CHUNKS_PER_ACTOR, ActorSettings, RemoteEncoder, worker_error
 from semscale.encoding.server_discovery import Servers

@@ -12,7 +12,7 @@ import ray
 
 from semscale.common.access import Access
 from semscale.common.errors import ServerError
-from semscale.datasets.base import Reader
+from semscale.datasets.dataset import Reader
 from semscale.encoding.image_pipeline import decode_all, read_all, to_ppm
 from semscale.encoding.store_backed_encoder import ChunkReport, NoEmbeddingError
 from semscale.encoding.throughput import ThroughputRecord

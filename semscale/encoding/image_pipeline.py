@@ -17,7 +17,7 @@ from PIL import Image
 
 from semscale.common.errors import ServerError
 from semscale.common.filesystem import read_with_retries
-from semscale.datasets.base import Reader
+from semscale.datasets.dataset import Reader
 from semscale.datasets.image_decoding import BadImageError, decode
 from semscale.store.encoder_fingerprint import EncoderIdentity
 

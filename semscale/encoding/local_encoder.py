@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from semscale.datasets.base import Dataset
+from semscale.datasets.dataset import Dataset
 from semscale.encoding.content_claims import ContentClaims
 from semscale.encoding.image_pipeline import Picture, decode_all, read_all
 from semscale.encoding.store_backed_encoder import ChunkReport, Chunks, NoEmbeddingError, StoreBackedEncoder

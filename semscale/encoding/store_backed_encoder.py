@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from semscale.common.errors import CategoryError, DatasetError, ServerError, StoreError
 from semscale.common.redact import mask_url
-from semscale.datasets.base import Dataset
+from semscale.datasets.dataset import Dataset
 from semscale.encoding.throughput import ThroughputLog, ThroughputRecord
 from semscale.store.embedding_store import EmbeddingStore, Kind, LostRowsError
 from semscale.store.encoder_fingerprint import EncoderIdentity

@@ -18,7 +18,7 @@ from semscale.common.errors import DatasetError, SemscaleError, write_error
 from semscale.common.files import atomic_write, try_lock
 from semscale.common.progress import ProgressReporter
 from semscale.config import study_from
-from semscale.datasets.base import Dataset
+from semscale.datasets.dataset import Dataset
 from semscale.datasets.samples import Sample, SampleTable
 from semscale.encoding.backends import open_encoder
 from semscale.encoding.store_backed_encoder import Progress, StoreBackedEncoder, TooManyBadImagesError

@@ -14,8 +14,8 @@ from typing import Literal, NamedTuple
 from semscale.common.errors import DatasetError
 from semscale.common.filesystem import absolute_path, stem, without_query
 from semscale.datasets.archives import is_archive
-from semscale.datasets.base import DatasetOptions, ListedImage, ListingWarnings, Reader, utf8_name
 from semscale.datasets.bundled import BUNDLED
+from semscale.datasets.dataset import DatasetOptions, ListedImage, ListingWarnings, Reader, utf8_name
 from semscale.datasets.dataset_builder import dataset_name
 from semscale.datasets.loader_registry import open_listing, schemes
 from semscale.label.text_input import TEXT_SUFFIXES, read_texts

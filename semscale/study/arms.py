@@ -12,7 +12,7 @@ from semscale.common.errors import SemscaleError
 from semscale.common.progress import ProgressReporter, SilentReporter
 from semscale.common.text import slug
 from semscale.config import DatasetConfig, StrategyConfig, StudyConfig
-from semscale.datasets.base import Dataset
+from semscale.datasets.dataset import Dataset
 from semscale.datasets.loader_registry import load_dataset
 from semscale.study.run_directory import RunDirectory
 

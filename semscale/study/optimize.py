@@ -17,7 +17,7 @@ from semscale.common.errors import SemscaleError
 from semscale.common.progress import ProgressReporter
 from semscale.common.redact import mask_url
 from semscale.config import StudyConfig
-from semscale.datasets.base import Dataset
+from semscale.datasets.dataset import Dataset
 from semscale.encoding.backends import open_encoder
 from semscale.scoring.nearest import nearest_categories
 from semscale.store.mirrored_directory import store_directory

@@ -15,7 +15,7 @@ from scipy.linalg import eigh
 from threadpoolctl import threadpool_limits
 
 from semscale.common.progress import ProgressReporter
-from semscale.datasets.base import Reader
+from semscale.datasets.dataset import Reader
 from semscale.datasets.image_decoding import BadImageError, decode
 from semscale.report.headlines import CURVE_KEY
 from semscale.study.encoding_stage import EncodedModel

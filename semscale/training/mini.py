@@ -23,8 +23,8 @@ import open_clip
 import torch
 from PIL import Image
 
-from semscale.datasets.base import Dataset
 from semscale.datasets.bundled import BUNDLED
+from semscale.datasets.dataset import Dataset
 from semscale.datasets.loader_registry import load_dataset
 from semscale.models.bundled_model import load_mini, mini_transforms, read_used_tokens, save_pruned
 from semscale.training.loop import Recipe, TrainingProgress, train_both_towers, train_text_tower

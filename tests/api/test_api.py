@@ -15,7 +15,7 @@ import pytest
 import semscale
 from semscale import SemscaleError
 from semscale.categories.ladder import Ladder
-from semscale.datasets.base import Dataset
+from semscale.datasets.dataset import Dataset
 
 PREDICTIONS = (
     *("dataset", "model", "strategy", "order", "aggregation", "scale", "n_categories", "image", "file"),

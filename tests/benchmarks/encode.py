@@ -26,8 +26,8 @@ from docarray import Document, DocumentArray
 from numpy.typing import NDArray
 
 from semscale.cluster.connection import ray_cluster
-from semscale.datasets.base import Dataset
 from semscale.datasets.bundled import bundled_listing
+from semscale.datasets.dataset import Dataset
 from semscale.datasets.loader_registry import load_dataset
 from semscale.encoding.client import EncodeClient
 from semscale.encoding.distributed_encoder import DistributedEncoder

@@ -25,7 +25,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from semscale.datasets.base import Dataset
+from semscale.datasets.dataset import Dataset
 from semscale.datasets.image_decoding import decode
 from semscale.datasets.loader_registry import load_dataset
 

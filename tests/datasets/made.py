@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from semscale.common.errors import SemscaleError
-from semscale.datasets.base import Dataset
+from semscale.datasets.dataset import Dataset
 from semscale.datasets.loader_registry import load_dataset
 
 

@@ -16,7 +16,7 @@ from made import tarred_up, zipped
 
 from semscale.common.errors import SemscaleError
 from semscale.datasets.archives import is_archive, open_listing
-from semscale.datasets.base import DatasetOptions, ListedImage, Reader
+from semscale.datasets.dataset import DatasetOptions, ListedImage, Reader
 from semscale.datasets.loader_registry import load_dataset
 
 

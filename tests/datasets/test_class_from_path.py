@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from semscale.common.errors import SemscaleError
-from semscale.datasets.base import ListingWarnings
 from semscale.datasets.class_from_path import OTHER_SPLIT, choose_split, compile_rule, folder_labels, rule_labels
+from semscale.datasets.dataset import ListingWarnings
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from semscale.common.errors import SemscaleError
-from semscale.datasets.base import ListingWarnings
 from semscale.datasets.class_names import name_classes, read_class_map, readable
+from semscale.datasets.dataset import ListingWarnings
 
 
 @pytest.mark.parametrize(

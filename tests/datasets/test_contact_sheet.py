@@ -11,8 +11,8 @@ from made import InMemoryReader
 from PIL import Image, ImageFont
 
 from semscale.common.errors import SemscaleError
-from semscale.datasets.base import Dataset
 from semscale.datasets.contact_sheet import MAX_CLASSES, draw_sheet, save_sheet, wrap
+from semscale.datasets.dataset import Dataset
 from semscale.datasets.loader_registry import load_dataset
 from semscale.datasets.samples import Sample, SampleTable
 

@@ -12,7 +12,7 @@ import pytest
 from made import error_of, put, tarred_up, zipped
 
 from semscale.common.errors import SemscaleError
-from semscale.datasets.base import Dataset, DatasetListing, DatasetOptions, ListedImage
+from semscale.datasets.dataset import Dataset, DatasetListing, DatasetOptions, ListedImage
 from semscale.datasets.dataset_builder import build_dataset
 from semscale.datasets.dataset_check import duplicate_warnings
 from semscale.datasets.folder import FolderReader

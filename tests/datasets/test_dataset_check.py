@@ -13,7 +13,7 @@ from made import InMemoryReader, put
 from PIL import Image
 
 from semscale.cli import main
-from semscale.datasets.base import Dataset
+from semscale.datasets.dataset import Dataset
 from semscale.datasets.dataset_check import check_dataset
 from semscale.datasets.loader_registry import load_dataset
 from semscale.datasets.samples import Sample, SampleTable

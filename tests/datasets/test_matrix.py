@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from made import put, tarred_up, zipped
 
-from semscale.datasets.base import Dataset
+from semscale.datasets.dataset import Dataset
 from semscale.datasets.loader_registry import load_dataset
 
 N = 200

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from made import error_of, listed
 
-from semscale.datasets.base import Dataset
+from semscale.datasets.dataset import Dataset
 from semscale.datasets.loader_registry import load_dataset
 from semscale.datasets.tables import parquet
 

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from semscale.common.errors import SemscaleError
-from semscale.datasets.base import Dataset
+from semscale.datasets.dataset import Dataset
 from semscale.datasets.image_decoding import decode
 from semscale.datasets.loader_registry import load_dataset
 from semscale.datasets.samples import Sample, SampleTable

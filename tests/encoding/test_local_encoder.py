@@ -16,7 +16,7 @@ from PIL import Image
 from semscale.common.errors import SemscaleError
 from semscale.common.progress import SilentReporter
 from semscale.config import study_from
-from semscale.datasets.base import Dataset
+from semscale.datasets.dataset import Dataset
 from semscale.datasets.loader_registry import load_dataset
 from semscale.encoding.backends import InProcess
 from semscale.encoding.distributed_encoder import DistributedEncoder

@@ -18,7 +18,7 @@ import pytest
 from driven import Driven
 
 from semscale.common.errors import SemscaleError
-from semscale.datasets.base import Dataset
+from semscale.datasets.dataset import Dataset
 from semscale.datasets.loader_registry import load_dataset
 from semscale.encoding.distributed_encoder import DistributedEncoder
 from semscale.encoding.server_discovery import Servers

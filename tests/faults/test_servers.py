@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from semscale.common.errors import SemscaleError
-from semscale.datasets.base import Dataset
+from semscale.datasets.dataset import Dataset
 from semscale.encoding.distributed_encoder import DistributedEncoder
 from semscale.encoding.server_discovery import Servers
 from semscale.encoding.store_backed_encoder import EncodedImages

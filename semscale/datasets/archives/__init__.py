@@ -5,7 +5,7 @@ from __future__ import annotations
 from semscale.common.filesystem import REMOTE_READS, absolute_path, stem, without_query
 from semscale.datasets.archives import tarred, zipped
 from semscale.datasets.archives.members import archive_kind
-from semscale.datasets.base import DatasetListing, DatasetOptions, ListingWarnings, Reader
+from semscale.datasets.dataset import DatasetListing, DatasetOptions, ListingWarnings, Reader
 
 
 def is_archive(path: str) -> bool:

@@ -16,7 +16,7 @@ from semscale.common.errors import DatasetError, SemscaleError
 from semscale.common.files import open_regular_file
 from semscale.common.filesystem import failure_reason, is_hidden, is_missing, open_file, open_filesystem
 from semscale.common.redact import mask_url
-from semscale.datasets.base import ListingWarnings, accepts_file
+from semscale.datasets.dataset import ListingWarnings, accepts_file
 
 LINK = "a link in the archive, not followed"
 SPECIAL = "neither a file nor a folder in the archive"

@@ -25,7 +25,7 @@ from semscale.datasets.archives.members import (
     read_gzip_range,
     read_range,
 )
-from semscale.datasets.base import ListedImage, ListingWarnings
+from semscale.datasets.dataset import ListedImage, ListingWarnings
 
 ENDINGS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 """Endings of tars; the last four are listed by patterns, too, but rejected on opening."""

@@ -24,8 +24,8 @@ from semscale.common.filesystem import (
 from semscale.common.parsing import parse_json
 from semscale.common.redact import mask_url
 from semscale.datasets.archives.tarred import ENDINGS, MAX_READ, TarReader, compression_of, open_tar, rejection_reason
-from semscale.datasets.base import DatasetListing, DatasetOptions, ListedImage, ListingWarnings, is_image
 from semscale.datasets.class_from_path import SPLITS, choose_split
+from semscale.datasets.dataset import DatasetListing, DatasetOptions, ListedImage, ListingWarnings, is_image
 
 _ENDING = re.compile(r"\.(tar(\.\w+)?|tgz|tbz2|txz)(\?.*)?$")
 _SIDECARS = ("cls", "txt", "json")

@@ -16,7 +16,7 @@ from semscale.common.errors import DatasetError
 from semscale.common.filesystem import MAX_FILE_BYTES, TOO_LARGE
 from semscale.common.redact import mask_url
 from semscale.datasets.archives.members import LINK, SPECIAL, damaged, is_listed, member_name, open_archive, read_range
-from semscale.datasets.base import ListedImage, ListingWarnings
+from semscale.datasets.dataset import ListedImage, ListingWarnings
 
 _LOCAL_HEADER = 30  # bytes, without the name
 _SLACK = 512  # bytes of a local header's name and extra fields, nearly always enough

@@ -22,8 +22,8 @@ import pyarrow.compute as pc
 
 from semscale.common.errors import DatasetError, summarize
 from semscale.common.filesystem import read_image_file, stem
-from semscale.datasets.base import DatasetListing, DatasetOptions, ListedImage, ListingWarnings
 from semscale.datasets.class_from_path import choose_split
+from semscale.datasets.dataset import DatasetListing, DatasetOptions, ListedImage, ListingWarnings
 from semscale.datasets.hubs.collection_names import cached_for_readers, import_package, name_and_split
 from semscale.datasets.tables.columns import TableLayout, find_layout
 from semscale.datasets.tables.row_images import image_bytes

@@ -23,8 +23,8 @@ from filelock import FileLock
 from platformdirs import user_cache_path
 
 from semscale.common.errors import DatasetError, summarize
-from semscale.datasets.base import DatasetListing, DatasetOptions, ListedImage, ListingWarnings
 from semscale.datasets.class_from_path import choose_split
+from semscale.datasets.dataset import DatasetListing, DatasetOptions, ListedImage, ListingWarnings
 from semscale.datasets.folder import FolderReader
 from semscale.datasets.hubs.collection_names import cached_for_readers, import_package, name_and_split
 from semscale.synthetic.numbered_images import encode_png

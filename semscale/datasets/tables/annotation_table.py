@@ -12,8 +12,8 @@ import pyarrow as pa
 from semscale.common.errors import DatasetError
 from semscale.common.filesystem import absolute_path, stem, without_query
 from semscale.common.redact import mask_url
-from semscale.datasets.base import DatasetListing, DatasetOptions, ListedImage, ListingWarnings, utf8_name
 from semscale.datasets.class_from_path import SPLITS, choose_split
+from semscale.datasets.dataset import DatasetListing, DatasetOptions, ListedImage, ListingWarnings, utf8_name
 from semscale.datasets.tables import text_records
 from semscale.datasets.tables.columns import find_layout, split_column
 from semscale.datasets.tables.parquet import open_listing as open_parquet

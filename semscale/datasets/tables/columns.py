@@ -12,7 +12,7 @@ import pyarrow as pa
 from semscale.common.errors import DatasetError
 from semscale.common.parsing import parse_json
 from semscale.common.text import text_key
-from semscale.datasets.base import DatasetOptions
+from semscale.datasets.dataset import DatasetOptions
 
 # the first group with a match wins; two names of a group in one table are ambiguous
 _IMAGE_NAMES = (

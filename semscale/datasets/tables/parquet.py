@@ -37,8 +37,15 @@ from semscale.common.filesystem import (
     without_query,
 )
 from semscale.common.redact import mask_url
-from semscale.datasets.base import IMAGE_SUFFIXES, DatasetListing, DatasetOptions, ListedImage, ListingWarnings, Reader
 from semscale.datasets.class_from_path import SPLITS, choose_split
+from semscale.datasets.dataset import (
+    IMAGE_SUFFIXES,
+    DatasetListing,
+    DatasetOptions,
+    ListedImage,
+    ListingWarnings,
+    Reader,
+)
 from semscale.datasets.tables.columns import TableLayout, find_layout
 from semscale.datasets.tables.row_images import RowResolver, clean_path, image_bytes
 from semscale.datasets.tables.text_records import class_in_cell, valid_text

@@ -26,7 +26,7 @@ from semscale.common.filesystem import (
 )
 from semscale.common.redact import mask_url
 from semscale.datasets import archives
-from semscale.datasets.base import IMAGE_SUFFIXES, DatasetOptions, ListedImage, ListingWarnings, Reader
+from semscale.datasets.dataset import IMAGE_SUFFIXES, DatasetOptions, ListedImage, ListingWarnings, Reader
 from semscale.datasets.folder import FolderReader, open_listing
 from semscale.datasets.tables.text_records import INLINE
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from semscale.common.progress import ProgressReporter
 from semscale.config import StudyConfig
-from semscale.encoding.backends.base import EncodingBackend
+from semscale.encoding.backends.backend import EncodingBackend
 from semscale.encoding.backends.in_process import InProcess, StoreOnly
 from semscale.encoding.backends.servers import NamedServers, OwnServers
 from semscale.encoding.store_backed_encoder import StoreBackedEncoder

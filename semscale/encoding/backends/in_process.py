@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from semscale.common.errors import ModelError, ServerError, StoreError
-from semscale.encoding.backends.base import EncodingBackend
+from semscale.encoding.backends.backend import EncodingBackend
 from semscale.encoding.image_pipeline import check_draft
 from semscale.encoding.local_encoder import LocalEncoder
 from semscale.encoding.store_backed_encoder import StoreBackedEncoder

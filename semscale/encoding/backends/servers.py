@@ -12,7 +12,7 @@ from semscale.common.errors import ServerError
 from semscale.common.progress import ProgressReporter
 from semscale.common.text import counted
 from semscale.config import StudyConfig
-from semscale.encoding.backends.base import EncodingBackend
+from semscale.encoding.backends.backend import EncodingBackend
 from semscale.encoding.server_discovery import DiscoveredServers, Servers
 from semscale.encoding.store_backed_encoder import StoreBackedEncoder
 from semscale.store.encoder_fingerprint import EncoderIdentity
