@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.special import ndtri
 
 from semscale.analysis.answer_patterns import Bool, Float64, Patterns, count_patterns
 from semscale.analysis.bootstrap import REPLICATES
@@ -70,7 +71,7 @@ def _not_narrower(found: Contrasts) -> Contrasts:
     Where all levels agree on every image the replicates do not vary, and a band of width 0 would be certain of what a
     few images cannot tell.
     """
-    floor = 1.96
+    floor = float(ndtri(0.975))
     return Contrasts(
         found.change,
         found.centre,
@@ -253,9 +254,10 @@ def compare_with_controls(
 def _compare(arm: Bool, control: Bool, name: str, replicates: int, seed: int) -> Comparison:
     """Compare bool[O, K, n, L] of an arm and of its control."""
     n, levels = arm.shape[2:]
-    bases = arm[:, :1, :, 0], control[:, :1, :, 0]
-    if control.shape[2] != n or not np.array_equal(*np.broadcast_arrays(*bases)):
-        raise ValueError(f"expected control {name!r} to begin with the unmodified tower on the same {n} images")
+    if control.shape[2] != n or len({1, len(arm), len(control)}) > 2:
+        raise ValueError(f"expected control {name!r} on the same {n} images in the same {len(arm)} orders")
+    if not np.array_equal(*np.broadcast_arrays(arm[:, :1, :, 0], control[:, :1, :, 0])):
+        raise ValueError(f"expected control {name!r} to begin with the same answers of the unmodified tower")
     if len(arm) == len(control) == 1:
         return compare_with_control(range(levels), arm[0], control[0], replicates, seed)
     # compare_with_control draws orders for each arm, as if they were not the same ones
