@@ -1,0 +1,113 @@
+"""Coverage by simulation on token ladders with a known truth, at two scales, without and with random seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from populations import samples, true_critical_scale
+from scipy.special import ndtr, ndtri
+
+from semscale.analysis import MARGIN
+from semscale.analysis.interaction import conclude_interaction
+from semscale.analysis.token_curve import compare_with_controls, conclude_tokens
+
+BUDGETS = [197, 178, 138, 99, 50, 20]
+FIRST = (0.70, 0.70, 0.698, 0.69, 0.66, 0.55)
+LAST = {
+    "recovers": (0.72, 0.72, 0.72, 0.72, 0.71, 0.60),
+    "equal gains": tuple(round(accuracy + 0.02, 4) for accuracy in FIRST),
+    "no gains": FIRST,
+}
+REPLICATES = 300
+
+
+@dataclass(frozen=True)
+class Covered:
+    """Shares of samples in which an interval covered the truth, and in which the joint test rejected at 5 %."""
+
+    change: float
+    change_band: float
+    critical: float
+    recovered: float
+    recovered_band: float
+    rejected: float
+
+
+def covers(low: object, truth: NDArray[np.float64], high: object) -> NDArray[np.bool_]:
+    return (np.asarray(low) <= truth + 1e-12) & (truth <= np.asarray(high) + 1e-12)
+
+
+def draws(name: str, n: int, count: int) -> Iterator[NDArray[np.bool_]]:
+    """Yield the correctness of n images at all levels of the first and of the last scale, bool[n, 2 L]."""
+    for patterns in samples(FIRST + LAST[name], n, count):
+        yield np.repeat(patterns.rows[:, 0], patterns.counts, axis=0)
+
+
+def random_draws(name: str, n: int, count: int, seed_sd: float) -> Iterator[NDArray[np.bool_]]:
+    """Yield the same for five seeds of random tokens, bool[K, n, 2 L].
+
+    Half of the variance after the unmodified tower is drawn for each image, seed and level, as tokens are; `seed_sd` is
+    what a seed itself adds to all images of a level, which is nothing where seeds are hashed with the image.
+    """
+    rng = np.random.default_rng(1)
+    truth = np.array(FIRST + LAST[name])
+    levels = len(FIRST)
+    modified = np.tile(np.arange(levels) > 0, 2)
+    for _ in range(count):
+        image = np.sqrt(0.5) * rng.standard_normal((n, 1)) + np.sqrt(0.3) * rng.standard_normal((n, 2)).repeat(levels, 1)
+        image += np.sqrt(0.2 * ~modified) * rng.standard_normal((n, 1))
+        # the same tokens are drawn at both scales
+        token = np.tile(rng.standard_normal((5, n, levels)), 2)
+        common = seed_sd * np.tile(rng.standard_normal((5, 1, levels)), 2)
+        ease = image + modified * (np.sqrt(0.2) * token + common)
+        yield ease < ndtri(truth) * np.sqrt(1 + modified * seed_sd**2)
+
+
+@cache
+def simulate(name: str, n: int, count: int, seed_sd: float | None = None) -> Covered:
+    first, last = np.array(FIRST), np.array(LAST[name])
+    changes = first - first[0]
+    recovered = (last - last[0] - changes)[1:]
+    rising = tuple(reversed(FIRST))
+    critical = sorted(BUDGETS)[true_critical_scale(rising, MARGIN) - 1]
+    held: dict[str, list[float]] = {key: [] for key in Covered.__annotations__}
+    sample = draws(name, n, count) if seed_sd is None else random_draws(name, n, count, seed_sd)
+    for number, correct in enumerate(sample):
+        at_first, at_last = np.split(correct, 2, axis=-1)
+        curve = conclude_tokens(BUDGETS, at_first, replicates=REPLICATES, seed=number)
+        table = curve.levels
+        held["change"].append(covers(table["change_low"], changes, table["change_high"])[1:].mean())
+        held["change_band"].append(covers(table["change_band_low"], changes, table["change_band_high"]).all())
+        held["critical"].append(curve.critical_low <= critical <= curve.critical_high)
+        found = conclude_interaction(BUDGETS, at_first, at_last, REPLICATES, seed=number)
+        table = found.levels
+        held["recovered"].append(covers(table["low"], recovered, table["high"]).mean())
+        held["recovered_band"].append(covers(table["band_low"], recovered, table["band_high"]).all())
+        held["rejected"].append(found.p <= 0.05)
+    return Covered(**{key: float(np.mean(values)) for key, values in held.items()})
+
+
+@pytest.mark.parametrize("n", [300, 3000])
+@pytest.mark.parametrize("name", LAST)
+def test_intervals_and_bands_cover(name: str, n: int) -> None:
+    covered = simulate(name, n, 150)
+    assert 0.92 <= covered.change <= 0.98
+    assert 0.92 <= covered.change_band <= 0.99
+    assert covered.critical >= 0.93
+    assert 0.92 <= covered.recovered <= 0.98
+    assert 0.92 <= covered.recovered_band <= 0.99
+
+
+@pytest.mark.parametrize("n", [300, 3000])
+@pytest.mark.parametrize("name", ["equal gains", "no gains"])
+def test_the_joint_test_rejects_equal_gains_in_five_of_a_hundred(name: str, n: int) -> None:
+    assert 0.01 <= simulate(name, n, 150).rejected <= 0.08
+
+
+def test_the_joint_test_finds_a_recovery() -> None:
+    assert simulate("recovers", 3000, 150).rejected > 0.9
