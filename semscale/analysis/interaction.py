@@ -24,7 +24,7 @@ class Interaction:
         gain_unmodified: accuracy of the unmodified tower at the last scale less that at the first.
         level: the level with the largest studentised recovery, upwards or downwards; None where the unmodified tower
             is the only one.
-        p: of the test that no level recovers or loses anything, see :func:`conclude_interaction`; 1 where there is none.
+        p: of the joint test of no recovery at any level, see :func:`conclude_interaction`; 1 where there is no level.
         levels: a row per level after the unmodified tower: level (its position in the ladder), budget, change_first
             and change_last (accuracy less that of the unmodified tower, at the first and at the last scale), gain (from
             the first scale to the last), recovered (change_last - change_first, which is gain - gain_unmodified) with
@@ -81,7 +81,8 @@ def conclude_interaction(
     scales = [with_sources(correct, len(budgets)) for correct in (first, last)]
     shapes = [scale.shape for scale in scales]
     if shapes[0][2] != shapes[1][2] or any(len({1, *axis}) > 2 for axis in zip(*shapes, strict=True)):
-        raise ValueError(f"expected both scales with the same images, orders and seeds, but got {list(map(list, shapes))}")
+        found = [list(shape) for shape in shapes]
+        raise ValueError(f"expected both scales with the same images, orders and seeds, but got {found}")
     orders, seeds, n, levels = np.broadcast_shapes(*shapes)
     both = np.concatenate([np.broadcast_to(scale, (orders, seeds, n, levels)) for scale in scales], axis=3)
     accuracy = both.mean(axis=(0, 1, 2))
@@ -89,7 +90,7 @@ def conclude_interaction(
     if orders == seeds == 1:
         squares = (_recovery(both[0, 0].astype(np.int8)) ** 2).sum(axis=0, dtype=np.float64)
     curves = resample_sources([both], replicates, seed)[0]
-    found = paired_effects(_recovery(accuracy), _recovery(curves), n, squares)
+    effects = paired_effects(_recovery(accuracy), _recovery(curves), n, squares)
     at_first, at_last = accuracy[:levels], accuracy[levels:]
     table = pd.DataFrame(
         {
@@ -98,22 +99,22 @@ def conclude_interaction(
             "change_first": at_first[1:] - at_first[0],
             "change_last": at_last[1:] - at_last[0],
             "gain": (at_last - at_first)[1:],
-            "recovered": found.estimate,
-            **found.columns(),
-            "p_max_t": found.p_max_t,
+            "recovered": effects.estimate,
+            **effects.columns(),
+            "p_max_t": effects.p_max_t,
         }
     )
     return Interaction(
         n_images=n,
         gain_unmodified=float(at_last[0] - at_first[0]),
-        level=1 + int((np.abs(found.centre) / found.error).argmax()) if levels > 1 else None,
-        p=float(found.p_max_t.min(initial=1.0)),
+        level=1 + int((np.abs(effects.centre) / effects.error).argmax()) if levels > 1 else None,
+        p=float(effects.p_max_t.min(initial=1.0)),
         levels=table,
     )
 
 
 def _recovery(correct: NDArray[Any]) -> NDArray[Any]:
-    """Return the differences of differences, [..., L - 1], of [..., 2 L]: L levels at the first scale, L at the last."""
+    """Return differences of differences, [..., L - 1], of [..., 2 L]: L levels at the first scale, then at the last."""
     levels = correct.shape[-1] // 2
     gain = correct[..., levels:] - correct[..., :levels]
     return gain[..., 1:] - gain[..., :1]

@@ -41,7 +41,7 @@ class CriticalBudget:
 def critical_budget(
     budgets: Sequence[float], patterns: Patterns, curves: Float64, margin: float = MARGIN
 ) -> CriticalBudget:
-    """Return the smallest budget after which no larger one has a true accuracy better by more than the margin (a share).
+    """Return the smallest budget after which no larger one has a true accuracy better by more than the margin.
 
     The rule and the interval of :func:`semscale.analysis.contrasts.critical_scale`, on the levels in order of rising
     budget. Of equal budgets the one farther down the ladder counts as the smaller.

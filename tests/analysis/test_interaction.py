@@ -12,7 +12,9 @@ from semscale.analysis.interaction import conclude_interaction
 BUDGETS = [197, 148, 99, 50]
 
 
-def answers(first: list[float], last: list[float], n: int = 1000, churn: float = 0.02, seed: int = 0) -> NDArray[np.bool_]:
+def answers(
+    first: list[float], last: list[float], n: int = 1000, churn: float = 0.02, seed: int = 0
+) -> NDArray[np.bool_]:
     """Return correctness at the first and at the last scale, bool[2, n, L]."""
     correct = np.arange(n)[None, :, None] < np.round(n * np.array([first, last]))[:, None, :]
     return correct ^ (np.random.default_rng(seed).random(correct.shape) < churn)
@@ -24,9 +26,7 @@ def test_the_recovery_is_a_difference_of_differences_of_each_image() -> None:
     assert found.gain_unmodified == pytest.approx(last[:, 0].mean() - first[:, 0].mean())
     assert found.levels["budget"].tolist() == BUDGETS[1:]
     for level, row in enumerate(found.levels.to_dict("records"), start=1):
-        each = [
-            (int(last[i, level]) - int(first[i, level])) - (int(last[i, 0]) - int(first[i, 0])) for i in range(700)
-        ]
+        each = [(int(last[i, level]) - int(first[i, level])) - (int(last[i, 0]) - int(first[i, 0])) for i in range(700)]
         total, squares = sum(each), sum(d * d for d in each)
         error = np.sqrt(squares + 2 - total**2 / 702) / 702
         assert row["level"] == level
