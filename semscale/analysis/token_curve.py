@@ -66,19 +66,17 @@ def critical_budget(
 
 
 def _not_narrower(found: Contrasts) -> Contrasts:
-    """Return contrasts whose simultaneous bands are nowhere narrower than the pointwise 95 % intervals.
+    """Return contrasts whose simultaneous bands are nowhere narrower than pointwise intervals of the same confidence.
 
-    Where all levels agree on every image the replicates do not vary, and a band of width 0 would be certain of what a
-    few images cannot tell.
+    Where an image or a few decide, or all levels agree on every image, the replicates hardly vary, and their bands would
+    be certain of what so few images cannot tell. So their largest deviations are made no smaller than the absolute
+    values of one normal deviate, quantile by quantile.
     """
-    floor = float(ndtri(0.975))
-    return Contrasts(
-        found.change,
-        found.centre,
-        found.error,
-        np.maximum(found.spread, floor),
-        np.maximum(found.spread_first, floor),
-    )
+    replicates = len(found.spread)
+    shares = np.minimum(np.arange(replicates) / (replicates - 1), 1 - 0.5 / replicates)
+    normal = ndtri(0.5 + shares / 2)
+    spreads = (np.maximum(np.sort(spread), normal) for spread in (found.spread, found.spread_first))
+    return Contrasts(found.change, found.centre, found.error, *spreads)
 
 
 @dataclass(frozen=True)
@@ -157,7 +155,7 @@ def conclude_tokens(
     rows = with_sources(correct, len(budgets))
     curves = resample_sources([rows], replicates, seed)[0]
     patterns = count_patterns(rows.reshape(-1, *rows.shape[2:]))
-    found = contrasts(patterns, curves)
+    found = _not_narrower(contrasts(patterns, curves))
     levels = level_table(budgets, patterns, curves, found)
     # another stream than the bootstrap's, or permutations and replicates would share their draws
     peak = find_peak(patterns, curves, replicates, seed + 1)
@@ -199,7 +197,7 @@ def level_table(budgets: Sequence[float], patterns: Patterns, curves: Float64, f
     from the unmodified tower with interval and band, gained and lost images with mcnemar_p and mcnemar_p_holm, and the
     same against the level before, prefixed with `previous_`.
     """
-    table = step_table(range(len(budgets)), patterns, curves, _not_narrower(found)).rename(columns={"scale": "level"})
+    table = step_table(range(len(budgets)), patterns, curves, found).rename(columns={"scale": "level"})
     sizes = np.asarray(budgets, np.float64)
     table.insert(1, "budget", sizes)
     table.insert(2, "share", sizes / sizes[0])

@@ -98,13 +98,22 @@ def test_few_images_that_agree_everywhere_tell_nothing() -> None:
     assert (levels["mcnemar_p"] == 1).all()
 
 
-@pytest.mark.parametrize("correct", [np.ones((1, 1)), np.zeros((1, 2)), np.ones((3, 1, 2)), np.ones((2, 3, 9, 1))])
+@pytest.mark.parametrize(
+    "correct", [np.ones((1, 1)), np.zeros((1, 2)), np.eye(1, 3), np.ones((3, 1, 2)), np.ones((2, 3, 9, 1))]
+)
 def test_one_image_and_one_level_are_curves(correct: NDArray[np.float64]) -> None:
     levels = correct.shape[-1]
     summary = conclude_tokens(BUDGETS[:levels], correct.astype(bool), replicates=20)
     assert (summary.n_images, summary.trend, summary.critical_budget) == (correct.shape[-2], "flat", None)
     assert summary.critical_high == 197
     assert summary.baseline_ci_low < summary.baseline_ci_high
+
+
+@pytest.mark.parametrize("n", [1, 4])
+def test_a_handful_of_images_that_all_change_prove_nothing(n: int) -> None:
+    summary = conclude_tokens([197, 99], np.tile([True, False], (n, 1)))
+    assert (summary.final_change, summary.trend, summary.critical_low) == (-1, "flat", 99)
+    assert summary.levels["mcnemar_p"][1] == 2 * 0.5**n
 
 
 def test_seeds_make_one_curve_and_widen_its_intervals() -> None:
