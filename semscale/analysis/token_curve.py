@@ -68,9 +68,9 @@ def critical_budget(
 def _not_narrower(found: Contrasts) -> Contrasts:
     """Return contrasts whose simultaneous bands are nowhere narrower than pointwise intervals of the same confidence.
 
-    Where an image or a few decide, or all levels agree on every image, the replicates hardly vary, and their bands would
-    be certain of what so few images cannot tell. So their largest deviations are made no smaller than the absolute
-    values of one normal deviate, quantile by quantile.
+    Where a few images decide, or all levels agree on every image, the replicates hardly vary, and their bands would be
+    certain of what so few images cannot tell. So their largest deviations are made no smaller than the absolute values
+    of one normal deviate, quantile by quantile.
     """
     replicates = len(found.spread)
     shares = np.minimum(np.arange(replicates) / (replicates - 1), 1 - 0.5 / replicates)
