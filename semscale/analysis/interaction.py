@@ -76,7 +76,7 @@ def conclude_interaction(
     >>> found = conclude_interaction([197, 99], first=i < np.array([700, 600]), last=i < np.array([720, 680]))
     >>> row = found.levels.iloc[0]
     >>> row[["change_first", "change_last", "recovered", "low", "high"]].round(3).tolist(), found.p < 0.001
-    ([-0.1, -0.04, 0.06, 0.045, 0.075], True)
+    ([-0.1, -0.04, 0.06, 0.04, 0.079], True)
     """
     scales = [with_sources(correct, len(budgets)) for correct in (first, last)]
     shapes = [scale.shape for scale in scales]
@@ -117,4 +117,4 @@ def _recovery(correct: NDArray[Any]) -> NDArray[Any]:
     """Return differences of differences, [..., L - 1], of [..., 2 L]: L levels at the first scale, then at the last."""
     levels = correct.shape[-1] // 2
     gain = correct[..., levels:] - correct[..., :levels]
-    return gain[..., 1:] - gain[..., :1]
+    return np.subtract(gain[..., 1:], gain[..., :1])

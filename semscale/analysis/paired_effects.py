@@ -114,7 +114,7 @@ class Effects:
         """
         observed = np.abs(self.centre) / self.error
         reached = (self.max_deviation[:, None] >= observed - _ROUNDING).sum(axis=0)
-        return np.maximum((1 + reached) / (1 + len(self.max_deviation)), self.p)
+        return np.asarray(np.maximum((1 + reached) / (1 + len(self.max_deviation)), self.p), np.float64)
 
     def pointwise(self, confidence: float = 0.95) -> tuple[Float64, Float64]:
         """Return low and high, float64[M], of each contrast alone."""

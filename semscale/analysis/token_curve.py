@@ -254,7 +254,7 @@ def _compare(arm: Bool, control: Bool, name: str, replicates: int, seed: int) ->
     n, levels = arm.shape[2:]
     if control.shape[2] != n or len({1, len(arm), len(control)}) > 2:
         raise ValueError(f"expected control {name!r} on the same {n} images in the same {len(arm)} orders")
-    if not np.array_equal(*np.broadcast_arrays(arm[:, :1, :, 0], control[:, :1, :, 0])):
+    if (arm[:, :1, :, 0] != control[:, :1, :, 0]).any():
         raise ValueError(f"expected control {name!r} to begin with the same answers of the unmodified tower")
     if len(arm) == len(control) == 1:
         return compare_with_control(range(levels), arm[0], control[0], replicates, seed)

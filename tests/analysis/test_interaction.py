@@ -76,8 +76,11 @@ def test_what_more_categories_cost_is_negative() -> None:
 
 
 def test_equal_gains_are_no_interaction() -> None:
-    first, last = answers([0.8, 0.7, 0.6, 0.5], [0.85, 0.75, 0.65, 0.55], churn=0.05)
-    assert conclude_interaction(BUDGETS, first, last).p > 0.1
+    first, last = answers([0.8, 0.7, 0.6, 0.5], [0.85, 0.75, 0.65, 0.55], churn=0)
+    equal = conclude_interaction(BUDGETS, first, last)
+    assert equal.levels["recovered"].tolist() == pytest.approx([0, 0, 0], abs=1e-12)
+    assert (equal.levels["high"] > 0.015).all()  # other images gain at every level
+    assert equal.p == 1
     same = conclude_interaction(BUDGETS, first, first)
     assert (same.levels["recovered"] == 0).all()
     assert (same.p, same.level) == (1, 1)

@@ -17,8 +17,8 @@ RNG = np.random.default_rng(3)
 
 
 def test_replicates_are_draws_of_images_orders_and_seeds() -> None:
-    first, second = RNG.random((2, 2, 3, 2)) < 0.5, RNG.random((2, 3, 3, 1)) < 0.5
-    draws = product(*(product(range(size), repeat=size) for size in (3, 2, 2, 3)))
+    first, second = RNG.random((2, 2, 3, 2)) < 0.5, RNG.random((2, 2, 3, 1)) < 0.5
+    draws = product(*(product(range(size), repeat=size) for size in (3, 2, 2, 2)))
     exact = np.array(
         [
             [*first[np.ix_(orders, seeds, images)].mean(axis=(0, 1, 2)), second[np.ix_(orders, others, images)].mean()]
