@@ -24,6 +24,7 @@ LAST = {
     "no gains": FIRST,
 }
 REPLICATES = 300
+QUICK = {"recovers": {300: 50, 3000: 30}, "equal gains": {300: 50}}
 
 
 @dataclass(frozen=True)
@@ -91,40 +92,50 @@ def simulate(name: str, n: int, count: int, seed_sd: float | None = None) -> Cov
     return Covered(**{key: float(np.mean(values)) for key, values in held.items()})
 
 
-@pytest.mark.parametrize("n", [300, 3000])
-@pytest.mark.parametrize("name", LAST)
-def test_intervals_and_bands_cover(name: str, n: int) -> None:
-    covered = simulate(name, n, 150)
-    assert 0.92 <= covered.change <= 0.98
-    assert 0.92 <= covered.change_band <= 0.99
-    assert covered.critical >= 0.93
-    assert 0.92 <= covered.recovered <= 0.98
-    assert 0.92 <= covered.recovered_band <= 0.99
+INTERVALS = ["change", "recovered"]
+BANDS = ["change_band", "recovered_band"]
 
 
-@pytest.mark.parametrize("n", [300, 3000])
-@pytest.mark.parametrize("name", ["equal gains", "no gains"])
-def test_the_joint_test_rejects_equal_gains_in_five_of_a_hundred(name: str, n: int) -> None:
-    assert 0.01 <= simulate(name, n, 150).rejected <= 0.08
+@pytest.mark.parametrize("interval", INTERVALS + BANDS)
+def test_intervals_cover_in_95_of_100_samples(interval: str) -> None:
+    runs = [(getattr(simulate(name, n, count), interval), count) for name in QUICK for n, count in QUICK[name].items()]
+    shares, weights = zip(*runs, strict=True)
+    assert 0.92 <= np.average(shares, weights=weights) <= 0.98
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_the_critical_budget_is_inside_its_interval(name: str) -> None:
+    assert min(simulate(name, n, count).critical for n, count in QUICK[name].items()) >= 0.93
+
+
+def test_the_joint_test_rejects_equal_gains_in_five_of_a_hundred() -> None:
+    rejected = [
+        conclude_interaction(BUDGETS, *np.split(correct, 2, axis=-1), REPLICATES, seed=number).p <= 0.05
+        for number, correct in enumerate(draws("equal gains", 300, 200))
+    ]
+    assert 0.02 <= np.mean(rejected) <= 0.08
 
 
 def test_the_joint_test_finds_a_recovery() -> None:
-    assert simulate("recovers", 3000, 150).rejected > 0.9
+    assert simulate("recovers", 3000, QUICK["recovers"][3000]).rejected > 0.8
 
 
-@pytest.mark.parametrize("name", ["recovers", "equal gains"])
-def test_with_seeds_hashed_with_the_image_intervals_err_to_the_wide_side(name: str) -> None:
-    covered = simulate(name, 400, 100, 0.0)
-    assert covered.change >= 0.93
-    assert covered.change_band >= 0.93
+@pytest.mark.parametrize("seed_sd", [0.0, 0.1])
+def test_with_seeds_intervals_err_to_the_wide_side(seed_sd: float) -> None:
+    covered = simulate("equal gains", 400, 30, seed_sd)
+    assert min(getattr(covered, interval) for interval in INTERVALS) >= 0.94
+    assert min(getattr(covered, band) for band in BANDS) >= 0.9
     assert covered.critical >= 0.93
-    assert covered.recovered >= 0.93
-    assert covered.recovered_band >= 0.93
-    assert name == "recovers" or covered.rejected <= 0.06
+    assert covered.rejected <= 0.07
 
 
-def test_with_seeds_that_differ_intervals_cover() -> None:
-    covered = simulate("equal gains", 400, 100, 0.1)
-    assert covered.change >= 0.90
-    assert covered.recovered >= 0.93
-    assert covered.rejected <= 0.06
+@pytest.mark.benchmark
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("n", [300, 3000])
+@pytest.mark.parametrize("name", LAST)
+def test_coverage_at_full_size(name: str, n: int) -> None:
+    covered = simulate(name, n, 1000)
+    for interval in INTERVALS + BANDS:
+        assert 0.93 <= getattr(covered, interval) <= 0.97, interval
+    assert covered.critical >= 0.93
+    assert name == "recovers" or 0.03 <= covered.rejected <= 0.07
