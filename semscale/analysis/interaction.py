@@ -117,4 +117,4 @@ def _recovery(correct: NDArray[Any]) -> NDArray[Any]:
     """Return differences of differences, [..., L - 1], of [..., 2 L]: L levels at the first scale, then at the last."""
     levels = correct.shape[-1] // 2
     gain = correct[..., levels:] - correct[..., :levels]
-    return np.subtract(gain[..., 1:], gain[..., :1])
+    return np.asarray(gain[..., 1:] - gain[..., :1])

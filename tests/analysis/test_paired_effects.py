@@ -105,3 +105,12 @@ def test_replicates_that_do_not_vary_make_no_effect_certain() -> None:
 def test_no_contrast_is_no_error() -> None:
     found = paired_effects(np.zeros(0), np.zeros((10, 0)), 5)
     assert [len(column) for column in (*found.columns().values(), found.p_max_t)] == [0] * 6
+
+
+def test_with_repeats_the_error_is_that_of_the_replicates() -> None:
+    replicates = 0.5 + 0.05 * RNG.standard_normal((4000, 1))
+    assert paired_effects(np.array([0.5]), replicates, 1000).error == pytest.approx([0.05], rel=0.03)
+
+
+def test_an_effect_that_is_zero_but_for_rounding_has_p_1() -> None:
+    assert paired_effects(np.array([1e-17]), np.zeros((50, 1)), 1000, np.zeros(1)).p_max_t.tolist() == [1]
