@@ -50,7 +50,7 @@ def conclude_interaction(
 
     The recovery of level v is a difference of differences, (acc[last, v] - acc[first, v]) - (acc[last, 0] -
     acc[first, 0]), positive where more categories help the level more than they help the unmodified tower. It is the
-    mean of a contrast of four answers to each image, from -2 to 2, so it is paired over images, levels and scales.
+    mean of a contrast of four predictions for each image, from -2 to 2, so it is paired over images, levels and scales.
     It says what is recovered only of a level that lost something, and where accuracy is at chance at both scales it is
     minus the gain of the unmodified tower.
 

@@ -19,7 +19,7 @@ def with_sources(correct: Bool, n_levels: int) -> Bool:
     """Return correctness with all sources of variance as axes, bool[O, K, n, L]: orders, seeds, images, levels.
 
     Orders or seeds that agree on every image and level are reduced to one: they add no variance, and one of each has
-    exact tests. So it is at scale 1, where every order of the categories has the class name alone.
+    exact tests. All orders agree at scale 1, where the only category is the class name.
 
     Args:
         correct: bool[n, L]; bool[K, n, L] for K seeds; or bool[O, K, n, L] for O orders of the categories and K seeds.
@@ -50,7 +50,8 @@ def resample_sources(arms: Sequence[Bool], replicates: int = REPLICATES, seed: i
     D. Eckles, "Bootstrapping data arrays of arbitrary order", Annals of Applied Statistics 6 (2012), 895-927), which is
     :func:`semscale.analysis.bootstrap.resample` with one more factor. The variance of what only a combination of
     factors has, such as tokens drawn at random for each image and seed, is overestimated; the variance between R
-    orders or seeds themselves is underestimated by 1 / R, as in every bootstrap of few.
+    orders or seeds themselves is underestimated by 1 / R, as in every bootstrap of few: where five seeds differ by more
+    than their images do, pointwise 95 % intervals cover about 90 %, and bands less.
 
     Args:
         arms: bool[O, K, n, L] each, as of :func:`with_sources`; n is common, O common or 1, K and L are the arm's own.

@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 from scipy.special import ndtri
 
-from semscale.analysis.answer_patterns import Bool, Float64, Patterns, count_patterns
+from semscale.analysis.answer_patterns import Bool, CorrectnessPatterns, Float64, count_patterns
 from semscale.analysis.bootstrap import REPLICATES
-from semscale.analysis.contrasts import MARGIN, Contrasts, Trend, contrasts, critical_scale, name_trend
+from semscale.analysis.contrasts import MARGIN, Contrasts, Trend, classify_trend, contrasts, critical_scale
 from semscale.analysis.control import Comparison, compare_with_control
 from semscale.analysis.curve import step_table
 from semscale.analysis.intervals import holm
@@ -27,7 +27,7 @@ class CriticalBudget:
 
     Attributes:
         level: position in the ladder of the smallest budget shown to be enough; None where only the largest budget
-            would be, which has no larger one: accuracy falls at once, or there are too few images to tell.
+            would be, which has no larger one: accuracy declines at once, or there are too few images.
         budget: the budget of that level, or None.
         low, high: the interval; `high` at the largest budget means that none of the smaller ones may be enough.
     """
@@ -39,11 +39,11 @@ class CriticalBudget:
 
 
 def critical_budget(
-    budgets: Sequence[float], patterns: Patterns, curves: Float64, margin: float = MARGIN
+    budgets: Sequence[float], patterns: CorrectnessPatterns, curves: Float64, margin: float = MARGIN
 ) -> CriticalBudget:
     """Return the smallest budget after which no larger one has a true accuracy better by more than the margin.
 
-    The rule and the interval of :func:`semscale.analysis.contrasts.critical_scale`, on the levels in order of rising
+    The rule and the interval of :func:`semscale.analysis.contrasts.critical_scale`, on the levels in ascending order of
     budget. Of equal budgets the one farther down the ladder counts as the smaller.
 
     Args:
@@ -57,26 +57,27 @@ def critical_budget(
     >>> critical_budget([197, 99, 50, 20], patterns, resample(patterns))
     CriticalBudget(level=1, budget=99.0, low=50.0, high=99.0)
     """
-    rising = sorted(range(len(budgets)), key=lambda level: (budgets[level], -level))
-    turned = Patterns(patterns.rows[:, :, rising], patterns.counts)
-    found = critical_scale(range(len(rising)), _not_narrower(contrasts(turned, curves[:, rising])), margin)
-    level = None if found.scale is None else rising[found.scale]
+    order = sorted(range(len(budgets)), key=lambda level: (budgets[level], -level))
+    ascending = CorrectnessPatterns(patterns.rows[:, :, order], patterns.counts)
+    found = critical_scale(range(len(order)), _not_narrower(contrasts(ascending, curves[:, order])), margin)
+    level = None if found.scale is None else order[found.scale]
     budget = None if level is None else float(budgets[level])
-    return CriticalBudget(level, budget, *(float(budgets[rising[end]]) for end in (found.low, found.high)))
+    return CriticalBudget(level, budget, *(float(budgets[order[end]]) for end in (found.low, found.high)))
 
 
-def _not_narrower(found: Contrasts) -> Contrasts:
+def _not_narrower(pairwise: Contrasts) -> Contrasts:
     """Return contrasts whose simultaneous bands are nowhere narrower than pointwise intervals of the same confidence.
 
     Where a few images decide, or all levels agree on every image, the replicates hardly vary, and their bands would be
-    certain of what so few images cannot tell. So their largest deviations are made no smaller than the absolute values
+    certain of what so few images cannot show. So their largest deviations are made no smaller than the absolute values
     of one normal deviate, quantile by quantile.
     """
-    replicates = len(found.spread)
+    replicates = len(pairwise.max_deviation)
     shares = np.minimum(np.arange(replicates) / (replicates - 1), 1 - 0.5 / replicates)
     normal = ndtri(0.5 + shares / 2)
-    spreads = (np.maximum(np.sort(spread), normal) for spread in (found.spread, found.spread_first))
-    return Contrasts(found.change, found.centre, found.error, *spreads)
+    deviations = pairwise.max_deviation, pairwise.max_deviation_from_first
+    wider = (np.maximum(np.sort(deviation), normal) for deviation in deviations)
+    return Contrasts(pairwise.change, pairwise.centre, pairwise.error, *wider)
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ class TokenCurveSummary:
             interval.
         critical_budget, critical_level, critical_low, critical_high: see :class:`CriticalBudget`.
         cochran_p: p of Cochran's Q, the test of equal accuracies at all levels.
-        trend: see :func:`semscale.analysis.contrasts.name_trend`, along the ladder from the unmodified tower: where
+        trend: see :func:`semscale.analysis.contrasts.classify_trend`, along the ladder from the unmodified tower: where
             only accuracy is lost it is `decline`.
         ever_correct: share of images labelled correctly at one level at least (in any order, for any seed).
         levels: a row per level, see :func:`level_table`.
@@ -136,7 +137,7 @@ def conclude_tokens(
 
     Args:
         budgets: the L budgets of the levels in tokens, multiply-adds or bytes, the unmodified tower first; they
-            usually fall, and rise where tokens are added.
+            usually decrease, and increase where tokens are added.
         correct: whether each image is labelled correctly at each level, the same images at all levels: bool[n, L];
             bool[K, n, L] for K seeds of a random control; or bool[O, K, n, L] for O orders of the categories as well.
         margin: smallest change of interest, a share.
@@ -144,7 +145,7 @@ def conclude_tokens(
         seed: of the generator; the result is deterministic.
 
     Raises:
-        ValueError: no image or level, the shapes do not match, or a budget that is not finite.
+        ValueError: no image or level, the shapes do not match, or a budget is not positive and finite.
 
     >>> correct = np.arange(1000)[:, None] < np.array([800, 800, 700])
     >>> summary = conclude_tokens([197, 99, 50], correct)
@@ -155,8 +156,8 @@ def conclude_tokens(
     rows = with_sources(correct, len(budgets))
     curves = resample_sources([rows], replicates, seed)[0]
     patterns = count_patterns(rows.reshape(-1, *rows.shape[2:]))
-    found = _not_narrower(contrasts(patterns, curves))
-    levels = level_table(budgets, patterns, curves, found)
+    pairwise = _not_narrower(contrasts(patterns, curves))
+    levels = level_table(budgets, patterns, curves, pairwise)
     # another stream than the bootstrap's, or permutations and replicates would share their draws
     peak = find_peak(patterns, curves, replicates, seed + 1)
     critical = critical_budget(budgets, patterns, curves, margin)
@@ -183,13 +184,15 @@ def conclude_tokens(
         critical_low=critical.low,
         critical_high=critical.high,
         cochran_p=cochran_q(patterns).p,
-        trend=name_trend(found, margin),
+        trend=classify_trend(pairwise, margin),
         ever_correct=float(patterns.counts @ patterns.rows.any(axis=(1, 2)) / patterns.n_images),
         levels=levels,
     )
 
 
-def level_table(budgets: Sequence[float], patterns: Patterns, curves: Float64, found: Contrasts) -> pd.DataFrame:
+def level_table(
+    budgets: Sequence[float], patterns: CorrectnessPatterns, curves: Float64, pairwise: Contrasts
+) -> pd.DataFrame:
     """Return a row per level.
 
     Columns: level (position in the ladder), budget and share (of the unmodified tower's budget); the others are those
@@ -197,7 +200,7 @@ def level_table(budgets: Sequence[float], patterns: Patterns, curves: Float64, f
     from the unmodified tower with interval and band, gained and lost images with mcnemar_p and mcnemar_p_holm, and the
     same against the level before, prefixed with `previous_`.
     """
-    table = step_table(range(len(budgets)), patterns, curves, found).rename(columns={"scale": "level"})
+    table = step_table(range(len(budgets)), patterns, curves, pairwise).rename(columns={"scale": "level"})
     sizes = np.asarray(budgets, np.float64)
     table.insert(1, "budget", sizes)
     table.insert(2, "share", sizes / sizes[0])
@@ -240,8 +243,8 @@ def compare_with_controls(
     sizes = dict(enumerate(np.asarray(budgets, np.float64)))
     arm = with_sources(correct, len(budgets))
     tables = [pd.DataFrame(columns=["control", "level", "budget"])]
-    for name, marks in controls.items():
-        table = _compare(arm, with_sources(marks, len(budgets)), name, replicates, seed).table()
+    for name, control in controls.items():
+        table = _compare(arm, with_sources(control, len(budgets)), name, replicates, seed).table()
         table = table.rename(columns={"scale": "level"})
         table.insert(0, "control", name)
         table.insert(2, "budget", table["level"].map(sizes))
@@ -255,7 +258,7 @@ def _compare(arm: Bool, control: Bool, name: str, replicates: int, seed: int) ->
     if control.shape[2] != n or len({1, len(arm), len(control)}) > 2:
         raise ValueError(f"expected control {name!r} on the same {n} images in the same {len(arm)} orders")
     if (arm[:, :1, :, 0] != control[:, :1, :, 0]).any():
-        raise ValueError(f"expected control {name!r} to begin with the same answers of the unmodified tower")
+        raise ValueError(f"expected control {name!r} to begin with the same predictions of the unmodified tower")
     if len(arm) == len(control) == 1:
         return compare_with_control(range(levels), arm[0], control[0], replicates, seed)
     # compare_with_control draws orders for each arm, as if they were not the same ones
