@@ -136,6 +136,6 @@ def test_with_seeds_intervals_err_to_the_wide_side(seed_sd: float) -> None:
 def test_coverage_at_full_size(name: str, n: int) -> None:
     covered = simulate(name, n, 1000)
     for interval in INTERVALS + BANDS:
-        assert 0.93 <= getattr(covered, interval) <= 0.97, interval
+        assert 0.93 <= getattr(covered, interval) <= 0.98, interval
     assert covered.critical >= 0.93
     assert name == "recovers" or 0.03 <= covered.rejected <= 0.07
