@@ -1,0 +1,100 @@
+"""Selection: the share of the patch tokens that score highest goes on, the others leave the sequence.
+
+In flight a token is scored by what enters the block where it may leave; with several layers the share is of what is
+left. `after` lets tokens leave between a block's attention and its MLP, as EViT does (arXiv 2202.07800, section 3), and
+`fuse` adds its fused token, the sum of the others weighted by the attention they got. `two-pass` scores by a whole pass
+of the unmodified tower, which tells apart which tokens are taken from when.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from semscale.tokens.batch import Batch, Outcome
+from semscale.tokens.scores import (
+    BY_PLACE,
+    as_mask,
+    evenly,
+    final_scores,
+    highest,
+    last_layers,
+    place_scores,
+    take,
+    token_scores,
+)
+from semscale.tokens.setting import TokenSetting
+from semscale.tokens.token_counts import kept
+from semscale.tokens.tower import Tower
+
+
+def wanted(setting: TokenSetting, tower: Tower) -> frozenset[int]:
+    """Return the blocks whose unmodified inputs are needed."""
+    return frozenset(setting.layers[:1]) | (last_layers(tower) if setting.flag("two-pass") else frozenset())
+
+
+def run(batch: Batch, setting: TokenSetting) -> Outcome:
+    """Return the features of the images with the share of tokens left at each layer."""
+    tower, start = batch.tower, setting.layers[0]
+    fuse = setting.flag("fuse")
+    after = fuse or setting.flag("after")
+    tokens = batch.hidden(start)
+    ids = torch.arange(tower.patches, device=tokens.device).expand(len(batch), -1)
+    for number in range(start, tower.depth):
+        count = kept(setting.share, ids.shape[1])
+        if number not in setting.layers or count == ids.shape[1]:
+            tokens = tower.block(number, tokens)
+            continue
+        places = choose(batch, setting, number, tokens, ids)
+        if not after:
+            tokens, ids = _keep(tower, tokens, ids, places)
+            tokens = tower.block(number, tokens)
+            continue
+        weights = tower.attention_received(number, tokens) if fuse else None
+        tokens = tower.attend(number, tokens)
+        fused = None if weights is None else fused_token(tokens[:, tower.prefix :], weights, places)
+        tokens, ids = _keep(tower, tokens, ids, places)
+        if fused is not None:
+            tokens = torch.cat([tokens, fused], 1)
+            ids = torch.cat([ids, ids.new_full((len(batch), 1), -1)], 1)
+        tokens = tower.feed(number, tokens)
+    return Outcome(tower.finish(tokens), kept=as_mask(ids, tower.patches))
+
+
+def choose(batch: Batch, setting: TokenSetting, number: int, tokens: Tensor, ids: Tensor) -> Tensor:
+    """Return the places in the sequence of the patches that go on, rising, int64 [B, k].
+
+    Args:
+        batch, setting: the images and the level.
+        number: the block that the tokens enter.
+        tokens: [B, P + n, C].
+        ids: the patch of each token, int64 [B, n]; -1 for a fused token.
+    """
+    kind, length = setting.kind, ids.shape[1]
+    count = kept(setting.share, length)
+    if kind == "stride":
+        return evenly(batch, length, count)
+    if kind in BY_PLACE or setting.flag("two-pass"):
+        whole = place_scores(batch, kind, setting.seed) if kind in BY_PLACE else final_scores(batch, kind)
+        return highest(whole.gather(1, ids.clamp(min=0)).where(ids >= 0, -torch.inf), count)
+    if number == setting.layers[0]:
+        # the same for all levels, so computed once
+        key = ("scores", kind, number)
+        return highest(batch.remember(key, lambda: token_scores(batch, kind, number, tokens)), count)
+    return highest(token_scores(batch, kind, number, tokens), count)
+
+
+def fused_token(patches: Tensor, weights: Tensor, places: Tensor) -> Tensor:
+    """Return EViT's fused token: the sum of the tokens that leave, times their attention, not normalised; [B, 1, C].
+
+    >>> patches, weights = torch.tensor([[[2.0], [3.0], [5.0]]]), torch.tensor([[0.5, 0.25, 0.25]])
+    >>> fused_token(patches, weights, torch.tensor([[0]]))
+    tensor([[[2.]]])
+    """
+    leaving = weights.masked_fill(as_mask(places, weights.shape[1]), 0)
+    return (leaving[..., None] * patches.float()).sum(1, keepdim=True).to(patches.dtype)
+
+
+def _keep(tower: Tower, tokens: Tensor, ids: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
+    patches = take(tokens[:, tower.prefix :], places)
+    return torch.cat([tokens[:, : tower.prefix], patches], 1), ids.gather(1, places)
