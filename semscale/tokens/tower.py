@@ -13,11 +13,11 @@ from contextlib import contextmanager
 from functools import cached_property
 from typing import Any, cast
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from semscale.common.errors import ModelError
+from semscale.tokens.stem import example_pixels, stem_macs, stem_spread
 from semscale.tokens.token_counts import TowerShape
 
 _OPEN_CLIP_BLOCKS = ("ResidualAttentionBlock", "CustomResidualAttentionBlock")
@@ -95,6 +95,10 @@ class Tower:
             return cast("Tensor", trunk._embeds(pixels))
         return cast("Tensor", trunk.norm_pre(trunk.patch_drop(trunk._pos_embed(trunk.patch_embed(pixels)))))
 
+    def stem(self) -> nn.Module:
+        """Return the patch embedding, before positions."""
+        return cast("nn.Module", self._trunk.conv1 if self._open_clip else self._trunk.patch_embed)
+
     def blank(self, like: Tensor, count: int) -> Tensor:
         """Return `count` zero tokens as they would enter the first block, [B, count, C].
 
@@ -163,9 +167,7 @@ class Tower:
             both = attention.qkv(block.norm1(tokens))
             norms = attention.q_norm, attention.k_norm
         query, key, _ = both.reshape(batch, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-        query, key = (
-            vectors if norm is None else norm(vectors) for norm, vectors in zip(norms, (query, key), strict=True)
-        )
+        query, key = (each if norm is None else norm(each) for norm, each in zip(norms, (query, key), strict=True))
         return query.float(), key.float()
 
     def attention_received(self, number: int, tokens: Tensor) -> Tensor:
@@ -199,6 +201,8 @@ class Tower:
     def shape(self) -> TowerShape:
         """What costs and checks need to know of the tower; runs the patch embedding a few times."""
         down: Any = self.down_projection(0)
+        weight = next(self._trunk.parameters())
+        example = example_pixels(self.image_size).to(weight.device, weight.dtype)
         matrices = [module.weight.numel() for module in self.blocks[0].mlp.modules() if isinstance(module, nn.Linear)]
         return TowerShape(
             name=type(self._trunk).__name__,
@@ -212,55 +216,9 @@ class Tower:
             class_token=self.class_token,
             pools_patches=self.pools_patches,
             image_size=(self.image_size[0], self.image_size[1]),
-            stem_macs=self._stem_macs(),
-            spread=self._spread(),
+            stem_macs=stem_macs(self.stem(), example),
+            spread=stem_spread(self.stem(), example, (self.grid[0], self.grid[1])),
         )
-
-    @property
-    def _example(self) -> Tensor:
-        weight = next(self._trunk.parameters())
-        noise = torch.rand(1, 3, *self.image_size, generator=torch.Generator().manual_seed(0))
-        return noise.to(weight.device, weight.dtype)
-
-    def _stem(self, pixels: Tensor) -> Tensor:
-        """Return the patches before positions, [B, C, N]."""
-        if self._open_clip:
-            return cast("Tensor", self._trunk.conv1(pixels).flatten(2))
-        patches = self._trunk.patch_embed(pixels)
-        return cast("Tensor", patches.flatten(1, -2).transpose(1, 2))
-
-    @torch.no_grad()
-    def _stem_macs(self) -> int:
-        """Return the multiply-adds of the convolutions and matrices of the patch embedding, counted as they run."""
-        total = 0
-
-        def count(module: Any, _: object, output: Tensor) -> None:
-            nonlocal total
-            per_output = module.weight.numel() // module.weight.shape[0]
-            total += output.numel() * per_output
-
-        stem = self._trunk.conv1 if self._open_clip else self._trunk.patch_embed
-        layers = [module for module in stem.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
-        hooks = [layer.register_forward_hook(count) for layer in layers]
-        try:
-            self._stem(self._example)
-        finally:
-            for hook in hooks:
-                hook.remove()
-        return total
-
-    @torch.no_grad()
-    def _spread(self) -> int:
-        """Return how many patch tokens change at most when the pixels of one cell do."""
-        pixels, (height, width) = self._example, self.cell
-        before, changed = self._stem(pixels), 0
-        for row, column in {(0, 0), (self.grid[0] // 2, self.grid[1] // 2)}:
-            edited = pixels.clone()
-            part = edited[:, :, row * height : (row + 1) * height, column * width : (column + 1) * width]
-            part.copy_(1 - part)
-            differs = (self._stem(edited) != before).any(dim=1)
-            changed = max(changed, int(differs.sum()))
-        return changed
 
     def _full(self, mask: Tensor, tokens: Tensor) -> Tensor:
         if not mask.is_floating_point():

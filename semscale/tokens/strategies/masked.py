@@ -125,7 +125,5 @@ def blurred(planes: Tensor, sigma: float) -> Tensor:
     steps = torch.arange(-radius, radius + 1, dtype=planes.dtype)
     kernel = torch.exp(-(steps**2) / (2 * sigma**2))
     kernel = (kernel / kernel.sum()).expand(3, 1, 1, -1)
-    planes = functional.conv2d(functional.pad(planes, (radius, radius, 0, 0), mode="reflect"), kernel, groups=3)
-    return functional.conv2d(
-        functional.pad(planes, (0, 0, radius, radius), mode="reflect"), kernel.transpose(2, 3), groups=3
-    )
+    planes = functional.pad(planes, (radius,) * 4, mode="reflect")
+    return functional.conv2d(functional.conv2d(planes, kernel, groups=3), kernel.transpose(2, 3), groups=3)

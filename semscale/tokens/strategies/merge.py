@@ -90,7 +90,7 @@ def run(batch: Batch, setting: TokenSetting) -> Outcome:
 
 
 def size_mask(sizes: Tensor, prefix: int) -> Tensor:
-    """Return what proportional attention adds to logits: the logarithm of a key's size, [B, 1, 1, P + n] of [B, n, 1]."""
+    """Return the mask of proportional attention, the logarithm of sizes [B, n, 1] per key, [B, 1, 1, P + n]."""
     return functional.pad(sizes[..., 0].log(), (prefix, 0))[:, None, None]
 
 

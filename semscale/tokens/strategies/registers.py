@@ -54,7 +54,7 @@ def register_tokens(batch: Batch, setting: TokenSetting) -> list[Tensor]:
     with ExitStack() as hooks:
         if kind != "empty":
             for number, units in _units(batch.given("neurons", "register neurons"), setting).items():
-                change = _change(kind, units, length, float(setting.option("scale")))
+                change = neuron_change(kind, units, length, float(setting.option("scale")))
                 hook = tower.down_projection(number).register_forward_pre_hook(change)
                 hooks.callback(hook.remove)
         for number in range(tower.depth):
@@ -79,7 +79,16 @@ def _units(found: RegisterNeurons, setting: TokenSetting) -> dict[int, list[int]
     return units
 
 
-def _change(kind: str, units: list[int], length: int, scale: float) -> Any:
+def neuron_change(kind: str, units: list[int], length: int, scale: float) -> Any:
+    """Return a hook before an MLP's last matrix that changes some of its neurons.
+
+    Args:
+        kind: the setting's kind.
+        units: the neurons.
+        length: how many tokens are the tower's own; those after them are registers.
+        scale: of what registers get.
+    """
+
     def change(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor]:
         neurons = inputs[0].clone()
         own = neurons[:, :length][..., units]
