@@ -65,7 +65,7 @@ def level_cost(setting: TokenSetting, shape: TowerShape) -> LevelCost:
 def attention_macs(shape: TowerShape, tokens: int) -> int:
     """Return the multiply-adds of scoring `tokens` tokens by attention beside a block's own.
 
-    One query where a class token asks: N C^2 + C^2 + N C; else the mean over the queries of all patches.
+    One query where a class token asks, N C^2 + C^2 + N C; where the tower pools patches, a query of each.
     """
     width, patches = shape.width, tokens - shape.prefix
     queries = 1 if shape.class_token else patches
@@ -77,7 +77,7 @@ def _scoring_macs(setting: TokenSetting, shape: TowerShape, counts: Counts) -> i
     full_pass = shape.stem_macs + (shape.depth - 1) * block_macs(shape, whole, whole) + attention_macs(shape, whole)
     by_attention = setting.kind in ("attn", "lowest") or setting.flag("fuse")
     if setting.strategy == "transmit":
-        return full_pass if setting.kind not in ("random", "centre") else 0
+        return full_pass if setting.kind in ("attn", "lowest") else 0
     if setting.flag("two-pass") and setting.kind in ("attn", "lowest", "meancos", "norm"):
         return full_pass
     if setting.strategy in ("select", "masked") and by_attention:

@@ -3,6 +3,8 @@
 The unmodified level is the tower's own forward, to the last bit. Blocks before the first one that a setting changes are
 computed once for all settings, and so are scores. No image's result depends on the images beside it: every setting has
 fixed shapes, and random draws come from the image's own pixels.
+
+Some strategies put hooks on the tower while they run, so one tower must not be used by several threads at a time.
 """
 
 from __future__ import annotations

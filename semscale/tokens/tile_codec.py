@@ -31,7 +31,7 @@ class TileCoder:
     """How tiles are coded.
 
     Attributes:
-        cell: height and width of a tile in pixels, at most 255 each.
+        cell: height and width of a tile, at most 21,845 pixels in all.
         coder: `deflate` (lossless) or `jpeg`.
         quality: of JPEG.
         fill: what is sent for the missing tiles: nothing (`drop`), the mean colour of the picture (`mean`), or the

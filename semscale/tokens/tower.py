@@ -36,7 +36,7 @@ class Tower:
         prefix: tokens before the patches.
         heads, width: attention heads, channels.
         grid: rows and columns of patch tokens.
-        class_token: whether the first token is one.
+        class_token: whether the first token is the one that the tower reads as the image.
         pools_patches: whether the pool reads the patch tokens themselves (avg, max, map) and not one token.
 
     Raises:
@@ -51,14 +51,16 @@ class Tower:
         self._trunk = trunk
         if self._open_clip:
             self.blocks = list(trunk.transformer.resblocks)
-            self.prefix, self.class_token = 1, True
+            self.prefix, has_class = 1, True
             self.pools_patches = trunk.pool_type == "avg"
             self.grid, self.image_size = tuple(trunk.grid_size), tuple(trunk.image_size)
         else:
             self.blocks = list(trunk.blocks)
-            self.prefix, self.class_token = trunk.num_prefix_tokens, bool(trunk.has_class_token)
+            self.prefix, has_class = trunk.num_prefix_tokens, bool(trunk.has_class_token)
             self.pools_patches = trunk.global_pool != "token"
             self.grid, self.image_size = tuple(trunk.patch_embed.grid_size), tuple(trunk.patch_embed.img_size)
+        # a class token that the pool leaves out has learnt nothing to look for
+        self.class_token = has_class and not self.pools_patches
         attention = self.blocks[0].attn
         self.heads: int = attention.num_heads
         weight = attention.in_proj_weight if self._open_clip else attention.qkv.weight
@@ -173,8 +175,8 @@ class Tower:
     def attention_received(self, number: int, tokens: Tensor) -> Tensor:
         """Return how much attention each patch gets in a block, float32 [B, L - P], computed beside the block.
 
-        From the class token, averaged over heads (EViT, arXiv 2202.07800, section 3.1); where there is none, averaged
-        over the queries of all patches.
+        From the class token, averaged over heads (EViT, arXiv 2202.07800, section 3.1); where the tower pools patches,
+        averaged over the queries of all of them.
         """
         query, key = self.queries_keys(number, tokens)
         query = query[:, :, :1] if self.class_token else query[:, :, self.prefix :]
