@@ -180,7 +180,7 @@ class Batch:
         """Return how much of each patch's cell a given mask covers, float32 [B, N]."""
 
         def make() -> Tensor:
-            masks = self.given(name, "a mask for every image").to(self.pixels.device, torch.float32)
+            masks: Tensor = self.given(name, "a mask for every image").to(self.pixels.device, torch.float32)
             rows, columns = self.tower.grid
             height, width = self.tower.cell
             cells = masks[:, : rows * height, : columns * width].reshape(len(masks), rows, height, columns, width)

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from semscale.tokens.batch import Batch, Outcome
+from semscale.tokens.products import product
 from semscale.tokens.setting import TokenSetting
 
 
@@ -56,12 +57,12 @@ def run_partition(batch: Batch, setting: TokenSetting, weights: Tensor, labels: 
         return Outcome(batch.own_forward(), owner=owner, labels=labels)
     sizes = weights.sum(2)
     tokens = batch.hidden(start)
-    patches = weights @ tokens[:, tower.prefix :].float() / sizes.clamp(min=1e-6)[..., None]
+    patches = product(weights, tokens[:, tower.prefix :]) / sizes.clamp(min=1e-6)[..., None]
     tokens = torch.cat([tokens[:, : tower.prefix], patches.to(tokens.dtype)], 1)
     logits = sizes.log() if not setting.flag("plain") else torch.zeros_like(sizes).masked_fill_(sizes == 0, -torch.inf)
     tokens = tower.run(tokens, start, mask=functional.pad(logits, (tower.prefix, 0))[:, None, None])
     if tower.pools_patches:
-        patches = weights.transpose(1, 2) @ tokens[:, tower.prefix :].float()
+        patches = product(weights.transpose(1, 2), tokens[:, tower.prefix :])
         tokens = torch.cat([tokens[:, : tower.prefix], patches.to(tokens.dtype)], 1)
     features = tower.finish(tokens)
     if bool(same.any()):

@@ -20,8 +20,8 @@ Draws = NDArray[np.uint64]
 def grid_labels(count: int, height: int, width: int) -> Labels:
     """Return `count` cells of nearly equal size: rows of cells, each cut into as many columns as are due.
 
-    >>> grid_labels(4, 2, 4).tolist()
-    [[0, 0, 1, 1], [2, 2, 3, 3]]
+    >>> grid_labels(3, 2, 2).tolist()
+    [[0, 0], [1, 2]]
     """
     _check(count, height, width)
     rows = min(max(round((count * height / width) ** 0.5), -(-count // width)), height, count)

@@ -5,6 +5,8 @@ Ties go to the earlier token, and chosen tokens stay in their order.
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -27,7 +29,7 @@ def token_scores(batch: Batch, kind: str, number: int, tokens: Tensor) -> Tensor
     """
     patches = tokens[:, batch.tower.prefix :].float()
     if kind == "norm":
-        return patches.norm(dim=-1)
+        return cast("Tensor", torch.linalg.vector_norm(patches, dim=-1))
     if kind == "meancos":
         return functional.cosine_similarity(patches, patches.mean(1, keepdim=True), dim=-1)
     attention = batch.tower.attention_received(number, tokens)
@@ -71,8 +73,8 @@ def place_scores(batch: Batch, kind: str, seed: int = 0) -> Tensor:
         ranks = torch.arange(tower.patches, device=order.device, dtype=torch.float32).expand_as(order)
         return torch.empty_like(ranks).scatter_(1, order, -ranks)
     rows, columns = (torch.arange(size, device=batch.pixels.device) - (size - 1) / 2 for size in tower.grid)
-    distance = rows[:, None] ** 2 + columns[None] ** 2
-    return -distance.flatten().expand(len(batch), -1)
+    nearness = -(rows.square()[:, None] + columns.square()[None]).flatten()
+    return cast("Tensor", nearness.expand(len(batch), -1))
 
 
 def highest(scores: Tensor, count: int) -> Tensor:

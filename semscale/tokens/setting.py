@@ -120,8 +120,8 @@ class TokenSetting:
         Args:
             digests: of what the level depends on beside pixels, by name of the input: masks, neurons.
 
-        >>> parse_setting("select:0.5").fingerprint()[:44]
-        '{"kind":"attn","layers":[0],"level":"0.5","o'
+        >>> parse_setting("clusters:4").fingerprint()[:48]
+        '{"inputs":{},"kind":"equal","layers":[0],"level"'
         """
         if self.is_identity:
             return ""

@@ -107,7 +107,7 @@ class TileCoder:
         if self.fill == "drop":
             return b""
         if self.fill == "mean":
-            return np.rint(tiles.reshape(-1, 3).mean(0)).astype(np.uint8).tobytes()
+            return bytes(np.rint(tiles.reshape(-1, 3).mean(0)).astype(np.uint8))
         small = zlib.compress(np.rint(tiles.mean((1, 2))).astype(np.uint8).tobytes(), 9)
         return struct.pack(">H", len(small)) + small
 

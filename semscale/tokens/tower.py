@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from semscale.common.errors import ModelError
+from semscale.tokens.products import product
 from semscale.tokens.stem import example_pixels, stem_macs, stem_spread
 from semscale.tokens.token_counts import TowerShape
 
@@ -179,9 +180,12 @@ class Tower:
         averaged over the queries of all of them.
         """
         query, key = self.queries_keys(number, tokens)
-        query = query[:, :, :1] if self.class_token else query[:, :, self.prefix :]
-        weights = (query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5).softmax(-1)
-        return weights.mean((1, 2))[:, self.prefix :]
+        if self.class_token:
+            logits = (query[:, :, :1] * key).sum(-1).unsqueeze(2)
+        else:
+            logits = product(query[:, :, self.prefix :], key.transpose(-1, -2))
+        weights = (logits * query.shape[-1] ** -0.5).softmax(-1)
+        return cast("Tensor", weights.mean((1, 2))[:, self.prefix :])
 
     def probe_attention(self, tokens: Tensor) -> Tensor:
         """Return the attention that a latent pool pays each patch of what left the last block, float32 [B, N]."""
@@ -191,13 +195,13 @@ class Tower:
         query = pool.q(pool.latent.expand(batch, -1, -1)).reshape(batch, pool.latent_len, pool.num_heads, pool.head_dim)
         key = pool.kv(patches).reshape(batch, length, 2, pool.num_heads, pool.head_dim)[:, :, 0]
         query, key = pool.q_norm(query.transpose(1, 2)), pool.k_norm(key.transpose(1, 2))
-        weights = (query.float() @ key.float().transpose(-1, -2) * pool.head_dim**-0.5).softmax(-1)
-        return weights.mean((1, 2))
+        weights = (product(query, key.transpose(-1, -2)) * pool.head_dim**-0.5).softmax(-1)
+        return cast("Tensor", weights.mean((1, 2)))
 
     def down_projection(self, number: int) -> nn.Module:
         """Return the last matrix of a block's MLP, whose input are the neurons after their activation."""
         mlp = self.blocks[number].mlp
-        return next(getattr(mlp, name) for name in _DOWN if hasattr(mlp, name))
+        return cast("nn.Module", next(getattr(mlp, name) for name in _DOWN if hasattr(mlp, name)))
 
     @cached_property
     def shape(self) -> TowerShape:

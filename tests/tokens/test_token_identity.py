@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
-from tower_zoo import ZOO, given, normalised, pictures, tower
+from tower_zoo import KINDS, ZOO, given, normalised, pictures, tower
 
 from semscale.common.errors import ModelError
 from semscale.tokens import parse_setting
@@ -47,7 +47,7 @@ def test_the_unmodified_level_is_the_towers_own_forward(name: str) -> None:
         assert torch.equal(found, own), text
 
 
-@pytest.mark.parametrize("name", ZOO)
+@pytest.mark.parametrize("name", KINDS)
 def test_levels_together_are_the_levels_alone(name: str) -> None:
     images = pictures()
     pixels, inputs = normalised(images), given(images)
@@ -61,7 +61,7 @@ def test_levels_together_are_the_levels_alone(name: str) -> None:
         assert not torch.equal(found, together[0]), setting.text
 
 
-@pytest.mark.parametrize("name", ["tok", "avg", "timm-map", "conv-stem"])
+@pytest.mark.parametrize("name", ["tok", "timm-map", "conv-stem"])
 def test_neighbours_change_nothing(name: str) -> None:
     images, others = pictures(), pictures(seed=9)
     mixed = torch.stack([others[0], images[0], others[2]])

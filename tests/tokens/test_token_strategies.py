@@ -140,9 +140,8 @@ def test_merging_equal_tokens_changes_nothing(name: str, text: str) -> None:
 
 @pytest.mark.parametrize("name", ["tok", "avg", "timm-reg4", "timm-map"])
 def test_with_equal_keys_any_clusters_of_the_same_sizes_are_alike(name: str) -> None:
-    settings = [parse_setting(f"clusters:4/{kind}") for kind in ("equal", "random", "raster", "interleaved")]
+    settings = [parse_setting(f"clusters:5/{kind}") for kind in ("equal", "random", "raster", "interleaved")]
     found = encode_levels(flat_tower(name), normalised(constant()), settings)
-    # reading order is the order of patches, so compare the multiset of patches by a pool that ignores it
     for other in found[1:]:
         torch.testing.assert_close(other, found[0], **CLOSE)
 

@@ -7,8 +7,10 @@ import pytest
 import torch
 from tower_zoo import LOCAL, normalised, pictures, tower, trace
 
+from semscale.common.errors import ConfigError
 from semscale.tokens import parse_setting
-from semscale.tokens.levels import encode_levels, trace_levels
+from semscale.tokens.batch import Batch
+from semscale.tokens.levels import trace_levels
 from semscale.tokens.tile_codec import TileCoder, downsampled_within, jpeg_within
 
 
@@ -140,6 +142,8 @@ def test_the_identity_is_lossless_and_bytes_come_back_from_pixels() -> None:
 
 
 def test_bfloat16_pixels_need_the_images() -> None:
-    pixels = normalised(pictures()).to(torch.bfloat16)
-    with pytest.raises(Exception, match="bfloat16"):
-        encode_levels(tower("tok"), pixels, [parse_setting("select:0.5/random")])
+    batch = Batch(tower("tok"), normalised(pictures()).to(torch.bfloat16))
+    with pytest.raises(ConfigError, match="bfloat16"):
+        batch.draws("x", 0, 1)
+    half = Batch(tower("tok"), normalised(pictures()).half())
+    assert torch.equal(half.images, pictures())

@@ -106,7 +106,7 @@ def edited_images(batch: Batch, setting: TokenSetting, keep: Tensor) -> Tensor:
     Level 0 follows the mask pixel by pixel, other levels the cells of the patches.
     """
     images, (height, width) = batch.images, batch.tower.cell
-    cells = keep.cpu().unflatten(1, batch.tower.grid)
+    cells = keep.cpu().reshape(-1, *batch.tower.grid)
     visible = cells.repeat_interleave(height, 1).repeat_interleave(width, 2)
     if not setting.share:
         masks = batch.given("masks", "a mask for every image").cpu() > 0

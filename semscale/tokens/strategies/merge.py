@@ -21,6 +21,7 @@ from torch.nn import functional
 
 from semscale.tokens.batch import Batch, Outcome
 from semscale.tokens.partitions import overlap, run_partition
+from semscale.tokens.products import product
 from semscale.tokens.regions import grid_labels
 from semscale.tokens.scores import take
 from semscale.tokens.setting import TokenSetting
@@ -47,8 +48,8 @@ class Pairing:
         first, second = values[:, ::2], values[:, 1::2]
         numbers = torch.arange(second.shape[1], device=values.device)
         # a product and not a scattered sum: its order of summation is fixed on every device
-        into = (self.partner[:, None] == numbers[:, None]).to(values.dtype)
-        return torch.cat([take(first, self.single), second + into @ take(first, self.merged)], 1)
+        into = self.partner[:, None] == numbers[:, None]
+        return torch.cat([take(first, self.single), second + product(into, take(first, self.merged))], 1)
 
     def places(self, length: int) -> Tensor:
         """Return where each of `length` tokens has gone, int64 [B, length]."""
@@ -104,7 +105,7 @@ def _pairs(batch: Batch, setting: TokenSetting, number: int, tokens: Tensor, cou
     else:
         _, key = batch.tower.queries_keys(number, tokens)
         metric = functional.normalize(key.mean(1)[:, batch.tower.prefix :], dim=-1)
-        best, partner = (metric[:, ::2] @ metric[:, 1::2].transpose(1, 2)).max(-1)
+        best, partner = product(metric[:, ::2], metric[:, 1::2].transpose(1, 2)).max(-1)
         order = best.argsort(dim=1, descending=True, stable=True)
     merged = order[:, :count]
     return Pairing(merged, partner.gather(1, merged), order[:, count:].sort(1).values)

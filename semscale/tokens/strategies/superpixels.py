@@ -56,5 +56,5 @@ def shuffled_cells(batch: Batch, setting: TokenSetting, weights: Tensor, labels:
     weights = weights.gather(2, order[:, None].expand_as(weights))
     cells = labels.reshape(len(batch), rows, height, columns, width).transpose(2, 3).flatten(1, 2)
     cells = cells.gather(1, order.cpu()[..., None, None].expand_as(cells))
-    cells = cells.unflatten(1, (rows, columns)).transpose(2, 3)
+    cells = cells.reshape(-1, rows, columns, height, width).transpose(2, 3)
     return weights, cells.reshape(labels.shape)
