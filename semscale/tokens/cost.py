@@ -52,7 +52,9 @@ def level_cost(setting: TokenSetting, shape: TowerShape) -> LevelCost:
         ConfigError: the tower is too small for the level.
 
     >>> from semscale.tokens.setting import parse_setting
-    >>> vit = TowerShape("ViT-B/16", 12, 768, 12, 3072, False, (14, 14), 1, True, False, (224, 224), 115605504, 1)
+    >>> size = {"depth": 12, "width": 768, "heads": 12, "hidden": 3072, "gated": False, "grid": (14, 14), "prefix": 1}
+    >>> pool = {"class_token": True, "pools_patches": False, "latent_pool": False}
+    >>> vit = TowerShape("ViT-B/16", **size, **pool, image_size=(224, 224), stem_macs=196 * 768 * 768, spread=1)
     >>> [round(level_cost(parse_setting(f"select:{r}@3,6,9+fuse"), vit).macs / 1e9, 2) for r in (1, 0.9, 0.7)]
     [17.56, 15.39, 11.61]
     """
@@ -72,17 +74,28 @@ def attention_macs(shape: TowerShape, tokens: int) -> int:
     return tokens * width**2 + queries * width**2 + queries * tokens * width
 
 
+def _final_macs(shape: TowerShape, start: int) -> int:
+    """Return the multiply-adds of scoring by a whole pass, of which the blocks before `start` have been paid for."""
+    whole, blocks = shape.prefix + shape.patches, shape.depth - 1 - start
+    if shape.latent_pool:
+        probe = shape.patches * shape.width**2 + shape.width**2 + shape.patches * shape.width
+        return (blocks + 1) * block_macs(shape, whole, whole) + probe
+    return blocks * block_macs(shape, whole, whole) + attention_macs(shape, whole)
+
+
 def _scoring_macs(setting: TokenSetting, shape: TowerShape, counts: Counts) -> int:
-    whole = shape.prefix + shape.patches
-    full_pass = shape.stem_macs + (shape.depth - 1) * block_macs(shape, whole, whole) + attention_macs(shape, whole)
-    by_attention = setting.kind in ("attn", "lowest") or setting.flag("fuse")
+    kind, width, whole = setting.kind, shape.width, shape.prefix + shape.patches
     if setting.strategy == "transmit":
-        return full_pass if setting.kind in ("attn", "lowest") else 0
-    if setting.flag("two-pass") and setting.kind in ("attn", "lowest", "meancos", "norm"):
-        return full_pass
-    if setting.strategy in ("select", "masked") and by_attention:
+        return shape.stem_macs + _final_macs(shape, 0) if kind in ("attn", "lowest") else 0
+    if setting.flag("two-pass") and kind in ("attn", "lowest", "meancos", "norm"):
+        return _final_macs(shape, setting.layers[0])
+    if kind in ("attn", "lowest") or setting.flag("fuse"):
         entering = [counts[layer - 1][1] if layer else whole for layer in setting.layers]
         return sum(attention_macs(shape, tokens) for tokens in entering)
-    if setting.strategy == "clusters" and setting.kind == "equal":
-        return sum(n * shape.width**2 for n, _ in counts[setting.layers[0] :])
-    return shape.width**2 * sum(n for n, m in counts if m < n) if setting.kind == "tome" else 0
+    if kind == "equal":
+        return sum(n * width**2 for n, _ in counts[setting.layers[0] :])
+    if kind == "tome":
+        merging = [n for n, m in counts if m < n]
+        pairs = sum(((n - shape.prefix) // 2) * ((n - shape.prefix + 1) // 2) for n in merging)
+        return sum(merging) * width**2 + pairs * width // shape.heads
+    return 0

@@ -102,7 +102,7 @@ def check_setting(setting: TokenSetting, shape: TowerShape) -> None:
 def stem_note(shape: TowerShape) -> str:
     """Return what is to be said of a tower whose stem spreads a pixel over several tokens; empty for others.
 
-    >>> stem_note(TowerShape("ViT", 3, 96, 3, 384, False, (5, 5), 0, False, True, (40, 40), 0, 1))
+    >>> stem_note(TowerShape("ViT", 3, 96, 3, 384, False, (5, 5), 0, False, True, False, (40, 40), 0, 1))
     ''
     """
     if shape.spread <= 1:

@@ -31,6 +31,7 @@ class TowerShape:
         prefix: tokens before the patches: class token, trained registers.
         class_token: whether the first of them is read as the image.
         pools_patches: whether the tower's result is pooled from the patch tokens themselves.
+        latent_pool: whether a latent probe pools them by attention of its own.
         image_size: height and width in pixels.
         stem_macs: multiply-adds of the patch embedding.
         spread: patch tokens that change when the pixels of one cell do; 1 for a plain patch embedding.
@@ -46,6 +47,7 @@ class TowerShape:
     prefix: int
     class_token: bool
     pools_patches: bool
+    latent_pool: bool
     image_size: tuple[int, int]
     stem_macs: int
     spread: int

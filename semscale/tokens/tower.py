@@ -159,19 +159,28 @@ class Tower:
         pooled = trunk.forward_head(trunk.norm(tokens))
         return cast("Tensor", pooled if self.visual is trunk else self.visual.head(pooled))  # type: ignore[operator]
 
-    def queries_keys(self, number: int, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """Return queries and keys of a block for the tokens that enter it, float32 [B, H, L, C / H] each, unscaled."""
+    def queries(self, number: int, tokens: Tensor, places: slice) -> Tensor:
+        """Return the queries of a block for some of the tokens that enter it, float32 [B, H, L, C / H], unscaled."""
+        return self._projected(number, tokens[:, places], 0)
+
+    def keys(self, number: int, tokens: Tensor) -> Tensor:
+        """Return the keys of a block for the tokens that enter it, float32 [B, H, L, C / H]."""
+        return self._projected(number, tokens, 1)
+
+    def _projected(self, number: int, tokens: Tensor, third: int) -> Tensor:
+        """Return queries (0) or keys (1), by their third of the block's joint matrix."""
         block = self.blocks[number]
         attention, (batch, length, _) = block.attn, tokens.shape
         if self._open_clip:
-            both = functional.linear(block.ln_1(tokens), attention.in_proj_weight, attention.in_proj_bias)
-            norms = getattr(attention, "ln_q", None), getattr(attention, "ln_k", None)
+            tokens, weight, bias = block.ln_1(tokens), attention.in_proj_weight, attention.in_proj_bias
+            norm = getattr(attention, ("ln_q", "ln_k")[third], None)
         else:
-            both = attention.qkv(block.norm1(tokens))
-            norms = attention.q_norm, attention.k_norm
-        query, key, _ = both.reshape(batch, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-        query, key = (each if norm is None else norm(each) for norm, each in zip(norms, (query, key), strict=True))
-        return query.float(), key.float()
+            tokens, weight, bias = block.norm1(tokens), attention.qkv.weight, attention.qkv.bias
+            norm = (attention.q_norm, attention.k_norm)[third]
+        bias = None if bias is None else bias.chunk(3)[third]
+        vectors = functional.linear(tokens, weight.chunk(3)[third], bias)
+        vectors = vectors.reshape(batch, length, self.heads, -1).transpose(1, 2)
+        return (vectors if norm is None else cast("Tensor", norm(vectors))).float()
 
     def attention_received(self, number: int, tokens: Tensor) -> Tensor:
         """Return how much attention each patch gets in a block, float32 [B, L - P], computed beside the block.
@@ -179,12 +188,12 @@ class Tower:
         From the class token, averaged over heads (EViT, arXiv 2202.07800, section 3.1); where the tower pools patches,
         averaged over the queries of all of them.
         """
-        query, key = self.queries_keys(number, tokens)
+        key = self.keys(number, tokens)
         if self.class_token:
-            logits = (query[:, :, :1] * key).sum(-1).unsqueeze(2)
+            logits = (self.queries(number, tokens, slice(1)) * key).sum(-1).unsqueeze(2)
         else:
-            logits = product(query[:, :, self.prefix :], key.transpose(-1, -2))
-        weights = (logits * query.shape[-1] ** -0.5).softmax(-1)
+            logits = product(self.queries(number, tokens, slice(self.prefix, None)), key.transpose(-1, -2))
+        weights = (logits * key.shape[-1] ** -0.5).softmax(-1)
         return cast("Tensor", weights.mean((1, 2))[:, self.prefix :])
 
     def probe_attention(self, tokens: Tensor) -> Tensor:
@@ -193,8 +202,10 @@ class Tower:
         patches = self._trunk.norm(tokens)[:, self.prefix :]
         batch, length, _ = patches.shape
         query = pool.q(pool.latent.expand(batch, -1, -1)).reshape(batch, pool.latent_len, pool.num_heads, pool.head_dim)
-        key = pool.kv(patches).reshape(batch, length, 2, pool.num_heads, pool.head_dim)[:, :, 0]
-        query, key = pool.q_norm(query.transpose(1, 2)), pool.k_norm(key.transpose(1, 2))
+        bias = None if pool.kv.bias is None else pool.kv.bias.chunk(2)[0]
+        key = functional.linear(patches, pool.kv.weight.chunk(2)[0], bias)
+        key = pool.k_norm(key.reshape(batch, length, pool.num_heads, pool.head_dim).transpose(1, 2))
+        query = pool.q_norm(query.transpose(1, 2))
         weights = (product(query, key.transpose(-1, -2)) * pool.head_dim**-0.5).softmax(-1)
         return cast("Tensor", weights.mean((1, 2)))
 
@@ -221,6 +232,7 @@ class Tower:
             prefix=self.prefix,
             class_token=self.class_token,
             pools_patches=self.pools_patches,
+            latent_pool=self.latent_pool,
             image_size=(self.image_size[0], self.image_size[1]),
             stem_macs=stem_macs(self.stem(), example),
             spread=stem_spread(self.stem(), example, (self.grid[0], self.grid[1])),

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
 import torch
-from tower_zoo import ZOO, given, normalised, pictures, tower
+from torch.utils.flop_counter import FlopCounterMode
+from tower_zoo import ZOO, given, normalised, pictures, tower, trace
 
 from semscale.common.errors import ConfigError
 from semscale.tokens import TowerShape, block_macs, kept, level_cost, parse_setting, tower_macs
 from semscale.tokens.levels import encode_levels
 from semscale.tokens.token_counts import merge_schedule
 
-B16 = TowerShape("ViT-B/16", 12, 768, 12, 3072, False, (14, 14), 1, True, False, (224, 224), 196 * 768 * 768, 1)
+B16 = TowerShape("ViT-B/16", 12, 768, 12, 3072, False, (14, 14), 1, True, False, False, (224, 224), 196 * 768 * 768, 1)
 
 
 def gmacs(text: str, shape: TowerShape = B16) -> float:
@@ -88,7 +90,7 @@ SETTINGS = (
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("name", ["tok", "timm-reg4", "timm-map", "conv-stem", "swiglu"])
+@pytest.mark.parametrize("name", ["timm-reg4", "timm-map", "conv-stem"])
 @pytest.mark.parametrize("text", SETTINGS)
 def test_counts_are_those_of_the_sequences(name: str, text: str) -> None:
     images, seen = pictures(), []
@@ -129,3 +131,33 @@ def test_macs_of_the_blocks_are_those_of_their_matrices(name: str) -> None:
             total += module.weight.numel()
     matrices = total + 3 * shape.width**2  # queries, keys and values
     assert block_macs(shape, 10, 10) == 10 * matrices + 2 * 100 * shape.width
+
+
+def counted(name: str, texts: Sequence[str]) -> int:
+    """Return the multiply-adds of one picture at some levels, as torch counts them while they run."""
+    images = pictures(1)
+    with FlopCounterMode(display=False) as counter:
+        trace(name, images, texts, given(images))
+    return int(counter.get_total_flops()) // 2
+
+
+@pytest.mark.parametrize("name", ["tok", "timm-cls", "conv-stem", "swiglu"])
+def test_multiply_adds_are_those_that_torch_counts(name: str) -> None:
+    shape = tower(name).shape
+    projection = 32 * 48 if name != "conv-stem" else 96 * 96  # which papers do not count
+    assert counted(name, ["select:1"]) == level_cost(parse_setting("select:1"), shape).macs + projection
+    for text in ("select:0.3@1/radial", "select:0.2/random", "registers:2/empty"):
+        assert counted(name, [text]) == level_cost(parse_setting(text), shape).macs + projection, text
+    for text in ("select:0.5", "select:0.7@1+after", "select:0.7@0,1,2+fuse", "select:0.3@1+two-pass", "merge:0.5",
+                 "masked:0.5/attn", "clusters:5", "transmit:0.5"):  # fmt: skip
+        cost = level_cost(parse_setting(text), shape)
+        # the rest is the projection, and zeros beside small matrices
+        assert counted(name, [text]) == pytest.approx(cost.macs + cost.scoring_macs, rel=0.02), text
+
+
+@pytest.mark.parametrize("name", ["tok", "timm-cls"])
+@pytest.mark.parametrize("rest", ["", "@1", "@2/norm", "/random", "+two-pass"])
+def test_a_ladder_costs_little_more_than_its_levels(name: str, rest: str) -> None:
+    texts = [f"select:{share}{rest}" for share in ("1", "0.9", "0.7", "0.5", "0.35", "0.25", "0.15", "0.1", "0.05")]
+    levels = sum(level_cost(parse_setting(text), tower(name).shape).macs for text in texts)
+    assert counted(name, texts) <= 1.05 * levels

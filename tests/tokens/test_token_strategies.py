@@ -262,7 +262,7 @@ def test_merging_takes_the_most_similar_pairs() -> None:
     found = tower("tok")
     images = pictures()
     (outcome,) = trace_levels(found, normalised(images), [parse_setting("merge:0.92@2")])  # two pairs in the last block
-    _, keys = found.queries_keys(2, found.run(found.embed(normalised(images)), 0, 2))
+    keys = found.keys(2, found.run(found.embed(normalised(images)), 0, 2))
     keys = torch.nn.functional.normalize(keys.mean(1)[:, 1:], dim=-1)
     likeness = keys[:, ::2] @ keys[:, 1::2].transpose(1, 2)
     for i in range(3):

@@ -48,7 +48,6 @@ ZOO: dict[str, Callable[[], nn.Module]] = {
     "qk-norm": partial(open_clip_tower, qk_norm=True, scale_attn=True, scale_heads=True),
     "swiglu": partial(timm_tower, mlp_layer=SwiGLU, qk_norm=True),
 }
-KINDS = ["tok", "avg", "timm-cls", "timm-reg4", "timm-map", "conv-stem"]
 LOCAL = [name for name in ZOO if name != "conv-stem"]
 
 

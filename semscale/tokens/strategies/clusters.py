@@ -45,8 +45,7 @@ def cluster_numbers(batch: Batch, setting: TokenSetting, number: int, tokens: Te
         ]
         order = torch.stack(draws, 1)
     else:
-        _, keys = tower.queries_keys(number, tokens)
-        keys = keys[:, :, tower.prefix :]
+        keys = tower.keys(number, tokens)[:, :, tower.prefix :]
         order = functional.cosine_similarity(keys, keys.mean(2, keepdim=True), dim=-1).argsort(dim=-1, stable=True)
     return torch.empty_like(order).scatter_(-1, order, parts.expand_as(order))
 

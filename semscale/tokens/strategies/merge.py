@@ -103,8 +103,8 @@ def _pairs(batch: Batch, setting: TokenSetting, number: int, tokens: Tensor, cou
         draws = batch.draws(f"partners in block {number}", setting.seed, length - seconds) % np.uint64(seconds)
         partner = torch.from_numpy(draws.astype(np.int64)).to(tokens.device)
     else:
-        _, key = batch.tower.queries_keys(number, tokens)
-        metric = functional.normalize(key.mean(1)[:, batch.tower.prefix :], dim=-1)
+        keys = batch.tower.keys(number, tokens)
+        metric = functional.normalize(keys.mean(1)[:, batch.tower.prefix :], dim=-1)
         best, partner = product(metric[:, ::2], metric[:, 1::2].transpose(1, 2)).max(-1)
         order = best.argsort(dim=1, descending=True, stable=True)
     merged = order[:, :count]

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from semscale.tokens.batch import Batch, Outcome
 from semscale.tokens.scores import (
+    BY_ATTENTION,
     BY_PLACE,
     as_mask,
     evenly,
@@ -45,14 +46,14 @@ def run(batch: Batch, setting: TokenSetting) -> Outcome:
         if number not in setting.layers or count == ids.shape[1]:
             tokens = tower.block(number, tokens)
             continue
-        places = choose(batch, setting, number, tokens, ids)
+        attention = tower.attention_received(number, tokens) if fuse else None
+        places = choose(batch, setting, (number, tokens, attention), ids)
         if not after:
             tokens, ids = _keep(tower, tokens, ids, places)
             tokens = tower.block(number, tokens)
             continue
-        weights = tower.attention_received(number, tokens) if fuse else None
         tokens = tower.attend(number, tokens)
-        fused = None if weights is None else fused_token(tokens[:, tower.prefix :], weights, places)
+        fused = None if attention is None else fused_token(tokens[:, tower.prefix :], attention, places)
         tokens, ids = _keep(tower, tokens, ids, places)
         if fused is not None:
             tokens = torch.cat([tokens, fused], 1)
@@ -61,22 +62,24 @@ def run(batch: Batch, setting: TokenSetting) -> Outcome:
     return Outcome(tower.finish(tokens), kept=as_mask(ids, tower.patches))
 
 
-def choose(batch: Batch, setting: TokenSetting, number: int, tokens: Tensor, ids: Tensor) -> Tensor:
+def choose(batch: Batch, setting: TokenSetting, state: tuple[int, Tensor, Tensor | None], ids: Tensor) -> Tensor:
     """Return the places in the sequence of the patches that go on, rising, int64 [B, k].
 
     Args:
         batch, setting: the images and the level.
-        number: the block that the tokens enter.
-        tokens: [B, P + n, C].
+        state: the block that the tokens enter, the tokens [B, P + n, C], and the attention that the patches get there,
+            [B, n], if it is known.
         ids: the patch of each token, int64 [B, n]; -1 for a fused token.
     """
-    kind, length = setting.kind, ids.shape[1]
+    (number, tokens, attention), kind, length = state, setting.kind, ids.shape[1]
     count = kept(setting.share, length)
     if kind == "stride":
         return evenly(batch, length, count)
     if kind in BY_PLACE or setting.flag("two-pass"):
         whole = place_scores(batch, kind, setting.seed) if kind in BY_PLACE else final_scores(batch, kind)
         return highest(whole.gather(1, ids.clamp(min=0)).where(ids >= 0, -torch.inf), count)
+    if attention is not None and kind in BY_ATTENTION:
+        return highest(-attention if kind == "lowest" else attention, count)
     if number == setting.layers[0]:
         # the same for all levels, so computed once
         key = ("scores", kind, number)
