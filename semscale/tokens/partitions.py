@@ -2,7 +2,7 @@
 
 A region's token is the mean of the patch tokens, each weighted by the share of its cell that lies in the region; from
 there on the logarithm of a region's size in cells is added to the logits of its key, as for merged tokens (ToMe, arXiv
-2210.09461, section 3.2). The pool gets every patch the weighted sum of the tokens of its regions.
+2210.09461, section 3). The pool gets every patch the weighted sum of the tokens of its regions.
 """
 
 from __future__ import annotations

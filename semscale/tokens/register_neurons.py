@@ -93,7 +93,7 @@ def find_register_neurons(tower: Tower, batches: Iterable[Tensor], rule: SearchR
     """Find the neurons that are most active on outlier tokens, averaged over calibration images.
 
     Norms are those of the residual stream before any final normalisation, after every block; neurons are taken after
-    their activation (arXiv 2506.08010, algorithm 1). Activations keep their sign until they are averaged.
+    their activation (arXiv 2506.08010). Activations keep their sign until they are averaged.
 
     Args:
         tower: the image tower.

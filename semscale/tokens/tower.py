@@ -105,7 +105,7 @@ class Tower:
     def blank(self, like: Tensor, count: int) -> Tensor:
         """Return `count` zero tokens as they would enter the first block, [B, count, C].
 
-        They are zero before the tower's first normalisation, which acts token by token (arXiv 2506.08010, section 4).
+        They are zero before the tower's first normalisation, which acts token by token (arXiv 2506.08010).
         """
         norm = self._trunk.ln_pre if self._open_clip else self._trunk.norm_pre
         return cast("Tensor", norm(like.new_zeros(like.shape[0], count, like.shape[2])))
@@ -185,7 +185,7 @@ class Tower:
     def attention_received(self, number: int, tokens: Tensor) -> Tensor:
         """Return how much attention each patch gets in a block, float32 [B, L - P], computed beside the block.
 
-        From the class token, averaged over heads (EViT, arXiv 2202.07800, section 3.1); where the tower pools patches,
+        From the class token, averaged over heads (EViT, arXiv 2202.07800, section 3); where the tower pools patches,
         averaged over the queries of all of them.
         """
         key = self.keys(number, tokens)

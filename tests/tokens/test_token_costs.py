@@ -141,7 +141,7 @@ def counted(name: str, texts: Sequence[str]) -> int:
     return int(counter.get_total_flops()) // 2
 
 
-@pytest.mark.parametrize("name", ["tok", "timm-cls", "conv-stem", "swiglu"])
+@pytest.mark.parametrize("name", ["timm-cls", "conv-stem", "swiglu"])
 def test_multiply_adds_are_those_that_torch_counts(name: str) -> None:
     shape = tower(name).shape
     projection = 32 * 48 if name != "conv-stem" else 96 * 96  # which papers do not count
@@ -155,8 +155,8 @@ def test_multiply_adds_are_those_that_torch_counts(name: str) -> None:
         assert counted(name, [text]) == pytest.approx(cost.macs + cost.scoring_macs, rel=0.02), text
 
 
-@pytest.mark.parametrize("name", ["tok", "timm-cls"])
-@pytest.mark.parametrize("rest", ["", "@1", "@2/norm", "/random", "+two-pass"])
+@pytest.mark.parametrize("name", ["tok"])
+@pytest.mark.parametrize("rest", ["", "@2/norm", "/random", "+two-pass"])
 def test_a_ladder_costs_little_more_than_its_levels(name: str, rest: str) -> None:
     texts = [f"select:{share}{rest}" for share in ("1", "0.9", "0.7", "0.5", "0.35", "0.25", "0.15", "0.1", "0.05")]
     levels = sum(level_cost(parse_setting(text), tower(name).shape).macs for text in texts)

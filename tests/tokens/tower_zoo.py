@@ -57,10 +57,11 @@ def tower(name: str) -> Tower:
     torch.manual_seed(sum(map(ord, name)))
     visual = ZOO[name]()
     for key, value in visual.named_parameters():
-        scale = value[0].numel() ** -0.5 if value.ndim > 1 and "embed" not in key.rsplit(".", 1)[-1] else 0.5
-        nn.init.normal_(value, std=scale)
-        if value.ndim == 1 and "norm" in key + key.replace("ln_", "norm") and key.endswith("weight"):
-            value.data.add_(1)
+        is_matrix = value.ndim > 1 and not key.endswith(("_embed", "_embedding", "_token", "latent"))
+        nn.init.normal_(value, std=value[0].numel() ** -0.5 if is_matrix else 0.5)
+    for module in visual.modules():
+        if isinstance(module, nn.LayerNorm):
+            nn.init.normal_(module.weight, mean=1, std=0.5)
     return Tower(visual.eval().requires_grad_(False))
 
 

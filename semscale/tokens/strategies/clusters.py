@@ -1,6 +1,6 @@
 """Clusters: patches attend only to those of their own cluster and to the prefix tokens.
 
-After semantic equitable clustering (arXiv 2405.13337, section 3.2), which trains towers so; here nothing is trained. In
+After semantic equitable clustering (arXiv 2405.13337, section 3), which trains towers so; here nothing is trained. In
 every block and head patches are ranked by the cosine of their key to the mean key, and the ranks cut into k parts whose
 sizes differ by at most one. Prefix tokens attend to all, and all to them.
 

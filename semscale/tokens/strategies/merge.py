@@ -1,6 +1,6 @@
 """Merging: in every block some pairs of similar tokens become one, until the share of tokens is left.
 
-Written from the paper (ToMe, arXiv 2210.09461, sections 3.1 to 3.4). Between attention and MLP the patch tokens are
+Written from the paper (ToMe, arXiv 2210.09461, section 3). Between attention and MLP the patch tokens are
 split alternately into two sets; every token of the first looks for the most similar one of the second, by the cosine of
 the block's keys averaged over heads; the pairs that are most similar are averaged, weighted by how many patches they
 stand for. Attention counts a token as often as it has patches (proportional attention, which `plain` leaves out). The
