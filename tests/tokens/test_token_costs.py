@@ -155,7 +155,7 @@ def test_multiply_adds_are_those_that_torch_counts(name: str) -> None:
         assert counted(name, [text]) == pytest.approx(cost.macs + cost.scoring_macs, rel=0.02), text
 
 
-@pytest.mark.parametrize("name", ["tok"])
+@pytest.mark.parametrize("name", ["timm-cls"])
 @pytest.mark.parametrize("rest", ["", "@2/norm", "/random", "+two-pass"])
 def test_a_ladder_costs_little_more_than_its_levels(name: str, rest: str) -> None:
     texts = [f"select:{share}{rest}" for share in ("1", "0.9", "0.7", "0.5", "0.35", "0.25", "0.15", "0.1", "0.05")]

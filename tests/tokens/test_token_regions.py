@@ -91,6 +91,19 @@ def test_slic_follows_edges_and_says_what_it_needs(monkeypatch: pytest.MonkeyPat
             assert not set(np.unique(labels[:, :13])) & set(np.unique(labels[:, 13:]))
 
 
+def test_levels_of_slic_have_exactly_their_superpixels() -> None:
+    pytest.importorskip("skimage")
+    images = pictures()
+    own, shuffled, alone = trace(
+        "tok", images, ["superpixels:9", "superpixels:9/shuffled#1", "superpixels:9+compactness=1"]
+    )
+    for one, other in zip(own.labels, shuffled.labels, strict=True):
+        assert len(one.unique()) == 9
+        assert torch.equal(one.flatten().bincount(), other.flatten().bincount())
+    assert not torch.equal(own.features, shuffled.features)
+    assert not torch.equal(own.labels, alone.labels)
+
+
 def test_instances_largest_first_and_their_controls() -> None:
     instances = np.zeros((12, 12), dtype=np.int64)
     instances[0:2, 0:2], instances[4:9, 4:9], instances[10:12, 0:12] = 5, 9, 2

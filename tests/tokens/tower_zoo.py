@@ -38,7 +38,8 @@ def timm_tower(**options: Any) -> nn.Module:
 
 
 ZOO: dict[str, Callable[[], nn.Module]] = {
-    "tok": open_clip_tower,
+    # an even number of heads: torch then has a faster attention of its own, with other bits
+    "tok": partial(open_clip_tower, width=64, heads=4),
     "avg": partial(open_clip_tower, pool_type="avg", no_ln_pre=True, final_ln_after_pool=True),
     "timm-cls": partial(timm_tower, pre_norm=True),
     "timm-reg4": partial(timm_tower, reg_tokens=4, no_embed_class=True, init_values=0.3),
