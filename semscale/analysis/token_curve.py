@@ -13,7 +13,7 @@ from scipy.special import ndtri
 from semscale.analysis.answer_patterns import Bool, CorrectnessPatterns, Float64, count_patterns
 from semscale.analysis.bootstrap import REPLICATES
 from semscale.analysis.contrasts import MARGIN, Contrasts, Trend, classify_trend, contrasts, critical_scale
-from semscale.analysis.control import Comparison, compare_with_control
+from semscale.analysis.control import PairedComparison, compare_with_control
 from semscale.analysis.curve import step_table
 from semscale.analysis.intervals import holm
 from semscale.analysis.paired_effects import paired_effects, resample_sources, with_sources
@@ -252,7 +252,7 @@ def compare_with_controls(
     return pd.concat(tables[1:] or tables, ignore_index=True)
 
 
-def _compare(arm: Bool, control: Bool, name: str, replicates: int, seed: int) -> Comparison:
+def _compare(arm: Bool, control: Bool, name: str, replicates: int, seed: int) -> PairedComparison:
     """Compare bool[O, K, n, L] of an arm and of its control."""
     n, levels = arm.shape[2:]
     if control.shape[2] != n or len({1, len(arm), len(control)}) > 2:
@@ -270,7 +270,7 @@ def _compare(arm: Bool, control: Bool, name: str, replicates: int, seed: int) ->
     steps = {"scale": range(levels), "difference": difference, **found.columns(), "gained": None, "lost": None}
     (low,), (high,) = mean.pointwise()
     table = pd.DataFrame({**steps, "p_holm": holm(found.p)})
-    return Comparison(float(mean.estimate[0]), float(low), float(high), float(mean.p[0]), table)
+    return PairedComparison(float(mean.estimate[0]), float(low), float(high), float(mean.p[0]), table)
 
 
 def _check(budgets: Sequence[float]) -> None:
