@@ -33,6 +33,9 @@ from semscale.encoding.image_pipeline import Picture, to_ppm
 from semscale.encoding.throughput import BatchSizer
 from semscale.store.segment import Float32, l2_normalize
 
+RETRY_PAUSES = (0.5, 2.0)
+"""Seconds before documents with a transient failure are sent again; after the last retry the failure is final."""
+
 # A gateway busy-waits when a small prefetch holds requests back; `BatchSizer` bounds what is in flight.
 _PREFETCH = 1000
 _SMALL_REQUEST = 8

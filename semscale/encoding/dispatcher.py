@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from semscale.common.errors import SemscaleError, ServerError
-from semscale.encoding.client import EncodeClient, Encoded, ServerUnavailableError
+from semscale.encoding.client import RETRY_PAUSES, EncodeClient, Encoded, ServerUnavailableError
 from semscale.encoding.verification import short_message, verify_endpoint
 
 if TYPE_CHECKING:
@@ -29,8 +29,6 @@ _MAX_ATTEMPTS = 2  # of a document alone
 # If a chunk has more of them, they are not poison: the model is broken, or the machine.
 _MAX_GIVEN_UP = 8
 _MAX_LOSSES = 50
-# seconds before documents with transient failures are sent again; after the last retry they stop the encoding
-_RETRY_PAUSES = (0.5, 2.0)
 
 
 @dataclass(frozen=True)
@@ -114,10 +112,10 @@ class RequestDispatcher:
                 if encoded.reasons[j] is None:
                     rows[i] = encoded.embeddings[j]
             if failed := [batch.indices[j] for j in sorted(encoded.retryable)]:
-                if batch.failures == len(_RETRY_PAUSES):
+                if batch.failures == len(RETRY_PAUSES):
                     result.retryable.update(failed)
                     continue
-                await asyncio.sleep(_RETRY_PAUSES[batch.failures])
+                await asyncio.sleep(RETRY_PAUSES[batch.failures])
                 batches.append(_Batch(failed, failures=batch.failures + 1, avoid=url))
         return result
 

@@ -19,7 +19,7 @@ from pydantic import BaseModel, Field
 from semscale.common.access import Access, is_address, read_access
 from semscale.common.errors import SemscaleError, ServerError
 from semscale.common.parsing import parse_json
-from semscale.encoding.client import EncodeClient, ServerUnavailableError
+from semscale.encoding.client import RETRY_PAUSES, EncodeClient, ServerUnavailableError
 from semscale.encoding.image_pipeline import check_draft
 from semscale.encoding.server_discovery import Servers
 from semscale.store.encoder_fingerprint import (
@@ -141,7 +141,7 @@ def _retry(stop: tenacity.stop.stop_base) -> tenacity.Retrying:
 
 
 async def _encode(client: EncodeClient, content: bytes | str) -> Float32:
-    for pause in (0.25, 0.5, None):
+    for pause in (*RETRY_PAUSES, None):
         answer = await client.encode([content])  # type: ignore[arg-type]
         if not answer.retryable or pause is None:
             break

@@ -47,7 +47,7 @@ def leases(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
         pass
 
     monkeypatch.setattr(dispatcher, "verify_endpoint", verify)
-    monkeypatch.setattr(dispatcher, "_RETRY_PAUSES", (0.0, 0.0))
+    monkeypatch.setattr(dispatcher, "RETRY_PAUSES", (0.0, 0.0))
     return []
 
 
