@@ -17,7 +17,7 @@ from semscale.analysis.paired_effects import paired_effects, resample_sources, w
 
 @dataclass(frozen=True)
 class Interaction:
-    """How much of what the levels of a token ladder lost comes back from the first scale to the last.
+    """Interaction of tokens and scale: the share of each level's loss that returns from the first scale to the last.
 
     Attributes:
         n_images: images of every accuracy.

@@ -6,8 +6,8 @@ What needs torch is in :mod:`semscale.tokens.levels`, :mod:`semscale.tokens.towe
 
 from semscale.tokens.cost import LevelCost, block_macs, level_cost, tower_macs
 from semscale.tokens.setting import TokenSetting, parse_setting
-from semscale.tokens.strategy_registry import TokenStrategy, find_token_strategy, token_strategy_names
 from semscale.tokens.token_counts import TowerShape, kept
+from semscale.tokens.token_strategies import TokenStrategy, find_token_strategy, token_strategy_names
 
 __all__ = [
     "LevelCost",

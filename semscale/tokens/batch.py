@@ -1,8 +1,8 @@
 """Batches at work: the pixels of some images, what else is known of them, and the unmodified tower's hidden states.
 
 Whatever several settings need of one batch is computed once: hidden states, scores, digests of pixels. Random draws
-come from a hash of the image's own pixels, so that an image is treated alike in every batch, process and version of a
-library.
+come from a hash of the image's own pixels, so that an image is treated the same in every batch, process and
+version of a library.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Made = TypeVar("Made")
 
 @dataclass(frozen=True)
 class TokenInputs:
-    """What settings may need beside pixels; `H` and `W` are those of the tower's images.
+    """Inputs of settings besides pixels; `H` and `W` are those of the tower's images.
 
     Attributes:
         images: uint8 [B, H, W, 3] on the CPU, the pixels before normalisation; recovered from them unless given.
@@ -50,7 +50,7 @@ class TokenInputs:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a setting made of a batch, and what is left of each image, for pictures.
+    """Outcome of a setting: features, and for pictures the tokens that are left of each image.
 
     Attributes:
         features: float [B, D], not normalised.
@@ -69,21 +69,21 @@ class Outcome:
     sent_bytes: Tensor | None = None
 
 
-class Batch:
+class TokenBatch:
     """Some images before a tower.
 
     Args:
         tower: the tower.
         pixels: float [B, 3, H, W], normalised, on the tower's device and in its dtype.
         inputs: what else is known of the images.
-        wanted: the blocks whose inputs are kept when the unmodified tower runs.
+        required: the blocks whose inputs are kept when the unmodified tower runs.
     """
 
     def __init__(
-        self, tower: Tower, pixels: Tensor, inputs: TokenInputs | None = None, wanted: frozenset[int] = frozenset()
+        self, tower: Tower, pixels: Tensor, inputs: TokenInputs | None = None, required: frozenset[int] = frozenset()
     ) -> None:
         self.tower, self.pixels, self.inputs = tower, pixels, inputs or TokenInputs()
-        self._wanted = wanted
+        self._required_layers = required
         self._hidden: dict[int, Tensor] = {}
         self._own: Tensor | None = None
         self._made: dict[object, Any] = {}
@@ -94,7 +94,7 @@ class Batch:
     def own_forward(self) -> Tensor:
         """Return the unmodified tower's own result, and keep on its way what settings want."""
         if self._own is None:
-            with self.tower.watched(self._wanted) as seen:
+            with self.tower.watched(self._required_layers) as seen:
                 self._own = self.tower.forward(self.pixels)
             self._hidden |= seen
         return self._own
@@ -165,7 +165,7 @@ class Batch:
     def _digests(self) -> list[bytes]:
         return [hashlib.sha256(image.contiguous().numpy().tobytes()).digest() for image in self.images]
 
-    def given(self, name: str, what: str) -> Any:
+    def require(self, name: str, what: str) -> Any:
         """Return an input that a setting needs.
 
         Raises:
@@ -180,7 +180,7 @@ class Batch:
         """Return how much of each patch's cell a given mask covers, float32 [B, N]."""
 
         def make() -> Tensor:
-            masks: Tensor = self.given(name, "a mask for every image").to(self.pixels.device, torch.float32)
+            masks: Tensor = self.require(name, "a mask for every image").to(self.pixels.device, torch.float32)
             rows, columns = self.tower.grid
             height, width = self.tower.cell
             cells = masks[:, : rows * height, : columns * width].reshape(len(masks), rows, height, columns, width)

@@ -15,7 +15,7 @@ from semscale.tokens.token_counts import Counts, TowerShape
 
 @dataclass(frozen=True)
 class LevelCost:
-    """What one image costs at a level.
+    """Cost of one image at a level.
 
     Attributes:
         tokens: (at the attention, at the MLP) of every block, prefix tokens included.

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from semscale.common.errors import ConfigError
-from semscale.tokens.batch import Batch, Outcome, TokenInputs
+from semscale.tokens.batch import Outcome, TokenBatch, TokenInputs
 from semscale.tokens.setting import TokenSetting
-from semscale.tokens.strategy_registry import implementation
 from semscale.tokens.token_counts import TowerShape, merge_schedule
+from semscale.tokens.token_strategies import implementation
 from semscale.tokens.tower import Tower
 
 
@@ -51,11 +51,11 @@ def trace_levels(
     if changed:
         for setting in changed:
             check_setting(setting, tower.shape)
-    wanted = frozenset[int]().union(*(_wanted(setting, tower) for setting in changed))
-    batch = Batch(tower, pixels, inputs, wanted)
+    required = frozenset[int]().union(*(_required_layers(setting, tower) for setting in changed))
+    batch = TokenBatch(tower, pixels, inputs, required)
     if len(changed) < len(settings):
         batch.own_forward()
-    for layer in sorted(wanted):
+    for layer in sorted(required):
         batch.hidden(layer)
     return [
         Outcome(batch.own_forward()) if setting.is_identity else implementation(setting.strategy).run(batch, setting)
@@ -63,9 +63,11 @@ def trace_levels(
     ]
 
 
-def _wanted(setting: TokenSetting, tower: Tower) -> frozenset[int]:
+def _required_layers(setting: TokenSetting, tower: Tower) -> frozenset[int]:
     module = implementation(setting.strategy)
-    layers: frozenset[int] = module.wanted(setting, tower) if hasattr(module, "wanted") else frozenset(setting.layers)
+    if not hasattr(module, "required_layers"):
+        return frozenset(setting.layers)
+    layers: frozenset[int] = module.required_layers(setting, tower)
     return layers
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from semscale.tokens.batch import Batch, Outcome
+from semscale.tokens.batch import Outcome, TokenBatch
 from semscale.tokens.products import product
 from semscale.tokens.setting import TokenSetting
 
@@ -38,11 +38,11 @@ def overlap(labels: Tensor, regions: int, grid: tuple[int, int]) -> Tensor:
     return counts.transpose(1, 2) / cells.shape[2]
 
 
-def run_partition(batch: Batch, setting: TokenSetting, weights: Tensor, labels: Tensor | None = None) -> Outcome:
+def run_partition(batch: TokenBatch, setting: TokenSetting, weights: Tensor, labels: Tensor | None = None) -> Outcome:
     """Return the features of the images with one token per region from the setting's layer on.
 
     An image whose regions are its patches, in their order, gets the unmodified tower's own row. Regions without a pixel
-    are read by nobody.
+    are masked out of the attention.
 
     Args:
         batch, setting: the images and the level; its option `plain` leaves out proportional attention.

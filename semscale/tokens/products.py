@@ -1,4 +1,4 @@
-"""Products of matrices whose bits do not depend on an image's place in its batch.
+"""Products of matrices whose bits do not depend on an image's position in its batch.
 
 A BLAS adds up in another order for a matrix that starts at another offset from a 64-byte boundary. Towers' own matrices
 all start alike, since their widths are multiples of 16; matrices over tokens need zeros beside them.

@@ -48,7 +48,7 @@ def voronoi_labels(draws: Draws, count: int, height: int, width: int) -> Labels:
 
 
 def rectangle_labels(draws: Draws, count: int, height: int, width: int) -> Labels:
-    """Return `count` rectangles: the largest one is cut in two, across its longer side, at a random place, and so on.
+    """Return `count` rectangles: the largest is cut in two, across its longer side, at a random position, and so on.
 
     Args:
         draws: at least `count` random numbers.
@@ -130,8 +130,8 @@ def largest_instances(instances: Labels, count: int) -> Labels:
     """
     numbers, sizes = np.unique(instances[instances != 0], return_counts=True)
     labels = np.full(instances.shape, count, dtype=np.int64)
-    for place, number in enumerate(numbers[np.argsort(-sizes, kind="stable")][:count]):
-        labels[instances == number] = place
+    for position, number in enumerate(numbers[np.argsort(-sizes, kind="stable")][:count]):
+        labels[instances == number] = position
     return labels
 
 
@@ -146,7 +146,7 @@ def box_labels(labels: Labels, count: int) -> Labels:
 
 
 def blob_labels(labels: Labels, draws: Draws, count: int) -> Labels:
-    """Return round regions of the same areas as the regions 0 to count - 1, at random places; the rest is `count`.
+    """Return round regions of the same areas as the regions 0 to count - 1, at random positions; the rest is `count`.
 
     Args:
         labels: the regions.
@@ -172,10 +172,10 @@ def _check(count: int, height: int, width: int) -> None:
 
 
 def _in_order(labels: Labels) -> Labels:
-    _, first, places = np.unique(labels, return_index=True, return_inverse=True)
+    _, first, positions = np.unique(labels, return_index=True, return_inverse=True)
     ranks = np.empty(len(first), dtype=np.int64)
     ranks[np.argsort(first)] = np.arange(len(first))
-    return ranks[places.reshape(labels.shape)]
+    return ranks[positions.reshape(labels.shape)]
 
 
 def _neighbours(labels: Labels, number: int) -> Labels:

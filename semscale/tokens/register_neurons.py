@@ -24,7 +24,7 @@ MATCHES = 16
 
 @dataclass(frozen=True)
 class RegisterNeurons:
-    """What the search found.
+    """Register neurons, the result of a search.
 
     Attributes:
         neurons: (block, unit) of each register neuron, the strongest first; none where there are no outliers.
@@ -70,7 +70,7 @@ def neurons_from_json(text: str) -> RegisterNeurons:
 
 @dataclass(frozen=True)
 class SearchRule:
-    """What counts as an outlier, and where to look.
+    """Rule of the search: the definition of an outlier, and the blocks to search.
 
     Attributes:
         top: how many neurons to return at most.
@@ -119,7 +119,7 @@ def find_register_neurons(tower: Tower, batches: Iterable[Tensor], rule: SearchR
         return RegisterNeurons((), (), ratio, layer, 0.0)
     scores = torch.stack([total / sums.images for total in sums.on_outliers]).abs()
     order = scores.flatten().argsort(descending=True, stable=True)[: rule.top].tolist()
-    neurons = tuple(divmod(place, scores.shape[1]) for place in order)
+    neurons = tuple(divmod(position, scores.shape[1]) for position in order)
     means = [total / images for total in sums.on_all]
     return RegisterNeurons(neurons, _matches(neurons, means), ratio, layer, sums.outliers / (images * tower.patches))
 

@@ -1,4 +1,4 @@
-"""Scores of tokens: which ones a strategy keeps, by attention, by content, by place, or at random.
+"""Scores of tokens: which ones a strategy keeps, by attention, by content, by position, or at random.
 
 Ties go to the earlier token, and chosen tokens stay in their order.
 """
@@ -11,14 +11,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from semscale.tokens.batch import Batch
+from semscale.tokens.batch import TokenBatch
 from semscale.tokens.tower import Tower
 
 BY_ATTENTION = ("attn", "lowest")
-BY_PLACE = ("mask", "random", "radial", "centre")
+BY_POSITION = ("mask", "random", "radial", "centre")
 
 
-def token_scores(batch: Batch, kind: str, number: int, tokens: Tensor) -> Tensor:
+def token_scores(batch: TokenBatch, kind: str, number: int, tokens: Tensor) -> Tensor:
     """Return scores of the patches by what enters a block, float32 [B, n].
 
     Args:
@@ -41,7 +41,7 @@ def last_layers(tower: Tower) -> frozenset[int]:
     return frozenset({tower.depth - 1, tower.depth} if tower.latent_pool else {tower.depth - 1})
 
 
-def final_scores(batch: Batch, kind: str) -> Tensor:
+def final_scores(batch: TokenBatch, kind: str) -> Tensor:
     """Return scores of all patches after a whole pass of the unmodified tower, float32 [B, N].
 
     Attention is that of the last block, or of the pool's own probe where there is one; content what enters that block.
@@ -59,7 +59,7 @@ def final_scores(batch: Batch, kind: str) -> Tensor:
     return token_scores(batch, kind, batch.tower.depth - 1, batch.hidden(batch.tower.depth - 1))
 
 
-def place_scores(batch: Batch, kind: str, seed: int = 0) -> Tensor:
+def position_scores(batch: TokenBatch, kind: str, seed: int = 0) -> Tensor:
     """Return scores of all patches that do not look at tokens, float32 [B, N].
 
     `random` draws from the image's pixels and the seed, so that sets of different size are nested; `radial` and
@@ -78,7 +78,7 @@ def place_scores(batch: Batch, kind: str, seed: int = 0) -> Tensor:
 
 
 def highest(scores: Tensor, count: int) -> Tensor:
-    """Return the places of the highest scores, rising, int64 [B, count]; ties to the earlier place.
+    """Return the positions of the highest scores, rising, int64 [B, count]; ties to the earlier position.
 
     >>> highest(torch.tensor([[1.0, 3.0, 3.0, 3.0]]), 2)
     tensor([[1, 2]])
@@ -86,19 +86,19 @@ def highest(scores: Tensor, count: int) -> Tensor:
     return scores.argsort(dim=1, descending=True, stable=True)[:, :count].sort(1).values
 
 
-def evenly(batch: Batch, length: int, count: int) -> Tensor:
-    """Return `count` of `length` places at equal distances, int64 [B, count]."""
-    places = (2 * torch.arange(count, device=batch.pixels.device) + 1) * length // (2 * count)
-    return places.expand(len(batch), -1)
+def evenly(batch: TokenBatch, length: int, count: int) -> Tensor:
+    """Return `count` of `length` positions at equal distances, int64 [B, count]."""
+    positions = (2 * torch.arange(count, device=batch.pixels.device) + 1) * length // (2 * count)
+    return positions.expand(len(batch), -1)
 
 
-def take(values: Tensor, places: Tensor) -> Tensor:
-    """Return the tokens at these places, [B, k, C] of [B, n, C]."""
-    return values.gather(1, places[..., None].expand(-1, -1, values.shape[-1]))
+def take(values: Tensor, positions: Tensor) -> Tensor:
+    """Return the tokens at these positions, [B, k, C] of [B, n, C]."""
+    return values.gather(1, positions[..., None].expand(-1, -1, values.shape[-1]))
 
 
-def as_mask(places: Tensor, length: int) -> Tensor:
-    """Return places as bool [B, length]; negative places, which stand for no patch, are left out."""
-    marks = torch.zeros(len(places), length + 1, dtype=torch.bool, device=places.device)
-    marks.scatter_(1, places.where(places >= 0, length), True)
+def as_mask(positions: Tensor, length: int) -> Tensor:
+    """Return positions as bool [B, length]; negative positions, which stand for no patch, are left out."""
+    marks = torch.zeros(len(positions), length + 1, dtype=torch.bool, device=positions.device)
+    marks.scatter_(1, positions.where(positions >= 0, length), True)
     return marks[:, :length]

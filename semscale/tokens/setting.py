@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from semscale.common.errors import ConfigError
-from semscale.tokens.strategy_registry import TokenStrategy, find_token_strategy, unknown
+from semscale.tokens.token_strategies import TokenStrategy, find_token_strategy, unknown
 
 _GRAMMAR = re.compile(
     r"(?P<strategy>[a-z][a-z0-9-]*):(?P<level>[0-9.]+(?:/[0-9]+)?)(?:@(?P<layers>[0-9]+(?:,[0-9]+)*))?"
@@ -81,7 +81,7 @@ class TokenSetting:
 
     @property
     def is_identity(self) -> bool:
-        """Whether this level leaves the tower as it is.
+        """True if this level leaves the tower as it is.
 
         >>> parse_setting("registers:0").is_identity, parse_setting("transmit:1+coder=jpeg").is_identity
         (True, False)
@@ -90,7 +90,7 @@ class TokenSetting:
 
     @property
     def is_control(self) -> bool:
-        """Whether the kind is one of the strategy's controls."""
+        """True if the kind is one of the strategy's controls."""
         return self.kind in self.rules.controls
 
     def option(self, name: str, default: str = "") -> str:

@@ -28,7 +28,7 @@ FILLS = ("drop", "mean", "blur")
 
 @dataclass(frozen=True)
 class TileCoder:
-    """How tiles are coded.
+    """Settings of the tile coder.
 
     Attributes:
         cell: height and width of a tile, at most 21,845 pixels in all.
@@ -70,30 +70,30 @@ class TileCoder:
     def decode(self, message: bytes) -> Picture:
         """Return the picture of a message, with the missing tiles filled; black where nothing was sent for them."""
         flags, coder, rows, columns, height, width = _HEADER.unpack_from(message)
-        count, place = rows * columns, _HEADER.size
+        count, offset = rows * columns, _HEADER.size
         keep = np.ones(count, dtype=np.bool_)
         tiles = np.zeros((count, height, width, 3), dtype=np.uint8)
         if not flags & _ALL:
-            bitmap = np.frombuffer(message, np.uint8, -(-count // 8), place)
+            bitmap = np.frombuffer(message, np.uint8, -(-count // 8), offset)
             keep = np.unpackbits(bitmap, count=count).astype(np.bool_)
-            place += len(bitmap)
+            offset += len(bitmap)
             fill = FILLS[flags >> 2 & 3]
             if fill == "mean":
-                tiles[:] = np.frombuffer(message, np.uint8, 3, place)
-                place += 3
+                tiles[:] = np.frombuffer(message, np.uint8, 3, offset)
+                offset += 3
             elif fill == "blur":
-                (length,) = struct.unpack_from(">H", message, place)
-                small = np.frombuffer(zlib.decompress(message[place + 2 : place + 2 + length]), np.uint8)
-                place += 2 + length
+                (length,) = struct.unpack_from(">H", message, offset)
+                small = np.frombuffer(zlib.decompress(message[offset + 2 : offset + 2 + length]), np.uint8)
+                offset += 2 + length
                 large = Image.fromarray(small.reshape(rows, columns, 3)).resize(
                     (columns * width, rows * height), Image.Resampling.BILINEAR
                 )
                 tiles, _, _ = self._tiles(np.asarray(large))
         for number in np.nonzero(keep)[0]:
-            (length,) = struct.unpack_from(">H", message, place)
-            payload = message[place + 2 : place + 2 + length]
+            (length,) = struct.unpack_from(">H", message, offset)
+            payload = message[offset + 2 : offset + 2 + length]
             tiles[number] = self._tile(payload, CODERS[coder], (height, width))
-            place += 2 + length
+            offset += 2 + length
         shaped = tiles.reshape(rows, columns, height, width, 3).transpose(0, 2, 1, 3, 4)
         return np.ascontiguousarray(shaped.reshape(rows * height, columns * width, 3))
 

@@ -21,7 +21,7 @@ Counts = list[tuple[int, int]]
 
 @dataclass(frozen=True)
 class TowerShape:
-    """What costs and checks need to know of an image tower.
+    """Shape of an image tower, as costs and checks need it.
 
     Attributes:
         name: class of the tower, as errors call it.

@@ -79,7 +79,7 @@ class Tower:
 
     @property
     def latent_pool(self) -> bool:
-        """Whether a latent probe pools the patches by attention of its own (`map`)."""
+        """True if a latent probe pools the patches by attention of its own (`map`)."""
         return not self._open_clip and getattr(self._trunk, "attn_pool", None) is not None
 
     @property
@@ -159,9 +159,9 @@ class Tower:
         pooled = trunk.forward_head(trunk.norm(tokens))
         return cast("Tensor", pooled if self.visual is trunk else self.visual.head(pooled))  # type: ignore[operator]
 
-    def queries(self, number: int, tokens: Tensor, places: slice) -> Tensor:
+    def queries(self, number: int, tokens: Tensor, positions: slice) -> Tensor:
         """Return the queries of a block for some of the tokens that enter it, float32 [B, H, L, C / H], unscaled."""
-        return self._projected(number, tokens[:, places], 0)
+        return self._projected(number, tokens[:, positions], 0)
 
     def keys(self, number: int, tokens: Tensor) -> Tensor:
         """Return the keys of a block for the tokens that enter it, float32 [B, H, L, C / H]."""
@@ -216,7 +216,7 @@ class Tower:
 
     @cached_property
     def shape(self) -> TowerShape:
-        """What costs and checks need to know of the tower; runs the patch embedding a few times."""
+        """Shape of the tower for costs and checks; measuring it runs the patch embedding a few times."""
         down: Any = self.down_projection(0)
         weight = next(self._trunk.parameters())
         example = example_pixels(self.image_size).to(weight.device, weight.dtype)

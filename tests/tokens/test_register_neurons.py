@@ -10,7 +10,7 @@ from torch import Tensor
 from tower_zoo import ZOO, normalised, open_clip_tower, pictures, tower
 
 from semscale.tokens import parse_setting
-from semscale.tokens.batch import Batch, TokenInputs
+from semscale.tokens.batch import TokenBatch, TokenInputs
 from semscale.tokens.register_neurons import SearchRule, find_register_neurons, neurons_from_json
 from semscale.tokens.strategies.registers import neuron_change, register_tokens
 from semscale.tokens.tower import Tower
@@ -27,8 +27,8 @@ def planted() -> Tower:
     direction = (direction - direction.mean()) / direction.std()
     with torch.no_grad():
         visual.positional_embedding.mul_(0.5)
-        for place in PLACES:
-            visual.positional_embedding[1 + place] += 3 * direction
+        for position in PLACES:
+            visual.positional_embedding[1 + position] += 3 * direction
         block = visual.transformer.resblocks[BLOCK]
         block.mlp.c_fc.weight[UNIT] = direction
         block.mlp.c_fc.bias[UNIT] = -20.0
@@ -39,7 +39,7 @@ def planted() -> Tower:
 def norms(text: str, inputs: TokenInputs, images: Tensor) -> Tensor:
     """Return norms of the patch tokens that leave the last block, [B, N]."""
     with torch.inference_mode():
-        tokens = register_tokens(Batch(planted(), normalised(images), inputs), parse_setting(text))[-1]
+        tokens = register_tokens(TokenBatch(planted(), normalised(images), inputs), parse_setting(text))[-1]
     return tokens[:, 1:].norm(dim=-1)
 
 

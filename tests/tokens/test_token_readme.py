@@ -13,8 +13,8 @@ import torch
 from tower_zoo import pictures, trace
 
 import semscale.tokens
-from semscale.tokens import strategy_registry, token_strategy_names
-from semscale.tokens.strategy_registry import LevelRule, TokenStrategy
+from semscale.tokens import token_strategies, token_strategy_names
+from semscale.tokens.token_strategies import LevelRule, TokenStrategy
 
 PAGE = (Path(semscale.tokens.__file__).parent / "README.md").read_text(encoding="utf-8")
 
@@ -25,7 +25,7 @@ def test_the_worked_example_works(monkeypatch: pytest.MonkeyPatch) -> None:
     made = eval(entry.strip().rstrip(","), names)
     module = ModuleType("semscale.tokens.strategies.noise")
     exec(code, module.__dict__)
-    monkeypatch.setitem(strategy_registry._STRATEGIES, "noise", made)
+    monkeypatch.setitem(token_strategies._STRATEGIES, "noise", made)
     monkeypatch.setitem(sys.modules, module.__name__, module)
     own, small, large, other = trace("tok", pictures(), ["noise:0", "noise:0.1", "noise:2", "noise:2#1"])
     assert not torch.equal(large.features, other.features)
@@ -35,7 +35,7 @@ def test_the_worked_example_works(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_page_names_all_strategies_and_kinds() -> None:
     for name in token_strategy_names():
-        rules = strategy_registry.find_token_strategy(name)
+        rules = token_strategies.find_token_strategy(name)
         (row,) = [line for line in PAGE.splitlines() if line.startswith(f"| `{name}` |")]
         cells = row.split("|")
         assert tuple(re.findall(r"`([a-z]+)`", cells[3])) == rules.kinds

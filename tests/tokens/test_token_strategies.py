@@ -13,7 +13,7 @@ from torch import Tensor
 from tower_zoo import LOCAL, ZOO, given, normalised, pictures, tower, trace
 
 from semscale.tokens import parse_setting
-from semscale.tokens.batch import Batch, TokenInputs
+from semscale.tokens.batch import TokenBatch, TokenInputs
 from semscale.tokens.levels import encode_levels, trace_levels
 from semscale.tokens.partitions import overlap, run_partition
 from semscale.tokens.regions import voronoi_labels
@@ -104,14 +104,14 @@ def test_the_order_of_the_patches_matters_where_it_should(name: str, text: str, 
 @torch.inference_mode()
 def test_regions_may_be_named_and_ordered_in_any_way(name: str) -> None:
     images, found = pictures(), tower(name)
-    batch = Batch(found, normalised(images))
+    batch = TokenBatch(found, normalised(images))
     labels = torch.stack([torch.from_numpy(voronoi_labels(batch.draws("x", i, 1600)[i], 9, 40, 40)) for i in range(3)])
     names = torch.tensor([4, 8, 0, 1, 7, 2, 6, 3, 5])
     setting = parse_setting("superpixels:9")
     first = run_partition(batch, setting, overlap(labels, 9, (5, 5))).features
     renamed = run_partition(batch, setting, overlap(names[labels], 9, (5, 5))).features
     torch.testing.assert_close(renamed, first, **CLOSE)
-    moved = Batch(MovedTower(found.visual), normalised(images))
+    moved = TokenBatch(MovedTower(found.visual), normalised(images))
     columns = overlap(labels, 9, (5, 5))[:, :, MovedTower.order]
     torch.testing.assert_close(run_partition(moved, setting, columns).features, first, **CLOSE)
 
@@ -150,7 +150,7 @@ def test_with_equal_keys_any_clusters_of_the_same_sizes_are_alike(name: str) -> 
 @pytest.mark.parametrize("kind", ["equal", "random", "raster", "interleaved"])
 def test_clusters_are_of_equal_size(count: int, kind: str) -> None:
     found = tower("timm-reg4")
-    batch = Batch(found, normalised(pictures()))
+    batch = TokenBatch(found, normalised(pictures()))
     owner = clusters.cluster_numbers(batch, parse_setting(f"clusters:{count}/{kind}"), 1, batch.hidden(1))
     sizes = torch.nn.functional.one_hot(owner, count).sum(2)
     assert int(sizes.max() - sizes.min()) <= 1
@@ -246,16 +246,16 @@ def test_pixels_outside_of_the_mask_are_edited_and_no_others() -> None:
 
 def test_fused_tokens_are_weighted_sums() -> None:
     patches, weights = torch.randn(2, 4, 3), torch.rand(2, 4)
-    places = torch.tensor([[0, 1, 3], [1, 2, 3]])
+    positions = torch.tensor([[0, 1, 3], [1, 2, 3]])
     expected = torch.stack([weights[0, 2] * patches[0, 2], weights[1, 0] * patches[1, 0]])[:, None]
-    assert torch.equal(select.fused_token(patches, weights, places), expected)
+    assert torch.equal(select.fused_token(patches, weights, positions), expected)
 
 
 def test_pairs_are_averaged_by_size_and_every_patch_finds_its_token() -> None:
     values = torch.tensor([[[1.0], [10.0], [2.0], [20.0], [3.0], [30.0], [4.0]]])
     pairing = Pairing(torch.tensor([[3, 0]]), torch.tensor([[1, 1]]), torch.tensor([[1, 2]]))
     assert pairing.sums(values)[0, :, 0].tolist() == [2, 3, 10, 25, 30]
-    assert pairing.places(7).tolist() == [[3, 2, 0, 3, 1, 4, 3]]
+    assert pairing.positions(7).tolist() == [[3, 2, 0, 3, 1, 4, 3]]
 
 
 def test_merging_takes_the_most_similar_pairs() -> None:
@@ -267,8 +267,8 @@ def test_merging_takes_the_most_similar_pairs() -> None:
     likeness = keys[:, ::2] @ keys[:, 1::2].transpose(1, 2)
     for i in range(3):
         best = likeness[i].max(1)
-        for place in best.values.topk(2).indices.tolist():
-            assert outcome.owner[i, 2 * place] == outcome.owner[i, 2 * int(best.indices[place]) + 1]
+        for position in best.values.topk(2).indices.tolist():
+            assert outcome.owner[i, 2 * position] == outcome.owner[i, 2 * int(best.indices[position]) + 1]
         assert len(outcome.owner[i].unique()) == 23
 
 

@@ -63,9 +63,9 @@ def test_the_probe_of_a_latent_pool_reads_what_it_says() -> None:
     torch.testing.assert_close(weights.sum(1), torch.ones(3))
     # a patch with nearly no weight hardly changes the result, the heaviest one does
     changes = []
-    for place in (weights.argmin(1), weights.argmax(1)):
+    for position in (weights.argmin(1), weights.argmax(1)):
         edited = last.clone()
-        edited[torch.arange(3), place] = edited.mean(1)
+        edited[torch.arange(3), position] = edited.mean(1)
         changes.append((found.finish(edited) - found.finish(last)).norm())
     assert changes[0] < changes[1]
 

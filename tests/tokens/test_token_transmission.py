@@ -9,7 +9,7 @@ from tower_zoo import LOCAL, normalised, pictures, tower, trace
 
 from semscale.common.errors import ConfigError
 from semscale.tokens import parse_setting
-from semscale.tokens.batch import Batch
+from semscale.tokens.batch import TokenBatch
 from semscale.tokens.levels import trace_levels
 from semscale.tokens.tile_codec import TileCoder, downsampled_within, jpeg_within
 
@@ -142,8 +142,8 @@ def test_the_identity_is_lossless_and_bytes_come_back_from_pixels() -> None:
 
 
 def test_bfloat16_pixels_need_the_images() -> None:
-    batch = Batch(tower("tok"), normalised(pictures()).to(torch.bfloat16))
+    batch = TokenBatch(tower("tok"), normalised(pictures()).to(torch.bfloat16))
     with pytest.raises(ConfigError, match="bfloat16"):
         batch.draws("x", 0, 1)
-    half = Batch(tower("tok"), normalised(pictures()).half())
+    half = TokenBatch(tower("tok"), normalised(pictures()).half())
     assert torch.equal(half.images, pictures())

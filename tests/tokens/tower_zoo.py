@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 import semscale.models.bundled_model  # noqa: F401  # makes the tower with a convolutional stem known
 from semscale.tokens import parse_setting
-from semscale.tokens.batch import Batch, Outcome, TokenInputs
+from semscale.tokens.batch import Outcome, TokenBatch, TokenInputs
 from semscale.tokens.levels import trace_levels
 from semscale.tokens.register_neurons import RegisterNeurons
 from semscale.tokens.tower import Tower
@@ -75,15 +75,15 @@ def pictures(count: int = BATCH, seed: int = 0) -> Tensor:
 
 def normalised(images: Tensor) -> Tensor:
     """Return pictures as the towers take them."""
-    return Batch(tower("tok"), torch.zeros(0)).normalise(images)
+    return TokenBatch(tower("tok"), torch.zeros(0)).normalise(images)
 
 
 def given(images: Tensor) -> TokenInputs:
     """Return masks, label maps and neurons for as many pictures, different for each."""
     count = len(images)
     centres = torch.tensor([[8 + 5 * i, 30 - 4 * i] for i in range(count)])
-    place = torch.stack(torch.meshgrid(torch.arange(SIZE), torch.arange(SIZE), indexing="ij"), -1)
-    distance = ((place[None] - centres[:, None, None]) ** 2).sum(-1)
+    position = torch.stack(torch.meshgrid(torch.arange(SIZE), torch.arange(SIZE), indexing="ij"), -1)
+    distance = ((position[None] - centres[:, None, None]) ** 2).sum(-1)
     labels = (distance < 90).long() + 2 * (distance.flip(1) < 40).long() * (distance >= 90)
     found = RegisterNeurons(((0, 5), (1, 17), (1, 3)), ((1, 2), (4, 6), (7, 8)), 9.0, 2, 0.02)
     masks = labels == 1

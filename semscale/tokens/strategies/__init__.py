@@ -1,1 +1,1 @@
-"""What token strategies do to a tower, a module each; `run(batch, setting)` returns an `Outcome`."""
+"""Implementations of the token strategies, one module each; `run(batch, setting)` returns an `Outcome`."""

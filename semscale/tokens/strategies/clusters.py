@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from semscale.tokens.batch import Batch, Outcome
+from semscale.tokens.batch import Outcome, TokenBatch
 from semscale.tokens.setting import TokenSetting
 
 
-def run(batch: Batch, setting: TokenSetting) -> Outcome:
+def run(batch: TokenBatch, setting: TokenSetting) -> Outcome:
     """Return the features of the images with attention cut into clusters from a block on."""
     tower, start, first = batch.tower, setting.layers[0], None
     tokens = batch.hidden(start)
@@ -29,13 +29,13 @@ def run(batch: Batch, setting: TokenSetting) -> Outcome:
     return Outcome(tower.finish(tokens), owner=first)
 
 
-def cluster_numbers(batch: Batch, setting: TokenSetting, number: int, tokens: Tensor) -> Tensor:
+def cluster_numbers(batch: TokenBatch, setting: TokenSetting, number: int, tokens: Tensor) -> Tensor:
     """Return the cluster of each patch in a block, int64 [B, H or 1, N], from 0 to k - 1."""
     tower, kind, clusters = batch.tower, setting.kind, int(setting.share)
-    places = torch.arange(tower.patches, device=tokens.device)
+    positions = torch.arange(tower.patches, device=tokens.device)
     if kind == "interleaved":
-        return (places % clusters).expand(len(batch), 1, -1)
-    parts = places * clusters // tower.patches
+        return (positions % clusters).expand(len(batch), 1, -1)
+    parts = positions * clusters // tower.patches
     if kind == "raster":
         return parts.expand(len(batch), 1, -1)
     if kind == "random":

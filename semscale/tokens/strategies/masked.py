@@ -16,8 +16,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from semscale.common.errors import ConfigError
-from semscale.tokens.batch import Batch, Outcome
-from semscale.tokens.scores import as_mask, highest, place_scores, take, token_scores
+from semscale.tokens.batch import Outcome, TokenBatch
+from semscale.tokens.scores import as_mask, highest, position_scores, take, token_scores
 from semscale.tokens.setting import TokenSetting
 from semscale.tokens.token_counts import kept
 from semscale.tokens.tower import Tower
@@ -25,12 +25,12 @@ from semscale.tokens.tower import Tower
 _PIXELS = ("fill", "blur")
 
 
-def wanted(setting: TokenSetting, tower: Tower) -> frozenset[int]:
+def required_layers(setting: TokenSetting, tower: Tower) -> frozenset[int]:
     """Return the blocks whose unmodified inputs are needed."""
     return frozenset() if setting.kind in _PIXELS else frozenset(setting.layers)
 
 
-def run(batch: Batch, setting: TokenSetting) -> Outcome:
+def run(batch: TokenBatch, setting: TokenSetting) -> Outcome:
     """Return the features of the images with the other patches out of sight."""
     tower, start = batch.tower, setting.layers[0]
     keep = _kept_patches(batch, setting)
@@ -42,8 +42,8 @@ def run(batch: Batch, setting: TokenSetting) -> Outcome:
         return Outcome(tower.finish(tokens), kept=keep)
     prefix, patches = tokens[:, : tower.prefix], tokens[:, tower.prefix :]
     if setting.share:
-        places = highest(keep.float(), kept(setting.share, tower.patches))
-        return Outcome(tower.finish(torch.cat([prefix, take(patches, places)], 1)), kept=keep)
+        positions = highest(keep.float(), kept(setting.share, tower.patches))
+        return Outcome(tower.finish(torch.cat([prefix, take(patches, positions)], 1)), kept=keep)
     # each image has a number of its own, and must not be computed differently for its neighbours' sake
     rows = [tower.finish(torch.cat([prefix[i], patches[i][keep[i]]])[None]) for i in range(len(batch))]
     return Outcome(torch.cat(rows), kept=keep)
@@ -55,7 +55,7 @@ def key_mask(keep: Tensor, prefix: int) -> Tensor:
     return torch.zeros(hidden.shape, device=keep.device).masked_fill_(hidden, -torch.inf)
 
 
-def _kept_patches(batch: Batch, setting: TokenSetting) -> Tensor:
+def _kept_patches(batch: TokenBatch, setting: TokenSetting) -> Tensor:
     """Return the patches that are read, bool [B, N]."""
     tower, kind = batch.tower, setting.kind
     if not setting.share:
@@ -66,41 +66,41 @@ def _kept_patches(batch: Batch, setting: TokenSetting) -> Tensor:
         key = ("scores", "attn", start)
         scores = batch.remember(key, lambda: token_scores(batch, "attn", start, batch.hidden(start)))
     elif kind == "random":
-        scores = place_scores(batch, "random", setting.seed)
+        scores = position_scores(batch, "random", setting.seed)
     else:
         scores = _nearness(batch, setting)
     return as_mask(highest(-scores if kind == "inverted" else scores, count), tower.patches)
 
 
-def _object(batch: Batch, setting: TokenSetting) -> tuple[Tensor, Tensor]:
+def _object(batch: TokenBatch, setting: TokenSetting) -> tuple[Tensor, Tensor]:
     share = batch.object_share("other_masks" if setting.kind == "other" else "masks")
     return share, share > float(setting.option("above"))
 
 
-def _mask_itself(batch: Batch, setting: TokenSetting) -> Tensor:
+def _mask_itself(batch: TokenBatch, setting: TokenSetting) -> Tensor:
     if setting.kind == "attn":
         expected = "a share above 0"
         raise ConfigError("attention has no mask of its own", found=setting.text, expected=expected)
     _, inside = _object(batch, setting)
     if setting.kind == "random":
-        ranks = place_scores(batch, "random", setting.seed)  # from 0 down
+        ranks = position_scores(batch, "random", setting.seed)  # from 0 down
         return (-ranks < inside.sum(1, keepdim=True)) | ~inside.any(1, keepdim=True)
     inside = ~inside if setting.kind == "inverted" else inside
     return inside | ~inside.any(1, keepdim=True)
 
 
-def _nearness(batch: Batch, setting: TokenSetting) -> Tensor:
+def _nearness(batch: TokenBatch, setting: TokenSetting) -> Tensor:
     """Return scores of the patches: most of the object first, then by distance to it; float64 [B, N]."""
     share, inside = _object(batch, setting)
     rows, columns = (torch.arange(size, device=share.device, dtype=torch.float64) for size in batch.tower.grid)
-    places = torch.stack(torch.meshgrid(rows, columns, indexing="ij"), -1).flatten(0, 1)
-    distances = torch.cdist(places, places)
+    positions = torch.stack(torch.meshgrid(rows, columns, indexing="ij"), -1).flatten(0, 1)
+    distances = torch.cdist(positions, positions)
     nearest = distances.masked_fill(~inside[:, None], torch.inf).amin(2)
     # a pixel more counts more than any distance
     return share.double() * 1e6 - nearest.where(inside.any(1, keepdim=True), 0)
 
 
-def edited_images(batch: Batch, setting: TokenSetting, keep: Tensor) -> Tensor:
+def edited_images(batch: TokenBatch, setting: TokenSetting, keep: Tensor) -> Tensor:
     """Return the images with the pixels outside of the kept ones filled or blurred, uint8 [B, H, W, 3] on the CPU.
 
     Level 0 follows the mask pixel by pixel, other levels the cells of the patches.
@@ -109,7 +109,7 @@ def edited_images(batch: Batch, setting: TokenSetting, keep: Tensor) -> Tensor:
     cells = keep.cpu().reshape(-1, *batch.tower.grid)
     visible = cells.repeat_interleave(height, 1).repeat_interleave(width, 2)
     if not setting.share:
-        masks = batch.given("masks", "a mask for every image").cpu() > 0
+        masks = batch.require("masks", "a mask for every image").cpu() > 0
         visible = masks | ~masks.flatten(1).any(1)[:, None, None]
     planes = images.permute(0, 3, 1, 2).float()
     if setting.kind == "fill":

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from semscale.tokens.batch import Batch, Outcome
+from semscale.tokens.batch import Outcome, TokenBatch
 from semscale.tokens.partitions import overlap, run_partition
 from semscale.tokens.products import product
 from semscale.tokens.regions import grid_labels
@@ -30,13 +30,13 @@ from semscale.tokens.token_counts import kept, merge_schedule
 
 @dataclass(frozen=True)
 class Pairing:
-    """Who is merged with whom among the patches, of which the even places are the first set and the odd ones the
+    """Pairing of patches for merging, of which the even positions are the first set and the odd ones the
     second.
 
     Attributes:
-        merged: places in the first set of those that are merged away, int64 [B, r].
-        partner: places in the second set that they are merged into, int64 [B, r].
-        single: places in the first set of the others, rising, int64 [B, u].
+        merged: positions in the first set of those that are merged away, int64 [B, r].
+        partner: positions in the second set that they are merged into, int64 [B, r].
+        single: positions in the first set of the others, rising, int64 [B, u].
     """
 
     merged: Tensor
@@ -51,19 +51,19 @@ class Pairing:
         into = self.partner[:, None] == numbers[:, None]
         return torch.cat([take(first, self.single), second + product(into, take(first, self.merged))], 1)
 
-    def places(self, length: int) -> Tensor:
+    def positions(self, length: int) -> Tensor:
         """Return where each of `length` tokens has gone, int64 [B, length]."""
         singles = self.single.shape[1]
-        places = torch.empty(len(self.single), length, dtype=torch.int64, device=self.single.device)
-        first = torch.empty_like(places[:, ::2])
-        first.scatter_(1, self.single, torch.arange(singles, device=places.device).expand_as(self.single))
+        positions = torch.empty(len(self.single), length, dtype=torch.int64, device=self.single.device)
+        first = torch.empty_like(positions[:, ::2])
+        first.scatter_(1, self.single, torch.arange(singles, device=positions.device).expand_as(self.single))
         first.scatter_(1, self.merged, singles + self.partner)
-        places[:, ::2] = first
-        places[:, 1::2] = singles + torch.arange(length // 2, device=places.device)
-        return places
+        positions[:, ::2] = first
+        positions[:, 1::2] = singles + torch.arange(length // 2, device=positions.device)
+        return positions
 
 
-def run(batch: Batch, setting: TokenSetting) -> Outcome:
+def run(batch: TokenBatch, setting: TokenSetting) -> Outcome:
     """Return the features of the images with tokens merged block by block."""
     tower, start = batch.tower, setting.layers[0]
     if setting.kind == "pool":
@@ -80,10 +80,10 @@ def run(batch: Batch, setting: TokenSetting) -> Outcome:
         pairing = _pairs(batch, setting, number, tokens, count)
         tokens = tower.attend(number, tokens, mask)
         prefix, patches = tokens[:, : tower.prefix], tokens[:, tower.prefix :]
-        sums, places = pairing.sums(patches.float() * sizes), pairing.places(patches.shape[1])
+        sums, positions = pairing.sums(patches.float() * sizes), pairing.positions(patches.shape[1])
         sizes = pairing.sums(sizes)
         tokens = tower.feed(number, torch.cat([prefix, (sums / sizes).to(tokens.dtype)], 1))
-        owner = places if owner is None else places.gather(1, owner)
+        owner = positions if owner is None else positions.gather(1, owner)
     if owner is not None and tower.pools_patches:
         patches = take(tokens[:, tower.prefix :], owner)
         return Outcome(tower.finish(torch.cat([tokens[:, : tower.prefix], patches], 1)), owner=owner)
@@ -95,7 +95,7 @@ def size_mask(sizes: Tensor, prefix: int) -> Tensor:
     return functional.pad(sizes[..., 0].log(), (prefix, 0))[:, None, None]
 
 
-def _pairs(batch: Batch, setting: TokenSetting, number: int, tokens: Tensor, count: int) -> Pairing:
+def _pairs(batch: TokenBatch, setting: TokenSetting, number: int, tokens: Tensor, count: int) -> Pairing:
     length = tokens.shape[1] - batch.tower.prefix
     seconds = length // 2
     if setting.kind == "random":

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from semscale.common.errors import ModelError
-from semscale.tokens.batch import Batch, Outcome
+from semscale.tokens.batch import Outcome, TokenBatch
 from semscale.tokens.register_neurons import RegisterNeurons
 from semscale.tokens.setting import TokenSetting
 from semscale.tokens.tower import Tower
@@ -26,12 +26,12 @@ from semscale.tokens.tower import Tower
 _APPENDS = ("shift", "empty", "wrong")
 
 
-def wanted(setting: TokenSetting, tower: Tower) -> frozenset[int]:
+def required_layers(setting: TokenSetting, tower: Tower) -> frozenset[int]:
     """Return the blocks whose unmodified inputs are needed."""
     return frozenset({0})
 
 
-def run(batch: Batch, setting: TokenSetting) -> Outcome:
+def run(batch: TokenBatch, setting: TokenSetting) -> Outcome:
     """Return the features of the images with registers.
 
     Raises:
@@ -40,7 +40,7 @@ def run(batch: Batch, setting: TokenSetting) -> Outcome:
     return Outcome(batch.tower.finish(register_tokens(batch, setting)[-1]))
 
 
-def register_tokens(batch: Batch, setting: TokenSetting) -> list[Tensor]:
+def register_tokens(batch: TokenBatch, setting: TokenSetting) -> list[Tensor]:
     """Return what leaves each block, without the appended tokens, [B, P + N, C] each.
 
     Raises:
@@ -53,7 +53,7 @@ def register_tokens(batch: Batch, setting: TokenSetting) -> list[Tensor]:
         tokens = torch.cat([tokens, tower.blank(tokens, int(setting.share))], 1)
     with ExitStack() as hooks:
         if kind != "empty":
-            for number, units in _units(batch.given("neurons", "register neurons"), setting).items():
+            for number, units in _units(batch.require("neurons", "register neurons"), setting).items():
                 change = neuron_change(kind, units, length, float(setting.option("scale")))
                 hook = tower.down_projection(number).register_forward_pre_hook(change)
                 hooks.callback(hook.remove)

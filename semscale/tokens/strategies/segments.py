@@ -2,8 +2,8 @@
 
 The untrained form of semantically meaningful tokens (after arXiv 2405.16401): without its relations, and with the
 tower's own patch tokens. Controls: `shuffled`, the cells of the same regions scattered; `other`, another image's
-instances; `voronoi`, round regions of the same areas at random places; `boxes`, the instances' bounding boxes. Where an
-image has fewer instances, the tokens that are left over are read by nobody.
+instances; `voronoi`, round regions of the same areas at random positions; `boxes`, the instances' bounding boxes. Where
+an image has fewer instances, the attention masks out the tokens that are left over.
 """
 
 from __future__ import annotations
@@ -11,17 +11,17 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from semscale.tokens.batch import Batch, Outcome
+from semscale.tokens.batch import Outcome, TokenBatch
 from semscale.tokens.partitions import overlap, run_partition
 from semscale.tokens.regions import blob_labels, box_labels, largest_instances
 from semscale.tokens.setting import TokenSetting
 from semscale.tokens.strategies.superpixels import shuffled_cells
 
 
-def run(batch: Batch, setting: TokenSetting) -> Outcome:
+def run(batch: TokenBatch, setting: TokenSetting) -> Outcome:
     """Return the features of the images with one token per instance and one for the rest."""
     count = int(setting.share)
-    given = batch.given("other_labels" if setting.kind == "other" else "labels", "a label map for every image")
+    given = batch.require("other_labels" if setting.kind == "other" else "labels", "a label map for every image")
     maps = [largest_instances(one, count) for one in given.cpu().numpy()]
     if setting.kind == "boxes":
         maps = [box_labels(one, count) for one in maps]

@@ -1,4 +1,4 @@
-"""Selection: the share of the patch tokens that score highest goes on, the others leave the sequence.
+"""Selection: the share of the patch tokens that score highest stays, the others leave the sequence.
 
 In flight a token is scored by what enters the block where it may leave; with several layers the share is of what is
 left. `after` lets tokens leave between a block's attention and its MLP, as EViT does (arXiv 2202.07800, section 3), and
@@ -11,16 +11,16 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from semscale.tokens.batch import Batch, Outcome
+from semscale.tokens.batch import Outcome, TokenBatch
 from semscale.tokens.scores import (
     BY_ATTENTION,
-    BY_PLACE,
+    BY_POSITION,
     as_mask,
     evenly,
     final_scores,
     highest,
     last_layers,
-    place_scores,
+    position_scores,
     take,
     token_scores,
 )
@@ -29,12 +29,12 @@ from semscale.tokens.token_counts import kept
 from semscale.tokens.tower import Tower
 
 
-def wanted(setting: TokenSetting, tower: Tower) -> frozenset[int]:
+def required_layers(setting: TokenSetting, tower: Tower) -> frozenset[int]:
     """Return the blocks whose unmodified inputs are needed."""
     return frozenset(setting.layers[:1]) | (last_layers(tower) if setting.flag("two-pass") else frozenset())
 
 
-def run(batch: Batch, setting: TokenSetting) -> Outcome:
+def run(batch: TokenBatch, setting: TokenSetting) -> Outcome:
     """Return the features of the images with the share of tokens left at each layer."""
     tower, start = batch.tower, setting.layers[0]
     fuse = setting.flag("fuse")
@@ -47,14 +47,14 @@ def run(batch: Batch, setting: TokenSetting) -> Outcome:
             tokens = tower.block(number, tokens)
             continue
         attention = tower.attention_received(number, tokens) if fuse else None
-        places = choose(batch, setting, (number, tokens, attention), ids)
+        positions = choose(batch, setting, (number, tokens, attention), ids)
         if not after:
-            tokens, ids = _keep(tower, tokens, ids, places)
+            tokens, ids = _keep(tower, tokens, ids, positions)
             tokens = tower.block(number, tokens)
             continue
         tokens = tower.attend(number, tokens)
-        fused = None if attention is None else fused_token(tokens[:, tower.prefix :], attention, places)
-        tokens, ids = _keep(tower, tokens, ids, places)
+        fused = None if attention is None else fused_token(tokens[:, tower.prefix :], attention, positions)
+        tokens, ids = _keep(tower, tokens, ids, positions)
         if fused is not None:
             tokens = torch.cat([tokens, fused], 1)
             ids = torch.cat([ids, ids.new_full((len(batch), 1), -1)], 1)
@@ -62,8 +62,8 @@ def run(batch: Batch, setting: TokenSetting) -> Outcome:
     return Outcome(tower.finish(tokens), kept=as_mask(ids, tower.patches))
 
 
-def choose(batch: Batch, setting: TokenSetting, state: tuple[int, Tensor, Tensor | None], ids: Tensor) -> Tensor:
-    """Return the places in the sequence of the patches that go on, rising, int64 [B, k].
+def choose(batch: TokenBatch, setting: TokenSetting, state: tuple[int, Tensor, Tensor | None], ids: Tensor) -> Tensor:
+    """Return the positions in the sequence of the patches that go on, rising, int64 [B, k].
 
     Args:
         batch, setting: the images and the level.
@@ -75,8 +75,8 @@ def choose(batch: Batch, setting: TokenSetting, state: tuple[int, Tensor, Tensor
     count = kept(setting.share, length)
     if kind == "stride":
         return evenly(batch, length, count)
-    if kind in BY_PLACE or setting.flag("two-pass"):
-        whole = place_scores(batch, kind, setting.seed) if kind in BY_PLACE else final_scores(batch, kind)
+    if kind in BY_POSITION or setting.flag("two-pass"):
+        whole = position_scores(batch, kind, setting.seed) if kind in BY_POSITION else final_scores(batch, kind)
         return highest(whole.gather(1, ids.clamp(min=0)).where(ids >= 0, -torch.inf), count)
     if attention is not None and kind in BY_ATTENTION:
         return highest(-attention if kind == "lowest" else attention, count)
@@ -87,17 +87,17 @@ def choose(batch: Batch, setting: TokenSetting, state: tuple[int, Tensor, Tensor
     return highest(token_scores(batch, kind, number, tokens), count)
 
 
-def fused_token(patches: Tensor, weights: Tensor, places: Tensor) -> Tensor:
+def fused_token(patches: Tensor, weights: Tensor, positions: Tensor) -> Tensor:
     """Return EViT's fused token: the sum of the tokens that leave, times their attention, not normalised; [B, 1, C].
 
     >>> patches, weights = torch.tensor([[[2.0], [3.0], [5.0]]]), torch.tensor([[0.5, 0.25, 0.25]])
     >>> fused_token(patches, weights, torch.tensor([[0]]))
     tensor([[[2.]]])
     """
-    leaving = weights.masked_fill(as_mask(places, weights.shape[1]), 0)
+    leaving = weights.masked_fill(as_mask(positions, weights.shape[1]), 0)
     return (leaving[..., None] * patches.float()).sum(1, keepdim=True).to(patches.dtype)
 
 
-def _keep(tower: Tower, tokens: Tensor, ids: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
-    patches = take(tokens[:, tower.prefix :], places)
-    return torch.cat([tokens[:, : tower.prefix], patches], 1), ids.gather(1, places)
+def _keep(tower: Tower, tokens: Tensor, ids: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+    patches = take(tokens[:, tower.prefix :], positions)
+    return torch.cat([tokens[:, : tower.prefix], patches], 1), ids.gather(1, positions)

@@ -2,7 +2,7 @@
 
 `slic` superpixels of the pixels, exactly k of them. Controls with as many regions: `voronoi` cells of random sites,
 an even `grid`, random `rectangles`, and `shuffled`, SLIC's regions with the cells of the picture scattered, so that
-sizes stay and places do not. A grid of as many cells as there are patches is the unmodified tower.
+sizes stay and positions do not. A grid of as many cells as there are patches is the unmodified tower.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from semscale.tokens.batch import Batch, Outcome
+from semscale.tokens.batch import Outcome, TokenBatch
 from semscale.tokens.partitions import overlap, run_partition
 from semscale.tokens.regions import grid_labels, rectangle_labels, slic_labels, voronoi_labels
 from semscale.tokens.setting import TokenSetting
 
 
-def run(batch: Batch, setting: TokenSetting) -> Outcome:
+def run(batch: TokenBatch, setting: TokenSetting) -> Outcome:
     """Return the features of the images with one token per superpixel."""
     labels = superpixel_labels(batch, setting)
     weights = overlap(labels, int(setting.share), batch.tower.grid)
@@ -26,7 +26,7 @@ def run(batch: Batch, setting: TokenSetting) -> Outcome:
     return run_partition(batch, setting, weights, labels)
 
 
-def superpixel_labels(batch: Batch, setting: TokenSetting) -> Tensor:
+def superpixel_labels(batch: TokenBatch, setting: TokenSetting) -> Tensor:
     """Return the regions of every image before any shuffling, int64 [B, H, W] on the CPU."""
     count, kind, seed = int(setting.share), setting.kind, setting.seed
     height, width = batch.tower.image_size
@@ -49,8 +49,8 @@ def superpixel_labels(batch: Batch, setting: TokenSetting) -> Tensor:
     return batch.remember((same, count, setting.option("compactness"), 0 if same == "slic" else seed), make)
 
 
-def shuffled_cells(batch: Batch, setting: TokenSetting, weights: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Return weights [B, S, N] and labels [B, H, W] with the cells of each image at random places."""
+def shuffled_cells(batch: TokenBatch, setting: TokenSetting, weights: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Return weights [B, S, N] and labels [B, H, W] with the cells of each image at random positions."""
     (rows, columns), (height, width) = batch.tower.grid, batch.tower.cell
     order = batch.shuffles("cells", setting.seed, batch.tower.patches).to(weights.device)
     weights = weights.gather(2, order[:, None].expand_as(weights))

@@ -17,8 +17,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from semscale.tokens.batch import Batch, Outcome
-from semscale.tokens.scores import BY_PLACE, as_mask, final_scores, highest, last_layers, place_scores, take
+from semscale.tokens.batch import Outcome, TokenBatch
+from semscale.tokens.scores import BY_POSITION, as_mask, final_scores, highest, last_layers, position_scores, take
 from semscale.tokens.setting import TokenSetting
 from semscale.tokens.tile_codec import TileCoder, downsampled_within, jpeg_within
 from semscale.tokens.token_counts import kept
@@ -27,13 +27,13 @@ from semscale.tokens.tower import Tower
 _WHOLE = {"jpeg": jpeg_within, "down": downsampled_within}
 
 
-def wanted(setting: TokenSetting, tower: Tower) -> frozenset[int]:
+def required_layers(setting: TokenSetting, tower: Tower) -> frozenset[int]:
     """Return the blocks whose unmodified inputs are needed."""
-    scored = frozenset() if setting.kind in BY_PLACE else last_layers(tower)
+    scored = frozenset() if setting.kind in BY_POSITION else last_layers(tower)
     return scored | (frozenset({0}) if setting.option("receiver") == "drop" else frozenset())
 
 
-def run(batch: Batch, setting: TokenSetting) -> Outcome:
+def run(batch: TokenBatch, setting: TokenSetting) -> Outcome:
     """Return the features of what arrives of the images, and the bytes that were sent."""
     tower, pictures = batch.tower, batch.images.numpy()
     coder = _coder(batch, setting)
@@ -46,17 +46,17 @@ def run(batch: Batch, setting: TokenSetting) -> Outcome:
         return Outcome(tower.forward(batch.normalise(arrived)), keep, images=arrived, sent_bytes=sent)
     # lossless tiles give the bits of the whole picture's tokens
     tokens = batch.hidden(0) if coder.coder == "deflate" else tower.embed(batch.normalise(arrived))
-    places = highest(keep.float(), kept(setting.share, tower.patches))
-    tokens = torch.cat([tokens[:, : tower.prefix], take(tokens[:, tower.prefix :], places)], 1)
+    positions = highest(keep.float(), kept(setting.share, tower.patches))
+    tokens = torch.cat([tokens[:, : tower.prefix], take(tokens[:, tower.prefix :], positions)], 1)
     return Outcome(tower.finish(tower.run(tokens, 0)), keep, images=arrived, sent_bytes=sent)
 
 
-def _coder(batch: Batch, setting: TokenSetting) -> TileCoder:
+def _coder(batch: TokenBatch, setting: TokenSetting) -> TileCoder:
     quality = int(float(setting.option("quality")))
     return TileCoder(batch.tower.cell, setting.option("coder"), quality, setting.option("receiver"))
 
 
-def _messages(batch: Batch, setting: TokenSetting) -> tuple[Tensor, list[bytes]]:
+def _messages(batch: TokenBatch, setting: TokenSetting) -> tuple[Tensor, list[bytes]]:
     """Return the tiles that are sent, bool [B, N], and the messages."""
 
     def make() -> tuple[Tensor, list[bytes]]:
@@ -67,9 +67,9 @@ def _messages(batch: Batch, setting: TokenSetting) -> tuple[Tensor, list[bytes]]
     return batch.remember(("messages", setting), make)
 
 
-def _tiles_sent(batch: Batch, setting: TokenSetting) -> Tensor:
+def _tiles_sent(batch: TokenBatch, setting: TokenSetting) -> Tensor:
     kind, patches = setting.kind, batch.tower.patches
-    scores = place_scores(batch, kind, setting.seed) if kind in BY_PLACE else final_scores(batch, kind)
+    scores = position_scores(batch, kind, setting.seed) if kind in BY_POSITION else final_scores(batch, kind)
     if setting.share <= 1:
         return as_mask(highest(scores, kept(setting.share, patches)), patches)
     order = scores.argsort(dim=1, descending=True, stable=True).cpu().numpy()
@@ -87,7 +87,7 @@ def _fitting(sizes: tuple[int, NDArray[np.int64]], order: NDArray[np.int64], bud
     return marks
 
 
-def _whole(batch: Batch, setting: TokenSetting, pictures: NDArray[np.uint8]) -> Outcome:
+def _whole(batch: TokenBatch, setting: TokenSetting, pictures: NDArray[np.uint8]) -> Outcome:
     within = _WHOLE[setting.kind]
     if setting.share > 1:
         budgets = [int(setting.share)] * len(batch)

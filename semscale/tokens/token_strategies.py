@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LevelRule:
-    """Which levels a strategy has.
+    """Rule for the levels of a strategy.
 
     Attributes:
         identity: the level at which the tower is the unmodified one.
@@ -38,7 +38,7 @@ class LevelRule:
 
 @dataclass(frozen=True)
 class OptionRule:
-    """Which values an option has: some words, or numbers.
+    """Rule for the values of an option: some words, or numbers.
 
     Attributes:
         default: what holds where the option is not given.
@@ -73,7 +73,7 @@ class TokenStrategy:
         kinds: the scores or variants, the strategy's own first.
         controls: those of them that are controls, at equal counts.
         drawn: those that draw at random, so that a seed means something.
-        layers: the blocks where it acts unless the setting says so; none where it always acts at the same place.
+        layers: the blocks where it acts unless the setting says so; none where it always acts at the same position.
         several_layers: whether it may act at more than one.
         options: further options by name.
         counts: (setting, shape) -> tokens per block.
