@@ -597,8 +597,8 @@ def test_only_what_is_missing_is_sent_and_recorded_again(alone: Printed, folder:
         (lambda run: (run / "study.yaml").unlink(), "not a run directory"),
         (lambda run: shutil.rmtree(run / "predictions"), "a file of the run is missing"),
         (lambda run: (run / "steps.parquet").write_bytes(b"PAR1"), "a table of the run cannot be read"),
-        (lambda run: drop_column(run / "curves.parquet", "peak"), "of another format"),
-        (lambda run: drop_column(next(run.glob("predictions/*")), "true_class"), "of another format"),
+        (lambda run: drop_column(run / "curves.parquet", "peak"), "has another format"),
+        (lambda run: drop_column(next(run.glob("predictions/*")), "true_class"), "has another format"),
         (lambda run: drop_row(next(run.glob("predictions/*"))), "do not fit its tables"),
     ],
 )

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 import sys
-from fractions import Fraction
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 import torch
@@ -14,18 +14,17 @@ from tower_zoo import pictures, trace
 
 import semscale.tokens
 from semscale.tokens import token_strategies, token_strategy_names
-from semscale.tokens.token_strategies import LevelRule, TokenStrategy
 
 PAGE = (Path(semscale.tokens.__file__).parent / "README.md").read_text(encoding="utf-8")
 
 
 def test_the_worked_example_works(monkeypatch: pytest.MonkeyPatch) -> None:
     entry, code = re.findall(r"```python\n(.*?)```", PAGE.partition("## Adding")[2], flags=re.DOTALL)
-    names = {"Fraction": Fraction, "LevelRule": LevelRule, "TokenStrategy": TokenStrategy}
-    made = eval(entry.strip().rstrip(","), names)
+    names: dict[str, Any] = {}
+    exec(entry, names)
     module = ModuleType("semscale.tokens.strategies.noise")
     exec(code, module.__dict__)
-    monkeypatch.setitem(token_strategies._STRATEGIES, "noise", made)
+    monkeypatch.setitem(token_strategies._STRATEGIES, "noise", names["NOISE"])
     monkeypatch.setitem(sys.modules, module.__name__, module)
     own, small, large, other = trace("tok", pictures(), ["noise:0", "noise:0.1", "noise:2", "noise:2#1"])
     assert not torch.equal(large.features, other.features)
