@@ -95,6 +95,7 @@ def python_blocks() -> list[tuple[str, str]]:
 @pytest.mark.parametrize(("code", "shown"), python_blocks())
 def test_python_prints_what_is_shown(code: str, shown: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    strategy_registry.strategy_names()  # discover before the copy is made
     monkeypatch.setattr(strategy_registry, "_strategies", dict(strategy_registry._strategies))  # examples add some
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
@@ -110,6 +111,7 @@ def example(text: str) -> dict[str, Any]:
 
 
 def test_the_strategy_of_the_example_makes_texts(monkeypatch: pytest.MonkeyPatch) -> None:
+    strategy_registry.strategy_names()  # discover before the copy is made
     monkeypatch.setattr(strategy_registry, "_strategies", dict(strategy_registry._strategies))
     example('@strategy("polite")')
     assert [made.text for made in strategy_registry.find_strategy("polite")("cat", "animal")] == ["cat", "cat, please"]
