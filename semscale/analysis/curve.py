@@ -15,7 +15,7 @@ from semscale.analysis.bootstrap import REPLICATES, resample
 from semscale.analysis.contrasts import MARGIN, Contrasts, Trend, classify_trend, contrasts, critical_scale
 from semscale.analysis.curve_models import fit_curve_models
 from semscale.analysis.intervals import wilson_interval
-from semscale.analysis.peak import find_peak
+from semscale.analysis.peak import Peak, find_peak
 from semscale.analysis.step_tests import cochran_q, compare_steps
 
 
@@ -106,22 +106,10 @@ def conclude(
     # another stream than the bootstrap's, or permutations and replicates would share their draws
     peak = find_peak(patterns, curves, replicates, seed + 1)
     critical, models = critical_scale(scales, pairwise, margin), fit_curve_models(scales, patterns, curves)
-    first, last, top = steps.iloc[0], steps.iloc[-1], steps.iloc[peak.step]
     return CurveSummary(
-        n_images=patterns.n_images,
+        **shared_conclusions(patterns, steps, peak),
         n_orders=patterns.n_orders,
-        baseline=float(first["accuracy"]),
-        baseline_ci_low=float(first["ci_low"]),
-        baseline_ci_high=float(first["ci_high"]),
-        peak=float(top["accuracy"]),
-        peak_scale=int(top["scale"]),
-        peak_change=peak.change,
-        peak_change_corrected=peak.corrected,
-        peak_p=peak.p,
-        final=float(last["accuracy"]),
-        final_change=float(last["change"]),
-        final_change_low=float(last["change_low"]),
-        final_change_high=float(last["change_high"]),
+        peak_scale=int(steps["scale"].iloc[peak.step]),
         critical_scale=critical.scale,
         critical_low=critical.low,
         critical_high=critical.high,
@@ -129,11 +117,30 @@ def conclude(
         asymptote=models.asymptote,
         asymptote_low=models.asymptote_low,
         asymptote_high=models.asymptote_high,
-        cochran_p=cochran_q(patterns).p,
         trend=classify_trend(pairwise, margin),
-        ever_correct=float(patterns.counts @ patterns.rows.any(axis=(1, 2)) / patterns.n_images),
         steps=steps,
     )
+
+
+def shared_conclusions(patterns: CorrectnessPatterns, steps: pd.DataFrame, peak: Peak) -> dict[str, Any]:
+    """Return the fields that the summaries of category curves and of token curves share, from the rows of the steps."""
+    first, last = steps.iloc[0], steps.iloc[-1]
+    return {
+        "n_images": patterns.n_images,
+        "baseline": float(first["accuracy"]),
+        "baseline_ci_low": float(first["ci_low"]),
+        "baseline_ci_high": float(first["ci_high"]),
+        "peak": float(steps["accuracy"].iloc[peak.step]),
+        "peak_change": peak.change,
+        "peak_change_corrected": peak.corrected,
+        "peak_p": peak.p,
+        "final": float(last["accuracy"]),
+        "final_change": float(last["change"]),
+        "final_change_low": float(last["change_low"]),
+        "final_change_high": float(last["change_high"]),
+        "cochran_p": cochran_q(patterns).p,
+        "ever_correct": float(patterns.counts @ patterns.rows.any(axis=(1, 2)) / patterns.n_images),
+    }
 
 
 def step_table(

@@ -14,11 +14,10 @@ from semscale.analysis.answer_patterns import Bool, CorrectnessPatterns, Float64
 from semscale.analysis.bootstrap import REPLICATES
 from semscale.analysis.contrasts import MARGIN, Contrasts, Trend, classify_trend, contrasts, critical_scale
 from semscale.analysis.control import PairedComparison, compare_with_control
-from semscale.analysis.curve import step_table
+from semscale.analysis.curve import shared_conclusions, step_table
 from semscale.analysis.intervals import holm
 from semscale.analysis.paired_effects import paired_effects, resample_sources, with_sources
 from semscale.analysis.peak import find_peak
-from semscale.analysis.step_tests import cochran_q
 
 
 @dataclass(frozen=True)
@@ -161,31 +160,17 @@ def conclude_tokens(
     # another stream than the bootstrap's, or permutations and replicates would share their draws
     peak = find_peak(patterns, curves, replicates, seed + 1)
     critical = critical_budget(budgets, patterns, curves, margin)
-    first, last, top = levels.iloc[0], levels.iloc[-1], levels.iloc[peak.step]
     sources = (1, 1, *np.shape(correct)[:-2])[-2:]
     return TokenCurveSummary(
-        n_images=patterns.n_images,
+        **shared_conclusions(patterns, levels, peak),
         n_orders=sources[0],
         n_seeds=sources[1],
-        baseline=float(first["accuracy"]),
-        baseline_ci_low=float(first["ci_low"]),
-        baseline_ci_high=float(first["ci_high"]),
-        peak=float(top["accuracy"]),
-        peak_budget=float(top["budget"]),
-        peak_change=peak.change,
-        peak_change_corrected=peak.corrected,
-        peak_p=peak.p,
-        final=float(last["accuracy"]),
-        final_change=float(last["change"]),
-        final_change_low=float(last["change_low"]),
-        final_change_high=float(last["change_high"]),
+        peak_budget=float(levels["budget"].iloc[peak.step]),
         critical_budget=critical.budget,
         critical_level=critical.level,
         critical_low=critical.low,
         critical_high=critical.high,
-        cochran_p=cochran_q(patterns).p,
         trend=classify_trend(pairwise, margin),
-        ever_correct=float(patterns.counts @ patterns.rows.any(axis=(1, 2)) / patterns.n_images),
         levels=levels,
     )
 

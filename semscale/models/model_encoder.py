@@ -77,7 +77,8 @@ class BatchEncoder:
 
     A matrix product may sum in another order for another number of rows, so that a model's output for an image
     depends (by up to 1e-6) on the size of its batch. Therefore every minibatch has the same shape: the last one is
-    padded with zeros. Position and neighbours then change nothing, to the last bit.
+    padded with zeros. Position and neighbours then change nothing, to the last bit; only the latent pool of timm towers
+    (SigLIP) may round differently at another position on several threads.
 
     `minibatch_size` None: see :func:`default_minibatch_size`. ``torch.compile`` takes a minute, and changes the last
     bits of the results.
